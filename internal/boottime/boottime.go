@@ -1,0 +1,40 @@
+// Package boottime is the clock that ages keys: nanoseconds since boot, suspend included.
+//
+// Go's monotonic clock is CLOCK_MONOTONIC, which stands still while the machine sleeps, so a session
+// could outlive its 180 seconds on a laptop that was closed. The kernel's WireGuard ages keys on
+// CLOCK_BOOTTIME (drivers/net/wireguard/noise.c) and so do we.
+//
+// The package only reads the clock. It holds no timers; code that decides takes a Time as an argument
+// and is tested with invented ones. All functions are safe for concurrent use.
+package boottime
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Time is an instant in nanoseconds since boot. The zero Time means "never": no real reading is zero.
+type Time int64
+
+// Now reads CLOCK_BOOTTIME. It is a system call (there is no vDSO path from Go), so the packet path
+// calls it once per batch and passes the value down.
+func Now() Time {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic("boottime: CLOCK_BOOTTIME unreadable: " + err.Error()) // present since Linux 2.6.39
+	}
+	return Time(ts.Nano())
+}
+
+// Add returns t+d.
+func (t Time) Add(d time.Duration) Time { return t + Time(d) }
+
+// Sub returns the time from u to t; negative when t is earlier.
+func (t Time) Sub(u Time) time.Duration { return time.Duration(t - u) }
+
+// Before reports whether t is earlier than u.
+func (t Time) Before(u Time) bool { return t < u }
+
+// IsZero reports whether t is the zero Time, "never".
+func (t Time) IsZero() bool { return t == 0 }

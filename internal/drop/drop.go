@@ -1,0 +1,140 @@
+// Package drop names every reason for which a packet dies.
+//
+// A drop is not an error: it is counted and forgotten. The packet path returns a Reason instead of an
+// error, so that a hostile datagram costs no allocation and no log line, and an operator reads the names
+// in `tunctl status`. The package does no logging and holds no state but the counters its callers own.
+package drop
+
+import "sync/atomic"
+
+// Reason says why a packet was discarded. None means it was not.
+type Reason uint8
+
+// The reasons. Add one at the end of its group, with its name in names below; a test checks that each has one.
+const (
+	None Reason = iota
+
+	// Device to peer.
+	NoPeer          // no allowed IP covers the destination
+	NoEndpoint      // the peer's endpoint is not known (yet)
+	StagedFull      // waiting for a session, pushed out by newer packets (128 per peer, 8192 in all)
+	StagedTimeout   // waited for a session that never came
+	SendError       // the kernel refused our datagram (EPERM, ENOBUFS, ENETUNREACH, …)
+	TooBig          // the datagram is larger than the path to the endpoint takes (EMSGSIZE)
+	Nonce           // the session has sent all the messages it may (RejectAfterMessages)
+	BadDevicePacket // the device handed us something that is not a packet of its kind, or a stale virtio header
+
+	// Peer to device, before authentication.
+	Malformed       // no known type, or a length its type does not have
+	BadMAC1         // mac1 does not match: made for another public key, or noise
+	UnknownIndex    // no session or handshake has this receiver index
+	HandshakeQueue  // the handshake queue was full
+	DuplicateInit   // an initiation seen before, byte for byte
+	RateLimited     // one source sent handshakes faster than 20 a second
+	UnderLoad       // answered with a cookie reply instead
+	CookieBudget    // under load, and the budget for cookie replies was used up
+	HandshakeFailed // did not decrypt, unknown peer, stale timestamp or a failed cookie reply
+	BadTag          // transport data whose tag does not verify
+	Expired         // transport data for a session past RejectAfterTime or RejectAfterMessages
+
+	// Peer to device, after authentication.
+	Replay          // counter already seen, or older than the window
+	BadInnerPacket  // neither IPv4, IPv6 nor one of ours, or an inner length that does not fit
+	ForeignSource   // the inner source belongs to another peer, or to none
+	NoDevice        // an Ethernet frame without [tap] here, or an IP packet without [tun]
+	DeviceWrite     // the device refused the write (down, or full)
+	DeviceQueueFull // would have waited for the device
+
+	// Ethernet (tunnel/l2).
+	ShortFrame       // shorter than its own headers
+	OversizeFrame    // longer than the device's MTU and its headers
+	SourceMulticast  // source MAC with the group bit, or all zero
+	SourceForeign    // source MAC pinned or local elsewhere
+	MACLimit         // source MAC over the peer's max_macs while pinning is on
+	MACFrozen        // source MAC moved too often and is frozen elsewhere
+	LinkLocalFrame   // 01:80:c2:00:00:0x, which a bridge never forwards
+	BPDU             // a spanning tree frame, by the bpdu policy
+	VLANRefused      // tagged with a VLAN this port does not carry
+	DoubleTag        // tagged twice where that is not allowed
+	StormBroadcast   // over the port's broadcast limit
+	StormMulticast   // over the port's multicast limit
+	StormUnknown     // over the port's unknown-unicast limit
+	GuardDHCP        // DHCP server message from a port not trusted with it
+	GuardRA          // router advertisement or redirect from a port not trusted with it
+	LoopBlocked      // the port is blocked by the loop guard
+	HopLimit         // hub mode: the frame has passed too many hubs
+	SplitHorizon     // from a peer, known behind another peer, and not a hub
+	SamePort         // the destination is behind the port it came from
+	NoEthernetPeer   // no peer carries Ethernet (yet)
+	NotEthernetPeer  // an Ethernet frame from a peer that may not send one
+	ReassemblyFull   // fragment table full, oldest pushed out
+	ReassemblyBad    // fragment that contradicts its frame
+	ReassemblyLost   // frame given up: a fragment did not come
+	SuppressedARP    // ARP or ND answered here and not flooded (not a loss)
+	SnoopedMulticast // no listener behind any port (not a loss)
+
+	// Handshake and lanes, in general.
+	QueueOverflow // the kernel's receive buffer overflowed (SO_RXQ_OVFL)
+	Internal      // a bug of ours, caught; the log has the stack
+
+	count // number of reasons
+)
+
+var names = [count]string{
+	None: "none",
+
+	NoPeer: "no-peer", NoEndpoint: "no-endpoint", StagedFull: "staged-full", StagedTimeout: "staged-timeout",
+	SendError: "send-error", TooBig: "too-big", Nonce: "nonce", BadDevicePacket: "bad-device-packet",
+
+	Malformed: "malformed", BadMAC1: "bad-mac1", UnknownIndex: "unknown-index", HandshakeQueue: "handshake-queue",
+	DuplicateInit: "duplicate-initiation", RateLimited: "rate-limited", UnderLoad: "under-load",
+	CookieBudget: "cookie-budget", HandshakeFailed: "handshake-failed", BadTag: "bad-tag", Expired: "expired",
+
+	Replay: "replay", BadInnerPacket: "bad-inner-packet", ForeignSource: "foreign-source", NoDevice: "no-device",
+	DeviceWrite: "device-write", DeviceQueueFull: "device-queue-full",
+
+	ShortFrame: "short-frame", OversizeFrame: "oversize-frame", SourceMulticast: "source-multicast",
+	SourceForeign: "source-foreign", MACLimit: "mac-limit", MACFrozen: "mac-frozen", LinkLocalFrame: "link-local-frame",
+	BPDU: "bpdu", VLANRefused: "vlan-refused", DoubleTag: "double-tag", StormBroadcast: "storm-broadcast",
+	StormMulticast: "storm-multicast", StormUnknown: "storm-unknown-unicast", GuardDHCP: "guard-dhcp", GuardRA: "guard-ra",
+	LoopBlocked: "loop-blocked", HopLimit: "hop-limit", SplitHorizon: "split-horizon", SamePort: "same-port",
+	NoEthernetPeer: "no-ethernet-peer", NotEthernetPeer: "not-ethernet-peer", ReassemblyFull: "reassembly-full",
+	ReassemblyBad: "reassembly-bad", ReassemblyLost: "reassembly-lost", SuppressedARP: "suppressed-neighbor",
+	SnoopedMulticast: "snooped-multicast",
+
+	QueueOverflow: "queue-overflow", Internal: "internal",
+}
+
+// String returns the name shown in status, in metrics and in the documentation.
+func (r Reason) String() string {
+	if r >= count {
+		return "unknown"
+	}
+	return names[r]
+}
+
+// Counters counts drops by reason. The zero value is ready; it is safe for concurrent use and must not be copied.
+type Counters struct {
+	n [count]atomic.Uint64
+}
+
+// Add counts n packets dropped for r. Adding None does nothing.
+func (c *Counters) Add(r Reason, n uint64) {
+	if r != None && r < count {
+		c.n[r].Add(n)
+	}
+}
+
+// Get returns the count for r.
+func (c *Counters) Get(r Reason) uint64 { return c.n[r].Load() }
+
+// Snapshot returns the reasons that have occurred, by name. The map is the caller's.
+func (c *Counters) Snapshot() map[string]uint64 {
+	m := make(map[string]uint64)
+	for r := None + 1; r < count; r++ {
+		if n := c.n[r].Load(); n != 0 {
+			m[r.String()] = n
+		}
+	}
+	return m
+}
