@@ -33,7 +33,7 @@ func TestTimers_handshakeRetriesEveryFiveSecondsForNinetyThenGivesUp(t *testing.
 	tm.HandshakeWanted()
 	tm.HandshakeInitiated(start, 0)
 	sent := 1
-	fired := run(&tm, 10*time.Minute, func(now boottime.Time, a Actions) {
+	fired := run(&tm, 20*time.Minute, func(now boottime.Time, a Actions) {
 		if a&SendInitiation != 0 {
 			if a&ClearSource == 0 {
 				t.Error("a retry keeps the source address that may be to blame")
