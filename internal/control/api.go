@@ -1,0 +1,285 @@
+// Package control is the control API of a running instance: HTTP/1.1 and JSON over a unix socket, both sides.
+//
+// The daemon listens at <run directory>/<instance>/control.sock and answers from a Backend, which
+// internal/daemon implements; tunctl and anything that speaks HTTP (curl --unix-socket) ask. The types in
+// api.go are the contract: fields may be added, never renamed or removed, and no field ever carries a secret.
+//
+// The package decides who may ask (by the socket's mode, and by SO_PEERCRED for verbs that change
+// something) and bounds what asking costs. It knows nothing of tunnels: it does not import them, keeps no
+// history, computes no rates, and cannot be reached from a network.
+//
+// Concurrency: a Server and a Client may be used from several goroutines. A Backend must allow that too.
+//
+// Sources: unix(7) for SO_PEERCRED, flock(2) for the lock beside the socket, RFC 9110 for status codes.
+package control
+
+import (
+	"time"
+)
+
+// Schema names of the documents; a program that reads them checks these first.
+const (
+	StatusSchema = "tund.status/v1" // Status
+	FDBSchema    = "tund.fdb/v1"    // FDBTable
+)
+
+// Backend is the running instance as the control API sees it.
+//
+// Methods are called from several goroutines at once and should return within a few seconds. An error that
+// is an *Error keeps its code on the way to the client; any other becomes CodeInternal. Text of an error is
+// shown to the user as it is, so it must hold no secret.
+type Backend interface {
+	// Status describes the instance as it is now. Slices and maps in it belong to the caller; nil ones are
+	// shown as empty.
+	Status() Instance
+	// Reload reads the configuration file again and applies what changed. On an error the old
+	// configuration stays in force; a faulty file is an *Error with CodeConfig whose message holds
+	// every fault, one per line.
+	Reload() error
+	// LogLevel returns the level in force: debug, info, warn or error.
+	LogLevel() string
+	// SetLogLevel changes it at run time; the level has been checked with ValidLogLevel.
+	SetLogLevel(level string) error
+	// FlushFDB removes the entries that filter selects and returns how many they were. Without [tap]
+	// it is an *Error with CodeUnsupported.
+	FlushFDB(filter FDBFilter) (int, error)
+	// PinFDB adds a static entry, or moves one. An unknown port is an *Error with CodeNotFound; without
+	// [tap] it is one with CodeUnsupported.
+	PinFDB(pin FDBPin) error
+}
+
+// Status is the document of `tunctl status --json` and of GET /v1/status (there with one instance).
+type Status struct {
+	Schema    string     `json:"schema"` // StatusSchema
+	Instances []Instance `json:"instances"`
+}
+
+// Instance is one running tund.
+type Instance struct {
+	Name       string  `json:"name"`
+	Version    string  `json:"version"`
+	PID        int     `json:"pid"`
+	UptimeS    float64 `json:"uptime_s"`
+	PublicKey  string  `json:"public_key"`
+	ListenPort int     `json:"listen_port"`
+
+	Host         string `json:"host"`          // host name
+	Config       string `json:"config"`        // path of the configuration file; "" in wg-quick mode
+	ConfigLoaded Time   `json:"config_loaded"` // when the configuration in force was read
+	// ConfigError says why the last reload was refused, so the file and the running state differ; "" when
+	// they agree.
+	ConfigError string `json:"config_error"`
+	LogLevel    string `json:"log_level"`
+	FwMark      uint32 `json:"fwmark"`
+	// UnderLoad: initiations are being answered with cookies now.
+	UnderLoad bool `json:"under_load"`
+	// Underlay says what the UDP sockets can do: "gso", "gro", "ipv6".
+	Underlay []string `json:"underlay"`
+	Lanes    int      `json:"lanes"`
+
+	// Warnings are the reasons for which an operator should look, in words; empty is healthy.
+	Warnings []Warning `json:"warnings"`
+
+	Devices []Device `json:"devices"`
+	// Drops of the whole instance by the names of internal/drop, peers and devices included; reasons
+	// that never occurred may be left out.
+	Drops      map[string]uint64 `json:"drops"`
+	Handshakes Handshakes        `json:"handshakes"` // sum over peers, and those of no peer
+	Peers      []Peer            `json:"peers"`
+	FDB        []FDBEntry        `json:"fdb"`
+	// FDBLimit is the greatest number of FDB entries; 0 without [tap].
+	FDBLimit int `json:"fdb_limit"`
+}
+
+// Warning is one reason for attention.
+type Warning struct {
+	// Kind groups warnings for programs: "peer-down", "config", "firewall", "storm", "file-mode", …
+	Kind string `json:"kind"`
+	// Subject is the peer, device or file it is about; "" for the instance.
+	Subject string `json:"subject"`
+	Message string `json:"message"` // one line for people
+	Since   Time   `json:"since"`
+}
+
+// Device is one TUN or TAP device of an instance.
+type Device struct {
+	Name      string   `json:"name"`
+	Kind      string   `json:"kind"` // "tun" or "tap"
+	MTU       int      `json:"mtu"`
+	Addresses []string `json:"addresses"`
+	Offload   bool     `json:"offload"` // virtio headers in use: superpackets and no inner checksums
+
+	Up       bool     `json:"up"`
+	Bridge   string   `json:"bridge"` // the Linux bridge it is a port of, or ""
+	Queues   int      `json:"queues"`
+	Features []string `json:"features"` // "checksum", "tso", "uso"
+
+	// Counted at the device: rx is what tund read from it (towards peers), tx what it wrote.
+	RxPackets uint64            `json:"rx_packets"`
+	RxBytes   uint64            `json:"rx_bytes"`
+	TxPackets uint64            `json:"tx_packets"`
+	TxBytes   uint64            `json:"tx_bytes"`
+	Drops     map[string]uint64 `json:"drops"`
+}
+
+// PeerState is what can be said of a peer in one word.
+type PeerState string
+
+// The states of a peer.
+const (
+	StateUp         PeerState = "up"         // a session usable now
+	StateConnecting PeerState = "connecting" // a handshake is under way and has not failed yet
+	StateIdle       PeerState = "idle"       // configured, no traffic wanted it yet
+	StateDown       PeerState = "down"       // tried and failed; LastError says why
+)
+
+// Peer is one configured peer.
+type Peer struct {
+	Name          string    `json:"name"`
+	PublicKey     string    `json:"public_key"`
+	State         PeerState `json:"state"`
+	Endpoint      string    `json:"endpoint"` // "" while unknown
+	LastHandshake Time      `json:"last_handshake"`
+	RxBytes       uint64    `json:"rx_bytes"` // datagrams received and authenticated, headers included
+	TxBytes       uint64    `json:"tx_bytes"`
+	AllowedIPs    []string  `json:"allowed_ips"`
+	Ethernet      bool      `json:"ethernet"`
+	KeepaliveS    int       `json:"keepalive_s"` // 0: off
+	LastError     string    `json:"last_error"`  // why, in words; "" when nothing is wrong
+
+	StateSince   Time `json:"state_since"`
+	PresharedKey bool `json:"preshared_key"` // whether one is configured; never the key
+	// Endpoints are the configured ones as written ("host:port"), in the order they are tried.
+	Endpoints []string `json:"endpoints"`
+	// Roamed is when the endpoint last changed by an authenticated datagram from elsewhere.
+	Roamed    Time              `json:"roamed"`
+	PathMTU   int               `json:"path_mtu"` // to the endpoint, in bytes; 0: not known
+	RxPackets uint64            `json:"rx_packets"`
+	TxPackets uint64            `json:"tx_packets"`
+	LastRx    Time              `json:"last_rx"` // newest authenticated datagram
+	Staged    int               `json:"staged"`  // packets waiting for a session
+	Session   *Session          `json:"session"` // the current one, or null
+	Handshake Handshakes        `json:"handshakes"`
+	Drops     map[string]uint64 `json:"drops"`
+	// MACs behind this peer now, and the greatest number; both 0 unless Ethernet.
+	MACs    int `json:"macs"`
+	MaxMACs int `json:"max_macs"`
+	// Capabilities the peer announced inside the session; empty for plain WireGuard peers.
+	Capabilities []string `json:"capabilities"`
+}
+
+// Session is the current session with a peer.
+type Session struct {
+	AgeS      float64 `json:"age_s"`
+	Initiator bool    `json:"initiator"` // whether we began the handshake
+	// RekeyS and RejectS are the ages at which it is replaced and refused (120 and 180).
+	RekeyS     float64 `json:"rekey_s"`
+	RejectS    float64 `json:"reject_s"`
+	TxMessages uint64  `json:"tx_messages"`
+	RxHighest  uint64  `json:"rx_highest"` // greatest counter received
+	Suite      string  `json:"suite"`      // "chacha20-poly1305" or "aes-256-gcm"
+}
+
+// Handshakes counts handshake messages, those of one peer or of a whole instance.
+type Handshakes struct {
+	InitiationsTx uint64 `json:"initiations_tx"`
+	InitiationsRx uint64 `json:"initiations_rx"` // authenticated ones
+	ResponsesTx   uint64 `json:"responses_tx"`
+	ResponsesRx   uint64 `json:"responses_rx"` // authenticated ones
+	CookiesTx     uint64 `json:"cookies_tx"`
+	CookiesRx     uint64 `json:"cookies_rx"`
+	Completed     uint64 `json:"completed"` // sessions made, in either role
+	Failed        uint64 `json:"failed"`    // handshakes given up or refused
+	// Tries since the last session, 0 when one is in use; only for a peer.
+	Tries int `json:"tries"`
+}
+
+// FDBTable is the document of `tunctl fdb --json` and of GET /v1/fdb (there with one instance).
+type FDBTable struct {
+	Schema    string        `json:"schema"` // FDBSchema
+	Instances []FDBInstance `json:"instances"`
+}
+
+// FDBInstance is the forwarding database of one instance.
+type FDBInstance struct {
+	Name  string     `json:"name"`
+	FDB   []FDBEntry `json:"fdb"`
+	Limit int        `json:"fdb_limit"`
+}
+
+// FDBEntry is one entry of the forwarding database.
+type FDBEntry struct {
+	MAC  string  `json:"mac"`  // lower case, colons
+	VLAN int     `json:"vlan"` // 0: untagged
+	Port string  `json:"port"` // name of a peer, or of the TAP device
+	Kind string  `json:"kind"` // "learned", "static" or "local"
+	AgeS float64 `json:"age_s"`
+
+	Frozen bool `json:"frozen"` // moved too often, held at its port for a while
+	Moves  int  `json:"moves"`  // how often it changed its port lately
+}
+
+// FDBFilter selects FDB entries to remove. The zero value selects all learned ones; each field that is set
+// narrows it.
+type FDBFilter struct {
+	MAC  string `json:"mac,omitempty"`  // lower case, colons
+	Port string `json:"port,omitempty"` // name of a peer, or of the TAP device
+	VLAN *int   `json:"vlan,omitempty"` // nil: any
+	// Static selects pinned entries instead of learned ones.
+	Static bool `json:"static,omitempty"`
+}
+
+// FDBPin is a static entry to add: frames to MAC go to Port, whatever is learned later.
+type FDBPin struct {
+	MAC  string `json:"mac"`
+	VLAN int    `json:"vlan"` // 0: untagged
+	Port string `json:"port"`
+}
+
+// Time is a point in time that is null in JSON when it never came. Otherwise it is RFC 3339, in UTC, to the second.
+type Time struct{ time.Time }
+
+// At makes a Time; the zero time stays "never".
+func At(t time.Time) Time { return Time{t} }
+
+// MarshalJSON implements json.Marshaler.
+func (t Time) MarshalJSON() ([]byte, error) {
+	if t.IsZero() {
+		return []byte("null"), nil
+	}
+	return []byte(t.UTC().Format(`"` + time.RFC3339 + `"`)), nil
+}
+
+// ValidLogLevel reports whether level is one of those that can be set.
+func ValidLogLevel(level string) bool {
+	switch level {
+	case "debug", "info", "warn", "error":
+		return true
+	}
+	return false
+}
+
+// Code says what kind of failure an answer reports; programs branch on it, people read the message.
+type Code string
+
+// The codes, each with the HTTP status it travels with.
+const (
+	CodeInvalid     Code = "invalid"     // 400: the request is malformed
+	CodePermission  Code = "permission"  // 403: the caller may not use this verb
+	CodeNotFound    Code = "not-found"   // 404: no such path, peer or entry
+	CodeMethod      Code = "method"      // 405
+	CodeUnsupported Code = "unsupported" // 409: not with this configuration (no [tap], …)
+	CodeTooLarge    Code = "too-large"   // 413
+	CodeConfig      Code = "config"      // 422: the configuration file has faults
+	CodeInternal    Code = "internal"    // 500
+	CodeBusy        Code = "busy"        // 503: too many connections
+)
+
+// Error is a failure as it travels over the control socket.
+type Error struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+}
+
+// Error returns the message alone; the code is for programs.
+func (e *Error) Error() string { return e.Message }
