@@ -1,0 +1,52 @@
+// Package route makes the kernel's network configuration what an instance of tund needs: addresses, MTU and
+// link state of its devices, routes, policy routing for full tunnels, the bridge of a TAP.
+//
+// A caller hands over a whole State; Manager.Apply reads what the kernel has, applies the difference (adds
+// before deletes, going on after single failures) and returns what was reached. Nothing is a script: there
+// is no exec, and the same State applied again changes nothing.
+//
+// # Marks
+//
+// Whatever tund puts into the kernel says whose it is, so that Cleanup finds it after a SIGKILL without any
+// file on disk:
+//
+//   - routes and rules: protocol 117 (Protocol);
+//   - the routing table of a full tunnel: number 0x75000000 plus 24 bits of a hash of the instance's name
+//     (Table), the same at every start, different between instances;
+//   - rules: priorities 31170 (PriorityLocal) and 31171 (PriorityTunnel) for every instance. The second looks up
+//     the instance's table and thereby says whose it is; the first looks up main, and carries the table's
+//     number as suppress_ifgroup instead: no device is in that group, so the kernel ignores it;
+//   - nftables: table "inet tund-<instance>"; the empty chain "restore_src_valid_mark" in it means that the
+//     sysctl was 0 before us;
+//   - a bridge made here: link group 0x74000000 plus the same 24 bits, which the kernel sets in the very act of
+//     creation; and for human readers the alias "tund:<instance>".
+//
+// Addresses and routes of a TUN device carry no name of an instance: the kernel drops them with the device.
+//
+// # Full tunnel
+//
+// A Route to 0.0.0.0/0 or ::/0 with Table 0 never enters the main table. It goes to the instance's own table, and
+// rules lead there what does not carry our mark, per address family:
+//
+//	31170: not fwmark M to 10.0.0.0/8 lookup main suppress_prefixlength 0    (and the other private ranges)
+//	31171: not fwmark M lookup T
+//
+// The mark on our UDP packets is the only exception from the tunnel: a route to the endpoint's address would
+// let everything else to that address leave in the clear (TunnelCrack, CVE-2023-36673). wg-quick lets every
+// route of main except the default win over the tunnel; a DHCP server that hands out 0.0.0.0/1 and
+// 128.0.0.0/1 then takes all traffic (TunnelVision, CVE-2024-3661), and a LAN numbered with somebody
+// else's public addresses takes that part (TunnelCrack, CVE-2023-36672). So here only private and link-local
+// destinations may leave by main, unless State.LocalNetworks says LocalAll. Packets to a tunnel address
+// that arrive on another interface from a non-local source are dropped (CVE-2019-14899).
+//
+// # Not here
+//
+// Opening devices (tunnel/tundev), choosing allowed IPs (config), DNS, NAT, forwarding sysctls.
+//
+// # Concurrency
+//
+// A Manager is safe for concurrent use: one mutex, held for a whole Apply. All kernel handles are opened by New,
+// in the network namespace of the calling thread, and stay there.
+//
+// Sources: rtnetlink(7), ip-rule(8), nft(8), wg-quick(8), kernel Documentation/networking/ip-sysctl.rst.
+package route
