@@ -1,0 +1,156 @@
+// Package config reads the TOML file of one tund instance into plain, checked values.
+//
+// Load reports every mistake of a file in one run, each with file, line and column, and applies all defaults, so
+// that whoever uses a Config asks no further questions. It reads the file, the key files it names and the
+// environment variable CREDENTIALS_DIRECTORY, and nothing else: it resolves no name, opens no device and changes
+// nothing. What a Config means to the kernel is decided by internal/daemon.
+//
+// Secrets: private and preshared keys print as "(hidden)" wherever a Config is printed, and no error or warning
+// quotes a value that is, or may be, a key.
+//
+// There is no state: Load may be called concurrently. A Config is not changed after Load; its slices are shared
+// with whoever holds it and are not to be written to.
+//
+// Sources: /docs/config.md (the reference for users, checked against this package by a test), TOML 1.1.
+package config
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"tund/crypto/keys"
+)
+
+// Config is one instance: what one file says, with every default filled in.
+type Config struct {
+	Instance string // base name of the file without ".toml"
+	Path     string // the file, as given to Load
+	Tunnel   Tunnel
+	Tun      *Tun // nil: no [tun] section. At least one of Tun and Tap is set.
+	Tap      *Tap // nil: no [tap] section
+	Peers    []Peer
+
+	// Warnings are what deserves a word and is no error, in the order of the file.
+	Warnings []Warning
+}
+
+// Tunnel is [tunnel]: the identity and the underlay, shared by both devices.
+type Tunnel struct {
+	PrivateKey keys.PrivateKey // from private_key, private_key_file or credential; never zero
+	ListenPort uint16          // UDP port; 0: the kernel chooses
+	FwMark     uint32          // mark on our datagrams; 0: none but what full-tunnel routing needs
+	Offload    bool            // offload = "auto" (true) or "off" (false)
+	Lanes      int             // 0: chosen from the number of processors
+
+	// VerifyInnerChecksum asks for TCP and UDP checksums of received packets to be verified before they are
+	// handed to the kernel, rather than trusted because the peer authenticated them.
+	VerifyInnerChecksum bool
+}
+
+// Tun is [tun]: the layer 3 device.
+type Tun struct {
+	Device    string         // at most 15 bytes
+	Addresses []netip.Prefix // address and length of its network: host bits are kept; no two are equal
+	MTU       int            // bytes; 0: smallest path MTU to the endpoints, less 80
+	Routes    bool           // routes = "auto" (true): a route for each allowed IP
+	Table     int            // routing table, 0 to 4294967295; 0: main, and policy routing for a full tunnel
+	Metric    int            // priority of the routes, 0 to 4294967295
+}
+
+// BPDUPolicy is what the switch does with spanning tree frames that come from a peer.
+type BPDUPolicy uint8
+
+// The policies of [tap] bpdu.
+const (
+	BPDUDrop    BPDUPolicy = iota // discarded: each site has a spanning tree of its own
+	BPDUForward                   // carried: one spanning tree over all sites
+	BPDUGuard                     // discarded, and the port it came from blocked for a while
+)
+
+// String returns the policy as the file writes it.
+func (p BPDUPolicy) String() string {
+	switch p {
+	case BPDUDrop:
+		return "drop"
+	case BPDUForward:
+		return "forward"
+	case BPDUGuard:
+		return "guard"
+	}
+	return "bpdu policy " + strconv.Itoa(int(p))
+}
+
+// Tap is [tap]: the layer 2 device and the switch behind it.
+type Tap struct {
+	Device    string         // at most 15 bytes, not that of Tun
+	Bridge    string         // the Linux bridge to join; "": none
+	Addresses []netip.Prefix // as in Tun; usually empty
+	MTU       int            // bytes of a frame's payload; 0: that of the bridge, or 1500
+
+	Ageing         time.Duration // how long a learned MAC is kept without being seen
+	MaxMACs        int           // FDB entries in total
+	MaxMACsPerPeer int           // learned entries of one peer, where the peer says nothing else
+
+	// Storm limits: frames per second that one port may send into the switch; 0: no limit.
+	BroadcastLimit      int
+	MulticastLimit      int
+	UnknownUnicastLimit int
+
+	Hub                 bool // pass frames from one peer on to another
+	BPDU                BPDUPolicy
+	MSSClamp            bool // lower the MSS of TCP connections to what fits into one datagram
+	Fragment            bool // send a frame that does not fit as two datagrams
+	NeighborSuppression bool // answer ARP and ND from the snooped table
+}
+
+// Peer is one [[peer]].
+type Peer struct {
+	Name         string            // unique; default: first 8 characters of the public key
+	PublicKey    keys.PublicKey    // unique, never zero, never our own
+	PresharedKey keys.PresharedKey // zero: none
+	Endpoints    []Endpoint        // tried in turn; empty: the peer calls us
+	AllowedIPs   []netip.Prefix    // masked, IPv4 never mapped into IPv6; no prefix is at two peers
+	Keepalive    time.Duration     // persistent keepalive, whole seconds; 0: off
+
+	// What follows concerns layer 2 and is zero unless Ethernet is set.
+
+	Ethernet   bool     // carries frames of [tap]
+	MACs       []MAC    // pinned: the only source addresses the peer may use; empty: learned
+	MaxMACs    int      // learned FDB entries; the default, [tap] max_macs_per_peer, is filled in
+	VLANs      []uint16 // VLANs carried with their tag, ascending, 1 to 4094; empty: untagged frames only
+	PVID       uint16   // VLAN of the peer's untagged frames, 1 to 4094; 0: they stay untagged
+	DoubleTags bool     // frames with more than one tag may pass
+	TrustDHCP  bool     // the peer may send what DHCP servers send
+	TrustRA    bool     // the peer may send IPv6 router advertisements
+}
+
+// MAC is an Ethernet address.
+type MAC [6]byte
+
+// String returns m as in 02:00:00:00:00:01.
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
+
+// MarshalText returns String.
+func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// Endpoint is where a peer is reached: a host, by name or address, and a UDP port.
+type Endpoint struct {
+	Host string // DNS name, IPv4 address, or IPv6 address without brackets (with a zone if link-local)
+	Port uint16 // 1 to 65535
+}
+
+// String returns host:port, with brackets around an IPv6 address.
+func (e Endpoint) String() string {
+	return net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port)))
+}
+
+// AddrPort returns the endpoint as an address; ok is false when the host is a name, to be resolved.
+func (e Endpoint) AddrPort() (addr netip.AddrPort, ok bool) {
+	a, err := netip.ParseAddr(e.Host)
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(a, e.Port), true
+}
