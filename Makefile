@@ -1,0 +1,73 @@
+# Every target has one line of help: `make help`.
+
+GO          ?= go
+VERSION     ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+PKGS        ?= ./...
+
+# Where `make install` puts things. DESTDIR is for packagers.
+PREFIX  ?= /usr
+DESTDIR ?=
+
+BUILDFLAGS = -trimpath -ldflags '-X main.version=$(VERSION)'
+SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard test/lab/*.sh test/vm/*.sh test/ci/*.sh packaging/*.sh)
+
+.PHONY: help build test test-vm soak race lint bench demo install uninstall clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build static binaries: bin/tund and bin/tunctl
+	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
+
+test: ## run the tests; as root those in network namespaces too
+	@test/tools.sh test
+	$(GO) test -timeout 5m $(PKGS)
+
+soak: ## run the tests that take minutes (root)
+	@test/tools.sh test
+	TUND_TEST_SOAK=1 $(GO) test -count=1 -timeout 30m -run '^TestSoak' -v $(PKGS)
+
+test-vm: build ## run tund against the kernel's WireGuard in a virtual machine
+	@test/tools.sh vm
+	test/vm/run.sh
+
+race: ## run the tests under the race detector
+	@test/tools.sh test
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(PKGS)
+
+lint: ## gofmt, go vet, staticcheck and shellcheck
+	@test/tools.sh lint
+	@unformatted="$$(gofmt -l $$(git ls-files '*.go'))"; [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	shellcheck -x $(SCRIPTS)
+
+bench: build ## measure tund beside other VPNs (root; ROUNDS= T= CASES= CONTENDERS= LINK= STORE=)
+	@test/tools.sh bench
+	$(GO) build $(BUILDFLAGS) -o bin/bench ./test/bench
+	bin/bench
+
+demo: build ## show two gateways and a tunnel on this machine (root)
+	@test/tools.sh demo
+	test/demo.sh
+
+install: build ## install below $(DESTDIR)$(PREFIX): programs, service, examples, documents
+	install -D -m 0755 bin/tund $(DESTDIR)$(PREFIX)/sbin/tund
+	install -D -m 0755 bin/tunctl $(DESTDIR)$(PREFIX)/bin/tunctl
+	install -D -m 0644 packaging/tund@.service $(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service
+	sed -i 's#/usr/sbin/tund#$(PREFIX)/sbin/tund#g' $(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service
+	install -d -m 0755 $(DESTDIR)$(PREFIX)/share/doc/tund
+	install -m 0644 README.md CHANGELOG.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/tund/
+	cp -R --no-preserve=ownership examples $(DESTDIR)$(PREFIX)/share/doc/tund/
+	for m in $(wildcard packaging/man/*.[158]); do \
+		install -D -m 0644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m) || exit 1; done
+
+uninstall: ## remove what install put there
+	rm -rf $(DESTDIR)$(PREFIX)/sbin/tund $(DESTDIR)$(PREFIX)/bin/tunctl \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service $(DESTDIR)$(PREFIX)/share/doc/tund
+	for m in $(wildcard packaging/man/*.[158]); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m); done
+
+clean: ## remove what was built
+	rm -rf bin dist

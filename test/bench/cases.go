@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// metrics are what one measurement found, by name.
+type metrics map[string]float64
+
+// metric tells the report how to show a number.
+type metric struct {
+	name   string
+	unit   string
+	digits int
+	less   bool // less is better
+	ratio  bool // show its ratio to the baseline
+}
+
+// benchCase is one thing to measure. Cases with the same shape and no setup of their own share one running tunnel.
+type benchCase struct {
+	name  string
+	about string
+	shape shape
+	// own: the case brings the contender up itself, in a fresh pair of its own.
+	own     bool
+	metrics []metric
+	// fits narrows further than the shape; nil: every contender of the shape.
+	fits func(contender) bool
+	run  func(ctx context.Context, m *measurement) (metrics, error)
+}
+
+// measurement is what a case's run is given.
+type measurement struct {
+	pair      *pair
+	contender contender
+	seconds   time.Duration
+	peers     int    // options.Peers
+	exe       string // this program, for its workers
+}
+
+var (
+	gbps    = metric{name: "gbps", unit: "Gbit/s", digits: 2, ratio: true}
+	cpuGB   = metric{name: "cpu_s_per_gb", unit: "CPU s/GB", digits: 2, less: true, ratio: true}
+	reorder = metric{name: "ofo_per_gb", unit: "out of order/GB", digits: 0, less: true}
+	sacks   = metric{name: "sack_reorder_per_gb", unit: "SACK reorder/GB", digits: 0, less: true}
+	resent  = metric{name: "retransmits_per_gb", unit: "resent/GB", digits: 0, less: true}
+	tcpSet  = []metric{gbps, cpuGB, reorder, sacks, resent}
+)
+
+// allCases lists the cases in the order in which they run.
+func allCases() []benchCase {
+	return []benchCase{
+		{name: "tcp1", about: "one TCP flow between the gateways", shape: shapeHosts, metrics: tcpSet, run: tcp(1, 1, false)},
+		{name: "tcp4", about: "four TCP flows", shape: shapeHosts, metrics: tcpSet, run: tcp(1, 4, false)},
+		{name: "tcp64", about: "64 TCP flows, from four processes", shape: shapeHosts, metrics: tcpSet, run: tcp(4, 16, false)},
+		{name: "bidir", about: "one TCP flow each way at once, figures added", shape: shapeHosts, metrics: tcpSet, run: tcp(1, 1, true)},
+		{name: "gateway", about: "one TCP flow between hosts behind the gateways", shape: shapeGateways,
+			metrics: append([]metric{gbps, cpuGB, {name: "skb_bytes", unit: "bytes/packet delivered", digits: 0}}, tcpSet[2:]...),
+			run:     gatewayFlow},
+		{name: "tap", about: "one TCP flow between containers bridged over the tunnel", shape: shapeBridged,
+			metrics: append([]metric{gbps, cpuGB, {name: "mtu", unit: "MTU", digits: 0}}, tcpSet[2:]...), run: bridgedFlow},
+	}
+}
+
+func caseNames() []string {
+	var names []string
+	for _, c := range allCases() {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// accepts tells whether a contender can stand in a case.
+func (c *benchCase) accepts(x contender) bool {
+	return fits(x, c.shape) && (c.fits == nil || c.fits(x))
+}
+
+// tcp measures flows with iperf3, and what the whole machine spent on them.
+func tcp(processes, flows int, bidir bool) func(context.Context, *measurement) (metrics, error) {
+	return func(ctx context.Context, m *measurement) (metrics, error) {
+		return flow(ctx, m, flowPlan{processes: processes, flows: flows, bidir: bidir, seconds: m.seconds})
+	}
+}
+
+// flow runs a plan between two readings of the machine's CPU time and of the receiver's TCP counters.
+func flow(ctx context.Context, m *measurement, plan flowPlan) (metrics, error) {
+	sender, receiver := m.pair.a.flowNS(), m.pair.b.flowNS()
+	countersBefore, err := reordering(ctx, sender, receiver)
+	if err != nil {
+		return nil, err
+	}
+	before, err := readCPU()
+	if err != nil {
+		return nil, err
+	}
+	r, err := iperf(ctx, m.pair, plan)
+	if err != nil {
+		return nil, err
+	}
+	after, err := readCPU()
+	if err != nil {
+		return nil, err
+	}
+	counters, err := reordering(ctx, sender, receiver)
+	if err != nil {
+		return nil, err
+	}
+	gb := r.bytes / 1e9
+	return metrics{
+		gbps.name:    r.bitsPerSec / 1e9,
+		cpuGB.name:   after.since(before).seconds() / gb,
+		reorder.name: (counters.outOfOrder - countersBefore.outOfOrder) / gb,
+		sacks.name:   (counters.sackReorder - countersBefore.sackReorder) / gb,
+		resent.name:  r.retransmits / gb,
+	}, nil
+}
+
+// tcpOrder counts disorder inside the tunnel, both ends added.
+type tcpOrder struct{ outOfOrder, sackReorder float64 }
+
+func reordering(ctx context.Context, namespaces ...string) (tcpOrder, error) {
+	var o tcpOrder
+	for _, ns := range namespaces {
+		c, err := tcpCounters(ctx, ns)
+		if err != nil {
+			return o, err
+		}
+		o.outOfOrder += float64(c["TCPOFOQueue"])
+		o.sackReorder += float64(c["TCPSACKReorder"])
+	}
+	return o, nil
+}
+
+// gatewayFlow also tells how large the packets were that reached the far host: superpackets survive, or do not.
+func gatewayFlow(ctx context.Context, m *measurement) (metrics, error) {
+	before, err := received(ctx, m.pair.b.endNS, endDevice)
+	if err != nil {
+		return nil, err
+	}
+	out, err := flow(ctx, m, flowPlan{processes: 1, flows: 1, seconds: m.seconds})
+	if err != nil {
+		return nil, err
+	}
+	after, err := received(ctx, m.pair.b.endNS, endDevice)
+	if err != nil {
+		return nil, err
+	}
+	out["skb_bytes"] = share(after.bytes-before.bytes, after.packets-before.packets)
+	return out, nil
+}
+
+// bridgedFlow also records the MTU of the containers, which every layer-2 contender chooses for itself.
+func bridgedFlow(ctx context.Context, m *measurement) (metrics, error) {
+	out, err := flow(ctx, m, flowPlan{processes: 1, flows: 1, seconds: m.seconds})
+	if err != nil {
+		return nil, err
+	}
+	mtu, err := deviceMTU(ctx, m.pair.b.endNS, endDevice)
+	out["mtu"] = float64(mtu)
+	return out, err
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// tund is this project's daemon, layer 3 or, with tap, layer 2.
+type tund struct {
+	name    string // as the user wrote it
+	binary  string // empty: bin/tund of the checkout
+	version string
+	tap     bool
+}
+
+func (t *tund) about() about {
+	mtu := wireguardMTU
+	if t.tap {
+		mtu = 0 // tund chooses; the case reads it from the device
+	}
+	return about{Name: t.name, Version: t.version, Cipher: "ChaCha20-Poly1305", MTU: mtu}
+}
+
+func (t *tund) shapes() []shape {
+	if t.tap {
+		return []shape{shapeBridged}
+	}
+	return []shape{shapeHosts, shapeGateways}
+}
+
+func (t *tund) prepare(ctx context.Context, shop *workshop) error {
+	if t.binary == "" {
+		t.binary = filepath.Join(shop.top, "bin", "tund")
+	}
+	path, err := filepath.Abs(t.binary)
+	if err != nil {
+		return err
+	}
+	t.binary = path
+	out, err := run(ctx, t.binary, "--version")
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnavailable, err)
+	}
+	t.version = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(string(out)), "tund "))
+	return nil
+}
+
+func (t *tund) start(ctx context.Context, p *pair, d demand) error {
+	a, err := newIdentity(p.a.tunnel)
+	if err != nil {
+		return err
+	}
+	b, err := newIdentity(p.b.tunnel)
+	if err != nil {
+		return err
+	}
+	if err := t.startOne(ctx, p, p.a, a, p.b, b.public, d.morePeers); err != nil {
+		return err
+	}
+	if err := t.startOne(ctx, p, p.b, b, p.a, a.public, d.morePeers); err != nil {
+		return err
+	}
+	if !t.tap {
+		return nil
+	}
+	mtu, err := deviceMTU(ctx, p.a.ns, tundDevice(p, p.a))
+	if err != nil {
+		return err
+	}
+	return p.setEndMTU(ctx, mtu)
+}
+
+func (t *tund) startResponder(ctx context.Context, p *pair, peers []identity) (key, error) {
+	b, err := newIdentity(p.b.tunnel)
+	if err != nil {
+		return key{}, err
+	}
+	return b.public, t.startOne(ctx, p, p.b, b, nil, key{}, peers)
+}
+
+func tundDevice(p *pair, h *host) string {
+	if h == p.a {
+		return p.label + "x"
+	}
+	return p.label + "y"
+}
+
+func (t *tund) startOne(ctx context.Context, p *pair, h *host, own identity, other *host, otherKey key, more []identity) error {
+	dev := tundDevice(p, h)
+	path := filepath.Join(p.dir, dev+".toml")
+	if err := os.WriteFile(path, []byte(t.config(dev, h, own, other, otherKey, more)), 0o600); err != nil {
+		return err
+	}
+	runDir := "TUND_RUN_DIR=" + filepath.Join(p.dir, "run")
+	if err := p.daemon(h, "tund-"+dev, []string{runDir}, t.binary, "-c", path, "--log-level", "warn"); err != nil {
+		return err
+	}
+	return waitFor(ctx, 30*time.Second, 10*time.Millisecond, "device "+dev, p.daemons, func() bool {
+		_, err := run(ctx, "ip", "-n", h.ns, "link", "show", "dev", dev, "up")
+		return err == nil
+	})
+}
+
+// config is a tund configuration. other is the gateway on the far side, nil for none.
+func (t *tund) config(dev string, h *host, own identity, other *host, otherKey key, more []identity) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "[tunnel]\nprivate_key = %q\nlisten_port = %d\n", own.private, listenPort)
+	if t.tap {
+		fmt.Fprintf(&s, "[tap]\ndevice = %q\nbridge = %q\n", dev, bridgeDevice)
+	} else {
+		fmt.Fprintf(&s, "[tun]\ndevice = %q\naddress = [\"%s/24\"]\nmtu = %d\n", dev, h.tunnel, wireguardMTU)
+	}
+	if other != nil {
+		fmt.Fprintf(&s, "[[peer]]\nname = \"other\"\npublic_key = %q\nendpoint = \"%s:%d\"\n", otherKey, other.underlay, listenPort)
+		if t.tap {
+			s.WriteString("ethernet = true\n")
+		} else {
+			fmt.Fprintf(&s, "allowed_ips = [\"%s/32\", \"%s\"]\n", other.tunnel, other.lan)
+		}
+	}
+	for _, m := range more {
+		fmt.Fprintf(&s, "[[peer]]\npublic_key = %q\nallowed_ips = [\"%s/32\"]\n", m.public, m.inner)
+	}
+	return s.String()
+}

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# tools.sh PURPOSE…: makes sure that the programs a purpose needs are there. PURPOSE: test demo bench vm lint.
+#
+# As root on Debian what is missing is installed; elsewhere it is named, with the packages that hold it, and the
+# exit status is 1. Only unit tests as an ordinary user need none of it: `tools.sh test` then returns at once.
+set -euo pipefail
+
+# program:package
+test_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools wireguard-go:wireguard-go iperf3:iperf3 nft:nftables
+	ethtool:ethtool tcpdump:tcpdump sysctl:procps)
+demo_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
+bench_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools iperf3:iperf3 ethtool:ethtool sysctl:procps
+	openvpn:openvpn tincd:tinc)
+vm_tools=(qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio depmod:kmod ip:iproute2 tc:iproute2
+	bridge:iproute2 ss:iproute2 wg:wireguard-tools iperf3:iperf3 ping:iputils-ping nft:nftables ethtool:ethtool)
+lint_tools=(shellcheck:shellcheck)
+
+# sbin is not on every user's path, and the programs there can be found all the same.
+PATH=$PATH:/usr/sbin:/sbin
+
+purposes=("${@:?which purpose: test demo bench vm lint}")
+if [ "${purposes[*]}" = test ] && [ "$(id -u)" != 0 ]; then
+	exit 0 # tests that need these programs skip themselves for want of root
+fi
+
+programs=()
+packages=()
+for purpose in "${purposes[@]}"; do
+	declare -n tools="${purpose}_tools"
+	for tool in "${tools[@]}"; do
+		command -v "${tool%%:*}" >/dev/null && continue
+		programs+=("${tool%%:*}")
+		packages+=("${tool##*:}")
+	done
+done
+[ ${#programs[@]} -gt 0 ] || exit 0
+
+mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	echo "Missing: ${programs[*]}. On Debian: apt-get install ${packages[*]}" >&2
+	exit 1
+fi
+
+echo "Installing ${packages[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+install() { apt-get install -y -q --no-install-recommends "${packages[@]}" </dev/null >"$log" 2>&1; }
+# The package lists of a new machine are empty or old: refresh them when the first try does not find everything.
+if ! install && ! { apt-get update -q </dev/null >"$log" 2>&1 && install; }; then
+	tail -n 15 "$log" >&2
+	echo "Could not install ${packages[*]}" >&2
+	exit 1
+fi
