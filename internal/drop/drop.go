@@ -74,6 +74,7 @@ const (
 	SnoopedMulticast // no listener behind any port (not a loss)
 
 	// Handshake and lanes, in general.
+	ReceiveError  // the socket failed to receive
 	QueueOverflow // the kernel's receive buffer overflowed (SO_RXQ_OVFL)
 	Internal      // a bug of ours, caught; the log has the stack
 
@@ -102,7 +103,7 @@ var names = [count]string{
 	ReassemblyBad: "reassembly-bad", ReassemblyLost: "reassembly-lost", SuppressedARP: "suppressed-neighbor",
 	SnoopedMulticast: "snooped-multicast",
 
-	QueueOverflow: "queue-overflow", Internal: "internal",
+	ReceiveError: "receive-error", QueueOverflow: "queue-overflow", Internal: "internal",
 }
 
 // String returns the name shown in status, in metrics and in the documentation.

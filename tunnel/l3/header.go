@@ -47,3 +47,14 @@ func ParseHeader(pkt []byte) (h Header, ok bool) {
 	}
 	return h, false
 }
+
+// ParseDestination reads only the destination of pkt, which the device has checked to be a whole packet.
+func ParseDestination(pkt []byte) (netip.Addr, bool) {
+	switch {
+	case len(pkt) >= IPv4HeaderLen && pkt[0]>>4 == 4:
+		return netip.AddrFrom4([4]byte(pkt[16:20])), true
+	case len(pkt) >= IPv6HeaderLen && pkt[0]>>4 == 6:
+		return netip.AddrFrom16([16]byte(pkt[24:40])), true
+	}
+	return netip.Addr{}, false
+}

@@ -35,12 +35,14 @@ type Timers struct {
 
 	persistent atomic.Int64 // interval in ns; 0: off
 
+	// Written by the slow plane, read by lanes.
+	retransmitAt atomic.Int64 // when to stop waiting for a response; 0: none is awaited
+	jitter       atomic.Int64 // ns, drawn anew for each initiation
+
 	// Slow plane only.
-	retransmitAt boottime.Time
-	zeroAt       boottime.Time
-	attempts     int
-	gaveUp       bool
-	jitter       time.Duration
+	zeroAt   boottime.Time
+	attempts int
+	gaveUp   bool
 }
 
 // Actions is what Due found to be due, as a set of bits.
@@ -108,15 +110,16 @@ func (t *Timers) HandshakeWanted() { t.attempts, t.gaveUp = 0, false }
 
 // HandshakeInitiated is called when an initiation was sent. jitter is random in [0, RekeyTimeoutJitterMax).
 func (t *Timers) HandshakeInitiated(now boottime.Time, jitter time.Duration) {
-	t.jitter = jitter
+	t.jitter.Store(int64(jitter))
 	t.gaveUp = false
-	t.retransmitAt = now.Add(RekeyTimeout + jitter)
+	t.retransmitAt.Store(int64(now.Add(RekeyTimeout + jitter)))
 }
 
 // HandshakeComplete is called when a session is confirmed: a response was consumed, or the first transport
 // message of a session that we answered came.
 func (t *Timers) HandshakeComplete() {
-	t.retransmitAt, t.attempts, t.gaveUp = 0, 0, false
+	t.retransmitAt.Store(0)
+	t.attempts, t.gaveUp = 0, false
 }
 
 // SessionDerived is called when new session keys exist.
@@ -125,8 +128,8 @@ func (t *Timers) SessionDerived(now boottime.Time) { t.zeroAt = now.Add(ZeroKeys
 // Attempts returns how many times the running handshake was retried.
 func (t *Timers) Attempts() int { return t.attempts }
 
-// Handshaking reports whether an initiation waits for its response.
-func (t *Timers) Handshaking() bool { return t.retransmitAt != 0 }
+// Handshaking reports whether an initiation waits for its response. Any goroutine may ask.
+func (t *Timers) Handshaking() bool { return t.retransmitAt.Load() != 0 }
 
 // GaveUp reports whether the last handshake ran out of attempts.
 func (t *Timers) GaveUp() bool { return t.gaveUp }
@@ -136,13 +139,14 @@ func (t *Timers) Stop() {
 	t.unansweredSince.Store(0)
 	t.unackedSince.Store(0)
 	t.anotherKeepalive.Store(false)
-	t.retransmitAt, t.zeroAt, t.attempts, t.gaveUp = 0, 0, 0, false
+	t.retransmitAt.Store(0)
+	t.zeroAt, t.attempts, t.gaveUp = 0, 0, false
 }
 
 // Due returns the actions due at now and moves the timers that fired.
 func (t *Timers) Due(now boottime.Time) Actions {
 	var a Actions
-	if t.retransmitAt != 0 && t.retransmitAt <= now {
+	if at := t.retransmitAt.Load(); at != 0 && at <= int64(now) {
 		a |= t.retransmit(now)
 	}
 	if since := boottime.Time(t.unackedSince.Load()); since != 0 && since.Add(KeepaliveTimeout) <= now {
@@ -152,7 +156,7 @@ func (t *Timers) Due(now boottime.Time) Actions {
 			t.unackedSince.Store(int64(now))
 		}
 	}
-	if since := boottime.Time(t.unansweredSince.Load()); since != 0 && since.Add(UnansweredAfter+t.jitter) <= now {
+	if since := boottime.Time(t.unansweredSince.Load()); since != 0 && since.Add(t.unansweredAfter()) <= now {
 		a |= SendInitiation | ClearSource
 		t.unansweredSince.Store(0)
 		t.HandshakeWanted()
@@ -170,7 +174,7 @@ func (t *Timers) Due(now boottime.Time) Actions {
 
 // retransmit is the expiry of the wait for a response.
 func (t *Timers) retransmit(now boottime.Time) Actions {
-	t.retransmitAt = 0
+	t.retransmitAt.Store(0)
 	if t.attempts >= MaxHandshakeAttempts {
 		t.gaveUp = true
 		t.unackedSince.Store(0)
@@ -183,28 +187,38 @@ func (t *Timers) retransmit(now boottime.Time) Actions {
 	return SendInitiation | ClearSource
 }
 
+// unansweredAfter is UnansweredAfter with this peer's jitter.
+func (t *Timers) unansweredAfter() time.Duration {
+	return UnansweredAfter + time.Duration(t.jitter.Load())
+}
+
 // Next returns when Due has to be asked again, and false when nothing is pending.
 func (t *Timers) Next() (boottime.Time, bool) {
-	next := boottime.Time(0)
-	earliest := func(at boottime.Time) {
-		if next == 0 || at < next {
-			next = at
-		}
-	}
-	if t.retransmitAt != 0 {
-		earliest(t.retransmitAt)
-	}
+	next, _ := t.NextOfTraffic()
+	next = earlier(next, boottime.Time(t.retransmitAt.Load()))
+	next = earlier(next, t.zeroAt)
+	return next, next != 0
+}
+
+// NextOfTraffic is Next for those timers that traffic starts. Any goroutine may ask.
+func (t *Timers) NextOfTraffic() (boottime.Time, bool) {
+	var next boottime.Time
 	if since := boottime.Time(t.unackedSince.Load()); since != 0 {
-		earliest(since.Add(KeepaliveTimeout))
+		next = since.Add(KeepaliveTimeout)
 	}
 	if since := boottime.Time(t.unansweredSince.Load()); since != 0 {
-		earliest(since.Add(UnansweredAfter + t.jitter))
-	}
-	if t.zeroAt != 0 {
-		earliest(t.zeroAt)
+		next = earlier(next, since.Add(t.unansweredAfter()))
 	}
 	if p := t.Persistent(); p != 0 {
-		earliest(boottime.Time(t.lastTraversal.Load()).Add(p))
+		next = earlier(next, boottime.Time(t.lastTraversal.Load()).Add(p))
 	}
 	return next, next != 0
+}
+
+// earlier returns the earlier of two deadlines, of which zero is none.
+func earlier(a, b boottime.Time) boottime.Time {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
