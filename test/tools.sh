@@ -5,15 +5,18 @@
 # exit status is 1. Only unit tests as an ordinary user need none of it: `tools.sh test` then returns at once.
 set -euo pipefail
 
-# program:package
-test_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools wireguard-go:wireguard-go iperf3:iperf3 nft:nftables
-	ethtool:ethtool tcpdump:tcpdump sysctl:procps)
-demo_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
-bench_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools iperf3:iperf3 ethtool:ethtool sysctl:procps
-	openvpn:openvpn tincd:tinc)
-vm_tools=(qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio depmod:kmod ip:iproute2 tc:iproute2
-	bridge:iproute2 ss:iproute2 wg:wireguard-tools iperf3:iperf3 ping:iputils-ping nft:nftables ethtool:ethtool)
-lint_tools=(shellcheck:shellcheck)
+# program:package. The arrays are reached by name, through the reference `tools`.
+# shellcheck disable=SC2034
+{
+	test_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools wireguard-go:wireguard-go iperf3:iperf3 nft:nftables
+		ethtool:ethtool tcpdump:tcpdump sysctl:procps)
+	demo_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
+	bench_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools iperf3:iperf3 ethtool:ethtool sysctl:procps
+		openvpn:openvpn tincd:tinc)
+	vm_tools=(qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio depmod:kmod ip:iproute2 tc:iproute2
+		bridge:iproute2 ss:iproute2 wg:wireguard-tools iperf3:iperf3 ping:iputils-ping nft:nftables ethtool:ethtool)
+	lint_tools=(shellcheck:shellcheck)
+}
 
 # sbin is not on every user's path, and the programs there can be found all the same.
 PATH=$PATH:/usr/sbin:/sbin
