@@ -1,0 +1,174 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrRunning is wrapped by Listen's error when another process serves this instance.
+var ErrRunning = errors.New("already running")
+
+// groupName is the group whose members may read; used when it exists.
+const groupName = "tund"
+
+// claimTries bounds how often claim starts again because the directory or the lock vanished under it: each
+// time another process was just stopping, and a second one in the same moment is already unlikely.
+const claimTries = 20
+
+// claim is the right to be an instance: its directory, and a lock file in it that this process holds.
+// The kernel gives the lock up when the process dies, however it dies, so a claim is never stale.
+type claim struct {
+	dir  string
+	lock *os.File
+	gid  int // group for the socket, or -1 to leave it
+}
+
+// takeClaim makes the instance's directory and locks it. The lock file is removed on release, so a lock won
+// on a file that no longer has the name is worthless and the race is run again.
+func takeClaim(runDir, instance string) (*claim, error) {
+	c := &claim{dir: InstanceDir(runDir, instance), gid: readersGroup()}
+	path := filepath.Join(c.dir, lockName)
+	for range claimTries {
+		if err := c.makeDir(runDir); err != nil {
+			return nil, err
+		}
+		lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the directory went away after makeDir
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lock instance %q: %w", instance, err)
+		}
+		won, err := tryLock(lock, path)
+		if err != nil {
+			_ = lock.Close()
+			return nil, fmt.Errorf("instance %q: %w", instance, err)
+		}
+		if !won {
+			_ = lock.Close()
+			continue
+		}
+		c.lock = lock
+		if err := c.sign(); err != nil {
+			c.release()
+			return nil, fmt.Errorf("lock instance %q: %w", instance, err)
+		}
+		return c, nil
+	}
+	return nil, fmt.Errorf("lock instance %q: %s changed %d times while it was being locked", instance, path, claimTries)
+}
+
+// tryLock locks the open file; won is false when path names another file by now.
+func tryLock(lock *os.File, path string) (won bool, err error) {
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return false, fmt.Errorf("%w%s (%s is locked): stop it first, or choose another name", ErrRunning, holder(path), path)
+		}
+		return false, &fs.PathError{Op: "flock", Path: path, Err: err}
+	}
+	held, err := lock.Stat()
+	if err != nil {
+		return false, err
+	}
+	named, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(held, named), nil
+}
+
+// holder names the process that wrote its id to the lock file; "" when that cannot be read.
+func holder(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" as process %d", pid)
+}
+
+// sign writes our process id to the lock file, for the message that another starter prints.
+func (c *claim) sign() error {
+	if err := c.lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err := c.lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
+}
+
+// makeDir makes the run directory and the instance's own, or checks the one that systemd or an earlier run left.
+func (c *claim) makeDir(runDir string) error {
+	if _, err := os.Stat(runDir); errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(runDir, 0o755); err != nil {
+			return fmt.Errorf("make run directory: %w", err)
+		}
+		_ = os.Chmod(runDir, 0o755) // whatever the umask: what is in it guards itself
+	}
+	err := os.Mkdir(c.dir, 0o750)
+	if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make run directory: %w", err)
+	}
+	info, err := os.Lstat(c.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another process removed it; the caller meets that again and starts over
+	}
+	if err != nil {
+		return fmt.Errorf("make run directory: %w", err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is in the way: not a directory (remove it)", c.dir)
+	}
+	owner := int(info.Sys().(*syscall.Stat_t).Uid)
+	if owner != 0 && owner != os.Geteuid() {
+		return fmt.Errorf("%s belongs to uid %d: refusing to put a control socket there", c.dir, owner)
+	}
+	if owner == os.Geteuid() {
+		if c.gid >= 0 {
+			_ = os.Chown(c.dir, -1, c.gid) // without CAP_CHOWN the group stays, and only we get in
+		}
+		if info.Mode().Perm() != 0o750 {
+			if err := os.Chmod(c.dir, 0o750); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("make run directory: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// release removes the lock while it is held, then lets go of it, and removes the directory if nothing else is in it.
+func (c *claim) release() {
+	_ = os.Remove(filepath.Join(c.dir, lockName))
+	_ = c.lock.Close()
+	_ = os.Remove(c.dir) // fails when other files are there, or when the run directory is not ours to change
+}
+
+// readersGroup returns the id of the group that may read, or -1 to leave groups as they are.
+func readersGroup() int {
+	if os.Geteuid() != 0 {
+		return -1
+	}
+	group, err := user.LookupGroup(groupName)
+	if err != nil {
+		return -1
+	}
+	gid, err := strconv.Atoi(group.Gid)
+	if err != nil {
+		return -1
+	}
+	return gid
+}

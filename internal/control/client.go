@@ -1,0 +1,222 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// maxAnswer bounds what the client reads: 16,384 FDB entries and thousands of peers are a few megabytes.
+const maxAnswer = 64 << 20
+
+// DialError says that nobody answered at a control socket, and why in words. It wraps the cause.
+type DialError struct {
+	Instance string
+	Socket   string
+	Err      error
+}
+
+// Error names the socket and the cause.
+func (e *DialError) Error() string { return fmt.Sprintf("cannot reach %s: %v", e.Socket, e.Err) }
+
+// Unwrap returns the cause.
+func (e *DialError) Unwrap() error { return e.Err }
+
+// Permission reports whether the caller was not let in.
+func (e *DialError) Permission() bool { return errors.Is(e.Err, fs.ErrPermission) }
+
+// Missing reports whether there is no socket at all: the instance was never started, or stopped cleanly.
+func (e *DialError) Missing() bool { return errors.Is(e.Err, fs.ErrNotExist) }
+
+// Stale reports whether there is a socket that nobody serves: the daemon was killed.
+func (e *DialError) Stale() bool { return errors.Is(e.Err, syscall.ECONNREFUSED) }
+
+// Client asks one instance. Each call makes its own connection, so there is nothing to close.
+type Client struct {
+	instance, socket string
+	http             *http.Client
+}
+
+// NewClient returns a client for an instance below runDir; nothing is contacted yet.
+func NewClient(runDir, instance string) *Client {
+	c := &Client{instance: instance, socket: SocketPath(runDir, instance)}
+	c.http = &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var dialer net.Dialer
+			conn, err := dialer.DialContext(ctx, "unix", c.socket)
+			if err != nil {
+				return nil, &DialError{Instance: instance, Socket: c.socket, Err: bare(err)}
+			}
+			return conn, nil
+		},
+	}}
+	return c
+}
+
+// bare takes the errno out of what package net wrapped around it: the socket is named by DialError already.
+func bare(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
+
+// Instance returns the name of the instance asked.
+func (c *Client) Instance() string { return c.instance }
+
+// Socket returns the path of the socket asked.
+func (c *Client) Socket() string { return c.socket }
+
+// Status asks GET /v1/status.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	err := c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+	if err == nil && s.Schema != StatusSchema {
+		err = fmt.Errorf("%s answers with schema %q, this tunctl understands %q: are tund and tunctl of the same version?",
+			c.socket, clip(s.Schema, 40), StatusSchema)
+	}
+	return s, err
+}
+
+// FDB asks GET /v1/fdb.
+func (c *Client) FDB(ctx context.Context) (FDBTable, error) {
+	var t FDBTable
+	err := c.call(ctx, http.MethodGet, "/v1/fdb", nil, &t)
+	return t, err
+}
+
+// Version asks GET /v1/version.
+func (c *Client) Version(ctx context.Context) (Version, error) {
+	var v Version
+	err := c.call(ctx, http.MethodGet, "/v1/version", nil, &v)
+	return v, err
+}
+
+// Reload asks POST /v1/reload.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/reload", struct{}{}, nil)
+}
+
+// LogLevel asks GET /v1/log-level.
+func (c *Client) LogLevel(ctx context.Context) (string, error) {
+	var l logLevel
+	err := c.call(ctx, http.MethodGet, "/v1/log-level", nil, &l)
+	return l.Level, err
+}
+
+// SetLogLevel asks POST /v1/log-level.
+func (c *Client) SetLogLevel(ctx context.Context, level string) error {
+	return c.call(ctx, http.MethodPost, "/v1/log-level", logLevel{level}, nil)
+}
+
+// FlushFDB asks POST /v1/fdb/flush and returns how many entries went.
+func (c *Client) FlushFDB(ctx context.Context, filter FDBFilter) (int, error) {
+	var f flushed
+	err := c.call(ctx, http.MethodPost, "/v1/fdb/flush", filter, &f)
+	return f.Flushed, err
+}
+
+// PinFDB asks POST /v1/fdb/pin.
+func (c *Client) PinFDB(ctx context.Context, pin FDBPin) error {
+	return c.call(ctx, http.MethodPost, "/v1/fdb/pin", pin, nil)
+}
+
+// call makes one request. Failures are a *DialError, an *Error from the daemon, or a broken conversation.
+func (c *Client) call(ctx context.Context, method, path string, request, answer any) error {
+	var body io.Reader
+	if request != nil {
+		body = bytes.NewReader(encode(request))
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://tund"+path, body)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	response, err := c.http.Do(r)
+	if err != nil {
+		var dial *DialError
+		if errors.As(err, &dial) {
+			return dial
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return &DialError{Instance: c.instance, Socket: c.socket, Err: errNoAnswer}
+		}
+		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+			return &Error{Code: CodeBusy, Message: "tund hung up: too many connections to the control socket"}
+		}
+		return fmt.Errorf("%s: %w", c.socket, err)
+	}
+	defer response.Body.Close()
+	return c.read(response, answer)
+}
+
+// errNoAnswer is why a daemon that accepts and then says nothing could not be reached.
+var errNoAnswer = errors.New("no answer in time (is tund hanging?)")
+
+// read takes the answer apart.
+func (c *Client) read(response *http.Response, answer any) error {
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err != nil {
+		return fmt.Errorf("%s: answer broke off: %w", c.socket, err)
+	}
+	if len(text) > maxAnswer {
+		return fmt.Errorf("%s: answer is larger than %d bytes", c.socket, maxAnswer)
+	}
+	if response.StatusCode != http.StatusOK {
+		var failure errorBody
+		if json.Unmarshal(text, &failure) == nil && failure.Error != nil {
+			return failure.Error
+		}
+		return fmt.Errorf("%s: unexpected answer %s", c.socket, response.Status)
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return fmt.Errorf("%s: answer is not what was expected: %w", c.socket, err)
+	}
+	return nil
+}
+
+// Instances lists, by name, the instances below runDir that have a control socket, or may have one that the
+// caller is not allowed to see. A run directory that does not exist holds none.
+func Instances(runDir string) ([]string, error) {
+	entries, err := os.ReadDir(runDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list instances: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if !e.IsDir() || CheckInstanceName(e.Name()) != nil {
+			continue
+		}
+		_, err := os.Lstat(filepath.Join(runDir, e.Name(), socketName))
+		if err == nil || errors.Is(err, fs.ErrPermission) {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Timeouts for callers of a Client: an answer that takes longer will not come.
+const (
+	AnswerTimeout = 10 * time.Second // everything but Reload
+	ReloadTimeout = reloadTimeout
+)

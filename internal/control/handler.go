@@ -1,0 +1,281 @@
+package control
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// callerKey is the context key of a connection's caller.
+type callerKey struct{}
+
+// handler answers requests. It holds no state of its own.
+type handler struct {
+	backend       Backend
+	name, version string
+	log           *zap.Logger
+}
+
+// verb is one method of one path.
+type verb struct {
+	path, method string
+	write        bool // changes something: root and the daemon's user only
+	answer       func(h *handler, w http.ResponseWriter, r *http.Request) (any, error)
+}
+
+// verbs is the whole API.
+func verbs() []verb {
+	return []verb{
+		{"/v1/version", http.MethodGet, false, (*handler).getVersion},
+		{"/v1/status", http.MethodGet, false, (*handler).getStatus},
+		{"/v1/reload", http.MethodPost, true, (*handler).reload},
+		{"/v1/log-level", http.MethodGet, false, (*handler).getLogLevel},
+		{"/v1/log-level", http.MethodPost, true, (*handler).setLogLevel},
+		{"/v1/fdb", http.MethodGet, false, (*handler).getFDB},
+		{"/v1/fdb/flush", http.MethodPost, true, (*handler).flushFDB},
+		{"/v1/fdb/pin", http.MethodPost, true, (*handler).pinFDB},
+	}
+}
+
+// ServeHTTP finds the verb, checks the caller and answers in JSON, whatever happens.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer h.contain(w, r)
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	who, _ := r.Context().Value(callerKey{}).(caller)
+	if who.refused {
+		w.Header().Set("Connection", "close")
+		writeError(w, &Error{Code: CodeBusy, Message: "too many connections to the control socket"})
+		return
+	}
+	v, failure := find(r.Method, r.URL.Path)
+	if failure != nil {
+		if failure.Code == CodeMethod {
+			w.Header().Set("Allow", strings.Join(methods(r.URL.Path), ", "))
+		}
+		writeError(w, failure)
+		return
+	}
+	if v.write {
+		if !who.mayWrite() {
+			writeError(w, &Error{Code: CodePermission, Message: "only root and the user tund runs as may do this"})
+			return
+		}
+		h.log.Info("control request", zap.String("verb", v.method+" "+v.path), zap.Int("uid", who.uid), zap.Int("pid", who.pid))
+	}
+	answer, err := v.answer(h, w, r)
+	if err != nil {
+		writeError(w, asError(err))
+		return
+	}
+	write(w, http.StatusOK, answer)
+}
+
+// find returns the verb for a method and a path. HEAD is GET: net/http leaves the body out.
+func find(method, path string) (verb, *Error) {
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	for _, v := range verbs() {
+		if v.path == path && v.method == method {
+			return v, nil
+		}
+	}
+	if allowed := methods(path); allowed != nil {
+		return verb{}, &Error{Code: CodeMethod, Message: path + " takes " + strings.Join(allowed, " or ") + " only"}
+	}
+	return verb{}, &Error{Code: CodeNotFound, Message: "no such path: " + strconv.QuoteToASCII(clip(path, 100))}
+}
+
+// methods returns those of one path.
+func methods(path string) []string {
+	var list []string
+	for _, v := range verbs() {
+		if v.path == path {
+			list = append(list, v.method)
+		}
+	}
+	return list
+}
+
+// Version is the answer of GET /v1/version.
+type Version struct {
+	Name    string `json:"name"` // of the instance
+	Version string `json:"version"`
+	Go      string `json:"go"`
+}
+
+func (h *handler) getVersion(http.ResponseWriter, *http.Request) (any, error) {
+	return Version{Name: h.name, Version: h.version, Go: runtime.Version()}, nil
+}
+
+func (h *handler) getStatus(http.ResponseWriter, *http.Request) (any, error) {
+	return Status{Schema: StatusSchema, Instances: []Instance{h.status()}}, nil
+}
+
+func (h *handler) getFDB(http.ResponseWriter, *http.Request) (any, error) {
+	status := h.status()
+	table := FDBInstance{Name: status.Name, FDB: status.FDB, Limit: status.FDBLimit}
+	return FDBTable{Schema: FDBSchema, Instances: []FDBInstance{table}}, nil
+}
+
+// status asks the backend and turns what is nil into what is empty, so that programs need not tell them apart.
+func (h *handler) status() Instance {
+	i := h.backend.Status()
+	i.Warnings, i.Underlay = list(i.Warnings), list(i.Underlay)
+	i.Devices, i.Peers, i.FDB = list(slices.Clone(i.Devices)), list(slices.Clone(i.Peers)), list(i.FDB)
+	i.Drops = counts(i.Drops)
+	for n := range i.Devices {
+		d := &i.Devices[n]
+		d.Addresses, d.Features, d.Drops = list(d.Addresses), list(d.Features), counts(d.Drops)
+	}
+	for n := range i.Peers {
+		p := &i.Peers[n]
+		p.AllowedIPs, p.Endpoints, p.Capabilities = list(p.AllowedIPs), list(p.Endpoints), list(p.Capabilities)
+		p.Drops = counts(p.Drops)
+	}
+	return i
+}
+
+// done is the answer of a verb that has nothing to tell.
+type done struct {
+	OK bool `json:"ok"`
+}
+
+func (h *handler) reload(w http.ResponseWriter, _ *http.Request) (any, error) {
+	// An error means only that the connection cannot be given more time.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(reloadTimeout))
+	return done{true}, h.backend.Reload()
+}
+
+// logLevel is the body and the answer of /v1/log-level.
+type logLevel struct {
+	Level string `json:"level"`
+}
+
+func (h *handler) getLogLevel(http.ResponseWriter, *http.Request) (any, error) {
+	return logLevel{h.backend.LogLevel()}, nil
+}
+
+func (h *handler) setLogLevel(_ http.ResponseWriter, r *http.Request) (any, error) {
+	wanted, err := decodeLogLevel(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.backend.SetLogLevel(wanted.Level); err != nil {
+		return nil, err
+	}
+	return logLevel{h.backend.LogLevel()}, nil
+}
+
+// flushed is the answer of POST /v1/fdb/flush.
+type flushed struct {
+	Flushed int `json:"flushed"`
+}
+
+func (h *handler) flushFDB(_ http.ResponseWriter, r *http.Request) (any, error) {
+	filter, err := decodeFilter(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	n, err := h.backend.FlushFDB(filter)
+	return flushed{n}, err
+}
+
+func (h *handler) pinFDB(_ http.ResponseWriter, r *http.Request) (any, error) {
+	pin, err := decodePin(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	return done{true}, h.backend.PinFDB(pin)
+}
+
+// errorBody is how an Error looks on the wire.
+type errorBody struct {
+	Error *Error `json:"error"`
+}
+
+// httpStatus maps codes to HTTP statuses, for tools that look at nothing else.
+func (c Code) httpStatus() int {
+	switch c {
+	case CodeInvalid:
+		return http.StatusBadRequest
+	case CodePermission:
+		return http.StatusForbidden
+	case CodeNotFound:
+		return http.StatusNotFound
+	case CodeMethod:
+		return http.StatusMethodNotAllowed
+	case CodeUnsupported:
+		return http.StatusConflict
+	case CodeTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case CodeConfig:
+		return http.StatusUnprocessableEntity
+	case CodeBusy:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// asError finds the *Error in err, or makes an internal one of it.
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) && e != nil {
+		if e.Error() == err.Error() {
+			return e
+		}
+		return &Error{Code: e.Code, Message: err.Error()} // keep what was wrapped around it
+	}
+	return &Error{Code: CodeInternal, Message: err.Error()}
+}
+
+func writeError(w http.ResponseWriter, e *Error) { write(w, e.Code.httpStatus(), errorBody{e}) }
+
+// write sends v as one JSON document.
+func write(w http.ResponseWriter, status int, v any) {
+	body := encode(v)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the only failure is a client that left
+}
+
+// encode makes JSON of one of this package's types, which cannot fail unless a type is wrong.
+func encode(v any) []byte {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // this is read by jq and eyes, never by a browser
+	if err := encoder.Encode(v); err != nil {
+		panic("internal/control: cannot encode an answer: " + err.Error())
+	}
+	return b.Bytes()
+}
+
+func list[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+func counts(m map[string]uint64) map[string]uint64 {
+	if m == nil {
+		return map[string]uint64{}
+	}
+	return m
+}
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "…"
+	}
+	return s
+}

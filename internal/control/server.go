@@ -1,0 +1,158 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Limits of one request.
+const (
+	maxBody       = 1 << 20         // bytes of a request body
+	maxHeader     = 16 << 10        // bytes of a request's header
+	headerTimeout = 5 * time.Second // to send a header, once the first byte is there
+	idleTimeout   = 30 * time.Second
+	// reloadTimeout is how long a reload may take until its answer has no reader; applying thousands of
+	// routes takes longer than a status does.
+	reloadTimeout = 2 * time.Minute
+	closeTimeout  = 2 * time.Second // for answers under way when the server closes
+)
+
+// Options say which instance a Server speaks for.
+type Options struct {
+	RunDir   string      // "": RunDir()
+	Instance string      // see CheckInstanceName
+	Version  string      // of this program, for GET /v1/version
+	Log      *zap.Logger // nil: silent
+}
+
+// Server is the daemon's side of the control socket.
+type Server struct {
+	opts   Options
+	claim  *claim
+	socket *boundedListener
+	path   string
+	log    *zap.Logger
+
+	mu     sync.Mutex // guards http and closed; not held while serving or closing
+	http   *http.Server
+	closed bool
+}
+
+// Listen claims the instance and binds its control socket, which answers once Serve runs. It is the first
+// thing a starting daemon does: the claim is what keeps a second one off the same devices. A socket file left by
+// a killed daemon is replaced; when one is alive, the error wraps ErrRunning.
+func Listen(opts Options) (*Server, error) {
+	if err := CheckInstanceName(opts.Instance); err != nil {
+		return nil, err
+	}
+	if opts.RunDir == "" {
+		opts.RunDir = RunDir()
+	}
+	if opts.Log == nil {
+		opts.Log = zap.NewNop()
+	}
+	claim, err := takeClaim(opts.RunDir, opts.Instance)
+	if err != nil {
+		return nil, err
+	}
+	path := SocketPath(opts.RunDir, opts.Instance)
+	listener, err := bindSocket(claim, path)
+	if err != nil {
+		claim.release()
+		return nil, err
+	}
+	return &Server{opts: opts, claim: claim, socket: newBoundedListener(listener, opts.Log), path: path, log: opts.Log}, nil
+}
+
+// Path returns where the socket is.
+func (s *Server) Path() string { return s.path }
+
+// Serve answers requests from backend until Close, and then returns nil. It is called once.
+func (s *Server) Serve(backend Backend) error {
+	handler := &handler{backend: backend, name: s.opts.Instance, version: s.opts.Version, log: s.log}
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       idleTimeout,
+		WriteTimeout:      idleTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          quiet(s.log),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			if bounded, ok := conn.(*boundedConn); ok {
+				return context.WithValue(ctx, callerKey{}, bounded.caller)
+			}
+			return ctx
+		},
+	}
+	server.SetKeepAlivesEnabled(true)
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.http = server
+	s.mu.Unlock()
+	if err := server.Serve(s.socket); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	return nil
+}
+
+// Close stops answering and removes the socket, the lock and, when nothing else is in it, the instance's
+// directory. Answers under way get a moment to finish. A second call does nothing.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	server := s.http
+	s.mu.Unlock()
+
+	removed := os.Remove(s.path) // first, so that nobody connects to a server that is going
+	if errors.Is(removed, os.ErrNotExist) {
+		removed = nil
+	}
+	_ = s.socket.Close()
+	if server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close()
+		}
+	}
+	s.claim.release()
+	return removed
+}
+
+// quiet keeps net/http's complaints (a client that hung up half-way) below the level anybody runs at.
+func quiet(logger *zap.Logger) *log.Logger {
+	std, err := zap.NewStdLogAt(logger, zap.DebugLevel)
+	if err != nil {
+		return nil // the level is a constant, so this does not happen; net/http then logs to stderr
+	}
+	return std
+}
+
+// contain turns a panic of one request into an answer: a bug in a screen must not take the tunnel down.
+func (h *handler) contain(w http.ResponseWriter, r *http.Request) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	h.log.Error("panic in a control request", zap.String("verb", r.Method+" "+r.URL.Path),
+		zap.Any("cause", cause), zap.ByteString("stack", debug.Stack()))
+	writeError(w, &Error{Code: CodeInternal, Message: "tund hit a bug answering this request; its log has the details"})
+}

@@ -1,0 +1,304 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeBackend remembers what it was asked.
+type fakeBackend struct {
+	mu       sync.Mutex
+	instance Instance
+	level    string
+	reload   error
+	flush    FDBFilter
+	pin      FDBPin
+	panics   bool
+	gate     chan struct{} // Status waits for it when not nil
+}
+
+func (b *fakeBackend) Status() Instance {
+	if b.gate != nil {
+		<-b.gate
+	}
+	if b.panics {
+		panic("a bug")
+	}
+	return b.instance
+}
+func (b *fakeBackend) Reload() error    { return b.reload }
+func (b *fakeBackend) LogLevel() string { b.mu.Lock(); defer b.mu.Unlock(); return b.level }
+func (b *fakeBackend) SetLogLevel(level string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.level = level
+	return nil
+}
+func (b *fakeBackend) FlushFDB(f FDBFilter) (int, error) { b.flush = f; return 3, nil }
+func (b *fakeBackend) PinFDB(p FDBPin) error {
+	b.pin = p
+	if p.Port == "nobody" {
+		return fmt.Errorf("pin %s: %w", p.MAC, &Error{Code: CodeNotFound, Message: `no port "nobody"`})
+	}
+	return nil
+}
+
+// serve runs a server for the instance "office" in a directory of the test.
+func serve(t *testing.T, backend Backend) (*Server, *Client) {
+	t.Helper()
+	return serveAs(t, backend, credentials)
+}
+
+// serveAs is serve with another idea of who connects.
+func serveAs(t *testing.T, backend Backend, identify func(net.Conn) caller) (*Server, *Client) {
+	t.Helper()
+	dir := shortDir(t)
+	s, err := Listen(Options{RunDir: dir, Instance: "office", Version: "1.2.3", Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.socket.identify = identify
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(backend) }()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return s, NewClient(dir, "office")
+}
+
+// shortDir is t.TempDir without the test's name in it, which would not fit in a socket path.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "tund-control-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// request makes a raw request and returns status and body.
+func request(t *testing.T, c *Client, method, path, body string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequest(method, "http://tund"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := c.http.Do(r)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	if got := response.Header.Get("Content-Type"); got != "application/json" {
+		t.Errorf("%s %s: Content-Type %q", method, path, got)
+	}
+	return response.StatusCode, string(text)
+}
+
+func TestServer_answersEveryVerb(t *testing.T) {
+	t.Parallel()
+	b := &fakeBackend{level: "info", instance: Instance{
+		Name: "office", FDBLimit: 16384,
+		Peers: []Peer{{Name: "berlin", LastHandshake: At(time.Date(2026, 11, 23, 5, 0, 0, 999, time.FixedZone("x", 3600)))}},
+		FDB:   []FDBEntry{{MAC: "02:00:00:00:00:01", Port: "berlin", Kind: "learned"}},
+	}}
+	_, c := serve(t, b)
+	ctx := context.Background()
+
+	status, err := c.Status(ctx)
+	if err != nil || len(status.Instances) != 1 || status.Instances[0].Peers[0].Name != "berlin" {
+		t.Errorf("Status = %+v, %v", status, err)
+	}
+	_, text := request(t, c, "GET", "/v1/status", "")
+	for _, want := range []string{`"schema":"tund.status/v1"`, `"last_handshake":"2026-11-23T04:00:00Z"`, `"roamed":null`,
+		`"warnings":[]`, `"allowed_ips":[]`, `"drops":{}`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("status has no %s:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, ":null") && strings.Contains(strings.ReplaceAll(text, `"session":null`, ""), `s":null`) {
+		t.Errorf("a list is null: %s", text)
+	}
+	if v, err := c.Version(ctx); err != nil || v.Name != "office" || v.Version != "1.2.3" {
+		t.Errorf("Version = %+v, %v", v, err)
+	}
+	if err := c.SetLogLevel(ctx, "debug"); err != nil {
+		t.Errorf("SetLogLevel: %v", err)
+	}
+	if got, err := c.LogLevel(ctx); got != "debug" || err != nil {
+		t.Errorf("LogLevel = %q, %v; want debug", got, err)
+	}
+	if err := c.Reload(ctx); err != nil {
+		t.Errorf("Reload: %v", err)
+	}
+	if table, err := c.FDB(ctx); err != nil || len(table.Instances) != 1 || len(table.Instances[0].FDB) != 1 || table.Instances[0].Limit != 16384 {
+		t.Errorf("FDB = %+v, %v", table, err)
+	}
+	vlan := 7
+	if n, err := c.FlushFDB(ctx, FDBFilter{MAC: "02-00-00-00-00-0A", VLAN: &vlan}); n != 3 || err != nil || b.flush.MAC != "02:00:00:00:00:0a" || *b.flush.VLAN != 7 {
+		t.Errorf("FlushFDB = %d, %v; backend got %+v", n, err, b.flush)
+	}
+	if err := c.PinFDB(ctx, FDBPin{MAC: "02:00:00:00:00:0A", Port: "berlin"}); err != nil || b.pin.MAC != "02:00:00:00:00:0a" {
+		t.Errorf("PinFDB: %v; backend got %+v", err, b.pin)
+	}
+}
+
+func TestServer_refusesInWords(t *testing.T) {
+	t.Parallel()
+	b := &fakeBackend{reload: &Error{Code: CodeConfig, Message: "office.toml:1:1: bad"}}
+	_, c := serve(t, b)
+	for _, q := range []struct {
+		method, path, body string
+		status             int
+		code               Code
+	}{
+		{"GET", "/", "", 404, CodeNotFound},
+		{"GET", "/v1/status/", "", 404, CodeNotFound},
+		{"GET", "/v2/status", "", 404, CodeNotFound},
+		{"POST", "/v1/status", "", 405, CodeMethod},
+		{"DELETE", "/v1/fdb", "", 405, CodeMethod},
+		{"POST", "/v1/reload", "", 422, CodeConfig},
+		{"POST", "/v1/log-level", "", 400, CodeInvalid},
+		{"POST", "/v1/log-level", `{"level":"loud"}`, 400, CodeInvalid},
+		{"POST", "/v1/log-level", `{"level":"info","x":1}`, 400, CodeInvalid},
+		{"POST", "/v1/log-level", `{"level":"info"} {}`, 400, CodeInvalid},
+		{"POST", "/v1/log-level", `{"level":"` + strings.Repeat("x", maxBody) + `"}`, 413, CodeTooLarge},
+		{"POST", "/v1/fdb/flush", `{"mac":"ff:ff:ff:ff:ff:ff"}`, 400, CodeInvalid},
+		{"POST", "/v1/fdb/flush", `{"vlan":4095}`, 400, CodeInvalid},
+		{"POST", "/v1/fdb/flush", `[]`, 400, CodeInvalid},
+		{"POST", "/v1/fdb/pin", `{"mac":"02:00:00:00:00:01"}`, 400, CodeInvalid},
+		{"POST", "/v1/fdb/pin", `{"mac":"02:00:00:00:00:01","port":"nobody"}`, 404, CodeNotFound},
+	} {
+		status, text := request(t, c, q.method, q.path, q.body)
+		var body errorBody
+		if err := json.Unmarshal([]byte(text), &body); err != nil || body.Error == nil {
+			t.Errorf("%s %s %.40s: body %q is not an error document", q.method, q.path, q.body, text)
+			continue
+		}
+		if status != q.status || body.Error.Code != q.code || body.Error.Message == "" {
+			t.Errorf("%s %s %.40s: got %d %+v, want %d %s", q.method, q.path, q.body, status, body.Error, q.status, q.code)
+		}
+	}
+	var e *Error
+	if err := c.Reload(context.Background()); !errors.As(err, &e) || e.Code != CodeConfig || !strings.Contains(e.Message, "1:1") {
+		t.Errorf("Reload of a faulty file: %v", err)
+	}
+}
+
+func TestServer_survivesAPanicOfTheBackend(t *testing.T) {
+	t.Parallel()
+	b := &fakeBackend{panics: true, level: "info"}
+	_, c := serve(t, b)
+	var e *Error
+	if _, err := c.Status(context.Background()); !errors.As(err, &e) || e.Code != CodeInternal {
+		t.Errorf("Status = %v, want an internal error", err)
+	}
+	if _, err := c.LogLevel(context.Background()); err != nil {
+		t.Errorf("the next request: %v", err)
+	}
+}
+
+func TestHandler_letsOnlyRootAndTheDaemonsUserWrite(t *testing.T) {
+	t.Parallel()
+	h := &handler{backend: &fakeBackend{level: "info"}, log: zap.NewNop()}
+	stranger := caller{uid: os.Geteuid() + 12345, known: true}
+	for _, c := range []struct {
+		who   caller
+		write int
+	}{
+		{caller{uid: 0, known: true}, 200},
+		{caller{uid: os.Geteuid(), known: true}, 200},
+		{stranger, 403},
+		{caller{}, 403},
+	} {
+		for _, v := range verbs() {
+			body := map[string]string{
+				"/v1/log-level": `{"level":"info"}`, "/v1/fdb/flush": `{}`,
+				"/v1/fdb/pin": `{"mac":"02:00:00:00:00:01","port":"a"}`,
+			}[v.path]
+			r, _ := http.NewRequestWithContext(context.WithValue(context.Background(), callerKey{}, c.who), v.method, v.path, strings.NewReader(body))
+			w := &recorder{header: http.Header{}}
+			h.ServeHTTP(w, r)
+			want := 200
+			if v.write {
+				want = c.write
+			}
+			if w.status != want {
+				t.Errorf("%+v %s %s: got %d, want %d (%s)", c.who, v.method, v.path, w.status, want, w.body.String())
+			}
+			if v.write != (v.method == "POST") {
+				t.Errorf("%s %s: POST is for verbs that change something", v.method, v.path)
+			}
+		}
+	}
+}
+
+// recorder is a ResponseWriter.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (r *recorder) Header() http.Header         { return r.header }
+func (r *recorder) WriteHeader(s int)           { r.status = s }
+func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
+
+func TestServer_closeDoesNotWaitForIdleClients(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	s, err := Listen(Options{RunDir: dir, Instance: "office"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(&fakeBackend{level: "info"}) }()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return net.Dial("unix", s.Path())
+	}}}
+	defer client.CloseIdleConnections()
+	response, err := client.Get("http://tund/v1/version")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	start := time.Now()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > closeTimeout/2 {
+		t.Errorf("Close took %v with an idle client", took)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
