@@ -1,0 +1,299 @@
+package udp
+
+import (
+	"net"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"tund/internal/boottime"
+)
+
+const (
+	// maxPayload is what one UDP message may carry over IPv4, a run included: 65,535 less the headers of
+	// IPv4 (20) and UDP (8).
+	maxPayload = 65507
+
+	// sendPatience bounds how long one Send waits, in all, for a full socket buffer. Waiting is what pushes
+	// back on the device queue, where the loss belongs; a peer behind a dead link must not hold the lane.
+	sendPatience = 20 * time.Millisecond
+
+	// gsoRetryAfter is for how long UDP_SEGMENT is left alone after the egress device refused it. Routes
+	// change, so it is tried again; a trial that fails costs one system call.
+	gsoRetryAfter = 30 * time.Second
+
+	// smallRun is the number of datagrams below which kernels with the equal-tail bug get single ones
+	// rather than a run with a tail.
+	smallRun = 8
+
+	// tailSize is the length of the tail that is appended there: too short for WireGuard, type 0, so
+	// receivers drop it. Not shorter than this: a tail of 1 byte, as others send it, makes frames below
+	// Ethernet's minimum, on which some adapters' segmentation fails (tailscale#20994).
+	tailSize = 24
+)
+
+// sender implements Sender: it turns runs into messages, and the kernel's answers into results.
+type sender struct {
+	batch
+	socket *Socket
+	tail   [tailSize]byte
+
+	// The messages of the batch under way.
+	parts [maxBatch]part
+	count int
+
+	// Where we are: the datagrams of runs[run] from off on are still to be sent, in this way.
+	run, off int
+	way      way
+	retried  bool // sent once more after an error that an earlier send may have left behind
+	patience time.Duration
+
+	// sendmmsg and writable are the seams through which tests make the kernel fail on schedule.
+	sendmmsg func(fd int, hdrs []mmsghdr) (int, syscall.Errno)
+	writable func(fd int, patience time.Duration) bool
+}
+
+// part says what a message is made of: runs[run].Buf[off:end].
+type part struct {
+	run, off, end int
+	datagrams     int
+}
+
+// way is how a run is sent, after what was refused.
+type way struct {
+	singles  bool // without UDP_SEGMENT
+	noSource bool // without To.Source
+}
+
+func newSender(s *Socket) *sender {
+	x := &sender{socket: s, sendmmsg: sendmmsg, writable: writable}
+	x.batch.init()
+	return x
+}
+
+// sendmmsg is the system call. It never waits.
+func sendmmsg(fd int, hdrs []mmsghdr) (int, syscall.Errno) {
+	n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&hdrs[0])),
+		uintptr(len(hdrs)), unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}
+
+// writable waits for room in the socket's buffer.
+func writable(fd int, patience time.Duration) bool {
+	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	timeout := unix.NsecToTimespec(patience.Nanoseconds())
+	n, err := unix.Ppoll(fds[:], &timeout, nil)
+	return err == nil && n > 0 && fds[0].Revents&unix.POLLOUT != 0
+}
+
+// Send implements Sender.
+func (x *sender) Send(runs []Run) {
+	for i := range runs {
+		runs[i].Err, runs[i].Sent, runs[i].SourceGone = nil, 0, false
+	}
+	ref := x.socket.ref
+	if !ref.Enter() {
+		for i := range runs {
+			runs[i].Err = net.ErrClosed
+		}
+		return
+	}
+	defer ref.Leave()
+	x.start(0)
+	x.patience = sendPatience
+	for x.run < len(runs) {
+		if !x.fill(runs) {
+			continue
+		}
+		sent, errno := x.sendmmsg(ref.FD(), x.hdrs[:x.count])
+		if errno == 0 {
+			x.advance(runs, x.parts[:sent])
+		} else {
+			x.refused(runs, errno)
+		}
+	}
+}
+
+// start moves to the beginning of a run.
+func (x *sender) start(run int) {
+	x.run, x.off, x.way, x.retried = run, 0, way{}, false
+}
+
+// fill makes messages of what is still to be sent, as many as a batch holds. When the run next in turn has
+// nothing that could be sent it gets its result instead, and fill returns false.
+func (x *sender) fill(runs []Run) bool {
+	x.count = 0
+	gso := x.socket.gsoUsable()
+	run, off, w := x.run, x.off, x.way
+	for run < len(runs) && x.count < maxBatch {
+		r := &runs[run]
+		w.singles = w.singles || !gso
+		for off < len(r.Buf) && x.count < maxBatch {
+			if !x.message(r, run, off, w) {
+				if x.count == 0 {
+					r.Err = unix.EAFNOSUPPORT
+					x.start(run + 1)
+				}
+				return x.count > 0
+			}
+			off = x.parts[x.count-1].end
+		}
+		if off < len(r.Buf) {
+			break // the batch is full
+		}
+		run, off, w = run+1, 0, way{}
+		if x.count == 0 {
+			x.start(run) // an empty run is sent by doing nothing
+		}
+	}
+	return x.count > 0
+}
+
+// message makes the next message, of r.Buf[off:]; false when this socket cannot reach the receiver's family.
+func (x *sender) message(r *Run, run, off int, w way) bool {
+	i, s := x.count, x.socket
+	h := &x.hdrs[i].hdr
+	scope := scopeOf(s.ref.FD(), &r.To)
+	h.Namelen = x.names[i].put(r.To.Addr, scope, s.v6)
+	if h.Namelen == 0 {
+		return false
+	}
+	p := part{run: run, off: off, end: min(off+r.Segment, len(r.Buf)), datagrams: 1}
+	if r.Segment <= 0 {
+		p.end = len(r.Buf)
+	}
+	at, tail := 0, false
+	if !w.singles && p.end < len(r.Buf) {
+		p, tail = x.join(r, p)
+	}
+	if p.datagrams > 1 {
+		at = putSegment(&x.controls[i], at, r.Segment)
+	}
+	if source := r.To.Source; !w.noSource && source.IsValid() && source.Is4() == r.To.Addr.Addr().Is4() {
+		// scope, not To.Ifindex: that would bind us to the interface the peer's datagram came in by.
+		at = putSource(&x.controls[i], at, source, scope, s.v6)
+	}
+	h.SetControllen(at)
+	x.setBytes(i, r.Buf[off:p.end])
+	h.SetIovlen(1)
+	if tail {
+		x.iovs[i][1].Base = &x.tail[0]
+		x.iovs[i][1].SetLen(tailSize)
+		h.SetIovlen(2)
+	}
+	x.parts[i] = p
+	x.count++
+	return true
+}
+
+// join extends p, one datagram of r, to as many as the kernel takes in one message, and says whether a tail
+// has to follow them.
+func (x *sender) join(r *Run, p part) (_ part, tail bool) {
+	quirk := &x.socket.quirk
+	most, room := quirk.segments, maxPayload
+	if quirk.equalTail {
+		most, room = most-1, room-tailSize
+	}
+	rest := len(r.Buf) - p.off
+	n := min((rest+r.Segment-1)/r.Segment, most, room/r.Segment)
+	if n < 2 {
+		return p, false
+	}
+	end := min(p.off+n*r.Segment, len(r.Buf))
+	tail = quirk.equalTail && (end-p.off)%r.Segment == 0
+	if tail && (n < smallRun || r.Segment <= tailSize) {
+		return p, false
+	}
+	p.end, p.datagrams = end, n
+	return p, tail
+}
+
+// advance notes the messages the kernel took and moves behind them.
+func (x *sender) advance(runs []Run, taken []part) {
+	for _, p := range taken {
+		if p.run != x.run {
+			x.start(p.run)
+		}
+		r := &runs[p.run]
+		r.Sent += p.datagrams
+		r.SourceGone = r.SourceGone || x.way.noSource
+		x.off, x.retried = p.end, false
+		if p.end == len(r.Buf) {
+			x.start(p.run + 1)
+		}
+	}
+}
+
+// refused deals with the kernel's refusal of the first message: it changes the way of sending, or gives up
+// the message or the run.
+func (x *sender) refused(runs []Run, errno syscall.Errno) {
+	p := &x.parts[0]
+	r := &runs[p.run]
+	gso := p.datagrams > 1
+	source := !x.way.noSource && r.To.Source.IsValid()
+	switch {
+	case errno == unix.EINTR:
+		return
+	case errno == unix.EAGAIN && x.awaitRoom():
+		return
+	case errno == unix.EAGAIN:
+		errno = unix.ENOBUFS
+	case gso && errno == unix.EIO: // no checksum offload on the way out: true for other runs as well
+		x.socket.gsoRefused()
+		return
+	case gso && (errno == unix.EINVAL || errno == unix.EMSGSIZE): // larger than this receiver's path takes
+		x.socket.fallbacks.Add(1)
+		x.way.singles = true
+		return
+	case source && (errno == unix.EINVAL || errno == unix.ENETUNREACH || errno == unix.EADDRNOTAVAIL):
+		x.way.noSource = true
+		return
+	case fromNetwork(errno) && errno != unix.EMSGSIZE && errno != unix.EPERM && !x.retried:
+		x.retried = true // perhaps about an earlier datagram: reading the error has cleared it
+		return
+	}
+	if r.Err == nil {
+		r.Err = errno
+	}
+	if errno == unix.EPERM && p.end < len(r.Buf) {
+		x.off, x.retried = p.end, false // a firewall may drop one datagram and let the next pass
+		return
+	}
+	x.start(p.run + 1)
+}
+
+// awaitRoom waits for the socket's buffer to drain, within the patience left to this Send.
+func (x *sender) awaitRoom() bool {
+	if x.patience <= 0 {
+		return false
+	}
+	before := boottime.Now()
+	room := x.writable(x.socket.ref.FD(), x.patience)
+	// At least a little is used up, so that a kernel which always claims to have room ends the loop too.
+	x.patience -= max(boottime.Now().Sub(before), sendPatience/64)
+	return room
+}
+
+// gsoUsable reports whether UDP_SEGMENT may be used now.
+func (s *Socket) gsoUsable() bool {
+	if !s.gso {
+		return false
+	}
+	until := s.gsoOffUntil.Load()
+	if until == 0 {
+		return true
+	}
+	if boottime.Now().Before(boottime.Time(until)) {
+		return false
+	}
+	s.gsoOffUntil.CompareAndSwap(until, 0)
+	return true
+}
+
+// gsoRefused turns UDP_SEGMENT off for a time.
+func (s *Socket) gsoRefused() {
+	s.fallbacks.Add(1)
+	s.gsoOffUntil.Store(int64(boottime.Now().Add(gsoRetryAfter)))
+}
