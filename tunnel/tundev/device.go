@@ -1,0 +1,150 @@
+package tundev
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Device is an open TUN or TAP device. It disappears from the kernel when its last queue is closed, unless
+// somebody made it persistent.
+type Device struct {
+	kind     Kind
+	index    int
+	features Features
+	fallback string
+	queues   []*queue
+}
+
+// Open opens the device that o describes, with superpackets if o asks for them and the kernel has them. On
+// failure nothing is left open. Errors by name: ErrExists.
+func Open(o Options) (*Device, error) {
+	if err := checkName(o.Name); err != nil {
+		return nil, err
+	}
+	if o.Queues < 0 || o.Queues > MaxQueues {
+		return nil, fmt.Errorf("open %v device: %d queues: want 1 to %d", o.Kind, o.Queues, MaxQueues)
+	}
+	o.Queues = max(o.Queues, 1)
+	if !o.Offload {
+		d, err := openPlain(o)
+		return d, explain(o, err)
+	}
+	d, err := openOffload(o)
+	if err == nil {
+		return d, nil
+	}
+	if !lacksOffload(err) {
+		return nil, explain(o, err)
+	}
+	reason := err.Error()
+	d, err = openPlain(o)
+	if err != nil {
+		return nil, explain(o, err)
+	}
+	d.fallback = reason
+	return d, nil
+}
+
+// lacksOffload reports whether err may come from a kernel that does not know what the offload backend asks.
+func lacksOffload(err error) bool {
+	for _, errno := range []error{unix.EINVAL, unix.ENOTTY, unix.ENOSYS, unix.EOPNOTSUPP} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// explain adds what was to be opened and, where there is one, the next step.
+func explain(o Options, err error) error {
+	if err == nil {
+		return nil
+	}
+	what := fmt.Sprintf("open %v device %q", o.Kind, o.Name)
+	switch {
+	case errors.Is(err, ErrExists):
+		return fmt.Errorf("%s: %w: choose another name, or remove that one with `ip link delete dev %s`", what, err, o.Name)
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("%s: %w: load the module with `modprobe tun` (in a container, pass /dev/net/tun in)", what, err)
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%s: %w: run as root or with CAP_NET_ADMIN", what, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// checkName refuses names that the kernel refuses with nothing but EINVAL, or that would be cut silently.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return nil
+	case len(name) >= unix.IFNAMSIZ:
+		return fmt.Errorf("device name %q is %d bytes long: at most %d", name, len(name), unix.IFNAMSIZ-1)
+	case name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\v\f\r\x00"):
+		return fmt.Errorf("device name %q: the kernel takes no spaces, slashes or colons", name)
+	}
+	return nil
+}
+
+// Name returns the device's name at present: it follows a renaming, also in another network namespace. ""
+// when the device is gone or closed.
+func (d *Device) Name() string {
+	ref := d.queues[0].ref
+	if !ref.Enter() {
+		return ""
+	}
+	defer ref.Leave()
+	name, _, err := getiff(ref.FD())
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// Index returns the interface index that the device had when it was opened, or 0 for one handed over from
+// another network namespace. Moving it to another namespace may change it.
+func (d *Device) Index() int { return d.index }
+
+// MTU asks the network namespace of this process for the device's MTU in bytes. After the device has been
+// moved to another namespace that is an error, or another device of the same name: the daemon follows MTU
+// changes through netlink.
+func (d *Device) MTU() (int, error) {
+	name := d.Name()
+	if name == "" {
+		return 0, ErrGone
+	}
+	n, err := ask(name, unix.SIOCGIFMTU)
+	if err != nil {
+		return 0, fmt.Errorf("mtu of %s: %w", name, err)
+	}
+	return int(n), nil
+}
+
+// Kind returns what the device carries.
+func (d *Device) Kind() Kind { return d.kind }
+
+// Features returns what Write accepts and Read may return. Constant.
+func (d *Device) Features() Features { return d.features }
+
+// Fallback says why the plain backend is in use although offload was asked for; "" when it is not.
+func (d *Device) Fallback() string { return d.fallback }
+
+// Queues returns the queues, of which there is at least one. The slice is the caller's.
+func (d *Device) Queues() []Queue {
+	queues := make([]Queue, len(d.queues))
+	for i, q := range d.queues {
+		queues[i] = q
+	}
+	return queues
+}
+
+// Close closes all queues. Closing again does nothing.
+func (d *Device) Close() error {
+	var errs []error
+	for _, q := range d.queues {
+		errs = append(errs, q.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,57 @@
+package tundev
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ioctl passes a number, as TUNSETOFFLOAD and its like want it.
+func ioctl(fd int, request, value uintptr) error {
+	if _, _, errno := syscall.Syscall(unix.SYS_IOCTL, uintptr(fd), request, value); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// setiff makes, or joins, the device and returns its name.
+func setiff(fd int, name string, flags uint16) (string, error) {
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return "", err
+	}
+	req.SetUint16(flags)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+		return "", err
+	}
+	return req.Name(), nil
+}
+
+// getiff returns the name and flags of the device behind a queue.
+func getiff(fd int) (name string, flags uint16, err error) {
+	req, err := unix.NewIfreq("")
+	if err != nil {
+		return "", 0, err
+	}
+	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, req); err != nil {
+		return "", 0, err
+	}
+	return req.Name(), req.Uint16(), nil
+}
+
+// ask puts a question about an interface (SIOCGIFINDEX, SIOCGIFMTU) to this process' network namespace.
+func ask(name string, request uint) (uint32, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	if err := unix.IoctlIfreq(fd, request, req); err != nil {
+		return 0, err
+	}
+	return req.Uint32(), nil
+}
