@@ -1,0 +1,49 @@
+package tunnel
+
+import (
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/tunnel/protocol"
+)
+
+// look performs what is due for p and arms its next deadline. It runs on the timer loop.
+func (t *Tunnel) look(p *Peer, now boottime.Time) {
+	t.guard("timers", func() { t.perform(p, t.dueOf(p, now), now) })
+	p.mu.Lock()
+	next, ok := p.timers.Next()
+	p.mu.Unlock()
+	if ok {
+		t.timers.arm(p, next)
+	}
+}
+
+// dueOf asks the timers of p, and says why a handshake that ran out of time did.
+func (t *Tunnel) dueOf(p *Peer, now boottime.Time) protocol.Actions {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	waiting := p.timers.Handshaking()
+	due := p.timers.Due(now)
+	if waiting && !p.timers.Handshaking() {
+		t.explain.noAnswer(p, now)
+	}
+	if due&protocol.ZeroKeys != 0 {
+		p.dropSessions(t)
+	}
+	return due
+}
+
+func (t *Tunnel) perform(p *Peer, due protocol.Actions, now boottime.Time) {
+	if due&protocol.ClearSource != 0 {
+		p.clearSource()
+	}
+	wanted := p.wantHandshake.Swap(false)
+	if due&protocol.GiveUp != 0 && !wanted {
+		p.staged.purge(&t.budget, &t.drops, drop.StagedTimeout)
+	}
+	if wanted || due&protocol.SendInitiation != 0 {
+		t.initiate(p, now, !wanted)
+	}
+	if due&protocol.SendKeepalive != 0 {
+		t.keepalive(p, now)
+	}
+}

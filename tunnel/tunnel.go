@@ -1,0 +1,289 @@
+// Package tunnel is the engine: it carries packets between devices and peers, encrypted as WireGuard does.
+//
+// Data flows one way through it: device → lane → session → socket, and back (docs/architecture.md). A lane is a
+// device queue and a socket with a loop for each direction, each of which runs every step of a packet to completion.
+// Beside the lanes is the slow plane: workers that answer handshakes from a bounded queue, one loop for all timers,
+// and one that writes messages for people. Lanes wait for nothing but their device and socket.
+//
+// The package opens no device and no socket, sets no address or route, and reads no file: it is given what it uses
+// (internal/daemon assembles it). It is safe for concurrent use.
+//
+// Life: New (no side effects) → Start → Close. Wait returns when a device is gone or Close was called.
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/crypto/keys"
+	"tund/crypto/noise"
+	"tund/internal/drop"
+	"tund/tunnel/l3"
+	"tund/tunnel/offload"
+	"tund/tunnel/protocol"
+	"tund/tunnel/tundev"
+	"tund/tunnel/udp"
+)
+
+// rekeyAfterTime is protocol.RekeyAfterTime, named here for the packet path.
+const rekeyAfterTime = protocol.RekeyAfterTime
+
+// Options is what a tunnel is made of.
+type Options struct {
+	// PrivateKey is our identity. A zero key makes a tunnel that neither starts nor answers handshakes.
+	PrivateKey keys.PrivateKey
+	// Conns are the sockets, one per lane, all on one UDP port. The tunnel owns and closes them.
+	Conns []udp.Conn
+	// Devices are the tunnel's devices, at most one of each kind. The tunnel owns and closes their queues.
+	Devices []Device
+	// VerifyInnerChecksums makes the receive side verify the transport checksums of inner packets instead of
+	// trusting the tag that covers them.
+	VerifyInnerChecksums bool
+	// Clock is SystemClock unless a test brings its own.
+	Clock Clock
+	// Log gets what an operator should know. It must not be nil.
+	Log *zap.Logger
+}
+
+// Device is an open device, handed to a tunnel.
+type Device struct {
+	Name     string
+	Kind     tundev.Kind
+	Features tundev.Features
+	Queues   []tundev.Queue
+	MTU      int // bytes of an IP packet
+}
+
+// Tunnel is one running instance: one identity, its peers and its devices.
+type Tunnel struct {
+	// Constant after New.
+	clock           Clock
+	log             *zap.Logger
+	explain         *explainer
+	devices         []*device
+	lanes           []*lane
+	verifyChecksums bool
+
+	// Atomic.
+	identity atomic.Pointer[noise.Identity]
+	private  atomic.Pointer[keys.PrivateKey]
+	cookies  atomic.Pointer[noise.CookieChecker]
+	closed   atomic.Bool
+	drops    drop.Counters
+	budget   stageBudget
+
+	// Synchronized in themselves.
+	index      indexTable
+	routes     l3.Table[*Peer]
+	handshakes *handshakes
+	timers     *timerLoop
+	slow       slowSender
+
+	// peersMu guards peers, order and nextID. No lane takes it.
+	peersMu sync.RWMutex
+	peers   map[keys.PublicKey]*Peer
+	order   []*Peer // in order of configuration
+	nextID  uint32
+
+	configMu sync.Mutex // serializes Configure, Rebind and SetMark
+
+	stop     chan struct{} // closed by Close
+	stopOnce sync.Once
+	running  sync.WaitGroup
+	fatal    chan error // capacity 1: the first reason to end
+}
+
+// device is a device as the loops see it.
+type device struct {
+	name     string
+	kind     tundev.Kind
+	link     offload.Link
+	prefix   int // bytes of ours before each packet inside the session
+	features tundev.Features
+	queues   []tundev.Queue
+	mtu      atomic.Int32
+
+	// newForwarder gives each loop its own forwarder, with its own scratch state.
+	newForwarder func() forwarder
+
+	rxPackets, rxBytes, txPackets, txBytes atomic.Uint64 // as `ip -s link` counts: rx is what peers sent
+}
+
+// lane is one socket and, for each device, one queue.
+type lane struct {
+	t        *Tunnel
+	id       int
+	binding  atomic.Pointer[binding]
+	reboundC chan struct{} // capacity 1: binding was replaced
+}
+
+// binding is a lane's socket. A new one replaces it when the UDP port changes.
+type binding struct{ conn udp.Conn }
+
+// New assembles a tunnel. Nothing runs and nothing is sent before Start.
+func New(o Options) (*Tunnel, error) {
+	if len(o.Conns) == 0 || len(o.Devices) == 0 {
+		return nil, errors.New("tunnel: needs at least one socket and one device")
+	}
+	if o.Clock == nil {
+		o.Clock = SystemClock()
+	}
+	t := &Tunnel{
+		clock: o.Clock, log: o.Log, explain: newExplainer(o.Log), verifyChecksums: o.VerifyInnerChecksums,
+		handshakes: newHandshakes(), timers: newTimerLoop(),
+		peers: make(map[keys.PublicKey]*Peer), stop: make(chan struct{}), fatal: make(chan error, 1),
+	}
+	t.setIdentity(o.PrivateKey)
+	for _, d := range o.Devices {
+		if err := t.addDevice(d); err != nil {
+			return nil, err
+		}
+	}
+	for i, c := range o.Conns {
+		l := &lane{t: t, id: i, reboundC: make(chan struct{}, 1)}
+		l.binding.Store(&binding{c})
+		t.lanes = append(t.lanes, l)
+	}
+	t.slow.init(t)
+	return t, nil
+}
+
+func (t *Tunnel) addDevice(d Device) error {
+	dev := &device{name: d.Name, kind: d.Kind, features: d.Features, queues: d.Queues}
+	dev.mtu.Store(int32(d.MTU))
+	switch d.Kind {
+	case tundev.TUN:
+		dev.link = offload.IP
+		dev.newForwarder = func() forwarder { return &packets{table: &t.routes} }
+	default:
+		return fmt.Errorf("tunnel: device %s: kind %v is not supported", d.Name, d.Kind)
+	}
+	for _, other := range t.devices {
+		if other.kind == dev.kind {
+			return fmt.Errorf("tunnel: device %s: there is one of this kind already", d.Name)
+		}
+	}
+	t.devices = append(t.devices, dev)
+	return nil
+}
+
+// setIdentity installs our key pair and what is derived from it.
+func (t *Tunnel) setIdentity(k keys.PrivateKey) {
+	id := noise.NewIdentity(k)
+	t.private.Store(&k)
+	t.cookies.Store(noise.NewCookieChecker(id))
+	t.identity.Store(id)
+}
+
+// Start begins to carry packets. It is called once.
+func (t *Tunnel) Start() {
+	t.spawn(func() { t.timers.run(t.clock, t.stop, t.look) })
+	t.spawn(func() { t.explain.report(t.stop) })
+	for range min(4, runtime.GOMAXPROCS(0)) {
+		t.spawn(t.work)
+	}
+	for _, l := range t.lanes {
+		t.spawn(func() { newInbound(t, l).run() })
+	}
+	for _, d := range t.devices {
+		for i, q := range d.queues {
+			t.spawn(func() { t.carry(newOutbound(t, t.lanes[i%len(t.lanes)], d, q)) })
+		}
+	}
+}
+
+// spawn runs f on a goroutine that Close waits for.
+func (t *Tunnel) spawn(f func()) { t.running.Go(f) }
+
+// carry runs the loop of one device queue. Its end is the end of the tunnel.
+func (t *Tunnel) carry(o *outbound) {
+	err := o.run()
+	if !t.closed.Load() {
+		t.fail(fmt.Errorf("device %s: %w", o.dev.name, err))
+	}
+}
+
+// fail ends the tunnel; the first reason is the one that Wait returns.
+func (t *Tunnel) fail(err error) {
+	select {
+	case t.fatal <- err:
+	default:
+	}
+}
+
+// Wait blocks until the tunnel cannot go on, and says why; or until Close was called, and returns nil.
+func (t *Tunnel) Wait() error {
+	select {
+	case err := <-t.fatal:
+		return err
+	case <-t.stop:
+		return nil
+	}
+}
+
+// Close stops the tunnel, closes its sockets and devices and returns when nothing of it runs any more.
+func (t *Tunnel) Close() error {
+	var errs []error
+	t.stopOnce.Do(func() {
+		t.closed.Store(true)
+		close(t.stop)
+		for _, d := range t.devices {
+			for _, q := range d.queues {
+				errs = append(errs, q.Close())
+			}
+		}
+		t.configMu.Lock() // a Rebind under way finishes first
+		for _, l := range t.lanes {
+			errs = append(errs, l.binding.Load().conn.Close())
+		}
+		t.configMu.Unlock()
+	})
+	t.running.Wait()
+	return errors.Join(errs...)
+}
+
+// survive runs a loop of the packet path. A panic there is a bug of ours: the loop begins again, and the caller makes
+// its state anew. It returns false when the loop has ended by itself.
+func (t *Tunnel) survive(what string, loop func()) (again bool) {
+	again = true
+	t.guard(what, func() {
+		loop()
+		again = false
+	})
+	return again && !t.closed.Load()
+}
+
+// guard runs one unit of slow work. A panic there is a bug of ours: it is counted and logged, and the loop goes on.
+func (t *Tunnel) guard(what string, f func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			t.drops.Add(drop.Internal, 1)
+			t.log.Error("bug: panic in "+what, zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+		}
+	}()
+	f()
+}
+
+// jitter is random in [0, RekeyTimeoutJitterMax).
+func (t *Tunnel) jitter() time.Duration { return rand.N(protocol.RekeyTimeoutJitterMax) }
+
+// peer returns the peer with a public key, or nil.
+func (t *Tunnel) peer(key keys.PublicKey) *Peer {
+	t.peersMu.RLock()
+	defer t.peersMu.RUnlock()
+	return t.peers[key]
+}
+
+// awaited reports whether index belongs to a handshake that waits for its response.
+func (t *Tunnel) awaited(index uint32) bool {
+	owner, ok := t.index.get(index)
+	return ok && owner.slot == nil
+}
