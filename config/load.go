@@ -1,9 +1,172 @@
 package config
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"tund/crypto/keys"
+)
+
+// Bounds of what is read. 100,000 peers with long names make a file of 30 MB.
+const (
+	maxFileSize    = 64 << 20
+	maxKeyFileSize = 4096
+)
 
 // Load reads and checks the file at path. When the file can be read and says something wrong, the error is an
-// Errors; otherwise it wraps that of the operating system.
+// Errors; otherwise it wraps that of the operating system. The Config is nil whenever there is an error.
 func Load(path string) (*Config, error) {
-	return nil, errors.New("config: not implemented")
+	return load(path, host{readFile: readFile, getenv: os.Getenv})
+}
+
+// host is the part of the machine that loading needs; tests and the fuzzer bring their own.
+type host struct {
+	readFile func(path string, limit int64) ([]byte, fs.FileInfo, error)
+	getenv   func(name string) string
+}
+
+// errTooLarge is what readFile returns for a file beyond its limit.
+var errTooLarge = errors.New("file is too large")
+
+func readFile(path string, limit int64) ([]byte, fs.FileInfo, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, nil, fmt.Errorf("read %s: %w", path, errTooLarge)
+	}
+	return data, info, nil
+}
+
+// place is where something was said first, to be named when it is said again.
+type place struct {
+	at   int      // offset
+	peer *section // the peer that said it; nil where that is plain
+}
+
+// loader carries one file through its checks.
+type loader struct {
+	host     host
+	lines    lines
+	cfg      *Config
+	errs     Errors
+	warnings Errors
+	inline   bool // the file itself holds a secret
+
+	ownKey       keys.PublicKey // of our private key; zero while that is not known
+	privateKeyAt int
+	fullTunnel   [2]int // offsets + 1 of 0.0.0.0/0 and ::/0
+
+	keys       map[keys.PublicKey]place
+	names      map[string]place
+	allowedIPs map[netip.Prefix]place
+	macs       map[MAC]place
+}
+
+func load(path string, h host) (*Config, error) {
+	data, info, err := h.readFile(path, maxFileSize)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	l := &loader{
+		host:       h,
+		lines:      newLines(strings.TrimPrefix(string(data), "\ufeff")),
+		cfg:        &Config{Path: path, Instance: strings.TrimSuffix(filepath.Base(path), ".toml")},
+		keys:       make(map[keys.PublicKey]place),
+		names:      make(map[string]place),
+		allowedIPs: make(map[netip.Prefix]place),
+		macs:       make(map[MAC]place),
+	}
+	if why := checkInstance(l.cfg.Instance); why != "" {
+		l.errorAt(0, "instance name %s, from the name of the file, %s", shown(l.cfg.Instance), why)
+	}
+	if values, places, ok := l.decode(); ok {
+		l.file(values, places)
+	}
+	l.checkMode(info)
+	if len(l.errs) > 0 {
+		return nil, l.errs.sorted()
+	}
+	for _, w := range l.warnings.sorted() {
+		l.cfg.Warnings = append(l.cfg.Warnings, Warning(w))
+	}
+	return l.cfg, nil
+}
+
+func (l *loader) errorAt(at int, format string, args ...any) {
+	line, col := l.lines.position(at)
+	l.errs = append(l.errs, Error{File: l.cfg.Path, Line: line, Col: col, Msg: clean(fmt.Sprintf(format, args...))})
+}
+
+func (l *loader) warnAt(at int, format string, args ...any) {
+	line, col := l.lines.position(at)
+	l.warnings = append(l.warnings, Error{File: l.cfg.Path, Line: line, Col: col, Msg: clean(fmt.Sprintf(format, args...))})
+}
+
+// clean keeps a message on one line, whatever the names of files in it.
+func clean(msg string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, msg)
+}
+
+// file checks a whole file.
+func (l *loader) file(values map[string]any, places *node) {
+	root := &section{l: l, values: values, at: places}
+	root.unknownKeys()
+
+	l.cfg.Tunnel = l.tunnel(root)
+	l.ownKey = l.cfg.Tunnel.PrivateKey.Public()
+	if s, ok := root.table("tun"); ok {
+		l.cfg.Tun = l.tun(s)
+	}
+	if s, ok := root.table("tap"); ok {
+		l.cfg.Tap = l.tap(s)
+	}
+	if l.cfg.Tun == nil && l.cfg.Tap == nil && !root.has("tun") && !root.has("tap") {
+		l.errorAt(0, "no device: give [tun], [tap] or both")
+	}
+	peers := root.tables("peer")
+	l.cfg.Peers = make([]Peer, 0, len(peers))
+	for i, s := range peers {
+		l.cfg.Peers = append(l.cfg.Peers, l.peer(s, i+1))
+	}
+	l.wholeFile()
+}
+
+// checkMode warns about a configuration that others may read or write: everybody, or, if a secret is in it, the
+// group too.
+func (l *loader) checkMode(info fs.FileInfo) {
+	if info == nil || !info.Mode().IsRegular() {
+		return
+	}
+	mode := info.Mode().Perm()
+	switch {
+	case l.inline && mode&0o077 != 0:
+		l.warnAt(0, "this file holds a secret and is open to others (mode %04o): chmod 600", mode)
+	case mode&0o007 != 0:
+		l.warnAt(0, "this file is open to everybody (mode %04o): chmod 640", mode)
+	case mode&0o020 != 0:
+		l.warnAt(0, "this file can be changed by its group (mode %04o): chmod 640", mode)
+	}
 }

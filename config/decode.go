@@ -1,0 +1,122 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+)
+
+// decode turns the source into values, and reports what keeps it from being TOML. Keys given twice are reported
+// with both places and then cut out, so that the rest of the file is still checked.
+func (l *loader) decode() (values map[string]any, places *node, ok bool) {
+	found := scanSource(l.lines.src)
+	if found.tooDeep >= 0 {
+		l.errorAt(found.tooDeep, "nested too deeply")
+		return nil, nil, false
+	}
+	src := []byte(l.lines.src)
+	for _, d := range found.duplicates {
+		line, col := l.lines.position(d.first)
+		name := shownKey(d.name)
+		if d.table {
+			name = "section [" + name + "]"
+		}
+		l.errorAt(d.start, "%s given twice: first at %d:%d", name, line, col)
+		for i := d.start; i < d.end; i++ {
+			if src[i] != '\n' && src[i] != '\r' {
+				src[i] = ' '
+			}
+		}
+	}
+	values, err := decodeTOML(string(src))
+	if err != nil {
+		at, msg := l.syntaxError(err)
+		l.errorAt(at, "%s", msg)
+		return nil, nil, false
+	}
+	return values, &found.root, true
+}
+
+// errDecoder says that the TOML library panicked.
+var errDecoder = errors.New("the TOML decoder gave up on this file")
+
+// decodeTOML calls the library. A panic there, which it uses for what it holds impossible, becomes an error.
+func decodeTOML(src string) (values map[string]any, err error) {
+	defer func() {
+		if recover() != nil {
+			values, err = nil, errDecoder
+		}
+	}()
+	_, err = toml.Decode(src, &values)
+	return values, err
+}
+
+// quotedText matches what the library quotes from the source, and oneEscape a single character in such quotes.
+var (
+	quotedText = regexp.MustCompile(`"(\\.|[^"\\])*"|'[^']*'`)
+	oneEscape  = regexp.MustCompile(`^\\(.|x..|u....)$`)
+)
+
+// syntaxError returns the place and the wording of an error of the library. Of the source, which may be a
+// secret in the wrong place, it shows no more than single characters.
+func (l *loader) syntaxError(err error) (at int, msg string) {
+	var parse toml.ParseError
+	if !errors.As(err, &parse) {
+		return 0, err.Error()
+	}
+	hidden := false
+	msg = quotedText.ReplaceAllStringFunc(parse.Message, func(quoted string) string {
+		text := quoted[1 : len(quoted)-1]
+		switch {
+		case strings.HasPrefix(parse.Message, "Key '"):
+			return shownKey(text)
+		case utf8.RuneCountInString(text) == 1, strings.Trim(text, `"'`) == "", oneEscape.MatchString(text):
+			return quoted
+		}
+		hidden = true
+		return "what is here"
+	})
+	if hidden && strings.HasPrefix(msg, "expected value") {
+		msg = "expected a value: a string needs quotes"
+	}
+	if msg == "" {
+		msg = "not TOML"
+	}
+	r, n := utf8.DecodeRuneInString(msg)
+	return parse.Position.Start, strings.ToLower(string(r)) + msg[n:]
+}
+
+// Text that is shown is at most this long.
+const (
+	maxShownKey  = 32
+	maxShownText = 64
+)
+
+// shownKey returns the name of a key for a message. A long one is not shown: it may be a secret on a line of its
+// own, or a key file given in place of a configuration.
+func shownKey(name string) string {
+	if len(name) > maxShownKey {
+		return fmt.Sprintf("(%d bytes, not shown)", len(name))
+	}
+	return fmt.Sprintf("%q", name)
+}
+
+// shown returns a value for a message, unless it may be a secret in the wrong place.
+func shown(value string) string {
+	if len(value) > maxShownText || looksLikeKey(value) {
+		return fmt.Sprintf("(%d bytes, not shown)", len(value))
+	}
+	return fmt.Sprintf("%q", value)
+}
+
+// looksLikeKey reports whether value could be a key, or most of one: forty characters or more of base64 or
+// hexadecimal and nothing else.
+func looksLikeKey(value string) bool {
+	value = strings.TrimSpace(value)
+	return len(value) >= 40 && strings.TrimLeft(value,
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-") == ""
+}

@@ -1,0 +1,432 @@
+package config
+
+import (
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// The TOML library gives values without their places. This file finds the places: a scanner that walks over the
+// source and builds a tree of the same shape as the decoded values, with byte offsets for leaves. It decides
+// nothing about validity. Where the source is malformed it stops, and the decoder says why; where it knows less
+// than the decoder, a value has the place of the table it is in.
+
+// Bounds of what the decoder is given: it recurses for each level of nesting and copies a dotted key for each
+// of its parts. No file for tund needs more than two levels.
+const (
+	maxDepth    = 16
+	maxKeyParts = 16
+)
+
+// node is the place of one value.
+type node struct {
+	key      int // offset of its key; of the brackets for a table with a header; of the value for an element
+	value    int // offset of the value; equal to key for a table with a header
+	children map[string]*node
+	elems    []*node
+	tables   bool // an array of tables, made by [[headers]]: elems are tables
+	defined  bool // by a header, or by an assignment; not only implied by a longer key
+}
+
+// child returns the place of the value called name, or n itself where there is none.
+func (n *node) child(name string) *node {
+	if c := n.children[name]; c != nil {
+		return c
+	}
+	return n
+}
+
+// elem returns the place of the element at i, or n itself where there is none.
+func (n *node) elem(i int) *node {
+	if i < len(n.elems) {
+		return n.elems[i]
+	}
+	return n
+}
+
+func (n *node) put(name string, c *node) {
+	if n.children == nil {
+		n.children = make(map[string]*node)
+	}
+	n.children[name] = c
+}
+
+// open returns the table that name stands for as a part of a longer key, made where there is none: for an array
+// of tables it is the last one.
+func (n *node) open(name string, at int) *node {
+	c := n.children[name]
+	if c == nil {
+		c = &node{key: at, value: at}
+		n.put(name, c)
+	}
+	if c.tables {
+		c = c.elems[len(c.elems)-1]
+	}
+	return c
+}
+
+// duplicate is a key, or a table with a header, that was there already.
+type duplicate struct {
+	name       string
+	table      bool
+	first      int // offset of the first
+	start, end int // all bytes that say it again
+}
+
+// scan is what the scanner found in a source.
+type scan struct {
+	root       node
+	duplicates []duplicate
+	tooDeep    int // offset of nesting beyond the bounds; -1: none
+	end        int // offset at which the scanner stopped: the length of the source unless that is malformed
+}
+
+// scanner walks over src. Its methods named for a piece of TOML leave pos behind that piece and report false
+// where the source is malformed or too deep.
+type scanner struct {
+	src  string
+	pos  int
+	out  scan
+	cur  *node      // the table that assignments go to
+	open *duplicate // a table given twice, until the next header ends it
+}
+
+// scanSource finds the places of everything in src.
+func scanSource(src string) *scan {
+	s := &scanner{src: src}
+	s.out.tooDeep = -1
+	s.cur = &s.out.root
+	s.document()
+	s.closeDuplicate(s.pos)
+	slices.SortFunc(s.out.duplicates, func(a, b duplicate) int { return a.start - b.start })
+	s.out.end = s.pos
+	return &s.out
+}
+
+func (s *scanner) document() {
+	for {
+		s.blank(true)
+		if s.pos == len(s.src) {
+			return
+		}
+		ok := false
+		if s.src[s.pos] == '[' {
+			ok = s.header()
+		} else {
+			_, ok = s.assignment(s.cur, 0)
+		}
+		if !ok {
+			return
+		}
+		s.blank(false)
+		if s.pos < len(s.src) && s.src[s.pos] != '\n' {
+			return
+		}
+	}
+}
+
+// blank skips spaces, and comments up to the end of their line; newlines too, when they mean nothing here.
+func (s *scanner) blank(newlines bool) {
+	for s.pos < len(s.src) {
+		switch c := s.src[s.pos]; {
+		case c == ' ' || c == '\t', c == '\n' && newlines:
+			s.pos++
+		case c == '\r' && strings.HasPrefix(s.src[s.pos:], "\r\n"):
+			s.pos++
+		case c == '#':
+			if n := strings.IndexByte(s.src[s.pos:], '\n'); n >= 0 {
+				s.pos += n
+			} else {
+				s.pos = len(s.src)
+			}
+		default:
+			return
+		}
+	}
+}
+
+// literal skips text if it is what follows.
+func (s *scanner) literal(text string) bool {
+	if !strings.HasPrefix(s.src[s.pos:], text) {
+		return false
+	}
+	s.pos += len(text)
+	return true
+}
+
+// header reads [a.b] or [[a.b]].
+func (s *scanner) header() bool {
+	start := s.pos
+	s.closeDuplicate(start)
+	open, end := "[", "]"
+	if strings.HasPrefix(s.src[s.pos:], "[[") {
+		open, end = "[[", "]]"
+	}
+	s.pos += len(open)
+	path, ok := s.keyPath()
+	if !ok || !s.literal(end) {
+		return false
+	}
+	parent := &s.out.root
+	for _, name := range path[:len(path)-1] {
+		parent = parent.open(name, start)
+	}
+	name := path[len(path)-1]
+	c := parent.children[name]
+	switch {
+	case open == "[[" && (c == nil || c.tables):
+		if c == nil {
+			c = &node{key: start, value: start, tables: true, defined: true}
+			parent.put(name, c)
+		}
+		s.cur = &node{key: start, value: start, defined: true}
+		c.elems = append(c.elems, s.cur)
+	case open == "[" && (c == nil || !c.defined):
+		if c == nil {
+			c = &node{}
+			parent.put(name, c)
+		}
+		c.key, c.value, c.defined = start, start, true
+		s.cur = c
+	default:
+		s.open = &duplicate{name: name, table: true, first: c.key, start: start}
+		s.cur = &node{key: start, value: start}
+	}
+	return true
+}
+
+// closeDuplicate ends a table given twice: its assignments are a part of it.
+func (s *scanner) closeDuplicate(end int) {
+	if s.open != nil {
+		s.open.end = end
+		s.out.duplicates = append(s.out.duplicates, *s.open)
+		s.open = nil
+	}
+}
+
+// assignment reads key = value into table. It returns the duplicate it added, if it did.
+func (s *scanner) assignment(table *node, depth int) (again *duplicate, ok bool) {
+	start := s.pos
+	path, ok := s.keyPath()
+	if !ok || !s.literal("=") {
+		return nil, false
+	}
+	s.blank(false)
+	n := &node{key: start, value: s.pos, defined: true}
+	if !s.anyValue(n, depth) {
+		return nil, false
+	}
+	for _, name := range path[:len(path)-1] {
+		table = table.open(name, start)
+	}
+	name := path[len(path)-1]
+	if first := table.children[name]; first != nil {
+		s.out.duplicates = append(s.out.duplicates,
+			duplicate{name: name, first: first.key, start: start, end: s.pos})
+		return &s.out.duplicates[len(s.out.duplicates)-1], true
+	}
+	table.put(name, n)
+	return nil, true
+}
+
+// keyPath reads a.b."c d", with the spaces around it.
+func (s *scanner) keyPath() (path []string, ok bool) {
+	for {
+		s.blank(false)
+		name, ok := s.keyPart()
+		if !ok {
+			return nil, false
+		}
+		if len(path) == maxKeyParts {
+			s.out.tooDeep = s.pos
+			return nil, false
+		}
+		path = append(path, name)
+		s.blank(false)
+		if !s.literal(".") {
+			return path, true
+		}
+	}
+}
+
+func (s *scanner) keyPart() (name string, ok bool) {
+	if s.pos == len(s.src) {
+		return "", false
+	}
+	start := s.pos
+	switch s.src[start] {
+	case '"':
+		if !s.quoted(`"`, true) {
+			return "", false
+		}
+		return unescape(s.src[start+1 : s.pos-1]), true
+	case '\'':
+		if !s.quoted(`'`, false) {
+			return "", false
+		}
+		return s.src[start+1 : s.pos-1], true
+	}
+	for s.pos < len(s.src) && isBare(s.src[s.pos]) {
+		s.pos++
+	}
+	return s.src[start:s.pos], s.pos > start
+}
+
+func isBare(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+}
+
+// quoted reads a string on one line between two marks.
+func (s *scanner) quoted(mark string, escapes bool) bool {
+	for s.pos++; s.pos < len(s.src); s.pos++ {
+		switch c := s.src[s.pos]; {
+		case c == mark[0]:
+			s.pos++
+			return true
+		case c == '\n':
+			return false
+		case c == '\\' && escapes:
+			s.pos++
+		}
+	}
+	s.pos = len(s.src)
+	return false
+}
+
+// multiline reads a string between two marks of three quotes, which may have up to two quotes before its end.
+func (s *scanner) multiline(mark string, escapes bool) bool {
+	for s.pos += len(mark); s.pos < len(s.src); s.pos++ {
+		switch {
+		case s.literal(mark):
+			for i := 0; i < 2 && s.pos < len(s.src) && s.src[s.pos] == mark[0]; i++ {
+				s.pos++
+			}
+			return true
+		case s.src[s.pos] == '\\' && escapes:
+			s.pos++
+		}
+	}
+	s.pos = len(s.src)
+	return false
+}
+
+// anyValue reads a value and notes the places of what is inside it at n.
+func (s *scanner) anyValue(n *node, depth int) bool {
+	rest := s.src[s.pos:]
+	switch {
+	case rest == "":
+		return false
+	case depth == maxDepth:
+		s.out.tooDeep = s.pos
+		return false
+	case strings.HasPrefix(rest, `"""`):
+		return s.multiline(`"""`, true)
+	case strings.HasPrefix(rest, `'''`):
+		return s.multiline(`'''`, false)
+	case rest[0] == '"':
+		return s.quoted(`"`, true)
+	case rest[0] == '\'':
+		return s.quoted(`'`, false)
+	case rest[0] == '[':
+		return s.array(n, depth)
+	case rest[0] == '{':
+		return s.inlineTable(n, depth)
+	}
+	end := strings.IndexAny(rest, ",]}#\n")
+	if end < 0 {
+		end = len(rest)
+	}
+	end = len(strings.TrimRight(rest[:end], " \t\r"))
+	s.pos += end
+	return end > 0
+}
+
+func (s *scanner) array(n *node, depth int) bool {
+	for s.pos++; ; {
+		s.blank(true)
+		if s.literal("]") {
+			return true
+		}
+		e := &node{key: s.pos, value: s.pos, defined: true}
+		if !s.anyValue(e, depth+1) {
+			return false
+		}
+		n.elems = append(n.elems, e)
+		s.blank(true)
+		if !s.literal(",") {
+			return s.literal("]")
+		}
+	}
+}
+
+func (s *scanner) inlineTable(n *node, depth int) bool {
+	for s.pos++; ; {
+		s.blank(true)
+		if s.literal("}") {
+			return true
+		}
+		again, ok := s.assignment(n, depth+1)
+		if !ok {
+			return false
+		}
+		s.blank(true)
+		if !s.literal(",") {
+			return s.literal("}")
+		}
+		if again != nil {
+			again.end = s.pos // with its comma, so that what is left is well-formed
+		}
+	}
+}
+
+// unescape resolves the escapes of a basic string. The decoder has the say on whether they are valid.
+func unescape(text string) string {
+	if !strings.Contains(text, `\`) {
+		return text
+	}
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' || i+1 == len(text) {
+			b.WriteByte(text[i])
+			continue
+		}
+		i++
+		digits := map[byte]int{'x': 2, 'u': 4, 'U': 8}[text[i]]
+		if digits > 0 && i+digits < len(text) {
+			if r, err := strconv.ParseUint(text[i+1:i+1+digits], 16, 32); err == nil {
+				b.WriteRune(rune(r))
+			}
+			i += digits
+			continue
+		}
+		if p := strings.IndexByte(`btnfre"\`, text[i]); p >= 0 {
+			b.WriteByte("\b\t\n\f\r\x1b\"\\"[p])
+		}
+	}
+	return b.String()
+}
+
+// lines turns offsets into lines and columns.
+type lines struct {
+	src    string
+	starts []int
+}
+
+func newLines(src string) lines {
+	starts := []int{0}
+	for i := range len(src) {
+		if src[i] == '\n' {
+			starts = append(starts, i+1)
+		}
+	}
+	return lines{src: src, starts: starts}
+}
+
+// position returns the line and the column, in characters and both from 1, of the byte at offset.
+func (l lines) position(offset int) (line, col int) {
+	offset = max(0, min(offset, len(l.src)))
+	line = sort.SearchInts(l.starts, offset+1)
+	return line, 1 + utf8.RuneCountInString(l.src[l.starts[line-1]:offset])
+}

@@ -1,0 +1,145 @@
+package config
+
+import (
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"tund/crypto/keys"
+)
+
+// privateKey reads the private key from the one of its three keys that is given.
+func (l *loader) privateKey(s *section) keys.PrivateKey {
+	key := s.oneOf("private_key", "private_key_file", "credential")
+	if key == "" {
+		l.errorAt(s.at.value, "tunnel: no private key: give private_key_file, private_key or credential")
+		return keys.PrivateKey{}
+	}
+	var src source
+	if key == "credential" {
+		src = l.credential(s, key)
+	} else {
+		src = s.secretSource(key)
+	}
+	l.privateKeyAt = src.at
+	errs := len(l.errs)
+	k := readSecret(s, key, src, keys.ParsePrivate)
+	if len(l.errs) == errs && src.ok && k.IsZero() {
+		s.errorAt(src.at, key, "is all zero")
+	}
+	return k
+}
+
+// oneOf returns which of several keys that exclude each other is given, "" for none. Of more than one it reports
+// the later ones and returns the first.
+func (s *section) oneOf(options ...string) (given string) {
+	for _, key := range options {
+		switch {
+		case !s.has(key):
+		case given == "":
+			given = key
+		default:
+			first, second := given, key
+			if s.at.child(second).key < s.at.child(first).key {
+				first, second = second, first
+			}
+			line, col := s.l.lines.position(s.at.child(first).key)
+			s.l.errorAt(s.at.child(second).key, "%s: %s given beside %s at %d:%d: one is enough",
+				s.label, second, first, line, col)
+		}
+	}
+	return given
+}
+
+// source is where the text of a secret comes from: the configuration itself, or a file.
+type source struct {
+	text string
+	path string // "" when text is it
+	at   int    // offset of the value, for messages
+	ok   bool
+}
+
+// secretSource returns the source of a secret that stands in the value of key, or in the file it names when the
+// name of the key ends in _file.
+func (s *section) secretSource(key string) source {
+	text, ok := s.text(key)
+	src := source{text: text, at: s.where(key), ok: ok}
+	if !ok {
+		return src
+	}
+	if !strings.HasSuffix(key, "_file") {
+		s.l.inline = true
+		return src
+	}
+	if text == "" {
+		s.errorAt(src.at, key, "is empty")
+		src.ok = false
+	}
+	src.path = text
+	if !filepath.IsAbs(text) {
+		src.path = filepath.Join(filepath.Dir(s.l.cfg.Path), text)
+	}
+	return src
+}
+
+// credential returns the source of a secret that systemd hands over (systemd.exec(5), LoadCredential=).
+func (l *loader) credential(s *section, key string) source {
+	name, ok := s.text(key)
+	src := source{at: s.where(key)}
+	dir := l.host.getenv("CREDENTIALS_DIRECTORY")
+	switch {
+	case !ok:
+	case name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || looksLikeKey(name):
+		s.errorAt(src.at, key, "not the name of a credential")
+	case dir == "":
+		s.errorAt(src.at, key, "$CREDENTIALS_DIRECTORY is not set: systemd sets it for a service with LoadCredential=")
+	default:
+		src.path, src.ok = filepath.Join(dir, name), true
+	}
+	return src
+}
+
+// readSecret reads and parses a secret. No message has anything of its text.
+func readSecret[K any](s *section, key string, src source, parse func(string) (K, error)) (k K) {
+	if !src.ok {
+		return k
+	}
+	text, from := src.text, ""
+	if src.path != "" {
+		data, info, err := s.l.host.readFile(src.path, maxKeyFileSize)
+		if err != nil && looksLikeKey(src.text) {
+			s.errorAt(src.at, key, "looks like a key, where the name of a file is wanted (not shown)")
+			return k
+		}
+		if err != nil {
+			s.errorAt(src.at, key, "%v", err)
+			return k
+		}
+		if key != "credential" { // systemd grants access to those by ACL, which shows as a group's right
+			s.checkKeyMode(key, src, info)
+		}
+		text, from = strings.TrimSpace(string(data)), src.path+": "
+	}
+	k, err := parse(text)
+	if err != nil {
+		s.errorAt(src.at, key, "%s%v", from, err)
+	}
+	return k
+}
+
+// checkKeyMode warns about a key file that others than its owner may use.
+func (s *section) checkKeyMode(key string, src source, info fs.FileInfo) {
+	if info == nil || !info.Mode().IsRegular() {
+		return
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		s.warnAt(src.at, key, "%s is open to others (mode %04o): chmod 600", src.path, mode)
+	}
+}
+
+// positionOf names a place for a message: line:column.
+func (l *loader) positionOf(p place) string {
+	line, col := l.lines.position(p.at)
+	return fmt.Sprintf("%d:%d", line, col)
+}

@@ -1,0 +1,219 @@
+package config
+
+import (
+	"math"
+	"net/netip"
+	"time"
+)
+
+// Ranges and defaults of the numbers in a file. docs/config.md repeats them, checked by a test.
+const (
+	maxLanes = 64 // queues of one TUN device that are worth having; the kernel allows 256
+
+	minMTU     = 576            // what every IPv4 host takes, RFC 791
+	minMTUIPv6 = 1280           // RFC 8200 §5; below, the kernel turns IPv6 off
+	maxMTU     = 65535 - 80     // the largest datagram, less IPv6, UDP and WireGuard headers
+	maxTable   = math.MaxUint32 // RTA_TABLE has 32 bits
+	localTable = 255            // RT_TABLE_LOCAL: the kernel's own
+
+	maxKeepalive = 65535 // seconds, as in wg(8)
+
+	defaultAgeing         = 300 // seconds, as Linux bridges do
+	minAgeing, maxAgeing  = 10, 86400
+	defaultMaxMACs        = 16384 // in total
+	maxMaxMACs            = 1 << 20
+	defaultMaxMACsPerPeer = 256
+	defaultStormLimit     = 1000 // frames per second
+	maxStormLimit         = 10_000_000
+	maxVLAN               = 4094 // IEEE 802.1Q §9.6: 0 and 4095 are reserved
+)
+
+// tunnel checks [tunnel].
+func (l *loader) tunnel(root *section) (t Tunnel) {
+	s, ok := root.table("tunnel")
+	if !ok {
+		if !root.has("tunnel") {
+			l.errorAt(0, "no [tunnel] section, which holds the private key")
+		}
+		return t
+	}
+	t.PrivateKey = l.privateKey(s)
+	t.ListenPort = uint16(s.integer("listen_port", 0, 0, 65535))
+	t.FwMark = uint32(s.integer("fwmark", 0, 0, math.MaxUint32))
+	t.Offload = s.choice("offload", "auto", "off") == 0
+	t.Lanes = int(s.integer("lanes", 0, 0, maxLanes))
+	t.VerifyInnerChecksum = s.choice("inner_checksum", "trust", "verify") == 1
+	return t
+}
+
+// tun checks [tun].
+func (l *loader) tun(s *section) *Tun {
+	t := &Tun{
+		Device:    s.device("device", l.cfg.Instance),
+		Addresses: s.addresses("address"),
+		MTU:       s.mtu(),
+		Routes:    s.choice("routes", "auto", "off") == 0,
+		Table:     int(s.integer("table", 0, 0, maxTable)),
+		Metric:    int(s.integer("metric", 0, 0, math.MaxUint32)),
+	}
+	if t.Table == localTable {
+		s.errorAt(s.where("table"), "table", "255 is the kernel's own table of local addresses")
+	}
+	s.checkIPv6MTU(t.MTU, t.Addresses)
+	return t
+}
+
+// tap checks [tap].
+func (l *loader) tap(s *section) *Tap {
+	t := &Tap{
+		Addresses:           s.addresses("address"),
+		MTU:                 s.mtu(),
+		Ageing:              time.Duration(s.integer("ageing", defaultAgeing, minAgeing, maxAgeing)) * time.Second,
+		MaxMACs:             int(s.integer("max_macs", defaultMaxMACs, 1, maxMaxMACs)),
+		MaxMACsPerPeer:      int(s.integer("max_macs_per_peer", defaultMaxMACsPerPeer, 1, maxMaxMACs)),
+		BroadcastLimit:      s.stormLimit("broadcast_limit"),
+		MulticastLimit:      s.stormLimit("multicast_limit"),
+		UnknownUnicastLimit: s.stormLimit("unknown_unicast_limit"),
+		Hub:                 s.boolean("hub", false),
+		BPDU:                BPDUPolicy(s.choice("bpdu", "drop", "forward", "guard")),
+		MSSClamp:            s.boolean("mss_clamp", true),
+		Fragment:            s.boolean("fragment", true),
+		NeighborSuppression: s.boolean("neighbor_suppression", true),
+	}
+	switch {
+	case l.cfg.Tun == nil:
+		t.Device = s.device("device", l.cfg.Instance)
+	case s.has("device"):
+		t.Device = s.device("device", "")
+		if t.Device != "" && t.Device == l.cfg.Tun.Device {
+			s.errorAt(s.where("device"), "device", "%s is the name of the [tun] device", shown(t.Device))
+		}
+	default:
+		s.l.errorAt(s.at.value, "tap: device: give a name, because [tun] has that of the instance")
+	}
+	if s.has("bridge") {
+		t.Bridge = s.device("bridge", "")
+		l.checkBridge(s, t)
+	}
+	s.checkIPv6MTU(t.MTU, t.Addresses)
+	return t
+}
+
+// checkBridge checks the bridge of [tap] against what else has a name or an address.
+func (l *loader) checkBridge(s *section, t *Tap) {
+	at := s.where("bridge")
+	switch {
+	case t.Bridge == "":
+		return
+	case t.Bridge == t.Device:
+		s.errorAt(at, "bridge", "%s is the name of the [tap] device itself", shown(t.Bridge))
+	case l.cfg.Tun != nil && t.Bridge == l.cfg.Tun.Device:
+		s.errorAt(at, "bridge", "%s is the name of the [tun] device", shown(t.Bridge))
+	}
+	if len(t.Addresses) > 0 {
+		s.warnAt(s.where("address"), "address", "a bridge port is not reached by its address: give it to the bridge")
+	}
+}
+
+func (s *section) stormLimit(key string) int {
+	limit := int(s.integer(key, defaultStormLimit, 0, maxStormLimit))
+	if limit == 0 {
+		s.warnAt(s.where(key), key, "0 turns storm control off")
+	}
+	return limit
+}
+
+func (s *section) mtu() int {
+	mtu := int(s.integer("mtu", 0, 0, maxMTU))
+	if mtu != 0 && mtu < minMTU {
+		s.errorAt(s.where("mtu"), "mtu", "%d is out of range (0, or %d to %d)", mtu, minMTU, maxMTU)
+		return 0
+	}
+	return mtu
+}
+
+// checkIPv6MTU reports an MTU at which IPv6 addresses cannot be.
+func (s *section) checkIPv6MTU(mtu int, addresses []netip.Prefix) {
+	if mtu == 0 || mtu >= minMTUIPv6 {
+		return
+	}
+	for _, a := range addresses {
+		if a.Addr().Is6() {
+			s.errorAt(s.where("mtu"), "mtu", "%d is too small for the address %s: IPv6 needs %d", mtu, a, minMTUIPv6)
+			return
+		}
+	}
+}
+
+// device returns the value of key as the name of a network device, or the default.
+func (s *section) device(key, otherwise string) string {
+	name, ok := s.text(key)
+	if !s.has(key) {
+		// Characters in the name of the instance are checked where that is.
+		if len(otherwise) > maxDeviceName {
+			s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, is longer than %d bytes",
+				s.label, key, shown(otherwise), maxDeviceName)
+		} else if why := checkDevice(otherwise); why != "" && checkInstance(otherwise) == "" {
+			s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, %s",
+				s.label, key, shown(otherwise), why)
+		}
+		return otherwise
+	}
+	if !ok {
+		return ""
+	}
+	if why := checkDevice(name); why != "" {
+		s.errorAt(s.where(key), key, "%s %s", shown(name), why)
+		return ""
+	}
+	return name
+}
+
+// addresses returns the addresses of a device.
+func (s *section) addresses(key string) []netip.Prefix {
+	var list []netip.Prefix
+	seen := make(map[netip.Addr]place)
+	words, at := s.words(key)
+	for i, word := range words {
+		p, why := parsePrefix(word)
+		switch {
+		case why != "":
+		case p.Addr().IsUnspecified():
+			why = "is no address of a device"
+		case p.Addr().IsMulticast():
+			why = "is a multicast address"
+		}
+		if why != "" {
+			s.errorAt(at[i], key, "%s %s", shown(word), why)
+			continue
+		}
+		if first, ok := seen[p.Addr()]; ok {
+			s.errorAt(at[i], key, "%s given twice: first at %s", p.Addr(), s.l.positionOf(first))
+			continue
+		}
+		seen[p.Addr()] = place{at: at[i]}
+		list = append(list, p)
+	}
+	return list
+}
+
+// wholeFile checks what only shows when all sections are known.
+func (l *loader) wholeFile() {
+	v4, v6 := l.fullTunnel[0], l.fullTunnel[1]
+	routed := l.cfg.Tun != nil && l.cfg.Tun.Routes
+	if routed && v4 != 0 && v6 == 0 {
+		l.warnAt(v4-1, "0.0.0.0/0 without ::/0: IPv6 does not go through the tunnel")
+	}
+	if routed && v6 != 0 && v4 == 0 {
+		l.warnAt(v6-1, "::/0 without 0.0.0.0/0: IPv4 does not go through the tunnel")
+	}
+	if l.cfg.Tunnel.ListenPort != 0 || len(l.cfg.Peers) == 0 {
+		return
+	}
+	for i := range l.cfg.Peers {
+		if len(l.cfg.Peers[i].Endpoints) > 0 {
+			return
+		}
+	}
+	l.warnAt(0, "no peer has an endpoint and listen_port is not set: nobody can begin")
+}
