@@ -26,9 +26,9 @@
 // # Full tunnel
 //
 // A Route to 0.0.0.0/0 or ::/0 with Table 0 never enters the main table. It goes to the instance's own table, and
-// rules lead there what does not carry our mark, per address family:
+// rules lead there what does not carry our mark (M; our own packets go on to main), per address family:
 //
-//	31170: not fwmark M to 10.0.0.0/8 lookup main suppress_prefixlength 0    (and the other private ranges)
+//	31170: to 10.0.0.0/8 lookup main suppress_prefixlength 0    (and the other private ranges)
 //	31171: not fwmark M lookup T
 //
 // The mark on our UDP packets is the only exception from the tunnel: a route to the endpoint's address would

@@ -2,20 +2,65 @@ package route
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
+
+// maxPasses bounds the rounds of read, diff and change in one Apply. One does the work and the second finds
+// nothing left; more are needed where one change undoes another (removing an IPv4 address takes its
+// secondaries along, a lower MTU takes the IPv6 addresses).
+const maxPasses = 5
 
 // Manager owns the kernel state of one instance. Make it with New, in the network namespace where it works.
 type Manager struct {
 	instance string
+	stop     chan struct{} // closed by Close; ends Watch
 
-	mu sync.Mutex // held for a whole Apply, Close or Restore
+	mu     sync.Mutex // guards what follows and k's use; held for a whole Apply, Close or restore
+	k      kernel
+	events eventSource
+	state  State // as last given to Apply
+	memory memory
+	closed bool
 }
 
 // New opens the kernel handles for an instance (the base name of its configuration file) in the calling thread's
 // network namespace. It changes nothing yet. Call Close.
-func New(instance string) (*Manager, error) { return &Manager{instance: instance}, nil }
+func New(instance string) (*Manager, error) {
+	if instance == "" {
+		return nil, errors.New("route: an instance needs a name")
+	}
+	k, err := openKernel()
+	if err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	events, err := openEvents()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open netlink: %w", err), k.close())
+	}
+	return newManager(instance, k, events), nil
+}
+
+// newManager is New with the kernel given.
+func newManager(instance string, k kernel, events eventSource) *Manager {
+	return &Manager{
+		instance: instance,
+		stop:     make(chan struct{}),
+		k:        k,
+		events:   events,
+		memory: memory{
+			owned:   make(map[object]bool),
+			devices: make(map[string]bool),
+			mtu:     make(map[string]int),
+		},
+	}
+}
 
 // Mark returns the fwmark that Apply(s) will have in force, so that a socket can be marked before the first
 // rule exists: State.FwMark, else the automatic one of a full tunnel, else 0.
@@ -31,51 +76,224 @@ func (m *Manager) Mark(s State) uint32 {
 // single failures; the error joins one *OpError for each. The Applied it returns is read back from the kernel
 // and true also when there is an error. An invalid State changes nothing. When ctx ends, Apply stops between
 // two changes. Applying the same State again is cheap and changes nothing.
-func (m *Manager) Apply(ctx context.Context, s State) (Applied, error) { return Applied{}, nil }
+func (m *Manager) Apply(ctx context.Context, s State) (Applied, error) {
+	if err := s.validate(); err != nil {
+		return Applied{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return Applied{}, ErrClosed
+	}
+	m.state = s.clone()
+	for _, d := range s.Devices {
+		m.memory.devices[d.Name] = true
+	}
+	result, err := m.converge(ctx)
+	return result.applied, err
+}
+
+// result is what one converge did.
+type result struct {
+	applied Applied
+	done    []change // in order
+	missing []string // devices that do not exist
+}
+
+// converge repeats read, plan, diff and change until nothing is left to do. mu is held.
+func (m *Manager) converge(ctx context.Context) (result, error) {
+	var res result
+	var soft []string
+	failed := make(map[change]error)
+	for pass := 1; ; pass++ {
+		f, err := m.k.read()
+		if err != nil {
+			return res, newOpError("read", "the kernel's network state", nil, err)
+		}
+		p := newPlan(m.instance, m.state, m.Mark(m.state), f, m.memory)
+		changes := diff(m.instance, p.want, f, m.memory)
+		untried := slices.DeleteFunc(slices.Clone(changes), func(c change) bool {
+			_, tried := failed[c]
+			return tried
+		})
+		if len(untried) == 0 || pass > maxPasses || ctx.Err() != nil {
+			res.applied = m.applied(p, f)
+			res.applied.Warnings = append(res.applied.Warnings, soft...)
+			res.missing = p.missing
+			return res, m.failures(changes, failed, p.missing, ctx.Err())
+		}
+		for _, c := range untried {
+			if ctx.Err() != nil {
+				break
+			}
+			err := m.change(c, f)
+			if text, isSoft := softFailure(c, err, f); isSoft {
+				soft = append(soft, text)
+				err = errSoft
+			}
+			if err != nil {
+				failed[c] = err
+				continue
+			}
+			res.done = append(res.done, c)
+		}
+	}
+}
+
+// errSoft stands for a failure that became a warning.
+var errSoft = errors.New("soft")
+
+// softFailure turns what a full tunnel can do without into a warning: nftables in a kernel without it, and the
+// sysctl in a service that may not set it. text may be empty: then nothing is lost.
+func softFailure(c change, err error, f facts) (text string, soft bool) {
+	if err == nil || c.do != doAdd {
+		return "", false
+	}
+	switch c.o.(type) {
+	case guardObject:
+		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ENOENT) {
+			return fmt.Sprintf("this kernel has no usable nftables (%v): the tunnel's addresses are not guarded against packets from other interfaces (CVE-2019-14899)", err), true
+		}
+	case sysctlObject:
+		if f.strictReverse {
+			return fmt.Sprintf("cannot set net.ipv4.conf.all.src_valid_mark=1 (%v) and rp_filter is strict (1): answers from endpoints will be dropped; set either in /etc/sysctl.d", err), true
+		}
+		return "", true // without strict reverse path checks the mark is not needed
+	}
+	return "", false
+}
+
+// change performs one step and remembers what Close has to know. mu is held.
+func (m *Manager) change(c change, f facts) error {
+	switch c.do {
+	case doReplace:
+		return m.k.replace(c.o.(routeObject))
+	case doRemove:
+		if err := m.k.remove(m.instance, c.o); err != nil && !gone(err) {
+			return err
+		}
+		delete(m.memory.owned, c.o)
+		if _, ok := c.o.(sysctlObject); ok {
+			m.memory.restore = false
+		}
+		return nil
+	}
+	if err := m.k.add(m.instance, c.o); err != nil {
+		return err
+	}
+	switch o := c.o.(type) {
+	case mtuObject:
+		if _, known := m.memory.mtu[o.dev]; !known {
+			m.memory.mtu[o.dev] = f.links[o.dev].mtu
+		}
+	case masterObject, upObject, addrObject:
+		m.memory.owned[c.o] = true
+	case sysctlObject:
+		m.memory.restore = true
+	case restoreObject:
+		m.memory.restore = false
+	}
+	return nil
+}
+
+// gone reports whether a removal failed because there was nothing to remove.
+func gone(err error) bool {
+	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ESRCH) ||
+		errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EADDRNOTAVAIL)
+}
+
+// failures joins what is still wrong after the last pass: changes that were tried and are still due.
+func (m *Manager) failures(due []change, failed map[change]error, missing []string, ctxErr error) error {
+	var errs []error
+	for _, dev := range missing {
+		errs = append(errs, newOpError("find", "link "+dev, nil, unix.ENODEV))
+	}
+	unsettled := 0
+	for _, c := range due {
+		switch err, tried := failed[c]; {
+		case !tried:
+			unsettled++
+		case err != errSoft:
+			errs = append(errs, newOpError(string(c.do), c.o.String(), c.o, err))
+		}
+	}
+	switch {
+	case ctxErr != nil:
+		errs = append(errs, fmt.Errorf("apply stopped with %d changes to do: %w", unsettled, ctxErr))
+	case unsettled > 0:
+		errs = append(errs, fmt.Errorf("somebody undoes our changes: %d are still to do after %d rounds, the first: %v", unsettled, maxPasses, firstUntried(due, failed)))
+	}
+	return errors.Join(errs...)
+}
+
+func firstUntried(due []change, failed map[change]error) change {
+	i := slices.IndexFunc(due, func(c change) bool { _, tried := failed[c]; return !tried })
+	return due[i]
+}
 
 // Close removes exactly what this Manager installed, also after an Apply that failed half-way, and releases
 // the kernel handles. The devices themselves stay: they are the caller's. It is idempotent, and best called
 // before the devices are closed.
-func (m *Manager) Close() error { return nil }
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
+	m.closed = true
+	close(m.stop)
+	m.state = State{}
+	_, err := m.converge(context.Background())
+	errs := []error{err, m.restoreMTU()}
+	if m.events != nil {
+		errs = append(errs, m.events.close())
+	}
+	return errors.Join(append(errs, m.k.close())...)
+}
+
+// restoreMTU gives devices that still exist the MTU they had before us. mu is held.
+func (m *Manager) restoreMTU() error {
+	if len(m.memory.mtu) == 0 {
+		return nil
+	}
+	f, err := m.k.read()
+	if err != nil {
+		return newOpError("read", "the kernel's network state", nil, err)
+	}
+	var errs []error
+	for _, dev := range slices.Sorted(maps.Keys(m.memory.mtu)) {
+		o := mtuObject{dev, m.memory.mtu[dev]}
+		if l, ok := f.links[dev]; !ok || l.mtu == o.mtu {
+			continue
+		}
+		if err := m.k.add(m.instance, o); err != nil && !gone(err) {
+			errs = append(errs, newOpError(string(doAdd), o.String(), o, err))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // Cleanup removes what an instance that was killed left in the current network namespace. It must not be
 // called while the instance runs. Having nothing to do is not an error.
-func Cleanup(instance string) error { return nil }
+func Cleanup(instance string) error {
+	m, err := New(instance)
+	if err != nil {
+		return err
+	}
+	return m.Close() // a Manager that owns nothing still finds what carries the instance's marks
+}
 
 // LeadsIntoTunnel reports whether a packet to addr with the given mark would leave through one of the devices of
 // the State applied last: an endpoint for which that holds would carry the tunnel inside itself.
-func (m *Manager) LeadsIntoTunnel(addr netip.Addr, mark uint32) (bool, error) { return false, nil }
-
-// DefaultPathMTU is what PathMTU answers when nothing is known: Ethernet's.
-const DefaultPathMTU = 1500
-
-// PathMTU returns the smallest MTU, in bytes, on the way to the endpoints for packets with the given mark: of the
-// cached path MTU, the route's MTU metric and the outgoing link's MTU. Endpoints that cannot be reached
-// now, and those on this host, do not count; DefaultPathMTU when none is left. The error tells why
-// endpoints did not count; the number is usable all the same.
-func PathMTU(endpoints []netip.Addr, mark uint32) (int, error) { return DefaultPathMTU, nil }
-
-// Event is something that changed in the kernel and was not done by this Manager.
-type Event struct {
-	// Underlay: a link, address or route outside our devices changed. Cached source addresses may be stale, an
-	// endpoint may be reachable now, the path MTU may differ.
-	Underlay bool
-	// Lost lists what of ours somebody removed, in the words of ip(8). It has been put back unless Err says
-	// otherwise.
-	Lost []string
-	// By is the process that removed it ("systemd-networkd[412]"), "" when unknown.
-	By string
-	// Err is why restoring failed; it is tried again with growing pauses.
-	Err error
-	// Gone lists our devices that no longer exist.
-	Gone []string
-}
-
-// Watch calls notify for every Event until ctx ends or the Manager is closed, and restores what others
-// removed (systemd-networkd deletes foreign routes and rules). It blocks; run it in a goroutine of its own,
-// once. notify is called from that goroutine, must not block for long, and may call Apply. The error is nil
-// after ctx or Close, otherwise why the kernel cannot be watched.
-func (m *Manager) Watch(ctx context.Context, notify func(Event)) error {
-	<-ctx.Done()
-	return nil
+func (m *Manager) LeadsIntoTunnel(addr netip.Addr, mark uint32) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false, ErrClosed
+	}
+	h, err := m.k.hop(addr.Unmap(), mark)
+	if err != nil {
+		return false, fmt.Errorf("route to %v: %w", addr, err)
+	}
+	return slices.ContainsFunc(m.state.Devices, func(d Device) bool { return d.Name == h.dev }), nil
 }

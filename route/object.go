@@ -54,6 +54,9 @@ func nameHash(instance string) uint32 {
 // nftTable returns the name of the instance's nftables table.
 func nftTable(instance string) string { return nftPrefix + instance }
 
+// restoreChain is the empty chain that says src_valid_mark was 0 before us.
+const restoreChain = "restore_src_valid_mark"
+
 // nftPrefix starts the names of all tables of ours.
 const nftPrefix = "tund-"
 
@@ -83,8 +86,9 @@ type (
 		protect string // sorted "device address" lines; text, because the object must be comparable
 		restore bool   // src_valid_mark was 0 before us
 	}
-	sysctlObject struct{} // net.ipv4.conf.all.src_valid_mark = 1
-	routeObject  struct {
+	sysctlObject  struct{}              // net.ipv4.conf.all.src_valid_mark = 1
+	restoreObject struct{ heir string } // the duty to set it back to 0, handed to another instance's table
+	routeObject   struct {
 		dev    string
 		dst    netip.Prefix
 		table  uint32 // never 0
@@ -93,21 +97,22 @@ type (
 	ruleObject struct {
 		v6       bool
 		priority uint32
-		mark     uint32       // not fwmark
-		to       netip.Prefix // zero: all
+		mark     uint32       // "not fwmark mark"; 0: any mark
+		to       netip.Prefix // zero: all; never together with a mark, since "not" inverts the whole match
 		table    uint32
 		owner    uint32 // the instance's table, as suppress_ifgroup; 0 when table says it
 	}
 )
 
-func (bridgeObject) rank() int { return 0 }
-func (mtuObject) rank() int    { return 1 }
-func (masterObject) rank() int { return 2 }
-func (upObject) rank() int     { return 3 }
-func (addrObject) rank() int   { return 4 }
-func (guardObject) rank() int  { return 5 }
-func (sysctlObject) rank() int { return 6 }
-func (routeObject) rank() int  { return 7 }
+func (bridgeObject) rank() int  { return 0 }
+func (mtuObject) rank() int     { return 1 }
+func (masterObject) rank() int  { return 2 }
+func (upObject) rank() int      { return 3 }
+func (addrObject) rank() int    { return 4 }
+func (guardObject) rank() int   { return 5 }
+func (restoreObject) rank() int { return 5 }
+func (sysctlObject) rank() int  { return 6 }
+func (routeObject) rank() int   { return 7 }
 func (o ruleObject) rank() int {
 	if o.priority == PriorityLocal {
 		return 8
@@ -122,6 +127,10 @@ func (o upObject) String() string     { return "link " + o.dev + " up" }
 func (o addrObject) String() string   { return "address " + o.addr.String() + " dev " + o.dev }
 func (sysctlObject) String() string   { return "sysctl net.ipv4.conf.all.src_valid_mark=1" }
 
+func (o restoreObject) String() string {
+	return "nft chain " + restoreChain + " in table inet " + nftTable(o.heir)
+}
+
 func (o guardObject) String() string {
 	text := fmt.Sprintf("nft guard mark %#x", o.mark)
 	for line := range strings.Lines(o.protect) {
@@ -131,6 +140,14 @@ func (o guardObject) String() string {
 		text += ", restore src_valid_mark"
 	}
 	return text
+}
+
+// digest identifies the contents of the guard's chains. It is kept in the kernel as a chain's name, because
+// reading rules back and comparing them expression by expression would be a second compiler.
+func (o guardObject) digest() string {
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%d %s", o.mark, o.protect)
+	return strconv.FormatUint(h.Sum64(), 16)
 }
 
 func (o routeObject) String() string {
@@ -149,7 +166,10 @@ func (o ruleObject) String() string {
 	if o.v6 {
 		text = "rule -6"
 	}
-	text += fmt.Sprintf(" %d: not fwmark %#x", o.priority, o.mark)
+	text += fmt.Sprintf(" %d:", o.priority)
+	if o.mark != 0 {
+		text += fmt.Sprintf(" not fwmark %#x", o.mark)
+	}
 	if o.to.IsValid() {
 		text += " to " + o.to.String()
 	}

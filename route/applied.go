@@ -1,0 +1,109 @@
+package route
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// applied compares the plan with the facts and returns what is there. mu is held.
+func (m *Manager) applied(p plan, f facts) Applied {
+	a := Applied{Warnings: p.warnings}
+	a.LocalNetworks = m.state.LocalNetworks
+	a.FwMark = m.Mark(m.state)
+	table := Table(m.instance)
+	for _, d := range m.state.Devices {
+		l, ok := f.links[d.Name]
+		if !ok {
+			continue
+		}
+		got := Device{Name: d.Name, MTU: l.mtu, Up: l.up}
+		if d.Bridge != "" && l.master == d.Bridge {
+			got.Bridge = d.Bridge
+		}
+		for _, addr := range d.Addrs {
+			if f.addrs[addrObject{d.Name, addr}] {
+				got.Addrs = append(got.Addrs, addr)
+			}
+		}
+		for _, r := range d.Routes {
+			if reached, there := m.reached(d, r, l, f); there {
+				got.Routes = append(got.Routes, reached)
+			}
+		}
+		a.Devices = append(a.Devices, got)
+	}
+	for o := range f.rules {
+		if o.table == table && o.priority == PriorityTunnel {
+			a.FullTunnel4 = a.FullTunnel4 || !o.v6
+			a.FullTunnel6 = a.FullTunnel6 || o.v6
+		}
+	}
+	for name, l := range f.links {
+		if l.bridge && l.group == group(m.instance) {
+			a.BridgesMade = append(a.BridgesMade, name)
+		}
+	}
+	slices.Sort(a.BridgesMade)
+	return a
+}
+
+// reached returns the route as the kernel has it.
+func (m *Manager) reached(d Device, r Route, l link, f facts) (Route, bool) {
+	if r.Table == 0 && !r.policy() && connected(d, r.Dst) {
+		return r, l.up
+	}
+	o := routeObject{d.Name, r.Dst, r.Table, storedMetric(r.Dst, r.Metric)}
+	if r.policy() {
+		o.table, r.Table = Table(m.instance), Table(m.instance)
+	} else if r.Table == 0 {
+		o.table = unix.RT_TABLE_MAIN
+	}
+	return r, f.routes[o]
+}
+
+// String returns the state as text, one object a line, in the order of the State.
+func (a Applied) String() string {
+	var b strings.Builder
+	for _, d := range a.Devices {
+		fmt.Fprintf(&b, "%s mtu %d", d.Name, d.MTU)
+		if d.Up {
+			b.WriteString(" up")
+		}
+		if d.Bridge != "" {
+			b.WriteString(" master " + d.Bridge)
+		}
+		b.WriteByte('\n')
+		for _, addr := range d.Addrs {
+			fmt.Fprintf(&b, "  address %v\n", addr)
+		}
+		for _, r := range d.Routes {
+			fmt.Fprintf(&b, "  route %v", r.Dst)
+			if r.Table != 0 {
+				fmt.Fprintf(&b, " table %d", r.Table)
+			}
+			if r.Metric != 0 {
+				fmt.Fprintf(&b, " metric %d", r.Metric)
+			}
+			b.WriteByte('\n')
+		}
+	}
+	if a.FwMark != 0 {
+		fmt.Fprintf(&b, "mark %#x\n", a.FwMark)
+	}
+	if a.FullTunnel4 {
+		b.WriteString("full tunnel IPv4\n")
+	}
+	if a.FullTunnel6 {
+		b.WriteString("full tunnel IPv6\n")
+	}
+	for _, name := range a.BridgesMade {
+		b.WriteString("bridge " + name + " made\n")
+	}
+	for _, w := range a.Warnings {
+		b.WriteString("warning: " + w + "\n")
+	}
+	return b.String()
+}

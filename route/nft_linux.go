@@ -1,0 +1,215 @@
+package route
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	nlink "github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Chains of our table.
+const (
+	guardChain  = "guard"     // drops packets to tunnel addresses that arrive elsewhere
+	saveChain   = "save_mark" // keeps our packets' mark with their connection …
+	loadChain   = "load_mark" // … and gives it to the answers, for src_valid_mark
+	digestChain = "digest_"   // + digest + "_" + number of rules in guard: says what the others hold; empty
+)
+
+// register is where every expression loads its value and the next one compares it.
+const register = unix.NFT_REG_1
+
+// firewall is the nftables half of netlinkKernel: one lasting connection.
+type firewall struct {
+	conn *nftables.Conn
+	sock *nlink.Conn // the connection inside conn, for deadlines
+}
+
+// openFirewall returns nil when the kernel has no nftables.
+func openFirewall() *firewall {
+	fw := &firewall{}
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *nlink.Conn) error {
+		fw.sock = c
+		return nil
+	}))
+	if err != nil {
+		return nil
+	}
+	fw.conn = conn
+	if _, err := fw.read(); err != nil {
+		_ = fw.close()
+		return nil
+	}
+	return fw
+}
+
+func (fw *firewall) close() error { return fw.conn.CloseLasting() }
+
+// limit bounds the next exchange with the kernel. A refused batch may be answered by fewer acknowledgements
+// than messages, and waiting for the rest must end.
+func (fw *firewall) limit() { _ = fw.sock.SetDeadline(time.Now().Add(kernelTimeout)) }
+
+// tableOf returns the table of an instance.
+func tableOf(instance string) *nftables.Table {
+	return &nftables.Table{Name: nftTable(instance), Family: nftables.TableFamilyINet}
+}
+
+// read returns what is there of every instance's table.
+func (fw *firewall) read() (map[string]guardFact, error) {
+	fw.limit()
+	tables, err := fw.conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, err
+	}
+	guards := make(map[string]guardFact)
+	for _, t := range tables {
+		if instance, ok := strings.CutPrefix(t.Name, nftPrefix); ok {
+			guards[instance] = guardFact{}
+		}
+	}
+	if len(guards) == 0 {
+		return guards, nil
+	}
+	chains, err := fw.conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range chains {
+		instance, ok := strings.CutPrefix(c.Table.Name, nftPrefix)
+		if !ok {
+			continue
+		}
+		g := guards[instance]
+		if c.Name == restoreChain {
+			g.restore = true
+		} else if stamp, ok := strings.CutPrefix(c.Name, digestChain); ok {
+			g.digest = fw.verified(c.Table, stamp)
+		}
+		guards[instance] = g
+	}
+	return guards, nil
+}
+
+// verified returns the digest in a stamp if the guard chain holds as many rules as it should: flushing a table
+// leaves its chains.
+func (fw *firewall) verified(t *nftables.Table, stamp string) string {
+	digest, count, _ := strings.Cut(stamp, "_")
+	rules, err := fw.conn.GetRules(t, &nftables.Chain{Name: guardChain, Table: t})
+	if err != nil || strconv.Itoa(len(rules)) != count {
+		return ""
+	}
+	return digest
+}
+
+// add replaces the instance's table in one transaction, so that there is no moment without it. When the kernel
+// cannot track connections the mark chains are left out.
+func (fw *firewall) add(instance string, o guardObject) error {
+	fw.table(instance, o)
+	fw.marks(instance, o.mark)
+	fw.limit()
+	err := fw.conn.Flush()
+	if err == nil {
+		return nil
+	}
+	fw.table(instance, o)
+	fw.limit()
+	if fw.conn.Flush() != nil {
+		return err
+	}
+	return nil
+}
+
+// table queues the table with its guard, digest and restore chains.
+func (fw *firewall) table(instance string, o guardObject) {
+	t := tableOf(instance)
+	fw.conn.AddTable(t) // so that deleting it cannot fail
+	fw.conn.DelTable(t)
+	fw.conn.AddTable(t)
+	guard := fw.conn.AddChain(&nftables.Chain{
+		Name: guardChain, Table: t, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
+	})
+	rules := 0
+	for line := range strings.Lines(o.protect) {
+		dev, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			panic("route: guard of a malformed address " + text) // plan.go writes these lines from netip values
+		}
+		fw.conn.AddRule(&nftables.Rule{Table: t, Chain: guard, Exprs: guardRule(dev, addr)})
+		rules++
+	}
+	fw.conn.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%s_%d", digestChain, o.digest(), rules), Table: t})
+	if o.restore {
+		fw.conn.AddChain(&nftables.Chain{Name: restoreChain, Table: t})
+	}
+}
+
+// guardRule is: iifname != dev, destination addr, source not one of this host's: drop.
+func guardRule(dev string, addr netip.Addr) []expr.Any {
+	name := make([]byte, unix.IFNAMSIZ)
+	copy(name, dev)
+	family, offset := byte(unix.NFPROTO_IPV4), uint32(16) // destination address: RFC 791 §3.1
+	if addr.Is6() {
+		family, offset = unix.NFPROTO_IPV6, 24 // RFC 8200 §3
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: name},
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register},
+		equals([]byte{family}),
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(addr.BitLen() / 8)},
+		equals(addr.AsSlice()),
+		&expr.Fib{Register: register, ResultADDRTYPE: true, FlagSADDR: true},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	}
+}
+
+// marks queues the chains that carry our mark from a connection's packets to its answers, so that a strict
+// reverse path check (rp_filter=1 with src_valid_mark=1) looks them up where the packets went.
+func (fw *firewall) marks(instance string, mark uint32) {
+	t := tableOf(instance)
+	value := binaryutil.NativeEndian.PutUint32(mark)
+	udp := []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register}, equals([]byte{unix.IPPROTO_UDP})}
+	save := fw.conn.AddChain(&nftables.Chain{
+		Name: saveChain, Table: t, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityMangle,
+	})
+	fw.conn.AddRule(&nftables.Rule{Table: t, Chain: save, Exprs: append(slices.Clone(udp),
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: register}, equals(value),
+		&expr.Ct{Key: expr.CtKeyMARK, Register: register, SourceRegister: true},
+	)})
+	load := fw.conn.AddChain(&nftables.Chain{
+		Name: loadChain, Table: t, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle,
+	})
+	fw.conn.AddRule(&nftables.Rule{Table: t, Chain: load, Exprs: append(slices.Clone(udp),
+		&expr.Ct{Key: expr.CtKeyMARK, Register: register}, equals(value),
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: register, SourceRegister: true},
+	)})
+}
+
+func equals(value []byte) expr.Any {
+	return &expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: bytes.Clone(value)}
+}
+
+func (fw *firewall) addRestore(heir string) error {
+	fw.conn.AddChain(&nftables.Chain{Name: restoreChain, Table: tableOf(heir)})
+	fw.limit()
+	return fw.conn.Flush()
+}
+
+func (fw *firewall) remove(instance string) error {
+	fw.conn.DelTable(tableOf(instance))
+	fw.limit()
+	return fw.conn.Flush()
+}

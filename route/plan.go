@@ -1,0 +1,390 @@
+package route
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// This file is the pure half of the package: from a desired State and facts to objects, and from objects to
+// changes. It touches no kernel.
+
+// plan is what a State means in objects.
+type plan struct {
+	want     []object // by rank; no object twice
+	missing  []string // devices of the State that do not exist
+	warnings []string
+}
+
+// privateDestinations may leave by the main table in a full tunnel: RFC 1918, RFC 3927, RFC 4193, RFC 4291 §2.5.6.
+func privateDestinations(v6 bool) []netip.Prefix {
+	if v6 {
+		return []netip.Prefix{netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10")}
+	}
+	return []netip.Prefix{
+		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"),
+		netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("169.254.0.0/16"),
+	}
+}
+
+// planner collects the objects of one plan.
+type planner struct {
+	plan
+	instance string
+	state    State
+	facts    facts
+	mark     uint32
+	v4, v6   bool // full tunnel
+	restore  bool // src_valid_mark was 0 before us, as known so far
+	seen     map[object]bool
+}
+
+// newPlan turns s into objects. It depends on the facts in three places: devices that do not exist are left
+// out, an existing bridge of somebody else is joined but not made, and the guard keeps the memory of the
+// sysctl's old value.
+func newPlan(instance string, s State, mark uint32, f facts, m memory) plan {
+	p := &planner{instance: instance, state: s, facts: f, mark: mark, seen: make(map[object]bool)}
+	p.restore = m.restore || f.guards[instance].restore
+	p.v4, p.v6 = s.FullTunnel()
+	for _, d := range s.Devices {
+		if _, ok := f.links[d.Name]; !ok {
+			p.missing = append(p.missing, d.Name)
+			continue
+		}
+		p.device(d)
+	}
+	p.policy()
+	slices.SortStableFunc(p.want, func(a, b object) int { return cmp.Compare(a.rank(), b.rank()) })
+	return p.plan
+}
+
+func (p *planner) add(o object) {
+	if !p.seen[o] {
+		p.seen[o] = true
+		p.want = append(p.want, o)
+	}
+}
+
+func (p *planner) device(d Device) {
+	if d.Bridge != "" {
+		p.bridge(d)
+	}
+	if d.MTU != 0 {
+		p.add(mtuObject{d.Name, d.MTU})
+	}
+	if d.Up {
+		p.add(upObject{d.Name})
+	}
+	for _, a := range d.Addrs {
+		p.add(addrObject{d.Name, a})
+	}
+	for _, r := range d.Routes {
+		for _, o := range p.routes(d, r) {
+			p.add(o)
+		}
+	}
+	p.intoTable(d)
+}
+
+func (p *planner) bridge(d Device) {
+	switch br, ok := p.facts.links[d.Bridge]; {
+	case !ok:
+		p.add(bridgeObject{d.Bridge})
+	case br.bridge && br.group == group(p.instance):
+		p.add(bridgeObject{d.Bridge})
+		p.add(upObject{d.Bridge})
+	case br.bridge && !br.up:
+		p.warnings = append(p.warnings, fmt.Sprintf("bridge %s is down and not ours: ip link set %s up", d.Bridge, d.Bridge))
+	}
+	p.add(masterObject{d.Name, d.Bridge})
+}
+
+// routes returns the object of a route, or none when the kernel makes the route itself.
+func (p *planner) routes(d Device, r Route) []object {
+	o := routeObject{dev: d.Name, dst: r.Dst, table: r.Table, metric: r.Metric}
+	switch {
+	case r.policy():
+		o.table = Table(p.instance)
+	case r.Table == 0:
+		o.table = unix.RT_TABLE_MAIN
+		if connected(d, r.Dst) {
+			return nil
+		}
+	}
+	o.metric = storedMetric(r.Dst, r.Metric)
+	return []object{o}
+}
+
+// connected reports whether the kernel makes a route to dst from one of d's addresses.
+func connected(d Device, dst netip.Prefix) bool {
+	return slices.ContainsFunc(d.Addrs, func(a netip.Prefix) bool { return a.Masked() == dst })
+}
+
+// storedMetric is the metric under which the kernel keeps a route: IPv6 turns 0 into IP6_RT_PRIO_USER.
+func storedMetric(dst netip.Prefix, metric uint32) uint32 {
+	if metric == 0 && dst.Addr().Is6() {
+		return 1024
+	}
+	return metric
+}
+
+// intoTable repeats the networks and routes of a device beside the tunnel (a TAP) in the instance's own table:
+// a full tunnel asks main only for private destinations.
+func (p *planner) intoTable(d Device) {
+	if hasPolicy(d) {
+		return
+	}
+	repeat := func(dst netip.Prefix, metric uint32) {
+		if dst.Bits() > 0 && (dst.Addr().Is4() && p.v4 || dst.Addr().Is6() && p.v6) {
+			p.add(routeObject{d.Name, dst, Table(p.instance), storedMetric(dst, metric)})
+		}
+	}
+	for _, a := range d.Addrs {
+		if a.Bits() < a.Addr().BitLen() {
+			repeat(a.Masked(), 0)
+		}
+	}
+	for _, r := range d.Routes {
+		if r.Table == 0 {
+			repeat(r.Dst, r.Metric)
+		}
+	}
+}
+
+func hasPolicy(d Device) bool { return slices.ContainsFunc(d.Routes, Route.policy) }
+
+// policy adds what a full tunnel needs beside its routes.
+func (p *planner) policy() {
+	if !p.v4 && !p.v6 {
+		return
+	}
+	for _, v6 := range []bool{false, true} {
+		if v6 && p.v6 || !v6 && p.v4 {
+			for _, o := range p.rules(v6) {
+				p.add(o)
+			}
+		}
+	}
+	var protect []string
+	for _, d := range p.state.Devices {
+		if hasPolicy(d) {
+			for _, a := range d.Addrs {
+				protect = append(protect, d.Name+" "+a.Addr().String()+"\n")
+			}
+		}
+	}
+	slices.Sort(protect)
+	p.add(guardObject{
+		mark:    p.mark,
+		protect: strings.Join(slices.Compact(protect), ""),
+		restore: p.restore || p.v4 && !p.facts.srcValidMark,
+	})
+	if p.v4 {
+		p.add(sysctlObject{})
+	}
+}
+
+// rules returns the policy rules of one address family.
+func (p *planner) rules(v6 bool) []object {
+	table := Table(p.instance)
+	local := ruleObject{v6: v6, priority: PriorityLocal, table: unix.RT_TABLE_MAIN, owner: table}
+	var rules []object
+	switch p.state.LocalNetworks {
+	case LocalPrivate:
+		for _, to := range privateDestinations(v6) {
+			local.to = to
+			rules = append(rules, local)
+		}
+	case LocalAll:
+		rules = append(rules, local)
+	}
+	return append(rules, ruleObject{v6: v6, priority: PriorityTunnel, mark: p.mark, table: table})
+}
+
+// action is what a change does to its object.
+type action string
+
+const (
+	doAdd     action = "add"
+	doReplace action = "change"
+	doRemove  action = "remove"
+)
+
+// change is one step from the facts to the plan. It is comparable, to remember which steps failed.
+type change struct {
+	do action
+	o  object
+}
+
+func (c change) String() string { return string(c.do) + " " + c.o.String() }
+
+// memory is what a Manager remembers because the kernel cannot say it.
+type memory struct {
+	owned   map[object]bool // bridges joined, links set up, addresses: added by us
+	devices map[string]bool // every device of every State
+	mtu     map[string]int  // device to the MTU it had before us
+	restore bool            // src_valid_mark was 0 before us, and no table could say so
+}
+
+// diff returns the changes that lead from f to want: adds by rank, then removals the other way round, so that
+// nothing is ever missing in between. Both orders are total, for readable logs and golden tests.
+func diff(instance string, want []object, f facts, m memory) []change {
+	wanted := make(map[object]bool, len(want))
+	for _, o := range want {
+		wanted[o] = true
+	}
+	surplus := surplusObjects(instance, wanted, f, m)
+	var changes []change
+	early := make(map[object]bool)
+	for _, o := range want {
+		if f.has(instance, o) {
+			continue
+		}
+		c := change{doAdd, o}
+		switch o := o.(type) {
+		case routeObject:
+			if routeInPlace(o, f, m) {
+				c.do = doReplace
+			}
+		case addrObject:
+			// IPv6 refuses one address with two lengths; IPv4 does not mind a short absence either.
+			for _, s := range surplus {
+				if old, ok := s.(addrObject); ok && old.dev == o.dev && old.addr.Addr() == o.addr.Addr() && !early[old] {
+					early[old] = true
+					changes = append(changes, change{doRemove, old})
+				}
+			}
+		}
+		changes = append(changes, c)
+	}
+	for _, o := range surplus {
+		if !early[o] {
+			changes = append(changes, removal(instance, o, f))
+		}
+	}
+	return changes
+}
+
+// routeInPlace reports whether a route of ours with the same key leads elsewhere.
+func routeInPlace(o routeObject, f facts, m memory) bool {
+	for dev := range m.devices {
+		other := o
+		other.dev = dev
+		if dev != o.dev && f.routes[other] {
+			return true
+		}
+	}
+	return false
+}
+
+// removal is the change that gets rid of o. The sysctl is left alone while another instance needs it: that
+// instance inherits the duty.
+func removal(instance string, o object, f facts) change {
+	if _, ok := o.(sysctlObject); ok {
+		heirs := make([]string, 0, len(f.guards))
+		for other := range f.guards {
+			if other != instance {
+				heirs = append(heirs, other)
+			}
+		}
+		if len(heirs) > 0 {
+			return change{doAdd, restoreObject{slices.Min(heirs)}}
+		}
+	}
+	return change{doRemove, o}
+}
+
+// surplusObjects returns what is ours in f but not wanted, in order of removal.
+func surplusObjects(instance string, wanted map[object]bool, f facts, m memory) []object {
+	table := Table(instance)
+	var surplus []object
+	leave := func(o object) {
+		if !wanted[o] {
+			surplus = append(surplus, o)
+		}
+	}
+	for o := range m.owned {
+		if _, made := o.(bridgeObject); !made && f.has(instance, o) && !superseded(o, wanted) {
+			leave(o)
+		}
+	}
+	for o := range f.routes {
+		if m.devices[o.dev] || o.table == table {
+			leave(o)
+		}
+	}
+	for o := range f.rules {
+		if o.table == table || o.owner == table {
+			leave(o)
+		}
+	}
+	surplus = append(surplus, surplusGuard(instance, wanted, f, m)...)
+	surplus = append(surplus, surplusBridges(instance, wanted, f, surplus)...)
+	slices.SortFunc(surplus, func(a, b object) int {
+		return cmp.Or(cmp.Compare(b.rank(), a.rank()), cmp.Compare(a.String(), b.String()))
+	})
+	return surplus
+}
+
+// superseded reports whether adding another object removes o by itself.
+func superseded(o object, wanted map[object]bool) bool {
+	port, ok := o.(masterObject)
+	if !ok {
+		return false
+	}
+	for w := range wanted {
+		if other, ok := w.(masterObject); ok && other.dev == port.dev {
+			return true
+		}
+	}
+	return false
+}
+
+func surplusGuard(instance string, wanted map[object]bool, f facts, m memory) []object {
+	var surplus []object
+	guarded := false
+	for o := range wanted {
+		if _, ok := o.(guardObject); ok {
+			guarded = true
+		}
+	}
+	found, ok := f.guards[instance]
+	if ok && !guarded {
+		surplus = append(surplus, guardObject{restore: found.restore})
+	}
+	if (found.restore || m.restore) && f.srcValidMark && !wanted[sysctlObject{}] {
+		surplus = append(surplus, sysctlObject{})
+	}
+	return surplus
+}
+
+// surplusBridges returns the bridges to delete: made by this instance and no longer wanted, or made by any
+// instance and left by our port just now; in both cases only when no port of anybody else remains.
+func surplusBridges(instance string, wanted map[object]bool, f facts, leaving []object) []object {
+	left := make(map[masterObject]bool)
+	for _, o := range leaving {
+		if port, ok := o.(masterObject); ok {
+			left[port] = true
+		}
+	}
+	var surplus []object
+	for name, l := range f.links {
+		ours := l.group == group(instance)
+		inherited := l.group&baseMask == groupBase && slices.ContainsFunc(leaving, func(o object) bool {
+			port, ok := o.(masterObject)
+			return ok && port.bridge == name
+		})
+		if !l.bridge || !ours && !inherited || wanted[bridgeObject{name}] {
+			continue
+		}
+		others := slices.DeleteFunc(f.ports(name), func(port string) bool { return left[masterObject{port, name}] })
+		if len(others) == 0 {
+			surplus = append(surplus, bridgeObject{name})
+		}
+	}
+	return surplus
+}
