@@ -114,7 +114,7 @@ type Device struct {
 	Queues   int      `json:"queues"`
 	Features []string `json:"features"` // "checksum", "tso", "uso"
 
-	// Counted at the device: rx is what tund read from it (towards peers), tx what it wrote.
+	// As in `ip -s link`: rx is what came out of the tunnel into this host, tx what went into the tunnel.
 	RxPackets uint64            `json:"rx_packets"`
 	RxBytes   uint64            `json:"rx_bytes"`
 	TxPackets uint64            `json:"tx_packets"`
