@@ -1,0 +1,454 @@
+package session
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"tund/crypto/keys"
+	"tund/crypto/noise"
+	"tund/crypto/replay"
+	"tund/crypto/wire"
+)
+
+// hexBytes reads a hex string of a test data file.
+type hexBytes []byte
+
+func (b *hexBytes) UnmarshalText(text []byte) (err error) {
+	*b, err = hex.DecodeString(string(text))
+	return err
+}
+
+func load(t testing.TB, file string, into any) {
+	t.Helper()
+	data, err := os.ReadFile("testdata/" + file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+}
+
+// capture is the transport data of one session of the kernel's WireGuard.
+type capture struct {
+	Name           string
+	InitiatorSends hexBytes `json:"initiator_sends"`
+	ResponderSends hexBytes `json:"responder_sends"`
+	InitiatorIndex uint32   `json:"initiator_index"`
+	ResponderIndex uint32   `json:"responder_index"`
+	Messages       []struct {
+		FromInitiator      bool `json:"from_initiator"`
+		Message, Plaintext hexBytes
+	}
+}
+
+func (c *capture) sessions() (initiator, responder *Session) {
+	a, b := [32]byte(c.InitiatorSends), [32]byte(c.ResponderSends)
+	initiator = New(&noise.Keys{Send: a, Receive: b, LocalIndex: c.InitiatorIndex, RemoteIndex: c.ResponderIndex, Initiator: true})
+	responder = New(&noise.Keys{Send: b, Receive: a, LocalIndex: c.ResponderIndex, RemoteIndex: c.InitiatorIndex})
+	return initiator, responder
+}
+
+// ends returns the two ends of one session.
+func ends() (a, b *Session) {
+	c := capture{InitiatorSends: bytes.Repeat([]byte{1}, 32), ResponderSends: bytes.Repeat([]byte{2}, 32), InitiatorIndex: 11, ResponderIndex: 22}
+	return c.sessions()
+}
+
+func accept(s *Session, counter uint64) bool {
+	s.LockReceive()
+	defer s.UnlockReceive()
+	return s.Accept(counter)
+}
+
+func TestSession_reproducesCapturesOfTheKernel(t *testing.T) {
+	t.Parallel()
+	var captures []capture
+	load(t, "transport.json", &captures)
+	total := 0
+	for _, c := range captures {
+		initiator, responder := c.sessions()
+		for i, m := range c.Messages {
+			total++
+			from, to := initiator, responder
+			if !m.FromInitiator {
+				from, to = responder, initiator
+			}
+			if got := wire.TransportReceiver(m.Message); got != to.LocalIndex() || got != from.RemoteIndex() {
+				t.Errorf("%s, message %d: for %#x, want %#x", c.Name, i, got, to.LocalIndex())
+			}
+			counter := wire.TransportCounter(m.Message)
+			sealed := make([]byte, len(m.Message))
+			if n := from.Seal(sealed, counter, m.Plaintext, new(Scratch)); n != len(sealed) || !bytes.Equal(sealed, m.Message) {
+				t.Errorf("%s, message %d: sealed %x (%d), want %x", c.Name, i, sealed, n, []byte(m.Message))
+			}
+			opened := make([]byte, len(m.Plaintext))
+			if n, ok := to.Open(opened, m.Message, new(Scratch)); !ok || n != len(opened) || !bytes.Equal(opened, m.Plaintext) {
+				t.Errorf("%s, message %d: opened %x (%d, %t), want %x", c.Name, i, opened, n, ok, []byte(m.Plaintext))
+			}
+			if !accept(to, counter) || accept(to, counter) {
+				t.Errorf("%s, message %d: counter %d is not accepted exactly once", c.Name, i, counter)
+			}
+			if _, ok := from.Open(opened, m.Message, new(Scratch)); ok {
+				t.Errorf("%s, message %d: opens with the keys of the other direction", c.Name, i)
+			}
+		}
+	}
+	if total != 18 {
+		t.Errorf("%d messages, want 18", total)
+	}
+}
+
+func TestAEAD_chachaOfWycheproof(t *testing.T) {
+	t.Parallel()
+	var tests []struct {
+		ID                         int `json:"tcId"`
+		Comment, Result            string
+		Key, IV, AAD, Msg, CT, Tag hexBytes
+	}
+	load(t, "wycheproof-chacha20-poly1305.json", &tests)
+	if len(tests) != 325 {
+		t.Fatalf("%d tests, want 325", len(tests))
+	}
+	ran := 0
+	for _, tt := range tests {
+		if len(tt.IV) != chacha20poly1305.NonceSize {
+			if tt.Result != "invalid" {
+				t.Errorf("test %d: %s with a nonce of %d bytes", tt.ID, tt.Result, len(tt.IV))
+			}
+			continue // a transport message has no room for other nonces
+		}
+		ran++
+		aead := newAEAD(tt.Key)
+		sealed := append(bytes.Clone(tt.CT), tt.Tag...)
+		got, err := aead.Open(nil, tt.IV, sealed, tt.AAD)
+		if (err == nil) != (tt.Result == "valid") || err == nil && !bytes.Equal(got, tt.Msg) {
+			t.Errorf("test %d (%s): open: %x, %v, want %s", tt.ID, tt.Comment, got, err, tt.Result)
+		}
+		if tt.Result == "valid" && !bytes.Equal(aead.Seal(nil, tt.IV, tt.Msg, tt.AAD), sealed) {
+			t.Errorf("test %d (%s): seal differs", tt.ID, tt.Comment)
+		}
+	}
+	if ran < 250 {
+		t.Errorf("only %d tests ran", ran)
+	}
+}
+
+func TestSession_sealedOpensAtEveryLength(t *testing.T) {
+	t.Parallel()
+	a, b := ends()
+	var sc, other Scratch
+	plain := make([]byte, 1500)
+	for i := range plain {
+		plain[i] = byte(i * 7)
+	}
+	for n := range len(plain) {
+		counter, ok := a.Reserve(1)
+		if !ok || counter != uint64(n) {
+			t.Fatalf("Reserve: %d, %t, want %d", counter, ok, n)
+		}
+		msg := bytes.Repeat([]byte{0xee}, n+32+8)
+		if got := a.Seal(msg, counter, plain[:n], &sc); got != n+32 {
+			t.Fatalf("Seal of %d bytes returned %d", n, got)
+		}
+		if !bytes.Equal(msg[n+32:], bytes.Repeat([]byte{0xee}, 8)) {
+			t.Fatalf("Seal of %d bytes wrote past the end", n)
+		}
+		if typ, ok := wire.Kind(msg[:n+32]); !ok || typ != wire.TypeTransport || wire.TransportReceiver(msg) != b.LocalIndex() || wire.TransportCounter(msg) != counter {
+			t.Fatalf("header %x", msg[:16])
+		}
+		out := bytes.Repeat([]byte{0xdd}, n+8)
+		if got, ok := b.Open(out, msg[:n+32], &other); !ok || got != n || !bytes.Equal(out[:n], plain[:n]) {
+			t.Fatalf("Open of %d bytes: %d, %t", n, got, ok)
+		}
+		if !bytes.Equal(out[n:], bytes.Repeat([]byte{0xdd}, 8)) {
+			t.Fatalf("Open of %d bytes wrote past the end", n)
+		}
+	}
+	if a.Sent() != uint64(len(plain)) || b.Sent() != 0 {
+		t.Errorf("Sent %d and %d, want %d and 0", a.Sent(), b.Sent(), len(plain))
+	}
+}
+
+func TestSession_forgeriesLeaveZerosAndChangeNothing(t *testing.T) {
+	t.Parallel()
+	a, b := ends()
+	var sc Scratch
+	msg := make([]byte, 32+48)
+	a.Seal(msg, 5, bytes.Repeat([]byte{7}, 48), &sc)
+	out := make([]byte, 48)
+	for i := range msg {
+		if i < 8 {
+			continue // type and receiver index choose the session; a wrong one finds another key
+		}
+		for bit := range 8 {
+			msg[i] ^= 1 << bit
+			copy(out, bytes.Repeat([]byte{0xdd}, 48))
+			n, ok := b.Open(out, msg, &sc)
+			if ok || n != 0 || !bytes.Equal(out, make([]byte, 48)) {
+				t.Errorf("byte %d bit %d: %d, %t, left %x", i, bit, n, ok, out)
+			}
+			msg[i] ^= 1 << bit
+		}
+	}
+	for n := range len(msg) {
+		if _, ok := b.Open(out, msg[:n], &sc); ok {
+			t.Errorf("%d of %d bytes open", n, len(msg))
+		}
+	}
+	if got, ok := b.Open(out[:47], msg, &sc); ok || got != 0 {
+		t.Error("opens into a buffer that is too small")
+	}
+	if b.Highest() != 0 || !accept(b, 5) {
+		t.Error("a forgery has moved the window")
+	}
+	if n, ok := b.Open(out, msg, &sc); !ok || n != 48 {
+		t.Error("the true message does not open")
+	}
+}
+
+func TestSession_reservesUpToTheLimitAndNoFurther(t *testing.T) {
+	t.Parallel()
+	a, _ := ends()
+	for a.Sent() < RejectAfterMessages-4 {
+		n := min(uint64(RejectAfterMessages-4)-a.Sent(), math.MaxInt64)
+		if _, ok := a.Reserve(int(n)); !ok {
+			t.Fatalf("Reserve(%d) refused at %d", n, a.Sent())
+		}
+	}
+	if _, ok := a.Reserve(5); ok || a.Sent() != RejectAfterMessages-4 {
+		t.Errorf("5 of 4 counters: %t, sent %d", ok, a.Sent())
+	}
+	for i := range uint64(4) {
+		if got, ok := a.Reserve(1); !ok || got != RejectAfterMessages-4+i {
+			t.Errorf("counter %d, %t, want %d", got, ok, RejectAfterMessages-4+i)
+		}
+	}
+	for range 10 {
+		if _, ok := a.Reserve(1); ok {
+			t.Fatal("a counter past the limit")
+		}
+	}
+	if a.Sent() != RejectAfterMessages {
+		t.Errorf("Sent() = %d, want %d", a.Sent(), uint64(RejectAfterMessages))
+	}
+	if !accept(a, RejectAfterMessages-1) || accept(a, RejectAfterMessages) || accept(a, math.MaxUint64) {
+		t.Error("the limit does not hold on receive")
+	}
+}
+
+func TestSession_constants(t *testing.T) {
+	t.Parallel()
+	if got, want := uint64(RejectAfterMessages), min(uint64(math.MaxUint64)-8128-1, uint64(math.MaxUint64)-1<<13); got != want {
+		t.Errorf("RejectAfterMessages = %d, want %d", got, want)
+	}
+	if got, want := uint64(RekeyAfterMessages), uint64(1)<<60; got != want {
+		t.Errorf("RekeyAfterMessages = %d, want %d", got, want)
+	}
+}
+
+func TestSession_concurrentReservationsNeverMeet(t *testing.T) {
+	t.Parallel()
+	a, _ := ends()
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		used []uint64
+	)
+	for g := range 8 {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(g), 1))
+			var mine []uint64
+			for range 500 {
+				n := 1 + rnd.IntN(45)
+				first, ok := a.Reserve(n)
+				if !ok {
+					t.Error("refused")
+				}
+				for i := range n {
+					mine = append(mine, first+uint64(i))
+				}
+			}
+			mu.Lock()
+			used = append(used, mine...)
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	slices.Sort(used)
+	for i, c := range used {
+		if c != uint64(i) {
+			t.Fatalf("counter %d at place %d", c, i)
+		}
+	}
+}
+
+func TestSession_zeroEndsEverything(t *testing.T) {
+	t.Parallel()
+	a, b := ends()
+	var sc Scratch
+	msg := make([]byte, 64)
+	b.Seal(msg, 0, make([]byte, 32), &sc)
+	a.Zero()
+	a.Zero()
+	if _, ok := a.Reserve(1); ok {
+		t.Error("Reserve after Zero")
+	}
+	if _, ok := a.Open(make([]byte, 32), msg, &sc); ok {
+		t.Error("Open after Zero")
+	}
+	out := make([]byte, 64)
+	if n := a.Seal(out, 0, make([]byte, 32), &sc); n != 0 || !bytes.Equal(out, make([]byte, 64)) {
+		t.Errorf("Seal after Zero: %d, %x", n, out)
+	}
+	if a.LocalIndex() != 11 || a.RemoteIndex() != 22 || !a.Initiator() || b.Initiator() {
+		t.Error("the names are gone")
+	}
+}
+
+// A session is zeroed while lanes use it: no message may be sealed under another key than its own.
+func TestSession_zeroDuringUseIsSafe(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		a, b := ends()
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				sc, plain, msg, out := new(Scratch), make([]byte, 100), make([]byte, 132), make([]byte, 100)
+				for {
+					c, ok := a.Reserve(1)
+					if !ok {
+						return
+					}
+					n := a.Seal(msg, c, plain, sc)
+					if n == 0 {
+						return
+					}
+					if _, ok := b.Open(out, msg[:n], sc); !ok {
+						t.Error("sealed under a key that is not the session's")
+						return
+					}
+				}
+			})
+		}
+		wg.Go(a.Zero)
+		wg.Wait()
+	}
+}
+
+func TestSession_isSmall(t *testing.T) {
+	t.Parallel()
+	// 10,000 live sessions: 10,000 × (1152 + 32 + 2 × 32) bytes, the size classes, is 12.5 MB.
+	if got := unsafe.Sizeof(Session{}); got > 1152 {
+		t.Errorf("%d bytes, want at most 1152", got)
+	}
+	if got := unsafe.Sizeof(replay.Window{}); got < 8192/8 {
+		t.Errorf("the window is only %d bytes", got)
+	}
+}
+
+func TestSession_packetPathDoesNotAllocate(t *testing.T) {
+	a, b := ends()
+	sc := new(Scratch)
+	plain, msg, out := make([]byte, 1424), make([]byte, 1456), make([]byte, 1424)
+	if got := testing.AllocsPerRun(200, func() {
+		c, ok := a.Reserve(1)
+		if !ok || a.Seal(msg, c, plain, sc) != len(msg) {
+			t.Fatal("not sealed")
+		}
+		if _, ok := b.Open(out, msg, sc); !ok {
+			t.Fatal("not opened")
+		}
+		b.LockReceive()
+		if !b.Accept(c) || b.Highest() != c {
+			t.Fatal("not accepted")
+		}
+		b.UnlockReceive()
+	}); got != 0 {
+		t.Errorf("%v allocations a packet, want 0", got)
+	}
+	msg[20] ^= 1
+	if got := testing.AllocsPerRun(200, func() {
+		if _, ok := b.Open(out, msg, sc); ok {
+			t.Fatal("a forgery opened")
+		}
+	}); got != 0 {
+		t.Errorf("%v allocations a forged packet, want 0", got)
+	}
+}
+
+func TestSession_printsNothingSecret(t *testing.T) {
+	t.Parallel()
+	a, _ := ends()
+	holder := struct{ S *Session }{a}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d"} {
+		if got := fmt.Sprintf(verb, a); got != keys.Hidden {
+			t.Errorf("%s: %q, want %q", verb, got, keys.Hidden)
+		}
+	}
+	if got := fmt.Sprintf("%+v", holder); got != "{S:"+keys.Hidden+"}" {
+		t.Errorf("in a struct: %q", got)
+	}
+	if text, err := json.Marshal(a); err != nil || string(text) != "{}" {
+		t.Errorf("JSON %s, %v", text, err)
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	a, b := ends()
+	for _, n := range []int{0, 1, 16, 100} {
+		msg := make([]byte, n+32)
+		a.Seal(msg, uint64(n), make([]byte, n), new(Scratch))
+		f.Add(msg)
+		f.Add(msg[:n+31])
+	}
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		out, sc := bytes.Repeat([]byte{0xdd}, 256), new(Scratch)
+		n, ok := b.Open(out, msg, sc)
+		if !ok {
+			if n != 0 {
+				t.Errorf("failed with n = %d", n)
+			}
+			return
+		}
+		again := make([]byte, n+32)
+		a.Seal(again, wire.TransportCounter(msg), out[:n], sc)
+		if !bytes.Equal(again[8:], msg[8:]) {
+			t.Error("a forged message opened")
+		}
+	})
+}
+
+func BenchmarkSession(b *testing.B) {
+	x, y := ends()
+	for _, n := range []int{64, 576, 1424} {
+		sc, plain, msg, out := new(Scratch), make([]byte, n), make([]byte, n+32), make([]byte, n)
+		b.Run(fmt.Sprintf("Seal-%d", n), func(b *testing.B) {
+			b.SetBytes(int64(n))
+			for b.Loop() {
+				c, _ := x.Reserve(1)
+				x.Seal(msg, c, plain, sc)
+			}
+		})
+		b.Run(fmt.Sprintf("Open-%d", n), func(b *testing.B) {
+			b.SetBytes(int64(n))
+			for b.Loop() {
+				if _, ok := y.Open(out, msg, sc); !ok {
+					b.Fatal("refused")
+				}
+			}
+		})
+	}
+}
