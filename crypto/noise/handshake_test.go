@@ -2,7 +2,6 @@ package noise
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"testing"
@@ -445,75 +444,5 @@ func TestIdentity_withoutKeyDoesNothing(t *testing.T) {
 	NewMacs(toNobody).Add(m1[:], 1)
 	if NewMAC1Checker(none).Valid(m1[:]) {
 		t.Error("a mac1 for nobody is valid")
-	}
-}
-
-func TestTimestamp_isTAI64NWithWhitenedNanoseconds(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		at   time.Time
-		want string
-	}{
-		{time.Unix(0, 0), "400000000000000a00000000"},
-		{time.Unix(1, 1<<24-1), "400000000000000b00000000"},
-		{time.Unix(1, 1<<24), "400000000000000b01000000"},
-		{time.Unix(1700000000, 999999999), "400000006553f10a3b000000"},
-		{time.Unix(1<<33, 123456789), "400000020000000a07000000"},
-	} {
-		ts := NewTimestamp(tt.at)
-		if got := hex.EncodeToString(ts[:]); got != tt.want {
-			t.Errorf("%v: %s, want %s", tt.at, got, tt.want)
-		}
-	}
-	base := time.Unix(1700000000, 0)
-	for range 1000 {
-		var b [2]byte
-		_, _ = rand.Read(b[:])
-		now := base.Add(time.Duration(b[0])<<22 + time.Duration(b[1]))
-		later := now.Add(1 << 24)
-		u, v := NewTimestamp(now), NewTimestamp(later)
-		if !v.After(u) || u.After(v) || u.After(u) {
-			t.Fatalf("order of %x and %x is wrong", u, v)
-		}
-		if u[9]|u[10]|u[11] != 0 {
-			t.Fatalf("%x: nanoseconds below 2^24 show", u)
-		}
-	}
-	if !NewTimestamp(base).After(Timestamp{}) {
-		t.Error("the zero timestamp is not before all others")
-	}
-}
-
-func BenchmarkHandshake(b *testing.B) {
-	alice, bob := pair(b)
-	psk := preshared(b)
-	b.Run("initiator", func(b *testing.B) {
-		for b.Loop() {
-			p, m1 := initiate(b, alice)
-			b.StopTimer()
-			_, m2 := respond(b, bob, psk, m1[:])
-			b.StartTimer()
-			if _, err := alice.id.Finish(p, alice.remote, psk, m2[:]); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	_, m1 := initiate(b, alice)
-	b.Run("responder", func(b *testing.B) {
-		for b.Loop() {
-			respond(b, bob, psk, m1[:])
-		}
-	})
-}
-
-// The form in which a private key is kept decides the price: given bytes, crypto/ecdh computes the public key too.
-func BenchmarkX25519_keptKey(b *testing.B) {
-	alice, bob := pair(b)
-	public := bob.id.Public()
-	var out [32]byte
-	for b.Loop() {
-		if err := dh(&out, alice.id.private, public[:]); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
