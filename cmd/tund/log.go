@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// newLogger writes to standard error, one line per event: for people, or as JSON. The level can be changed later.
+func newLogger(format, level string) (*zap.Logger, zap.AtomicLevel, error) {
+	parsed, err := zapcore.ParseLevel(level)
+	if err != nil || parsed < zapcore.DebugLevel || parsed > zapcore.ErrorLevel {
+		return nil, zap.AtomicLevel{}, fmt.Errorf("log level %q: want debug, info, warn or error", level)
+	}
+	at := zap.NewAtomicLevelAt(parsed)
+	cfg := zap.NewProductionEncoderConfig()
+	cfg.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	cfg.EncodeDuration = zapcore.StringDurationEncoder
+	var enc zapcore.Encoder
+	switch format {
+	case "json":
+		enc = zapcore.NewJSONEncoder(cfg)
+	case "console":
+		cfg.EncodeTime = consoleTime
+		cfg.EncodeLevel = zapcore.CapitalLevelEncoder
+		cfg.ConsoleSeparator = " "
+		enc = zapcore.NewConsoleEncoder(cfg)
+	default:
+		return nil, at, fmt.Errorf("log format %q: want console or json", format)
+	}
+	return zap.New(zapcore.NewCore(enc, zapcore.Lock(os.Stderr), at)), at, nil
+}
+
+// consoleTime leaves the date to journald, which has it.
+func consoleTime(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
+	enc.AppendString(t.Format("15:04:05.000"))
+}

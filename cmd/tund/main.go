@@ -1,0 +1,141 @@
+// Command tund is the tunnel daemon: it runs one instance from one configuration file, in the foreground.
+//
+//	tund -c /etc/tund/office.toml           run
+//	tund -c /etc/tund/office.toml --check   say what is wrong with the file, and exit
+//	tund --cleanup office                   remove what a killed instance left in the kernel
+//
+// It logs to standard error and ends with 0 after SIGTERM or SIGINT, 1 when something failed at run time, 2 for wrong
+// usage, 77 when it lacks a permission and 78 when the configuration has a fault.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"tund/config"
+	"tund/internal/daemon"
+	"tund/route"
+)
+
+// version is set by the Makefile.
+var version = ""
+
+// Exit codes: sysexits.h where it has one.
+const (
+	exitOK         = 0
+	exitFailure    = 1
+	exitUsage      = 2
+	exitPermission = 77
+	exitConfig     = 78
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	c, err := parse(args)
+	switch {
+	case errors.Is(err, errHelp):
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "tund: %v\n\n%s", err, usage)
+		return exitUsage
+	case c.version:
+		fmt.Fprintf(stdout, "tund %s %s\n", versionString(), runtime.Version())
+		return exitOK
+	case c.cleanup != "":
+		return cleanup(c.cleanup, stderr)
+	}
+	cfg, err := config.Load(c.config)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitConfig
+	}
+	if c.check {
+		for _, w := range cfg.Warnings {
+			fmt.Fprintln(stderr, w)
+		}
+		fmt.Fprintf(stdout, "%s: ok, %d peers\n", c.config, len(cfg.Peers))
+		return exitOK
+	}
+	return serve(c, cfg, stderr)
+}
+
+// serve runs the instance until a signal ends it.
+func serve(c command, cfg *config.Config, stderr io.Writer) int {
+	log, level, err := newLogger(c.logFormat, c.logLevel)
+	if err != nil {
+		fmt.Fprintf(stderr, "tund: %v\n", err)
+		return exitUsage
+	}
+	tune()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	reload := make(chan struct{}, 1)
+	go func() { // lives as long as the process
+		for range hup {
+			select {
+			case reload <- struct{}{}:
+			default: // one is waiting already
+			}
+		}
+	}()
+	err = daemon.Run(ctx, daemon.Options{Config: cfg, Log: log, Level: level, Version: versionString(), Reload: reload})
+	if err != nil {
+		log.Error("instance ended: " + err.Error())
+		return exitCode(err)
+	}
+	return exitOK
+}
+
+// tune makes the scheduler and the collector fit the packet path: its loops sit in system calls, where each occupies
+// a thread but no core, so there are to be more of Go's processors than those of the machine, or a loop that comes
+// back from the kernel would have to wait for one.
+func tune() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.NumCPU() + 2)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(200) // nothing per packet is garbage; what is, is little
+	}
+}
+
+func cleanup(instance string, stderr io.Writer) int {
+	if err := route.Cleanup(instance); err != nil {
+		fmt.Fprintf(stderr, "tund: clean up %s: %v\n", instance, err)
+		return exitCode(err)
+	}
+	return exitOK
+}
+
+func exitCode(err error) int {
+	var faults config.Errors
+	switch {
+	case errors.As(err, &faults):
+		return exitConfig
+	case errors.Is(err, os.ErrPermission):
+		return exitPermission
+	}
+	return exitFailure
+}
+
+func versionString() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}

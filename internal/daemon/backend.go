@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"os"
+	"slices"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+
+	"tund/config"
+	"tund/internal/control"
+	"tund/tunnel"
+)
+
+// Status describes the instance (control.Backend).
+func (d *Daemon) Status() control.Instance {
+	s := d.tunnel.Status()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	host, _ := os.Hostname() // shown only
+	i := control.Instance{
+		Name: d.config.Instance, Version: d.opts.Version, PID: os.Getpid(), UptimeS: time.Since(d.started).Seconds(),
+		PublicKey: s.PublicKey.String(), ListenPort: int(s.ListenPort), Host: host, Config: d.config.Path,
+		ConfigLoaded: control.At(d.loaded), ConfigError: d.reloadEr, LogLevel: d.opts.Level.Level().String(),
+		FwMark: d.applied.FwMark, UnderLoad: s.UnderLoad, Lanes: laneCount(d.config), Drops: s.Drops,
+	}
+	for _, dev := range s.Devices {
+		i.Devices = append(i.Devices, d.device(dev))
+	}
+	for _, p := range s.Peers {
+		i.Peers = append(i.Peers, d.peer(p))
+	}
+	for _, p := range d.problems {
+		i.Warnings = append(i.Warnings, control.Warning{
+			Kind: p.kind, Subject: p.subject, Message: p.message, Since: control.At(p.since),
+		})
+	}
+	for _, w := range d.config.Warnings {
+		i.Warnings = append(i.Warnings, control.Warning{Kind: "config", Subject: w.File, Message: w.String(), Since: control.At(d.loaded)})
+	}
+	slices.SortFunc(i.Warnings, func(a, b control.Warning) int { return a.Since.Compare(b.Since.Time) })
+	return i
+}
+
+func (d *Daemon) device(s tunnel.DeviceStatus) control.Device {
+	out := control.Device{
+		Name: s.Name, MTU: s.MTU, Offload: s.Offload, Addresses: []string{},
+		RxPackets: s.RxPackets, RxBytes: s.RxBytes, TxPackets: s.TxPackets, TxBytes: s.TxBytes,
+	}
+	for _, dev := range d.devices {
+		if dev.Name() != s.Name {
+			continue
+		}
+		out.Kind, out.Queues = dev.Kind().String(), len(dev.Queues())
+		f := dev.Features()
+		for name, on := range map[string]bool{"checksum": f.Checksum, "tso": f.TSO, "uso": f.USO} {
+			if on {
+				out.Features = append(out.Features, name)
+			}
+		}
+		slices.Sort(out.Features)
+	}
+	for _, dev := range d.applied.Devices {
+		if dev.Name == s.Name {
+			for _, a := range dev.Addrs {
+				out.Addresses = append(out.Addresses, a.String())
+			}
+			out.Up, out.Bridge = dev.Up, dev.Bridge
+		}
+	}
+	return out
+}
+
+func (d *Daemon) peer(s tunnel.PeerStatus) control.Peer {
+	out := control.Peer{
+		Name: s.Name, PublicKey: s.PublicKey.String(), State: control.PeerState(s.State),
+		LastHandshake: control.At(s.LastHandshake), RxBytes: s.RxBytes, TxBytes: s.TxBytes, Ethernet: s.Ethernet,
+		KeepaliveS: int(s.Keepalive / time.Second), LastError: s.LastError, AllowedIPs: []string{},
+		PresharedKey: !s.PresharedKey.IsZero(), Handshake: control.Handshakes{Tries: s.Attempts},
+	}
+	if s.Endpoint.IsValid() {
+		out.Endpoint = s.Endpoint.String()
+	}
+	for _, p := range s.AllowedIPs {
+		out.AllowedIPs = append(out.AllowedIPs, p.String())
+	}
+	if n := slices.IndexFunc(d.config.Peers, func(p config.Peer) bool { return p.PublicKey == s.PublicKey }); n >= 0 {
+		for _, e := range d.config.Peers[n].Endpoints {
+			out.Endpoints = append(out.Endpoints, e.String())
+		}
+	}
+	return out
+}
+
+// LogLevel returns the level in force (control.Backend).
+func (d *Daemon) LogLevel() string { return d.opts.Level.Level().String() }
+
+// SetLogLevel changes the level (control.Backend).
+func (d *Daemon) SetLogLevel(level string) error {
+	l, err := zapcore.ParseLevel(level)
+	if err != nil {
+		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
+	}
+	d.opts.Level.SetLevel(l)
+	return nil
+}
+
+var errNoTap = &control.Error{Code: control.CodeUnsupported, Message: "this instance has no [tap], and so no forwarding database"}
+
+// FlushFDB removes entries of the forwarding database (control.Backend).
+func (d *Daemon) FlushFDB(control.FDBFilter) (int, error) { return 0, errNoTap }
+
+// PinFDB adds a static entry to the forwarding database (control.Backend).
+func (d *Daemon) PinFDB(control.FDBPin) error { return errNoTap }

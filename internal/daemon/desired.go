@@ -1,0 +1,77 @@
+package daemon
+
+import (
+	"net/netip"
+
+	"tund/config"
+	"tund/route"
+	"tund/tunnel"
+)
+
+// Bytes that WireGuard adds to an inner packet: the outer IPv6 header, UDP, and its own header and tag. wg-quick
+// takes 80 off the path's MTU for every path, and so do we: 40 + 8 + 32.
+const overhead = 80
+
+// minMTU is the least MTU with which IPv6 works (RFC 8200 §5).
+const minMTU = 1280
+
+// routeState is what the kernel shall have for a configuration, once the devices exist.
+func routeState(c *config.Config, tunMTU int) route.State {
+	s := route.State{FwMark: c.Tunnel.FwMark}
+	if c.Tun != nil {
+		d := route.Device{Name: c.Tun.Device, Addrs: c.Tun.Addresses, MTU: tunMTU, Up: true}
+		if c.Tun.Routes {
+			var allowed []netip.Prefix
+			for _, p := range c.Peers {
+				allowed = append(allowed, p.AllowedIPs...)
+			}
+			d.Routes = route.RoutesFor(allowed, uint32(c.Tun.Table), uint32(c.Tun.Metric))
+		}
+		s.Devices = append(s.Devices, d)
+	}
+	if c.Tap != nil {
+		s.Devices = append(s.Devices, route.Device{
+			Name: c.Tap.Device, Addrs: c.Tap.Addresses, MTU: c.Tap.MTU, Up: true, Bridge: c.Tap.Bridge,
+		})
+	}
+	return s
+}
+
+// tunMTU is the MTU of the TUN device: as configured, or what the smallest path to a known endpoint leaves.
+func tunMTU(c *config.Config, endpoints []netip.Addr, mark uint32) int {
+	if c.Tun == nil {
+		return 0
+	}
+	if c.Tun.MTU != 0 {
+		return c.Tun.MTU
+	}
+	path, _ := route.PathMTU(endpoints, mark) // endpoints that cannot be reached now do not count
+	return max(path-overhead, minMTU)
+}
+
+// literalEndpoints are the endpoints of c that need no DNS.
+func literalEndpoints(c *config.Config) []netip.Addr {
+	var out []netip.Addr
+	for _, p := range c.Peers {
+		for _, e := range p.Endpoints {
+			if a, ok := e.AddrPort(); ok {
+				out = append(out, a.Addr())
+			}
+		}
+	}
+	return out
+}
+
+// peersChange is the change that makes the tunnel's peers those of c, whatever they were.
+func peersChange(c *config.Config, endpoints func(config.Peer) []netip.AddrPort) tunnel.Change {
+	key := c.Tunnel.PrivateKey
+	change := tunnel.Change{PrivateKey: &key, ReplacePeers: true, Peers: make([]tunnel.PeerChange, 0, len(c.Peers))}
+	for _, p := range c.Peers {
+		name, psk, keepalive, ethernet := p.Name, p.PresharedKey, p.Keepalive, p.Ethernet
+		change.Peers = append(change.Peers, tunnel.PeerChange{
+			PublicKey: p.PublicKey, Name: &name, PresharedKey: &psk, Endpoints: endpoints(p), Keepalive: &keepalive,
+			ReplaceAllowedIPs: true, AllowedIPs: p.AllowedIPs, Ethernet: &ethernet,
+		})
+	}
+	return change
+}
