@@ -1,0 +1,181 @@
+package l2
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// MAC is an Ethernet address in the low 48 bits, first octet highest. A word rather than six bytes, because the
+// switch hashes and compares it once or twice per superpacket.
+type MAC uint64
+
+// Broadcast is ff:ff:ff:ff:ff:ff.
+const Broadcast MAC = 0xffff_ffff_ffff
+
+const (
+	groupBit = 1 << 40 // lowest bit of the first octet: multicast or broadcast
+	localBit = 1 << 41 // second lowest: locally administered
+)
+
+// MACFromBytes reads the first six bytes of b, which must hold that many.
+func MACFromBytes(b []byte) MAC {
+	_ = b[5]
+	return MAC(b[0])<<40 | MAC(b[1])<<32 | MAC(binary.BigEndian.Uint32(b[2:6]))
+}
+
+// Put writes the address into the first six bytes of b.
+func (m MAC) Put(b []byte) {
+	_ = b[5]
+	binary.BigEndian.PutUint16(b, uint16(m>>32))
+	binary.BigEndian.PutUint32(b[2:], uint32(m))
+}
+
+// Group reports whether m is a multicast address or broadcast.
+func (m MAC) Group() bool { return m&groupBit != 0 }
+
+// String returns the usual form, aa:bb:cc:dd:ee:ff.
+func (m MAC) String() string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x",
+		byte(m>>40), byte(m>>32), byte(m>>24), byte(m>>16), byte(m>>8), byte(m))
+}
+
+// MarshalText returns String.
+func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// ErrMAC says that a text is not six octets in hexadecimal, joined by colons or by hyphens.
+var ErrMAC = errors.New("not a MAC address (want aa:bb:cc:dd:ee:ff)")
+
+// ParseMAC reads aa:bb:cc:dd:ee:ff or aa-bb-cc-dd-ee-ff in either case. It returns ErrMAC otherwise.
+func ParseMAC(text string) (MAC, error) {
+	if len(text) != 17 || text[2] != ':' && text[2] != '-' {
+		return 0, ErrMAC
+	}
+	var m MAC
+	for i := range len(text) {
+		if i%3 == 2 {
+			if text[i] != text[2] {
+				return 0, ErrMAC
+			}
+			continue
+		}
+		d, ok := hexDigit(text[i])
+		if !ok {
+			return 0, ErrMAC
+		}
+		m = m<<4 | MAC(d)
+	}
+	return m, nil
+}
+
+func hexDigit(c byte) (byte, bool) {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0', true
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10, true
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
+}
+
+// EtherTypes the switch looks at. IEEE 802 registry.
+const (
+	typeIPv4      = 0x0800
+	typeARP       = 0x0806
+	typeRARP      = 0x8035
+	typeVLAN      = 0x8100 // customer tag, 802.1Q
+	typeIPv6      = 0x86dd
+	typeMACCtl    = 0x8808 // PAUSE and priority flow control
+	typeSlow      = 0x8809 // LACP and OAM
+	typeService   = 0x88a8 // service tag, 802.1ad
+	typeProbe     = 0x88b5 // local experimental 1: our loop probe
+	typeLLDP      = 0x88cc
+	typeOldQinQ1  = 0x9100 // service tags before 802.1ad; hardware still honours them
+	typeOldQinQ2  = 0x9200
+	typeOldQinQ3  = 0x9300
+	minEtherType  = 0x0600 // below: an 802.3 length
+	vidMask       = 0x0fff
+	maxVID        = 4094 // 4095 is reserved, 802.1Q table 9-2
+	headerLen     = 14
+	tagLen        = 4
+	maxParsedTags = 4 // enough to find what hides behind a stack; a frame with more does not parse
+)
+
+// Header is what the switch knows of a frame: its addresses, outer tag, and where its payload starts.
+type Header struct {
+	Dst, Src  MAC
+	Tags      int    // number of tags, of any kind; a tag inside an LLC/SNAP header counts as two
+	TPID      uint16 // of the outer tag; 0 without one
+	TCI       uint16 // of the outer tag: priority 3 bits, DEI 1 bit, VLAN 12 bits
+	EtherType uint16 // of the payload, behind all tags and an LLC/SNAP header; below 0x0600 it is a length
+	Payload   int    // offset of the payload in the frame
+}
+
+// VID returns the VLAN of the outer tag; 0 for an untagged or priority-tagged frame.
+func (h *Header) VID() uint16 { return h.TCI & vidMask }
+
+// Parse reads the Ethernet header of frame and its tags. It reports false for a frame shorter than its own
+// headers, an 802.3 length beyond the end, or a stack of more than four tags. It looks through LLC/SNAP
+// (RFC 1042), because hosts accept IP in it and a guard that does not would be walked around (CVE-2021-27853).
+//
+// Parse keeps nothing of frame and does not allocate.
+func Parse(frame []byte) (h Header, ok bool) {
+	if len(frame) < headerLen {
+		return h, false
+	}
+	h.Dst = MAC(binary.BigEndian.Uint64(frame) >> 16)
+	h.Src = MAC(binary.BigEndian.Uint64(frame[6:]) >> 16)
+	h.EtherType = binary.BigEndian.Uint16(frame[12:])
+	h.Payload = headerLen
+	if isTPID(h.EtherType) && !h.parseTags(frame) {
+		return h, false
+	}
+	if h.EtherType < minEtherType && !h.parseLLC(frame) {
+		return h, false
+	}
+	return h, true
+}
+
+func (h *Header) parseTags(frame []byte) bool {
+	for isTPID(h.EtherType) {
+		if h.Tags == maxParsedTags || len(frame) < h.Payload+tagLen {
+			return false
+		}
+		if h.Tags == 0 {
+			h.TPID, h.TCI = h.EtherType, binary.BigEndian.Uint16(frame[h.Payload:])
+		}
+		h.Tags++
+		h.EtherType = binary.BigEndian.Uint16(frame[h.Payload+2:])
+		h.Payload += tagLen
+	}
+	return true
+}
+
+// parseLLC checks an 802.3 length and looks for the EtherType in a SNAP header: aa aa 03, an OUI that means
+// "an EtherType follows" (RFC 1042: 00 00 00, 802.1H: 00 00 f8), the type.
+func (h *Header) parseLLC(frame []byte) bool {
+	rest := frame[h.Payload:]
+	if int(h.EtherType) > len(rest) {
+		return false
+	}
+	if len(rest) < 8 || rest[0] != 0xaa || rest[1] != 0xaa || rest[2] != 0x03 || rest[3] != 0 || rest[4] != 0 ||
+		rest[5] != 0 && rest[5] != 0xf8 {
+		return true
+	}
+	h.EtherType = binary.BigEndian.Uint16(rest[6:])
+	h.Payload += 8
+	if isTPID(h.EtherType) {
+		h.Tags += 2 // no honest sender puts a tag there: let it be refused as a double tag
+	}
+	return true
+}
+
+func isTPID(t uint16) bool {
+	switch t {
+	case typeVLAN, typeService, typeOldQinQ1, typeOldQinQ2, typeOldQinQ3:
+		return true
+	}
+	return false
+}
