@@ -4,13 +4,14 @@ GO          ?= go
 VERSION     ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PKGS        ?= ./...
+TESTFLAGS   ?=
 
 # Where `make install` puts things. DESTDIR is for packagers.
 PREFIX  ?= /usr
 DESTDIR ?=
 
 BUILDFLAGS = -trimpath -ldflags '-X main.version=$(VERSION)'
-SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard test/lab/*.sh test/vm/*.sh test/ci/*.sh packaging/*.sh)
+SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard test/lab/*.sh test/vm/*.sh packaging/*.sh)
 
 .PHONY: help build test test-vm soak race lint bench demo install uninstall clean
 .DEFAULT_GOAL := help
@@ -23,11 +24,11 @@ build: ## build static binaries: bin/tund and bin/tunctl
 
 test: ## run the tests; as root those in network namespaces too
 	@test/tools.sh test
-	$(GO) test -timeout 5m $(PKGS)
+	$(GO) test -timeout 5m $(TESTFLAGS) $(PKGS)
 
 soak: ## run the tests that take minutes (root)
 	@test/tools.sh test
-	TUND_TEST_SOAK=1 $(GO) test -count=1 -timeout 30m -run '^TestSoak' -v $(PKGS)
+	TUND_TEST_SOAK=1 $(GO) test -count=1 -timeout 30m -run '^TestSoak' $(TESTFLAGS) $(PKGS)
 
 test-vm: build ## run tund against the kernel's WireGuard in a virtual machine
 	@test/tools.sh vm
@@ -35,7 +36,7 @@ test-vm: build ## run tund against the kernel's WireGuard in a virtual machine
 
 race: ## run the tests under the race detector
 	@test/tools.sh test
-	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(PKGS)
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(TESTFLAGS) $(PKGS)
 
 lint: ## gofmt, go vet, staticcheck and shellcheck
 	@test/tools.sh lint
