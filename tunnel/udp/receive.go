@@ -19,7 +19,7 @@ type receiver struct {
 	recvmmsg func(fd int, hdrs []mmsghdr, flags int) (int, syscall.Errno)
 }
 
-func (r *receiver) init(*Socket) {
+func (r *receiver) init() {
 	r.batch.init()
 	r.recvmmsg = recvmmsg
 }

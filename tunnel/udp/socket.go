@@ -105,7 +105,7 @@ func open(o Options, family int) (_ *Socket, err error) {
 	}
 	s.quirk = kernelQuirks()
 	s.ref = fdref.New(fd)
-	s.rx.init(s)
+	s.rx.init()
 	s.shared = newSender(s)
 	return s, nil
 }
