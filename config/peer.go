@@ -291,15 +291,12 @@ func parseEndpoint(text string) (e Endpoint, why string) {
 	if text == "" {
 		return e, "is empty" + want
 	}
-	if a, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
-		if a.Is6() && !strings.HasPrefix(text, "[") {
-			return e, "missing brackets and port around an IPv6 address (want [2001:db8::1]:51820)"
-		}
-		return e, "missing port" + want
+	if a, err := netip.ParseAddr(text); err == nil && a.Is6() {
+		return e, "missing brackets around an IPv6 address, or port (want [2001:db8::1]:51820)"
 	}
 	host, port, err := net.SplitHostPort(text)
 	switch {
-	case err != nil && !strings.Contains(text, ":"):
+	case err != nil && (!strings.Contains(text, ":") || strings.HasSuffix(text, "]")):
 		return e, "missing port" + want
 	case err != nil:
 		return e, shown(text) + " is malformed (want host:port, or [address]:port for IPv6)"

@@ -1,0 +1,342 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"tund/crypto/keys"
+)
+
+// Keys of the tests: privA is a private key, pubA its public half; the others are public keys of nobody.
+const (
+	privA = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHl8="
+	pubB  = "PutThePublicKeyOfBerlinHere0000000000000000="
+	pubC  = "PutThePublicKeyOfParisHere00000000000000000="
+	pskD  = "PutThePresharedKeyHere000000000000000000000="
+)
+
+// testHost has the files of a map, all of mode 0600, and no environment.
+func testHost(files map[string]string) host {
+	return host{
+		readFile: func(path string, limit int64) ([]byte, fs.FileInfo, error) {
+			text, ok := files[path]
+			if !ok {
+				return nil, nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+			}
+			if int64(len(text)) > limit {
+				return nil, nil, errTooLarge
+			}
+			return []byte(text), nil, nil
+		},
+		getenv: func(string) string { return "" },
+	}
+}
+
+// loadText loads src as /etc/tund/office.toml, beside office.key with privA.
+func loadText(src string) (*Config, error) {
+	return load("/etc/tund/office.toml", testHost(map[string]string{
+		"/etc/tund/office.toml": src,
+		"/etc/tund/office.key":  privA + "\n",
+		"/etc/tund/berlin.psk":  pskD + "\n",
+		"/etc/tund/broken.key":  "SECRET\n",
+		"/etc/tund/large.key":   strings.Repeat("x", maxKeyFileSize+1),
+		"/etc/tund/zero.key":    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+	}))
+}
+
+func mustLoad(t *testing.T, src string) *Config {
+	t.Helper()
+	c, err := loadText(src)
+	if err != nil {
+		t.Fatalf("load: %v\n%s", err, src)
+	}
+	return c
+}
+
+// report is what loading src says, without the directory: errors, or the warnings of a good file.
+func report(src string) string {
+	c, err := loadText(src)
+	var said []string
+	if err != nil {
+		said = append(said, err.Error())
+	} else {
+		for _, w := range c.Warnings {
+			said = append(said, w.String())
+		}
+	}
+	return strings.ReplaceAll(strings.Join(said, "\n"), "/etc/tund/", "")
+}
+
+const (
+	tunnelSection = "[tunnel]\nprivate_key_file = \"office.key\"\n"          // lines 1 and 2
+	tunSection    = tunnelSection + "[tun]\n"                                // line 3
+	tapSection    = tunnelSection + "listen_port = 1\n[tap]\n"               // lines 3 and 4
+	peerSection   = tunSection + "[[peer]]\npublic_key = \"" + pubB + "\"\n" // lines 4 and 5
+	etherSection  = tapSection + "[[peer]]\npublic_key = \"" + pubB + "\"\n" // lines 5 and 6
+	callable      = "endpoint = \"192.0.2.1:1\"\n"                           // silences a warning
+	usable        = callable + "allowed_ips = [\"10.0.0.0/8\"]\n"            // silences two
+	secondPeer    = "[[peer]]\npublic_key = \"" + pubC + "\"\n"              // two lines
+)
+
+func TestLoad_fillsInEveryValue(t *testing.T) {
+	t.Parallel()
+	priv, _ := keys.ParsePrivate(privA)
+	pub, _ := keys.ParsePublic(pubB)
+	psk, _ := keys.ParsePreshared(pskD)
+	got := mustLoad(t, `
+[tunnel]
+private_key = "`+privA+`"
+listen_port = 51820
+fwmark = 0xca6c
+offload = "off"
+lanes = 2
+inner_checksum = "verify"
+[tun]
+device = "wan0"
+address = ["10.9.0.1/24", "fd09::1/64", "10.8.0.1"]
+mtu = 1380
+routes = "off"
+table = 100
+metric = 50
+[tap]
+device = "lan0"
+bridge = "br0"
+mtu = 9000
+ageing = 60
+max_macs = 1000
+max_macs_per_peer = 20
+broadcast_limit = 1
+multicast_limit = 2
+unknown_unicast_limit = 3
+hub = true
+bpdu = "guard"
+mss_clamp = false
+fragment = false
+neighbor_suppression = false
+[[peer]]
+name = "berlin"
+public_key = "`+pubB+`"
+preshared_key_file = "berlin.psk"
+endpoint = ["berlin.example.org:51820", "[2001:DB8::7]:1", "[::ffff:192.0.2.1]:2", "[fe80::1%eth0]:3"]
+allowed_ips = ["10.20.0.0/16", "fd20::/48", "10.9.0.2"]
+keepalive = 25
+ethernet = true
+macs = ["02:00:00:00:00:01", "02-00-00-00-00-02"]
+max_macs = 7
+vlans = [30, "10-12", 11]
+pvid = 5
+double_tags = true
+trust = ["dhcp", "ra"]
+`)
+	want := &Config{
+		Instance: "office", Path: "/etc/tund/office.toml",
+		Tunnel: Tunnel{PrivateKey: priv, ListenPort: 51820, FwMark: 0xca6c, Lanes: 2, VerifyInnerChecksum: true},
+		Tun: &Tun{Device: "wan0", Addresses: prefixes("10.9.0.1/24", "fd09::1/64", "10.8.0.1/32"), MTU: 1380,
+			Table: 100, Metric: 50},
+		Tap: &Tap{Device: "lan0", Bridge: "br0", MTU: 9000, Ageing: time.Minute, MaxMACs: 1000, MaxMACsPerPeer: 20,
+			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, Hub: true, BPDU: BPDUGuard},
+		Peers: []Peer{{
+			Name: "berlin", PublicKey: pub, PresharedKey: psk,
+			Endpoints:  []Endpoint{{"berlin.example.org", 51820}, {"2001:db8::7", 1}, {"192.0.2.1", 2}, {"fe80::1%eth0", 3}},
+			AllowedIPs: prefixes("10.20.0.0/16", "fd20::/48", "10.9.0.2/32"),
+			Keepalive:  25 * time.Second, Ethernet: true,
+			MACs: []MAC{{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}}, MaxMACs: 7,
+			VLANs: []uint16{10, 11, 12, 30}, PVID: 5, DoubleTags: true, TrustDHCP: true, TrustRA: true,
+		}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v\ntun %+v\ntap %+v", got, want, got.Tun, got.Tap)
+	}
+}
+
+func TestLoad_fillsInDefaults(t *testing.T) {
+	t.Parallel()
+	got := mustLoad(t, peerSection+usable+"ethernet = true\n[tap]\ndevice = \"lan\"\n")
+	if got.Tunnel.PrivateKey.IsZero() || !got.Tunnel.Offload || got.Tunnel.ListenPort != 0 {
+		t.Errorf("tunnel = %+v", got.Tunnel)
+	}
+	if want := (&Tun{Device: "office", Routes: true}); !reflect.DeepEqual(got.Tun, want) {
+		t.Errorf("tun = %+v, want %+v", got.Tun, want)
+	}
+	want := &Tap{Device: "lan", Ageing: 5 * time.Minute, MaxMACs: 16384, MaxMACsPerPeer: 256, BroadcastLimit: 1000,
+		MulticastLimit: 1000, UnknownUnicastLimit: 1000, MSSClamp: true, Fragment: true, NeighborSuppression: true}
+	if !reflect.DeepEqual(got.Tap, want) {
+		t.Errorf("tap = %+v, want %+v", got.Tap, want)
+	}
+	if p := got.Peers[0]; p.Name != "PutThePu" || p.MaxMACs != 256 || p.MACs != nil || p.Keepalive != 0 {
+		t.Errorf("peer = %+v", p)
+	}
+	if got := mustLoad(t, tapSection); got.Tap.Device != "office" || got.Tun != nil || len(got.Warnings) != 0 {
+		t.Errorf("[tap] alone = %+v", got.Tap)
+	}
+}
+
+func prefixes(list ...string) (out []netip.Prefix) {
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
+func TestLoad_reportsAllMistakesInOneRun(t *testing.T) {
+	t.Parallel()
+	got := report(`# office
+[tunnel]
+private_key_file = "missing.key" # not there
+listen_prot = 51820
+offload = "maybe"
+
+[tun]
+address = [
+  "10.9.0.1/24",
+  "10.9.0.300/24",      # no such address
+]
+mtu = "1400"
+
+[[peer]]
+name          = "berlin"
+public_key    = "` + pubB + `"
+endpoint      = "berlin.example.org"
+allowed_ips   = ["10.20.0.0/16"]
+keepalive     = 25
+keepalive     = 26
+
+[[peer]]
+name = "paris"
+public_key = """
+short"""
+"allowed_ips" = [ '10.20.0.0/16' ]
+ethernet = true
+colour = { red = 1 }
+`)
+	want := `office.toml:3:20: tunnel: private_key_file: open missing.key: file does not exist
+office.toml:4:1: tunnel: unknown key "listen_prot": did you mean "listen_port"?
+office.toml:5:11: tunnel: offload: want "auto" or "off", not "maybe"
+office.toml:10:3: tun: address: "10.9.0.300/24" is not an address (want 10.20.0.0/16 or fd00::/64)
+office.toml:12:7: tun: mtu: want an integer, not a string
+office.toml:17:17: peer "berlin": endpoint: missing port (want host:port)
+office.toml:20:1: "keepalive" given twice: first at 19:1
+office.toml:24:14: peer "paris": public_key: ` + keys.ErrFormat.Error() + `
+office.toml:26:19: peer "paris": allowed_ips: 10.20.0.0/16 is also at peer "berlin", at 18:18
+office.toml:27:12: peer "paris": ethernet: there is no [tap] section
+office.toml:28:1: peer "paris": unknown section "colour"`
+	if got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestLoad_readsRealFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "office.toml")
+	write(t, path, tunSection, 0o600)
+	write(t, filepath.Join(dir, "office.key"), privA+"\n", 0o600)
+	c, err := Load(path)
+	if err != nil || len(c.Warnings) != 0 || c.Instance != "office" {
+		t.Fatalf("Load = %+v, %v", c, err)
+	}
+
+	if _, err = Load(filepath.Join(dir, "nothing.toml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Load of a missing file: %v", err)
+	}
+	if errs := (Errors)(nil); errors.As(err, &errs) {
+		t.Errorf("a missing file is an Errors: %v", errs)
+	}
+	if _, err = Load(dir); err == nil {
+		t.Error("Load of a directory succeeded")
+	}
+}
+
+func TestLoad_warnsOfFilesOpenToOthers(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		file    fs.FileMode
+		key     fs.FileMode // 0: the secret is in the configuration
+		warning string
+	}{
+		{0o600, 0o600, ""},
+		{0o640, 0o600, ""},
+		{0o644, 0o600, "DIR/office.toml:1:1: warning: this file is open to everybody (mode 0644): chmod 640"},
+		{0o660, 0o600, "DIR/office.toml:1:1: warning: this file can be changed by its group (mode 0660): chmod 640"},
+		{0o600, 0o640, "DIR/office.toml:2:20: warning: tunnel: private_key_file: DIR/office.key is open to others (mode 0640): chmod 600"},
+		{0o600, 0o604, "DIR/office.toml:2:20: warning: tunnel: private_key_file: DIR/office.key is open to others (mode 0604): chmod 600"},
+		{0o600, 0, ""},
+		{0o640, 0, "DIR/office.toml:1:1: warning: this file holds a secret and is open to others (mode 0640): chmod 600"},
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "office.toml")
+		if test.key == 0 {
+			write(t, path, "[tunnel]\nprivate_key = \""+privA+"\"\n[tun]\n", test.file)
+		} else {
+			write(t, path, tunSection, test.file)
+			write(t, filepath.Join(dir, "office.key"), privA, test.key)
+		}
+		c, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := fmt.Sprint(c.Warnings)
+		if want := "[" + strings.ReplaceAll(test.warning, "DIR", dir) + "]"; got != want {
+			t.Errorf("modes %o and %o: got %s, want %s", test.file, test.key, got, want)
+		}
+	}
+}
+
+func write(t *testing.T, path, text string, mode fs.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLoad_takesTheKeyFromASystemdCredential(t *testing.T) {
+	t.Parallel()
+	h := testHost(map[string]string{
+		"office.toml": "[tunnel]\ncredential = \"private-key\"\n[tun]\n",
+		"/run/credentials/tund@office.service/private-key": privA,
+	})
+	if _, err := load("office.toml", h); err == nil || !strings.Contains(err.Error(), "$CREDENTIALS_DIRECTORY is not set") {
+		t.Errorf("without a directory: %v", err)
+	}
+	h.getenv = func(name string) string {
+		return map[string]string{"CREDENTIALS_DIRECTORY": "/run/credentials/tund@office.service"}[name]
+	}
+	c, err := load("office.toml", h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, _ := keys.ParsePrivate(privA); c.Tunnel.PrivateKey != want {
+		t.Error("the key is not that of the credential")
+	}
+}
+
+func TestLoad_isQuickWithTenThousandPeers(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	b.WriteString(tunSection)
+	for i := range 10_000 {
+		var k keys.PublicKey
+		k[0], k[1], k[2] = 1, byte(i), byte(i>>8)
+		fmt.Fprintf(&b, "[[peer]]\nname = \"p%d\"\npublic_key = %q\nendpoint = \"192.0.2.1:%d\"\nallowed_ips = [\"10.%d.%d.0/24\"]\n",
+			i, k, i+1, i>>8, i&255)
+	}
+	start := time.Now()
+	c := mustLoad(t, b.String())
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("took %s", took)
+	}
+	if len(c.Peers) != 10_000 || len(c.Warnings) != 0 {
+		t.Errorf("%d peers, %d warnings", len(c.Peers), len(c.Warnings))
+	}
+}
