@@ -19,6 +19,7 @@ import (
 // Nothing here is called per packet. The calls that lanes make pass an atomic check first and then leave an event in
 // a bounded queue: a lane never waits for a log.
 type explainer struct {
+	t      *Tunnel
 	log    *zap.Logger
 	events chan func()
 
@@ -31,8 +32,8 @@ const (
 	explainEveryHost = 10 * time.Second // about anybody
 )
 
-func newExplainer(log *zap.Logger) *explainer {
-	return &explainer{log: log, events: make(chan func(), 64)}
+func newExplainer(t *Tunnel, log *zap.Logger) *explainer {
+	return &explainer{t: t, log: log, events: make(chan func(), 64)}
 }
 
 // gate lets one caller through in each interval, and counts.
@@ -115,19 +116,19 @@ func (e *explainer) peerEvent(p *Peer, now boottime.Time, msg string, fields ...
 
 func (e *explainer) replayed(p *Peer, now boottime.Time, from netip.AddrPort) {
 	const why = "initiation with an old timestamp: replayed, or the peer's clock went back"
-	p.fail(now, why)
+	p.fail(e.t, now, why)
 	e.peerEvent(p, now, why, zap.Stringer("endpoint", from))
 }
 
 func (e *explainer) pskMismatch(p *Peer, now boottime.Time, from netip.AddrPort) {
 	const why = "response does not decrypt: the preshared keys differ"
-	p.fail(now, why)
+	p.fail(e.t, now, why)
 	e.peerEvent(p, now, why, zap.Stringer("endpoint", from))
 }
 
 func (e *explainer) peerUnderLoad(p *Peer, now boottime.Time) {
 	const why = "peer is under load and asked to prove our address; the next attempt does"
-	p.fail(now, why)
+	p.fail(e.t, now, why)
 	e.peerEvent(p, now, why)
 }
 
@@ -137,7 +138,7 @@ func (e *explainer) unconfirmed(p *Peer, now boottime.Time) {
 		return
 	}
 	const why = "peer does not accept our responses: its preshared key differs, or they do not reach it"
-	p.fail(now, why)
+	p.fail(e.t, now, why)
 	e.peerEvent(p, now, why, zap.Int("responses", p.unconfirmed))
 }
 
@@ -150,9 +151,9 @@ func (e *explainer) noAnswer(p *Peer, now boottime.Time) {
 	f := p.sendFailure.Load()
 	switch {
 	case f != nil:
-		p.fail(now, "cannot send to "+ep.Addr.String()+": "+f.err.Error())
+		p.fail(e.t, now, "cannot send to "+ep.Addr.String()+": "+f.err.Error())
 	case now.Sub(p.lastErrorAt) >= protocol.RekeyTimeout || p.lastError == "": // nothing better is known of this attempt
-		p.fail(now, "no answer from "+ep.Addr.String()+
+		p.fail(e.t, now, "no answer from "+ep.Addr.String()+
 			": peer down, datagrams blocked, wrong public key for it, or ours unknown there")
 	}
 	if p.timers.Attempts() >= 2 {

@@ -165,6 +165,7 @@ func (t *Tunnel) consumeInitiation(msg []byte, from *udp.Endpoint, now boottime.
 		return drop.RateLimited
 	}
 	p.lastTimestamp, p.lastInitiation = stamp, now
+	p.count.InitiationsReceived++
 	return t.respond(p, in, msg, from, now)
 }
 
@@ -173,7 +174,7 @@ func (t *Tunnel) respond(p *Peer, in *noise.Incoming, msg []byte, from *udp.Endp
 	p.rxBytes.Add(uint64(len(msg)))
 	p.timers.AuthenticatedReceived(now)
 	if p.setEndpoint(*from) {
-		t.roamed(p)
+		p.roamedAt = t.clock.Wall()
 	}
 	local := t.index.reserve(p)
 	var response [wire.ResponseSize]byte
@@ -187,6 +188,7 @@ func (t *Tunnel) respond(p *Peer, in *noise.Incoming, msg []byte, from *udp.Endp
 	k.Zero()
 	p.timers.SessionDerived(now)
 	p.unconfirmed++
+	p.count.ResponsesSent++
 	t.explain.unconfirmed(p, now)
 	t.sendToPeer(p, response[:], now)
 	return drop.None
@@ -222,9 +224,10 @@ func (t *Tunnel) finish(p *Peer, msg []byte, from *udp.Endpoint, now boottime.Ti
 	}
 	p.pending.Zero()
 	p.pending = nil
+	p.count.ResponsesReceived++
 	p.rxBytes.Add(uint64(len(msg)))
 	if p.setEndpoint(*from) {
-		t.roamed(p)
+		p.roamedAt = t.clock.Wall()
 	}
 	p.timers.AuthenticatedReceived(now)
 	p.begin(t, newSlot(p, &k, now))
@@ -247,6 +250,7 @@ func (t *Tunnel) consumeCookie(msg []byte, now boottime.Time) drop.Reason {
 	if p.macs == nil || p.macs.ConsumeReply(msg, now) != nil {
 		return drop.HandshakeFailed
 	}
+	p.count.CookiesReceived++
 	t.explain.peerUnderLoad(p, now)
 	return drop.None
 }
@@ -290,13 +294,14 @@ func (t *Tunnel) initiate(p *Peer, now boottime.Time, retry bool) {
 	pending, err := id.Initiate(&msg, remote, local, noise.NewTimestamp(t.clock.Wall()))
 	if err != nil {
 		t.index.release(local)
-		p.fail(now, "handshake cannot be made: "+err.Error())
+		p.fail(t, now, "handshake cannot be made: "+err.Error())
 		p.handshakeSent.Store(int64(now))
 		return
 	}
 	p.pending, p.pendingIndex = pending, local
 	p.macs.Add(msg[:], now)
 	p.handshakeSent.Store(int64(now))
+	p.count.InitiationsSent++
 	p.timers.HandshakeInitiated(now, t.jitter())
 	t.sendToPeer(p, msg[:], now)
 }

@@ -52,7 +52,7 @@ type car struct {
 
 	authenticated, data bool
 	newest              bool // holds the newest message of the session so far
-	bytes               uint64
+	packets, bytes      uint64
 }
 
 func newInbound(t *Tunnel, l *lane) *inbound {
@@ -216,12 +216,14 @@ func (in *inbound) uncouple(from *udp.Endpoint) {
 		return
 	}
 	p.rxBytes.Add(c.bytes)
+	p.rxPackets.Add(c.packets)
+	p.lastReceived.Store(int64(in.now))
 	if p.current.Load() != s {
 		in.confirm(p, s)
 	}
 	if c.newest {
 		if p.setEndpoint(*from) {
-			in.t.roamed(p)
+			in.t.roamedTo(p, from)
 		}
 	}
 	p.timers.AuthenticatedReceived(in.now)
@@ -265,6 +267,7 @@ func (in *inbound) transport(d []byte) drop.Reason {
 	}
 	c.authenticated = true
 	c.newest = c.newest || counter == c.slot.session.Highest()
+	c.packets++
 	c.bytes += uint64(len(d))
 	if n == 0 { // a keepalive
 		sink.join.Cancel()

@@ -24,6 +24,7 @@ func (t *Tunnel) dueOf(p *Peer, now boottime.Time) protocol.Actions {
 	waiting := p.timers.Handshaking()
 	due := p.timers.Due(now)
 	if waiting && !p.timers.Handshaking() {
+		p.count.Failed++
 		t.explain.noAnswer(p, now)
 	}
 	if due&protocol.ZeroKeys != 0 {

@@ -40,6 +40,9 @@ type Peer struct {
 	timers        protocol.Timers
 	rxBytes       atomic.Uint64 // datagrams, headers of WireGuard included, as wg(8) counts
 	txBytes       atomic.Uint64
+	rxPackets     atomic.Uint64 // authenticated datagrams
+	txPackets     atomic.Uint64
+	lastReceived  atomic.Int64 // boottime of the newest authenticated datagram; 0: never
 	handshakeSent atomic.Int64 // boottime of the last initiation; 0: never
 	wantHandshake atomic.Bool  // somebody asked for one and the timer loop has not seen it yet
 	lastMinute    atomic.Bool  // the renewal on receive was asked for, once per session
@@ -68,10 +71,14 @@ type Peer struct {
 	lastInitiation boottime.Time // when we last accepted one
 	handshakeWall  time.Time     // when the newest session was confirmed
 	candidates     []netip.AddrPort
-	candidate      int // index of the candidate in use
-	unconfirmed    int // responses in a row that led to no session
+	candidate      int       // index of the candidate in use
+	unconfirmed    int       // responses in a row that led to no session
+	upSince        time.Time // when a session became usable after there was none
+	roamedAt       time.Time // when an authenticated datagram last moved the endpoint
 	lastError      string
 	lastErrorAt    boottime.Time
+	failingSince   time.Time // of the first failure since the last session
+	count          HandshakeCounts
 	logged         limiter
 }
 
@@ -107,8 +114,11 @@ func (p *Peer) clearSource() {
 }
 
 // fail remembers why the last attempt to reach the peer failed, in words. Callers hold mu.
-func (p *Peer) fail(now boottime.Time, why string) {
+func (p *Peer) fail(t *Tunnel, now boottime.Time, why string) {
 	p.lastError, p.lastErrorAt = why, now
+	if p.failingSince.IsZero() {
+		p.failingSince = t.clock.Wall()
+	}
 }
 
 // dropSessions forgets all sessions and the handshake under way. Callers hold mu.
@@ -179,7 +189,12 @@ func (p *Peer) confirm(t *Tunnel, s *slot) bool {
 // completed notes that a handshake led to a usable session. Callers hold mu.
 func (p *Peer) completed(t *Tunnel) {
 	p.timers.HandshakeComplete()
-	p.handshakeWall = t.clock.Wall()
+	wall := t.clock.Wall()
+	if wall.Sub(p.handshakeWall) >= protocol.RejectAfterTime {
+		p.upSince = wall
+	}
+	p.handshakeWall, p.failingSince = wall, time.Time{}
+	p.count.Completed++
 	p.unconfirmed = 0
 	p.lastError = ""
 }

@@ -116,6 +116,7 @@ func (s *sealer) account(r *udp.Run, info *runInfo, now boottime.Time) {
 		return
 	}
 	p.txBytes.Add(uint64(len(r.Buf)))
+	p.txPackets.Add(uint64(info.count))
 	p.timers.AuthenticatedSent(now)
 	if info.hasData {
 		p.timers.DataSent(now)

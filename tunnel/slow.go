@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"tund/internal/boottime"
@@ -137,8 +138,17 @@ func (t *Tunnel) armed(p *Peer) {
 	}
 }
 
-// roamed is called when the peer's endpoint moved.
-func (t *Tunnel) roamed(*Peer) {}
+// roamedTo notes that a data message moved the peer's endpoint, and says so.
+func (t *Tunnel) roamedTo(p *Peer, to *udp.Endpoint) {
+	wall, addr := t.clock.Wall(), to.Addr
+	t.explain.later(func() {
+		p.mu.Lock()
+		p.roamedAt = wall
+		name := p.display()
+		p.mu.Unlock()
+		t.log.Info("peer moved", zap.String("peer", name), zap.Stringer("endpoint", addr))
+	})
+}
 
 // control takes a control message of another tund (tunnel/l2). Without an Ethernet device there is nobody for it.
 func (t *Tunnel) control(*Peer, []byte) drop.Reason { return drop.BadInnerPacket }

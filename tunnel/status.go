@@ -54,6 +54,32 @@ type PeerStatus struct {
 	Keepalive     time.Duration
 	Attempts      int // handshake attempts in the running try
 	LastError     string
+
+	Since        time.Time // when the peer came up, or began to fail; zero: neither
+	Roamed       time.Time // when an authenticated datagram last moved the endpoint; zero: never
+	LastReceived time.Time // newest authenticated datagram; zero: never
+	RxPackets    uint64
+	TxPackets    uint64
+	Staged       int // packets that wait for a session
+	Session      *SessionStatus
+	Handshakes   HandshakeCounts
+}
+
+// SessionStatus is the current session of a peer.
+type SessionStatus struct {
+	Age       time.Duration
+	Initiator bool
+	Sent      uint64 // messages
+	Highest   uint64 // greatest counter received
+}
+
+// HandshakeCounts counts the handshake messages of one peer; those received are authenticated ones.
+type HandshakeCounts struct {
+	InitiationsSent, InitiationsReceived uint64
+	ResponsesSent, ResponsesReceived     uint64
+	CookiesReceived                      uint64
+	Completed                            uint64 // sessions confirmed
+	Failed                               uint64 // initiations without a response
 }
 
 // Status reads the state of the tunnel. Packets flow meanwhile; the counters of one peer are read one after another.
@@ -87,7 +113,7 @@ func (t *Tunnel) Status() Status {
 	t.peersMu.RUnlock()
 	s.Peers = make([]PeerStatus, 0, len(order))
 	for _, p := range order {
-		ps := p.status(now)
+		ps := p.status(t, now)
 		ps.AllowedIPs = owned[p]
 		s.Peers = append(s.Peers, ps)
 	}
@@ -105,7 +131,7 @@ func (t *Tunnel) PeerState(key keys.PublicKey) State {
 	return p.state(t.clock.Now())
 }
 
-func (p *Peer) status(now boottime.Time) PeerStatus {
+func (p *Peer) status(t *Tunnel, now boottime.Time) PeerStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := PeerStatus{
@@ -113,6 +139,25 @@ func (p *Peer) status(now boottime.Time) PeerStatus {
 		LastHandshake: p.handshakeWall, RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
 		Ethernet: p.ethernet.Load(), Keepalive: p.timers.Persistent(),
 		Attempts: p.timers.Attempts(), LastError: p.lastError,
+		Roamed: p.roamedAt, RxPackets: p.rxPackets.Load(), TxPackets: p.txPackets.Load(),
+		Staged: int(p.staged.count.Load()), Handshakes: p.count,
+	}
+	if last := boottime.Time(p.lastReceived.Load()); last != 0 {
+		s.LastReceived = t.clock.Wall().Add(-now.Sub(last))
+	}
+	if cur := p.current.Load(); cur != nil && cur.usable(now) {
+		cur.session.LockReceive()
+		highest := cur.session.Highest()
+		cur.session.UnlockReceive()
+		s.Session = &SessionStatus{
+			Age: now.Sub(cur.established), Initiator: cur.session.Initiator(), Sent: cur.session.Sent(), Highest: highest,
+		}
+	}
+	switch s.State {
+	case StateUp:
+		s.Since = p.upSince
+	case StateDown:
+		s.Since = p.failingSince
 	}
 	if ep := p.endpoint.Load(); ep != nil {
 		s.Endpoint = ep.Addr

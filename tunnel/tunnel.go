@@ -137,10 +137,11 @@ func New(o Options) (*Tunnel, error) {
 		o.Clock = SystemClock()
 	}
 	t := &Tunnel{
-		clock: o.Clock, log: o.Log, explain: newExplainer(o.Log), verifyChecksums: o.VerifyInnerChecksums,
+		clock: o.Clock, log: o.Log, verifyChecksums: o.VerifyInnerChecksums,
 		handshakes: newHandshakes(), timers: newTimerLoop(),
 		peers: make(map[keys.PublicKey]*Peer), stop: make(chan struct{}), fatal: make(chan error, 1),
 	}
+	t.explain = newExplainer(t, o.Log)
 	t.setIdentity(o.PrivateKey)
 	for _, d := range o.Devices {
 		if err := t.addDevice(d); err != nil {

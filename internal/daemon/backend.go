@@ -10,6 +10,7 @@ import (
 	"tund/config"
 	"tund/internal/control"
 	"tund/tunnel"
+	"tund/tunnel/protocol"
 )
 
 // Status describes the instance (control.Backend).
@@ -28,7 +29,9 @@ func (d *Daemon) Status() control.Instance {
 		i.Devices = append(i.Devices, d.device(dev))
 	}
 	for _, p := range s.Peers {
-		i.Peers = append(i.Peers, d.peer(p))
+		peer := d.peer(p)
+		add(&i.Handshakes, peer.Handshake)
+		i.Peers = append(i.Peers, peer)
 	}
 	for _, p := range d.problems {
 		i.Warnings = append(i.Warnings, control.Warning{
@@ -76,7 +79,16 @@ func (d *Daemon) peer(s tunnel.PeerStatus) control.Peer {
 		Name: s.Name, PublicKey: s.PublicKey.String(), State: control.PeerState(s.State),
 		LastHandshake: control.At(s.LastHandshake), RxBytes: s.RxBytes, TxBytes: s.TxBytes, Ethernet: s.Ethernet,
 		KeepaliveS: int(s.Keepalive / time.Second), LastError: s.LastError, AllowedIPs: []string{},
-		PresharedKey: !s.PresharedKey.IsZero(), Handshake: control.Handshakes{Tries: s.Attempts},
+		PresharedKey: !s.PresharedKey.IsZero(), StateSince: control.At(s.Since), Roamed: control.At(s.Roamed),
+		LastRx: control.At(s.LastReceived), RxPackets: s.RxPackets, TxPackets: s.TxPackets, Staged: s.Staged,
+		Handshake: handshakes(s.Handshakes),
+	}
+	out.Handshake.Tries = s.Attempts
+	if ss := s.Session; ss != nil {
+		out.Session = &control.Session{
+			AgeS: ss.Age.Seconds(), Initiator: ss.Initiator, RekeyS: protocol.RekeyAfterTime.Seconds(),
+			RejectS: protocol.RejectAfterTime.Seconds(), TxMessages: ss.Sent, RxHighest: ss.Highest, Suite: "chacha20-poly1305",
+		}
 	}
 	if s.Endpoint.IsValid() {
 		out.Endpoint = s.Endpoint.String()
@@ -90,6 +102,25 @@ func (d *Daemon) peer(s tunnel.PeerStatus) control.Peer {
 		}
 	}
 	return out
+}
+
+func handshakes(c tunnel.HandshakeCounts) control.Handshakes {
+	return control.Handshakes{
+		InitiationsTx: c.InitiationsSent, InitiationsRx: c.InitiationsReceived,
+		ResponsesTx: c.ResponsesSent, ResponsesRx: c.ResponsesReceived,
+		CookiesRx: c.CookiesReceived, Completed: c.Completed, Failed: c.Failed,
+	}
+}
+
+// add sums the counts of one peer into those of the instance.
+func add(sum *control.Handshakes, c control.Handshakes) {
+	sum.InitiationsTx += c.InitiationsTx
+	sum.InitiationsRx += c.InitiationsRx
+	sum.ResponsesTx += c.ResponsesTx
+	sum.ResponsesRx += c.ResponsesRx
+	sum.CookiesRx += c.CookiesRx
+	sum.Completed += c.Completed
+	sum.Failed += c.Failed
 }
 
 // LogLevel returns the level in force (control.Backend).
