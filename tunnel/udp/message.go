@@ -105,34 +105,34 @@ func (z *zoneName) of(index uint32) string {
 }
 
 // scopeOf returns the interface index for a link-local address: from its zone, by number or by name, else
-// the one its last datagram came in by. Other addresses have none.
-func scopeOf(fd int, to *Endpoint) uint32 {
+// the one its last datagram came in by. Other addresses have none. False: there is no such interface.
+func scopeOf(fd int, to *Endpoint) (index uint32, ok bool) {
 	addr := to.Addr.Addr()
 	if !addr.Is6() || !addr.IsLinkLocalUnicast() {
-		return 0
+		return 0, true
 	}
 	zone := addr.Zone()
 	if zone == "" {
-		return to.Ifindex
+		return to.Ifindex, true
 	}
-	var index uint64
-	for _, digit := range []byte(zone) {
-		if digit < '0' || digit > '9' || index > 1<<31 {
-			return interfaceIndex(fd, zone)
-		}
-		index = index*10 + uint64(digit-'0')
-	}
-	return uint32(index)
+	return zoneIndex(fd, zone)
 }
 
-// interfaceIndex asks for an interface's index by name, each time: a remembered one would outlive the
-// interface. 0 when there is none.
-func interfaceIndex(fd int, name string) uint32 {
-	req, err := unix.NewIfreq(name)
-	if err != nil || unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req) != nil {
-		return 0
+// zoneIndex reads a zone: a number, or a name that is asked for each time, since a remembered index would
+// outlive the interface.
+func zoneIndex(fd int, zone string) (index uint32, ok bool) {
+	var number uint64
+	for _, digit := range []byte(zone) {
+		if digit < '0' || digit > '9' || number > 1<<31 {
+			req, err := unix.NewIfreq(zone)
+			if err != nil || unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req) != nil {
+				return 0, false
+			}
+			return req.Uint32(), true
+		}
+		number = number*10 + uint64(digit-'0')
 	}
-	return req.Uint32()
+	return uint32(number), true
 }
 
 // setBytes points message i at b.

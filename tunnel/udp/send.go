@@ -131,9 +131,9 @@ func (x *sender) fill(runs []Run) bool {
 		r := &runs[run]
 		w.singles = w.singles || !gso
 		for off < len(r.Buf) && x.count < maxBatch {
-			if !x.message(r, run, off, w) {
+			if errno := x.message(r, run, off, w); errno != 0 {
 				if x.count == 0 {
-					r.Err = unix.EAFNOSUPPORT
+					r.Err = errno
 					x.start(run + 1)
 				}
 				return x.count > 0
@@ -151,14 +151,18 @@ func (x *sender) fill(runs []Run) bool {
 	return x.count > 0
 }
 
-// message makes the next message, of r.Buf[off:]; false when this socket cannot reach the receiver's family.
-func (x *sender) message(r *Run, run, off int, w way) bool {
+// message makes the next message, of r.Buf[off:], unless this socket cannot reach the receiver: EAFNOSUPPORT for
+// its family, ENODEV for the interface in its zone.
+func (x *sender) message(r *Run, run, off int, w way) syscall.Errno {
 	i, s := x.count, x.socket
 	h := &x.hdrs[i].hdr
-	scope := scopeOf(s.ref.FD(), &r.To)
+	scope, ok := scopeOf(s.ref.FD(), &r.To)
+	if !ok {
+		return unix.ENODEV
+	}
 	h.Namelen = x.names[i].put(r.To.Addr, scope, s.v6)
 	if h.Namelen == 0 {
-		return false
+		return unix.EAFNOSUPPORT
 	}
 	p := part{run: run, off: off, end: min(off+r.Segment, len(r.Buf)), datagrams: 1}
 	if r.Segment <= 0 {
@@ -185,7 +189,7 @@ func (x *sender) message(r *Run, run, off int, w way) bool {
 	}
 	x.parts[i] = p
 	x.count++
-	return true
+	return 0
 }
 
 // join extends p, one datagram of r, to as many as the kernel takes in one message, and says whether a tail

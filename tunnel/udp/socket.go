@@ -201,8 +201,9 @@ func (s *Socket) Close() error {
 	if !s.ref.Shut() {
 		return nil
 	}
-	// ENOTCONN is the answer for a socket that is not connected; the sleepers are woken all the same.
-	err := syscall.Shutdown(s.ref.FD(), syscall.SHUT_RDWR)
+	// ENOTCONN is the answer for a socket that is not connected; the sleepers are woken all the same. Only the
+	// receiving half: a Send under way need not fail with EPIPE.
+	err := syscall.Shutdown(s.ref.FD(), syscall.SHUT_RD)
 	s.ref.Leave()
 	if err != nil && !errors.Is(err, syscall.ENOTCONN) {
 		return fmt.Errorf("close udp socket: %w", err)
