@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"tund/internal/control"
+)
+
+func (a *app) fdbCommand() *cobra.Command {
+	show := a.do(func(cmd *cobra.Command, _ []string) error { return a.showFDB(cmd.Context()) })
+	fdb := &cobra.Command{
+		Use:   "fdb",
+		Short: "Show or change which MAC addresses are behind which port",
+		Long:  "Show or change the forwarding database of [tap]: which MAC addresses are behind which port, a peer or the TAP device.",
+		Args:  cobra.NoArgs,
+		RunE:  show,
+	}
+	showFDB := &cobra.Command{Use: "show", Short: "Show the forwarding database (the default)", Args: cobra.NoArgs, RunE: show}
+	for _, cmd := range []*cobra.Command{fdb, showFDB} {
+		cmd.Flags().BoolVar(&a.json, "json", false, "one JSON document, schema "+control.FDBSchema)
+	}
+	fdb.AddCommand(showFDB, a.flushCommand(), a.pinCommand())
+	return fdb
+}
+
+// showFDB shows the tables of all instances.
+func (a *app) showFDB(ctx context.Context) error {
+	s, err := a.newScreen()
+	if err != nil {
+		return err
+	}
+	document := control.FDBTable{Schema: control.FDBSchema, Instances: []control.FDBInstance{}}
+	clients, err := a.clients()
+	if err != nil {
+		if a.json {
+			_ = a.printJSON(document)
+		}
+		return err
+	}
+	answers, failures := gather(ctx, clients, func(ctx context.Context, c *control.Client) (control.FDBTable, error) {
+		return c.FDB(ctx)
+	})
+	for _, answer := range answers {
+		document.Instances = append(document.Instances, answer.Instances...)
+	}
+	if a.json {
+		err = a.printJSON(document)
+	} else {
+		s.fdb(document.Instances)
+		err = a.show(s)
+	}
+	if err != nil {
+		return err
+	}
+	return a.report(failures)
+}
+
+func (a *app) flushCommand() *cobra.Command {
+	var filter control.FDBFilter
+	var vlan int
+	cmd := &cobra.Command{
+		Use:   "flush",
+		Short: "Forget learned addresses, all or those that the flags select",
+		Long: `Forget learned addresses: all of them, or those that the flags select. They are learned again from the next
+frames. With --static, remove pinned entries instead.`,
+		Example: `  tunctl -i office fdb flush --port berlin
+  tunctl -i office fdb flush --static --mac 02:00:00:00:00:01`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&filter.MAC, "mac", "", "only this MAC address")
+	cmd.Flags().StringVar(&filter.Port, "port", "", "only behind this peer, or the TAP device")
+	cmd.Flags().IntVar(&vlan, "vlan", 0, "only in this VLAN (0: untagged)")
+	cmd.Flags().BoolVar(&filter.Static, "static", false, "pinned entries instead of learned ones")
+	cmd.RunE = a.do(func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("vlan") {
+			filter.VLAN = &vlan
+		}
+		if filter.MAC != "" {
+			if _, err := control.CanonicalMAC(filter.MAC); err != nil {
+				return usage("--mac: %v", err)
+			}
+		}
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), control.AnswerTimeout)
+		defer cancel()
+		n, err := c.FlushFDB(ctx, filter)
+		if err != nil {
+			return fmt.Errorf("%s: flush: %w", c.Instance(), err)
+		}
+		word := "entries"
+		if n == 1 {
+			word = "entry"
+		}
+		_, err = fmt.Fprintf(a.env.stdout, "%s: flushed %d %s\n", c.Instance(), n, word)
+		return err
+	})
+	return cmd
+}
+
+func (a *app) pinCommand() *cobra.Command {
+	var pin control.FDBPin
+	cmd := &cobra.Command{
+		Use:     "pin MAC PORT",
+		Short:   "Fix an address behind a port, whatever is learned later",
+		Long:    "Fix an address behind a port (a peer, or the TAP device), whatever is learned later, until the instance ends.",
+		Example: "  tunctl -i office fdb pin 02:00:00:00:00:01 berlin --vlan 20",
+		Args:    cobra.ExactArgs(2),
+	}
+	cmd.Flags().IntVar(&pin.VLAN, "vlan", 0, "in this VLAN (0: untagged)")
+	cmd.RunE = a.do(func(cmd *cobra.Command, args []string) error {
+		mac, err := control.CanonicalMAC(args[0])
+		if err != nil {
+			return usage("%v", err)
+		}
+		pin.MAC, pin.Port = mac, args[1]
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), control.AnswerTimeout)
+		defer cancel()
+		if err := c.PinFDB(ctx, pin); err != nil {
+			return fmt.Errorf("%s: pin %s: %w", c.Instance(), mac, err)
+		}
+		_, err = fmt.Fprintf(a.env.stdout, "%s: pinned %s to %s\n", c.Instance(), mac, pin.Port)
+		return err
+	})
+	return cmd
+}

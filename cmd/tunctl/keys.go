@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tund/crypto/keys"
+)
+
+// maxKeyInput bounds what pubkey reads: a key is 44 characters, and some space around it does no harm.
+const maxKeyInput = 4096
+
+func (a *app) genkeyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "genkey",
+		Short:   "Print a new private key",
+		Long:    "Print a new private key, in the form of wg genkey.",
+		Example: "  (umask 077; tunctl genkey > /etc/tund/office.key)",
+		Args:    cobra.NoArgs,
+		RunE: a.do(func(*cobra.Command, []string) error {
+			key, err := keys.GeneratePrivate()
+			if err != nil {
+				return err
+			}
+			defer key.Zero()
+			return a.printSecret(key.Base64())
+		}),
+	}
+}
+
+func (a *app) genpskCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "genpsk",
+		Short: "Print a new preshared key",
+		Long:  "Print a new preshared key, in the form of wg genpsk. Both peers of a pair need the same one.",
+		Args:  cobra.NoArgs,
+		RunE: a.do(func(*cobra.Command, []string) error {
+			key, err := keys.GeneratePreshared()
+			if err != nil {
+				return err
+			}
+			defer key.Zero()
+			return a.printSecret(key.Base64())
+		}),
+	}
+}
+
+// printSecret prints a key, and warns when it went to a file that others can read.
+func (a *app) printSecret(text string) error {
+	if a.env.exposed {
+		fmt.Fprintln(a.env.stderr, "tunctl: warning: others may read this file (chmod 600 it, or begin with: umask 077)")
+	}
+	_, err := fmt.Fprintln(a.env.stdout, text)
+	return err
+}
+
+func (a *app) pubkeyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "pubkey",
+		Short:   "Read a private key from standard input and print its public key",
+		Example: "  tunctl pubkey < /etc/tund/office.key",
+		Args:    cobra.NoArgs,
+		RunE: a.do(func(*cobra.Command, []string) error {
+			text, err := io.ReadAll(io.LimitReader(a.env.stdin, maxKeyInput+1))
+			if err != nil {
+				return fmt.Errorf("read private key from standard input: %w", err)
+			}
+			key, err := keys.ParsePrivate(strings.TrimSpace(string(text)))
+			if err != nil {
+				return &failure{exitFailure, fmt.Sprintf("standard input is not a private key: %v (make one: tunctl genkey)", err)}
+			}
+			defer key.Zero()
+			_, err = fmt.Fprintln(a.env.stdout, key.Public())
+			return err
+		}),
+	}
+}

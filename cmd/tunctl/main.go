@@ -1,0 +1,127 @@
+// Command tunctl asks and steers running instances of tund, and makes keys.
+//
+//	tunctl                     status of every instance
+//	tunctl status berlin       everything about one peer
+//	tunctl -i office reload    read the configuration again
+//	tunctl genkey              a new private key
+//
+// It talks to the control socket of each instance (internal/control) and holds no state. It ends with 0, 1 when
+// something failed, 2 for wrong usage, 69 when a daemon cannot be reached, 77 when it lacks a permission and 78 when
+// a reload was refused for a faulty configuration. docs/tunctl.md lists every verb and flag.
+//
+// Deliberately not here: rates and histories (run it twice, or scrape the daemon), and anything that edits
+// configuration files.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"os/user"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tund/internal/control"
+)
+
+// version is set by the Makefile.
+var version = ""
+
+func main() {
+	// A closed pipe (tunctl | head) is no reason to complain.
+	signal.Ignore(syscall.SIGPIPE)
+	os.Exit(run(os.Args[1:], system()))
+}
+
+// environment is everything of the outside world that tunctl looks at, so that tests can give it another one.
+type environment struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	now            func() time.Time
+	runDir         string
+	user           string // login name, for hints; "" unknown
+	width          int    // of the terminal at stdout; 0: not a terminal
+	exposed        bool   // stdout is a file that others may read
+}
+
+// system is the real environment.
+func system() *environment {
+	e := &environment{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, now: time.Now, runDir: control.RunDir(),
+	}
+	if u, err := user.Current(); err == nil {
+		e.user = u.Username
+	}
+	if size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ); err == nil {
+		e.width = int(size.Col)
+		if e.width == 0 {
+			e.width = 80 // a terminal that does not know its size
+		}
+	}
+	if info, err := os.Stdout.Stat(); err == nil {
+		e.exposed = info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0
+	}
+	return e
+}
+
+// style decides how output may look. A --color on the command line beats the environment.
+func (e *environment) style(color string) (style, error) {
+	s := style{width: e.width}
+	switch color {
+	case "auto":
+		s.color = e.width > 0 && e.getenv("NO_COLOR") == "" && e.getenv("TERM") != "dumb"
+	case "always":
+		s.color = true
+	case "never":
+	default:
+		return s, fmt.Errorf("--color %q is not one of auto, always, never", color)
+	}
+	locale := e.getenv("LC_ALL")
+	for _, name := range []string{"LC_CTYPE", "LANG"} {
+		if locale == "" {
+			locale = e.getenv(name)
+		}
+	}
+	locale = strings.ToLower(strings.ReplaceAll(locale, "-", ""))
+	s.utf8 = strings.Contains(locale, "utf8")
+	return s, nil
+}
+
+// run executes one command line and returns the exit code.
+func run(args []string, env *environment) int {
+	a := &app{env: env}
+	root := a.commands()
+	root.SetArgs(append([]string{}, args...)) // of a nil slice cobra would make os.Args
+	root.SetIn(env.stdin)
+	root.SetOut(env.stdout)
+	root.SetErr(env.stderr)
+	err := root.ExecuteContext(context.Background())
+	if err == nil || errors.Is(err, syscall.EPIPE) {
+		return exitOK
+	}
+	var reported *reported
+	if errors.As(err, &reported) {
+		return reported.code
+	}
+	f := a.explain(err)
+	fmt.Fprintln(env.stderr, "tunctl: "+f.text)
+	return f.code
+}
+
+func versionString() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}

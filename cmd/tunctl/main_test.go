@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"tund/internal/control"
+)
+
+// fake is a Backend.
+type fake struct {
+	instance control.Instance
+	level    atomic.Value
+	reload   error
+	pinned   atomic.Value
+}
+
+func (f *fake) Status() control.Instance { return f.instance }
+func (f *fake) Reload() error            { return f.reload }
+func (f *fake) LogLevel() string         { return f.level.Load().(string) }
+func (f *fake) SetLogLevel(level string) error {
+	f.level.Store(level)
+	return nil
+}
+func (f *fake) FlushFDB(filter control.FDBFilter) (int, error) {
+	if f.instance.FDBLimit == 0 {
+		return 0, &control.Error{Code: control.CodeUnsupported, Message: "this instance has no [tap]"}
+	}
+	if filter.Port != "" {
+		return 1, nil
+	}
+	return 4, nil
+}
+func (f *fake) PinFDB(pin control.FDBPin) error {
+	f.pinned.Store(pin)
+	return nil
+}
+
+// world is a run directory with instances in it, and a terminal.
+type world struct {
+	t      *testing.T
+	dir    string
+	env    map[string]string
+	stdin  string
+	width  int
+	expose bool
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "tunctl-") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return &world{t: t, dir: dir, env: map[string]string{"LANG": "en_US.UTF-8"}}
+}
+
+// start serves an instance.
+func (w *world) start(i control.Instance) *fake {
+	w.t.Helper()
+	f := &fake{instance: i}
+	f.level.Store("info")
+	s, err := control.Listen(control.Options{RunDir: w.dir, Instance: i.Name, Version: i.Version})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(f) }()
+	w.t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			w.t.Error(err)
+		}
+		if err := <-served; err != nil {
+			w.t.Error(err)
+		}
+	})
+	return f
+}
+
+// run executes a command line, and returns what it printed with the run directory written as $RUN.
+func (w *world) run(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	env := &environment{
+		stdin: strings.NewReader(w.stdin), stdout: &out, stderr: &errs, now: noon, runDir: w.dir, user: "ana",
+		getenv: func(name string) string { return w.env[name] }, width: w.width, exposed: w.expose,
+	}
+	code = run(args, env)
+	return code, strings.ReplaceAll(out.String(), w.dir, "$RUN"), strings.ReplaceAll(errs.String(), w.dir, "$RUN")
+}
+
+// expect runs a command line and compares the code, and that the outputs hold the given texts.
+func (w *world) expect(code int, stdout, stderr string, args ...string) {
+	w.t.Helper()
+	gotCode, gotOut, gotErr := w.run(args...)
+	if gotCode != code {
+		w.t.Errorf("tunctl %s: exit code %d, want %d", strings.Join(args, " "), gotCode, code)
+	}
+	for what, x := range map[string][2]string{"stdout": {gotOut, stdout}, "stderr": {gotErr, stderr}} {
+		if x[1] == "" && x[0] != "" || !strings.Contains(x[0], x[1]) {
+			w.t.Errorf("tunctl %s: %s is\n%s\nwant in it: %q", strings.Join(args, " "), what, x[0], x[1])
+		}
+	}
+}
+
+func TestRun_everyVerbTalksToItsInstance(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.start(office())
+	w.expect(0, "✗ 2 problems - 4 peers", "")
+	w.expect(0, "✗ 2 problems - 4 peers", "", "status")
+	w.expect(0, "branch-berlin  ● up for 1d2h", "", "status", "branch-berlin")
+	w.expect(0, "branch-berlin  ● up", "", "status", "branch-b")
+	w.expect(0, "branch-berlin  ● up", "", "status", "berlinx")
+	w.expect(0, "4 of 16384 entries", "", "fdb")
+	w.expect(0, "4 of 16384 entries", "", "fdb", "show")
+	w.expect(0, "office: flushed 4 entries", "", "fdb", "flush")
+	w.expect(0, "office: flushed 1 entry", "", "fdb", "flush", "--port", "vm-host-3", "--vlan", "0")
+	w.expect(0, "office: pinned 02:00:00:00:00:0a to vm-host-3", "", "fdb", "pin", "02-00-00-00-00-0A", "vm-host-3", "--vlan", "7")
+	if got, want := f.pinned.Load(), (control.FDBPin{MAC: "02:00:00:00:00:0a", VLAN: 7, Port: "vm-host-3"}); got != want {
+		t.Errorf("pinned %+v, want %+v", got, want)
+	}
+	w.expect(0, "office: reloaded", "", "-i", "office", "reload")
+	w.expect(0, "office: info", "", "log-level")
+	w.expect(0, "office: debug", "", "log-level", "debug")
+	w.expect(0, "office: debug", "", "log-level")
+	w.expect(0, "office: tund 1.4.0 go1", "", "version")
+
+	f.reload = &control.Error{Code: control.CodeConfig, Message: "office.toml:3:1: unknown key \"prot\"\noffice.toml:9:1: bad"}
+	w.expect(78, "", "office: reload refused, the old configuration stays in force:\noffice.toml:3:1", "reload")
+}
+
+func TestRun_jsonIsOneDocumentOverAllInstances(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start(office())
+	w.start(lab())
+	code, out, errs := w.run("status", "--json")
+	if code != 0 || errs != "" {
+		t.Fatalf("exit code %d, stderr %q", code, errs)
+	}
+	var document control.Status
+	decoder := json.NewDecoder(strings.NewReader(out))
+	if err := decoder.Decode(&document); err != nil || decoder.More() {
+		t.Fatalf("not one document: %v", err)
+	}
+	if document.Schema != "tund.status/v1" || len(document.Instances) != 2 || document.Instances[0].Name != "lab" || document.Instances[1].Name != "office" {
+		t.Errorf("got %s with %d instances", document.Schema, len(document.Instances))
+	}
+	if strings.Contains(out, "\x1b") {
+		t.Error("an escape character went through")
+	}
+	w.expect(0, `"schema": "tund.fdb/v1"`, "", "fdb", "--json")
+	code, out, _ = w.run("status", "branch-oslo", "--json")
+	if err := json.Unmarshal([]byte(out), &document); code != 0 || err != nil || len(document.Instances) != 1 || len(document.Instances[0].Peers) != 1 {
+		t.Errorf("status PEER --json: %d, %v", code, err)
+	}
+}
+
+func TestRun_failuresSayCausePlaceAndNextStep(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.expect(69, "", "tunctl: no instance is running: no control socket below $RUN (start one: systemctl start tund@NAME")
+	w.expect(69, `"instances": []`, "no instance is running", "--json")
+	w.expect(69, "", `tunctl: cannot reach $RUN/office/control.sock: no such file or directory - instance "office" is not running`, "-i", "office", "reload")
+
+	w.start(office())
+	w.start(lab())
+	w.expect(69, "", "running: lab, office)", "-i", "munich")
+	w.expect(2, "", "several instances are running: choose one with -i (lab, office)", "reload")
+	w.expect(2, "", "choose one with -i", "fdb", "flush")
+	w.expect(1, "", "lab: flush: this instance has no [tap]", "-i", "lab", "fdb", "flush")
+	w.expect(1, "", `no peer "munich" (there is `, "status", "munich")
+	w.expect(1, "", `"branch-" fits 2 peers: branch-berlin, branch-oslo`, "status", "branch-")
+
+	w.expect(2, "", "unknown command \"stauts\"", "stauts")
+	w.expect(2, "", "unknown flag: --jsom", "status", "--jsom")
+	w.expect(2, "", `unknown command "list"`, "fdb", "list")
+	w.expect(2, "", "accepts 2 arg(s)", "fdb", "pin", "02:00:00:00:00:01")
+	w.expect(2, "", "is not a MAC address", "-i", "office", "fdb", "pin", "02:00:00:00:00", "a")
+	w.expect(2, "", "--mac: ", "-i", "office", "fdb", "flush", "--mac", "ff:ff:ff:ff:ff:ff")
+	w.expect(1, "", "vlan 5000 is not between", "-i", "office", "fdb", "flush", "--vlan", "5000")
+	w.expect(2, "", `log level "loud" is not one of`, "-i", "office", "log-level", "loud")
+	w.expect(2, "", `--color "blue" is not one of`, "--color", "blue")
+	w.expect(2, "", `-i: instance name "../x" begins with`, "-i", "../x")
+
+	// A daemon that was killed leaves a socket nobody serves; the others are shown all the same.
+	if err := os.Mkdir(filepath.Join(w.dir, "dead"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: control.SocketPath(w.dir, "dead")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	w.expect(69, "2 instances, 6 peers", `dead/control.sock: connection refused - instance "dead" ended without cleaning up`)
+}
+
+func TestApp_permissionProblemsEndWith77(t *testing.T) {
+	t.Parallel()
+	a := &app{env: &environment{user: "ana"}, started: true}
+	for _, err := range []error{
+		&control.DialError{Instance: "office", Socket: "/run/tund/office/control.sock", Err: os.ErrPermission},
+		&control.Error{Code: control.CodePermission, Message: "only root"},
+		&os.PathError{Op: "open", Path: "/run/tund", Err: os.ErrPermission},
+	} {
+		f := a.explain(fmt.Errorf("wrapped: %w", err))
+		if f.code != exitPermission || !strings.Contains(f.text, "try sudo") {
+			t.Errorf("%v: got %d %q", err, f.code, f.text)
+		}
+	}
+}
+
+func TestRun_keysAreThoseOfWireGuard(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	// RFC 7748 §6.1, Alice.
+	w.stdin = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=\n"
+	w.expect(0, "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=\n", "", "pubkey")
+	for _, verb := range []string{"genkey", "genpsk"} {
+		_, first, _ := w.run(verb)
+		_, second, _ := w.run(verb)
+		if len(first) != 45 || first == second {
+			t.Errorf("%s: %q, then %q", verb, first, second)
+		}
+		w.expose = true
+		w.expect(0, "=", "others may read this file", verb)
+		w.expose = false
+	}
+	for _, bad := range []string{"", "short", strings.Repeat("A", 5000)} {
+		w.stdin = bad
+		code, out, errs := w.run("pubkey")
+		if code != 1 || out != "" || !strings.Contains(errs, "not a private key") || bad != "" && strings.Contains(errs, bad) {
+			t.Errorf("pubkey of %.10q: %d %q %q", bad, code, out, errs)
+		}
+	}
+}
+
+func TestEnvironment_styleFollowsTerminalAndLocale(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		flag  string
+		width int
+		env   map[string]string
+		want  style
+	}{
+		{"auto", 80, map[string]string{"LANG": "de_DE.UTF-8"}, style{color: true, utf8: true, width: 80}},
+		{"auto", 80, map[string]string{"LANG": "C.utf8"}, style{color: true, utf8: true, width: 80}},
+		{"auto", 80, map[string]string{"LANG": "de_DE.UTF-8", "LC_ALL": "C"}, style{color: true, width: 80}},
+		{"auto", 80, map[string]string{"LC_CTYPE": "en_US.UTF-8"}, style{color: true, utf8: true, width: 80}},
+		{"auto", 80, map[string]string{"NO_COLOR": "1"}, style{width: 80}},
+		{"auto", 80, map[string]string{"TERM": "dumb"}, style{width: 80}},
+		{"auto", 0, nil, style{}},
+		{"never", 80, nil, style{width: 80}},
+		{"always", 0, map[string]string{"NO_COLOR": "1"}, style{color: true}},
+	} {
+		e := &environment{width: c.width, getenv: func(name string) string { return c.env[name] }}
+		if got, err := e.style(c.flag); got != c.want || err != nil {
+			t.Errorf("--color %s, %d columns, %v: got %+v, %v; want %+v", c.flag, c.width, c.env, got, err, c.want)
+		}
+	}
+}

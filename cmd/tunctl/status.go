@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tund/internal/control"
+)
+
+func (a *app) statusFlags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&a.json, "json", false, "one JSON document, schema "+control.StatusSchema)
+	cmd.Flags().BoolVarP(&a.all, "all", "a", false, "show every peer and warning, however many")
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status [PEER]",
+		Short: "Show how instances are doing, or everything about one peer",
+		Long: `Show how instances are doing: what is wrong first, then devices, peers and counters.
+With PEER (its name, its public key, or the beginning of either) show everything about that one.`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completePeer,
+		RunE: a.do(func(cmd *cobra.Command, args []string) error {
+			return a.status(cmd.Context(), strings.Join(args, ""))
+		}),
+	}
+	a.statusFlags(cmd)
+	return cmd
+}
+
+// status shows all instances, or one peer in them.
+func (a *app) status(ctx context.Context, peer string) error {
+	s, err := a.newScreen() // checks flags before anything is asked
+	if err != nil {
+		return err
+	}
+	document := control.Status{Schema: control.StatusSchema, Instances: []control.Instance{}}
+	clients, err := a.clients()
+	if err != nil {
+		if a.json { // a program that asks for a document gets one
+			_ = a.printJSON(document)
+		}
+		return err
+	}
+	answers, failures := gather(ctx, clients, func(ctx context.Context, c *control.Client) (control.Status, error) {
+		return c.Status(ctx)
+	})
+	for _, answer := range answers {
+		document.Instances = append(document.Instances, answer.Instances...)
+	}
+	var found error
+	if peer != "" && len(document.Instances) > 0 {
+		document.Instances, found = selectPeer(document.Instances, peer)
+	}
+	switch {
+	case found != nil:
+		failures = append(failures, found)
+	case a.json:
+		err = a.printJSON(document)
+	case len(document.Instances) == 0: // the failures say it all
+	case peer != "":
+		for n := range document.Instances {
+			if n > 0 {
+				s.WriteByte('\n')
+			}
+			s.peer(document.Instances[n].Name, &document.Instances[n].Peers[0])
+		}
+		err = a.show(s)
+	default:
+		s.status(document.Instances)
+		err = a.show(s)
+	}
+	if err != nil {
+		return err
+	}
+	return a.report(failures)
+}
+
+// selectPeer reduces instances to the ones that have the peer, and these to it. Exact names and keys win over
+// beginnings of them; a beginning must belong to one peer only.
+func selectPeer(instances []control.Instance, wanted string) ([]control.Instance, error) {
+	exact := func(p *control.Peer) bool { return p.Name == wanted || p.PublicKey == wanted }
+	prefix := func(p *control.Peer) bool {
+		return strings.HasPrefix(p.Name, wanted) || strings.HasPrefix(p.PublicKey, wanted)
+	}
+	for _, match := range []func(*control.Peer) bool{exact, prefix} {
+		var found []control.Instance
+		keys := make(map[string]string)
+		for n := range instances {
+			for m := range instances[n].Peers {
+				p := &instances[n].Peers[m]
+				if match(p) {
+					found = append(found, onlyPeer(instances[n], p))
+					keys[p.PublicKey] = p.Name
+				}
+			}
+		}
+		switch {
+		case len(keys) == 1:
+			return found, nil
+		case len(keys) > 1:
+			return nil, &failure{exitFailure, fmt.Sprintf("%q fits %d peers: %s", wanted, len(keys), some(sortedValues(keys)))}
+		}
+	}
+	var names []string
+	for n := range instances {
+		for _, p := range instances[n].Peers {
+			names = append(names, p.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, &failure{exitFailure, fmt.Sprintf("no peer %q: no peers are configured", wanted)}
+	}
+	slices.Sort(names)
+	return nil, &failure{exitFailure, fmt.Sprintf("no peer %q (there is %s)", wanted, some(names))}
+}
+
+// onlyPeer returns the instance with one peer, and the FDB entries behind it.
+func onlyPeer(i control.Instance, p *control.Peer) control.Instance {
+	i.Peers = []control.Peer{*p}
+	fdb := []control.FDBEntry{}
+	for _, e := range i.FDB {
+		if e.Port == p.Name {
+			fdb = append(fdb, e)
+		}
+	}
+	i.FDB = fdb
+	return i
+}
+
+func sortedValues(m map[string]string) []string {
+	var list []string
+	for _, v := range m {
+		list = append(list, v)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// some writes a list of names, or its beginning when it is long.
+func some(names []string) string {
+	const most = 8
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}

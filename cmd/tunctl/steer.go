@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tund/internal/control"
+)
+
+func (a *app) reloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Read the configuration again and apply what changed",
+		Long: `Read the configuration again and apply what changed. Sessions of unchanged peers go on. When the file has
+faults, all of them are printed, the old configuration stays in force, and the exit code is 78.`,
+		Args: cobra.NoArgs,
+		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), control.ReloadTimeout)
+			defer cancel()
+			if err := c.Reload(ctx); err != nil {
+				return refusedReload(c.Instance(), err)
+			}
+			_, err = fmt.Fprintf(a.env.stdout, "%s: reloaded\n", c.Instance())
+			return err
+		}),
+	}
+}
+
+// refusedReload puts the faults of a file on lines of their own, where editors and eyes find file:line:col.
+func refusedReload(instance string, err error) error {
+	if e, ok := err.(*control.Error); ok && e.Code == control.CodeConfig {
+		return &failure{exitConfig, fmt.Sprintf("%s: reload refused, the old configuration stays in force:\n%s",
+			instance, strings.TrimSpace(e.Message))}
+	}
+	return fmt.Errorf("%s: reload: %w", instance, err)
+}
+
+func (a *app) logLevelCommand() *cobra.Command {
+	levels := []string{"debug", "info", "warn", "error"}
+	return &cobra.Command{
+		Use:       "log-level [LEVEL]",
+		Short:     "Show or change how much is logged: debug, info, warn or error",
+		Long:      "Show how much is logged, or change it until the instance ends: debug, info, warn or error.",
+		Args:      cobra.MaximumNArgs(1),
+		ValidArgs: levels,
+		RunE: a.do(func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return a.showLogLevel(cmd.Context())
+			}
+			if !control.ValidLogLevel(args[0]) {
+				return usage("log level %q is not one of %s", args[0], strings.Join(levels, ", "))
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), control.AnswerTimeout)
+			defer cancel()
+			if err := c.SetLogLevel(ctx, args[0]); err != nil {
+				return fmt.Errorf("%s: log-level: %w", c.Instance(), err)
+			}
+			_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", c.Instance(), args[0])
+			return err
+		}),
+	}
+}
+
+// showLogLevel prints the level of each instance.
+func (a *app) showLogLevel(ctx context.Context) error {
+	clients, err := a.clients()
+	if err != nil {
+		return err
+	}
+	lines, failures := gather(ctx, clients, func(ctx context.Context, c *control.Client) (string, error) {
+		level, err := c.LogLevel(ctx)
+		return c.Instance() + ": " + level, err
+	})
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(a.env.stdout, line); err != nil {
+			return err
+		}
+	}
+	return a.report(failures)
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of tunctl, and of the instances that run",
+		Args:  cobra.NoArgs,
+		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
+			if _, err := fmt.Fprintf(a.env.stdout, "tunctl %s %s\n", versionString(), runtime.Version()); err != nil {
+				return err
+			}
+			clients, err := a.clients()
+			if err != nil {
+				if a.instance != "" {
+					return err
+				}
+				return nil // nobody to ask, which is no failure here
+			}
+			lines, failures := gather(cmd.Context(), clients, func(ctx context.Context, c *control.Client) (string, error) {
+				v, err := c.Version(ctx)
+				return fmt.Sprintf("%s: tund %s %s", c.Instance(), v.Version, v.Go), err
+			})
+			for _, line := range lines {
+				if _, err := fmt.Fprintln(a.env.stdout, line); err != nil {
+					return err
+				}
+			}
+			if a.instance != "" {
+				return a.report(failures)
+			}
+			return nil
+		}),
+	}
+}

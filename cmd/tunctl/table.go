@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+)
+
+// gap separates columns.
+const gap = "  "
+
+// column describes one column of a table.
+type column struct {
+	title string
+	right bool // numbers
+	min   int  // may be cut down to this many columns of the terminal; 0: never cut
+	drop  int  // left out when space is short, the greatest first; 0: never
+}
+
+// cell is one value. With items, as many of them are shown as fit, and how many are not.
+type cell struct {
+	text  string
+	items []string
+	paint paint
+}
+
+// table is rows under titles, fitted to the terminal.
+type table struct {
+	columns []column
+	rows    [][]cell
+}
+
+// add appends a row with one cell per column.
+func (t *table) add(cells ...cell) { t.rows = append(t.rows, cells) }
+
+// write appends the table to b, each line indented.
+func (t *table) write(b *bytes.Buffer, s style, indent int) {
+	widths, shown := t.fit(s, indent)
+	margin := strings.Repeat(" ", indent)
+	heads := make([]cell, len(t.columns))
+	for i, c := range t.columns {
+		heads[i] = cell{text: c.title, paint: dim}
+	}
+	t.writeRow(b, s, margin, heads, widths, shown)
+	for _, row := range t.rows {
+		t.writeRow(b, s, margin, row, widths, shown)
+	}
+}
+
+// writeRow appends one line, without spaces at its end.
+func (t *table) writeRow(b *bytes.Buffer, s style, margin string, row []cell, widths []int, shown []bool) {
+	b.WriteString(margin)
+	pending := "" // spaces not written until something follows them
+	for i, c := range row {
+		if !shown[i] {
+			continue
+		}
+		text := c.fit(s, widths[i])
+		pad := strings.Repeat(" ", max(widths[i]-columns(text), 0))
+		if t.columns[i].right {
+			text, pad = pad+text, ""
+		}
+		if strings.TrimSpace(text) != "" {
+			b.WriteString(pending)
+			b.WriteString(s.paint(c.paint, text))
+			pending = ""
+		} else {
+			pending += text
+		}
+		pending += pad + gap
+	}
+	b.WriteByte('\n')
+}
+
+// fit decides which columns are shown, and how wide: first the flexible ones give way down to their minimum, the
+// widest first; when that is not enough, the least important column goes, and it starts again.
+func (t *table) fit(s style, indent int) (widths []int, shown []bool) {
+	natural := make([]int, len(t.columns))
+	for i, c := range t.columns {
+		natural[i] = columns(c.title)
+		for _, row := range t.rows {
+			natural[i] = max(natural[i], row[i].width())
+		}
+	}
+	shown = make([]bool, len(t.columns))
+	for i := range shown {
+		shown[i] = true
+	}
+	for {
+		widths = append([]int(nil), natural...)
+		if s.width == 0 || t.shrink(widths, shown, s.width-indent) {
+			return widths, shown
+		}
+		least := 0
+		for i, c := range t.columns {
+			if shown[i] && c.drop > t.columns[least].drop {
+				least = i
+			}
+		}
+		if t.columns[least].drop == 0 {
+			return widths, shown // nothing left to give up; the terminal is narrower than any use
+		}
+		shown[least] = false
+	}
+}
+
+// shrink cuts flexible columns until the row fits, and reports whether it does.
+func (t *table) shrink(widths []int, shown []bool, room int) bool {
+	total := -len(gap)
+	for i, w := range widths {
+		if shown[i] {
+			total += w + len(gap)
+		}
+	}
+	for total > room {
+		widest := -1
+		for i, c := range t.columns {
+			if shown[i] && c.min > 0 && widths[i] > max(c.min, columns(c.title)) && (widest < 0 || widths[i] > widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			return false
+		}
+		widths[widest]--
+		total--
+	}
+	return true
+}
+
+// width is what the whole cell needs.
+func (c cell) width() int {
+	if c.items == nil {
+		return columns(c.text)
+	}
+	n := max(len(c.items)-1, 0)
+	for _, item := range c.items {
+		n += columns(item)
+	}
+	return n
+}
+
+// fit returns the cell's text in at most width columns.
+func (c cell) fit(s style, width int) string {
+	if c.items == nil {
+		return s.cut(c.text, width)
+	}
+	whole := strings.Join(c.items, " ")
+	if columns(whole) <= width {
+		return whole
+	}
+	for n := len(c.items) - 1; n > 0; n-- {
+		text := strings.Join(c.items[:n], " ") + " +" + strconv.Itoa(len(c.items)-n)
+		if columns(text) <= width {
+			return text
+		}
+	}
+	return s.cut(whole, width)
+}
