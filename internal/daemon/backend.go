@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"os"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -13,9 +14,18 @@ import (
 	"tund/tunnel/protocol"
 )
 
+// manyPeers is where describing all of them takes tens of megabytes.
+const manyPeers = 1000
+
 // Status describes the instance (control.Backend).
 func (d *Daemon) Status() control.Instance {
 	s := d.tunnel.Status()
+	if len(s.Peers) >= manyPeers && d.trimming.CompareAndSwap(false, true) {
+		time.AfterFunc(time.Second, func() { // give back what the answer took, once for several
+			d.trimming.Store(false)
+			debug.FreeOSMemory()
+		})
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	host, _ := os.Hostname() // shown only

@@ -14,7 +14,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -64,6 +66,7 @@ type Daemon struct {
 	problems map[string]problem // what the kernel refused or took from us, for status
 
 	background sync.WaitGroup
+	trimming   atomic.Bool // memory is about to be given back
 }
 
 // problem is one warning shown in status.
@@ -266,6 +269,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	d.background.Go(func() { d.watch(ctx) })
 	d.background.Go(func() { d.names.run(ctx, d) })
 	d.background.Go(func() { d.beat(ctx) })
+	debug.FreeOSMemory() // what reading 10,000 peers took is not to count as ours for good
 	d.log.Info("ready", zap.String("instance", d.config.Instance), zap.Uint16("port", d.port),
 		zap.Stringer("key", d.config.Tunnel.PrivateKey.Public()), zap.Int("peers", len(d.config.Peers)))
 	return d.notify.Ready(fmt.Sprintf("%d peers, port %d", len(d.config.Peers), d.port))
