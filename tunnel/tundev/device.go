@@ -20,7 +20,10 @@ type Device struct {
 
 // Open opens the device that o describes, with superpackets if o asks for them and the kernel has them. On
 // failure nothing is left open. Errors by name: ErrExists.
-func Open(o Options) (*Device, error) {
+func Open(o Options) (*Device, error) { return open(o, openOffload, openPlain) }
+
+// open is Open with the two backends as arguments, so that tests can have one refused.
+func open(o Options, offload, plain func(Options) (*Device, error)) (*Device, error) {
 	if err := checkName(o.Name); err != nil {
 		return nil, err
 	}
@@ -29,10 +32,10 @@ func Open(o Options) (*Device, error) {
 	}
 	o.Queues = max(o.Queues, 1)
 	if !o.Offload {
-		d, err := openPlain(o)
+		d, err := plain(o)
 		return d, explain(o, err)
 	}
-	d, err := openOffload(o)
+	d, err := offload(o)
 	if err == nil {
 		return d, nil
 	}
@@ -40,7 +43,7 @@ func Open(o Options) (*Device, error) {
 		return nil, explain(o, err)
 	}
 	reason := err.Error()
-	d, err = openPlain(o)
+	d, err = plain(o)
 	if err != nil {
 		return nil, explain(o, err)
 	}

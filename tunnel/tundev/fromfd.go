@@ -9,7 +9,8 @@ import (
 
 // FromFD makes a Device of fd, one queue of a TUN or TAP device that somebody else opened and handed to us
 // (WG_TUN_FD). Its kind and whether it has virtio headers are taken from the kernel, and offloads are asked
-// for where it has them. FromFD owns fd from the start: it is closed when FromFD fails. fd becomes
+// for where it has them. It must have been opened with IFF_NO_PI, which cannot be checked: the kernel reports
+// the same bit for "no filter" (IFF_NOFILTER), so it is nearly always set. FromFD owns fd from the start: it is closed when FromFD fails. fd becomes
 // non-blocking, which whoever shares it will notice.
 func FromFD(fd int) (_ *Device, err error) {
 	defer func() {
@@ -24,9 +25,6 @@ func FromFD(fd int) (_ *Device, err error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("not an open %s: %w", clonePath, err)
-	}
-	if flags&unix.IFF_NO_PI == 0 {
-		return nil, errors.New("it was opened without IFF_NO_PI: packets carry a header that tund does not read")
 	}
 	d := &Device{kind: TUN}
 	if flags&unix.IFF_TAP != 0 {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -373,6 +374,8 @@ func TestSocket_closeWakesAReceiverThatSleeps(t *testing.T) {
 	tid := make(chan int, 1)
 	result := make(chan error, 1)
 	go func() {
+		runtime.LockOSThread() // or the call may be made on another thread than the one looked at
+		defer runtime.UnlockOSThread()
 		tid <- unix.Gettid()
 		_, err := s.Receive(trains(1), true)
 		result <- err
