@@ -13,9 +13,9 @@ func Sum(b []byte, initial uint64) uint64 {
 	return sum + carry
 }
 
-// sumWords returns the running sum of b in little-endian words. RFC 1071 §2(B): the order of the bytes may be
+// sumWordsGo returns the running sum of b in little-endian words, on any machine. RFC 1071 §2(B): the order of the bytes may be
 // swapped once at the end instead of at each word.
-func sumWords(b []byte) uint64 {
+func sumWordsGo(b []byte) uint64 {
 	var sum, carry uint64
 	for len(b) >= 64 {
 		w := b[:64]

@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestSum_equalsTheByteLoop(t *testing.T) {
@@ -18,6 +20,9 @@ func TestSum_equalsTheByteLoop(t *testing.T) {
 		from := r.IntN(64)
 		initial := uint32(r.Uint32N(1 << 16))
 		got, want := fold(Sum(b[from:from+n], uint64(initial))), slowSum(b[from:from+n], initial)
+		if alone := fold(sumWordsGo(b[from : from+n])); alone != fold(sumWords(b[from:from+n])) {
+			t.Fatalf("%d bytes from %d: Go alone has %#x", n, from, alone)
+		}
 		if got != want {
 			t.Fatalf("%d bytes from %d with %#x: got %#x, want %#x", n, from, initial, got, want)
 		}
@@ -35,6 +40,26 @@ func TestSum_carriesEverywhere(t *testing.T) {
 				t.Errorf("%d bytes of ones with %#x: got %#x, want %#x", n, initial, got, want)
 			}
 		}
+	}
+}
+
+// TestSum_readsNothingOutside sums slices that touch a page that cannot be read, before and behind.
+func TestSum_readsNothingOutside(t *testing.T) {
+	t.Parallel()
+	page := unix.Getpagesize()
+	m, err := unix.Mmap(-1, 0, 3*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(m) }()
+	for _, closed := range [][]byte{m[:page], m[2*page:]} {
+		if err := unix.Mprotect(closed, unix.PROT_NONE); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := m[page : 2*page : 2*page]
+	for n := range 1500 {
+		sink += Sum(b[:n:n], 0) + Sum(b[len(b)-n:], 0)
 	}
 }
 
@@ -71,6 +96,13 @@ func BenchmarkSum(b *testing.B) {
 			b.SetBytes(int64(n))
 			for b.Loop() {
 				sink = Sum(p, 0)
+			}
+		})
+		b.Run(size(n)+"/go", func(b *testing.B) {
+			p := make([]byte, n)
+			b.SetBytes(int64(n))
+			for b.Loop() {
+				sink = sumWordsGo(p)
 			}
 		})
 	}

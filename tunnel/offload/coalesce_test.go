@@ -77,20 +77,21 @@ func after(s spec) spec {
 	return s
 }
 
-// TestCoalescer_joinRules takes a first segment and the one that continues it, changes one thing, and counts the frames.
-func TestCoalescer_joinRules(t *testing.T) {
-	t.Parallel()
+// joinRule is a change to a segment and the one that continues it, and how many frames they then make.
+type joinRule struct {
+	name   string
+	both   func(*spec)
+	second func(*spec)
+	frames int
+}
+
+func joinRules() []joinRule {
 	v6 := func(s *spec) { s.v6 = true }
 	udp := func(s *spec) { s.udp = true }
 	noDF := func(s *spec) { s.df = false }
 	zero := func(s *spec) { s.udp, s.noSum = true, true }
 	nothing := func(*spec) {}
-	tests := []struct {
-		name   string
-		both   func(*spec)
-		second func(*spec)
-		frames int
-	}{
+	return []joinRule{
 		{"TCPv4", nothing, nothing, 1},
 		{"TCPv6", v6, nothing, 1},
 		{"UDPv4", udp, nothing, 1},
@@ -139,8 +140,13 @@ func TestCoalescer_joinRules(t *testing.T) {
 		{"pure acknowledgement", nothing, func(s *spec) { s.payload = nil }, 2},
 		{"empty datagrams", func(s *spec) { s.udp, s.payload = true, nil }, nothing, 2},
 	}
+}
+
+// TestCoalescer_joinRules takes a first segment and the one that continues it, changes one thing, and counts the frames.
+func TestCoalescer_joinRules(t *testing.T) {
+	t.Parallel()
 	for _, link := range []Link{IP, Ethernet} {
-		for _, test := range tests {
+		for _, test := range joinRules() {
 			c, d := newPair(t, link, allFeatures)
 			first := data(link)
 			test.both(&first)
