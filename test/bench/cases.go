@@ -37,6 +37,8 @@ type measurement struct {
 	seconds   time.Duration
 	peers     int    // options.Peers
 	exe       string // this program, for its workers
+
+	responderUp time.Time // set by startInitiator
 }
 
 var (
@@ -55,9 +57,30 @@ func allCases() []benchCase {
 		{name: "tcp4", about: "four TCP flows", shape: shapeHosts, metrics: tcpSet, run: tcp(1, 4, false)},
 		{name: "tcp64", about: "64 TCP flows, from four processes", shape: shapeHosts, metrics: tcpSet, run: tcp(4, 16, false)},
 		{name: "bidir", about: "one TCP flow each way at once, figures added", shape: shapeHosts, metrics: tcpSet, run: tcp(1, 1, true)},
+		{name: "udp64", about: "64-byte UDP datagrams: the highest rate without loss, then three times that", shape: shapeHosts,
+			metrics: udpSet, run: udpRate(64)},
+		{name: "udp1200", about: "1200-byte UDP datagrams: the highest rate without loss, then three times that", shape: shapeHosts,
+			metrics: udpSet, run: udpRate(1200)},
+		{name: "latency", about: "round trips of a UDP ping through an idle tunnel", shape: shapeHosts, metrics: latencySet, run: latencyIdle},
+		{name: "latency-load", about: "round trips beside a TCP flow that takes all it can get", shape: shapeHosts,
+			metrics: append(latencySet[:len(latencySet):len(latencySet)], metric{name: "gbps", unit: "Gbit/s beside it", digits: 2}),
+			run:     latencyLoaded},
 		{name: "gateway", about: "one TCP flow between hosts behind the gateways", shape: shapeGateways,
 			metrics: append([]metric{gbps, cpuGB, {name: "skb_bytes", unit: "bytes/packet delivered", digits: 0}}, tcpSet[2:]...),
 			run:     gatewayFlow},
+		{name: "handshakes", about: "handshakes a responder answers a second, 32 at a time, each from another peer", shape: shapeHosts, own: true,
+			metrics: []metric{{name: "per_s", unit: "handshakes/s", digits: 0, ratio: true},
+				{name: "cpu_us", unit: "CPU µs of the responder", digits: 0, less: true, ratio: true},
+				{name: "unanswered", unit: "unanswered", digits: 0, less: true}},
+			fits: hasManyPeers, run: handshakeRate},
+		{name: "memory", about: "a responder with many peers: start, resident memory idle and with a session for each", shape: shapeHosts, own: true,
+			metrics: []metric{{name: "start_s", unit: "start s", digits: 2, less: true, ratio: true},
+				{name: "idle_mib", unit: "MiB idle", digits: 1, less: true, ratio: true},
+				{name: "live_mib", unit: "MiB with sessions", digits: 1, less: true, ratio: true},
+				{name: "unanswered", unit: "unanswered", digits: 0, less: true}},
+			fits: hasManyPeers, run: peerMemory},
+		{name: "peers10k", about: "one TCP flow while both gateways have many more peers", shape: shapeHosts, own: true,
+			metrics: tcpSet, fits: hasManyPeers, run: flowAmongPeers},
 		{name: "tap", about: "one TCP flow between containers bridged over the tunnel", shape: shapeBridged,
 			metrics: append([]metric{gbps, cpuGB, {name: "mtu", unit: "MTU", digits: 0}}, tcpSet[2:]...), run: bridgedFlow},
 	}
