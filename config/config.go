@@ -107,7 +107,7 @@ type Tap struct {
 
 // Peer is one [[peer]].
 type Peer struct {
-	Name         string            // unique; default: first 8 characters of the public key
+	Name         string            // unique; default: first 8 characters of the public key, or more
 	PublicKey    keys.PublicKey    // unique, never zero, never our own
 	PresharedKey keys.PresharedKey // zero: none
 	Endpoints    []Endpoint        // tried in turn; empty: the peer calls us

@@ -23,7 +23,7 @@ func (l *loader) decode() (values map[string]any, places *node, ok bool) {
 		line, col := l.lines.position(d.first)
 		name := shownKey(d.name)
 		if d.table {
-			name = "section [" + name + "]"
+			name = "section " + name
 		}
 		l.errorAt(d.start, "%s given twice: first at %d:%d", name, line, col)
 		for i := d.start; i < d.end; i++ {
@@ -113,10 +113,15 @@ func shown(value string) string {
 	return fmt.Sprintf("%q", value)
 }
 
-// looksLikeKey reports whether value could be a key, or most of one: forty characters or more of base64 or
-// hexadecimal and nothing else.
-func looksLikeKey(value string) bool {
-	value = strings.TrimSpace(value)
-	return len(value) >= 40 && strings.TrimLeft(value,
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-") == ""
-}
+// keyText matches what could be a key, or most of one, in base64 or hexadecimal; keyTail the same at the end of a
+// text, in an alphabet without what names of files mostly have.
+var (
+	keyText = regexp.MustCompile(`[A-Za-z0-9+/=_-]{40}`)
+	keyTail = regexp.MustCompile(`[A-Za-z0-9+/=]{40}\s*$`)
+)
+
+// looksLikeKey reports whether value has something in it that could be a key.
+func looksLikeKey(value string) bool { return keyText.MatchString(value) }
+
+// endsLikeKey reports whether the name of a file could be a key, or end in one.
+func endsLikeKey(path string) bool { return keyTail.MatchString(path) }

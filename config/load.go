@@ -151,6 +151,7 @@ func (l *loader) file(values map[string]any, places *node) {
 	for i, s := range peers {
 		l.cfg.Peers = append(l.cfg.Peers, l.peer(s, i+1))
 	}
+	l.nameOthers()
 	l.wholeFile()
 }
 

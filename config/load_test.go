@@ -340,3 +340,12 @@ func TestLoad_isQuickWithTenThousandPeers(t *testing.T) {
 		t.Errorf("%d peers, %d warnings", len(c.Peers), len(c.Warnings))
 	}
 }
+
+func TestLoad_namesPeersByTheirKeys(t *testing.T) {
+	t.Parallel()
+	c := mustLoad(t, peerSection+usable+secondPeer+"[[peer]]\nname = \"PutThePublicKeyOfB\"\npublic_key = \""+pskD+"\"\n")
+	got := []string{c.Peers[0].Name, c.Peers[1].Name, c.Peers[2].Name}
+	if want := []string{"PutThePu", "PutThePub", "PutThePublicKeyOfB"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("names = %q, want %q", got, want)
+	}
+}

@@ -29,7 +29,7 @@ func (l *loader) peer(s *section, number int) Peer {
 		Keepalive:    time.Duration(s.integer("keepalive", 0, 0, maxKeepalive)) * time.Second,
 		Ethernet:     s.boolean("ethernet", false),
 	}
-	p.Name = l.peerName(s, p.PublicKey)
+	p.Name = l.peerName(s)
 	l.peerEthernet(s, &p)
 	switch {
 	case l.cfg.Tun == nil && len(p.AllowedIPs) > 0:
@@ -40,28 +40,42 @@ func (l *loader) peer(s *section, number int) Peer {
 	return p
 }
 
-func (l *loader) peerName(s *section, key keys.PublicKey) string {
-	name, at := key.Short(), s.at.value
-	if s.has("name") {
-		text, ok := s.text("name")
-		if !ok {
-			return name
-		}
-		at = s.where("name")
-		if why := checkName(text); why != "" {
-			s.errorAt(at, "name", "%s %s", shown(text), why)
-			return name
-		}
-		name = text
-	} else if key.IsZero() {
-		return name
+// peerName returns the name that the file gives the peer, "" if none.
+func (l *loader) peerName(s *section) string {
+	text, ok := s.text("name")
+	if !ok {
+		return ""
 	}
-	if first, ok := l.names[name]; ok {
-		s.errorAt(at, "name", "%s is also the name of the peer at %s", shown(name), l.positionOf(first))
+	at := s.where("name")
+	if why := checkName(text); why != "" {
+		s.errorAt(at, "name", "%s %s", shown(text), why)
+		return ""
+	}
+	if first, ok := l.names[text]; ok {
+		s.errorAt(at, "name", "%s is also the name of the peer at %s", shown(text), l.positionOf(first))
 	} else {
-		l.names[name] = place{at: at}
+		l.names[text] = place{at: at, peer: s}
 	}
-	return name
+	return text
+}
+
+// nameOthers names the peers that the file leaves without a name by the beginning of their key: 8 characters,
+// and more of them where that is taken, as it may be by keys that were made to begin with a word.
+func (l *loader) nameOthers() {
+	for i := range l.cfg.Peers {
+		p := &l.cfg.Peers[i]
+		if p.Name != "" {
+			continue
+		}
+		text := p.PublicKey.String()
+		for n := len(p.PublicKey.Short()); n <= len(text); n++ {
+			p.Name = text[:n]
+			if _, taken := l.names[p.Name]; !taken {
+				break
+			}
+		}
+		l.names[p.Name] = place{}
+	}
 }
 
 func (l *loader) publicKey(s *section) (key keys.PublicKey) {

@@ -108,7 +108,7 @@ func readSecret[K any](s *section, key string, src source, parse func(string) (K
 	text, from := src.text, ""
 	if src.path != "" {
 		data, info, err := s.l.host.readFile(src.path, maxKeyFileSize)
-		if err != nil && looksLikeKey(src.text) {
+		if err != nil && endsLikeKey(src.path) {
 			s.errorAt(src.at, key, "looks like a key, where the name of a file is wanted (not shown)")
 			return k
 		}

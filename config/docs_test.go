@@ -1,0 +1,220 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"tund/crypto/keys"
+)
+
+// documented is a row of a table in docs/config.md.
+type documented struct{ key, standard, values, reload, meaning string }
+
+// readReference returns the rows of docs/config.md for each section.
+func readReference(t *testing.T) (whole string, sections map[string][]documented) {
+	t.Helper()
+	data, err := os.ReadFile("../docs/config.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections = make(map[string][]documented)
+	heading := regexp.MustCompile(`^## \[+(\w+)\]+$`)
+	name := ""
+	for _, line := range strings.Split(string(data), "\n") {
+		if m := heading.FindStringSubmatch(line); m != nil {
+			name = m[1]
+		}
+		if !strings.HasPrefix(line, "| `") {
+			continue
+		}
+		cells := strings.Split(strings.Trim(line, "| "), " | ")
+		if len(cells) != 5 {
+			t.Fatalf("%d cells in %q", len(cells), line)
+		}
+		sections[name] = append(sections[name],
+			documented{strings.Trim(cells[0], "`"), cells[1], cells[2], cells[3], cells[4]})
+	}
+	return string(data), sections
+}
+
+func TestDocs_haveEveryKeyOnce(t *testing.T) {
+	t.Parallel()
+	_, sections := readReference(t)
+	for name, known := range schema {
+		if name == "" {
+			known = slices.Sorted(slices.Values(known))
+			var headings []string
+			for section := range sections {
+				headings = append(headings, section)
+			}
+			slices.Sort(headings)
+			if !slices.Equal(known, headings) {
+				t.Errorf("sections %q, documented %q", known, headings)
+			}
+			continue
+		}
+		var got []string
+		for _, row := range sections[name] {
+			got = append(got, row.key)
+			if row.reload != "yes" && row.reload != "no" {
+				t.Errorf("%s %s: reload %q", name, row.key, row.reload)
+			}
+			if !strings.HasSuffix(row.meaning, ".") || row.values == "" {
+				t.Errorf("%s %s: incomplete row %+v", name, row.key, row)
+			}
+		}
+		if !slices.Equal(got, known) {
+			t.Errorf("[%s] has keys\n%q, documented are\n%q", name, known, got)
+		}
+	}
+}
+
+// TestDocs_haveTheRightDefaults writes every default of the reference down and expects no difference.
+func TestDocs_haveTheRightDefaults(t *testing.T) {
+	t.Parallel()
+	_, sections := readReference(t)
+	write := func(section string) string {
+		var b strings.Builder
+		for _, row := range sections[section] {
+			if strings.HasPrefix(row.standard, "`") && strings.HasSuffix(row.standard, "`") && row.key != "ethernet" && row.key != "endpoint" {
+				b.WriteString(row.key + " = " + strings.Trim(row.standard, "`") + "\n")
+			}
+		}
+		return b.String()
+	}
+	sources := func(tunnel, tun, tap, peer string) string {
+		return tunnelSection + tunnel + "[tun]\n" + tun + "[tap]\ndevice = \"lan\"\n" + tap +
+			"[[peer]]\npublic_key = \"" + pubB + "\"\nethernet = true\n" + callable + peer
+	}
+	want := mustLoad(t, sources("", "", "", ""))
+	written := sources(write("tunnel"), write("tun"), write("tap"), write("peer"))
+	if n := strings.Count(written, "\n"); n < 38 {
+		t.Fatalf("only %d lines:\n%s", n, written)
+	}
+	if got := mustLoad(t, written); !equalConfigs(got, want) {
+		t.Errorf("got  %+v\nwant %+v\nof:\n%s", got, want, written)
+	}
+}
+
+// equalConfigs compares what a and b say, with an empty list the same as none.
+func equalConfigs(a, b *Config) bool {
+	return reflect.DeepEqual(a.Tunnel, b.Tunnel) && emptied(a.Tun) == emptied(b.Tun) && emptied(a.Tap) == emptied(b.Tap) &&
+		emptied(a.Peers) == emptied(b.Peers)
+}
+
+// emptied prints v, in which empty lists and none look the same.
+func emptied(v any) string {
+	p := reflect.ValueOf(v)
+	if p.Kind() == reflect.Pointer {
+		p = p.Elem()
+	}
+	var b strings.Builder
+	if p.Kind() == reflect.Slice {
+		for i := range p.Len() {
+			b.WriteString(emptied(p.Index(i).Interface()))
+		}
+		return b.String()
+	}
+	for i := range p.NumField() {
+		b.WriteString(p.Type().Field(i).Name + "=" + fmt.Sprint(p.Field(i).Interface()) + " ")
+	}
+	return b.String()
+}
+
+// TestDocs_haveTheRightRanges tries both ends of every numeric range in the reference, and one step beyond.
+func TestDocs_haveTheRightRanges(t *testing.T) {
+	t.Parallel()
+	_, sections := readReference(t)
+	numbers := regexp.MustCompile(`^(?:0, or )?(\d+) to (\d+)(?: bytes| seconds| frames per second|, not 255)?$`)
+	tried := 0
+	for name, rows := range sections {
+		for _, row := range rows {
+			m := numbers.FindStringSubmatch(row.values)
+			if m == nil || row.key == "name" {
+				continue
+			}
+			tried++
+			for _, test := range []struct {
+				value string
+				good  bool
+			}{{m[1], true}, {m[2], true}, {below(m[1]), false}, {above(m[2]), false}} {
+				src := map[string]string{"tunnel": "", "tun": "", "tap": "", "peer": ""}
+				src[name] = row.key + " = " + test.value + "\n"
+				_, err := loadText(tunnelSection + src["tunnel"] + "[tun]\n" + src["tun"] + "[tap]\ndevice = \"lan\"\n" +
+					src["tap"] + "[[peer]]\npublic_key = \"" + pubB + "\"\nethernet = true\n" + src["peer"])
+				if (err == nil) != test.good {
+					t.Errorf("[%s] %s = %s: %v", name, row.key, test.value, err)
+				}
+			}
+		}
+	}
+	if tried < 15 {
+		t.Errorf("only %d ranges found", tried)
+	}
+}
+
+func TestDocs_exampleLoads(t *testing.T) {
+	t.Parallel()
+	whole, _ := readReference(t)
+	_, rest, _ := strings.Cut(whole, "```toml\n")
+	src, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("no example")
+	}
+	if c := mustLoad(t, src); len(c.Warnings) > 0 {
+		t.Errorf("warnings: %v", c.Warnings)
+	}
+}
+
+// TestExamples_load loads every example beside fresh keys: without an error, and without a warning.
+func TestExamples_load(t *testing.T) {
+	t.Parallel()
+	paths, err := filepath.Glob("../examples/*/*.toml")
+	if err != nil || len(paths) < 6 {
+		t.Fatalf("examples: %q, %v", paths, err)
+	}
+	keyFile := regexp.MustCompile(`_key_file *= *"([^"]+)"`)
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		copied := filepath.Join(dir, filepath.Base(path))
+		write(t, copied, string(data), 0o600)
+		for _, m := range keyFile.FindAllStringSubmatch(string(data), -1) {
+			k, err := keys.GeneratePrivate()
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(dir, m[1]), k.Base64()+"\n", 0o600)
+		}
+		c, err := Load(copied)
+		if err != nil {
+			t.Errorf("%s:\n%v", path, err)
+		} else if len(c.Warnings) > 0 {
+			t.Errorf("%s: warnings %v", path, c.Warnings)
+		}
+		if _, err := os.Stat(filepath.Join(filepath.Dir(path), "README.md")); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func below(n string) string { return step(n, -1) }
+func above(n string) string { return step(n, 1) }
+
+func step(n string, by int) string {
+	v, err := strconv.Atoi(n)
+	if err != nil {
+		panic(err)
+	}
+	return strconv.Itoa(v + by)
+}

@@ -1,0 +1,111 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// FuzzLoad feeds arbitrary files to the loader. It never panics, every message has a place inside the file and
+// one line, and the scanner's tree has the shape of what the decoder made of the same source.
+func FuzzLoad(f *testing.F) {
+	for _, pattern := range []string{"../examples/*/*.toml", "testdata/*.toml"} {
+		paths, _ := filepath.Glob(pattern)
+		for _, path := range paths {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(string(data))
+		}
+	}
+	for _, src := range []string{
+		"", "=", "[", "[[", "[[a]]\n[a.b]\n[[a]]\nb = 1", "a = {b = [{c = '''\n'''}], d = 1}", "a.b.c = \"\"\"x\\\"\"\"\"\"",
+		"a = 1\na = [1,\n2]", "p = {a = 1, a = 2, b = 3}", "a = 1979-05-27 07:32:00", "\ufeffa = 1\r\n", "a=\"\\u00e9\\x41\"",
+		"[a]\n[a]\nb=1\n[c]", "[[a]]\n[a]", "a=[]\n[[a]]", "peer = [1, {name = []}]", "[tunnel]\nprivate_key = [\"x\"]\n",
+		"'a.b' = 1\n\"a.b\".c = 2", "a = [[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]", "a = inf\nb = -0x1\nc = 1_000.5e-3",
+		tunSection + "mtu = 3\nmtu = 4\n[[peer]]\npublic_key = \"" + pubB + "\"\nvlans = [\"1-4094\"]\nethernet = true\n",
+	} {
+		f.Add(src)
+	}
+	f.Fuzz(func(t *testing.T, src string) {
+		c, err := loadText(src)
+		if (c == nil) != (err != nil) {
+			t.Fatalf("config %v with error %v", c, err)
+		}
+		var errs Errors
+		if err != nil && !errors.As(err, &errs) {
+			t.Fatalf("not an Errors: %v", err)
+		}
+		if c != nil {
+			for _, w := range c.Warnings {
+				errs = append(errs, Error(w))
+			}
+		}
+		lines := strings.Split(strings.TrimPrefix(src, "\ufeff"), "\n")
+		for _, e := range errs {
+			if e.Line < 1 || e.Line > len(lines) || e.Col < 1 || e.Col > 1+utf8.RuneCountInString(lines[e.Line-1]) {
+				t.Errorf("%v is outside of the file", e)
+			}
+			if e.Msg == "" || strings.ContainsAny(e.Msg, "\n\r") || !utf8.ValidString(e.Msg) {
+				t.Errorf("message %q", e.Msg)
+			}
+		}
+		src = strings.TrimPrefix(src, "\ufeff") // as load does
+		values, err := decodeTOML(src)
+		found := scanSource(src)
+		// The library takes a.b.c = 1 followed by a.b = 2, which TOML forbids, so its word on duplicates is not final.
+		if err != nil || found.tooDeep >= 0 || len(found.duplicates) > 0 {
+			return
+		}
+		if found.end != len(src) {
+			t.Errorf("the scanner stopped at byte %d of %d", found.end, len(src))
+		}
+		mirror(t, "", values, &found.root, src)
+	})
+}
+
+// mirror checks that the tree of places at n has the shape of value.
+func mirror(t *testing.T, path string, value any, n *node, src string) {
+	t.Helper()
+	if n.key < 0 || n.key > n.value || n.value > len(src) {
+		t.Errorf("%s: key at %d, value at %d of %d", path, n.key, n.value, len(src))
+	}
+	elem := func(i int, v any) {
+		if i >= len(n.elems) {
+			t.Fatalf("%s: element %d has no place", path, i)
+		}
+		mirror(t, fmt.Sprintf("%s[%d]", path, i), v, n.elems[i], src)
+	}
+	switch v := value.(type) {
+	case map[string]any:
+		if len(v) != len(n.children) {
+			t.Errorf("%s: %d keys, %d places", path, len(v), len(n.children))
+		}
+		for key, inner := range v {
+			if n.children[key] == nil {
+				t.Fatalf("%s: key %q has no place", path, key)
+			}
+			mirror(t, path+"."+key, inner, n.children[key], src)
+		}
+	case []map[string]any:
+		for i := range v {
+			elem(i, v[i])
+		}
+	case []any:
+		if len(v) != len(n.elems) {
+			t.Errorf("%s: %d elements, %d places", path, len(v), len(n.elems))
+		}
+		for i := range v {
+			elem(i, v[i])
+		}
+	case string:
+		if quote := src[n.value]; quote != '"' && quote != '\'' {
+			t.Errorf("%s: a string at a %q", path, quote)
+		}
+	}
+}
