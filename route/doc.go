@@ -13,9 +13,9 @@
 //   - routes and rules: protocol 117 (Protocol);
 //   - the routing table of a full tunnel: number 0x75000000 plus 24 bits of a hash of the instance's name
 //     (Table), the same at every start, different between instances;
-//   - rules: priorities 31170 (PriorityLocal) and 31171 (PriorityTunnel) for every instance. The second looks up
-//     the instance's table and thereby says whose it is; the first looks up main, and carries the table's
-//     number as suppress_ifgroup instead: no device is in that group, so the kernel ignores it;
+//   - rules: priorities 31169 to 31171 (PriorityLocalAll, PriorityLocal, PriorityTunnel) for every instance. The last
+//     looks up the instance's table and thereby says whose it is; the others look up main, and carry the
+//     table's number as suppress_ifgroup instead: no device is in that group, so the kernel ignores it;
 //   - nftables: table "inet tund-<instance>"; the empty chain "restore_src_valid_mark" in it means that the
 //     sysctl was 0 before us;
 //   - a bridge made here: link group 0x74000000 plus the same 24 bits, which the kernel sets in the very act of

@@ -21,13 +21,14 @@ const maxPasses = 5
 type Manager struct {
 	instance string
 	stop     chan struct{} // closed by Close; ends Watch
+	events   []eventSource
 
-	mu     sync.Mutex // guards what follows and k's use; held for a whole Apply, Close or restore
-	k      kernel
-	events eventSource
-	state  State // as last given to Apply
-	memory memory
-	closed bool
+	mu      sync.Mutex // guards what follows and k's use; held for a whole Apply, Close or restore
+	k       kernel
+	state   State // as last given to Apply
+	memory  memory
+	indices map[int]bool // links of the State's devices, as last read; replaced, never changed
+	closed  bool
 }
 
 // New opens the kernel handles for an instance (the base name of its configuration file) in the calling thread's
@@ -48,7 +49,7 @@ func New(instance string) (*Manager, error) {
 }
 
 // newManager is New with the kernel given.
-func newManager(instance string, k kernel, events eventSource) *Manager {
+func newManager(instance string, k kernel, events []eventSource) *Manager {
 	return &Manager{
 		instance: instance,
 		stop:     make(chan struct{}),
@@ -89,8 +90,12 @@ func (m *Manager) Apply(ctx context.Context, s State) (Applied, error) {
 	for _, d := range s.Devices {
 		m.memory.devices[d.Name] = true
 	}
-	result, err := m.converge(ctx)
-	return result.applied, err
+	res, err := m.converge(ctx, anyChange)
+	errs := []error{err}
+	for _, dev := range res.missing {
+		errs = append(errs, newOpError("find", "link "+dev, nil, unix.ENODEV))
+	}
+	return res.applied, errors.Join(errs...)
 }
 
 // result is what one converge did.
@@ -101,7 +106,8 @@ type result struct {
 }
 
 // converge repeats read, plan, diff and change until nothing is left to do. mu is held.
-func (m *Manager) converge(ctx context.Context) (result, error) {
+// Changes that allow refuses are not made and not counted as failures.
+func (m *Manager) converge(ctx context.Context, allow func(change, facts) bool) (result, error) {
 	var res result
 	var soft []string
 	failed := make(map[change]error)
@@ -111,7 +117,8 @@ func (m *Manager) converge(ctx context.Context) (result, error) {
 			return res, newOpError("read", "the kernel's network state", nil, err)
 		}
 		p := newPlan(m.instance, m.state, m.Mark(m.state), f, m.memory)
-		changes := diff(m.instance, p.want, f, m.memory)
+		m.noteIndices(f)
+		changes := slices.DeleteFunc(diff(m.instance, p.want, f, m.memory), func(c change) bool { return !allow(c, f) })
 		untried := slices.DeleteFunc(slices.Clone(changes), func(c change) bool {
 			_, tried := failed[c]
 			return tried
@@ -120,7 +127,7 @@ func (m *Manager) converge(ctx context.Context) (result, error) {
 			res.applied = m.applied(p, f)
 			res.applied.Warnings = append(res.applied.Warnings, soft...)
 			res.missing = p.missing
-			return res, m.failures(changes, failed, p.missing, ctx.Err())
+			return res, failures(changes, failed, ctx.Err())
 		}
 		for _, c := range untried {
 			if ctx.Err() != nil {
@@ -138,6 +145,20 @@ func (m *Manager) converge(ctx context.Context) (result, error) {
 			res.done = append(res.done, c)
 		}
 	}
+}
+
+// anyChange is the allow of Apply and Close.
+func anyChange(change, facts) bool { return true }
+
+// noteIndices remembers which links are ours, for the monitor. mu is held.
+func (m *Manager) noteIndices(f facts) {
+	indices := make(map[int]bool, len(m.state.Devices))
+	for _, d := range m.state.Devices {
+		if l, ok := f.links[d.Name]; ok {
+			indices[l.index] = true
+		}
+	}
+	m.indices = indices
 }
 
 // errSoft stands for a failure that became a warning.
@@ -203,11 +224,8 @@ func gone(err error) bool {
 }
 
 // failures joins what is still wrong after the last pass: changes that were tried and are still due.
-func (m *Manager) failures(due []change, failed map[change]error, missing []string, ctxErr error) error {
+func failures(due []change, failed map[change]error, ctxErr error) error {
 	var errs []error
-	for _, dev := range missing {
-		errs = append(errs, newOpError("find", "link "+dev, nil, unix.ENODEV))
-	}
 	unsettled := 0
 	for _, c := range due {
 		switch err, tried := failed[c]; {
@@ -243,10 +261,10 @@ func (m *Manager) Close() error {
 	m.closed = true
 	close(m.stop)
 	m.state = State{}
-	_, err := m.converge(context.Background())
+	_, err := m.converge(context.Background(), anyChange)
 	errs := []error{err, m.restoreMTU()}
-	if m.events != nil {
-		errs = append(errs, m.events.close())
+	for _, source := range m.events {
+		errs = append(errs, source.close())
 	}
 	return errors.Join(append(errs, m.k.close())...)
 }

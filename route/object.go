@@ -17,9 +17,13 @@ const Protocol = 117
 // Priorities of our rules, the same for every instance and for both address families. They come before the
 // main table's 32766, before wg-quick's (32764 downward as tables are added) and after the rules that
 // operators number by hand with small values.
+//
+// LocalAll has a priority of its own because Linux takes a new rule without "to" for a duplicate of any rule at
+// its priority that has one (fib4_rule_compare), so a change from LocalPrivate could not add before it removes.
 const (
-	PriorityLocal  = 31170 // private destinations: main table, without its default route
-	PriorityTunnel = 31171 // everything without our mark: the instance's table
+	PriorityLocalAll = 31169 // LocalAll: main table, without its default route
+	PriorityLocal    = 31170 // LocalPrivate: the same for private destinations
+	PriorityTunnel   = 31171 // everything without our mark: the instance's table
 )
 
 // tableBase is the first byte of a table's number (117), groupBase that of a link group; 24 bits of hash follow.
@@ -114,10 +118,10 @@ func (restoreObject) rank() int { return 5 }
 func (sysctlObject) rank() int  { return 6 }
 func (routeObject) rank() int   { return 7 }
 func (o ruleObject) rank() int {
-	if o.priority == PriorityLocal {
-		return 8
+	if o.priority == PriorityTunnel {
+		return 9
 	}
-	return 9
+	return 8
 }
 
 func (o bridgeObject) String() string { return "bridge " + o.name }

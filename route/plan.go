@@ -200,6 +200,7 @@ func (p *planner) rules(v6 bool) []object {
 			rules = append(rules, local)
 		}
 	case LocalAll:
+		local.priority = PriorityLocalAll
 		rules = append(rules, local)
 	}
 	return append(rules, ruleObject{v6: v6, priority: PriorityTunnel, mark: p.mark, table: table})

@@ -3,15 +3,17 @@ package testnet
 import (
 	"encoding/json"
 	"fmt"
-	"os/exec"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Veth joins a and b by a pair of virtual Ethernet devices, brings both ends up with the given addresses
 // ("10.0.0.1/24", "fd00::1/64"), and returns their names: eth0, eth1, … in each namespace in order of
-// making. a and b must differ.
+// making. a and b must differ. The kernel's own work on the new links (IPv6 link-local addresses and their
+// routes) is done when Veth returns, so a Snapshot is stable.
 func Veth(t testing.TB, a, b *NS, addrsA, addrsB []string) (nameA, nameB string) {
 	t.Helper()
 	nameA, nameB = fmt.Sprintf("eth%d", a.veth), fmt.Sprintf("eth%d", b.veth)
@@ -32,7 +34,22 @@ func Veth(t testing.TB, a, b *NS, addrsA, addrsB []string) (nameA, nameB string)
 			end.ns.Run(t, command...)
 		}
 	}
+	a.awaitLinkLocal(t, nameA)
+	b.awaitLinkLocal(t, nameB)
 	return nameA, nameB
+}
+
+// awaitLinkLocal waits for the kernel to have given a link that is up its IPv6 link-local address and the route to
+// it, which it does in the background. A host without IPv6 has nothing to wait for.
+func (ns *NS) awaitLinkLocal(t testing.TB, link string) {
+	t.Helper()
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
+		return
+	}
+	Await(t, "link-local address of "+link+" in "+ns.name, 10*time.Second, func() bool {
+		out, err := ns.Try("ip", "-6", "route", "show", "table", "local", "dev", link)
+		return err != nil || strings.Contains(out, "fe80")
+	})
 }
 
 // Snapshot returns the state that a network daemon can change, as sorted text, one object a line: links
@@ -41,40 +58,36 @@ func Veth(t testing.TB, a, b *NS, addrsA, addrsB []string) (nameA, nameB string)
 // something was left or lost. nft(8) missing leaves that part out.
 func (ns *NS) Snapshot() string {
 	ns.t.Helper()
-	lines := ns.links()
-	for _, family := range []string{"-4", "-6"} {
-		lines = append(lines, ns.list("route"+family, "ip", family, "-N", "route", "show", "table", "all")...)
-		lines = append(lines, ns.list("rule"+family, "ip", family, "-N", "rule", "show")...)
-	}
+	// One shell for everything: a test takes dozens of snapshots, and entering a namespace costs more than
+	// listing a table. A family that the kernel lacks prints nothing.
+	parts := strings.Split(ns.Run(ns.t, "sh", "-c", `
+ip -d -j address show; echo ----
+for family in -4 -6; do
+	ip $family -N route show table all 2>/dev/null | sed "s/^/route$family /"
+	ip $family -N rule show 2>/dev/null | sed "s/^/rule$family /"
+done; echo ----
+echo src_valid_mark $(cat /proc/sys/net/ipv4/conf/all/src_valid_mark)
+if command -v nft >/dev/null; then nft -s list ruleset | sed "s/^/nft /"; fi`), "----\n")
+	lines := append(ns.links(parts[0]), cleaned(parts[1])...)
 	slices.Sort(lines)
-	if out, err := ns.Try("sysctl", "-n", "net.ipv4.conf.all.src_valid_mark"); err == nil {
-		lines = append(lines, "src_valid_mark "+strings.TrimSpace(out))
-	}
-	if _, err := exec.LookPath("nft"); err == nil {
-		// Not sorted: inside a chain the order is the meaning.
-		lines = append(lines, ns.list("nft", "nft", "-s", "list", "ruleset")...)
-	}
-	return strings.Join(lines, "\n") + "\n"
+	// The rest is not sorted: inside an nftables chain the order is the meaning.
+	return strings.Join(append(lines, cleaned(parts[2])...), "\n") + "\n"
 }
 
-// list returns the lines a command prints, each behind a label. A family that the kernel lacks prints none.
-func (ns *NS) list(label string, command ...string) []string {
-	out, err := ns.Try(command...)
-	if err != nil {
-		return nil
-	}
+// cleaned splits text into lines without trailing blanks and carrier state.
+func cleaned(text string) []string {
 	var lines []string
-	for line := range strings.Lines(out) {
+	for line := range strings.Lines(text) {
 		line = strings.TrimRight(strings.ReplaceAll(line, " linkdown", ""), " \n")
 		if line != "" {
-			lines = append(lines, label+" "+line)
+			lines = append(lines, line)
 		}
 	}
 	return lines
 }
 
-// links returns a line per link and per address.
-func (ns *NS) links() []string {
+// links returns a line per link and per address of what ip(8) lists as JSON.
+func (ns *NS) links(list string) []string {
 	ns.t.Helper()
 	var links []struct {
 		Ifname   string   `json:"ifname"`
@@ -91,9 +104,8 @@ func (ns *NS) links() []string {
 			Peer  string `json:"address"`
 		} `json:"addr_info"`
 	}
-	out := ns.Run(ns.t, "ip", "-d", "-j", "address", "show")
-	if err := json.Unmarshal([]byte(out), &links); err != nil {
-		ns.t.Fatalf("ip -j address: %v: %s", err, out)
+	if err := json.Unmarshal([]byte(list), &links); err != nil {
+		ns.t.Fatalf("ip -j address: %v: %s", err, list)
 	}
 	var lines []string
 	for _, l := range links {
