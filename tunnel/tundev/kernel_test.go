@@ -153,9 +153,16 @@ func TestDevice_movedAndRenamedKeepsWorking(t *testing.T) {
 }
 
 func TestQueue_superpacketsOfTCP(t *testing.T) {
+	for _, kind := range []Kind{TUN, TAP} {
+		t.Run(kind.String(), func(t *testing.T) { superpackets(t, kind) })
+	}
+}
+
+// superpackets joins two devices by their queues and sends through them.
+func superpackets(t *testing.T, kind Kind) {
 	ns, far := testnet.New(t), testnet.New(t)
-	a := openIn(t, ns, Options{Name: "tundtest0", Offload: true})
-	b := openIn(t, far, Options{Name: "tundtest0", Offload: true})
+	a := openIn(t, ns, Options{Name: "tundtest0", Kind: kind, Offload: true})
+	b := openIn(t, far, Options{Name: "tundtest0", Kind: kind, Offload: true})
 	up(t, ns, "tundtest0", "10.9.0.1/24")
 	up(t, far, "tundtest0", "10.9.0.2/24")
 	largest := make(chan int, 2)

@@ -91,3 +91,17 @@ func TestSockaddr_roundTrip(t *testing.T) {
 		t.Errorf("link-local address without a zone: scope %d, want 4", got)
 	}
 }
+
+func TestSockaddr_linkLocalAllocatesNothing(t *testing.T) {
+	var name sockaddr
+	name.put(netip.MustParseAddrPort("[fe80::1]:7"), 12345, true)
+	var zones zoneName
+	seen := name.addrPort(&zones)
+	if n := testing.AllocsPerRun(100, func() {
+		if name.addrPort(&zones) != seen {
+			t.Fatal("differs")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

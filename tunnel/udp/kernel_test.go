@@ -192,6 +192,37 @@ func TestSocket_firewallDropsOneReceiver(t *testing.T) {
 	}
 }
 
+func TestSocket_fullSendBufferDelaysAndThenFails(t *testing.T) {
+	here, there := testnet.New(t), testnet.New(t)
+	name, _ := testnet.Veth(t, here, there, []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
+	if out, err := here.Try("tc", "qdisc", "add", "dev", name, "root", "tbf", "rate", "1mbit", "burst", "4k", "limit", "1m"); err != nil {
+		t.Skipf("no tbf qdisc: %v %s", err, out)
+	}
+	a, b := openIn(t, here, Options{}), openIn(t, there, Options{})
+	if err := unix.SetsockoptInt(a.ref.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, 20000); err != nil {
+		t.Fatal(err)
+	}
+	runs := make([]Run, 100)
+	for i := range runs {
+		runs[i] = Run{Buf: make([]byte, 1400), To: loopback(b, "192.0.2.2")}
+	}
+	start := time.Now()
+	_ = a.Send(runs)
+	if took := time.Since(start); took > 10*sendPatience {
+		t.Errorf("took %v, want about %v", took, sendPatience)
+	}
+	sent := 0
+	for i := range runs {
+		sent += runs[i].Sent
+		if err := runs[i].Err; err != nil && err != unix.ENOBUFS {
+			t.Errorf("run %d: %v", i, err)
+		}
+	}
+	if sent == 0 || sent == len(runs) {
+		t.Errorf("%d of %d sent, want some", sent, len(runs))
+	}
+}
+
 func TestSocket_portThatNobodyListensOn(t *testing.T) {
 	a := mustOpen(t, Options{})
 	b := mustOpen(t, Options{})

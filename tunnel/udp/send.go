@@ -274,10 +274,10 @@ func (x *sender) awaitRoom() bool {
 		return false
 	}
 	before := boottime.Now()
-	room := x.writable(x.socket.ref.FD(), x.patience)
+	room := x.writable(x.socket.ref.FD(), x.patience) // false also when a signal came
 	// At least a little is used up, so that a kernel which always claims to have room ends the loop too.
 	x.patience -= max(boottime.Now().Sub(before), sendPatience/64)
-	return room
+	return room || x.patience > 0
 }
 
 // gsoUsable reports whether UDP_SEGMENT may be used now.

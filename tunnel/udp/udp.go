@@ -52,7 +52,7 @@ type Train struct {
 
 // Run is one message to send: Buf cut every Segment bytes gives the datagrams, all to one endpoint.
 type Run struct {
-	// Buf is borrowed until Send returns and never written to.
+	// Buf is borrowed until Send returns and never written to. An empty one sends nothing.
 	Buf []byte
 	// Segment is the size of each datagram but the last. 0, or len(Buf) and more, means a single datagram.
 	Segment int

@@ -22,6 +22,7 @@ type Queue struct {
 	toHost   chan []byte
 	refuse   atomic.Pointer[func(frame []byte) error]
 	lost     atomic.Uint64
+	failures chan error
 
 	closed    chan struct{}
 	gone      chan struct{}
@@ -36,7 +37,8 @@ func New(depth int, features tundev.Features) *Queue {
 	return &Queue{
 		features: features,
 		toTunnel: make(chan []byte, depth), toHost: make(chan []byte, depth),
-		closed: make(chan struct{}), gone: make(chan struct{}),
+		failures: make(chan error, 64),
+		closed:   make(chan struct{}), gone: make(chan struct{}),
 	}
 }
 
@@ -47,6 +49,8 @@ func (q *Queue) Read(buf []byte, wait bool) (int, error) {
 	}
 	if !wait {
 		select {
+		case err := <-q.failures:
+			return 0, err
 		case frame := <-q.toTunnel:
 			return copy(buf, frame), nil
 		default:
@@ -54,6 +58,8 @@ func (q *Queue) Read(buf []byte, wait bool) (int, error) {
 		}
 	}
 	select {
+	case err := <-q.failures:
+		return 0, err
 	case frame := <-q.toTunnel:
 		return copy(buf, frame), nil
 	case <-q.closed:
@@ -155,6 +161,9 @@ func (q *Queue) Refuse(f func(frame []byte) error) {
 	}
 	q.refuse.Store(&f)
 }
+
+// FailRead makes one Read (a waiting one too) return err. Up to 64 are kept and returned in turn.
+func (q *Queue) FailRead(err error) { q.failures <- err }
 
 // Full makes every Write fail with ENOBUFS, as a host out of memory does.
 func (q *Queue) Full() { q.Refuse(func([]byte) error { return syscall.ENOBUFS }) }

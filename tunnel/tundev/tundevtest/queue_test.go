@@ -72,6 +72,15 @@ func TestQueue_closeAndDeleteEndAWaitingRead(t *testing.T) {
 				done <- err
 			}()
 			synctest.Wait()
+			q.FailRead(syscall.EIO)
+			if err := <-done; err != syscall.EIO {
+				t.Errorf("failing read: %v, want EIO", err)
+			}
+			go func() {
+				_, err := q.Read(make([]byte, 100), true)
+				done <- err
+			}()
+			synctest.Wait()
 			end(q)
 			if err := <-done; !errors.Is(err, want) {
 				t.Errorf("read: %v, want %v", err, want)
