@@ -109,55 +109,99 @@ func from(r Run, host byte) Run {
 	return r
 }
 
-func TestSender_answersOfTheKernel(t *testing.T) {
-	newer := gsoQuirks{segments: 128}
-	for _, c := range []struct {
-		name    string
-		quirks  gsoQuirks
-		answers []syscall.Errno
-		runs    []Run
-		want    string // the messages tried
-		results string // per run: datagrams sent, error, "-" for a source gone
-	}{
-		{"several receivers in one call", newer, nil,
+// senderCase is an answer of the kernel and what Send makes of it.
+type senderCase struct {
+	name    string
+	quirks  gsoQuirks
+	answers []syscall.Errno
+	runs    []Run
+	want    string // the messages tried
+	results string // per run: datagrams sent, error, "-" for a source gone
+}
+
+// newer is a kernel without faults.
+func newer() gsoQuirks { return gsoQuirks{segments: 128} }
+
+func (c *senderCase) check(t *testing.T) {
+	k := &scripted{answers: c.answers}
+	s, _ := k.socket(t, c.quirks)
+	if err := s.Send(c.runs); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(k.log, " "); got != c.want {
+		t.Errorf("messages:\n got %s\nwant %s", got, c.want)
+	}
+	var results []string
+	for _, r := range c.runs {
+		s := fmt.Sprint(r.Sent)
+		if r.Err != nil {
+			s += "," + unix.ErrnoName(r.Err.(syscall.Errno))
+		}
+		if r.SourceGone {
+			s += "-"
+		}
+		results = append(results, s)
+	}
+	if got := strings.Join(results, " "); got != c.results {
+		t.Errorf("results: got %s, want %s", got, c.results)
+	}
+}
+
+func TestSender_refusedRunsAndLostOnes(t *testing.T) {
+	for _, c := range []senderCase{
+		{"several receivers in one call", newer(), nil,
 			[]Run{run(1, 3), run(2, 1), from(run(3, 2), 9)}, "1:240/100 2:40 3:140/100@9", "3 1 2"},
-		{"an empty run between others", newer, nil,
+		{"an empty run between others", newer(), nil,
 			[]Run{{To: run(1, 1).To}, run(2, 2), {}, run(3, 2)}, "2:140/100 3:140/100", "0 2 0 2"},
-		{"EIO: all runs as single datagrams", newer, []syscall.Errno{0, unix.EIO},
+		{"EIO: all runs as single datagrams", newer(), []syscall.Errno{0, unix.EIO},
 			[]Run{run(1, 3), run(2, 2), run(3, 2)},
 			"1:240/100 2:140/100!EIO 2:100 2:40 3:100 3:40", "3 2 2"},
-		{"EINVAL: this run as single datagrams", newer, []syscall.Errno{unix.EINVAL},
+		{"EINVAL: this run as single datagrams", newer(), []syscall.Errno{unix.EINVAL},
 			[]Run{run(1, 3), run(2, 2)}, "1:240/100!EINVAL 1:100 1:100 1:40 2:140/100", "3 2"},
-		{"EMSGSIZE of a run: single datagrams, which may be fragmented", newer, []syscall.Errno{unix.EMSGSIZE},
+		{"EMSGSIZE of a run: single datagrams, which may be fragmented", newer(), []syscall.Errno{unix.EMSGSIZE},
 			[]Run{run(1, 2)}, "1:140/100!EMSGSIZE 1:100 1:40", "2"},
-		{"EMSGSIZE of a single datagram is final", newer, []syscall.Errno{unix.EMSGSIZE},
+		{"EMSGSIZE of a single datagram is final", newer(), []syscall.Errno{unix.EMSGSIZE},
 			[]Run{run(1, 1), run(2, 1)}, "1:40!EMSGSIZE 2:40", "0,EMSGSIZE 1"},
-		{"EPERM costs one datagram and no other", newer, []syscall.Errno{0, unix.EPERM},
+		{"EPERM costs one datagram and no other", newer(), []syscall.Errno{0, unix.EPERM},
 			[]Run{run(1, 1), run(2, 1), run(3, 1)}, "1:40 2:40!EPERM 3:40", "1 0,EPERM 1"},
-		{"EPERM in the middle of single datagrams", newer, []syscall.Errno{unix.EINVAL, 0, unix.EPERM},
+		{"EPERM in the middle of single datagrams", newer(), []syscall.Errno{unix.EINVAL, 0, unix.EPERM},
 			[]Run{run(1, 3)}, "1:240/100!EINVAL 1:100 1:100!EPERM 1:40", "2,EPERM"},
-		{"ENOBUFS for good", newer, []syscall.Errno{unix.ENOBUFS, unix.ENOBUFS},
+		{"ENOBUFS for good", newer(), []syscall.Errno{unix.ENOBUFS, unix.ENOBUFS},
 			[]Run{run(1, 1), run(2, 1)}, "1:40!ENOBUFS 1:40!ENOBUFS 2:40", "0,ENOBUFS 1"},
-		{"an error left by an earlier datagram", newer, []syscall.Errno{unix.ECONNREFUSED},
+		{"an error left by an earlier datagram", newer(), []syscall.Errno{unix.ECONNREFUSED},
 			[]Run{run(1, 2), run(2, 1)}, "1:140/100!ECONNREFUSED 1:140/100 2:40", "2 1"},
-		{"unreachable", newer, []syscall.Errno{unix.ENETUNREACH, unix.ENETUNREACH},
+		{"unreachable", newer(), []syscall.Errno{unix.ENETUNREACH, unix.ENETUNREACH},
 			[]Run{run(1, 1), run(2, 1)}, "1:40!ENETUNREACH 1:40!ENETUNREACH 2:40", "0,ENETUNREACH 1"},
-		{"the source has gone", newer, []syscall.Errno{unix.EINVAL},
+	} {
+		t.Run(c.name, c.check)
+	}
+}
+
+func TestSender_sourcesThatHaveGone(t *testing.T) {
+	for _, c := range []senderCase{
+		{"the source has gone", newer(), []syscall.Errno{unix.EINVAL},
 			[]Run{from(run(1, 1), 9), from(run(2, 1), 8)}, "1:40@9!EINVAL 1:40 2:40@8", "1- 1"},
-		{"the source has gone, found by a segmented run", newer, []syscall.Errno{unix.EINVAL, unix.EINVAL},
+		{"the source has gone, found by a segmented run", newer(), []syscall.Errno{unix.EINVAL, unix.EINVAL},
 			[]Run{from(run(1, 2), 9)}, "1:140/100@9!EINVAL 1:100@9!EINVAL 1:100 1:40", "2-"},
-		{"too long for segmentation, and the source is not to blame", newer, []syscall.Errno{unix.EINVAL},
+		{"too long for segmentation, and the source is not to blame", newer(), []syscall.Errno{unix.EINVAL},
 			[]Run{from(run(1, 2), 9)}, "1:140/100@9!EINVAL 1:100@9 1:40@9", "2"},
-		{"no route with the source nor without", newer,
+		{"no route with the source nor without", newer(),
 			[]syscall.Errno{unix.ENETUNREACH, unix.ENETUNREACH, unix.ENETUNREACH},
 			[]Run{from(run(1, 1), 9), run(2, 1)},
 			"1:40@9!ENETUNREACH 1:40!ENETUNREACH 1:40!ENETUNREACH 2:40", "0,ENETUNREACH 1"},
-		{"EINVAL whatever is tried", newer, []syscall.Errno{unix.EINVAL, unix.EINVAL, unix.EINVAL},
+		{"EINVAL whatever is tried", newer(), []syscall.Errno{unix.EINVAL, unix.EINVAL, unix.EINVAL},
 			[]Run{from(run(1, 2), 9), run(2, 1)},
 			"1:140/100@9!EINVAL 1:100@9!EINVAL 1:100!EINVAL 2:40", "0,EINVAL 1"},
-		{"a full buffer that drains", newer, []syscall.Errno{unix.EAGAIN},
+	} {
+		t.Run(c.name, c.check)
+	}
+}
+
+func TestSender_limitsOfKernelAndSocket(t *testing.T) {
+	for _, c := range []senderCase{
+		{"a full buffer that drains", newer(), []syscall.Errno{unix.EAGAIN},
 			[]Run{run(1, 1), run(2, 1)}, "1:40!EAGAIN poll 1:40 2:40", "1 1"},
-		{"EINTR", newer, []syscall.Errno{unix.EINTR}, []Run{run(1, 1)}, "1:40!EINTR 1:40", "1"},
+		{"EINTR", newer(), []syscall.Errno{unix.EINTR}, []Run{run(1, 1)}, "1:40!EINTR 1:40", "1"},
 		{"an old kernel takes 64 segments", gsoQuirks{segments: 64}, nil,
 			[]Run{run(1, 130)}, "1:6400/100 1:6400/100 1:140/100", "130"},
 		{"equal tail: a short tail is as it is", gsoQuirks{128, true}, nil, []Run{run(1, 9)}, "1:840/100", "9"},
@@ -165,36 +209,13 @@ func TestSender_answersOfTheKernel(t *testing.T) {
 			[]Run{{Buf: make([]byte, 900), Segment: 100, To: run(1, 1).To}}, "1:900/100+24", "9"},
 		{"equal tail: few datagrams go alone", gsoQuirks{128, true}, nil,
 			[]Run{{Buf: make([]byte, 200), Segment: 100, To: run(1, 1).To}}, "1:100 1:100", "2"},
-		{"IPv4 source and IPv6 receiver", newer, nil,
+		{"IPv4 source and IPv6 receiver", newer(), nil,
 			[]Run{{Buf: make([]byte, 5), To: Endpoint{Addr: netip.MustParseAddrPort("[2001:db8::7]:1"),
 				Source: netip.MustParseAddr("192.0.2.1")}}}, "7:5", "1"},
-		{"no receiver", newer, nil, []Run{run(1, 1), {Buf: make([]byte, 5)}, run(2, 1)},
+		{"no receiver", newer(), nil, []Run{run(1, 1), {Buf: make([]byte, 5)}, run(2, 1)},
 			"1:40 2:40", "1 0,EAFNOSUPPORT 1"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			k := &scripted{answers: c.answers}
-			s, _ := k.socket(t, c.quirks)
-			if err := s.Send(c.runs); err != nil {
-				t.Fatal(err)
-			}
-			if got := strings.Join(k.log, " "); got != c.want {
-				t.Errorf("messages:\n got %s\nwant %s", got, c.want)
-			}
-			var results []string
-			for _, r := range c.runs {
-				s := fmt.Sprint(r.Sent)
-				if r.Err != nil {
-					s += "," + unix.ErrnoName(r.Err.(syscall.Errno))
-				}
-				if r.SourceGone {
-					s += "-"
-				}
-				results = append(results, s)
-			}
-			if got := strings.Join(results, " "); got != c.results {
-				t.Errorf("results: got %s, want %s", got, c.results)
-			}
-		})
+		t.Run(c.name, c.check)
 	}
 }
 
