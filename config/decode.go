@@ -13,6 +13,12 @@ import (
 // decode turns the source into values, and reports what keeps it from being TOML. Keys given twice are reported
 // with both places and then cut out, so that the rest of the file is still checked.
 func (l *loader) decode() (values map[string]any, places *node, ok bool) {
+	for _, mark := range []string{"\xff\xfe", "\xfe\xff", "\ufeff"} { // load removed the one that is allowed
+		if strings.HasPrefix(l.lines.src, mark) {
+			l.errorAt(0, "begins with a byte order mark: want UTF-8")
+			return nil, nil, false
+		}
+	}
 	found := scanSource(l.lines.src)
 	if found.tooDeep >= 0 {
 		l.errorAt(found.tooDeep, "nested too deeply")
@@ -55,10 +61,10 @@ func decodeTOML(src string) (values map[string]any, err error) {
 	return values, err
 }
 
-// quotedText matches what the library quotes from the source, and oneEscape a single character in such quotes.
+// quotedText matches what the library quotes from the source, and oneCharacter a single character in such quotes.
 var (
-	quotedText = regexp.MustCompile(`"(\\.|[^"\\])*"|'[^']*'`)
-	oneEscape  = regexp.MustCompile(`^\\(.|x..|u....)$`)
+	quotedText   = regexp.MustCompile(`"(\\.|[^"\\])*"|'[^']*'`)
+	oneCharacter = regexp.MustCompile(`^(\\(.|x..|u....)|0x[0-9a-f]{2,4})$`)
 )
 
 // syntaxError returns the place and the wording of an error of the library. Of the source, which may be a
@@ -74,7 +80,7 @@ func (l *loader) syntaxError(err error) (at int, msg string) {
 		switch {
 		case strings.HasPrefix(parse.Message, "Key '"):
 			return shownKey(text)
-		case utf8.RuneCountInString(text) == 1, strings.Trim(text, `"'`) == "", oneEscape.MatchString(text):
+		case utf8.RuneCountInString(text) == 1, strings.Trim(text, `"'`) == "", oneCharacter.MatchString(text):
 			return quoted
 		}
 		hidden = true
@@ -86,8 +92,12 @@ func (l *loader) syntaxError(err error) (at int, msg string) {
 	if msg == "" {
 		msg = "not TOML"
 	}
-	r, n := utf8.DecodeRuneInString(msg)
-	return parse.Position.Start, strings.ToLower(string(r)) + msg[n:]
+	for _, word := range []string{"Key ", "Invalid ", "Escaped "} { // messages of ours begin in lower case
+		if strings.HasPrefix(msg, word) {
+			msg = strings.ToLower(msg[:1]) + msg[1:]
+		}
+	}
+	return parse.Position.Start, msg
 }
 
 // Text that is shown is at most this long.

@@ -427,6 +427,9 @@ func newLines(src string) lines {
 // position returns the line and the column, in characters and both from 1, of the byte at offset.
 func (l lines) position(offset int) (line, col int) {
 	offset = max(0, min(offset, len(l.src)))
+	for offset > 0 && offset < len(l.src) && !utf8.RuneStart(l.src[offset]) {
+		offset-- // the TOML library points into the middle of characters now and then
+	}
 	line = sort.SearchInts(l.starts, offset+1)
 	return line, 1 + utf8.RuneCountInString(l.src[l.starts[line-1]:offset])
 }

@@ -10,9 +10,21 @@ import (
 // badKey is what the parser of keys says of all that is none.
 var badKey = keys.ErrFormat.Error()
 
+// messageTest is a file and all that loading it says.
+type messageTest struct{ name, src, want string }
+
+func checkMessages(t *testing.T, tests []messageTest) {
+	t.Helper()
+	for _, test := range tests {
+		if got, want := report(test.src), prefixed(test.want); got != want {
+			t.Errorf("%s: got:\n%s\nwant:\n%s\nof:\n%s", test.name, got, want, test.src)
+		}
+	}
+}
+
 func TestLoad_saysWhatIsWrongAndWhere(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ name, src, want string }{
+	tests := []messageTest{
 		// The file and its sections.
 		{"empty file", "", "1:1: no [tunnel] section, which holds the private key\n1:1: no device: give [tun], [tap] or both"},
 		{"no device", tunnelSection, "1:1: no device: give [tun], [tap] or both"},
@@ -60,7 +72,13 @@ func TestLoad_saysWhatIsWrongAndWhere(t *testing.T) {
 			"2:20: tunnel: private_key_file: looks like a key, where the name of a file is wanted (not shown)"},
 		{"credential outside its directory", "[tunnel]\ncredential = \"../x\"\n[tun]\n", "2:14: tunnel: credential: not the name of a credential"},
 		{"private key not a string", "[tunnel]\nprivate_key = 12345\n[tun]\n", "2:15: tunnel: private_key: want a string, not an integer"},
+	}
+	checkMessages(t, tests)
+}
 
+func TestLoad_saysWhatIsWrongWithADevice(t *testing.T) {
+	t.Parallel()
+	tests := []messageTest{
 		// Numbers and choices.
 		{"port out of range", "[tunnel]\nprivate_key_file = \"office.key\"\nlisten_port = 65536\n[tun]\n",
 			"3:15: tunnel: listen_port: 65536 is out of range (0 to 65535)"},
@@ -100,16 +118,12 @@ func TestLoad_saysWhatIsWrongAndWhere(t *testing.T) {
 		{"addresses not in a list", tunSection + "address = \"10.0.0.1/8\"\n", `4:11: tun: address: want a list of strings, not a string`},
 		{"number among addresses", tunSection + "address = [\"10.0.0.1/8\", 7]\n", `4:26: tun: address: want a string, not an integer`},
 	}
-	for _, test := range tests {
-		if got, want := report(test.src), prefixed(test.want); got != want {
-			t.Errorf("%s: got:\n%s\nwant:\n%s\nof:\n%s", test.name, got, want, test.src)
-		}
-	}
+	checkMessages(t, tests)
 }
 
 func TestLoad_saysWhatIsWrongWithAPeer(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ name, src, want string }{
+	tests := []messageTest{
 		{"no public key", tunSection + "[[peer]]\n" + usable, "4:1: peer 1: public_key: missing"},
 		{"bad public key", tunSection + "[[peer]]\npublic_key = \"x\"\n" + usable, "5:14: peer 1: public_key: " + badKey},
 		{"zero public key", tunSection + "[[peer]]\npublic_key = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"\n" + usable, "5:14: peer 1: public_key: is all zero"},
@@ -164,16 +178,12 @@ func TestLoad_saysWhatIsWrongWithAPeer(t *testing.T) {
 		{"VLAN as a table", etherSection + "ethernet = true\nvlans = [{}]\n", `8:10: peer 1: vlans: want a number or a range like "10-19", not a table`},
 		{"unknown trust", etherSection + "ethernet = true\ntrust = [\"arp\"]\n", `8:10: peer 1: trust: want "dhcp" or "ra", not "arp"`},
 	}
-	for _, test := range tests {
-		if got, want := report(test.src), prefixed(test.want); got != want {
-			t.Errorf("%s: got:\n%s\nwant:\n%s\nof:\n%s", test.name, got, want, test.src)
-		}
-	}
+	checkMessages(t, tests)
 }
 
 func TestLoad_warns(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ name, src, want string }{
+	tests := []messageTest{
 		{"nothing to say", peerSection + usable, ""},
 		{"both families", peerSection + callable + "allowed_ips = [\"0.0.0.0/0\", \"::/0\"]\n", ""},
 		{"IPv4 alone", peerSection + callable + "allowed_ips = [\"0.0.0.0/0\"]\n", "7:16: warning: 0.0.0.0/0 without ::/0: IPv6 does not go through the tunnel"},
@@ -192,11 +202,7 @@ func TestLoad_warns(t *testing.T) {
 		{"address of a bridge port", tapSection + "bridge = \"br0\"\naddress = [\"10.0.0.1/8\"]\n", "6:11: warning: tap: address: a bridge port is not reached by its address: give it to the bridge"},
 		{"storm control off", tapSection + "broadcast_limit = 0\n", "5:19: warning: tap: broadcast_limit: 0 turns storm control off"},
 	}
-	for _, test := range tests {
-		if got, want := report(test.src), prefixed(test.want); got != want {
-			t.Errorf("%s: got:\n%s\nwant:\n%s\nof:\n%s", test.name, got, want, test.src)
-		}
-	}
+	checkMessages(t, tests)
 }
 
 func TestLoad_reportsMalformedTOMLWithItsPlace(t *testing.T) {
@@ -216,6 +222,8 @@ func TestLoad_reportsMalformedTOMLWithItsPlace(t *testing.T) {
 		{strings.Repeat("[", 100), "1:3: expected '.' or ']' to end table name, but got '[' instead"},
 		{"x = " + strings.Repeat("[", 100), "1:21: nested too deeply"},
 		{"x" + strings.Repeat(".x", 20) + " = 1\n", "1:34: nested too deeply"},
+		{"\ufeff\ufeffa = 1\n", "1:1: begins with a byte order mark: want UTF-8"},
+		{"\xff\xfea = 1\n", "1:1: begins with a byte order mark: want UTF-8"},
 		{"\ufeffkey\n", "1:4: expected '.' or '=', but got '\\n' instead"},
 		{"mtu = 1\r\nmtu = 2\r\nkey\r\n", "2:1: \"mtu\" given twice: first at 1:1\n3:4: expected '.' or '=', but got '\\r' instead"},
 	}
