@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,7 @@ import (
 // fakeKernel is a model of Linux as far as this package goes, with the side effects that make diffs hard:
 // removing an address takes its secondaries along, a link going down takes its routes, a small MTU takes IPv6.
 type fakeKernel struct {
+	mu sync.Mutex // guards all; a test that has a Watch running takes it by locked
 	facts
 	order   []addrObject         // addresses in order of adding: the first of a network is its primary
 	foreign map[routeObject]bool // routes of other protocols, dev "" for any
@@ -36,7 +38,16 @@ func newFake() *fakeKernel {
 	return k
 }
 
+// locked runs f while no request is in progress.
+func (k *fakeKernel) locked(f func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f()
+}
+
 func (k *fakeKernel) read() (facts, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	f := k.facts
 	f.links, f.addrs, f.routes = maps.Clone(k.links), maps.Clone(k.addrs), maps.Clone(k.routes)
 	f.rules, f.guards = maps.Clone(k.rules), maps.Clone(k.guards)
@@ -61,6 +72,8 @@ func (k *fakeKernel) refused(c change) error {
 }
 
 func (k *fakeKernel) add(instance string, o object) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if err := k.refused(change{doAdd, o}); err != nil {
 		return err
 	}
@@ -182,6 +195,8 @@ func insert[O comparable](set map[O]bool, o O) error {
 }
 
 func (k *fakeKernel) replace(o routeObject) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if err := k.refused(change{doReplace, o}); err != nil {
 		return err
 	}
@@ -194,6 +209,8 @@ func (k *fakeKernel) replace(o routeObject) error {
 }
 
 func (k *fakeKernel) remove(instance string, o object) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if err := k.refused(change{doRemove, o}); err != nil {
 		return err
 	}
@@ -254,5 +271,7 @@ func take[K comparable, V any](set map[K]V, key K, missing error) error {
 // text renders everything but link indices, sorted.
 func (k *fakeKernel) text(t *testing.T) string {
 	t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	return factsText(k.facts)
 }
