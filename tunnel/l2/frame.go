@@ -13,10 +13,7 @@ type MAC uint64
 // Broadcast is ff:ff:ff:ff:ff:ff.
 const Broadcast MAC = 0xffff_ffff_ffff
 
-const (
-	groupBit = 1 << 40 // lowest bit of the first octet: multicast or broadcast
-	localBit = 1 << 41 // second lowest: locally administered
-)
+const groupBit = 1 << 40 // lowest bit of the first octet: multicast or broadcast
 
 // MACFromBytes reads the first six bytes of b, which must hold that many.
 func MACFromBytes(b []byte) MAC {

@@ -1,0 +1,258 @@
+package l2
+
+import (
+	"time"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+// Whether a MAC may move from one port to another.
+//
+// Two things must hold at once. A peer must not take over the MAC of a host that is alive elsewhere, on our own
+// LAN or behind another peer. And a VM that moves to another site must be reached there within a second.
+// Silence alone cannot tell them apart: many hosts are silent for seconds. So the switch asks.
+//
+//   - A frame from the TAP is believed at once: the LAN is ours, and every other site does its own asking.
+//   - A frame from a peer with a MAC that lives elsewhere is a claim. It is refused (drop.SourceForeign) and
+//     nothing is learned, but it starts a challenge: after claimGrace the host is asked for by ARP or neighbour
+//     solicitation at its old place. An answer, or any other frame from there, proves it alive: the claim fails, is
+//     reported, and the next one is not looked at for claimBackoff. Silence until claimWait after the claim: the
+//     MAC moves.
+//   - Frames from the old place within claimGrace prove nothing. They may have been on their way when the VM
+//     moved.
+//   - A host whose address we never saw cannot be asked; its MAC moves after silentWait of silence.
+//   - A port that is down owns nothing: its entries are flushed when its session goes.
+//   - Pinned MACs (macs = [...], tunctl fdb pin) never move.
+//
+// Moves, also those that were allowed, are damped: five in 180 seconds freeze the entry where it is for
+// 300 seconds (RFC 7432 §15.1). Claims that fail are not moves.
+//
+// What a liar gains: a peer may claim MACs of hosts that are switched off, and each claim costs us one ARP
+// request within claimBackoff, for at most maxClaims MACs at a time. Who needs more writes macs = [...].
+const (
+	claimGrace     = 150 * time.Millisecond // longest one-way delay assumed between two sites, doubled for jitter
+	claimWait      = 500 * time.Millisecond // leaves half of the promised second to everything else
+	silentWait     = 2 * time.Second
+	claimBackoff   = 2 * time.Second
+	maxClaims      = 512
+	maxPortClaims  = 256 // of them by one port: as many MACs as a port may have
+	freezeMoves    = 5   // RFC 7432 §15.1
+	freezeWindow   = 180 // seconds, RFC 7432 §15.1
+	freezeDuration = 300 // seconds
+)
+
+// claim is a port's claim to a MAC that another port has. It is part of cold.
+type claim struct {
+	by     PortID
+	asked  bool
+	at     boottime.Time // 0: none pending
+	refuse boottime.Time // no new claim before
+}
+
+// outcome is what became of one look at a source.
+type outcome struct {
+	reason  drop.Reason
+	moved   bool   // the MAC came here from owner
+	fresh   bool   // the MAC was not known before
+	frozen  bool   // this move froze it
+	claimed bool   // a challenge was started: Tick is wanted soon
+	alive   bool   // the owner answered a claim by port loser
+	owner   PortID // moved: where the MAC was. alive: who had claimed it
+}
+
+// learn notes that key was seen at port, and decides whether the frame may pass.
+// For a known MAC at its own port, the usual case, it takes no lock.
+func (t *fdb) learn(key uint64, port PortID, now boottime.Time) outcome {
+	v, slot, ok := t.find(key)
+	if ok && v.port() == port && v&flagClaimed == 0 {
+		t.refresh(slot, second(now))
+		return outcome{}
+	}
+	if ok && v.port() != port && v&(flagStatic|flagFrozen) != 0 {
+		return outcome{reason: foreignReason(v)}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v, slot, ok = t.findLocked(key)
+	switch {
+	case !ok:
+		return t.learnNew(key, port, now)
+	case v.port() == port:
+		t.refresh(slot, second(now))
+		return t.ownerSeen(slot, v, now)
+	case v&(flagStatic|flagFrozen) != 0:
+		return outcome{reason: foreignReason(v)}
+	case port == LocalPort:
+		return t.move(slot, v, port, now)
+	}
+	return t.claimSlot(slot, v, port, now)
+}
+
+func foreignReason(v entryValue) drop.Reason {
+	if v&flagStatic != 0 {
+		return drop.SourceForeign
+	}
+	return drop.MACFrozen
+}
+
+func (t *fdb) learnNew(key uint64, port PortID, now boottime.Time) outcome {
+	if t.insert(key, port, second(now), 0) >= 0 {
+		return outcome{fresh: true}
+	}
+	if t.port(port).hard {
+		return outcome{reason: drop.MACLimit}
+	}
+	return outcome{} // not learned, yet let through: flooding still works
+}
+
+// ownerSeen handles a frame from the port that has the MAC while another claims it.
+func (t *fdb) ownerSeen(slot int32, v entryValue, now boottime.Time) outcome {
+	c := &t.cold[slot].claim
+	if v&flagClaimed == 0 || now.Sub(c.at) < claimGrace {
+		return outcome{}
+	}
+	by := c.by
+	t.dropClaim(slot, v)
+	c.refuse = now.Add(claimBackoff)
+	return outcome{alive: true, owner: by}
+}
+
+// claimSlot handles a frame from a peer with a MAC that another port has.
+func (t *fdb) claimSlot(slot int32, v entryValue, port PortID, now boottime.Time) outcome {
+	c := &t.cold[slot].claim
+	if v&flagClaimed != 0 {
+		if c.by == port && now.Sub(c.at) >= t.claimTime(slot) {
+			return t.move(slot, v, port, now)
+		}
+		return outcome{reason: drop.SourceForeign}
+	}
+	if now.Before(c.refuse) || len(t.claims) >= maxClaims || t.claimsBy(port) >= maxPortClaims {
+		return outcome{reason: drop.SourceForeign}
+	}
+	c.by, c.at, c.asked = port, now, false
+	t.claims = append(t.claims, slot)
+	t.setValue(slot, v|flagClaimed)
+	return outcome{reason: drop.SourceForeign, claimed: true}
+}
+
+func (t *fdb) claimsBy(port PortID) int {
+	n := 0
+	for _, slot := range t.claims {
+		if t.value(slot)&flagClaimed != 0 && t.cold[slot].claim.by == port {
+			n++
+		}
+	}
+	return n
+}
+
+func (t *fdb) claimTime(slot int32) time.Duration {
+	if t.cold[slot].hostLen == 0 {
+		return silentWait
+	}
+	return claimWait
+}
+
+// dropClaim ends a pending claim. Its place in claims goes when dueClaims next passes.
+func (t *fdb) dropClaim(slot int32, v entryValue) {
+	t.setValue(slot, v&^flagClaimed)
+	t.cold[slot].claim.at = 0
+}
+
+// move gives the entry to port, if it still may move.
+func (t *fdb) move(slot int32, v entryValue, port PortID, now boottime.Time) outcome {
+	c := &t.cold[slot]
+	sec := second(now)
+	p := t.port(port)
+	if p.n >= p.limit {
+		p.full = true
+		if p.hard {
+			return outcome{reason: drop.MACLimit}
+		}
+		if !t.evict(p, false) {
+			return outcome{reason: drop.SourceForeign} // not taken from its owner for a port that cannot keep it
+		}
+	}
+	t.unlink(t.port(v.port()), slot)
+	t.append(p, slot)
+	if since(sec, c.movesFrom) >= freezeWindow {
+		c.moves, c.movesFrom = 0, sec
+	}
+	c.moves++
+	c.claim = claim{}
+	c.created = sec
+	next := entryValue(port)
+	out := outcome{moved: true, owner: v.port()}
+	if c.moves >= freezeMoves {
+		next |= flagFrozen
+		c.frozenUntil = sec + freezeDuration
+		out.frozen = true
+	}
+	t.setValue(slot, next)
+	t.refresh(slot, sec)
+	return out
+}
+
+// setHost notes the IP address of the host that has key, if key is known: where to ask for it. addr has 4 or 16 bytes.
+func (t *fdb) setHost(key uint64, addr []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, slot, ok := t.findLocked(key); ok {
+		t.cold[slot].hostLen = uint8(copy(t.cold[slot].host[:], addr))
+	}
+}
+
+// challenge asks for a host at the port that has its MAC.
+type challenge struct {
+	key  uint64
+	port PortID
+	host [16]byte
+	len  uint8
+}
+
+// claimOutcome is a claim that time decided.
+type claimOutcome struct {
+	key uint64
+	by  PortID
+	outcome
+}
+
+// dueClaims returns the challenges to send now and the claims decided by silence, and when to be called again
+// (0: no claim is pending). Both results are the caller's.
+func (t *fdb) dueClaims(now boottime.Time) (ask []challenge, done []claimOutcome, next boottime.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	keep := t.claims[:0]
+	for _, slot := range t.claims {
+		v, c := t.value(slot), &t.cold[slot]
+		if v&flagClaimed == 0 || c.claim.at == 0 {
+			continue // dropped, or the slot went to another MAC
+		}
+		age := now.Sub(c.claim.at)
+		if age >= t.claimTime(slot) {
+			o := claimOutcome{key: t.keyAt(slot), by: c.claim.by}
+			o.outcome = t.move(slot, v, c.claim.by, now)
+			if !o.moved {
+				t.dropClaim(slot, v)
+				c.claim.refuse = now.Add(claimBackoff)
+			}
+			done = append(done, o)
+			continue
+		}
+		due := c.claim.at.Add(t.claimTime(slot))
+		if age >= claimGrace && !c.claim.asked {
+			c.claim.asked = true
+			if c.hostLen != 0 {
+				ask = append(ask, challenge{t.keyAt(slot), v.port(), c.host, c.hostLen})
+			}
+		} else if !c.claim.asked {
+			due = c.claim.at.Add(claimGrace)
+		}
+		if next == 0 || due.Before(next) {
+			next = due
+		}
+		keep = append(keep, slot)
+	}
+	t.claims = keep
+	return ask, done, next
+}

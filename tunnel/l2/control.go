@@ -1,0 +1,306 @@
+package l2
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+// Control messages: header of wire.go, format 0, then a body by type. A body may be longer than described here:
+// later versions append, and a receiver reads what it knows. An unknown type is ignored.
+//
+// Hello (type 1) says who we are and what we carry. It is sent when a session comes up, again until one comes
+// back, and in answer to one that asks. No frame is sent to a peer before its hello says that it carries Ethernet.
+//
+//	 0                   1                   2                   3
+//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//	+---------------+-----------+-+-+-+-----------------------------+
+//	|    version    | reserved  |H|A|E|             MTU             |
+//	+---------------+-----------+-+-+-+-----------------------------+
+//	|                          node (8 bytes)                       |
+//	+---------------------------------------------------------------+
+//	|                      probe secret (16 bytes)                  |
+//	+---------------------------------------------------------------+
+//	|                      clock, seconds (4 bytes)                 |
+//	+---------------------------------------------------------------+
+//
+//	version  the highest the sender speaks, 1; both use the lower
+//	E        carries Ethernet with this peer      A  answer wanted: hello and announcements      H  is a hub
+//	MTU      payload bytes of the longest frame, without Ethernet header and tags
+//	node     random for each run; 0 is never used
+//	secret   authenticates the sender's loop probes; clock is what they count in
+//
+// Loop probe (type 2): body is a probe, drawn in loop.go, and one byte of hops.
+//
+// Announcement (type 3): the MACs that live at the sender, each
+//
+//	+-------------------------------+-------------------------------+
+//	|       VLAN, 0: untagged       |                               |
+//	+-------------------------------+       MAC (6 bytes)           |
+//	|                                                               |
+//	+---------------------------------------------------------------+
+const (
+	ControlHeaderLen = 4
+
+	controlHello    = 1
+	controlProbe    = 2
+	controlAnnounce = 3
+
+	helloVersion = 1
+	helloLen     = 32
+	flagEthernet = 1 << 0
+	flagAnswer   = 1 << 1
+	flagHub      = 1 << 2
+
+	announceEntryLen = 8
+	maxAnnounceBatch = 128 // 1028 bytes: fits every path
+)
+
+// Hello is the body of a hello.
+type Hello struct {
+	Version  uint8
+	Ethernet bool
+	Answer   bool
+	Hub      bool
+	MTU      int
+	Node     uint64
+	Secret   [16]byte
+	Clock    uint32
+}
+
+// appendControl appends the header of a control message whose body of n bytes the caller appends.
+func appendControl(b []byte, kind byte, n int) []byte {
+	return append(b, kindControl<<4, kind, byte(n>>8), byte(n))
+}
+
+// Append appends h as a control message to b.
+func (h *Hello) Append(b []byte) []byte {
+	var flags byte
+	for _, f := range [...]struct {
+		on  bool
+		bit byte
+	}{{h.Ethernet, flagEthernet}, {h.Answer, flagAnswer}, {h.Hub, flagHub}} {
+		if f.on {
+			flags |= f.bit
+		}
+	}
+	b = appendControl(b, controlHello, helloLen)
+	b = append(b, h.Version, flags)
+	b = binary.BigEndian.AppendUint16(b, uint16(min(h.MTU, 65535)))
+	b = binary.BigEndian.AppendUint64(b, h.Node)
+	b = append(b, h.Secret[:]...)
+	return binary.BigEndian.AppendUint32(b, h.Clock)
+}
+
+// ParseHello reads the body of a hello; false when it is too short or says nothing.
+func ParseHello(body []byte) (h Hello, ok bool) {
+	if len(body) < helloLen || body[0] == 0 {
+		return h, false
+	}
+	h = Hello{
+		Version: body[0], Ethernet: body[1]&flagEthernet != 0, Answer: body[1]&flagAnswer != 0, Hub: body[1]&flagHub != 0,
+		MTU: int(binary.BigEndian.Uint16(body[2:])), Node: binary.BigEndian.Uint64(body[4:]),
+		Secret: [16]byte(body[12:28]), Clock: binary.BigEndian.Uint32(body[28:]),
+	}
+	return h, h.Node != 0
+}
+
+// parseControl returns the type and the body of a payload of KindControl; false when it is not as long as it says.
+func parseControl(payload []byte) (kind byte, body []byte, ok bool) {
+	if len(payload) < ControlHeaderLen || payload[0] != kindControl<<4 {
+		return 0, nil, false
+	}
+	n := int(binary.BigEndian.Uint16(payload[2:]))
+	if n > len(payload)-ControlHeaderLen {
+		return 0, nil, false
+	}
+	return payload[1], payload[ControlHeaderLen : ControlHeaderLen+n], true
+}
+
+// Control takes a payload of KindControl from the peer at port from. What it asks for happens at the next Tick, which
+// should be soon. The reason is drop.None, drop.NotEthernetPeer (no such port) or drop.BadInnerPacket.
+func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Reason {
+	p := s.view.Load().port(from)
+	if p == nil || from == LocalPort {
+		return drop.NotEthernetPeer
+	}
+	kind, body, ok := parseControl(payload)
+	if !ok {
+		p.state.drops.Add(drop.BadInnerPacket, 1)
+		return drop.BadInnerPacket
+	}
+	reason := drop.None
+	switch kind {
+	case controlHello:
+		reason = s.hello(now, from, body)
+	case controlProbe:
+		reason = s.hubProbe(now, p, body)
+	case controlAnnounce:
+		reason = s.announced(now, p, body)
+	}
+	p.state.drops.Add(reason, 1)
+	return reason
+}
+
+// peerInfo is what a peer's hello told.
+type peerInfo struct {
+	known    bool
+	ethernet bool
+	hub      bool
+	mtu      int
+	node     uint64
+	mac      MAC
+	secret   [16]byte
+	clock    int64 // its clock less ours, seconds
+}
+
+// hello takes a peer's hello.
+func (s *Switch) hello(now boottime.Time, from PortID, body []byte) drop.Reason {
+	h, ok := ParseHello(body)
+	if !ok {
+		return drop.BadInnerPacket
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.ports[from]
+	if p == nil || h.Node == s.node {
+		return drop.BadInnerPacket // our own, from a peer: no honest peer has it
+	}
+	was := p.peer
+	p.peer = peerInfo{
+		known: true, ethernet: h.Ethernet, hub: h.Hub, mtu: h.MTU, node: h.Node, mac: switchMAC(h.Node),
+		secret: h.Secret, clock: int64(h.Clock) - int64(second(now)),
+	}
+	p.helloAt = 0
+	wasUp := p.up
+	p.up = true // if its hello overtook SetPortUp
+	if h.Answer || !wasUp {
+		s.sendHello(now, from, p, false)
+	}
+	s.reportHello(now, from, p, was)
+	if !was.known || !wasUp || was.ethernet != h.Ethernet || was.mtu != h.MTU || was.node != h.Node {
+		s.rebuild()
+		s.probeAt = dueNow // a new way between two LANs: look for another
+	}
+	if p.cfg.Ethernet && h.Ethernet && (h.Answer || !was.known) {
+		p.announce = true
+	}
+	return drop.None
+}
+
+func (s *Switch) reportHello(now boottime.Time, from PortID, p *slowPort, was peerInfo) {
+	switch {
+	case p.cfg.Ethernet && !p.peer.ethernet:
+		s.event(now, Event{Kind: EventNoEthernet, Port: from})
+	case !p.cfg.Ethernet && p.peer.ethernet:
+		s.event(now, Event{Kind: EventUnwantedEthernet, Port: from})
+	case p.cfg.Ethernet && int64(p.peer.mtu) != s.maxMTU.Load() && p.peer.mtu != was.mtu:
+		s.event(now, Event{Kind: EventMTU, Port: from, Number: p.peer.mtu})
+	}
+}
+
+// sendHello queues a hello to the port. mu is held.
+func (s *Switch) sendHello(now boottime.Time, id PortID, p *slowPort, answer bool) {
+	h := Hello{
+		Version: helloVersion, Ethernet: p.cfg.Ethernet, Answer: answer, Hub: s.cfg.Hub, MTU: int(s.maxMTU.Load()),
+		Node: s.node, Secret: s.secret, Clock: second(now),
+	}
+	s.toPeer(id, h.Append(nil))
+}
+
+// announced takes a peer's list of MACs: each is a claim like a frame's source, and passes the same checks.
+func (s *Switch) announced(now boottime.Time, p *port, body []byte) drop.Reason {
+	if !p.cfg.Ethernet {
+		return drop.NotEthernetPeer
+	}
+	worst := drop.None
+	for ; len(body) >= announceEntryLen; body = body[announceEntryLen:] {
+		mac := MACFromBytes(body[2:])
+		if !p.state.announce.take(now, 1, s.announceRate) {
+			return drop.StormUnknown
+		}
+		f := frameInfo{now: now, view: s.view.Load(), in: p}
+		vid, ok := p.vlans.fromWire(binary.BigEndian.Uint16(body))
+		switch {
+		case !ok:
+			worst = drop.VLANRefused
+			continue
+		case mac.Group() || mac == 0:
+			worst = drop.SourceMulticast
+			continue
+		case mac == s.mac || !f.pinnedHere(mac):
+			worst = drop.SourceForeign
+			continue
+		case p.blocked != nil && p.blocked.has(vid):
+			worst = drop.LoopBlocked
+			continue
+		}
+		o := s.fdb.learn(entryKey(vid, mac), p.id, now)
+		s.noteOutcome(now, entryKey(vid, mac), p.id, o)
+		if o.reason != drop.None {
+			worst = o.reason
+		} else if o.fresh || o.moved {
+			s.tellLAN(now, vid, mac)
+		}
+	}
+	return worst
+}
+
+// MACs a second that a peer may announce, and that we tell our LAN of because of it.
+const (
+	announceLimit = 1024
+	tellLimit     = 512
+)
+
+// tellLAN queues a gratuitous frame with source mac for the TAP, so that the bridge, and the switches behind it, send
+// what is for that MAC to us: a RARP request, as qemu sends after a migration. Hosts ignore it.
+func (s *Switch) tellLAN(now boottime.Time, vid uint16, mac MAC) {
+	if !s.tell.take(now, 1, s.tellRate) {
+		return
+	}
+	b := appendHeader(make([]byte, 0, 64), Broadcast, mac, vid, vid != 0, typeRARP)
+	b = append(b, 0, 1, 8, 0, 6, 4, 0, 3) // RFC 903: reverse request
+	b = append(b, make([]byte, 60+tagLen-len(b))...)
+	at := headerLen + 8
+	if vid != 0 {
+		at += tagLen
+	}
+	mac.Put(b[at:])
+	mac.Put(b[at+10:])
+	s.mu.Lock()
+	s.toDevice(b)
+	s.mu.Unlock()
+}
+
+// appendHeader appends an Ethernet header, with a tag for VLAN vid when tagged is set.
+func appendHeader(b []byte, dst, src MAC, vid uint16, tagged bool, etherType uint16) []byte {
+	var tag [18]byte
+	h := Header{}
+	if tagged {
+		binary.BigEndian.PutUint16(tag[12:], typeVLAN)
+		binary.BigEndian.PutUint16(tag[14:], vid)
+		h.Tags = 1
+	}
+	return appendTagged(b, dst, src, tag[:], &h, etherType)
+}
+
+// switchMAC returns the MAC of a switch by its node name: locally administered, unicast, with a prefix by which a
+// human recognizes it.
+func switchMAC(node uint64) MAC { return 0x767464_000000 | MAC(node&0xffffff) }
+
+// authenticate returns the 16-byte authenticator of a probe's first bytes under secret: HMAC-SHA-256, cut (RFC 2104 §5).
+func authenticate(secret *[16]byte, probe []byte) (sum [16]byte) {
+	mac := hmac.New(sha256.New, secret[:])
+	mac.Write(probe)
+	copy(sum[:], mac.Sum(nil))
+	return sum
+}
+
+func authentic(secret *[16]byte, probe, sum []byte) bool {
+	want := authenticate(secret, probe)
+	return subtle.ConstantTimeCompare(want[:], sum) == 1
+}

@@ -1,0 +1,449 @@
+package l2
+
+import (
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+// Superpacket is a frame as it is read from the TAP or built for it: one Ethernet header, and a payload that
+// is one frame's or is to be cut into several.
+type Superpacket struct {
+	Frame    []byte // borrowed for the call, not changed
+	Segments int    // frames it stands for; 0 counts as 1
+	Longest  int    // bytes of the longest of these frames, headers included; 0: len(Frame)
+}
+
+func (p *Superpacket) segments() int { return max(p.Segments, 1) }
+
+func (p *Superpacket) longest() int {
+	if p.Longest > 0 {
+		return p.Longest
+	}
+	return len(p.Frame)
+}
+
+// Out is one peer that receives the superpacket.
+type Out struct {
+	Port    PortID
+	Rewrite Rewrite
+}
+
+// Verdict is what is to be done with a superpacket. Each lane loop keeps one and passes it to every call, which
+// overwrites it; its slices are valid until then.
+type Verdict struct {
+	Out           []Out   // peers to send it to; a failure to send to one is no reason not to send to the next
+	Hops          uint8   // for the frame header of what goes to Out
+	ToDevice      bool    // write it to the TAP
+	DeviceRewrite Rewrite // before it is written there
+	Reply         []byte  // nil, or a frame to write to the TAP: the answer to an ARP request or solicitation
+	Wake          bool    // the slow plane should call Tick soon
+
+	buf   [128]byte         // of Reply: the longest is 14 + 16 + 40 + 32
+	group membershipMessage // scratch
+	neigh neighborMessage   // scratch
+}
+
+func (v *Verdict) reset() {
+	v.Out, v.Hops, v.ToDevice, v.DeviceRewrite, v.Reply, v.Wake = v.Out[:0], 0, false, Rewrite{}, nil, false
+}
+
+// frameInfo is what the steps of a decision hand on to each other.
+type frameInfo struct {
+	now   boottime.Time
+	p     *Superpacket
+	h     Header
+	view  *view
+	in    *port
+	vid   uint16
+	class Class
+	dst   PortID // when class is ClassUnicast
+	probe bool   // a loop probe of a node we do not know: passes storm control
+	node  bool   // from the peer's own switch: the answer to a question of ours, or a question
+}
+
+// FromDevice decides about a superpacket read from the TAP. With drop.None it goes to the peers in v.Out, of which
+// there is at least one. Any other reason: to nobody (v.Out is empty), counted for the local port; for
+// drop.SuppressedARP v.Reply may hold the answer. v.Wake is meaningful either way.
+//
+// It does not allocate once v.Out has grown to the number of peers.
+func (s *Switch) FromDevice(now boottime.Time, p Superpacket, v *Verdict) drop.Reason {
+	v.reset()
+	f := frameInfo{now: now, p: &p, view: s.view.Load()}
+	f.in = f.view.local
+	reason := s.fromDevice(&f, v)
+	if reason != drop.None {
+		v.Out = v.Out[:0]
+		f.in.state.drops.Add(reason, uint64(p.segments()))
+	}
+	return reason
+}
+
+func (s *Switch) fromDevice(f *frameInfo, v *Verdict) drop.Reason {
+	if reason := s.admit(f, v); reason != drop.None {
+		return reason
+	}
+	if f.h.Dst == s.mac {
+		return drop.SuppressedARP // the answer to a challenge; that it came is all it had to say
+	}
+	kind := s.inspect(f, v)
+	if kind == messageNeighbor && v.neigh.ask && s.cfg.NeighborSuppression && s.answer(f, v) {
+		return drop.SuppressedARP
+	}
+	if len(f.view.peers) == 0 {
+		return drop.NoEthernetPeer
+	}
+	if f.class == ClassUnicast {
+		if f.dst == LocalPort {
+			return drop.SamePort
+		}
+		return f.sendTo(f.dst, v)
+	}
+	return s.flood(f, v, kind)
+}
+
+// FromPeer decides about a superpacket received from the peer at port from; hops is that of its frame header.
+// With drop.None it goes to the TAP if v.ToDevice is set, and (on a hub) to the peers in v.Out. Any other reason: to
+// nobody, and counted for the port.
+//
+// It does not allocate once v.Out has grown to the number of peers.
+func (s *Switch) FromPeer(now boottime.Time, from PortID, hops uint8, p Superpacket, v *Verdict) drop.Reason {
+	v.reset()
+	f := frameInfo{now: now, p: &p, view: s.view.Load()}
+	if f.in = f.view.port(from); from == LocalPort || f.in == nil || !f.in.cfg.Ethernet {
+		return drop.NotEthernetPeer
+	}
+	reason := s.fromPeer(&f, hops, v)
+	if reason != drop.None {
+		v.Out, v.ToDevice = v.Out[:0], false
+		f.in.state.drops.Add(reason, uint64(p.segments()))
+	}
+	return reason
+}
+
+func (s *Switch) fromPeer(f *frameInfo, hops uint8, v *Verdict) drop.Reason {
+	if reason := s.admit(f, v); reason != drop.None {
+		return reason
+	}
+	if f.h.Dst == s.mac {
+		return drop.SuppressedARP
+	}
+	kind := s.inspect(f, v)
+	v.Hops = hops + 1
+	mayForward := s.cfg.Hub && v.Hops <= MaxHops
+	if f.class == ClassUnicast {
+		switch {
+		case f.dst == LocalPort:
+			return f.sendTo(LocalPort, v)
+		case f.dst == f.in.id:
+			return drop.SamePort
+		case mayForward:
+			return f.sendTo(f.dst, v)
+		case s.cfg.Hub:
+			return drop.HopLimit
+		}
+		return drop.SplitHorizon
+	}
+	toLAN := s.wantedOnLAN(f, v, kind)
+	if toLAN == drop.None {
+		toLAN = f.sendTo(LocalPort, v)
+	}
+	if !mayForward {
+		if toLAN != drop.None && s.cfg.Hub {
+			return drop.HopLimit
+		}
+		return toLAN
+	}
+	if s.flood(f, v, kind) == drop.None {
+		return drop.None
+	}
+	return toLAN
+}
+
+// wantedOnLAN returns why a replicated frame from a peer is not to be written to the TAP.
+func (s *Switch) wantedOnLAN(f *frameInfo, v *Verdict, kind messageKind) drop.Reason {
+	switch {
+	case f.class != ClassMulticast || kind == messageQuery:
+		return drop.None
+	case kind == messageReport:
+		if s.groups.wantsReports(f.now, f.vid, v.group.v6) {
+			return drop.None
+		}
+		return drop.SnoopedMulticast
+	}
+	s.groups.mu.RLock()
+	defer s.groups.mu.RUnlock()
+	if p := s.groups.plan(f.now, f.vid, f.h.Dst); !p.wants(LocalPort) {
+		return drop.SnoopedMulticast
+	}
+	return drop.None
+}
+
+// admit runs the checks that are the same from both sides, finds the destination, and learns the source last.
+func (s *Switch) admit(f *frameInfo, v *Verdict) drop.Reason {
+	var ok bool
+	if f.h, ok = Parse(f.p.Frame); !ok {
+		return drop.ShortFrame
+	}
+	h := &f.h
+	if f.p.longest()-headerLen-tagLen*h.Tags > int(s.maxMTU.Load()) {
+		return drop.OversizeFrame
+	}
+	if h.Src.Group() || h.Src == 0 {
+		return drop.SourceMulticast
+	}
+	var reason drop.Reason
+	if f.vid, reason = f.in.vlans.ingress(h); reason != drop.None {
+		if r := reserved(h); r != drop.None {
+			reason = r // the better name: link-local frames are untagged on trunks too
+		}
+		return reason
+	}
+	if h.EtherType == typeProbe {
+		if mine, reason := s.probeFrame(f, v); mine {
+			return reason
+		}
+	}
+	if reason := s.refuse(f, v); reason != drop.None {
+		return reason
+	}
+	if !s.classify(f) {
+		return stormReason[f.class]
+	}
+	return s.learn(f, v)
+}
+
+var stormReason = [classes]drop.Reason{
+	ClassBroadcast: drop.StormBroadcast, ClassMulticast: drop.StormMulticast, ClassUnknown: drop.StormUnknown,
+	ClassProbe: drop.StormBroadcast,
+}
+
+// refuse applies the policies to a frame whose VLAN is known.
+func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
+	in, h := f.in, &f.h
+	if until := in.state.bpduUntil.Load(); until != 0 && int64(f.now) < until {
+		return drop.BPDU
+	}
+	if in.blocked != nil && in.blocked.has(f.vid) {
+		return drop.LoopBlocked
+	}
+	if reason := reserved(h); reason == drop.LinkLocalFrame || reason == drop.BPDU && s.cfg.BPDU != BPDUForward {
+		if reason == drop.BPDU && s.cfg.BPDU == BPDUGuard && in.id != LocalPort {
+			s.guardBPDU(f, v)
+		}
+		return reason
+	}
+	if h.Src == s.mac {
+		if in.id == LocalPort {
+			return drop.LoopBlocked // what we wrote to the LAN came back from it
+		}
+		return drop.SourceForeign
+	}
+	if id, ok := f.view.nodes[h.Src]; ok && id == in.id {
+		f.node = true
+	} else if f.view.pinned != nil && !f.pinnedHere(h.Src) {
+		return drop.SourceForeign
+	}
+	if in.id != LocalPort && !(in.cfg.TrustDHCP && in.cfg.TrustRA) {
+		return guard(f.p.Frame, h, in.cfg.TrustDHCP, in.cfg.TrustRA)
+	}
+	return drop.None
+}
+
+// pinnedHere reports whether the pinned MACs let src come in at the port.
+func (f *frameInfo) pinnedHere(src MAC) bool {
+	id, pinned := f.view.pinned[src]
+	if pinned {
+		return id == f.in.id
+	}
+	return len(f.in.cfg.MACs) == 0
+}
+
+// classify finds the destination and reports whether storm control lets the frame pass.
+func (s *Switch) classify(f *frameInfo) bool {
+	f.class = ClassUnicast
+	switch {
+	case f.h.Dst == Broadcast:
+		f.class = ClassBroadcast
+	case f.h.Dst.Group():
+		f.class = ClassMulticast
+	default:
+		if s.locate(f) {
+			return true
+		}
+		f.class = ClassUnknown
+	}
+	return f.probe || f.in.state.meters[f.class].take(f.now, f.p.segments(), s.rates[f.class])
+}
+
+// locate finds the port of a unicast destination. What was learned at a port that is not up any more is not known:
+// a frame may have been under way to learn while the port's entries were flushed.
+func (s *Switch) locate(f *frameInfo) bool {
+	if e, _, ok := s.fdb.find(entryKey(f.vid, f.h.Dst)); ok {
+		f.dst = e.port()
+		if p := f.view.port(f.dst); p != nil && p.ready || e&flagStatic != 0 {
+			return true
+		}
+	}
+	id, ok := f.view.pinned[f.h.Dst]
+	if !ok {
+		id, ok = f.view.nodes[f.h.Dst]
+	}
+	f.dst = id
+	return ok || f.h.Dst == s.mac
+}
+
+// learn puts the source into the forwarding database, or refuses the frame.
+func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
+	if f.node {
+		return drop.None
+	}
+	o := s.fdb.learn(entryKey(f.vid, f.h.Src), f.in.id, f.now)
+	if o == (outcome{}) || o == (outcome{fresh: true}) {
+		return drop.None
+	}
+	v.Wake = v.Wake || o.claimed || o.moved
+	s.noteOutcome(f.now, entryKey(f.vid, f.h.Src), f.in.id, o)
+	return o.reason
+}
+
+type messageKind uint8
+
+const (
+	messageNone messageKind = iota
+	messageNeighbor
+	messageQuery  // multicast querier or router: goes everywhere
+	messageReport // goes to all peers, to a LAN only where it is wanted
+)
+
+// inspect reads ARP, neighbour discovery, IGMP and MLD, learns from it, and says which it was. What it read
+// is in v.neigh or v.group.
+func (s *Switch) inspect(f *frameInfo, v *Verdict) messageKind {
+	if !mayBeControl(f) {
+		return messageNone
+	}
+	v.neigh = neighborMessage{}
+	if parseNeighbor(f.p.Frame, &f.h, &v.neigh) {
+		if v.neigh.mac != 0 {
+			s.hosts.observe(f.now, f.in.id, f.vid, &v.neigh)
+			if ip := v.neigh.ip; v.neigh.v6 {
+				s.fdb.setHost(entryKey(f.vid, v.neigh.mac), ip[:])
+			} else {
+				s.fdb.setHost(entryKey(f.vid, v.neigh.mac), ip[12:])
+			}
+		}
+		return messageNeighbor
+	}
+	if f.class != ClassMulticast {
+		return messageNone
+	}
+	v.group = membershipMessage{}
+	if !parseMembership(f.p.Frame, &f.h, &v.group) {
+		return messageNone
+	}
+	s.groups.observe(f.now, f.in.id, f.vid, &v.group)
+	if v.group.report {
+		return messageReport
+	}
+	return messageQuery
+}
+
+// mayBeControl is the cheap test in front of inspect: nearly every frame fails it.
+func mayBeControl(f *frameInfo) bool {
+	b := f.p.Frame
+	switch f.h.EtherType {
+	case typeARP:
+		return true
+	case typeIPv4:
+		return f.class == ClassMulticast
+	case typeIPv6:
+		return f.class == ClassMulticast || len(b) > f.h.Payload+6 && b[f.h.Payload+6] == protoICMPv6
+	}
+	return false
+}
+
+// answer answers the question in v.neigh when it can, and reports whether the question is settled.
+func (s *Switch) answer(f *frameInfo, v *Verdict) bool {
+	sec := second(f.now)
+	heard := func(mac MAC) (local, ok bool) {
+		e, slot, known := s.fdb.find(entryKey(f.vid, mac))
+		if !known || e&flagClaimed != 0 {
+			return false, false
+		}
+		age := since(sec, s.fdb.seenAt(slot))
+		if e.port() == LocalPort {
+			return true, age <= heardLocal
+		}
+		p := f.view.port(e.port())
+		return false, age <= heardRemote && p != nil && p.ready && (p.blocked == nil || !p.blocked.has(f.vid))
+	}
+	mac, router, local, ok := s.hosts.ask(f.now, f.vid, f.h.Src, &v.neigh, heard)
+	if ok && !local {
+		v.Reply = appendAnswer(v.buf[:0], f.p.Frame, &f.h, &v.neigh, mac, router)
+	}
+	return ok
+}
+
+// sendTo adds the port to the receivers.
+func (f *frameInfo) sendTo(id PortID, v *Verdict) drop.Reason {
+	p := f.view.port(id)
+	if p == nil || !p.ready {
+		return drop.NoEthernetPeer
+	}
+	tagged, ok := p.vlans.egress(f.vid)
+	switch {
+	case !ok:
+		return drop.VLANRefused
+	case p.blocked != nil && p.blocked.has(f.vid):
+		return drop.LoopBlocked
+	case f.p.longest()-headerLen-tagLen*f.h.Tags > p.mtu:
+		return drop.OversizeFrame
+	}
+	if until := p.state.bpduUntil.Load(); until != 0 && int64(f.now) < until {
+		return drop.BPDU
+	}
+	r := rewrite(&f.h, f.vid, tagged)
+	if id == LocalPort {
+		v.ToDevice, v.DeviceRewrite = true, r
+		return drop.None
+	}
+	v.Out = append(v.Out, Out{id, r})
+	return drop.None
+}
+
+// flood sends the frame to every peer that may have it, but not back where it came from. A peer that may not
+// costs the others nothing; the reason is the last one's when nobody gets it.
+func (s *Switch) flood(f *frameInfo, v *Verdict, kind messageKind) drop.Reason {
+	reason := drop.NoEthernetPeer
+	if f.class == ClassMulticast && kind != messageQuery && kind != messageReport {
+		s.groups.mu.RLock()
+		defer s.groups.mu.RUnlock()
+		pl := s.groups.plan(f.now, f.vid, f.h.Dst)
+		for _, p := range f.view.peers {
+			switch {
+			case p.id == f.in.id:
+			case !pl.wants(p.id):
+				reason = drop.SnoopedMulticast
+			default:
+				reason = f.sendOr(p.id, v, reason)
+			}
+		}
+	} else {
+		for _, p := range f.view.peers {
+			if p.id != f.in.id {
+				reason = f.sendOr(p.id, v, reason)
+			}
+		}
+	}
+	if len(v.Out) > 0 {
+		return drop.None
+	}
+	return reason
+}
+
+// sendOr is sendTo, but returns old when the frame was accepted.
+func (f *frameInfo) sendOr(id PortID, v *Verdict, old drop.Reason) drop.Reason {
+	if r := f.sendTo(id, v); r != drop.None {
+		return r
+	}
+	return old
+}

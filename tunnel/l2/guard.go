@@ -1,0 +1,151 @@
+package l2
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"tund/internal/drop"
+)
+
+// BPDUPolicy says what happens to spanning tree frames.
+type BPDUPolicy uint8
+
+// The policies.
+const (
+	BPDUDrop    BPDUPolicy = iota // they stay on their side: each site has its own spanning tree
+	BPDUForward                   // one spanning tree over all sites
+	BPDUGuard                     // as BPDUDrop, and the peer that sends one is blocked for 300 s
+)
+
+const bpduGuardTime = 300 * time.Second // as vendors' errdisable recovery
+
+// ParseBPDUPolicy reads "drop", "forward" or "guard".
+func ParseBPDUPolicy(text string) (BPDUPolicy, error) {
+	switch text {
+	case "drop":
+		return BPDUDrop, nil
+	case "forward":
+		return BPDUForward, nil
+	case "guard":
+		return BPDUGuard, nil
+	}
+	return 0, fmt.Errorf("bpdu policy %q (want drop, forward or guard)", text)
+}
+
+// Destinations that a bridge keeps to itself.
+const (
+	reservedPrefix = 0x0180c2_000000 // IEEE 802.1Q §8.6.3: 00-0f never forwarded; 20-2f GMRP, GVRP and kin
+	reservedMask   = 0xffffff_ffffd0 // 00-0f and 20-2f
+	macBPDU        = 0x0180c2_000000
+	macBridgeBPDU  = 0x0180c2_000008 // provider bridges
+	macCiscoPVST   = 0x01000c_cccccd // per-VLAN spanning tree
+	macCiscoLink   = 0x01000c_cccccc // CDP, VTP, DTP, PAgP, UDLD: link-local in all but name
+)
+
+// reserved returns why a frame must not cross at all: drop.BPDU for spanning tree, drop.LinkLocalFrame for other
+// link-local protocols, drop.None for ordinary frames. The policy is applied by the caller.
+func reserved(h *Header) drop.Reason {
+	switch h.Dst {
+	case macBPDU, macBridgeBPDU, macCiscoPVST:
+		return drop.BPDU
+	case macCiscoLink:
+		return drop.LinkLocalFrame
+	}
+	if h.Dst&reservedMask == reservedPrefix {
+		return drop.LinkLocalFrame
+	}
+	switch h.EtherType {
+	case typeMACCtl, typeSlow, typeLLDP:
+		return drop.LinkLocalFrame
+	}
+	return drop.None
+}
+
+// ICMPv6 types the switch knows. RFC 4861, RFC 2710, RFC 3810, RFC 4286.
+const (
+	icmp6MLDQuery        = 130
+	icmp6MLDReport       = 131
+	icmp6MLDDone         = 132
+	icmp6RouterSolicit   = 133
+	icmp6RouterAdvert    = 134
+	icmp6NeighborSolicit = 135
+	icmp6NeighborAdvert  = 136
+	icmp6Redirect        = 137
+	icmp6MLDv2Report     = 143
+	icmp6MRDAdvert       = 151
+)
+
+// UDP ports of DHCP. RFC 2131 §4.1, RFC 8415 §7.2.
+const (
+	portDHCPServer  = 67
+	portDHCPClient  = 68
+	portDHCP6Client = 546
+
+	bootReply = 2 // RFC 2131 §2, op
+)
+
+// guard refuses what would let a peer configure our hosts: DHCP server messages unless trustDHCP, router
+// advertisements and redirects unless trustRA. A packet that hides the answer (a first fragment without the
+// whole chain of headers, fragmented neighbour discovery) is refused as well: RFC 7113, RFC 6980.
+func guard(frame []byte, h *Header, trustDHCP, trustRA bool) drop.Reason {
+	switch h.EtherType {
+	case typeIPv4:
+		if !trustDHCP {
+			return guard4(frame[h.Payload:])
+		}
+	case typeIPv6:
+		if !trustDHCP || !trustRA {
+			return guard6(frame[h.Payload:], trustDHCP, trustRA)
+		}
+	}
+	return drop.None
+}
+
+func guard4(b []byte) drop.Reason {
+	s := segment4(b)
+	if !s.complete || s.proto != protoUDP || s.later {
+		return drop.None // a later fragment alone is worth nothing, and hosts drop broken headers
+	}
+	udp := b[s.off:]
+	if len(udp) < 8 {
+		return drop.GuardDHCP // a first fragment is at least 8 bytes long, unless it has something to hide
+	}
+	src, dst := binary.BigEndian.Uint16(udp), binary.BigEndian.Uint16(udp[2:])
+	if dst == portDHCPClient || src == portDHCPServer && dst == portDHCPServer && (len(udp) < 9 || udp[8] == bootReply) {
+		return drop.GuardDHCP
+	}
+	return drop.None
+}
+
+func guard6(b []byte, trustDHCP, trustRA bool) drop.Reason {
+	s := segment6(b)
+	if s.later {
+		return drop.None
+	}
+	if !s.complete {
+		return drop.GuardRA
+	}
+	rest := b[s.off:]
+	switch s.proto {
+	case protoICMPv6:
+		if trustRA {
+			return drop.None
+		}
+		if len(rest) < 1 {
+			return drop.GuardRA
+		}
+		t := rest[0]
+		if t == icmp6RouterAdvert || t == icmp6Redirect || s.fragment && t >= icmp6RouterSolicit && t <= icmp6Redirect {
+			return drop.GuardRA
+		}
+	case protoUDP:
+		if trustDHCP {
+			return drop.None
+		}
+		if len(rest) < 4 || binary.BigEndian.Uint16(rest[2:]) == portDHCP6Client {
+			return drop.GuardDHCP
+		}
+	}
+	return drop.None
+}

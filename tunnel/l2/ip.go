@@ -1,0 +1,118 @@
+package l2
+
+import "encoding/binary"
+
+// IP protocol numbers the switch looks at. IANA.
+const (
+	protoHopByHop = 0
+	protoIGMP     = 2
+	protoTCP      = 6
+	protoUDP      = 17
+	protoRouting  = 43
+	protoFragment = 44
+	protoAH       = 51
+	protoICMPv6   = 58
+	protoDestOpts = 60
+	protoPIM      = 103
+
+	ipv4MinHeader = 20
+	ipv6Header    = 40
+	maxExtHeaders = 8 // RFC 8200 names six kinds, each once and one twice
+)
+
+// segment is what lies behind an IP header: where, and what it says it is.
+type segment struct {
+	proto    uint8
+	off      int  // offset in the IP packet; len(packet) when the headers run beyond it
+	fragment bool // part of a fragmented packet, or an IPv6 packet with a fragment header
+	later    bool // a fragment that does not hold the start of the segment
+	complete bool // the headers before the segment are all there and known
+}
+
+// segmentOf finds the segment in the IP packet b, which must hold what etherType says. A truncated or overlong
+// chain of headers gives complete == false.
+func segmentOf(b []byte, etherType uint16) segment {
+	if etherType == typeIPv4 {
+		return segment4(b)
+	}
+	return segment6(b)
+}
+
+func segment4(b []byte) segment {
+	if len(b) < ipv4MinHeader || b[0]>>4 != 4 {
+		return segment{off: len(b)}
+	}
+	n := int(b[0]&0x0f) * 4
+	if n < ipv4MinHeader || n > len(b) {
+		return segment{off: len(b)}
+	}
+	frag := binary.BigEndian.Uint16(b[6:])
+	return segment{
+		proto: b[9], off: n, complete: true,
+		fragment: frag&0x3fff != 0, // more fragments, or an offset
+		later:    frag&0x1fff != 0,
+	}
+}
+
+func segment6(b []byte) segment {
+	if len(b) < ipv6Header || b[0]>>4 != 6 {
+		return segment{off: len(b)}
+	}
+	s := segment{proto: b[6], off: ipv6Header}
+	for range maxExtHeaders {
+		n := 0
+		switch s.proto {
+		case protoHopByHop, protoRouting, protoDestOpts:
+			if len(b) < s.off+8 {
+				return segment{proto: s.proto, off: len(b), fragment: s.fragment}
+			}
+			n = 8 + 8*int(b[s.off+1])
+		case protoAH:
+			if len(b) < s.off+8 {
+				return segment{proto: s.proto, off: len(b), fragment: s.fragment}
+			}
+			n = 8 + 4*int(b[s.off+1])
+		case protoFragment:
+			if len(b) < s.off+8 {
+				return segment{proto: s.proto, off: len(b), fragment: true}
+			}
+			s.fragment = true
+			n = 8
+			if binary.BigEndian.Uint16(b[s.off+2:])&0xfff8 != 0 {
+				s.proto, s.off, s.later, s.complete = b[s.off], s.off+n, true, true
+				return s
+			}
+		default:
+			s.complete = true
+			return s
+		}
+		if len(b) < s.off+n {
+			return segment{proto: s.proto, off: len(b), fragment: s.fragment}
+		}
+		s.proto = b[s.off]
+		s.off += n
+	}
+	return segment{proto: s.proto, off: len(b), fragment: s.fragment}
+}
+
+// checksum adds b to sum and folds it: the internet checksum (RFC 1071), not complemented. For the few small
+// packets that this package makes; the packet path has its own in tunnel/offload.
+func checksum(b []byte, sum uint32) uint16 {
+	for ; len(b) >= 2; b = b[2:] {
+		sum += uint32(binary.BigEndian.Uint16(b))
+	}
+	if len(b) == 1 {
+		sum += uint32(b[0]) << 8
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return uint16(sum)
+}
+
+// checksumICMPv6 returns the checksum of the ICMPv6 message msg, whose own field must be zero, in the IPv6
+// packet that begins with header.
+func checksumICMPv6(header, msg []byte) uint16 {
+	sum := uint32(checksum(header[8:40], 0)) + uint32(len(msg)) + protoICMPv6
+	return ^checksum(msg, sum)
+}

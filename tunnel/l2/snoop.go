@@ -1,0 +1,417 @@
+package l2
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync"
+
+	"tund/internal/boottime"
+)
+
+// Multicast snooping, after RFC 4541.
+//
+// Who listens to a group is learned from IGMPv1-v3 and MLDv1-v2 reports, per VLAN, by group MAC (32 IPv4 groups
+// share one: a port may get a stream it did not ask for, never too little). Multicast is pruned only while a
+// querier is heard in the VLAN, since without one nobody repeats a report; a LAN without a querier is flooded
+// as before. Never pruned: 224.0.0.0/24, well-known ff02::xx, multicast that is not IP, and
+// solicited-node groups that nobody reported. A table that is full fails open: the port gets all multicast.
+//
+// Reports go to all peers, whose switches need them, but to a LAN only where a router or querier is: a host
+// that hears another's IGMPv2 report keeps its own to itself (RFC 4541 §2.1.1).
+type groups struct {
+	mu       sync.RWMutex // guards all below; shared for forwarding, exclusive for reports and ageing
+	members  map[uint64][]listener
+	perPort  map[PortID]int
+	total    int
+	domains  map[uint32]*snoopDomain // by VLAN<<1 | 1 for IPv6
+	wantsAll map[PortID]uint32       // second until which a port gets all multicast
+}
+
+type listener struct {
+	port  PortID
+	until uint32 // second
+}
+
+// snoopDomain is what is known of one address family in one VLAN.
+type snoopDomain struct {
+	querierUntil uint32
+	queriers     []listener // where queries come from, a bridge's own (source 0.0.0.0) included
+	routers      []listener
+}
+
+// Times of RFC 3376 §8 and RFC 3810 §9, in seconds.
+const (
+	memberInterval  = 260 // group membership interval: 2 × 125 + 10
+	querierInterval = 255 // other querier present interval: 2 × 125 + 10/2
+	leaveInterval   = 3   // last member query time, 2, and a second for the way
+)
+
+// Bounds of the tables: a few groups per host and the hosts of R-20.
+const (
+	maxListeners     = 8192
+	maxPortListeners = 1024
+	maxRouterPorts   = 64
+	maxRecords       = 32 // of one report; a v3 report of a full Ethernet frame holds more only from a very odd host
+)
+
+func newGroups() *groups {
+	return &groups{
+		members: make(map[uint64][]listener), perPort: make(map[PortID]int),
+		domains: make(map[uint32]*snoopDomain), wantsAll: make(map[PortID]uint32),
+	}
+}
+
+// membershipMessage is what an IGMP, MLD or PIM packet tells a switch.
+type membershipMessage struct {
+	v6       bool
+	query    bool // from a querier
+	router   bool // the sender's port leads to a multicast router
+	report   bool
+	overflow bool // the report had more records than were read
+	n        int
+	records  [maxRecords]membershipRecord
+}
+
+type membershipRecord struct {
+	group MAC
+	join  bool
+}
+
+func (m *membershipMessage) add(group MAC, join bool) {
+	if group == 0 {
+		return
+	}
+	if m.n == maxRecords {
+		m.overflow = true
+		return
+	}
+	m.records[m.n] = membershipRecord{group, join}
+	m.n++
+}
+
+// groupMAC4 maps an IPv4 group to its MAC (RFC 1112 §6.4); 0 when it is none, or one that is always flooded.
+func groupMAC4(ip []byte) MAC {
+	if ip[0]>>4 != 0xe || ip[0] == 224 && ip[1] == 0 && ip[2] == 0 {
+		return 0
+	}
+	return 0x01005e_000000 | MAC(binary.BigEndian.Uint32(ip)&0x7fffff)
+}
+
+// groupMAC6 maps an IPv6 group to its MAC (RFC 2464 §7); 0 when it is none.
+func groupMAC6(ip []byte) MAC {
+	if ip[0] != 0xff {
+		return 0
+	}
+	return 0x3333_00000000 | MAC(binary.BigEndian.Uint32(ip[12:]))
+}
+
+// parseMembership reads IGMP, MLD, PIM and multicast router discovery from the frame with header h into m, and
+// reports whether it was one of them.
+func parseMembership(frame []byte, h *Header, m *membershipMessage) bool {
+	b := frame[h.Payload:]
+	switch h.EtherType {
+	case typeIPv4:
+		s := segment4(b)
+		if !s.complete || s.later {
+			return false
+		}
+		if s.proto == protoPIM {
+			m.router = true
+			return true
+		}
+		return s.proto == protoIGMP && m.parseIGMP(b[s.off:], binary.BigEndian.Uint32(b[12:]) != 0)
+	case typeIPv6:
+		s := segment6(b)
+		if !s.complete || s.later {
+			return false
+		}
+		m.v6 = true
+		if s.proto == protoPIM {
+			m.router = true
+			return true
+		}
+		return s.proto == protoICMPv6 && m.parseMLD(b[s.off:])
+	}
+	return false
+}
+
+// parseIGMP reads RFC 3376 §4, RFC 2236 §2, RFC 1112 appendix I and RFC 4286. fromHost is false for source 0.0.0.0, which
+// a bridge uses that queries on nobody's behalf: a querier, but no way to a router.
+func (m *membershipMessage) parseIGMP(b []byte, fromHost bool) bool {
+	if len(b) < 8 {
+		return false
+	}
+	switch b[0] {
+	case 0x11:
+		m.query, m.router = true, fromHost
+	case 0x12, 0x16:
+		m.report = true
+		m.add(groupMAC4(b[4:]), true)
+	case 0x17:
+		m.report = true
+		m.add(groupMAC4(b[4:]), false)
+	case 0x22:
+		m.report = true
+		m.parseRecords(b[8:], int(binary.BigEndian.Uint16(b[6:])), 4)
+	case 0x30:
+		m.router = true
+	default:
+		return false
+	}
+	return true
+}
+
+// parseMLD reads RFC 2710 §3, RFC 3810 §5 and RFC 4286.
+func (m *membershipMessage) parseMLD(b []byte) bool {
+	if len(b) < 8 {
+		return false
+	}
+	switch b[0] {
+	case icmp6MLDQuery:
+		m.query, m.router = true, true
+		return len(b) >= 24
+	case icmp6MLDReport, icmp6MLDDone:
+		if len(b) < 24 {
+			return false
+		}
+		m.report = true
+		m.add(groupMAC6(b[8:]), b[0] == icmp6MLDReport)
+	case icmp6MLDv2Report:
+		m.report = true
+		m.parseRecords(b[8:], int(binary.BigEndian.Uint16(b[6:])), 16)
+	case icmp6MRDAdvert:
+		m.router = true
+	default:
+		return false
+	}
+	return true
+}
+
+// parseRecords reads the n group records of a version 3 (MLD: 2) report, with addresses of size bytes.
+func (m *membershipMessage) parseRecords(b []byte, n, size int) {
+	for range n {
+		if len(b) < 4+size {
+			return
+		}
+		sources := int(binary.BigEndian.Uint16(b[2:]))
+		group := MAC(0)
+		if size == 4 {
+			group = groupMAC4(b[4:])
+		} else {
+			group = groupMAC6(b[4:])
+		}
+		switch b[0] {
+		case 2, 4: // exclude mode: everything but some sources
+			m.add(group, true)
+		case 1, 3: // include mode: only these sources; none means leave
+			m.add(group, sources > 0)
+		case 5: // allow new sources
+			m.add(group, true)
+		} // 6, block old sources: whether any are left, the querier will ask
+		if m.overflow {
+			return
+		}
+		skip := 4 + size + sources*size + int(b[1])*4
+		if skip > len(b) {
+			return
+		}
+		b = b[skip:]
+	}
+}
+
+func domainKey(vid uint16, v6 bool) uint32 {
+	k := uint32(vid) << 1
+	if v6 {
+		k |= 1
+	}
+	return k
+}
+
+// observe notes what m, received at port in VLAN vid, says.
+func (g *groups) observe(now boottime.Time, port PortID, vid uint16, m *membershipMessage) {
+	sec := second(now)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m.query || m.router {
+		d := g.domains[domainKey(vid, m.v6)]
+		if d == nil {
+			d = &snoopDomain{}
+			g.domains[domainKey(vid, m.v6)] = d // at most 2 × 4095: bounded by the VLANs that ports carry
+		}
+		if m.query {
+			d.querierUntil = sec + querierInterval
+			d.queriers, _ = setListener(d.queriers, listener{port, sec + querierInterval}, maxRouterPorts)
+		}
+		if m.router {
+			d.routers, _ = setListener(d.routers, listener{port, sec + querierInterval}, maxRouterPorts)
+		}
+	}
+	for _, r := range m.records[:m.n] {
+		key := entryKey(vid, r.group)
+		if r.join {
+			g.join(key, listener{port, sec + memberInterval})
+		} else {
+			g.leave(key, listener{port, sec + leaveInterval})
+		}
+	}
+	if m.overflow {
+		g.wantsAll[port] = sec + memberInterval
+	}
+}
+
+func (g *groups) join(key uint64, l listener) {
+	list := g.members[key]
+	room := len(list)
+	if g.total < maxListeners && g.perPort[l.port] < maxPortListeners {
+		room++
+	}
+	list, grew := setListener(list, l, room)
+	if grew {
+		g.total++
+		g.perPort[l.port]++
+	} else if !hasListener(list, l.port) {
+		g.wantsAll[l.port] = l.until
+		return
+	}
+	g.members[key] = list
+}
+
+// leave shortens the membership: another host behind the port may still listen and has until then to say so.
+func (g *groups) leave(key uint64, l listener) {
+	for i, m := range g.members[key] {
+		if m.port == l.port {
+			g.members[key][i].until = min(m.until, l.until)
+		}
+	}
+}
+
+// setListener puts l into list, extending its time when it is there; a new one only while list is shorter than room.
+func setListener(list []listener, l listener, room int) (_ []listener, grew bool) {
+	for i := range list {
+		if list[i].port == l.port {
+			list[i].until = l.until
+			return list, false
+		}
+	}
+	if len(list) >= room {
+		return list, false
+	}
+	return append(list, l), true
+}
+
+func hasListener(list []listener, port PortID) bool {
+	for i := range list {
+		if list[i].port == port {
+			return true
+		}
+	}
+	return false
+}
+
+// plan says which ports get a multicast frame. It is valid while g.mu is held, shared.
+type plan struct {
+	flood    bool
+	members  []listener
+	routers  []listener
+	wantsAll map[PortID]uint32
+	sec      uint32
+}
+
+// plan decides for a frame to the group MAC dst in VLAN vid. g.mu is held, shared.
+func (g *groups) plan(now boottime.Time, vid uint16, dst MAC) plan {
+	v6 := dst>>32 == 0x3333
+	if !v6 && dst>>23 != 0x01005e_000000>>23 || v6 && dst&0xffffff00 == 0 || !v6 && dst&0x7fff00 == 0 {
+		return plan{flood: true}
+	}
+	sec := second(now)
+	d := g.domains[domainKey(vid, v6)]
+	if d == nil || d.querierUntil < sec {
+		return plan{flood: true}
+	}
+	p := plan{members: g.members[entryKey(vid, dst)], routers: d.routers, wantsAll: g.wantsAll, sec: sec}
+	if v6 && dst>>24 == 0x3333_ff && len(p.members) == 0 {
+		p.flood = true // solicited-node: losing a neighbour solicitation costs more than flooding it
+	}
+	return p
+}
+
+// wants reports whether port gets the frame.
+func (p *plan) wants(port PortID) bool {
+	return p.flood || p.listed(p.members, port) || p.listed(p.routers, port) || p.wantsAll[port] > p.sec
+}
+
+func (p *plan) listed(list []listener, port PortID) bool {
+	for i := range list {
+		if list[i].port == port {
+			return list[i].until > p.sec
+		}
+	}
+	return false
+}
+
+// wantsReports reports whether a report of VLAN vid is to be put on the LAN behind the TAP: where a router or a
+// querier is, or when no querier is known at all. A bridge that queries by itself has to hear of our peers'
+// members, or it would not send their groups into the TAP.
+func (g *groups) wantsReports(now boottime.Time, vid uint16, v6 bool) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	sec := second(now)
+	d := g.domains[domainKey(vid, v6)]
+	if d == nil || d.querierUntil < sec {
+		return true
+	}
+	p := plan{sec: sec}
+	return p.listed(d.routers, LocalPort) || p.listed(d.queriers, LocalPort)
+}
+
+// age forgets what ran out.
+func (g *groups) age(now boottime.Time) {
+	sec := second(now)
+	g.purge(func(l listener) bool { return l.until <= sec })
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for port, until := range g.wantsAll {
+		if until <= sec {
+			delete(g.wantsAll, port)
+		}
+	}
+	for key, d := range g.domains {
+		if d.querierUntil <= sec && len(d.routers) == 0 {
+			delete(g.domains, key)
+		}
+	}
+}
+
+// flush forgets a port.
+func (g *groups) flush(port PortID) {
+	g.purge(func(l listener) bool { return l.port == port })
+	g.mu.Lock()
+	delete(g.wantsAll, port)
+	delete(g.perPort, port)
+	g.mu.Unlock()
+}
+
+func (g *groups) purge(gone func(listener) bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for key, list := range g.members {
+		kept := list[:0]
+		for _, l := range list {
+			if !gone(l) {
+				kept = append(kept, l)
+				continue
+			}
+			g.total--
+			g.perPort[l.port]--
+		}
+		if len(kept) == 0 {
+			delete(g.members, key)
+		} else {
+			g.members[key] = kept
+		}
+	}
+	for _, d := range g.domains {
+		d.routers = slices.DeleteFunc(d.routers, gone)
+		d.queriers = slices.DeleteFunc(d.queriers, gone)
+	}
+}

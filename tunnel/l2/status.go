@@ -1,0 +1,265 @@
+package l2
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"time"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+// Kind says how an entry came into the forwarding database. Its text is what `tunctl fdb` shows.
+type EntryKind string
+
+// The kinds of entry.
+const (
+	KindLearned EntryKind = "learned" // from a peer's frames
+	KindLocal   EntryKind = "local"   // learned from the TAP
+	KindStatic  EntryKind = "static"  // pinned
+)
+
+// Entry is one entry of the forwarding database, or a pinned MAC, which has VLAN AnyVLAN.
+type Entry struct {
+	MAC    MAC
+	VLAN   uint16
+	Port   PortID
+	Kind   EntryKind
+	Age    time.Duration // since a frame was seen, in whole seconds; 0 for static
+	Frozen time.Duration // for how long it will not move; 0: not frozen
+}
+
+// AnyVLAN stands for every VLAN in an Entry of a port's pinned MACs and in a Filter.
+const AnyVLAN = everyVLAN
+
+// Entries returns the forwarding database and the MACs pinned by PortConfig, sorted by VLAN, then MAC.
+func (s *Switch) Entries(now boottime.Time) []Entry {
+	out := s.fdb.entries(now)
+	for mac, id := range s.view.Load().pinned {
+		out = append(out, Entry{MAC: mac, VLAN: AnyVLAN, Port: id, Kind: KindStatic})
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return cmp.Or(cmp.Compare(a.VLAN, b.VLAN), cmp.Compare(a.MAC, b.MAC)) })
+	return out
+}
+
+// Filter selects entries. The zero Filter selects all that were learned.
+type Filter struct {
+	Port   *PortID // nil: all
+	VLAN   *uint16 // nil: all
+	MAC    *MAC    // nil: all
+	Static bool    // what was pinned by Pin, too
+}
+
+// Flush removes the selected entries and returns their number. MACs pinned by PortConfig stay.
+func (s *Switch) Flush(f Filter) int {
+	return s.fdb.flush(func(e *Entry) bool {
+		return (f.Port == nil || *f.Port == e.Port) && (f.VLAN == nil || *f.VLAN == e.VLAN) &&
+			(f.MAC == nil || *f.MAC == e.MAC) && (f.Static || e.Kind != KindStatic)
+	})
+}
+
+// Errors of Pin.
+var (
+	ErrNoPort  = errors.New("no such port")
+	ErrBadPin  = errors.New("not a unicast MAC, or not a VLAN")
+	ErrPinned  = errors.New("pinned to another port by the configuration")
+	ErrPinFull = errors.New("the forwarding database is full")
+)
+
+// Pin makes a static entry: the MAC lives at port in the VLAN and nowhere else. It replaces a learned one. Errors: ErrNoPort,
+// ErrBadPin, ErrPinned, ErrPinFull.
+func (s *Switch) Pin(now boottime.Time, vid uint16, mac MAC, id PortID) error {
+	view := s.view.Load()
+	switch owner, pinned := view.pinned[mac]; {
+	case view.port(id) == nil:
+		return ErrNoPort
+	case mac == 0 || mac > Broadcast || mac.Group() || vid > maxVID:
+		return ErrBadPin
+	case pinned && owner != id:
+		return ErrPinned
+	}
+	if !s.fdb.pin(entryKey(vid, mac), id, now) {
+		return ErrPinFull
+	}
+	return nil
+}
+
+// PortStatus is what status shows of a port.
+type PortStatus struct {
+	ID       PortID
+	Name     string
+	Up       bool // it has a session
+	Ethernet bool // frames are sent to it
+	Entries  int  // learned
+	Blocked  []uint16
+	BPDU     bool              // blocked by BPDU guard
+	Peer     Hello             // what it said; Node is 0 when it has not. Secret is left out
+	Drops    map[string]uint64 // of what came in here, by the names of package drop
+}
+
+// Ports returns the state of all ports, the TAP first. Blocked holds VLANs, 0 for untagged, AnyVLAN for all.
+func (s *Switch) Ports(now boottime.Time) []PortStatus {
+	counts := s.fdb.counts()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []PortStatus{{
+		ID: LocalPort, Name: "local", Up: true, Ethernet: true, Drops: s.local.drops.Snapshot(), Entries: counts[LocalPort],
+	}}
+	for id, p := range s.ports {
+		out = append(out, PortStatus{
+			ID: id, Name: s.name(id), Up: p.up, Ethernet: p.up && p.cfg.Ethernet && p.peer.ethernet, Entries: counts[id],
+			BPDU:  int64(now) < p.state.bpduUntil.Load(),
+			Peer:  Hello{Ethernet: p.peer.ethernet, Hub: p.peer.hub, MTU: p.peer.mtu, Node: p.peer.node},
+			Drops: p.state.drops.Snapshot(),
+		})
+	}
+	slices.SortFunc(out, func(a, b PortStatus) int { return cmp.Compare(a.ID, b.ID) })
+	for _, b := range s.blocks {
+		for i := range out {
+			if out[i].ID == b.port {
+				out[i].Blocked = append(out[i].Blocked, b.vid)
+			}
+		}
+	}
+	return out
+}
+
+// Drops returns how many frames that came in at the port were dropped for the reason; 0 for an unknown port.
+func (s *Switch) Drops(id PortID, reason drop.Reason) uint64 {
+	if p := s.view.Load().port(id); p != nil {
+		return p.state.drops.Get(reason)
+	}
+	return 0
+}
+
+// entries lists the table. It holds mu for the whole walk, about 0.1 ms: operators ask rarely.
+func (t *fdb) entries(now boottime.Time) []Entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]Entry, 0, t.count)
+	t.each(func(slot int32) { out = append(out, t.entry(slot, second(now))) })
+	return out
+}
+
+// each calls visit for every slot in use. mu is held; visit may remove the entry.
+func (t *fdb) each(visit func(slot int32)) {
+	for n := range t.buckets {
+		for w := range t.buckets[n].keys {
+			if t.buckets[n].keys[w].Load() != 0 {
+				visit(int32(n)*ways + int32(w))
+			}
+		}
+	}
+}
+
+func (t *fdb) entry(slot int32, sec uint32) Entry {
+	key, v := t.keyAt(slot), t.value(slot)
+	e := Entry{MAC: keyMAC(key), VLAN: keyVID(key), Port: v.port(), Kind: KindLearned}
+	switch {
+	case v&flagStatic != 0:
+		e.Kind = KindStatic
+		return e
+	case v.port() == LocalPort:
+		e.Kind = KindLocal
+	}
+	e.Age = time.Duration(since(sec, t.seenAt(slot))) * time.Second
+	if v&flagFrozen != 0 {
+		e.Frozen = time.Duration(since(t.cold[slot].frozenUntil, sec)) * time.Second
+	}
+	return e
+}
+
+// recent returns at most n learned entries of the ports that want says, those seen last first.
+func (t *fdb) recent(want func(PortID) bool, n int) []Entry {
+	type seenEntry struct {
+		Entry
+		seen uint32
+	}
+	t.mu.Lock()
+	var all []seenEntry
+	t.each(func(slot int32) {
+		if v := t.value(slot); want(v.port()) {
+			all = append(all, seenEntry{t.entry(slot, 0), t.seenAt(slot)})
+		}
+	})
+	t.mu.Unlock()
+	slices.SortFunc(all, func(a, b seenEntry) int { return cmp.Compare(b.seen, a.seen) })
+	out := make([]Entry, min(n, len(all)))
+	for i := range out {
+		out[i] = all[i].Entry
+	}
+	return out
+}
+
+// flush removes the entries that gone selects and returns their number.
+func (t *fdb) flush(gone func(*Entry) bool) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	t.each(func(slot int32) {
+		if e := t.entry(slot, 0); gone(&e) {
+			t.remove(slot)
+			n++
+		}
+	})
+	return n
+}
+
+// flushPort removes a port's learned entries, its claims, and with static its static entries and all trace of it.
+func (t *fdb) flushPort(id PortID, static bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.each(func(slot int32) {
+		v := t.value(slot)
+		switch {
+		case v.port() == id && (static || v&flagStatic == 0):
+			t.remove(slot)
+		case v&flagClaimed != 0 && t.cold[slot].claim.by == id:
+			t.dropClaim(slot, v)
+		}
+	})
+	if static {
+		delete(t.ports, id)
+	}
+}
+
+// flushVLAN removes a port's learned entries in one VLAN.
+func (t *fdb) flushVLAN(id PortID, vid uint16) {
+	t.flush(func(e *Entry) bool { return e.Port == id && e.VLAN == vid && e.Kind != KindStatic })
+}
+
+// pin makes a static entry, replacing any other; false when there is no room.
+func (t *fdb) pin(key uint64, port PortID, now boottime.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, slot, ok := t.findLocked(key); ok {
+		t.remove(slot)
+	}
+	return t.insert(key, port, second(now), flagStatic) >= 0
+}
+
+// counts returns the number of learned entries by port.
+func (t *fdb) counts() map[PortID]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m := make(map[PortID]int, len(t.ports))
+	for id, p := range t.ports {
+		m[id] = p.n
+	}
+	return m
+}
+
+// takeFull returns the ports that met a limit since the last call.
+func (t *fdb) takeFull() []PortID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var full []PortID
+	for id, p := range t.ports {
+		if p.full {
+			p.full = false
+			full = append(full, id)
+		}
+	}
+	return full
+}

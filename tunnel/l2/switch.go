@@ -1,0 +1,294 @@
+package l2
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+// PortID names a port of the switch. Ids are small and dense: the table of ports is as long as the greatest.
+type PortID uint32
+
+// LocalPort is the TAP. It always exists and is always up.
+const LocalPort PortID = 0
+
+// MaxPortID is the greatest id SetPort takes.
+const MaxPortID PortID = 65535
+
+// Defaults of Config.
+const (
+	DefaultAgeing     = 300 * time.Second // IEEE 802.1Q table 8-6
+	DefaultMaxEntries = 16384
+	DefaultMaxPerPort = 256 // as OpenVPN's --max-routes-per-client
+	DefaultMTU        = 1500
+)
+
+// Config is what the switch is told at its start. The zero Config is a safe default.
+type Config struct {
+	AgeingTime time.Duration // of learned entries; 0: DefaultAgeing
+	MaxEntries int           // in the forwarding database; 0: DefaultMaxEntries
+	MaxPerPort int           // learned behind one peer; 0: DefaultMaxPerPort. The TAP may have three quarters of MaxEntries
+
+	// Storm limits in frames a second and ingress port; 0: the default, negative: none.
+	BroadcastLimit, MulticastLimit, UnknownLimit int
+
+	Hub                 bool       // forward from peer to peer
+	BPDU                BPDUPolicy // spanning tree frames
+	NeighborSuppression bool       // answer ARP and neighbour solicitations from what was snooped
+	QinQ                bool       // let frames with two tags through
+	MTU                 int        // of the TAP: payload bytes of a frame, without Ethernet header and tags; 0: DefaultMTU
+}
+
+// PortConfig is a peer as the switch sees it.
+type PortConfig struct {
+	Name     string
+	Ethernet bool  // carries frames; without it the port only tells the peer so
+	MACs     []MAC // not empty: only these sources may come from it, and from nowhere else
+	MaxMACs  int   // more sources than this are refused (drop.MACLimit); 0: Config.MaxPerPort, beyond which they are just not learned
+
+	VLANs []uint16 // carried tagged (0: untagged); see membership in vlan.go for how VLANs and PVID go together
+	PVID  uint16   // VLAN of the peer's untagged frames; 0: none
+
+	TrustDHCP, TrustRA bool // it may send what only a DHCP server, or a router, sends
+}
+
+// Switch is the learning switch. It is safe for concurrent use; see the package documentation.
+type Switch struct {
+	// Immutable after New.
+	cfg    Config
+	rates  [classes]rate
+	fdb    *fdb
+	groups *groups
+	hosts  *neighbors
+	node   uint64   // our name in hellos and probes
+	mac    MAC      // source of the frames we make ourselves
+	secret [16]byte // authenticates our probes; known to our peers
+	local  *portState
+
+	announceRate, tellRate rate
+
+	tell   meter // gratuitous frames
+	view   atomic.Pointer[view]
+	maxMTU atomic.Int64 // Config.MTU, or SetMTU since
+
+	mu      sync.Mutex // guards all below; no other lock is taken while it is held
+	ports   map[PortID]*slowPort
+	blocks  []block
+	queue   Actions
+	warned  map[warning]boottime.Time
+	probeAt boottime.Time // next loop probe
+	ageAt   boottime.Time // next ageing of groups and neighbours
+
+	probeVID uint16 // VLAN with which the next round of probes begins
+}
+
+// view is the configuration as the packet path sees it: never changed, replaced as a whole.
+type view struct {
+	local  *port
+	byID   []*port
+	peers  []*port // up, and known to carry Ethernet
+	pinned map[MAC]PortID
+	nodes  map[MAC]PortID // the peers' own switch MACs: never learned, exempt from pinning
+}
+
+func (v *view) port(id PortID) *port {
+	if int(id) < len(v.byID) {
+		return v.byID[id]
+	}
+	return nil
+}
+
+// port is one port in a view.
+type port struct {
+	id      PortID
+	cfg     PortConfig
+	vlans   membership
+	state   *portState
+	ready   bool     // up, and its peer said that it carries Ethernet
+	mtu     int      // the peer's, or a bound larger than any frame
+	blocked *vlanSet // by the loop guard; nil: none
+}
+
+// portState is what of a port survives a new view.
+type portState struct {
+	meters    [classes]meter
+	drops     drop.Counters
+	bpduUntil atomic.Int64 // boottime until which BPDU guard blocks the port
+	announce  meter
+}
+
+// New returns a switch with no peers. Its node name, MAC, hash seeds and probe secret are read from random, which
+// must be unpredictable (crypto/rand.Reader; tests use a fixed stream); an error is random's. random is not kept.
+func New(cfg Config, random io.Reader) (*Switch, error) {
+	setDefault(&cfg.AgeingTime, DefaultAgeing)
+	setDefault(&cfg.MaxEntries, DefaultMaxEntries)
+	setDefault(&cfg.MaxPerPort, DefaultMaxPerPort)
+	setDefault(&cfg.MTU, DefaultMTU)
+	var seed [40]byte
+	if _, err := io.ReadFull(random, seed[:]); err != nil {
+		return nil, fmt.Errorf("seed of the switch: %w", err)
+	}
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(seed[8*i:]) }
+	s := &Switch{
+		cfg: cfg, groups: newGroups(), hosts: newNeighbors(), local: &portState{},
+		fdb:    newFDB(cfg.MaxEntries, uint32(cfg.AgeingTime/time.Second), word(0), word(1)),
+		node:   word(2) | 1, // 0 means unknown
+		secret: [16]byte(seed[24:]),
+		ports:  make(map[PortID]*slowPort), warned: make(map[warning]boottime.Time),
+		announceRate: newRate(announceLimit, 0), tellRate: newRate(tellLimit, 0),
+	}
+	s.mac = switchMAC(s.node)
+	s.rates = [classes]rate{
+		ClassBroadcast: newRate(cfg.BroadcastLimit, DefaultBroadcastLimit),
+		ClassMulticast: newRate(cfg.MulticastLimit, DefaultMulticastLimit),
+		ClassUnknown:   newRate(cfg.UnknownLimit, DefaultUnknownLimit),
+		ClassProbe:     newRate(probeLimit, probeLimit),
+	}
+	s.maxMTU.Store(int64(cfg.MTU))
+	s.fdb.setLimit(LocalPort, cfg.MaxEntries-cfg.MaxEntries/4, false)
+	s.rebuild()
+	return s, nil
+}
+
+func setDefault[T int | time.Duration](v *T, def T) {
+	if *v <= 0 {
+		*v = def
+	}
+}
+
+// MAC returns the address from which the switch sends its own frames. Nothing is to have it as its own.
+func (s *Switch) MAC() MAC { return s.mac }
+
+// SetMTU changes the longest payload of a frame that may pass, when the TAP's MTU was changed. Peers are told.
+func (s *Switch) SetMTU(mtu int) {
+	if mtu <= 0 || s.maxMTU.Swap(int64(mtu)) == int64(mtu) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.ports {
+		if p.up {
+			p.helloAt, p.tries = dueNow, 0
+		}
+	}
+}
+
+// SetPort adds the port, or gives it a new configuration; its session, learned entries and counters stay.
+// It returns an error for id 0 or one above MaxPortID, and for a MAC pinned to another port.
+func (s *Switch) SetPort(id PortID, cfg PortConfig) error {
+	if id == LocalPort || id > MaxPortID {
+		return fmt.Errorf("port %d is not between 1 and %d", id, MaxPortID)
+	}
+	cfg.MACs, cfg.VLANs = slices.Clone(cfg.MACs), slices.Clone(cfg.VLANs)
+	if err := s.setPort(id, cfg); err != nil {
+		return err
+	}
+	limit := s.cfg.MaxPerPort
+	if cfg.MaxMACs > 0 {
+		limit = cfg.MaxMACs
+	}
+	s.fdb.setLimit(id, limit, cfg.MaxMACs > 0)
+	// What was learned under other rules is not believed any longer.
+	s.fdb.flush(func(e *Entry) bool {
+		pinned, ok := s.view.Load().pinned[e.MAC]
+		foreign := ok && pinned != e.Port || len(cfg.MACs) > 0 && e.Port == id && !slices.Contains(cfg.MACs, e.MAC)
+		return e.Kind != KindStatic && foreign
+	})
+	return nil
+}
+
+func (s *Switch) setPort(id PortID, cfg PortConfig) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for other, p := range s.ports {
+		for _, m := range p.cfg.MACs {
+			if other != id && slices.Contains(cfg.MACs, m) {
+				return fmt.Errorf("MAC %v is pinned to %s already", m, p.cfg.Name)
+			}
+		}
+	}
+	p := s.ports[id]
+	if p == nil {
+		p = &slowPort{state: &portState{}}
+		s.ports[id] = p
+	}
+	p.cfg = cfg
+	if p.up {
+		p.helloAt, p.tries = dueNow, 0 // the peer learns of the change
+	}
+	s.rebuild()
+	return nil
+}
+
+// RemovePort forgets the port and all that was learned or pinned behind it.
+func (s *Switch) RemovePort(id PortID) {
+	s.mu.Lock()
+	_, ok := s.ports[id]
+	if ok {
+		s.unblockFor(id, 0)
+		delete(s.ports, id)
+		s.rebuild()
+	}
+	s.mu.Unlock()
+	if ok {
+		s.forget(id, true)
+	}
+}
+
+// forget flushes what was learned at a port, and with static also what was pinned there.
+func (s *Switch) forget(id PortID, static bool) {
+	s.fdb.flushPort(id, static)
+	s.groups.flush(id)
+	s.hosts.flush(id)
+}
+
+// rebuild publishes a new view. mu is held (or s is not shared yet).
+func (s *Switch) rebuild() {
+	next := &view{local: &port{
+		id: LocalPort, cfg: PortConfig{Name: "local", Ethernet: true}, state: s.local, ready: true, mtu: maxPayload,
+		vlans: membership{all: true, qinq: s.cfg.QinQ}, blocked: s.blockedSet(LocalPort),
+	}}
+	last := LocalPort
+	for id := range s.ports {
+		last = max(last, id)
+	}
+	next.byID = make([]*port, last+1)
+	next.byID[LocalPort] = next.local
+	for id, sp := range s.ports {
+		p := &port{
+			id: id, cfg: sp.cfg, state: sp.state, mtu: sp.peer.mtu, blocked: s.blockedSet(id),
+			vlans: newMembership(sp.cfg.VLANs, sp.cfg.PVID, s.cfg.QinQ),
+			ready: sp.up && sp.cfg.Ethernet && sp.peer.ethernet,
+		}
+		next.byID[id] = p
+		if sp.peer.known {
+			if next.nodes == nil {
+				next.nodes = make(map[MAC]PortID)
+			}
+			if _, twice := next.nodes[sp.peer.mac]; !twice {
+				next.nodes[sp.peer.mac] = id
+			}
+		}
+		for _, m := range sp.cfg.MACs {
+			if next.pinned == nil {
+				next.pinned = make(map[MAC]PortID)
+			}
+			next.pinned[m] = id
+		}
+	}
+	for _, p := range next.byID[1:] {
+		if p != nil && p.ready {
+			next.peers = append(next.peers, p)
+		}
+	}
+	s.view.Store(next)
+}
+
+const maxPayload = 1 << 20 // more than any superpacket

@@ -1,0 +1,301 @@
+package l2
+
+import (
+	"time"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+// TickInterval is the longest time between two calls of Tick.
+const TickInterval = 250 * time.Millisecond
+
+const (
+	dueNow        boottime.Time = 1 // a time that has always passed, unlike 0, never
+	helloRetry                  = time.Second
+	helloSlow                   = time.Minute // between hellos to a peer that does not answer
+	helloTries                  = 8           // at one a second, then slow
+	silentTries                 = 5           // hellos without an answer before the operator is told
+	slowAgeing                  = 10 * time.Second
+	warnInterval                = time.Minute
+	maxWarnings                 = 1024
+	maxQueueFrame               = 1024 // frames for the TAP between two ticks
+	maxQueueMsg                 = 4096 // messages to peers between two ticks: some for each
+	maxQueueEvent               = 128
+)
+
+// Message is an inner payload for a peer: to be sealed and sent as it is.
+type Message struct {
+	Port    PortID
+	Payload []byte
+}
+
+// Actions is what the switch wants done. The caller owns all of it.
+type Actions struct {
+	ToDevice [][]byte // frames to write to the TAP
+	ToPeers  []Message
+	Events   []Event
+	Next     boottime.Time // call Tick again no later
+}
+
+// slowPort is what only the slow plane and control messages touch. Switch.mu guards it.
+type slowPort struct {
+	cfg      PortConfig
+	state    *portState
+	up       bool
+	peer     peerInfo
+	helloAt  boottime.Time // next hello; 0: none is due
+	tries    int           // hellos sent without an answer
+	announce bool          // send our MACs at the next tick
+}
+
+// SetPortUp tells the switch that a session with the peer came up (once for a new session after none, not for
+// each rekey), or that there is none any longer. Up: hello and announcements follow at the next Tick, which should be at
+// once. Down: what was learned there is forgotten, so that its MACs are at once flooded for and may appear elsewhere.
+// An unknown id is ignored.
+func (s *Switch) SetPortUp(id PortID, up bool, now boottime.Time) {
+	s.mu.Lock()
+	p := s.ports[id]
+	if p == nil || p.up == up {
+		s.mu.Unlock()
+		return
+	}
+	p.up = up
+	if up {
+		p.helloAt, p.tries = dueNow, 0
+	} else {
+		p.peer, p.helloAt, p.announce = peerInfo{}, 0, false
+		p.state.bpduUntil.Store(0)
+		s.unblockFor(id, now)
+	}
+	s.rebuild()
+	s.mu.Unlock()
+	if !up {
+		s.forget(id, false)
+	}
+}
+
+// Tick does what time brings: ageing, claims, hellos, announcements, loop probes; and returns what has been
+// queued since the last call. It is called at Actions.Next, after Verdict.Wake, Control and SetPortUp.
+func (s *Switch) Tick(now boottime.Time) Actions {
+	claims := s.settleClaims(now)
+	s.fdb.age(now)
+	s.reportFull(now)
+	s.mu.Lock()
+	slow := !now.Before(s.ageAt)
+	if slow {
+		s.ageAt = now.Add(slowAgeing)
+	}
+	s.unblock(now, func(b *block) bool { return !now.Before(b.until) })
+	if !now.Before(s.probeAt) {
+		s.probeAt = now.Add(ProbeInterval)
+		s.sendProbes(now)
+	}
+	var announce []PortID
+	for id, p := range s.ports {
+		s.tickHello(now, id, p)
+		if p.announce {
+			p.announce = false
+			announce = append(announce, id)
+		}
+	}
+	s.mu.Unlock()
+	if slow {
+		s.groups.age(now)
+		s.hosts.age(now)
+	}
+	for _, id := range announce {
+		s.announceAll(id)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.queue
+	s.queue = Actions{}
+	out.Next = now.Add(TickInterval)
+	if claims != 0 && claims.Before(out.Next) {
+		out.Next = claims
+	}
+	return out
+}
+
+func (s *Switch) tickHello(now boottime.Time, id PortID, p *slowPort) {
+	if p.helloAt == 0 || now.Before(p.helloAt) {
+		return
+	}
+	if !p.cfg.Ethernet && !p.peer.known {
+		p.helloAt = 0 // no business with it; a hello of its own is answered
+		return
+	}
+	s.sendHello(now, id, p, true)
+	p.tries++
+	switch {
+	case p.peer.known:
+		p.helloAt = 0 // it is known to listen: this one was news, and the next session says it again
+		return
+	case p.tries < helloTries:
+		p.helloAt = now.Add(helloRetry)
+	default:
+		p.helloAt = now.Add(helloSlow)
+	}
+	if p.tries == silentTries {
+		s.event(now, Event{Kind: EventSilent, Port: id})
+	}
+}
+
+// settleClaims sends the challenges that are due and completes the moves that silence has decided. It returns when
+// the next is due; 0 when none is pending.
+func (s *Switch) settleClaims(now boottime.Time) boottime.Time {
+	ask, done, next := s.fdb.dueClaims(now)
+	for i := range ask {
+		s.challenge(&ask[i])
+	}
+	for _, c := range done {
+		s.noteOutcome(now, c.key, c.by, c.outcome)
+		if c.moved {
+			s.tellLAN(now, keyVID(c.key), keyMAC(c.key))
+		}
+	}
+	return next
+}
+
+// challenge queues an ARP request or a neighbour solicitation for a host, to the port that has its MAC.
+func (s *Switch) challenge(c *challenge) {
+	p := s.view.Load().port(c.port)
+	if p == nil || !p.ready {
+		return
+	}
+	vid, mac := keyVID(c.key), keyMAC(c.key)
+	tagged, ok := p.vlans.egress(vid)
+	if !ok {
+		return
+	}
+	b := make([]byte, FrameHeaderLen, 128)
+	if c.len == 4 {
+		b = appendHeader(b, mac, s.mac, vid, tagged, typeARP)
+		b = appendARP(b, 1, s.mac, []byte{0, 0, 0, 0}, 0, c.host[:4]) // sender 0.0.0.0: a probe, touches no cache (RFC 5227 §2.1)
+	} else {
+		b = appendHeader(b, mac, s.mac, vid, tagged, typeIPv6)
+		b = appendND(b, icmp6NeighborSolicit, 0, linkLocal(s.mac), c.host, c.host, s.mac)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.port == LocalPort {
+		s.toDevice(b[FrameHeaderLen:])
+		return
+	}
+	PutFrameHeader(b, 0, len(b)-FrameHeaderLen)
+	s.toPeer(c.port, b)
+}
+
+// linkLocal returns the link-local address made from a MAC (RFC 4291 appendix A).
+func linkLocal(m MAC) (ip [16]byte) {
+	ip[0], ip[1] = 0xfe, 0x80
+	var b [6]byte
+	m.Put(b[:])
+	copy(ip[8:], []byte{b[0] ^ 2, b[1], b[2], 0xff, 0xfe, b[3], b[4], b[5]})
+	return ip
+}
+
+// announceAll queues an announcement of what lives on our side to the port: our LAN's MACs, and on a hub the other peers'.
+func (s *Switch) announceAll(id PortID) {
+	view := s.view.Load()
+	p := view.port(id)
+	if p == nil || !p.ready {
+		return
+	}
+	entries := s.fdb.recent(func(port PortID) bool {
+		return port == LocalPort || s.cfg.Hub && port != id
+	}, DefaultMaxPerPort)
+	var batch []byte
+	for _, e := range entries {
+		from := view.port(e.Port)
+		vid, ok := p.vlans.wire(e.VLAN)
+		if !ok || from == nil || from.blocked != nil && from.blocked.has(e.VLAN) {
+			continue
+		}
+		batch = append(batch, byte(vid>>8), byte(vid), 0, 0, 0, 0, 0, 0)
+		e.MAC.Put(batch[len(batch)-6:])
+		if len(batch) == maxAnnounceBatch*announceEntryLen {
+			s.sendAnnounce(id, batch)
+			batch = batch[:0]
+		}
+	}
+	if len(batch) > 0 {
+		s.sendAnnounce(id, batch)
+	}
+}
+
+func (s *Switch) sendAnnounce(id PortID, batch []byte) {
+	b := appendControl(make([]byte, 0, ControlHeaderLen+len(batch)), controlAnnounce, len(batch))
+	s.mu.Lock()
+	s.toPeer(id, append(b, batch...))
+	s.mu.Unlock()
+}
+
+// announceOne queues an announcement of one MAC that has come to our side to all peers.
+func (s *Switch) announceOne(key uint64) {
+	for _, p := range s.view.Load().peers {
+		if vid, ok := p.vlans.wire(keyVID(key)); ok {
+			b := []byte{byte(vid >> 8), byte(vid), 0, 0, 0, 0, 0, 0}
+			keyMAC(key).Put(b[2:])
+			s.sendAnnounce(p.id, b)
+		}
+	}
+}
+
+// noteOutcome reports what the forwarding database did with a source seen at port.
+func (s *Switch) noteOutcome(now boottime.Time, key uint64, port PortID, o outcome) {
+	e := Event{Port: port, Other: o.owner, MAC: keyMAC(key), VLAN: keyVID(key)}
+	switch {
+	case o.frozen:
+		e.Kind = EventFrozen
+	case o.moved:
+		e.Kind = EventMoved
+	case o.alive:
+		e.Kind, e.Port, e.Other = EventSpoof, o.owner, port
+	case o.reason == drop.MACLimit:
+		e.Kind = EventFull
+	default:
+		return
+	}
+	s.mu.Lock()
+	s.event(now, e)
+	s.mu.Unlock()
+	if o.moved && port == LocalPort {
+		s.announceOne(key)
+	}
+}
+
+// reportFull reports ports that met their limit of learned MACs.
+func (s *Switch) reportFull(now boottime.Time) {
+	for _, id := range s.fdb.takeFull() {
+		s.mu.Lock()
+		s.event(now, Event{Kind: EventFull, Port: id})
+		s.mu.Unlock()
+	}
+}
+
+// guardBPDU blocks a peer that sent spanning tree where that is guarded against.
+func (s *Switch) guardBPDU(f *frameInfo, v *Verdict) {
+	f.in.state.bpduUntil.Store(int64(f.now.Add(bpduGuardTime)))
+	v.Wake = true
+	s.mu.Lock()
+	s.event(f.now, Event{Kind: EventBPDU, Port: f.in.id})
+	s.mu.Unlock()
+	s.fdb.flushPort(f.in.id, false)
+}
+
+// toDevice, toPeer and event queue for the next tick. mu is held. What does not fit is lost: every one of them is
+// repeated by its cause, or a courtesy.
+
+func (s *Switch) toDevice(frame []byte) {
+	if len(s.queue.ToDevice) < maxQueueFrame {
+		s.queue.ToDevice = append(s.queue.ToDevice, frame)
+	}
+}
+
+func (s *Switch) toPeer(id PortID, payload []byte) {
+	if len(s.queue.ToPeers) < maxQueueMsg {
+		s.queue.ToPeers = append(s.queue.ToPeers, Message{id, payload})
+	}
+}
