@@ -31,7 +31,7 @@ func readReference(t *testing.T) (whole string, sections map[string][]documented
 		if m := heading.FindStringSubmatch(line); m != nil {
 			name = m[1]
 		}
-		if !strings.HasPrefix(line, "| `") {
+		if name == "" || !strings.HasPrefix(line, "| `") {
 			continue
 		}
 		cells := strings.Split(strings.Trim(line, "| "), " | ")
