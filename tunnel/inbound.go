@@ -281,8 +281,9 @@ func (in *inbound) transport(d []byte) drop.Reason {
 func (in *inbound) deliver(s *sink, plaintext []byte) drop.Reason {
 	link, ok := linkOf(plaintext[0])
 	if !ok {
-		s.join.Cancel()
-		return in.t.control(in.car.slot.peer, plaintext)
+		reason := in.t.control(in.car.slot.peer, plaintext)
+		s.join.Cancel() // puts back what the plaintext was opened over: it is gone now
+		return reason
 	}
 	want := in.sinks[link]
 	if want == nil {

@@ -41,6 +41,22 @@ func (s *sink) flush() {
 	}
 }
 
+// avoid turns off the kind of superpacket that the device just refused. A restart tries it again.
+func (s *sink) avoid(frame []byte) {
+	var h offload.VirtioHeader
+	h.Decode(frame)
+	f := s.join.Features()
+	switch h.GSOType {
+	case offload.GSONone:
+		f.Checksum, f.TSO, f.USO = false, false, false
+	case offload.GSOUDP:
+		f.USO = false
+	default:
+		f.TSO = false
+	}
+	s.join.SetFeatures(f)
+}
+
 // write gives one frame to the device. A superpacket that the kernel refuses is written again as single packets:
 // some kernels refuse under load what they accepted before (field notes, mistake 21).
 func (s *sink) write(frame []byte) {
@@ -50,6 +66,7 @@ func (s *sink) write(frame []byte) {
 	}
 	if errors.Is(err, tundev.ErrRefused) {
 		s.t.explain.offloadRefused(s.t.clock.Now(), s.dev.name, err)
+		s.avoid(frame)
 		reason := s.split.Plain(frame, s.dev.link, func(packet []byte) {
 			if s.queue.Write(packet) != nil {
 				s.t.drops.Add(drop.DeviceWrite, 1)

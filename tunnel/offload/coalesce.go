@@ -84,6 +84,9 @@ func (c *Coalescer) SetFeatures(features Features) {
 	c.features = features
 }
 
+// Features returns what is in force.
+func (c *Coalescer) Features() Features { return c.features }
+
 // VerifyChecksums chooses between trusting the TCP and UDP checksums of what peers sent (false, the default: the kernel is
 // told to regard them as right, as its own WireGuard does) and verifying each before the packet is joined or
 // marked; a wrong one is then written alone and as it is.
