@@ -91,13 +91,14 @@ type Tap struct {
 
 	Ageing         time.Duration // how long a learned MAC is kept without being seen
 	MaxMACs        int           // FDB entries in total
-	MaxMACsPerPeer int           // learned entries of one peer, where the peer says nothing else
+	MaxMACsPerPeer int           // learned entries of one peer: past it nothing more is learned, and frames still pass
 
-	// Storm limits: frames per second that one port may send into the switch; 0: no limit.
+	// Storm limits: frames per second that one port may send into the switch; 0: no limit (not: the default).
 	BroadcastLimit      int
 	MulticastLimit      int
 	UnknownUnicastLimit int
 
+	DoubleTags          bool // let frames with more than one VLAN tag pass
 	Hub                 bool // pass frames from one peer on to another
 	BPDU                BPDUPolicy
 	MSSClamp            bool // lower the MSS of TCP connections to what fits into one datagram
@@ -118,10 +119,9 @@ type Peer struct {
 
 	Ethernet   bool     // carries frames of [tap]
 	MACs       []MAC    // pinned: the only source addresses the peer may use; empty: learned
-	MaxMACs    int      // learned FDB entries; the default, [tap] max_macs_per_peer, is filled in
-	VLANs      []uint16 // VLANs carried with their tag, ascending, 1 to 4094; empty: untagged frames only
-	PVID       uint16   // VLAN of the peer's untagged frames, 1 to 4094; 0: they stay untagged
-	DoubleTags bool     // frames with more than one tag may pass
+	MaxMACs    int      // source addresses that the peer may use, others are refused; 0: no such limit
+	VLANs      []uint16 // VLANs carried with their tag, ascending, 1 to 4094; 0 among them: untagged frames too
+	PVID       uint16   // VLAN of the peer's untagged frames, 1 to 4094; then 0 is not in VLANs. 0: see VLANs
 	TrustDHCP  bool     // the peer may send what DHCP servers send
 	TrustRA    bool     // the peer may send IPv6 router advertisements
 }

@@ -116,6 +116,7 @@ max_macs_per_peer = 20
 broadcast_limit = 1
 multicast_limit = 2
 unknown_unicast_limit = 3
+double_tags = true
 hub = true
 bpdu = "guard"
 mss_clamp = false
@@ -133,7 +134,6 @@ macs = ["02:00:00:00:00:01", "02-00-00-00-00-02"]
 max_macs = 7
 vlans = [30, "10-12", 11]
 pvid = 5
-double_tags = true
 trust = ["dhcp", "ra"]
 `)
 	want := &Config{
@@ -142,14 +142,14 @@ trust = ["dhcp", "ra"]
 		Tun: &Tun{Device: "wan0", Addresses: prefixes("10.9.0.1/24", "fd09::1/64", "10.8.0.1/32"), MTU: 1380,
 			Table: 100, Metric: 50},
 		Tap: &Tap{Device: "lan0", Bridge: "br0", MTU: 9000, Ageing: time.Minute, MaxMACs: 1000, MaxMACsPerPeer: 20,
-			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, Hub: true, BPDU: BPDUGuard},
+			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, DoubleTags: true, Hub: true, BPDU: BPDUGuard},
 		Peers: []Peer{{
 			Name: "berlin", PublicKey: pub, PresharedKey: psk,
 			Endpoints:  []Endpoint{{"berlin.example.org", 51820}, {"2001:db8::7", 1}, {"192.0.2.1", 2}, {"fe80::1%eth0", 3}},
 			AllowedIPs: prefixes("10.20.0.0/16", "fd20::/48", "10.9.0.2/32"),
 			Keepalive:  25 * time.Second, Ethernet: true,
 			MACs: []MAC{{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}}, MaxMACs: 7,
-			VLANs: []uint16{10, 11, 12, 30}, PVID: 5, DoubleTags: true, TrustDHCP: true, TrustRA: true,
+			VLANs: []uint16{10, 11, 12, 30}, PVID: 5, TrustDHCP: true, TrustRA: true,
 		}},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -171,7 +171,7 @@ func TestLoad_fillsInDefaults(t *testing.T) {
 	if !reflect.DeepEqual(got.Tap, want) {
 		t.Errorf("tap = %+v, want %+v", got.Tap, want)
 	}
-	if p := got.Peers[0]; p.Name != "PutThePu" || p.MaxMACs != 256 || p.MACs != nil || p.Keepalive != 0 {
+	if p := got.Peers[0]; p.Name != "PutThePu" || p.MaxMACs != 0 || p.MACs != nil || p.Keepalive != 0 {
 		t.Errorf("peer = %+v", p)
 	}
 	if got := mustLoad(t, tapSection); got.Tap.Device != "office" || got.Tun != nil || len(got.Warnings) != 0 {

@@ -12,7 +12,7 @@ import (
 )
 
 // ethernetKeys are the keys of a peer that mean something only for frames.
-var ethernetKeys = []string{"macs", "max_macs", "vlans", "pvid", "double_tags", "trust"}
+var ethernetKeys = []string{"macs", "max_macs", "vlans", "pvid", "trust"}
 
 // peer checks one [[peer]], the one of that number in the file (from 1).
 func (l *loader) peer(s *section, number int) Peer {
@@ -169,18 +169,16 @@ func (l *loader) checkAllowed(s *section, p netip.Prefix, at int) {
 
 // peerEthernet checks what concerns frames.
 func (l *loader) peerEthernet(s *section, p *Peer) {
-	if l.cfg.Tap == nil {
-		if p.Ethernet {
-			s.errorAt(s.where("ethernet"), "ethernet", "there is no [tap] section")
-		}
-	} else {
-		p.MaxMACs = l.cfg.Tap.MaxMACsPerPeer
+	if l.cfg.Tap == nil && p.Ethernet {
+		s.errorAt(s.where("ethernet"), "ethernet", "there is no [tap] section")
 	}
-	p.MaxMACs = int(s.integer("max_macs", int64(p.MaxMACs), 1, maxMaxMACs))
+	p.MaxMACs = int(s.integer("max_macs", 0, 0, maxMaxMACs))
 	p.MACs = l.peerMACs(s)
 	p.VLANs = s.vlans("vlans")
 	p.PVID = uint16(s.integer("pvid", 0, 0, maxVLAN))
-	p.DoubleTags = s.boolean("double_tags", false)
+	if p.PVID != 0 && slices.Contains(p.VLANs, 0) {
+		s.errorAt(s.where("pvid"), "pvid", "vlans has 0: untagged frames are either in a VLAN or in none")
+	}
 	p.TrustDHCP, p.TrustRA = s.trust("trust")
 	if p.Ethernet {
 		return
@@ -191,7 +189,7 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 		}
 	}
 	p.MACs, p.MaxMACs, p.VLANs, p.PVID = nil, 0, nil, 0
-	p.DoubleTags, p.TrustDHCP, p.TrustRA = false, false, false
+	p.TrustDHCP, p.TrustRA = false, false
 }
 
 func (l *loader) peerMACs(s *section) []MAC {
@@ -235,8 +233,8 @@ func (s *section) vlans(key string) []uint16 {
 			s.errorAt(it.at, key, `want a number or a range like "10-19", not %s`, typeName(it.value))
 			continue
 		}
-		if first < 1 || last > maxVLAN || first > last {
-			s.errorAt(it.at, key, "%s is out of range (1 to %d)", vlanRange(first, last), maxVLAN)
+		if first < 0 || last > maxVLAN || first > last {
+			s.errorAt(it.at, key, "%s is out of range (0 to %d)", vlanRange(first, last), maxVLAN)
 			continue
 		}
 		for v := first; v <= last; v++ {

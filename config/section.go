@@ -22,9 +22,9 @@ var schema = map[string][]string{
 		"inner_checksum"},
 	"tun": {"device", "address", "mtu", "routes", "table", "metric"},
 	"tap": {"device", "bridge", "address", "mtu", "ageing", "max_macs", "max_macs_per_peer", "broadcast_limit",
-		"multicast_limit", "unknown_unicast_limit", "hub", "bpdu", "mss_clamp", "fragment", "neighbor_suppression"},
+		"multicast_limit", "unknown_unicast_limit", "double_tags", "hub", "bpdu", "mss_clamp", "fragment", "neighbor_suppression"},
 	"peer": {"name", "public_key", "preshared_key", "preshared_key_file", "endpoint", "allowed_ips", "keepalive",
-		"ethernet", "macs", "max_macs", "vlans", "pvid", "double_tags", "trust"},
+		"ethernet", "macs", "max_macs", "vlans", "pvid", "trust"},
 }
 
 // bracketed is how the file writes the name of a section.

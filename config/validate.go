@@ -74,6 +74,7 @@ func (l *loader) tap(s *section) *Tap {
 		BroadcastLimit:      s.stormLimit("broadcast_limit"),
 		MulticastLimit:      s.stormLimit("multicast_limit"),
 		UnknownUnicastLimit: s.stormLimit("unknown_unicast_limit"),
+		DoubleTags:          s.boolean("double_tags", false),
 		Hub:                 s.boolean("hub", false),
 		BPDU:                BPDUPolicy(s.choice("bpdu", "drop", "forward", "guard")),
 		MSSClamp:            s.boolean("mss_clamp", true),
