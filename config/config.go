@@ -117,13 +117,13 @@ type Peer struct {
 
 	// What follows concerns layer 2 and is zero unless Ethernet is set.
 
-	Ethernet   bool     // carries frames of [tap]
-	MACs       []MAC    // pinned: the only source addresses the peer may use; empty: learned
-	MaxMACs    int      // source addresses that the peer may use, others are refused; 0: no such limit
-	VLANs      []uint16 // VLANs carried with their tag, ascending, 1 to 4094; 0 among them: untagged frames too
-	PVID       uint16   // VLAN of the peer's untagged frames, 1 to 4094; then 0 is not in VLANs. 0: see VLANs
-	TrustDHCP  bool     // the peer may send what DHCP servers send
-	TrustRA    bool     // the peer may send IPv6 router advertisements
+	Ethernet  bool     // carries frames of [tap]
+	MACs      []MAC    // pinned: the only source addresses the peer may use; empty: learned
+	MaxMACs   int      // source addresses that the peer may use, others are refused; 0: no such limit
+	VLANs     []uint16 // VLANs carried with their tag, ascending, 1 to 4094; 0 among them: untagged frames too
+	PVID      uint16   // VLAN of the peer's untagged frames, 1 to 4094; then 0 is not in VLANs. 0: see VLANs
+	TrustDHCP bool     // the peer may send what DHCP servers send
+	TrustRA   bool     // the peer may send IPv6 router advertisements
 }
 
 // MAC is an Ethernet address.
