@@ -135,8 +135,10 @@ func (m *Manager) converge(ctx context.Context, allow func(change, facts) bool) 
 			}
 			err := m.change(c, f)
 			if text, isSoft := softFailure(c, err, f); isSoft {
-				soft = append(soft, text)
 				err = errSoft
+				if text != "" {
+					soft = append(soft, text)
+				}
 			}
 			if err != nil {
 				failed[c] = err
@@ -223,17 +225,26 @@ func gone(err error) bool {
 		errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EADDRNOTAVAIL)
 }
 
-// failures joins what is still wrong after the last pass: changes that were tried and are still due.
+// failures joins what is still wrong after the last pass: changes that were tried and are still due. Of those
+// refused for want of a privilege one speaks for all.
 func failures(due []change, failed map[change]error, ctxErr error) error {
 	var errs []error
-	unsettled := 0
+	unsettled, forbidden := 0, 0
 	for _, c := range due {
 		switch err, tried := failed[c]; {
 		case !tried:
 			unsettled++
+		case errors.Is(err, unix.EPERM) && forbidden > 0:
+			forbidden++
 		case err != errSoft:
+			if errors.Is(err, unix.EPERM) {
+				forbidden++
+			}
 			errs = append(errs, newOpError(string(c.do), c.o.String(), c.o, err))
 		}
+	}
+	if forbidden > 1 {
+		errs = append(errs, fmt.Errorf("%d more changes refused for the same reason", forbidden-1))
 	}
 	switch {
 	case ctxErr != nil:

@@ -15,7 +15,7 @@ const DefaultPathMTU = 1500
 // now, and those on this host, do not count; DefaultPathMTU when none is left. The error tells why
 // endpoints did not count; the number is usable all the same. It looks in the calling thread's namespace.
 func PathMTU(endpoints []netip.Addr, mark uint32) (int, error) {
-	k, err := openKernel()
+	k, err := openLookup()
 	if err != nil {
 		return DefaultPathMTU, fmt.Errorf("open netlink: %w", err)
 	}

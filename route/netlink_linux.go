@@ -25,12 +25,14 @@ const maxInterrupted = 10
 type netlinkKernel struct {
 	rt            *netlink.Handle
 	dump          map[int]*nl.SocketHandle // for route dumps, with strict checking: the kernel filters
-	nft           *firewall                // nil: the kernel has none
-	srcValidMark  *os.File                 // nil: unreadable
+	nft           *firewall                // nil: nftErr says why
+	nftErr        error
+	srcValidMark  *os.File // nil: unreadable
 	strictReverse bool
 }
 
-func openKernel() (kernel, error) {
+// openLookup opens what hop needs and no more.
+func openLookup() (*netlinkKernel, error) {
 	rt, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
@@ -38,6 +40,14 @@ func openKernel() (kernel, error) {
 	k := &netlinkKernel{rt: rt}
 	if err := rt.SetSocketTimeout(kernelTimeout); err != nil {
 		return nil, errors.Join(err, k.close())
+	}
+	return k, nil
+}
+
+func openKernel() (kernel, error) {
+	k, err := openLookup()
+	if err != nil {
+		return nil, err
 	}
 	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
 	if err != nil {
@@ -50,7 +60,7 @@ func openKernel() (kernel, error) {
 	}
 	// Kernels before 4.20 refuse this and send every route; routes() filters again anyway.
 	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
-	k.nft = openFirewall()
+	k.nft, k.nftErr = openFirewall()
 	k.openSysctls()
 	return k, nil
 }
@@ -229,7 +239,7 @@ func (k *netlinkKernel) add(instance string, o object) error {
 		return k.withLink(o.dev, func(l netlink.Link) error { return k.rt.AddrAdd(l, addrOf(o)) })
 	case guardObject:
 		if k.nft == nil {
-			return unix.EOPNOTSUPP
+			return k.nftErr
 		}
 		return k.nft.add(instance, o)
 	case restoreObject:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -41,8 +42,13 @@ func newHost(t *testing.T) *testnet.NS {
 // addDevices makes the TUN and the TAP, persistent, since nobody holds them open here.
 func addDevices(t *testing.T, ns *testnet.NS) {
 	t.Helper()
-	ns.Run(t, "ip", "tuntap", "add", "dev", "office", "mode", "tun")
-	ns.Run(t, "ip", "tuntap", "add", "dev", "office-tap", "mode", "tap")
+	ns.Run(t, "sh", "-c", "ip tuntap add dev office mode tun && ip tuntap add dev office-tap mode tap")
+}
+
+// removeDevices does what the kernel does with the devices of a killed process.
+func removeDevices(t *testing.T, ns *testnet.NS) {
+	t.Helper()
+	ns.Run(t, "sh", "-c", "ip link delete office && ip link delete office-tap")
 }
 
 // brittle fails every change from the given step on (as if killed) or only that one.
@@ -83,6 +89,36 @@ func (k *brittle) remove(instance string, o object) error {
 		}
 	}
 	return k.kernel.remove(instance, o)
+}
+
+// TestManager_leavesNoDescriptors is not parallel: it counts those of the whole process.
+func TestManager_leavesNoDescriptors(t *testing.T) {
+	count := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	ns := testnet.New(t)
+	ns.Do(func() {
+		before := count()
+		for range 20 {
+			m, err := New("office")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := PathMTU([]netip.Addr{netip.IPv6Loopback()}, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if after := count(); after != before {
+			t.Errorf("%d descriptors, want %d as before", after, before)
+		}
+	})
 }
 
 func TestManager_inANamespaceTransitionsEndWhereADirectApplyDoes(t *testing.T) {
@@ -187,17 +223,14 @@ func TestCleanup_removesWhatAKilledInstanceLeft(t *testing.T) {
 	t.Parallel()
 	ns := newHost(t)
 	s := testStates()[5].state
-	ns.Run(t, "ip", "link", "delete", "office")
-	ns.Run(t, "ip", "link", "delete", "office-tap")
+	removeDevices(t, ns)
 	before := ns.Snapshot()
 	for step := 1; step <= fullTunnelSteps+1; step++ {
 		addDevices(t, ns)
 		m := newInside(t, ns, "office")
 		m.k = &brittle{kernel: m.k, failAt: step, onward: true} // from here on it does nothing any more
 		_, _ = m.Apply(context.Background(), s)
-		// The kernel takes the devices of a killed process.
-		ns.Run(t, "ip", "link", "delete", "office")
-		ns.Run(t, "ip", "link", "delete", "office-tap")
+		removeDevices(t, ns)
 		ns.Do(func() {
 			if err := Cleanup("another"); err != nil {
 				t.Errorf("step %d: Cleanup of another: %v", step, err)
@@ -381,5 +414,28 @@ func TestPathMTU_isTheSmallestOfTheWays(t *testing.T) {
 	m := newInside(t, ns, "office")
 	if got, err := m.PathMTU([]netip.Addr{netip.MustParseAddr("203.0.113.1")}, 0); got != 1290 || err != nil {
 		t.Errorf("PathMTU = %d, %v, want the link's 1290", got, err)
+	}
+}
+
+func TestPathMTU_knowsWhatARouterSaid(t *testing.T) {
+	t.Parallel()
+	ns, router, far := testnet.New(t), testnet.New(t), testnet.New(t)
+	testnet.Veth(t, ns, router, []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
+	_, narrow := testnet.Veth(t, router, far, []string{"198.51.100.1/24"}, []string{"198.51.100.2/24"})
+	router.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+	router.Run(t, "ip", "link", "set", "eth1", "mtu", "1300")
+	far.Run(t, "ip", "link", "set", narrow, "mtu", "1300")
+	ns.Run(t, "ip", "route", "add", "default", "via", "192.0.2.2")
+	far.Run(t, "ip", "route", "add", "default", "via", "198.51.100.1")
+	endpoint := []netip.Addr{netip.MustParseAddr("198.51.100.2")}
+	m := newInside(t, ns, "office")
+	if got, err := m.PathMTU(endpoint, 0); got != 1500 || err != nil {
+		t.Errorf("PathMTU = %d, %v, want 1500 as long as nothing larger was sent", got, err)
+	}
+	if out, err := ns.Try("ping", "-c1", "-W1", "-M", "do", "-s", "1400", "198.51.100.2"); err == nil {
+		t.Fatalf("a packet of 1428 bytes passed a link of 1300: %s", out)
+	}
+	if got, err := m.PathMTU(endpoint, 0); got != 1300 || err != nil {
+		t.Errorf("PathMTU = %d, %v, want the 1300 of the router's answer", got, err)
 	}
 }

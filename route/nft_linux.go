@@ -2,6 +2,7 @@ package route
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -33,22 +34,27 @@ type firewall struct {
 	sock *nlink.Conn // the connection inside conn, for deadlines
 }
 
-// openFirewall returns nil when the kernel has no nftables.
-func openFirewall() *firewall {
+// openFirewall connects to nftables. It fails with EOPNOTSUPP when the kernel has none, and EPERM without
+// CAP_NET_ADMIN.
+func openFirewall() (*firewall, error) {
 	fw := &firewall{}
 	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *nlink.Conn) error {
 		fw.sock = c
 		return nil
 	}))
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	fw.conn = conn
-	if _, err := fw.read(); err != nil {
-		_ = fw.close()
-		return nil
+	_, err = fw.read()
+	if err == nil {
+		return fw, nil
 	}
-	return fw
+	_ = fw.close()
+	if errors.Is(err, unix.EPERM) {
+		return nil, unix.EPERM
+	}
+	return nil, fmt.Errorf("%w: %v", unix.EOPNOTSUPP, err) // nfnetlink knows no such subsystem: EINVAL
 }
 
 func (fw *firewall) close() error { return fw.conn.CloseLasting() }
