@@ -2,11 +2,23 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"time"
 )
 
 // metrics are what one measurement found, by name.
 type metrics map[string]float64
+
+// check refuses what no measurement can find, a division by nothing above all.
+func (m metrics) check() error {
+	for name, v := range m {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return fmt.Errorf("%s came out as %v", name, v)
+		}
+	}
+	return nil
+}
 
 // metric tells the report how to show a number.
 type metric struct {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,6 +37,9 @@ func handshakeRate(ctx context.Context, m *measurement) (metrics, error) {
 	var r shakeReport
 	if err := initiator.ask(ctx, shakeOrder{}, &r); err != nil {
 		return nil, err
+	}
+	if r.Answered == 0 {
+		return nil, errors.New("no initiation was answered")
 	}
 	after, err := processSeconds(pid)
 	if err != nil {

@@ -187,6 +187,9 @@ func (r *runner) measure(ctx context.Context, link linkModel, round int, c conte
 			out.Metrics, err = k.run(limit, m)
 			cancel()
 		}
+		if err == nil {
+			err = out.Metrics.check()
+		}
 		if err != nil {
 			out.Metrics, out.Error = nil, err.Error()
 		}
