@@ -46,7 +46,7 @@ type benchCase struct {
 type measurement struct {
 	pair      *pair
 	contender contender
-	seconds   time.Duration
+	length    time.Duration
 	peers     int    // options.Peers
 	exe       string // this program, for its workers
 
@@ -114,7 +114,7 @@ func (c *benchCase) accepts(x contender) bool {
 // tcp measures flows with iperf3, and what the whole machine spent on them.
 func tcp(processes, flows int, bidir bool) func(context.Context, *measurement) (metrics, error) {
 	return func(ctx context.Context, m *measurement) (metrics, error) {
-		return flow(ctx, m, flowPlan{processes: processes, flows: flows, bidir: bidir, seconds: m.seconds})
+		return flow(ctx, m, flowPlan{processes: processes, flows: flows, bidir: bidir, length: m.length})
 	}
 }
 
@@ -173,7 +173,7 @@ func gatewayFlow(ctx context.Context, m *measurement) (metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := flow(ctx, m, flowPlan{processes: 1, flows: 1, seconds: m.seconds})
+	out, err := flow(ctx, m, flowPlan{processes: 1, flows: 1, length: m.length})
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +187,7 @@ func gatewayFlow(ctx context.Context, m *measurement) (metrics, error) {
 
 // bridgedFlow also records the MTU of the containers, which every layer-2 contender chooses for itself.
 func bridgedFlow(ctx context.Context, m *measurement) (metrics, error) {
-	out, err := flow(ctx, m, flowPlan{processes: 1, flows: 1, seconds: m.seconds})
+	out, err := flow(ctx, m, flowPlan{processes: 1, flows: 1, length: m.length})
 	if err != nil {
 		return nil, err
 	}

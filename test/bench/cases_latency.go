@@ -27,7 +27,7 @@ func latencyIdle(ctx context.Context, m *measurement) (metrics, error) {
 		return nil, err
 	}
 	defer stop()
-	return pings(ctx, pinger, m.seconds)
+	return pings(ctx, pinger, m.length)
 }
 
 // latencyLoaded measures them beside a TCP flow that takes all it can get.
@@ -42,13 +42,13 @@ func latencyLoaded(ctx context.Context, m *measurement) (metrics, error) {
 	flowDone := make(chan struct{})
 	go func() {
 		defer close(flowDone)
-		flow, flowErr = iperf(ctx, m.pair, flowPlan{processes: 1, flows: 1, seconds: m.seconds + 2*time.Second})
+		flow, flowErr = iperf(ctx, m.pair, flowPlan{processes: 1, flows: 1, length: m.length + 2*time.Second})
 	}()
 	select {
 	case <-flowDone: // it failed; the error is below
 	case <-time.After(time.Second): // it has found its window
 	}
-	out, err := pings(ctx, pinger, m.seconds)
+	out, err := pings(ctx, pinger, m.length)
 	<-flowDone
 	if err := errors.Join(err, flowErr); err != nil {
 		return nil, err

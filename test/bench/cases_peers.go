@@ -132,5 +132,5 @@ func flowAmongPeers(ctx context.Context, m *measurement) (metrics, error) {
 	if err := startIperfServers(ctx, m.pair, 1); err != nil {
 		return nil, err
 	}
-	return flow(ctx, m, flowPlan{processes: 1, flows: 1, seconds: m.seconds})
+	return flow(ctx, m, flowPlan{processes: 1, flows: 1, length: m.length})
 }

@@ -36,7 +36,7 @@ func udpRate(size int) func(context.Context, *measurement) (metrics, error) {
 		}
 		defer sender.stop()
 		u := &udpTrials{sender: sender, receiver: receiver, size: size}
-		short := max(m.seconds/10, 300*time.Millisecond)
+		short := max(m.length/10, 300*time.Millisecond)
 		rate, err := searchRate(func(rate float64) (trial, error) { return u.run(ctx, rate, short) })
 		if err != nil {
 			return nil, err
@@ -47,7 +47,7 @@ func udpRate(size int) func(context.Context, *measurement) (metrics, error) {
 			if err != nil {
 				return trial{}, err
 			}
-			t, err := u.run(ctx, rate, m.seconds)
+			t, err := u.run(ctx, rate, m.length)
 			if err != nil {
 				return t, err
 			}
@@ -58,7 +58,7 @@ func udpRate(size int) func(context.Context, *measurement) (metrics, error) {
 		if err != nil {
 			return nil, err
 		}
-		flood, err := u.run(ctx, 3*confirmed.offered(), max(m.seconds/2, time.Second))
+		flood, err := u.run(ctx, 3*confirmed.offered(), max(m.length/2, time.Second))
 		if err != nil {
 			return nil, err
 		}

@@ -62,7 +62,7 @@ func control(ctx context.Context, dir string, link linkModel) (float64, error) {
 	if err := startIperfServers(ctx, p, 1); err != nil {
 		return 0, err
 	}
-	r, err := iperf(ctx, p, flowPlan{processes: 1, flows: 1, seconds: 2 * time.Second})
+	r, err := iperf(ctx, p, flowPlan{processes: 1, flows: 1, length: 2 * time.Second})
 	return r.bitsPerSec / 1e9, err
 }
 

@@ -41,7 +41,7 @@ type flowPlan struct {
 	processes int // iperf3 clients side by side
 	flows     int // of each process
 	bidir     bool
-	seconds   time.Duration
+	length    time.Duration
 }
 
 // flowResult adds up what all processes reported.
@@ -61,12 +61,12 @@ func iperf(ctx context.Context, p *pair, plan flowPlan) (flowResult, error) {
 	for i := range plan.processes {
 		argv := append(inside(p.a.flowNS()), "iperf3", "--client", p.b.end.String(), "--port", strconv.Itoa(iperfPort+i),
 			"--congestion", "cubic", "--json", "--parallel", strconv.Itoa(plan.flows),
-			"--time", strconv.Itoa(int(plan.seconds/time.Second)))
+			"--time", strconv.Itoa(int(plan.length/time.Second)))
 		if plan.bidir {
 			argv = append(argv, "--bidir")
 		}
 		go func() {
-			limit, cancel := context.WithTimeout(ctx, plan.seconds+20*time.Second)
+			limit, cancel := context.WithTimeout(ctx, plan.length+20*time.Second)
 			defer cancel()
 			text, runErr := run(limit, argv...)
 			r, err := parseIperf(text)

@@ -19,7 +19,7 @@ type options struct {
 	Cases      []string      `json:"cases"`
 	Links      []linkModel   `json:"links"`
 	Rounds     int           `json:"rounds"`
-	Seconds    time.Duration `json:"seconds_per_measurement_ns"`
+	Length     time.Duration `json:"measurement_ns"`
 	Peers      int           `json:"peers"` // how many peers "many" means in the cases memory, peers10k and handshakes
 	Seed       uint64        `json:"seed"`
 	JSON       string        `json:"-"` // where the results go
@@ -65,7 +65,7 @@ func parseOptions(args []string, getenv func(string) string, stderr io.Writer) (
 		return n
 	}
 	o.Rounds = number("ROUNDS", *rounds, 1, 1000)
-	o.Seconds = time.Duration(number("T", *seconds, 1, 3600)) * time.Second
+	o.Length = time.Duration(number("T", *seconds, 1, 3600)) * time.Second
 	o.Peers = number("PEERS", *peers, 1, 60000)
 	o.Seed = uint64(time.Now().UnixNano())
 	if *seed != "" {

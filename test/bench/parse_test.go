@@ -100,8 +100,8 @@ func TestParseOptions_flagsWinOverTheEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Rounds != 3 || o.Seconds != 2*time.Second || o.Seed != 9 {
-		t.Errorf("rounds %d, seconds %v, seed %d, want 3, 2s, 9", o.Rounds, o.Seconds, o.Seed)
+	if o.Rounds != 3 || o.Length != 2*time.Second || o.Seed != 9 {
+		t.Errorf("rounds %d, seconds %v, seed %d, want 3, 2s, 9", o.Rounds, o.Length, o.Seed)
 	}
 	if !slices.Equal(o.Cases, []string{"tcp1", "bidir"}) || !slices.Equal(o.Contenders, []string{"wireguard-go", "tund"}) {
 		t.Errorf("cases %v, contenders %v", o.Cases, o.Contenders)

@@ -131,7 +131,7 @@ func (r *report) print(w io.Writer, cases []benchCase) {
 	fmt.Fprintf(w, "\ntund bench · %s · %s · %d cores, %.0f GiB · Linux %s · %s · %s\n", r.Time.Format("2006-01-02 15:04 MST"),
 		m.CPU, m.Cores, m.Memory, m.Kernel, m.Go, m.Iperf)
 	fmt.Fprintf(w, "%d rounds of %v a measurement, cubic, both ends on these cores, ratios round by round to %s\n\n",
-		r.Options.Rounds, r.Options.Seconds, baseline)
+		r.Options.Rounds, r.Options.Length, baseline)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "contender\tversion\tcipher\tMTU")
 	for _, c := range r.Contenders {

@@ -152,7 +152,7 @@ func (r *runner) turn(ctx context.Context, link linkModel, round int, c contende
 // measure makes a pair, brings the contender up in it and runs the cases. A failure is a result like any other.
 func (r *runner) measure(ctx context.Context, link linkModel, round int, c contender, s shape, cases []*benchCase) {
 	name := c.about().Name
-	m := &measurement{contender: c, seconds: r.options.Seconds, peers: r.options.Peers, exe: r.exe}
+	m := &measurement{contender: c, length: r.options.Length, peers: r.options.Peers, exe: r.exe}
 	dir := filepath.Join(r.dir, fmt.Sprintf("%s-%d-%s-%s", link, round, filepath.Base(name), cases[0].name))
 	bringUp := func() error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -183,7 +183,7 @@ func (r *runner) measure(ctx context.Context, link linkModel, round int, c conte
 		out := result{Link: link, Round: round, Contender: name, Case: k.name}
 		err := upErr
 		if err == nil {
-			limit, cancel := context.WithTimeout(ctx, 3*time.Minute+20*r.options.Seconds)
+			limit, cancel := context.WithTimeout(ctx, 3*time.Minute+20*r.options.Length)
 			out.Metrics, err = k.run(limit, m)
 			cancel()
 		}
