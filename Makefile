@@ -7,17 +7,18 @@ PKGS        ?= ./...
 TESTFLAGS   ?=
 
 # Where `make install` puts things. DESTDIR is for packagers.
-PREFIX  ?= /usr
-DESTDIR ?=
+PREFIX     ?= /usr
+SYSCONFDIR ?= /etc
+DESTDIR    ?=
 
 BUILDFLAGS = -trimpath -ldflags '-X main.version=$(VERSION)'
 SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard test/lab/*.sh test/vm/*.sh packaging/*.sh)
 
-.PHONY: help build test test-vm soak race lint bench demo install uninstall clean
+.PHONY: help build test test-vm soak race lint bench demo install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build static binaries: bin/tund and bin/tunctl
 	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
@@ -54,21 +55,21 @@ demo: build ## show two gateways and a tunnel on this machine (root)
 	@test/tools.sh demo
 	test/demo.sh
 
+SHARE = $(DESTDIR)$(PREFIX)/share
+UNIT  = $(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service
+
 install: build ## install below $(DESTDIR)$(PREFIX): programs, service, examples, documents
 	install -D -m 0755 bin/tund $(DESTDIR)$(PREFIX)/sbin/tund
 	install -D -m 0755 bin/tunctl $(DESTDIR)$(PREFIX)/bin/tunctl
-	install -D -m 0644 packaging/tund@.service $(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service
-	sed -i 's#/usr/sbin/tund#$(PREFIX)/sbin/tund#g' $(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service
-	install -d -m 0755 $(DESTDIR)$(PREFIX)/share/doc/tund
-	install -m 0644 README.md CHANGELOG.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/tund/
-	cp -R --no-preserve=ownership examples $(DESTDIR)$(PREFIX)/share/doc/tund/
-	for m in $(wildcard packaging/man/*.[158]); do \
-		install -D -m 0644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m) || exit 1; done
-
-uninstall: ## remove what install put there
-	rm -rf $(DESTDIR)$(PREFIX)/sbin/tund $(DESTDIR)$(PREFIX)/bin/tunctl \
-		$(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service $(DESTDIR)$(PREFIX)/share/doc/tund
-	for m in $(wildcard packaging/man/*.[158]); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m); done
+	install -D -m 0644 packaging/tund@.service $(UNIT)
+	sed -i 's#/usr/\(sbin/tund\|bin/tunctl\|share/\)#$(PREFIX)/\1#g' $(UNIT)
+	install -D -m 0644 packaging/rt_protos.d/tund.conf $(DESTDIR)$(SYSCONFDIR)/iproute2/rt_protos.d/tund.conf
+	install -d -m 0750 $(DESTDIR)$(SYSCONFDIR)/tund
+	install -d -m 0755 $(SHARE)/doc/tund $(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions
+	install -m 0644 README.md CHANGELOG.md LICENSE $(wildcard docs/*.md) $(SHARE)/doc/tund/
+	cp -R --no-preserve=ownership examples $(SHARE)/doc/tund/
+	bin/tunctl completion bash > $(SHARE)/bash-completion/completions/tunctl
+	bin/tunctl completion zsh > $(SHARE)/zsh/vendor-completions/_tunctl
 
 clean: ## remove what was built
 	rm -rf bin dist
