@@ -6,9 +6,13 @@ import (
 	"net/netip"
 	"time"
 
+	"go.uber.org/zap"
+
 	"tund/crypto/keys"
 	"tund/internal/drop"
+	"tund/tunnel/l2"
 	"tund/tunnel/l3"
+	"tund/tunnel/tundev"
 	"tund/tunnel/udp"
 )
 
@@ -44,7 +48,8 @@ type PeerChange struct {
 	ReplaceAllowedIPs bool // forget the allowed IPs so far
 	AllowedIPs        []netip.Prefix
 	RemoveAllowedIPs  []netip.Prefix
-	Ethernet          *bool
+	// Ethernet, when not nil, is the peer as the switch sees it. It is ignored by a tunnel without a TAP device.
+	Ethernet *l2.PortConfig
 }
 
 // ErrTooManyPeers is returned by Configure when a change would exceed the bound on peers.
@@ -110,8 +115,7 @@ func (t *Tunnel) updatePeers(c *Change) []*Peer {
 func (t *Tunnel) addPeer(key keys.PublicKey) *Peer {
 	t.peersMu.Lock()
 	defer t.peersMu.Unlock()
-	t.nextID++
-	p := &Peer{key: key, id: t.nextID, heapAt: -1}
+	p := &Peer{key: key, heapAt: -1}
 	t.peers[key] = p
 	t.order = append(t.order, p)
 	return p
@@ -142,6 +146,9 @@ func (t *Tunnel) removePeers(gone map[*Peer]bool) {
 		p.timers.Stop()
 		p.mu.Unlock()
 		p.endpoint.Store(nil)
+		if t.ethernet != nil {
+			t.ethernet.removePort(p)
+		}
 		p.staged.purge(&t.budget, &t.drops, drop.NoPeer)
 	}
 }
@@ -174,8 +181,11 @@ func (t *Tunnel) changePeer(p *Peer, c *PeerChange) {
 		p.timers.SetPersistent(*c.Keepalive, now)
 		t.armed(p)
 	}
-	if c.Ethernet != nil {
-		p.ethernet.Store(*c.Ethernet)
+	if c.Ethernet != nil && t.ethernet != nil {
+		p.ethernet.Store(c.Ethernet.Ethernet)
+		if err := t.ethernet.setPort(p, *c.Ethernet); err != nil {
+			t.log.Error("port of the switch not configured", zap.String("peer", p.display()), zap.Error(err))
+		}
 	}
 }
 
@@ -270,9 +280,23 @@ func (t *Tunnel) SetMark(mark uint32) error {
 // SetMTU tells the tunnel the MTU of its device of one link, which bounds the padding of what it reads.
 func (t *Tunnel) SetMTU(device string, mtu int) {
 	for _, d := range t.devices {
-		if d.name == device && mtu > 0 {
-			d.mtu.Store(int32(mtu))
+		if d.name != device || mtu <= 0 {
+			continue
 		}
+		d.mtu.Store(int32(mtu))
+		if d.kind == tundev.TAP {
+			t.ethernet.setMTU(mtu)
+		} else {
+			d.paddingLimit.Store(int32(mtu))
+		}
+	}
+}
+
+// SetPathMTU tells the tunnel how large an IP packet the path to its peers takes, in bytes. Frames that would need a
+// larger one are cut.
+func (t *Tunnel) SetPathMTU(mtu int) {
+	if t.ethernet != nil {
+		t.ethernet.setPath(mtu)
 	}
 }
 

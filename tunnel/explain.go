@@ -102,6 +102,16 @@ func (e *explainer) unknownPeer(now boottime.Time, key keys.PublicKey, from neti
 	}
 }
 
+// noSwitch is called by lanes when a peer speaks Ethernet to a tunnel without a TAP.
+func (e *explainer) noSwitch(p *Peer) {
+	now := e.t.clock.Now()
+	e.later(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		e.peerEvent(p, now, "peer wants to carry Ethernet, but there is no [tap] here")
+	})
+}
+
 // peerEvent logs about one peer, once in explainEvery. Callers hold p.mu.
 func (e *explainer) peerEvent(p *Peer, now boottime.Time, msg string, fields ...zap.Field) {
 	ok, suppressed := p.logged.allow(now, explainEvery)

@@ -5,19 +5,43 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/tunnel/l2"
 	"tund/tunnel/l3"
 )
 
-// forwarder decides who gets a packet and from whom one is taken. It is the only place where layer 3 and layer 2
-// differ: everything around it carries bytes. Each loop has its own, so it may keep scratch state.
+// forwarder decides who gets a packet and from whom one is taken. Its two implementations, packets (layer 3) and
+// frames (layer 2, forward_l2.go), are the only place where the layers differ: everything around them carries bytes.
+// Each loop has its own, so it may keep scratch state.
 type forwarder interface {
-	// route appends the receivers of pkt, read from the device and standing for count segments. A reason says why
-	// there are none, or fewer than there should be.
-	route(to []receiver, pkt []byte, count int, now boottime.Time) ([]receiver, drop.Reason)
-	// admit checks a plaintext from a peer and returns how many of its bytes are the packet (with its prefix).
-	admit(from *Peer, plaintext []byte, now boottime.Time) (length int, r drop.Reason)
+	// route appends the receivers of what was read from the device. A reason says why there are none, or fewer
+	// than there should be.
+	route(to []receiver, p *outgoing) ([]receiver, drop.Reason)
+	// deliver checks a plaintext from a peer, which lies in the open slot of s, and commits or cancels the slot.
+	deliver(s *sink, from *Peer, plaintext []byte, now boottime.Time) drop.Reason
 	// forget ends a train: what was remembered of it is not to be trusted any more.
 	forget()
+	// flush is called when the loop is about to wait.
+	flush(now boottime.Time)
+}
+
+// outgoing is one packet or superpacket read from a device.
+type outgoing struct {
+	packet  []byte // without the virtio header
+	count   int    // segments
+	longest int    // bytes of the longest of them
+	now     boottime.Time
+}
+
+// receiver is a peer that gets the packet in hand, and how.
+type receiver struct {
+	peer    *Peer
+	rewrite l2.Rewrite // of the VLAN tag, for this peer; zero at layer 3
+	limit   int        // largest plaintext for one datagram, beyond which a frame is cut in two; 0: none
+
+	// Filled in by the loop.
+	slot *slot  // nil: staged
+	next uint64 // counter of the next segment
+	part uint16 // number of the next frame that is cut in two
 }
 
 // packets is cryptokey routing (whitepaper §2).
@@ -29,33 +53,36 @@ type packets struct {
 	lastOwner  *Peer
 }
 
-func (f *packets) route(to []receiver, pkt []byte, _ int, _ boottime.Time) ([]receiver, drop.Reason) {
-	h, ok := l3.ParseDestination(pkt)
+func (f *packets) route(to []receiver, p *outgoing) ([]receiver, drop.Reason) {
+	dst, ok := l3.ParseDestination(p.packet)
 	if !ok {
 		return to, drop.BadDevicePacket
 	}
-	p, ok := f.table.Lookup(h)
+	peer, ok := f.table.Lookup(dst)
 	if !ok {
 		return to, drop.NoPeer
 	}
-	return append(to, receiver{peer: p}), drop.None
+	return append(to, receiver{peer: peer}), drop.None
 }
 
-func (f *packets) admit(from *Peer, plaintext []byte, _ boottime.Time) (int, drop.Reason) {
+func (f *packets) deliver(s *sink, from *Peer, plaintext []byte, _ boottime.Time) drop.Reason {
 	h, ok := l3.ParseHeader(plaintext)
 	if !ok {
-		return 0, drop.BadInnerPacket
+		s.join.Cancel()
+		return drop.BadInnerPacket
 	}
-	if h.Src == f.lastSource && from == f.lastOwner {
-		return h.Length, drop.None
+	if h.Src != f.lastSource || from != f.lastOwner {
+		owner, ok := f.table.Lookup(h.Src)
+		if !ok || owner != from {
+			s.join.Cancel()
+			return drop.ForeignSource
+		}
+		f.lastSource, f.lastOwner = h.Src, from
 	}
-	owner, ok := f.table.Lookup(h.Src)
-	if !ok || owner != from {
-		return 0, drop.ForeignSource
-	}
-	f.lastSource, f.lastOwner = h.Src, from
-	return h.Length, drop.None
+	s.commit(h.Length)
+	return drop.None
 }
 
-// forget drops what was remembered of a train, so that a change of the table is seen by the next one.
 func (f *packets) forget() { f.lastSource, f.lastOwner = netip.Addr{}, nil }
+
+func (f *packets) flush(boottime.Time) {}

@@ -62,7 +62,7 @@ func newInbound(t *Tunnel, l *lane) *inbound {
 		in.trains[i].Buf, room = room[:trainBytes:trainBytes], room[trainBytes:]
 	}
 	for _, d := range t.devices {
-		in.sinks[d.link] = newSink(t, d, d.queues[l.id%len(d.queues)])
+		in.sinks[d.link] = newSink(t, l, d, d.queues[l.id%len(d.queues)])
 	}
 	return in
 }
@@ -144,6 +144,7 @@ func (l *lane) pause() {
 func (in *inbound) flush() {
 	for _, s := range in.sinks {
 		if s != nil {
+			s.forward.flush(in.now)
 			s.flush()
 		}
 	}
@@ -297,15 +298,7 @@ func (in *inbound) deliver(s *sink, plaintext []byte) drop.Reason {
 		s, plaintext = want, dst[:len(plaintext)]
 		in.car.slot.lastLink.Store(uint32(link))
 	}
-	length, reason := s.forward.admit(in.car.slot.peer, plaintext, in.now)
-	if reason != drop.None {
-		s.join.Cancel()
-		return reason
-	}
-	s.join.Commit(length)
-	s.packets++
-	s.bytes += uint64(length - s.dev.prefix)
-	return drop.None
+	return s.forward.deliver(s, in.car.slot.peer, plaintext, in.now)
 }
 
 func (in *inbound) anySink() *sink {

@@ -25,6 +25,7 @@ func (t *Tunnel) dueOf(p *Peer, now boottime.Time) protocol.Actions {
 	due := p.timers.Due(now)
 	if waiting && !p.timers.Handshaking() {
 		p.count.Failed++
+		p.unanswered.Add(1)
 		t.explain.noAnswer(p, now)
 	}
 	if due&protocol.ZeroKeys != 0 {

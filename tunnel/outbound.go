@@ -6,6 +6,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/tunnel/l2"
 	"tund/tunnel/offload"
 	"tund/tunnel/tundev"
 )
@@ -17,30 +18,31 @@ const drainPackets = 64
 // outbound carries packets from one device queue to peers: read, choose the receivers, cut, seal, send. It runs on
 // one goroutine and waits for nothing but the device.
 type outbound struct {
-	t     *Tunnel
-	lane  *lane
-	dev   *device
-	queue tundev.Queue
-
-	buf     []byte
-	split   offload.Splitter
+	t       *Tunnel
+	lane    *lane
+	dev     *device
+	queue   tundev.Queue
 	forward forwarder
-	out     *sealer
-	to      []receiver
+
+	mem   []byte // tagRoom, then buf
+	buf   []byte // one superpacket with its virtio header
+	spare []byte // a copy of it, when it goes out in several forms; nil until that happens
+	split offload.Splitter
+	out   *sealer
+	to    []receiver
+	parts [2][]byte // scratch for a frame cut in two
 }
 
-// receiver is a peer that gets the packet in hand, and how.
-type receiver struct {
-	peer *Peer
-	slot *slot // nil: staged
-	next uint64
-}
+// tagRoom is what a VLAN tag put into a frame needs before it.
+const tagRoom = 4
 
 func newOutbound(t *Tunnel, l *lane, d *device, q tundev.Queue) *outbound {
-	return &outbound{
-		t: t, lane: l, dev: d, queue: q, forward: d.newForwarder(),
-		buf: make([]byte, tundev.MaxRead, tundev.MaxRead+offload.MaxPadding), out: newSealer(t, arenaBytes),
+	o := &outbound{
+		t: t, lane: l, dev: d, queue: q, forward: d.newForwarder(l, q),
+		mem: make([]byte, tagRoom+tundev.MaxRead, tagRoom+tundev.MaxRead+offload.MaxPadding), out: newSealer(t, arenaBytes),
 	}
+	o.buf = o.mem[tagRoom:]
+	return o
 }
 
 // run carries packets until the device is closed or gone.
@@ -83,32 +85,79 @@ func (o *outbound) flush(now boottime.Time) { o.out.flush(o.lane.binding.Load(),
 
 // packet sends what one read gave, a packet or a superpacket, to its receivers.
 func (o *outbound) packet(buf []byte, now boottime.Time) {
-	reason := o.split.Begin(buf, o.dev.link, o.dev.prefix, int(o.dev.mtu.Load()))
+	reason := o.split.Begin(buf, o.dev.link, o.dev.prefix, int(o.dev.paddingLimit.Load()))
 	if reason != drop.None {
 		o.t.drops.Add(reason, 1)
 		return
 	}
-	count := o.split.Count()
-	o.dev.txPackets.Add(uint64(count))
-	o.dev.txBytes.Add(uint64(len(buf) - offload.VirtioHeaderLen))
-	o.to, reason = o.forward.route(o.to[:0], buf[offload.VirtioHeaderLen:], count, now)
-	if reason != drop.None {
-		o.t.drops.Add(reason, uint64(count))
+	p := outgoing{buf[offload.VirtioHeaderLen:], o.split.Count(), o.split.Longest(), now}
+	o.dev.txPackets.Add(uint64(p.count))
+	o.dev.txBytes.Add(uint64(len(p.packet)))
+	if o.to, reason = o.forward.route(o.to[:0], &p); reason != drop.None {
+		o.t.drops.Add(reason, uint64(p.count))
 	}
-	if len(o.to) == 0 {
-		return
-	}
-	o.prepare(count, now)
-	for range count {
-		padded, _ := o.split.Next()
-		o.segment(padded, now)
+	switch {
+	case len(o.to) == 0:
+	case sameForm(o.to):
+		o.send(buf, o.to, now)
+	default:
+		o.sendForms(buf, now)
 	}
 }
 
-// prepare finds the session of each receiver, reserves its counters and asks for a newer session when it is time.
-func (o *outbound) prepare(count int, now boottime.Time) {
-	kept := o.to[:0]
-	for _, r := range o.to {
+// sameForm reports whether all receivers get the frame with the same tag. At layer 3 they always do.
+func sameForm(to []receiver) bool {
+	for i := range to {
+		if to[i].rewrite != to[0].rewrite {
+			return false
+		}
+	}
+	return true
+}
+
+// sendForms sends a frame that its receivers get with different VLAN tags: once for each form, from a copy, because
+// cutting destroys it.
+func (o *outbound) sendForms(buf []byte, now boottime.Time) {
+	o.spare = append(o.spare[:0], buf...)
+	for rest := o.to; len(rest) > 0; {
+		n := 1
+		for i := 1; i < len(rest); i++ { // bring those of the first one's form to the front
+			if rest[i].rewrite == rest[0].rewrite {
+				rest[n], rest[i] = rest[i], rest[n]
+				n++
+			}
+		}
+		copy(buf, o.spare)
+		o.send(buf, rest[:n], now)
+		rest = rest[n:]
+	}
+}
+
+// send cuts buf and seals its segments for receivers that get it in one form.
+func (o *outbound) send(buf []byte, to []receiver, now boottime.Time) {
+	if to[0].rewrite != (l2.Rewrite{}) || len(to) != len(o.to) {
+		buf = retag(o.mem, buf, to[0].rewrite)
+		if reason := o.split.Begin(buf, o.dev.link, o.dev.prefix, int(o.dev.paddingLimit.Load())); reason != drop.None {
+			o.t.drops.Add(reason, 1)
+			return
+		}
+	}
+	count := o.split.Count()
+	to = o.prepare(to, count, o.split.Longest()+o.dev.prefix, now)
+	if len(to) == 0 {
+		return
+	}
+	for range count {
+		padded, length := o.split.Next()
+		o.segment(to, padded, length, now)
+	}
+}
+
+// prepare finds the session of each receiver, reserves its counters and asks for a newer session when it is time. It
+// returns the receivers that are left.
+func (o *outbound) prepare(to []receiver, count, longest int, now boottime.Time) []receiver {
+	kept := to[:0]
+	for _, r := range to {
 		sl, _, reason := o.out.ready(r.peer, now)
 		if reason != drop.None {
 			o.t.drops.Add(reason, uint64(count))
@@ -118,35 +167,69 @@ func (o *outbound) prepare(count int, now boottime.Time) {
 			o.flush(now)
 			o.out.sendStaged(r.peer, o.lane.binding.Load(), now)
 		}
+		datagrams := count
+		if r.limit > 0 && longest > r.limit {
+			datagrams = 2 * count
+			r.part = r.peer.fragments.Reserve(count)
+		}
 		if sl != nil {
-			first, ok := sl.session.Reserve(count)
-			if ok {
+			if first, ok := sl.session.Reserve(datagrams); ok {
 				o.out.renew(r.peer, sl, first, now)
 				r.slot, r.next = sl, first
 			}
 		}
 		kept = append(kept, r)
 	}
-	o.to = kept
+	return kept
 }
 
 // segment seals one segment for every receiver. A receiver that fails never stops the others.
-func (o *outbound) segment(plaintext []byte, now boottime.Time) {
-	for i := range o.to {
-		r := &o.to[i]
-		if r.slot == nil {
-			o.t.stage(r.peer, plaintext, now)
-			continue
+func (o *outbound) segment(to []receiver, padded []byte, length int, now boottime.Time) {
+	for i := range to {
+		r := &to[i]
+		if r.limit > 0 && length > r.limit {
+			o.fragments(r, padded[:length], now)
+		} else {
+			o.plaintext(r, padded, now)
 		}
-		if o.out.full(len(plaintext)) {
-			o.flush(now)
-		}
-		ep := r.peer.endpoint.Load()
-		if ep == nil {
-			o.t.drops.Add(drop.NoEndpoint, 1)
-			continue
-		}
-		o.out.seal(r.peer, ep, r.slot.session, r.next, plaintext)
-		r.next++
 	}
+}
+
+// plaintext seals or stages what goes into one datagram.
+func (o *outbound) plaintext(r *receiver, plaintext []byte, now boottime.Time) {
+	if r.slot == nil {
+		o.t.stage(r.peer, plaintext, now)
+		return
+	}
+	if o.out.full(len(plaintext)) {
+		o.flush(now)
+	}
+	ep := r.peer.endpoint.Load()
+	if ep == nil {
+		o.t.drops.Add(drop.NoEndpoint, 1)
+		return
+	}
+	o.out.seal(r.peer, ep, r.slot.session, r.next, plaintext)
+	r.next++
+}
+
+// fragments sends a frame that is too long for one datagram as two of equal length.
+func (o *outbound) fragments(r *receiver, plaintext []byte, now boottime.Time) {
+	frame := plaintext[o.dev.prefix:]
+	cut, ok := l2.Cut(len(frame), r.limit)
+	if !ok {
+		o.t.drops.Add(drop.TooBig, 1)
+		return
+	}
+	for i, part := range [2][]byte{frame[:cut], frame[cut:]} {
+		b := append(o.parts[i][:0], make([]byte, l2.FragmentHeaderLen)...)
+		l2.PutFragmentHeader(b, 0, len(frame), r.part, cut, i == 1)
+		b = append(b, part...)
+		for len(b) < l2.FragmentHeaderLen+cut || len(b)%16 != 0 && len(b) < r.limit {
+			b = append(b, 0)
+		}
+		o.parts[i] = b
+		o.plaintext(r, b, now)
+	}
+	r.part++
 }

@@ -10,6 +10,7 @@ import (
 	"tund/crypto/noise"
 	"tund/crypto/session"
 	"tund/internal/boottime"
+	"tund/tunnel/l2"
 	"tund/tunnel/protocol"
 	"tund/tunnel/udp"
 )
@@ -32,7 +33,6 @@ func (s *slot) usable(now boottime.Time) bool {
 type Peer struct {
 	// Constant.
 	key keys.PublicKey
-	id  uint32 // small number, never reused: the peer's port at the switch
 
 	// Atomic: lanes read and write these without a lock.
 	current       atomic.Pointer[slot]
@@ -42,11 +42,14 @@ type Peer struct {
 	txBytes       atomic.Uint64
 	rxPackets     atomic.Uint64 // authenticated datagrams
 	txPackets     atomic.Uint64
-	lastReceived  atomic.Int64 // boottime of the newest authenticated datagram; 0: never
-	handshakeSent atomic.Int64 // boottime of the last initiation; 0: never
-	wantHandshake atomic.Bool  // somebody asked for one and the timer loop has not seen it yet
-	lastMinute    atomic.Bool  // the renewal on receive was asked for, once per session
-	ethernet      atomic.Bool  // configured to carry frames
+	lastReceived  atomic.Int64  // boottime of the newest authenticated datagram; 0: never
+	handshakeSent atomic.Int64  // boottime of the last initiation; 0: never
+	wantHandshake atomic.Bool   // somebody asked for one and the timer loop has not seen it yet
+	lastMinute    atomic.Bool   // the renewal on receive was asked for, once per session
+	ethernet      atomic.Bool   // configured to carry frames
+	port          atomic.Uint32 // at the switch; 0: none
+	unanswered    atomic.Int32  // initiations in a row without a response
+	fragments     l2.FragmentIDs
 	removed       atomic.Bool
 	greet         atomic.Bool // the persistent keepalive was just turned on
 
@@ -189,6 +192,7 @@ func (p *Peer) confirm(t *Tunnel, s *slot) bool {
 // completed notes that a handshake led to a usable session. Callers hold mu.
 func (p *Peer) completed(t *Tunnel) {
 	p.timers.HandshakeComplete()
+	p.unanswered.Store(0)
 	wall := t.clock.Wall()
 	if wall.Sub(p.handshakeWall) >= protocol.RejectAfterTime {
 		p.upSince = wall

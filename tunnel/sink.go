@@ -23,12 +23,19 @@ type sink struct {
 	packets, bytes uint64 // since the last flush
 }
 
-func newSink(t *Tunnel, d *device, q tundev.Queue) *sink {
-	s := &sink{t: t, dev: d, queue: q, forward: d.newForwarder()}
+func newSink(t *Tunnel, l *lane, d *device, q tundev.Queue) *sink {
+	s := &sink{t: t, dev: d, queue: q, forward: d.newForwarder(l, q)}
 	f := offload.Features{Checksum: d.features.Checksum, TSO: d.features.TSO, USO: d.features.USO}
 	s.join = offload.NewCoalescer(d.link, d.prefix, f, s.write)
 	s.join.VerifyChecksums(t.verifyChecksums)
 	return s
+}
+
+// commit hands over the packet in the open slot: length bytes, its prefix included.
+func (s *sink) commit(length int) {
+	s.join.Commit(length)
+	s.packets++
+	s.bytes += uint64(length - s.dev.prefix)
 }
 
 // flush writes everything held and publishes the counters.

@@ -9,6 +9,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/tunnel/l2"
 	"tund/tunnel/protocol"
 	"tund/tunnel/udp"
 )
@@ -107,6 +108,9 @@ func (t *Tunnel) sessionUp(p *Peer) {
 		t.sendInner(p, nil, now)
 	}
 	t.armed(p)
+	if t.ethernet != nil {
+		t.ethernet.kick()
+	}
 }
 
 // stage keeps plaintext until p has a session, and asks for one.
@@ -150,7 +154,16 @@ func (t *Tunnel) roamedTo(p *Peer, to *udp.Endpoint) {
 	})
 }
 
-// control takes a control message of another tund (tunnel/l2). Without an Ethernet device there is nobody for it.
-func (t *Tunnel) control(*Peer, []byte) drop.Reason { return drop.BadInnerPacket }
+// control takes a payload that is neither a packet nor a frame: a control message of another tund's switch.
+func (t *Tunnel) control(p *Peer, payload []byte) drop.Reason {
+	if t.ethernet == nil {
+		if l2.PayloadKind(payload) == l2.KindControl {
+			t.explain.noSwitch(p)
+			return drop.NoDevice
+		}
+		return drop.BadInnerPacket
+	}
+	return t.ethernet.take(p, payload)
+}
 
 func isTooBig(err error) bool { return errors.Is(err, unix.EMSGSIZE) }

@@ -6,6 +6,7 @@ import (
 
 	"tund/crypto/keys"
 	"tund/internal/boottime"
+	"tund/tunnel/l2"
 )
 
 // State is the verdict on one peer.
@@ -28,7 +29,17 @@ type Status struct {
 	UnderLoad  bool
 	Devices    []DeviceStatus
 	Drops      map[string]uint64
-	Peers      []PeerStatus // in order of configuration
+	Peers      []PeerStatus    // in order of configuration
+	Ethernet   *EthernetStatus // nil without a TAP device
+}
+
+// EthernetStatus is the switch at one moment.
+type EthernetStatus struct {
+	Entries []l2.Entry
+	Ports   []l2.PortStatus
+	Events  []Event // reported lately, oldest first
+	Limit   int     // greatest number of entries
+	Names   map[l2.PortID]string
 }
 
 // DeviceStatus counts as `ip -s link` does: received is what peers sent to this host.
@@ -116,6 +127,9 @@ func (t *Tunnel) Status() Status {
 		ps := p.status(t, now)
 		ps.AllowedIPs = owned[p]
 		s.Peers = append(s.Peers, ps)
+	}
+	if e := t.ethernet; e != nil {
+		s.Ethernet = e.status(now)
 	}
 	return s
 }

@@ -26,6 +26,7 @@ import (
 	"tund/crypto/keys"
 	"tund/crypto/noise"
 	"tund/internal/drop"
+	"tund/tunnel/l2"
 	"tund/tunnel/l3"
 	"tund/tunnel/offload"
 	"tund/tunnel/protocol"
@@ -44,6 +45,8 @@ type Options struct {
 	Conns []udp.Conn
 	// Devices are the tunnel's devices, at most one of each kind. The tunnel owns and closes their queues.
 	Devices []Device
+	// Ethernet configures the switch of a TAP device, if there is one.
+	Ethernet EthernetOptions
 	// VerifyInnerChecksums makes the receive side verify the transport checksums of inner packets instead of
 	// trusting the tag that covers them.
 	VerifyInnerChecksums bool
@@ -86,12 +89,12 @@ type Tunnel struct {
 	handshakes *handshakes
 	timers     *timerLoop
 	slow       slowSender
+	ethernet   *ethernet // nil without a TAP device
 
-	// peersMu guards peers, order and nextID. No lane takes it.
+	// peersMu guards peers and order. No lane takes it.
 	peersMu sync.RWMutex
 	peers   map[keys.PublicKey]*Peer
 	order   []*Peer // in order of configuration
-	nextID  uint32
 
 	configMu sync.Mutex // serializes Configure, Rebind and SetMark
 
@@ -110,9 +113,12 @@ type device struct {
 	features tundev.Features
 	queues   []tundev.Queue
 	mtu      atomic.Int32
+	// paddingLimit is the IP length up to which packets read here may be padded, in bytes: at layer 3 the MTU, at
+	// layer 2 what the path takes.
+	paddingLimit atomic.Int32
 
 	// newForwarder gives each loop its own forwarder, with its own scratch state.
-	newForwarder func() forwarder
+	newForwarder func(*lane, tundev.Queue) forwarder
 
 	rxPackets, rxBytes, txPackets, txBytes atomic.Uint64 // as `ip -s link` counts: rx is what peers sent
 }
@@ -144,7 +150,7 @@ func New(o Options) (*Tunnel, error) {
 	t.explain = newExplainer(t, o.Log)
 	t.setIdentity(o.PrivateKey)
 	for _, d := range o.Devices {
-		if err := t.addDevice(d); err != nil {
+		if err := t.addDevice(d, o.Ethernet); err != nil {
 			return nil, err
 		}
 	}
@@ -157,15 +163,22 @@ func New(o Options) (*Tunnel, error) {
 	return t, nil
 }
 
-func (t *Tunnel) addDevice(d Device) error {
+func (t *Tunnel) addDevice(d Device, eo EthernetOptions) error {
 	dev := &device{name: d.Name, kind: d.Kind, features: d.Features, queues: d.Queues}
 	dev.mtu.Store(int32(d.MTU))
 	switch d.Kind {
 	case tundev.TUN:
 		dev.link = offload.IP
-		dev.newForwarder = func() forwarder { return &packets{table: &t.routes} }
-	default:
-		return fmt.Errorf("tunnel: device %s: kind %v is not supported", d.Name, d.Kind)
+		dev.paddingLimit.Store(int32(d.MTU))
+		dev.newForwarder = func(*lane, tundev.Queue) forwarder { return &packets{table: &t.routes} }
+	case tundev.TAP:
+		dev.link, dev.prefix = offload.Ethernet, l2.FrameHeaderLen
+		e, err := newEthernet(t, dev, eo, d.MTU)
+		if err != nil {
+			return fmt.Errorf("tunnel: device %s: %w", d.Name, err)
+		}
+		t.ethernet = e
+		dev.newForwarder = func(l *lane, q tundev.Queue) forwarder { return newFrames(e, l, q) }
 	}
 	for _, other := range t.devices {
 		if other.kind == dev.kind {
@@ -190,6 +203,9 @@ func (t *Tunnel) Start() {
 	t.spawn(func() { t.explain.report(t.stop) })
 	for range min(4, runtime.GOMAXPROCS(0)) {
 		t.spawn(t.work)
+	}
+	if t.ethernet != nil {
+		t.spawn(func() { t.ethernet.run(t.stop) })
 	}
 	for _, l := range t.lanes {
 		t.spawn(func() { newInbound(t, l).run() })

@@ -51,6 +51,9 @@ func (d *Daemon) Status() control.Instance {
 	for _, w := range d.config.Warnings {
 		i.Warnings = append(i.Warnings, control.Warning{Kind: "config", Subject: w.File, Message: w.String(), Since: control.At(d.loaded)})
 	}
+	if s.Ethernet != nil {
+		d.describeSwitch(&i, s.Ethernet)
+	}
 	slices.SortFunc(i.Warnings, func(a, b control.Warning) int { return a.Since.Compare(b.Since.Time) })
 	return i
 }
@@ -145,11 +148,3 @@ func (d *Daemon) SetLogLevel(level string) error {
 	d.opts.Level.SetLevel(l)
 	return nil
 }
-
-var errNoTap = &control.Error{Code: control.CodeUnsupported, Message: "this instance has no [tap], and so no forwarding database"}
-
-// FlushFDB removes entries of the forwarding database (control.Backend).
-func (d *Daemon) FlushFDB(control.FDBFilter) (int, error) { return 0, errNoTap }
-
-// PinFDB adds a static entry to the forwarding database (control.Backend).
-func (d *Daemon) PinFDB(control.FDBPin) error { return errNoTap }

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"runtime/debug"
 	"sync"
@@ -199,7 +200,7 @@ func (d *Daemon) openTunnel(context.Context) error {
 	d.mtu = tunMTU(d.config, literalEndpoints(d.config), mark)
 	o := tunnel.Options{
 		PrivateKey: d.config.Tunnel.PrivateKey, Conns: conns, Log: d.log,
-		VerifyInnerChecksums: d.config.Tunnel.VerifyInnerChecksum,
+		VerifyInnerChecksums: d.config.Tunnel.VerifyInnerChecksum, Ethernet: ethernetOptions(d.config.Tap),
 	}
 	for _, dev := range d.devices {
 		o.Devices = append(o.Devices, tunnel.Device{
@@ -226,6 +227,11 @@ func (d *Daemon) deviceMTU(dev *tundev.Device) int {
 	}
 	if d.config.Tap.MTU != 0 {
 		return d.config.Tap.MTU
+	}
+	if d.config.Tap.Bridge != "" {
+		if bridge, err := net.InterfaceByName(d.config.Tap.Bridge); err == nil {
+			return bridge.MTU // a bridge takes the smallest MTU of its ports: ours is not to be it
+		}
 	}
 	return route.DefaultPathMTU
 }

@@ -6,6 +6,7 @@ import (
 	"tund/config"
 	"tund/route"
 	"tund/tunnel"
+	"tund/tunnel/l2"
 )
 
 // Bytes that WireGuard adds to an inner packet: the outer IPv6 header, UDP, and its own header and tag. wg-quick
@@ -67,11 +68,45 @@ func peersChange(c *config.Config, endpoints func(config.Peer) []netip.AddrPort)
 	key := c.Tunnel.PrivateKey
 	change := tunnel.Change{PrivateKey: &key, ReplacePeers: true, Peers: make([]tunnel.PeerChange, 0, len(c.Peers))}
 	for _, p := range c.Peers {
-		name, psk, keepalive, ethernet := p.Name, p.PresharedKey, p.Keepalive, p.Ethernet
+		name, psk, keepalive, port := p.Name, p.PresharedKey, p.Keepalive, portConfig(p)
 		change.Peers = append(change.Peers, tunnel.PeerChange{
 			PublicKey: p.PublicKey, Name: &name, PresharedKey: &psk, Endpoints: endpoints(p), Keepalive: &keepalive,
-			ReplaceAllowedIPs: true, AllowedIPs: p.AllowedIPs, Ethernet: &ethernet,
+			ReplaceAllowedIPs: true, AllowedIPs: p.AllowedIPs, Ethernet: &port,
 		})
 	}
 	return change
+}
+
+// portConfig is a peer as the switch sees it.
+func portConfig(p config.Peer) l2.PortConfig {
+	c := l2.PortConfig{
+		Name: p.Name, Ethernet: p.Ethernet, MaxMACs: p.MaxMACs, VLANs: p.VLANs, PVID: p.PVID,
+		TrustDHCP: p.TrustDHCP, TrustRA: p.TrustRA,
+	}
+	for _, m := range p.MACs {
+		c.MACs = append(c.MACs, l2.MACFromBytes(m[:]))
+	}
+	return c
+}
+
+// ethernetOptions is the switch of a configuration; the zero options without [tap].
+func ethernetOptions(t *config.Tap) tunnel.EthernetOptions {
+	if t == nil {
+		return tunnel.EthernetOptions{}
+	}
+	limit := func(perSecond int) int { // 0 is "none" in the file, and "default" to the switch
+		if perSecond == 0 {
+			return -1
+		}
+		return perSecond
+	}
+	return tunnel.EthernetOptions{
+		Fragment: t.Fragment, MSSClamp: t.MSSClamp,
+		Switch: l2.Config{
+			AgeingTime: t.Ageing, MaxEntries: t.MaxMACs, MaxPerPort: t.MaxMACsPerPeer,
+			BroadcastLimit: limit(t.BroadcastLimit), MulticastLimit: limit(t.MulticastLimit),
+			UnknownLimit: limit(t.UnknownUnicastLimit), Hub: t.Hub, BPDU: l2.BPDUPolicy(t.BPDU),
+			NeighborSuppression: t.NeighborSuppression, QinQ: t.DoubleTags,
+		},
+	}
 }

@@ -208,6 +208,15 @@ func (s *Splitter) prepare(frame []byte, checksum int) {
 // Count returns the number of segments of the frame given to Begin: 0 when it was refused.
 func (s *Splitter) Count() int { return s.count }
 
+// Longest returns the length in bytes of the longest segment of the frame given to Begin, without prefix and padding.
+func (s *Splitter) Longest() int {
+	whole := s.end - VirtioHeaderLen
+	if s.mss > 0 {
+		return min(whole, s.headers+s.mss)
+	}
+	return whole
+}
+
 // Next returns the next segment: the caller's prefix, headers, payload and zero padding in one slice of the buffer
 // given to Begin, and its length without the padding. Both are valid until the following call. The caller may change the
 // slice. After the last segment it returns nil and 0.

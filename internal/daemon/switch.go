@@ -1,0 +1,90 @@
+package daemon
+
+import (
+	"errors"
+	"maps"
+
+	"tund/internal/control"
+	"tund/tunnel"
+	"tund/tunnel/l2"
+)
+
+// describeSwitch adds what the Ethernet switch knows to the description of the instance.
+func (d *Daemon) describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
+	i.FDBLimit = s.Limit
+	for _, e := range s.Entries {
+		i.FDB = append(i.FDB, control.FDBEntry{
+			MAC: e.MAC.String(), VLAN: int(e.VLAN), Port: s.Names[e.Port], Kind: string(e.Kind),
+			AgeS: e.Age.Seconds(), Frozen: e.Frozen > 0,
+		})
+	}
+	for _, p := range s.Ports {
+		if p.ID == l2.LocalPort {
+			for n := range i.Devices {
+				if i.Devices[n].Kind == "tap" {
+					i.Devices[n].Drops = maps.Clone(p.Drops)
+				}
+			}
+		}
+		for n := range i.Peers {
+			peer := &i.Peers[n]
+			if p.ID == l2.LocalPort || peer.Name != s.Names[p.ID] {
+				continue
+			}
+			peer.Drops, peer.MACs = maps.Clone(p.Drops), p.Entries
+			if p.Peer.Ethernet {
+				peer.Capabilities = append(peer.Capabilities, "ethernet")
+			}
+			if p.Peer.Hub {
+				peer.Capabilities = append(peer.Capabilities, "hub")
+			}
+		}
+	}
+	for _, e := range s.Events {
+		i.Warnings = append(i.Warnings, control.Warning{Kind: "switch", Subject: e.Port, Message: e.Text, Since: control.At(e.At)})
+	}
+}
+
+// FlushFDB removes entries of the forwarding database (control.Backend).
+func (d *Daemon) FlushFDB(f control.FDBFilter) (int, error) {
+	filter := l2.Filter{Static: f.Static}
+	if f.MAC != "" {
+		mac, err := l2.ParseMAC(f.MAC)
+		if err != nil {
+			return 0, invalid(err)
+		}
+		filter.MAC = &mac
+	}
+	if f.VLAN != nil {
+		vlan := uint16(*f.VLAN)
+		filter.VLAN = &vlan
+	}
+	n, err := d.tunnel.FlushFDB(filter, f.Port)
+	return n, switchError(err, f.Port)
+}
+
+// PinFDB adds a static entry to the forwarding database (control.Backend).
+func (d *Daemon) PinFDB(p control.FDBPin) error {
+	mac, err := l2.ParseMAC(p.MAC)
+	if err != nil {
+		return invalid(err)
+	}
+	return switchError(d.tunnel.PinFDB(uint16(p.VLAN), mac, p.Port), p.Port)
+}
+
+func invalid(err error) error {
+	return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
+}
+
+// switchError gives an error of the switch the code that clients know.
+func switchError(err error, port string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, tunnel.ErrNoEthernet):
+		return &control.Error{Code: control.CodeUnsupported, Message: "this instance has no [tap], and so no forwarding database"}
+	case errors.Is(err, l2.ErrNoPort):
+		return &control.Error{Code: control.CodeNotFound, Message: "no peer or device is called " + port}
+	}
+	return invalid(err)
+}
