@@ -1,0 +1,439 @@
+package l2
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+func newTestFDB(maximum, perPort int, ports ...PortID) *fdb {
+	t := newFDB(maximum, 300, 0x1234567, 0x89abcdef)
+	for _, id := range ports {
+		t.setLimit(id, perPort, false)
+	}
+	return t
+}
+
+// check verifies the bookkeeping of the table.
+func (t *fdb) check() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	count, static := 0, 0
+	listed := map[int32]PortID{}
+	for id, p := range t.ports {
+		n, prev := 0, int32(-1)
+		for slot := p.head; slot >= 0; slot = t.cold[slot].next {
+			if t.cold[slot].prev != prev {
+				return fmt.Errorf("port %d: broken list at slot %d", id, slot)
+			}
+			listed[slot], prev = id, slot
+			if n++; n > p.n {
+				break
+			}
+		}
+		if n != p.n || p.tail != prev {
+			return fmt.Errorf("port %d: %d listed, %d counted, tail %d, last %d", id, n, p.n, p.tail, prev)
+		}
+	}
+	var err error
+	seen := map[uint64]bool{}
+	t.each(func(slot int32) {
+		count++
+		key, v := t.keyAt(slot), t.value(slot)
+		if seen[key] {
+			err = fmt.Errorf("key %x is there twice", key)
+		}
+		seen[key] = true
+		if v&flagStatic != 0 {
+			static++
+		} else if id, ok := listed[slot]; !ok || id != v.port() {
+			err = fmt.Errorf("slot %d of port %d is listed at %d, %v", slot, v.port(), id, ok)
+		}
+	})
+	if err == nil && (count != t.count || count-static != len(listed) || count > t.maximum) {
+		err = fmt.Errorf("%d slots in use, %d counted, %d listed, %d static, at most %d", count, t.count, len(listed), static, t.maximum)
+	}
+	return err
+}
+
+// fdbModel is the table as one would write it down: a map, and the rules of claim.go one after the other.
+type fdbModel struct {
+	entries map[uint64]*modelEntry
+	age     time.Duration
+}
+
+type modelEntry struct {
+	port    PortID
+	static  bool
+	seen    boottime.Time // to the second
+	moves   int
+	from    boottime.Time
+	frozen  boottime.Time
+	claimBy PortID
+	claimAt boottime.Time
+	refuse  boottime.Time
+}
+
+func floorSecond(t boottime.Time) boottime.Time { return t / 1e9 * 1e9 }
+
+func (m *fdbModel) learn(key uint64, port PortID, now boottime.Time) drop.Reason {
+	e := m.entries[key]
+	switch {
+	case e == nil:
+		m.entries[key] = &modelEntry{port: port, seen: floorSecond(now)}
+		return drop.None
+	case e.port == port:
+		e.seen = floorSecond(now)
+		if e.claimAt != 0 && now.Sub(e.claimAt) >= claimGrace {
+			e.claimAt, e.refuse = 0, now.Add(claimBackoff)
+		}
+		return drop.None
+	case e.static:
+		return drop.SourceForeign
+	case e.frozen != 0:
+		return drop.MACFrozen
+	case port == LocalPort:
+		m.move(e, port, now)
+		return drop.None
+	case e.claimAt != 0:
+		if e.claimBy == port && now.Sub(e.claimAt) >= silentWait { // hosts in this model have no address
+			m.move(e, port, now)
+			return drop.None
+		}
+		return drop.SourceForeign
+	}
+	if !now.Before(e.refuse) {
+		e.claimBy, e.claimAt = port, now
+	}
+	return drop.SourceForeign
+}
+
+func (m *fdbModel) move(e *modelEntry, port PortID, now boottime.Time) {
+	sec := floorSecond(now)
+	if sec.Sub(e.from) >= freezeWindow*time.Second {
+		e.moves, e.from = 0, sec
+	}
+	e.moves++
+	e.port, e.seen, e.claimAt, e.refuse = port, sec, 0, 0
+	if e.moves >= freezeMoves {
+		e.frozen = sec.Add(freezeDuration * time.Second)
+	}
+}
+
+func (m *fdbModel) tick(now boottime.Time) {
+	sec := floorSecond(now)
+	for key, e := range m.entries {
+		if e.claimAt != 0 && now.Sub(e.claimAt) >= silentWait {
+			m.move(e, e.claimBy, now)
+		}
+		thawed := false
+		if e.frozen != 0 && sec >= e.frozen {
+			e.frozen, e.moves, thawed = 0, 0, true
+		}
+		if !e.static && e.frozen == 0 && !thawed && sec.Sub(e.seen) > m.age {
+			delete(m.entries, key)
+		}
+	}
+}
+
+// TestFDB_actsAsTheModel runs random operations, within the caps, against the model.
+func TestFDB_actsAsTheModel(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		f := newTestFDB(4096, 1000, 0, 1, 2, 3)
+		m := &fdbModel{entries: map[uint64]*modelEntry{}, age: 300 * time.Second}
+		now := start
+		for step := range 4000 {
+			now = now.Add(time.Duration(rng.IntN(300)) * time.Millisecond)
+			key := entryKey(uint16(rng.IntN(2)), hostMAC(rng.IntN(40)))
+			port := PortID(rng.IntN(4))
+			switch op := rng.IntN(100); {
+			case op < 85:
+				if rng.IntN(3) > 0 && m.entries[key] != nil {
+					port = m.entries[key].port // mostly quiet hosts
+				}
+				got, want := f.learn(key, port, now).reason, m.learn(key, port, now)
+				if got != want {
+					t.Fatalf("seed %d step %d: learn(%x, %d) = %v, want %v", seed, step, key, port, got, want)
+				}
+			case op < 95:
+				f.dueClaims(now)
+				for range 8 {
+					f.age(now) // the whole table
+				}
+				m.tick(now)
+			case op < 96:
+				f.pin(key, port, now)
+				m.entries[key] = &modelEntry{port: port, static: true, seen: floorSecond(now)}
+			case op < 97:
+				f.flushPort(port, false)
+				for k, e := range m.entries {
+					if e.port == port && !e.static {
+						delete(m.entries, k)
+					} else if e.claimBy == port {
+						e.claimAt = 0
+					}
+				}
+			case op < 98:
+				now = now.Add(time.Duration(rng.IntN(200)) * time.Second)
+				f.dueClaims(now)
+				for range 8 {
+					f.age(now)
+				}
+				m.tick(now)
+			default:
+				mac := keyMAC(key)
+				f.flush(func(e *Entry) bool { return e.MAC == mac })
+				for k := range m.entries {
+					if keyMAC(k) == mac {
+						delete(m.entries, k)
+					}
+				}
+			}
+			compareFDB(t, f, m, fmt.Sprintf("seed %d step %d", seed, step))
+		}
+	}
+}
+
+func compareFDB(t *testing.T, f *fdb, m *fdbModel, when string) {
+	t.Helper()
+	if err := f.check(); err != nil {
+		t.Fatalf("%s: %v", when, err)
+	}
+	if f.count != len(m.entries) {
+		t.Fatalf("%s: %d entries, want %d", when, f.count, len(m.entries))
+	}
+	for key, e := range m.entries {
+		v, slot, ok := f.find(key)
+		if !ok || v.port() != e.port || (v&flagStatic != 0) != e.static || (v&flagFrozen != 0) != (e.frozen != 0) ||
+			(v&flagClaimed != 0) != (e.claimAt != 0) || f.seenAt(slot) != second(e.seen) {
+			t.Fatalf("%s: %x is %x (%v), seen %d; want %+v", when, key, v, ok, f.seenAt(slot), e)
+		}
+	}
+}
+
+// TestFDB_capsHoldWhateverComes runs random floods at small caps: nothing but what was learned is ever found, and
+// no cap is passed.
+func TestFDB_capsHoldWhateverComes(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(5) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		f := newTestFDB(200, 64, 1, 2, 3, 4, 5)
+		f.setLimit(0, 150, false)
+		learnedAt := map[uint64]map[PortID]bool{}
+		now := start
+		for step := range 20_000 {
+			now = now.Add(time.Duration(rng.IntN(30)) * time.Millisecond)
+			key, port := entryKey(0, hostMAC(rng.IntN(2000))), PortID(rng.IntN(6))
+			if rng.IntN(500) == 0 {
+				f.flushPort(port, false)
+			}
+			if o := f.learn(key, port, now); o.reason == drop.None {
+				if learnedAt[key] == nil {
+					learnedAt[key] = map[PortID]bool{}
+				}
+				learnedAt[key][port] = true
+			}
+			if rng.IntN(20) == 0 {
+				_, done, _ := f.dueClaims(now)
+				for _, c := range done {
+					learnedAt[c.key][c.by] = true
+				}
+				f.age(now)
+			}
+			if step%97 == 0 {
+				if err := f.check(); err != nil {
+					t.Fatalf("seed %d step %d: %v", seed, step, err)
+				}
+				for id, n := range f.counts() {
+					if limit := map[bool]int{true: 150, false: 64}[id == 0]; n > limit {
+						t.Fatalf("port %d has %d entries", id, n)
+					}
+				}
+				f.mu.Lock()
+				f.each(func(slot int32) {
+					if key, port := f.keyAt(slot), f.value(slot).port(); !learnedAt[key][port] {
+						t.Fatalf("%x is at port %d, where it never was", key, port)
+					}
+				})
+				f.mu.Unlock()
+			}
+		}
+	}
+}
+
+// TestFDB_knownHostsSurviveAFloodOfSources: 300,000 invented sources from the same port, and from others.
+func TestFDB_knownHostsSurviveAFloodOfSources(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	for id := PortID(1); id <= 3; id++ {
+		addPeer(t, s, id, PortConfig{})
+	}
+	const known = 100
+	host := func(i int) MAC { return hostMAC(1 + i) }
+	portFor := func(i int) PortID { return PortID(i % 4) }
+	now := start
+	talk := func() {
+		for i := range known {
+			frame := eth(host((i+1)%known), host(i), 0x1234)
+			if id := portFor(i); id == LocalPort {
+				fromDevice(s, now, frame)
+			} else {
+				fromPeer(s, now, id, frame)
+			}
+		}
+	}
+	for range 3 {
+		talk()
+		now = now.Add(time.Second)
+	}
+	var v Verdict
+	warnings := 0
+	flood := eth(host(0), 0, 0x1234) // host 0 is local: known unicast, so no storm limit helps
+	for i := range 300_000 {
+		now = now.Add(10 * time.Microsecond)
+		hostMAC(1_000_000 + i).Put(flood[6:])
+		if r := s.FromPeer(now, 1, 0, Superpacket{Frame: flood}, &v); r != drop.None {
+			t.Fatal(r)
+		}
+		if i%100_000 == 99_999 {
+			talk()
+		}
+		if i%25_000 == 0 {
+			for _, e := range s.Tick(now).Events {
+				if e.Kind == EventFull {
+					warnings++
+				}
+			}
+		}
+	}
+	for i := range known {
+		if id, ok := portOf(s, 0, host(i)); !ok || id != portFor(i) {
+			t.Errorf("host %d is at %d (%v) after the flood, want %d", i, id, ok, portFor(i))
+		}
+	}
+	if n := s.fdb.counts()[1]; n > DefaultMaxPerPort {
+		t.Errorf("port 1 has %d entries", n)
+	}
+	if warnings != 1 {
+		t.Errorf("%d warnings, want 1", warnings)
+	}
+}
+
+func TestFDB_hardLimitRefusesTheSource(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	addPeer(t, s, 1, PortConfig{MaxMACs: 2})
+	for i, want := range []drop.Reason{drop.None, drop.None, drop.MACLimit, drop.MACLimit} {
+		if _, r := fromPeer(s, at(time.Duration(i)*time.Second), 1, eth(Broadcast, hostMAC(i), 0x1234)); r != want {
+			t.Errorf("source %d: %v, want %v", i, r, want)
+		}
+	}
+	if _, r := fromPeer(s, at(4*time.Second), 1, eth(Broadcast, hostMAC(1), 0x1234)); r != drop.None {
+		t.Errorf("a learned source: %v", r)
+	}
+}
+
+// TestFDB_theFullestPortGivesUp fills the table from one port and learns at another.
+func TestFDB_theFullestPortGivesUp(t *testing.T) {
+	t.Parallel()
+	f := newTestFDB(64, 60, 1, 2)
+	for i := range 60 {
+		f.learn(entryKey(0, hostMAC(i)), 1, start)
+		f.learn(entryKey(0, hostMAC(i)), 1, at(2*time.Second)) // established
+	}
+	for i := range 40 {
+		if o := f.learn(entryKey(0, hostMAC(1000+i)), 2, at(3*time.Second)); o.fresh != (i < 32) {
+			t.Fatalf("host %d of port 2: learned is %v; half of the table is its share", i, o.fresh)
+		}
+		f.learn(entryKey(0, hostMAC(1000+i)), 2, at(5*time.Second))
+	}
+	if n := f.counts(); n[1] != 32 || n[2] != 32 {
+		t.Errorf("entries by port: %v", n)
+	}
+	if err := f.check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFDB_readersSeeNoHalfEntries hammers a small table from writers and readers: an entry found is one that was written.
+func TestFDB_readersSeeNoHalfEntries(t *testing.T) {
+	t.Parallel()
+	f := newTestFDB(64, 64, 1, 2, 3, 4)
+	var wg sync.WaitGroup
+	for w := range 2 {
+		wg.Go(func() {
+			for i := range 20_000 {
+				// Host n lives at port 1+n%4 and nowhere else: anything else found is a torn read.
+				n := (i*7 + w*13) % 500
+				f.learn(entryKey(0, hostMAC(n)), PortID(1+n%4), start)
+				if i%50 == 0 {
+					f.flush(func(e *Entry) bool { return e.MAC%3 == MAC(i%3) })
+				}
+			}
+		})
+	}
+	for range 2 {
+		wg.Go(func() {
+			for i := range 60_000 {
+				n := i % 500
+				if v, _, ok := f.find(entryKey(0, hostMAC(n))); ok && v.port() != PortID(1+n%4) {
+					t.Errorf("host %d found at port %d", n, v.port())
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := f.check(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSwitch_entriesPinFlush(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	addPeer(t, s, 1, PortConfig{MACs: []MAC{hostMAC(7)}})
+	addPeer(t, s, 2, PortConfig{})
+	fromDevice(s, start, eth(Broadcast, hostMAC(1), 0x1234))
+	fromPeer(s, start, 2, eth(Broadcast, hostMAC(2), 0x1234))
+	if err := s.Pin(start, 0, hostMAC(3), 2); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		vid  uint16
+		mac  MAC
+		port PortID
+		want error
+	}{{0, hostMAC(3), 9, ErrNoPort}, {0, Broadcast, 1, ErrBadPin}, {4095, hostMAC(3), 1, ErrBadPin}, {0, hostMAC(7), 2, ErrPinned}} {
+		if err := s.Pin(start, c.vid, c.mac, c.port); err != c.want {
+			t.Errorf("Pin(%d, %v, %d) = %v, want %v", c.vid, c.mac, c.port, err, c.want)
+		}
+	}
+	want := []Entry{
+		{MAC: hostMAC(1), Port: 0, Kind: KindLocal, Age: 5 * time.Second},
+		{MAC: hostMAC(2), Port: 2, Kind: KindLearned, Age: 5 * time.Second},
+		{MAC: hostMAC(3), Port: 2, Kind: KindStatic},
+		{MAC: hostMAC(7), VLAN: AnyVLAN, Port: 1, Kind: KindStatic},
+	}
+	if got := s.Entries(at(5 * time.Second)); !slices.Equal(got, want) {
+		t.Errorf("entries: %+v\nwant %+v", got, want)
+	}
+	two := PortID(2)
+	if n := s.Flush(Filter{Port: &two}); n != 1 {
+		t.Errorf("flushed %d, want the learned one", n)
+	}
+	if n := s.Flush(Filter{Static: true}); n != 2 {
+		t.Errorf("flushed %d, want the local and the static one", n)
+	}
+	if got := s.Entries(start); len(got) != 1 || got[0].MAC != hostMAC(7) {
+		t.Errorf("left: %+v", got)
+	}
+}

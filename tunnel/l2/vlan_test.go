@@ -1,0 +1,113 @@
+package l2
+
+import (
+	"bytes"
+	"testing"
+
+	"tund/internal/drop"
+)
+
+func TestMembership_whatAPortCarries(t *testing.T) {
+	t.Parallel()
+	none, access, trunk := newMembership(nil, 0, false), newMembership(nil, 10, false), newMembership([]uint16{10, 20}, 0, false)
+	both, hybrid, qinq := newMembership([]uint16{0, 10}, 0, false), newMembership([]uint16{20}, 10, false), newMembership([]uint16{10}, 0, true)
+	tap := membership{all: true}
+	for _, c := range []struct {
+		name string
+		m    *membership
+		tags []uint16
+		vid  uint16
+		want drop.Reason
+	}{
+		{"plain, untagged", &none, nil, 0, drop.None},
+		{"plain, priority tag", &none, []uint16{0xe000}, 0, drop.None},
+		{"plain, tagged", &none, []uint16{10}, 0, drop.VLANRefused},
+		{"access, untagged", &access, nil, 10, drop.None},
+		{"access, priority tag", &access, []uint16{0x2000}, 10, drop.None},
+		{"access, tagged with its own", &access, []uint16{10}, 0, drop.VLANRefused},
+		{"access, hop by double tag", &access, []uint16{10, 20}, 0, drop.DoubleTag},
+		{"trunk, untagged", &trunk, nil, 0, drop.VLANRefused},
+		{"trunk, carried", &trunk, []uint16{0xa014}, 20, drop.None},
+		{"trunk, not carried", &trunk, []uint16{30}, 0, drop.VLANRefused},
+		{"trunk, reserved", &trunk, []uint16{4095}, 0, drop.VLANRefused},
+		{"trunk with untagged", &both, nil, 0, drop.None},
+		{"native, untagged", &hybrid, nil, 10, drop.None},
+		{"native, tagged", &hybrid, []uint16{20}, 20, drop.None},
+		{"native, double tag through the native VLAN", &hybrid, []uint16{10, 20}, 0, drop.DoubleTag},
+		{"double priority tag", &none, []uint16{0, 0}, 0, drop.DoubleTag},
+		{"double tag allowed", &qinq, []uint16{10, 20}, 10, drop.None},
+		{"TAP, any", &tap, []uint16{4094}, 4094, drop.None},
+		{"TAP, reserved", &tap, []uint16{4095}, 0, drop.VLANRefused},
+	} {
+		h, ok := Parse(eth(2, 4, typeIPv4, c.tags...))
+		if !ok {
+			t.Fatal(c.name)
+		}
+		if vid, reason := c.m.ingress(&h); vid != c.vid && c.want == drop.None || reason != c.want {
+			t.Errorf("%s: VLAN %d, %v; want %d, %v", c.name, vid, reason, c.vid, c.want)
+		}
+	}
+	service := eth(2, 4, typeIPv4, 10)
+	service[12], service[13] = 0x88, 0xa8
+	h, _ := Parse(service)
+	if _, reason := trunk.ingress(&h); reason != drop.DoubleTag {
+		t.Errorf("a service tag with a carried number: %v, want %v", reason, drop.DoubleTag)
+	}
+}
+
+func TestRewrite_thereAndBack(t *testing.T) {
+	t.Parallel()
+	plain := eth(2, 4, typeIPv4)
+	buf := append(make([]byte, 4), plain...)
+	off := Rewrite{TagInsert, 10}.Apply(buf, 4)
+	if want := eth(2, 4, typeIPv4, 10); !bytes.Equal(buf[off:], want) {
+		t.Fatalf("inserted: %x\nwant %x", buf[off:], want)
+	}
+	off = Rewrite{Op: TagStrip}.Apply(buf, off)
+	if off != 4 || !bytes.Equal(buf[off:], plain) {
+		t.Fatalf("stripped: %x", buf[off:])
+	}
+	prio := eth(2, 4, typeIPv4, 0xe000)
+	Rewrite{TagReplace, 10}.Apply(prio, 0)
+	if want := eth(2, 4, typeIPv4, 0xe00a); !bytes.Equal(prio, want) {
+		t.Errorf("replaced: %x, want %x", prio, want)
+	}
+}
+
+// TestSwitch_vlanBetweenPortsOfAllKinds sends a frame of VLAN 10 from each kind of port to each other.
+func TestSwitch_vlanBetweenPortsOfAllKinds(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{Hub: true})
+	addPeer(t, s, 1, PortConfig{PVID: 10})
+	addPeer(t, s, 2, PortConfig{VLANs: []uint16{10, 20}})
+	addPeer(t, s, 3, PortConfig{})
+	keep, insert, strip := Rewrite{}, Rewrite{TagInsert, 10}, Rewrite{Op: TagStrip}
+	v, r := fromDevice(s, start, eth(Broadcast, hostMAC(1), typeIPv4, 10))
+	if r != drop.None || len(v.Out) != 2 || v.Out[0] != (Out{1, strip}) || v.Out[1] != (Out{2, keep}) {
+		t.Errorf("from the TAP: %v %v", v.Out, r)
+	}
+	v, r = fromPeer(s, start, 1, eth(Broadcast, hostMAC(2), typeIPv4))
+	if r != drop.None || !v.ToDevice || v.DeviceRewrite != insert || len(v.Out) != 1 || v.Out[0] != (Out{2, insert}) {
+		t.Errorf("from the access port: %+v %v", v, r)
+	}
+	v, r = fromPeer(s, start, 1, eth(Broadcast, hostMAC(2), typeIPv4, 0xe000))
+	if r != drop.None || v.DeviceRewrite != (Rewrite{TagReplace, 10}) {
+		t.Errorf("priority tag from the access port: %+v %v", v, r)
+	}
+	v, r = fromPeer(s, start, 2, eth(Broadcast, hostMAC(3), typeIPv4, 10))
+	if r != drop.None || v.DeviceRewrite != keep || len(v.Out) != 1 || v.Out[0] != (Out{1, strip}) {
+		t.Errorf("from the trunk: %+v %v", v, r)
+	}
+	if id, ok := portOf(s, 10, hostMAC(2)); !ok || id != 1 {
+		t.Errorf("host 2 is at %d, %v", id, ok)
+	}
+	if _, ok := portOf(s, 0, hostMAC(2)); ok {
+		t.Error("host 2 was learned in the untagged LAN as well")
+	}
+	if _, r = fromDevice(s, start, eth(Broadcast, hostMAC(1), typeIPv4, 30)); r != drop.VLANRefused {
+		t.Errorf("a VLAN nobody carries: %v", r)
+	}
+	if v, r = fromDevice(s, start, eth(Broadcast, hostMAC(1), typeIPv4)); r != drop.None || len(v.Out) != 1 || v.Out[0].Port != 3 {
+		t.Errorf("untagged: %v %v", v.Out, r)
+	}
+}
