@@ -22,16 +22,15 @@ func (n *nebula) about() about {
 
 func (n *nebula) shapes() []shape { return []shape{shapeHosts, shapeGateways} }
 
-// prepare builds it. A directory in NEBULA with the programs nebula and nebula-cert is used instead, for versions that
-// the module proxy or this Go does not build.
+// prepare builds it, or takes the programs nebula and nebula-cert from the directory NEBULA, by default
+// dist/bench-bin/nebula: the way in for a version that the module proxy does not serve or this Go does not build.
 func (n *nebula) prepare(ctx context.Context, shop *workshop) error {
-	if dir := os.Getenv("NEBULA"); dir != "" {
-		n.binary, n.cert, n.version = filepath.Join(dir, "nebula"), filepath.Join(dir, "nebula-cert"), "of "+dir
-		if out, err := run(ctx, n.binary, "-version"); err != nil {
-			return fmt.Errorf("%w: %w", errUnavailable, err)
-		} else {
-			n.version = firstLine(out)
-		}
+	dir := os.Getenv("NEBULA")
+	if dir == "" {
+		dir = filepath.Join(shop.bin, "nebula")
+	}
+	if out, err := run(ctx, filepath.Join(dir, "nebula"), "-version"); err == nil {
+		n.binary, n.cert, n.version = filepath.Join(dir, "nebula"), filepath.Join(dir, "nebula-cert"), "built by hand: "+firstLine(out)
 		return nil
 	}
 	var err error
@@ -81,7 +80,7 @@ tun:
   unsafe_routes: [{route: %s, via: %s}]
 logging: {level: warning, format: text}
 firewall:
-  outbound: [{port: any, proto: any, host: any}]
+  outbound: [{port: any, proto: any, host: any, local_cidr: 0.0.0.0/0}]
   inbound: [{port: any, proto: any, host: any, local_cidr: 0.0.0.0/0}]
 `, ca+".crt", own+".crt", own+".key", other.tunnel.String(), other.underlay, listenPort, listenPort,
 		nebulaDevice, wireguardMTU, other.lan, other.tunnel)
