@@ -107,7 +107,7 @@ func guard4(b []byte) drop.Reason {
 	if !s.complete || s.proto != protoUDP || s.later {
 		return drop.None // a later fragment alone is worth nothing, and hosts drop broken headers
 	}
-	udp := b[s.off:]
+	udp := b[s.off:s.end]
 	if len(udp) < 8 {
 		return drop.GuardDHCP // a first fragment is at least 8 bytes long, unless it has something to hide
 	}
@@ -126,7 +126,7 @@ func guard6(b []byte, trustDHCP, trustRA bool) drop.Reason {
 	if !s.complete {
 		return drop.GuardRA
 	}
-	rest := b[s.off:]
+	rest := b[s.off:s.end]
 	switch s.proto {
 	case protoICMPv6:
 		if trustRA {

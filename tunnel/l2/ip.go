@@ -23,7 +23,8 @@ const (
 // segment is what lies behind an IP header: where, and what it says it is.
 type segment struct {
 	proto    uint8
-	off      int  // offset in the IP packet; len(packet) when the headers run beyond it
+	off      int  // offset in the IP packet; its end when the headers run beyond it
+	end      int  // where the packet ends by its own length: what follows is padding, which hosts do not read either
 	fragment bool // part of a fragmented packet, or an IPv6 packet with a fragment header
 	later    bool // a fragment that does not hold the start of the segment
 	complete bool // the headers before the segment are all there and known
@@ -40,15 +41,19 @@ func segmentOf(b []byte, etherType uint16) segment {
 
 func segment4(b []byte) segment {
 	if len(b) < ipv4MinHeader || b[0]>>4 != 4 {
-		return segment{off: len(b)}
+		return segment{off: len(b), end: len(b)}
 	}
 	n := int(b[0]&0x0f) * 4
 	if n < ipv4MinHeader || n > len(b) {
-		return segment{off: len(b)}
+		return segment{off: len(b), end: len(b)}
+	}
+	b = trim(b, int(binary.BigEndian.Uint16(b[2:])))
+	if n > len(b) {
+		return segment{off: len(b), end: len(b)}
 	}
 	frag := binary.BigEndian.Uint16(b[6:])
 	return segment{
-		proto: b[9], off: n, complete: true,
+		proto: b[9], off: n, end: len(b), complete: true,
 		fragment: frag&0x3fff != 0, // more fragments, or an offset
 		later:    frag&0x1fff != 0,
 	}
@@ -56,43 +61,62 @@ func segment4(b []byte) segment {
 
 func segment6(b []byte) segment {
 	if len(b) < ipv6Header || b[0]>>4 != 6 {
-		return segment{off: len(b)}
+		return segment{off: len(b), end: len(b)}
 	}
-	s := segment{proto: b[6], off: ipv6Header}
+	if n := int(binary.BigEndian.Uint16(b[4:])); n > 0 {
+		b = trim(b, ipv6Header+n)
+	}
+	s := segment{proto: b[6], off: ipv6Header, end: len(b)}
 	for range maxExtHeaders {
 		n := 0
 		switch s.proto {
-		case protoHopByHop, protoRouting, protoDestOpts:
-			if len(b) < s.off+8 {
-				return segment{proto: s.proto, off: len(b), fragment: s.fragment}
-			}
-			n = 8 + 8*int(b[s.off+1])
-		case protoAH:
-			if len(b) < s.off+8 {
-				return segment{proto: s.proto, off: len(b), fragment: s.fragment}
-			}
-			n = 8 + 4*int(b[s.off+1])
-		case protoFragment:
-			if len(b) < s.off+8 {
-				return segment{proto: s.proto, off: len(b), fragment: true}
-			}
-			s.fragment = true
-			n = 8
-			if binary.BigEndian.Uint16(b[s.off+2:])&0xfff8 != 0 {
-				s.proto, s.off, s.later, s.complete = b[s.off], s.off+n, true, true
+		case protoHopByHop, protoRouting, protoDestOpts, protoAH, protoFragment:
+			s.fragment = s.fragment || s.proto == protoFragment
+			if n = extensionLen(b[s.off:], s.proto); n == 0 {
+				s.off = len(b)
 				return s
 			}
 		default:
 			s.complete = true
 			return s
 		}
-		if len(b) < s.off+n {
-			return segment{proto: s.proto, off: len(b), fragment: s.fragment}
+		if s.proto == protoFragment && binary.BigEndian.Uint16(b[s.off+2:])&0xfff8 != 0 {
+			s.later, s.complete = true, true
 		}
 		s.proto = b[s.off]
 		s.off += n
+		if s.later {
+			return s
+		}
 	}
-	return segment{proto: s.proto, off: len(b), fragment: s.fragment}
+	s.off = len(b)
+	return s
+}
+
+// extensionLen returns the length of the extension header at the start of b; 0 when it runs beyond the end.
+func extensionLen(b []byte, kind uint8) int {
+	if len(b) < 8 {
+		return 0
+	}
+	n := 8
+	switch kind {
+	case protoAH:
+		n += 4 * int(b[1])
+	case protoHopByHop, protoRouting, protoDestOpts:
+		n += 8 * int(b[1])
+	}
+	if n > len(b) {
+		return 0
+	}
+	return n
+}
+
+// trim cuts b to the length the packet says it has; 0, as in a superpacket longer than the field can say, means all.
+func trim(b []byte, length int) []byte {
+	if length > 0 && length < len(b) {
+		return b[:length]
+	}
+	return b
 }
 
 // checksum adds b to sum and folds it: the internet checksum (RFC 1071), not complemented. For the few small

@@ -34,10 +34,10 @@ func ClampMSS(frame []byte, mss4, mss6 uint16, partial bool) bool {
 		}
 	}
 	s := segmentOf(b, h.EtherType)
-	if !s.complete || s.later || s.proto != protoTCP || len(b)-s.off < tcpMinHeader || b[s.off+13]&tcpSYN == 0 {
+	if !s.complete || s.later || s.proto != protoTCP || s.end-s.off < tcpMinHeader || b[s.off+13]&tcpSYN == 0 {
 		return false
 	}
-	tcp := b[s.off:]
+	tcp := b[s.off:s.end]
 	end := int(tcp[12]>>4) * 4
 	if end < tcpMinHeader || end > len(tcp) {
 		return false

@@ -105,7 +105,7 @@ func parseARP(b []byte, h *Header, m *neighborMessage) bool {
 
 // parseND reads RFC 4861 §4.3 and §4.4. b is an IPv6 packet whose next header is ICMPv6.
 func parseND(b []byte, h *Header, m *neighborMessage) bool {
-	icmp := b[ipv6Header:]
+	icmp := trim(b, ipv6Header+int(binary.BigEndian.Uint16(b[4:])))[ipv6Header:]
 	if len(icmp) < 24 || icmp[1] != 0 {
 		return false
 	}

@@ -119,7 +119,7 @@ func parseMembership(frame []byte, h *Header, m *membershipMessage) bool {
 			m.router = true
 			return true
 		}
-		return s.proto == protoIGMP && m.parseIGMP(b[s.off:], binary.BigEndian.Uint32(b[12:]) != 0)
+		return s.proto == protoIGMP && m.parseIGMP(b[s.off:s.end], binary.BigEndian.Uint32(b[12:]) != 0)
 	case typeIPv6:
 		s := segment6(b)
 		if !s.complete || s.later {
@@ -130,7 +130,7 @@ func parseMembership(frame []byte, h *Header, m *membershipMessage) bool {
 			m.router = true
 			return true
 		}
-		return s.proto == protoICMPv6 && m.parseMLD(b[s.off:])
+		return s.proto == protoICMPv6 && m.parseMLD(b[s.off:s.end])
 	}
 	return false
 }
