@@ -1,0 +1,170 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"tund/internal/testnet"
+)
+
+// restartLimit is the time in which traffic has to be back after a restart of one side.
+const restartLimit = 6 * time.Second
+
+// eachImplementation runs a test with every other implementation, each beside the others.
+func eachImplementation(t *testing.T, f func(t *testing.T, program string)) {
+	for _, i := range implementations {
+		t.Run(i.name, func(t *testing.T) {
+			t.Parallel()
+			f(t, i.path(t))
+		})
+	}
+}
+
+func TestWireguardGo_eitherSideInitiates(t *testing.T) {
+	t.Parallel()
+	eachImplementation(t, func(t *testing.T, program string) {
+		for _, initiator := range []string{"tund", "wireguard-go"} {
+			for _, shared := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s initiates, PSK=%v", initiator, shared), func(t *testing.T) {
+					t.Parallel()
+					p := newPair(t, shared) // over IPv4 without, over IPv6 with: the two have nothing to do with each other
+					if shared {
+						key := psk(t)
+						p.a.peers[0].psk, p.b.peers[0].psk = key, key
+					}
+					from, to := p.endA(), p.endB()
+					if initiator == "tund" {
+						p.b.peers[0].endpoint = ""
+					} else {
+						p.a.peers[0].endpoint = ""
+						from, to = to, from
+					}
+					other := replace(t, p.b, program)
+					p.a.start()
+					other.start()
+					ping(t, from.ns, to.v4, 10)
+					if s := p.a.peer("berlin").Session; s == nil || s.Initiator != (initiator == "tund") {
+						t.Errorf("session %+v, want one initiated by %s", s, initiator)
+					}
+					exercise(t, p.endA(), p.endB(), smallBytes)
+					p.a.stop()
+					other.stop()
+				})
+			}
+		}
+	})
+}
+
+func TestWireguardGo_restartIsSurvived(t *testing.T) {
+	t.Parallel()
+	eachImplementation(t, func(t *testing.T, program string) {
+		p := newPair(t, false)
+		other := replace(t, p.b, program)
+		p.a.start()
+		other.start()
+		forth := startPing(t, p.a.ns, p.endB().v4, "0.1")
+		back := startPing(t, p.b.ns, p.endA().v4, "0.1")
+		both := func(what string) {
+			t.Helper()
+			began := time.Now()
+			forth.goesOn(what, restartLimit)
+			back.goesOn(what, restartLimit)
+			t.Logf("traffic both ways %s: after %v", what, time.Since(began).Round(time.Millisecond))
+		}
+		both("at first")
+		other.stop()
+		other.start()
+		both("after a restart of wireguard-go")
+		p.a.stop()
+		p.a.start()
+		both("after a restart of tund")
+		p.a.stop()
+	})
+}
+
+// move gives the side of an underlay another address in the same network.
+func move(t *testing.T, ns *testnet.NS, from, to string) {
+	t.Helper()
+	ns.Run(t, "ip", "address", "delete", from, "dev", "eth0") // first, or it would take the other one along as its secondary
+	ns.Run(t, "ip", "address", "add", to, "dev", "eth0")
+}
+
+func TestWireguardGo_peerMovesInMidFlow(t *testing.T) {
+	t.Parallel()
+	eachImplementation(t, func(t *testing.T, program string) {
+		p := newPair(t, false)
+		other := replace(t, p.b, program)
+		p.a.start()
+		other.start()
+		forth := startFlow(t, p.a.ns, p.b.ns, p.endB().v4)
+		back := startFlow(t, p.b.ns, p.a.ns, p.endA().v6)
+		both := func(what string) {
+			t.Helper()
+			forth.goesOn(what, restartLimit)
+			back.goesOn(what, restartLimit)
+		}
+		both("at first")
+		move(t, p.b.ns, underlayB4+"/24", "192.0.2.102/24")
+		p.b.ns.Run(t, "wg", "set", other.device, "listen-port", "51902")
+		both("after wireguard-go moved")
+		if got, want := p.a.peer("berlin").Endpoint, "192.0.2.102:51902"; got != want {
+			t.Errorf("endpoint %s, want %s", got, want)
+		}
+		move(t, p.a.ns, underlayA4+"/24", "192.0.2.101/24")
+		p.a.port = 51901
+		p.a.reload()
+		both("after tund moved")
+		if got := p.b.ns.Run(t, "wg", "show", other.device, "endpoints"); !containsAll(got, []string{"192.0.2.101:51901"}) {
+			t.Errorf("endpoints %s, want 192.0.2.101:51901", got)
+		}
+		forth.finish()
+		back.finish()
+		p.a.stop()
+		other.stop()
+	})
+}
+
+func TestTunnel_peerMovesInMidFlow(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		ipv6                     bool
+		oldA, newA, oldB, newB   string
+		endpointOfA, endpointOfB string
+	}{
+		{false, underlayA4 + "/24", "192.0.2.101/24", underlayB4 + "/24", "192.0.2.102/24", "192.0.2.101:51901", "192.0.2.102:51902"},
+		{true, underlayA6 + "/64", "2001:db8::101/64", underlayB6 + "/64", "2001:db8::102/64", "[2001:db8::101]:51901", "[2001:db8::102]:51902"},
+	} {
+		t.Run(fmt.Sprintf("underlay IPv6=%v", c.ipv6), func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t, c.ipv6)
+			p.start()
+			forth := startFlow(t, p.a.ns, p.b.ns, p.endB().v6)
+			back := startFlow(t, p.b.ns, p.a.ns, p.endA().v4)
+			both := func(what string) {
+				t.Helper()
+				forth.goesOn(what, restartLimit)
+				back.goesOn(what, restartLimit)
+			}
+			both("at first")
+			move(t, p.a.ns, c.oldA, c.newA)
+			p.a.port = 51901
+			p.a.reload()
+			both("after paris moved")
+			if got := p.b.peer("paris").Endpoint; got != c.endpointOfA {
+				t.Errorf("endpoint of paris: %s, want %s", got, c.endpointOfA)
+			}
+			move(t, p.b.ns, c.oldB, c.newB)
+			p.b.port = 51902
+			p.b.reload()
+			both("after berlin moved")
+			if got := p.a.peer("berlin").Endpoint; got != c.endpointOfB {
+				t.Errorf("endpoint of berlin: %s, want %s", got, c.endpointOfB)
+			}
+			forth.finish()
+			back.finish()
+			p.a.stop()
+			p.b.stop()
+		})
+	}
+}
