@@ -25,9 +25,13 @@ type Change struct {
 	// PrivateKey replaces our identity when not nil: every session ends, and a peer with our own public key is
 	// removed. The same key again changes nothing.
 	PrivateKey *keys.PrivateKey
+	// RemovePeers removes every peer before anything else, so that those which Peers names begin anew
+	// (replace_peers of WireGuard's configuration socket).
+	RemovePeers bool
 	// ReplacePeers removes every peer that Peers does not name.
 	ReplacePeers bool
-	Peers        []PeerChange
+	// Peers are applied in this order; one peer may be named several times.
+	Peers []PeerChange
 }
 
 // PeerChange says what to change of one peer, which is made when it is not there.
@@ -46,8 +50,8 @@ type PeerChange struct {
 	// Keepalive is the interval of the persistent keepalive when not nil; 0 turns it off.
 	Keepalive         *time.Duration
 	ReplaceAllowedIPs bool // forget the allowed IPs so far
-	AllowedIPs        []netip.Prefix
 	RemoveAllowedIPs  []netip.Prefix
+	AllowedIPs        []netip.Prefix // added after those of RemoveAllowedIPs were removed
 	// Ethernet, when not nil, is the peer as the switch sees it. It is ignored by a tunnel without a TAP device.
 	Ethernet *l2.PortConfig
 }
@@ -60,8 +64,8 @@ var ErrTooManyPeers = errors.New("too many peers")
 func (t *Tunnel) Configure(c Change) error {
 	t.configMu.Lock()
 	defer t.configMu.Unlock()
-	if len(t.order)+len(c.Peers) > maxPeers {
-		return fmt.Errorf("configure: %w: %d of at most %d", ErrTooManyPeers, len(t.order)+len(c.Peers), maxPeers)
+	if err := t.fits(&c); err != nil {
+		return err
 	}
 	if c.PrivateKey != nil {
 		t.rekey(*c.PrivateKey)
@@ -70,9 +74,29 @@ func (t *Tunnel) Configure(c Change) error {
 	t.updateRoutes(&c, touched)
 	now := t.clock.Now()
 	for i, p := range touched {
-		if p != nil && c.Peers[i].Keepalive != nil && p.greet.Swap(false) {
+		if p != nil && c.Peers[i].Keepalive != nil && p.greet.Swap(false) && !t.down.Load() {
 			t.keepalive(p, now) // says at once that we are here, and begins a handshake if need be
 		}
+	}
+	return nil
+}
+
+// Fits returns the error with which Configure would refuse a change, so that a caller can ask before it changes
+// something else.
+func (t *Tunnel) Fits(c Change) error {
+	t.configMu.Lock()
+	defer t.configMu.Unlock()
+	return t.fits(&c)
+}
+
+// fits is Fits with configMu held.
+func (t *Tunnel) fits(c *Change) error {
+	n := len(c.Peers)
+	if !c.RemovePeers {
+		n += len(t.order)
+	}
+	if n > maxPeers {
+		return fmt.Errorf("configure: %w: %d of at most %d", ErrTooManyPeers, n, maxPeers)
 	}
 	return nil
 }
@@ -82,13 +106,27 @@ func (t *Tunnel) updatePeers(c *Change) []*Peer {
 	touched := make([]*Peer, len(c.Peers))
 	named := make(map[keys.PublicKey]bool, len(c.Peers))
 	own := t.identity.Load().Public()
+	gone := map[*Peer]bool{} // removed together, since each removal copies the table of allowed IPs
+	if c.RemovePeers {
+		for _, p := range t.order {
+			gone[p] = true
+		}
+		t.removePeers(gone)
+		clear(gone)
+	}
 	for i := range c.Peers {
 		pc := &c.Peers[i]
 		p := t.peer(pc.PublicKey)
+		if p != nil && gone[p] {
+			t.removePeers(gone)
+			clear(gone)
+			p = nil
+		}
 		switch {
 		case pc.Remove, pc.PublicKey == own && !own.IsZero():
 			if p != nil {
-				t.removePeers(map[*Peer]bool{p: true})
+				gone[p] = true
+				delete(named, pc.PublicKey)
 			}
 			continue
 		case p == nil && pc.UpdateOnly:
@@ -101,14 +139,13 @@ func (t *Tunnel) updatePeers(c *Change) []*Peer {
 		touched[i] = p
 	}
 	if c.ReplacePeers {
-		gone := map[*Peer]bool{}
 		for _, p := range t.order {
 			if !named[p.key] {
 				gone[p] = true
 			}
 		}
-		t.removePeers(gone)
 	}
+	t.removePeers(gone)
 	return touched
 }
 
@@ -209,18 +246,31 @@ func (t *Tunnel) updateRoutes(c *Change, touched []*Peer) {
 		if len(replaced) > 0 {
 			tx.RemoveOwners(func(p *Peer) bool { return replaced[p] })
 		}
+		fresh := map[*Peer][]netip.Prefix{} // added by this change, in case it names the peer again to replace them
 		for i, p := range touched {
 			if p == nil || p.removed.Load() {
 				continue
 			}
-			for _, prefix := range c.Peers[i].RemoveAllowedIPs {
-				tx.Remove(prefix, p)
+			pc := &c.Peers[i]
+			if pc.ReplaceAllowedIPs {
+				removeAll(tx, fresh[p], p)
+				delete(fresh, p)
 			}
-			for _, prefix := range c.Peers[i].AllowedIPs {
+			removeAll(tx, pc.RemoveAllowedIPs, p)
+			for _, prefix := range pc.AllowedIPs {
 				tx.Insert(prefix, p)
+			}
+			if replaced[p] && len(touched) > 1 {
+				fresh[p] = append(fresh[p], pc.AllowedIPs...)
 			}
 		}
 	})
+}
+
+func removeAll(tx *l3.Tx[*Peer], prefixes []netip.Prefix, owner *Peer) {
+	for _, prefix := range prefixes {
+		tx.Remove(prefix, owner)
+	}
 }
 
 // rekey replaces our identity: all sessions and handshakes belong to the old one.

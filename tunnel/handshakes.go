@@ -153,6 +153,9 @@ func (t *Tunnel) consumeInitiation(msg []byte, from *udp.Endpoint, now boottime.
 	if p.removed.Load() {
 		return drop.HandshakeFailed
 	}
+	if t.down.Load() {
+		return drop.DeviceDown
+	}
 	stamp, err := in.Authenticate(p.remoteOf(id))
 	if err != nil {
 		return drop.HandshakeFailed
@@ -273,7 +276,7 @@ func newSlot(p *Peer, k *noise.Keys, now boottime.Time) *slot {
 func (t *Tunnel) initiate(p *Peer, now boottime.Time, retry bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.removed.Load() || t.identity.Load().Public() == (keys.PublicKey{}) {
+	if p.removed.Load() || t.down.Load() || t.identity.Load().Public() == (keys.PublicKey{}) {
 		return
 	}
 	if !retry {

@@ -8,6 +8,9 @@ import (
 
 // look performs what is due for p and arms its next deadline. It runs on the timer loop.
 func (t *Tunnel) look(p *Peer, now boottime.Time) {
+	if t.down.Load() {
+		return // SetUp arms those that need it
+	}
 	t.guard("timers", func() { t.perform(p, t.dueOf(p, now), now) })
 	p.mu.Lock()
 	next, ok := p.timers.Next()

@@ -24,13 +24,15 @@ type outbound struct {
 	queue   tundev.Queue
 	forward forwarder
 
-	mem   []byte // tagRoom, then buf
-	buf   []byte // one superpacket with its virtio header
-	spare []byte // a copy of it, when it goes out in several forms; nil until that happens
-	split offload.Splitter
-	out   *sealer
-	to    []receiver
-	parts [2][]byte // scratch for a frame cut in two
+	mem    []byte // tagRoom, then buf
+	buf    []byte // one superpacket with its virtio header
+	spare  []byte // a copy of it, when it goes out in several forms; nil until that happens
+	split  offload.Splitter
+	out    *sealer
+	to     []receiver
+	queued standing  // of the device's ring
+	shed   bool      // lose one segment of the superpacket in hand
+	parts  [2][]byte // scratch for a frame cut in two
 }
 
 // tagRoom is what a VLAN tag put into a frame needs before it.
@@ -55,7 +57,7 @@ func (o *outbound) run() (err error) {
 
 func (o *outbound) loop() error {
 	wait, drained := true, 0
-	var now boottime.Time
+	now := o.t.clock.Now()
 	for {
 		n, err := o.queue.Read(o.buf, wait)
 		if err != nil {
@@ -67,16 +69,20 @@ func (o *outbound) loop() error {
 			wait = true
 			continue
 		}
-		if n > 0 {
-			if wait {
-				now, drained = o.t.clock.Now(), 0
-			}
-			o.packet(o.buf[:n], now)
-			drained++
-		}
-		wait = n == 0 || o.out.used >= flushBytes || drained >= drainPackets
-		if wait {
+		if n == 0 { // nothing more is there: send what was gathered, and wait
+			o.queued.empty()
 			o.flush(now)
+			wait = true
+			continue
+		}
+		if wait || drained == 0 {
+			now = o.t.clock.Now()
+		}
+		o.packet(o.buf[:n], now)
+		wait = false
+		if drained++; o.out.used >= flushBytes || drained >= drainPackets {
+			o.flush(now)
+			drained = 0
 		}
 	}
 }
@@ -85,11 +91,16 @@ func (o *outbound) flush(now boottime.Time) { o.out.flush(o.lane.binding.Load(),
 
 // packet sends what one read gave, a packet or a superpacket, to its receivers.
 func (o *outbound) packet(buf []byte, now boottime.Time) {
-	reason := o.split.Begin(buf, o.dev.link, o.dev.prefix, int(o.dev.paddingLimit.Load()))
+	if o.t.down.Load() { // what was read had been queued before
+		o.t.drops.Add(drop.DeviceDown, 1)
+		return
+	}
+	reason := o.split.Begin(buf, o.dev.link, o.dev.prefix, o.dev.padLimit(buf))
 	if reason != drop.None {
 		o.t.drops.Add(reason, 1)
 		return
 	}
+	o.shed = o.queued.shed(now) && o.split.IsTCP() && !o.split.MarkCE()
 	p := outgoing{buf[offload.VirtioHeaderLen:], o.split.Count(), o.split.Longest(), now}
 	o.dev.txPackets.Add(uint64(p.count))
 	o.dev.txBytes.Add(uint64(len(p.packet)))
@@ -137,7 +148,7 @@ func (o *outbound) sendForms(buf []byte, now boottime.Time) {
 func (o *outbound) send(buf []byte, to []receiver, now boottime.Time) {
 	if to[0].rewrite != (l2.Rewrite{}) || len(to) != len(o.to) {
 		buf = retag(o.mem, buf, to[0].rewrite)
-		if reason := o.split.Begin(buf, o.dev.link, o.dev.prefix, int(o.dev.paddingLimit.Load())); reason != drop.None {
+		if reason := o.split.Begin(buf, o.dev.link, o.dev.prefix, o.dev.padLimit(buf)); reason != drop.None {
 			o.t.drops.Add(reason, 1)
 			return
 		}
@@ -147,8 +158,12 @@ func (o *outbound) send(buf []byte, to []receiver, now boottime.Time) {
 	if len(to) == 0 {
 		return
 	}
-	for range count {
+	for i := range count {
 		padded, length := o.split.Next()
+		if o.shed && i == count/2 {
+			o.t.drops.Add(drop.StandingQueue, 1)
+			continue
+		}
 		o.segment(to, padded, length, now)
 	}
 }

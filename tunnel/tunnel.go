@@ -80,6 +80,7 @@ type Tunnel struct {
 	private  atomic.Pointer[keys.PrivateKey]
 	cookies  atomic.Pointer[noise.CookieChecker]
 	closed   atomic.Bool
+	down     atomic.Bool // SetUp(false): nothing is sent or answered
 	drops    drop.Counters
 	budget   stageBudget
 
@@ -116,6 +117,8 @@ type device struct {
 	// paddingLimit is the IP length up to which packets read here may be padded, in bytes: at layer 3 the MTU, at
 	// layer 2 what the path takes.
 	paddingLimit atomic.Int32
+	// routeMTUs are those that routes through the device set, ascending; nil: none do.
+	routeMTUs atomic.Pointer[[]int]
 
 	// newForwarder gives each loop its own forwarder, with its own scratch state.
 	newForwarder func(*lane, tundev.Queue) forwarder

@@ -76,6 +76,8 @@ const (
 	// Handshake and lanes, in general.
 	ReceiveError  // the socket failed to receive
 	QueueOverflow // the kernel's receive buffer overflowed (SO_RXQ_OVFL)
+	DeviceDown    // the device is down, so nothing is sent or answered
+	StandingQueue // one packet of a bulk TCP flow, to tell it that a queue before us does not empty (RFC 8289)
 	Internal      // a bug of ours, caught; the log has the stack
 
 	count // number of reasons
@@ -103,7 +105,7 @@ var names = [count]string{
 	ReassemblyBad: "reassembly-bad", ReassemblyLost: "reassembly-lost", SuppressedARP: "suppressed-neighbor",
 	SnoopedMulticast: "snooped-multicast",
 
-	ReceiveError: "receive-error", QueueOverflow: "queue-overflow", Internal: "internal",
+	ReceiveError: "receive-error", QueueOverflow: "queue-overflow", StandingQueue: "standing-queue", DeviceDown: "device-down", Internal: "internal",
 }
 
 // String returns the name shown in status, in metrics and in the documentation.

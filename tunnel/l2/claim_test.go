@@ -240,7 +240,7 @@ func TestClaim_pinnedMACsAnswerAndCannotBeUsed(t *testing.T) {
 	if err := s.SetPort(2, PortConfig{MACs: []MAC{hostMAC(1)}}); err == nil {
 		t.Error("one MAC was pinned to two ports")
 	}
-	if _, r := fromPeer(s, start, 1, eth(Broadcast, switchMAC(1<<32), 0x1234)); r != drop.None {
+	if _, r := fromPeer(s, start, 1, eth(Broadcast, switchMAC(testNode(1)), 0x1234)); r != drop.None {
 		t.Errorf("the peer's own switch, answering a question: %v", r)
 	}
 }

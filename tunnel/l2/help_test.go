@@ -43,12 +43,15 @@ func addPeer(t testing.TB, s *Switch, id PortID, cfg PortConfig) {
 		t.Fatal(err)
 	}
 	s.SetPortUp(id, true, start)
-	h := Hello{Version: 1, Ethernet: true, MTU: 9000, Node: uint64(id) << 32, Clock: second(start)}
+	h := Hello{Version: 1, Ethernet: true, MTU: 9000, Node: testNode(id), Clock: second(start)}
 	if r := s.Control(start, id, h.Append(nil)); r != drop.None {
 		t.Fatalf("hello: %v", r)
 	}
 	s.Tick(start)
 }
+
+// testNode is the node name that addPeer gives a peer.
+func testNode(id PortID) uint64 { return uint64(id)<<32 | uint64(id) }
 
 // hostMAC returns the MAC of test host n.
 func hostMAC(n int) MAC { return 0x020000_000000 | MAC(n) }

@@ -162,7 +162,7 @@ func (s *Switch) unblock(now boottime.Time, gone func(*block) bool) {
 	s.rebuild()
 	for _, p := range s.ports {
 		if p.up && p.cfg.Ethernet {
-			p.helloAt, p.tries = dueNow, 0
+			p.helloAt, p.tries, p.announce = dueNow, 0, true
 		}
 	}
 }

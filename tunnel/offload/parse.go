@@ -94,3 +94,13 @@ func transport(ip []byte, version uint8) (offset int, proto uint8, plain, ok boo
 	}
 	return offset, proto, offset == ipv6Header, proto != protoFragment
 }
+
+// IsTCP reports whether a frame of the link holds a TCP segment, not a later fragment of one.
+func IsTCP(frame []byte, link Link) bool {
+	offset, version := network(frame, link)
+	if version == 0 {
+		return false
+	}
+	_, proto, _, ok := transport(frame[offset:], version)
+	return ok && proto == protoTCP
+}

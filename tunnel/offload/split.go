@@ -217,6 +217,31 @@ func (s *Splitter) Longest() int {
 	return whole
 }
 
+// IsTCP reports whether Begin was given a TCP superpacket.
+func (s *Splitter) IsTCP() bool { return s.mss > 0 && s.proto == protoTCP }
+
+// MarkCE sets "congestion experienced" in every segment of a superpacket whose ends understand it (RFC 3168 §5), and
+// reports whether they do. It is called between Begin and Next.
+func (s *Splitter) MarkCE() bool {
+	if s.mss == 0 {
+		return false
+	}
+	ip := s.template[s.network:]
+	if s.version == 4 {
+		if ip[1]&3 == 0 {
+			return false
+		}
+		s.ipSum += uint64(3 &^ ip[1])
+		ip[1] |= 3
+		return true
+	}
+	if ip[1]&0x30 == 0 { // the traffic class lies across the first two bytes
+		return false
+	}
+	ip[1] |= 0x30
+	return true
+}
+
 // Next returns the next segment: the caller's prefix, headers, payload and zero padding in one slice of the buffer
 // given to Begin, and its length without the padding. Both are valid until the following call. The caller may change the
 // slice. After the last segment it returns nil and 0.
