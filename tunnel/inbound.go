@@ -226,9 +226,6 @@ func (in *inbound) uncouple(from *udp.Endpoint) {
 	p.rxBytes.Add(c.bytes)
 	p.rxPackets.Add(c.packets)
 	p.lastReceived.Store(int64(in.now))
-	if p.current.Load() != s {
-		in.confirm(p, s)
-	}
 	if c.newest {
 		if p.setEndpoint(*from) {
 			in.t.roamedTo(p, from)
@@ -244,11 +241,21 @@ func (in *inbound) uncouple(from *udp.Endpoint) {
 	}
 }
 
-// confirm makes s current when it was the next session, and sends what waited for it.
-func (in *inbound) confirm(p *Peer, s *slot) {
-	if p.confirm(in.t, s) {
-		in.t.sessionUp(p)
+// confirm makes the session of the car in hand current when it was the next one, and sends what waited for it. It
+// comes before anything of the car is delivered: the host answers the first packet while the others are being opened,
+// and an answer without a session would begin another handshake.
+func (in *inbound) confirm() {
+	c, s := &in.car, in.car.slot
+	if s.peer.current.Load() == s {
+		return
 	}
+	s.session.UnlockReceive() // Peer.mu comes before it
+	c.locked = false
+	if s.peer.confirm(in.t, s) {
+		in.t.sessionUp(s.peer)
+	}
+	s.session.LockReceive()
+	c.locked = true
 }
 
 // transport opens one transport message of the car in hand and delivers what is in it. The order is that of the
@@ -273,7 +280,10 @@ func (in *inbound) transport(d []byte) drop.Reason {
 		sink.join.Cancel()
 		return drop.Replay
 	}
-	c.authenticated = true
+	if !c.authenticated {
+		c.authenticated = true
+		in.confirm()
+	}
 	c.newest = c.newest || counter == c.slot.session.Highest()
 	c.packets++
 	c.bytes += uint64(len(d))
