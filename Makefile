@@ -5,6 +5,8 @@ VERSION     ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PKGS        ?= ./...
 TESTFLAGS   ?=
+# The packages whose tests take longer when TUND_TEST_SOAK asks for it.
+SOAKPKGS    ?= $(sort $(dir $(shell grep -rl --include='*_test.go' TUND_TEST_SOAK .)))
 
 # Where `make install` puts things. DESTDIR is for packagers.
 PREFIX     ?= /usr
@@ -29,7 +31,7 @@ test: ## run the tests; as root those in network namespaces too
 
 soak: ## run the tests that take minutes (root)
 	@test/tools.sh test
-	TUND_TEST_SOAK=1 $(GO) test -count=1 -timeout 30m -run '^TestSoak' $(TESTFLAGS) $(PKGS)
+	TUND_TEST_SOAK=1 $(GO) test -count=1 -timeout 30m $(TESTFLAGS) $(SOAKPKGS)
 
 test-vm: build ## run tund against the kernel's WireGuard in a virtual machine
 	@test/tools.sh vm
