@@ -89,9 +89,6 @@ func (s *Switch) fromDevice(f *frameInfo, v *Verdict) drop.Reason {
 	if kind == messageNeighbor && v.neigh.ask && s.cfg.NeighborSuppression && s.answer(f, v) {
 		return drop.SuppressedARP
 	}
-	if len(f.view.peers) == 0 {
-		return drop.NoEthernetPeer
-	}
 	if f.class == ClassUnicast {
 		if f.dst == LocalPort {
 			return drop.SamePort

@@ -1,0 +1,382 @@
+package l2
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"tund/internal/drop"
+)
+
+// blockedPorts returns how many ports of the site the loop guard blocks.
+func (s *site) blockedPorts(w *sim) int {
+	n := 0
+	for _, p := range s.sw.Ports(w.now) {
+		n += len(p.Blocked)
+	}
+	return n
+}
+
+func (w *sim) dump() string { return strings.Join(w.log, "\n") }
+
+func TestSim_threeSitesAreOneLAN(t *testing.T) { worlds(t, checkSimthreeSitesAreOneLAN) }
+
+func checkSimthreeSitesAreOneLAN(t *testing.T, seed int) {
+	for _, hub := range []bool{false, true} {
+		w := newSim(t, seed)
+		lans := [3]*lan{{}, {}, {}}
+		var sites [3]*site
+		var hosts [3]*simHost
+		for i := range lans {
+			sites[i] = w.site(string(rune('A'+i)), lans[i], Config{Hub: hub && i == 0, NeighborSuppression: true})
+			hosts[i] = w.host(lans[i], i+1)
+		}
+		w.connect(sites[0], sites[1])
+		w.connect(sites[0], sites[2])
+		if !hub {
+			w.connect(sites[1], sites[2])
+		}
+		w.run(time.Second)
+		for _, a := range hosts {
+			w.announce(a)
+		}
+		w.run(time.Second)
+		for _, a := range hosts {
+			for _, b := range hosts {
+				if a != b {
+					if n := w.reaches(a, b); n != 1 {
+						t.Errorf("hub %v: %v reaches %v %d times\n%s", hub, a.mac, b.mac, n, w.dump())
+					}
+				}
+			}
+		}
+		w.run(30 * time.Second)
+		for _, s := range sites {
+			if n := s.blockedPorts(w); n > 0 {
+				t.Errorf("hub %v: %s blocks %d ports without a loop\n%s", hub, s.name, n, w.dump())
+			}
+		}
+	}
+}
+
+// TestSim_backDoorIsCutAndHeals: two sites with a cable between their LANs, that is, one LAN, while hosts broadcast.
+func TestSim_backDoorIsCutAndHeals(t *testing.T) { worlds(t, checkSimbackDoorIsCutAndHeals) }
+
+func checkSimbackDoorIsCutAndHeals(t *testing.T, seed int) {
+	w := newSim(t, seed)
+	la, lb := &lan{}, &lan{}
+	a, b := w.site("A", la, Config{}), w.site("B", lb, Config{})
+	h1, h2 := w.host(la, 1), w.host(lb, 2)
+	w.connect(a, b)
+	w.run(3 * time.Second)
+	w.announce(h1)
+	w.announce(h2)
+	w.run(time.Second)
+	// The cable: everybody of LAN B is now on LAN A.
+	b.lan, h2.lan = la, la
+	la.sites, la.hosts = append(la.sites, b), append(la.hosts, h2)
+	lb.sites, lb.hosts = nil, nil
+	cut := w.now
+	in := a.in + b.in
+	w.announce(h1)
+	for w.now.Sub(cut) < 6*time.Second {
+		w.run(100 * time.Millisecond)
+	}
+	through := a.in + b.in - in
+	if limit := 2 * 6 * (DefaultBroadcastLimit + DefaultBroadcastLimit/4); through > limit {
+		t.Errorf("%d frames passed while the loop stood, limit %d", through, limit)
+	}
+	if a.blockedPorts(w)+b.blockedPorts(w) != 1 {
+		t.Fatalf("after 6 s %d ports are blocked at A, %d at B\n%s", a.blockedPorts(w), b.blockedPorts(w), w.dump())
+	}
+	in = a.in + b.in
+	w.announce(h1)
+	w.run(5 * time.Second)
+	if got := a.in + b.in - in; got != 0 {
+		t.Errorf("%d frames passed after the cut", got)
+	}
+	if n := w.reaches(h1, h2); n != 1 {
+		t.Errorf("on the one LAN, a frame arrived %d times", n)
+	}
+	// The cable is pulled.
+	la.sites, la.hosts = la.sites[:1], la.hosts[:1]
+	b.lan, h2.lan = lb, lb
+	lb.sites, lb.hosts = []*site{b}, []*simHost{h2}
+	w.run(holdTime + time.Second)
+	if a.blockedPorts(w)+b.blockedPorts(w) != 0 {
+		t.Fatalf("not healed\n%s", w.dump())
+	}
+	w.announce(h1)
+	w.announce(h2)
+	w.run(time.Second)
+	if w.reaches(h1, h2) != 1 || w.reaches(h2, h1) != 1 {
+		t.Errorf("healed, but the hosts do not reach each other\n%s", w.dump())
+	}
+}
+
+// TestSim_secondInstanceBetweenTheSameSites is the other way to bridge twice: two pairs of daemons that know nothing of each other.
+func TestSim_secondInstanceBetweenTheSameSites(t *testing.T) {
+	worlds(t, checkSimsecondInstanceBetweenTheSameSites)
+}
+
+func checkSimsecondInstanceBetweenTheSameSites(t *testing.T, seed int) {
+	w := newSim(t, seed)
+	la, lb := &lan{}, &lan{}
+	h1, h2 := w.host(la, 1), w.host(lb, 2)
+	a1, b1 := w.site("A1", la, Config{}), w.site("B1", lb, Config{})
+	w.connect(a1, b1)
+	w.run(3 * time.Second)
+	a2, b2 := w.site("A2", la, Config{}), w.site("B2", lb, Config{})
+	w.connect(a2, b2)
+	w.announce(h1)
+	w.announce(h2)
+	w.run(6 * time.Second)
+	blocked := 0
+	for _, s := range w.sites {
+		blocked += s.blockedPorts(w)
+	}
+	if blocked == 0 {
+		t.Fatalf("nothing is blocked\n%s", w.dump())
+	}
+	w.run(30 * time.Second)
+	in := 0
+	for _, s := range w.sites {
+		in -= s.in
+	}
+	w.announce(h1)
+	w.run(time.Second)
+	for _, s := range w.sites {
+		in += s.in
+	}
+	// The announcement once, and the probes of the pair that is open.
+	if in > 4 {
+		t.Errorf("%d frames passed the tunnels for one broadcast\n%s", in, w.dump())
+	}
+	w.announce(h2)
+	w.run(time.Second)
+	if n := w.reaches(h1, h2); n != 1 {
+		t.Errorf("a frame arrived %d times\n%s", n, w.dump())
+	}
+	w.disconnect(a2, b2)
+	w.run(holdTime + time.Second)
+	w.announce(h1)
+	w.announce(h2)
+	w.run(time.Second)
+	if n := w.reaches(h1, h2); n != 1 {
+		t.Errorf("second pair gone: a frame arrived %d times\n%s", n, w.dump())
+	}
+}
+
+// TestSim_redundantGatewaysOfOneSite: B1 and B2 serve one LAN and are both peers of A, with and without being peers of each other.
+// One of them is used; when it dies the other takes over within a second.
+func TestSim_redundantGatewaysOfOneSite(t *testing.T) { worlds(t, checkSimredundantGatewaysOfOneSite) }
+
+func checkSimredundantGatewaysOfOneSite(t *testing.T, seed int) {
+	for _, mutual := range []bool{false, true} {
+		w := newSim(t, seed)
+		la, lb := &lan{}, &lan{}
+		a := w.site("A", la, Config{})
+		b1, b2 := w.site("B1", lb, Config{}), w.site("B2", lb, Config{})
+		ha, hb := w.host(la, 1), w.host(lb, 2)
+		w.connect(a, b1)
+		w.connect(a, b2)
+		if mutual {
+			w.connect(b1, b2)
+		}
+		w.run(5 * time.Second)
+		w.announce(ha)
+		w.announce(hb)
+		w.run(time.Second)
+		if x, y := w.reaches(ha, hb), w.reaches(hb, ha); x != 1 || y != 1 {
+			t.Fatalf("mutual %v: frames arrived %d and %d times\n%s", mutual, x, y, w.dump())
+		}
+		alive := b1
+		for id, p := range a.peers {
+			if p == b1 && (a.sw.view.Load().port(id).blocked != nil) || b1.blockedPorts(w) > 0 {
+				alive = b2
+			}
+		}
+		dead := b1
+		if alive == b1 {
+			dead = b2
+		}
+		alive, dead = dead, alive // kill the one in use
+		for i, s := range lb.sites {
+			if s == dead {
+				lb.sites = append(lb.sites[:i:i], lb.sites[i+1:]...)
+				break
+			}
+		}
+		w.disconnect(a, dead)
+		if mutual {
+			w.disconnect(alive, dead)
+		}
+		w.run(900 * time.Millisecond)
+		if x, y := w.reaches(ha, hb), w.reaches(hb, ha); x < 1 || y < 1 {
+			t.Errorf("mutual %v: a second after the death of %s frames arrive %d and %d times\n%s", mutual, dead.name, x, y, w.dump())
+		}
+	}
+}
+
+func TestSim_ringOfHubsIsCut(t *testing.T) { worlds(t, checkSimringOfHubsIsCut) }
+
+func checkSimringOfHubsIsCut(t *testing.T, seed int) {
+	w := newSim(t, seed)
+	var sites [3]*site
+	var hosts [3]*simHost
+	for i := range sites {
+		l := &lan{}
+		sites[i] = w.site(string(rune('A'+i)), l, Config{Hub: true})
+		hosts[i] = w.host(l, i+1)
+	}
+	w.connect(sites[0], sites[1])
+	w.connect(sites[1], sites[2])
+	w.connect(sites[2], sites[0])
+	w.run(6 * time.Second)
+	blocked := 0
+	for _, s := range sites {
+		blocked += s.blockedPorts(w)
+	}
+	if blocked != 1 {
+		t.Fatalf("%d ports are blocked\n%s", blocked, w.dump())
+	}
+	for _, h := range hosts {
+		w.announce(h)
+	}
+	w.run(time.Second)
+	for _, a := range hosts {
+		for _, b := range hosts {
+			if a != b {
+				if n := w.reaches(a, b); n != 1 {
+					t.Errorf("%v reaches %v %d times\n%s", a.mac, b.mac, n, w.dump())
+				}
+			}
+		}
+	}
+}
+
+func TestSim_movedHostAnswersWithinASecond(t *testing.T) {
+	worlds(t, checkSimmovedHostAnswersWithinASecond)
+}
+
+func checkSimmovedHostAnswersWithinASecond(t *testing.T, seed int) {
+	w := newSim(t, seed)
+	lans := [3]*lan{{}, {}, {}}
+	var sites [3]*site
+	for i := range lans {
+		sites[i] = w.site(string(rune('A'+i)), lans[i], Config{NeighborSuppression: true})
+	}
+	w.connect(sites[0], sites[1])
+	w.connect(sites[1], sites[2])
+	w.connect(sites[0], sites[2])
+	vm, here, third := w.host(lans[0], 1), w.host(lans[0], 2), w.host(lans[2], 3)
+	w.run(time.Second)
+	for _, h := range []*simHost{vm, here, third} {
+		w.announce(h)
+	}
+	w.run(time.Second)
+	for round := range 3 {
+		to := lans[(round+1)%2] // A → B → A → B
+		w.move(vm, to)
+		w.announce(vm)
+		w.run(900 * time.Millisecond)
+		for _, h := range []*simHost{here, third} {
+			before := vm.heard
+			w.say(h, eth(vm.mac, h.mac, 0x1234))
+			w.run(50 * time.Millisecond)
+			if vm.heard == before {
+				t.Errorf("round %d: a frame from %v is lost after 0.9 s\n%s", round, h.mac, w.dump())
+			}
+		}
+		w.run(2 * time.Second)
+	}
+}
+
+// TestSim_aRobberGetsNothing: a host at B uses the MAC of a host at A, and of one at C, which is alive.
+func TestSim_aRobberGetsNothing(t *testing.T) { worlds(t, checkSimaRobberGetsNothing) }
+
+func checkSimaRobberGetsNothing(t *testing.T, seed int) {
+	w := newSim(t, seed)
+	la, lb, lc := &lan{}, &lan{}, &lan{}
+	a, b, c := w.site("A", la, Config{}), w.site("B", lb, Config{}), w.site("C", lc, Config{})
+	w.connect(a, b)
+	w.connect(b, c)
+	w.connect(a, c)
+	va, vc, friend := w.host(la, 1), w.host(lc, 2), w.host(la, 3)
+	w.run(time.Second)
+	for _, h := range []*simHost{va, vc, friend} {
+		w.announce(h)
+	}
+	w.run(20 * time.Second)
+	// The robber does not go through a switch that would stop it: B itself is hostile.
+	for i := range 40 {
+		for _, victim := range []MAC{va.mac, vc.mac} {
+			frame := eth(Broadcast, victim, 0x1234)
+			payload := make([]byte, FrameHeaderLen)
+			PutFrameHeader(payload, 0, len(frame))
+			for id := range b.peers {
+				w.toPeer(b, id, append(append([]byte(nil), payload...), frame...))
+			}
+		}
+		w.run(100 * time.Millisecond)
+		if i%10 == 9 {
+			if n := w.reaches(friend, vc); n != 1 {
+				t.Fatalf("the host at C got %d frames\n%s", n, w.dump())
+			}
+		}
+	}
+	if id, ok := portOf(a.sw, 0, va.mac); !ok || id != LocalPort {
+		t.Errorf("at A its own host is at port %d, %v\n%s", id, ok, w.dump())
+	}
+	if id, ok := portOf(a.sw, 0, vc.mac); !ok || a.peers[id] != c {
+		t.Errorf("at A the host of C is at port %d, %v\n%s", id, ok, w.dump())
+	}
+	if !strings.Contains(w.dump(), "B used the MAC 02:00:00:00:00:01 (VLAN 0) of a host that is alive behind local: refused") {
+		t.Errorf("nobody was told\n%s", w.dump())
+	}
+}
+
+// TestProbe_forgedAndReplayedBlockNothing: only a genuine probe of now counts.
+func TestProbe_forgedAndReplayedBlockNothing(t *testing.T) {
+	worlds(t, checkProbeforgedAndReplayedBlockNothing)
+}
+
+func checkProbeforgedAndReplayedBlockNothing(t *testing.T, seed int) {
+	w := newSim(t, seed)
+	la, lb := &lan{}, &lan{}
+	a, b := w.site("A", la, Config{}), w.site("B", lb, Config{})
+	w.connect(a, b)
+	w.run(3 * time.Second)
+	probe := func(s *site) []byte {
+		f := appendHeader(nil, Broadcast, s.sw.mac, 0, false, typeProbe)
+		f = append(f, 0x74, 0x75, 0x6e, 0x64, 1, 0, 0, 0)
+		return s.sw.appendProbe(f, w.now, LocalPort)
+	}
+	lesser, greater := a, b
+	if a.sw.node > b.sw.node {
+		lesser, greater = b, a
+	}
+	genuine := probe(lesser)
+	forged := append([]byte(nil), genuine...)
+	forged[len(forged)-1] ^= 1
+	if _, r := fromDevice(greater.sw, w.now, forged); r != drop.None {
+		t.Errorf("forged: %v; it is somebody's broadcast", r)
+	}
+	if greater.blockedPorts(w) != 0 {
+		t.Fatal("blocked by a forged probe")
+	}
+	if _, r := fromDevice(lesser.sw, w.now, probe(greater)); r != drop.LoopBlocked || lesser.blockedPorts(w) != 0 {
+		t.Errorf("the lesser node blocks: %v", r)
+	}
+	if v, r := fromDevice(greater.sw, w.now, genuine); r != drop.LoopBlocked || !v.Wake || greater.blockedPorts(w) != 1 {
+		t.Errorf("genuine: %v, %d blocked", r, greater.blockedPorts(w))
+	}
+	if _, r := fromDevice(greater.sw, w.now, eth(Broadcast, hostMAC(1), typeIPv4)); r != drop.LoopBlocked {
+		t.Errorf("a frame from the blocked TAP: %v", r)
+	}
+	later := w.now.Add(2 * clockSlack * time.Second)
+	greater.sw.Tick(later)
+	if _, r := fromDevice(greater.sw, later, genuine); r != drop.None || greater.blockedPorts(w) != 0 {
+		t.Errorf("replayed a minute later: %v, %d blocked", r, greater.blockedPorts(w))
+	}
+}
