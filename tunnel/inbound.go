@@ -368,7 +368,7 @@ func (in *inbound) handshake(kind byte, d []byte, from *udp.Endpoint) {
 			reason = drop.BadMAC1
 		}
 	case wire.TypeCookieReply:
-		if !in.t.awaited(wire.CookieReplyReceiver(d)) {
+		if !in.t.mayAnswer(wire.CookieReplyReceiver(d), in.now) {
 			reason = drop.UnknownIndex
 		}
 	}

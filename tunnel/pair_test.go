@@ -43,12 +43,23 @@ type eavesdropper struct {
 	count map[byte]int
 	empty int // transport messages without data
 	seen  map[[12]byte]bool
+	deaf  map[netip.AddrPort]bool // senders who may send what they like
 	fault string
+}
+
+// ignore makes e pass over what addr sends.
+func (e *eavesdropper) ignore(addr netip.AddrPort) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.deaf[addr] = true
 }
 
 func (e *eavesdropper) watch(d udptest.Datagram) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.deaf[d.From] {
+		return
+	}
 	kind, ok := wire.Kind(d.Payload)
 	if !ok {
 		e.fault = "a datagram that is no message"
@@ -96,7 +107,7 @@ func inBubble(t *testing.T, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, net: udptest.New(1), clock: bubbleClock{time.Now()},
-			ears: &eavesdropper{count: map[byte]int{}, seen: map[[12]byte]bool{}},
+			ears: &eavesdropper{count: map[byte]int{}, seen: map[[12]byte]bool{}, deaf: map[netip.AddrPort]bool{}},
 		}
 		w.net.Watch(w.ears.watch)
 		f(w)

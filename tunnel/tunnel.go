@@ -25,6 +25,7 @@ import (
 
 	"tund/crypto/keys"
 	"tund/crypto/noise"
+	"tund/internal/boottime"
 	"tund/internal/drop"
 	"tund/tunnel/l2"
 	"tund/tunnel/l3"
@@ -300,6 +301,14 @@ func (t *Tunnel) peer(key keys.PublicKey) *Peer {
 	t.peersMu.RLock()
 	defer t.peersMu.RUnlock()
 	return t.peers[key]
+}
+
+// mayAnswer reports whether a cookie reply to index can be genuine: it answers an initiation that waits for its
+// response, or a response of the last seconds, by which time its index is that of a session.
+func (t *Tunnel) mayAnswer(index uint32, now boottime.Time) bool {
+	owner, ok := t.index.get(index)
+	return ok && (owner.slot == nil ||
+		!owner.slot.session.Initiator() && now.Sub(owner.slot.established) < protocol.RekeyTimeout)
 }
 
 // awaited reports whether index belongs to a handshake that waits for its response.

@@ -1,0 +1,454 @@
+package tunnel
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tund/crypto/keys"
+	"tund/crypto/noise"
+	"tund/crypto/wire"
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+// load makes e believe that it is under load for d.
+func (e *end) load(w *world, d time.Duration) {
+	e.tun.handshakes.loadedUntil.Store(int64(w.clock.Now().Add(d)))
+}
+
+// hold keeps e's handshake workers busy while f runs: they wait for the table of peers.
+func (e *end) hold(f func()) {
+	e.tun.peersMu.Lock()
+	defer e.tun.peersMu.Unlock()
+	f()
+}
+
+// settled waits, while workers are held, until e has received everything sent to it.
+func (e *end) settled(what string, n uint64, count func() uint64) {
+	e.t.Helper()
+	await(e.t, what, func() bool { return count() >= n })
+}
+
+// Mistake 10: a global limiter, or a cookie after each 100th handshake. Load is a long queue and nothing else.
+func TestLoad_manyHandshakesOneAfterTheOtherAreNoLoad(t *testing.T) {
+	inBubble(t, func(w *world) {
+		b := w.end()
+		s := w.stranger("198.51.100.1:4000")
+		unknown := newHand(newKey(t), b.key.Public())
+		for range 250 {
+			msg, _ := unknown.initiation(w, time.Now())
+			s.sends(b.addr, msg)
+			synctest.Wait()
+		}
+		if n := len(s.got()); n != 0 {
+			t.Errorf("a server that is not under load sent %d answers to a stranger", n)
+		}
+		if b.tun.Status().UnderLoad || b.dropped(drop.HandshakeFailed) != 250 {
+			t.Errorf("under load %v, %v", b.tun.Status().UnderLoad, b.tun.drops.Snapshot())
+		}
+	})
+}
+
+func TestLoad_aLongQueueDemandsProofAndForgetsAfterASecond(t *testing.T) {
+	inBubble(t, func(w *world) {
+		b := w.end()
+		s := w.stranger("198.51.100.1:4000")
+		unknown := newHand(newKey(t), b.key.Public())
+		b.hold(func() {
+			for range 2 * underLoadDepth {
+				msg, _ := unknown.initiation(w, time.Now())
+				s.sends(b.addr, msg)
+			}
+			await(t, "the queue is long", func() bool { return len(b.tun.handshakes.queue) > underLoadDepth+16 })
+		})
+		synctest.Wait()
+		if !b.tun.Status().UnderLoad {
+			t.Error("not under load")
+		}
+		answers := s.got()
+		if len(answers) == 0 {
+			t.Error("nobody was asked to prove the address")
+		}
+		for _, a := range answers {
+			if len(a) != wire.CookieReplySize || len(a) > wire.InitiationSize {
+				t.Fatalf("an unauthenticated datagram got %d bytes in return", len(a))
+			}
+		}
+		passes(keepUnderLoad + time.Millisecond)
+		if b.tun.Status().UnderLoad {
+			t.Error("still under load a second later")
+		}
+		msg, _ := unknown.initiation(w, time.Now())
+		s.sends(b.addr, msg)
+		synctest.Wait()
+		if n := len(s.got()); n != 0 {
+			t.Errorf("%d answers after the load", n)
+		}
+	})
+}
+
+func TestLoad_initiatorProvesItsAddressWithinOneRetry(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		b.load(w, time.Minute)
+		a.sends(b, 10)
+		b.expect(0, "before the address is proved")
+		if i, r, c, _, _ := w.ears.take(); i != 1 || r != 0 || c != 1 {
+			t.Errorf("%d initiations, %d responses, %d cookies; want 1 0 1", i, r, c)
+		}
+		passes(6 * time.Second)
+		b.expect(1, "within 6 s")
+		if i, r, c, _, _ := w.ears.take(); i != 1 || r != 1 || c != 0 {
+			t.Errorf("%d initiations, %d responses, %d cookies; want 1 1 0", i, r, c)
+		}
+		if n := a.tun.Status().Peers[0].Handshakes.CookiesReceived; n != 1 {
+			t.Errorf("%d cookies counted", n)
+		}
+	})
+}
+
+// A responder is asked as well when it is the initiator that is under load.
+func TestLoad_responderProvesItsAddressToAnInitiatorUnderLoad(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		a.load(w, time.Minute)
+		a.sends(b, 10)
+		b.expect(0, "before the address is proved")
+		if i, r, c, _, _ := w.ears.take(); i != 1 || r != 1 || c != 1 {
+			t.Errorf("%d initiations, %d responses, %d cookies; want 1 1 1", i, r, c)
+		}
+		passes(6 * time.Second)
+		b.expect(1, "within 6 s")
+	})
+}
+
+// The field notes' R-02: a recorded initiation, sent a thousand times, fills no queue and gets no answer.
+func TestLoad_copiesOfAnInitiationAreNoLoad(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		rec := w.record()
+		a.sends(b, 10)
+		msg := rec.lastOf(t, wire.TypeInitiation).Payload
+		s := w.stranger("198.51.100.1:4000")
+		longest := 0
+		b.hold(func() {
+			for range 1000 {
+				s.sends(b.addr, msg)
+			}
+			b.settled("all copies arrived", 1000, func() uint64 {
+				longest = max(longest, len(b.tun.handshakes.queue))
+				return b.dropped(drop.DuplicateInit)
+			})
+		})
+		synctest.Wait()
+		if longest != 0 || b.tun.Status().UnderLoad {
+			t.Errorf("%d copies in the queue, under load %v", longest, b.tun.Status().UnderLoad)
+		}
+		if n := len(s.got()); n != 0 {
+			t.Errorf("%d answers", n)
+		}
+		if got := b.endpointOf(a); got != a.addr {
+			t.Errorf("the copies moved the peer to %v", got)
+		}
+		passes(replayMemory + time.Second) // forgotten by then: the timestamp refuses it
+		s.sends(b.addr, msg)
+		synctest.Wait()
+		if n := len(s.got()); n != 0 || b.endpointOf(a) != a.addr {
+			t.Errorf("%d answers, endpoint %v", n, b.endpointOf(a))
+		}
+	})
+}
+
+// Under load too: one initiation takes one place in the queue at a time, whoever sends copies of it.
+func TestLoad_copiesDoNotKeepLoadAlive(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		rec := w.record()
+		rec.hold(fromAddr(a.addr))
+		a.sends(b, 10)
+		msg := rec.lastOf(t, wire.TypeInitiation).Payload
+		s := w.stranger("198.51.100.1:4000")
+		b.load(w, time.Second)
+		for range 500 {
+			s.sends(b.addr, msg)
+		}
+		passes(time.Second + time.Millisecond)
+		if b.tun.Status().UnderLoad {
+			t.Error("copies of one initiation kept the server under load")
+		}
+		for _, answer := range s.got() {
+			if len(answer) != wire.CookieReplySize {
+				t.Errorf("answer of %d bytes", len(answer))
+			}
+		}
+	})
+}
+
+// what has no valid mac1, or answers nothing of ours, never takes a place in the queue.
+func TestLoad_garbageNeverEntersTheQueue(t *testing.T) {
+	inBubble(t, func(w *world) {
+		b := w.end()
+		s := w.stranger("198.51.100.1:4000")
+		sizes := map[byte]int{
+			wire.TypeInitiation: wire.InitiationSize, wire.TypeResponse: wire.ResponseSize, wire.TypeCookieReply: wire.CookieReplySize,
+		}
+		sent := uint64(0)
+		b.hold(func() {
+			for kind, size := range sizes {
+				for range 600 {
+					msg := make([]byte, size)
+					rand.Read(msg)
+					binary.LittleEndian.PutUint32(msg, uint32(kind))
+					s.sends(b.addr, msg)
+					sent++
+				}
+			}
+			b.settled("all arrived", sent, func() uint64 { return b.dropped(drop.BadMAC1) + b.dropped(drop.UnknownIndex) })
+			if n := len(b.tun.handshakes.queue); n != 0 {
+				t.Errorf("%d messages in the queue", n)
+			}
+		})
+		synctest.Wait()
+		if n := len(s.got()); n != 0 || b.tun.Status().UnderLoad {
+			t.Errorf("%d answers, under load %v", n, b.tun.Status().UnderLoad)
+		}
+	})
+}
+
+// Mistake 5: the endpoint moved by a cookie reply.
+func TestLoad_cookieReplyDoesNotMoveTheEndpoint(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		b.load(w, time.Second)
+		rec := w.record()
+		rec.hold(fromAddr(b.addr))
+		a.sends(b, 10)
+		cookie := rec.lastOf(t, wire.TypeCookieReply)
+		s := w.stranger("198.51.100.1:4000")
+		s.sends(a.addr, cookie.Payload)
+		synctest.Wait()
+		if n := a.tun.Status().Peers[0].Handshakes.CookiesReceived; n != 1 {
+			t.Errorf("%d cookies taken, want 1", n)
+		}
+		if got := a.endpointOf(b); got != b.addr {
+			t.Errorf("endpoint = %v, want %v", got, b.addr)
+		}
+	})
+}
+
+// Mistake 11: a cookie that is good for every port of an address.
+func TestLoad_cookieIsGoodForOnePort(t *testing.T) {
+	inBubble(t, func(w *world) {
+		b := w.end()
+		key := newKey(t)
+		here, there := w.stranger("198.51.100.1:4000"), w.stranger("198.51.100.1:4001")
+		if err := b.tun.Configure(Change{Peers: []PeerChange{{PublicKey: key.Public()}}}); err != nil {
+			t.Fatal(err)
+		}
+		b.load(w, time.Minute)
+		h := newHand(key, b.key.Public())
+		for _, c := range []struct {
+			from *stranger
+			want int
+		}{{here, wire.CookieReplySize}, {there, wire.CookieReplySize}, {here, wire.ResponseSize}} {
+			time.Sleep(100 * time.Millisecond)
+			msg, _ := h.initiation(w, time.Now())
+			c.from.sends(b.addr, msg)
+			synctest.Wait()
+			got := c.from.got()
+			if len(got) != 1 || len(got[0]) != c.want {
+				t.Fatalf("from %v: %d answers, want one of %d bytes", c.from.addr, len(got), c.want)
+			}
+			if c.from == here && c.want == wire.CookieReplySize {
+				if err := h.macs.ConsumeReply(got[0], w.clock.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
+// Twenty a second and five at once from one source that has proved its address; another source is not touched.
+func TestLoad_oneSourceIsLimitedAndOthersAreNot(t *testing.T) {
+	inBubble(t, func(w *world) {
+		b := w.end()
+		b.load(w, time.Minute)
+		six := netip.MustParseAddrPort("[2001:db8:b::1]:51820")
+		b.conn.Move(b.addr, six)
+		accepted := func(addr string, n int) (worked uint64) {
+			s, to := w.stranger(addr), b.addr
+			if s.addr.Addr().Is6() {
+				to = six
+			}
+			h := newHand(newKey(t), b.key.Public()) // unknown: what is let through fails, which can be counted
+			msg, _ := h.initiation(w, time.Now())
+			s.sends(to, msg)
+			synctest.Wait()
+			if err := h.macs.ConsumeReply(s.got()[0], w.clock.Now()); err != nil {
+				t.Fatal(err)
+			}
+			before := b.dropped(drop.HandshakeFailed)
+			for range n {
+				msg, _ := h.initiation(w, time.Now())
+				s.sends(to, msg)
+			}
+			synctest.Wait()
+			return b.dropped(drop.HandshakeFailed) - before
+		}
+		if n := accepted("198.51.100.1:4000", 30); n != handshakeBurst {
+			t.Errorf("%d of 30 handshakes at once were worked on, want %d", n, handshakeBurst)
+		}
+		if n := accepted("198.51.100.2:4000", 3); n != 3 {
+			t.Errorf("%d of 3 of another source, want all", n)
+		}
+		for i := range 8 { // eight hosts of one /64 are one source
+			addr := netip.AddrPortFrom(netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1)), 4000)
+			want := uint64(1)
+			if i >= handshakeBurst {
+				want = 0
+			}
+			if n := accepted(addr.String(), 1); n != want {
+				t.Errorf("host %d of a /64: %d, want %d", i, n, want)
+			}
+		}
+	})
+}
+
+func TestSourceLimiter_refillsSweepsAndStaysBounded(t *testing.T) {
+	t.Parallel()
+	var l sourceLimiter
+	now := boottime.Time(time.Hour)
+	src := netip.MustParseAddr("2001:db8:1:2::1")
+	allowed := 0
+	for i := range 1000 { // a second, one each millisecond
+		if l.allow(src, now.Add(time.Duration(i)*time.Millisecond)) {
+			allowed++
+		}
+	}
+	if want := handshakeBurst + handshakesPerSecond - 1; allowed < want-1 || allowed > want+1 {
+		t.Errorf("%d in a second, want about %d", allowed, want)
+	}
+	now = now.Add(time.Second)
+	if l.allow(netip.MustParseAddr("2001:db8:1:2:ffff::9"), now.Add(-30*time.Millisecond)) {
+		t.Error("another host of the same /64 has tokens of its own")
+	}
+	if !l.allow(netip.MustParseAddr("2001:db8:1:3::1"), now) {
+		t.Error("the /64 beside it was refused")
+	}
+	for i := range 2 * maxSources {
+		l.allow(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
+	}
+	if n := len(l.sources); n > maxSources {
+		t.Errorf("%d sources remembered, want at most %d", n, maxSources)
+	}
+	now = now.Add(3 * time.Second)
+	if !l.allow(netip.MustParseAddr("192.0.2.1"), now) || len(l.sources) != 1 {
+		t.Errorf("after a pause %d sources are remembered, want 1", len(l.sources))
+	}
+}
+
+func TestHandshakes_cookieRepliesHaveABudget(t *testing.T) {
+	t.Parallel()
+	h := newHandshakes()
+	now := boottime.Time(time.Hour)
+	n := 0
+	for range 2 * cookiesPerSecond {
+		if h.cookieAllowed(now) {
+			n++
+		}
+	}
+	if n != cookiesPerSecond {
+		t.Errorf("%d cookies in one second, want %d", n, cookiesPerSecond)
+	}
+	if !h.cookieAllowed(now.Add(time.Second)) {
+		t.Error("no cookie in the next second")
+	}
+}
+
+// An initiation is good once: its timestamp is greater than all before it (whitepaper §5.1).
+func TestHandshakes_timestampsOnlyGoForward(t *testing.T) {
+	inBubble(t, func(w *world) {
+		b := w.end()
+		key := newKey(t)
+		s := w.stranger("198.51.100.1:4000")
+		if err := b.tun.Configure(Change{Peers: []PeerChange{{PublicKey: key.Public()}}}); err != nil {
+			t.Fatal(err)
+		}
+		h := newHand(key, b.key.Public())
+		at := time.Now()
+		for i, c := range []struct {
+			stamp time.Time
+			want  int
+		}{
+			{at, 1}, {at, 0}, {at.Add(-time.Hour), 0}, {at.Add(-20 * time.Millisecond), 0},
+			{at.Add(20 * time.Millisecond), 1}, {at.Add(time.Hour), 1}, {at.Add(time.Minute), 0},
+		} {
+			time.Sleep(time.Second)
+			msg, pending := h.initiation(w, c.stamp)
+			s.sends(b.addr, msg)
+			synctest.Wait()
+			got := s.got()
+			if len(got) != c.want {
+				t.Fatalf("%d: %d answers, want %d", i, len(got), c.want)
+			}
+			if c.want == 1 {
+				if _, err := h.id.Finish(pending, h.remote, keys.PresharedKey{}, got[0]); err != nil {
+					t.Errorf("%d: %v", i, err)
+				}
+			}
+		}
+	})
+}
+
+func TestHandshakes_fiftyInitiationsASecondOfOnePeer(t *testing.T) {
+	inBubble(t, func(w *world) {
+		b := w.end()
+		key := newKey(t)
+		s := w.stranger("198.51.100.1:4000")
+		if err := b.tun.Configure(Change{Peers: []PeerChange{{PublicKey: key.Public()}}}); err != nil {
+			t.Fatal(err)
+		}
+		h := newHand(key, b.key.Public())
+		for i := range 200 { // one each 5 ms
+			msg, _ := h.initiation(w, time.Now().Add(time.Duration(i)*time.Second))
+			s.sends(b.addr, msg)
+			passes(5 * time.Millisecond)
+		}
+		if n := len(s.got()); n != 50 {
+			t.Errorf("%d answers in a second, want 50", n)
+		}
+		if n := b.dropped(drop.RateLimited); n != 150 {
+			t.Errorf("%d counted as too many, want 150", n)
+		}
+	})
+}
+
+// Wrong keys are named, not answered: an initiation for another server has no valid mac1 here.
+func TestHandshakes_lowOrderPeerNeverGetsAnything(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a := w.end()
+		w.ears.take()
+		for _, point := range []keys.PublicKey{{}, {1}} {
+			err := a.tun.Configure(Change{Peers: []PeerChange{{
+				PublicKey: point, Endpoint: netip.MustParseAddrPort("198.51.100.1:4000"),
+				AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+			}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.queue.Inject(packet(a.inner, netip.MustParseAddr("10.1.1.1"), 10))
+			passes(time.Minute)
+		}
+		if i, r, c, data, empty := w.ears.take(); i+r+c+data+empty != 0 {
+			t.Errorf("sent %d %d %d %d %d to a peer whose key is a low-order point", i, r, c, data, empty)
+		}
+		if got := a.tun.Status().Peers[1].LastError; got != "handshake cannot be made: "+noise.ErrLowOrder.Error() {
+			t.Errorf("LastError = %q", got)
+		}
+	})
+}
