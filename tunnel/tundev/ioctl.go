@@ -40,7 +40,10 @@ func getiff(fd int) (name string, flags uint16, err error) {
 }
 
 // ask puts a question about an interface (SIOCGIFINDEX, SIOCGIFMTU) to this process' network namespace.
-func ask(name string, request uint) (uint32, error) {
+func ask(name string, request uint) (uint32, error) { return interfaceIoctl(name, request, 0) }
+
+// interfaceIoctl performs a request about an interface that takes and returns a number.
+func interfaceIoctl(name string, request uint, value uint32) (uint32, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
@@ -50,6 +53,7 @@ func ask(name string, request uint) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
+	req.SetUint32(value)
 	if err := unix.IoctlIfreq(fd, request, req); err != nil {
 		return 0, err
 	}
