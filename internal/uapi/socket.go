@@ -1,0 +1,162 @@
+package uapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// socketFile is the name of our socket in the file system, and what tells it from another of that name.
+type socketFile struct {
+	path     string
+	dev, ino uint64
+}
+
+// open makes the listening socket, or takes over the one in o.File.
+func open(o Options) (*net.UnixListener, socketFile, error) {
+	if o.File != nil {
+		return inherit(o.File)
+	}
+	path := filepath.Join(o.Dir, o.Device+".sock")
+	unlock, err := prepareDir(o.Dir)
+	if err != nil {
+		return nil, socketFile{}, fmt.Errorf("directory of the WireGuard socket: %w", err)
+	}
+	defer unlock()
+	if err := removeStale(path); err != nil {
+		return nil, socketFile{}, err
+	}
+	listener, err := bind(path)
+	if err != nil {
+		return nil, socketFile{}, fmt.Errorf("WireGuard socket: %w", err)
+	}
+	file, err := identify(path)
+	if err != nil {
+		_ = listener.Close()
+		return nil, file, fmt.Errorf("WireGuard socket: %w", err)
+	}
+	return listener, file, nil
+}
+
+// prepareDir makes the directory and locks it, so that of two daemons that find a stale socket one is second. The lock
+// is on the directory itself: another file in it would be one that clients have to skip.
+func prepareDir(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, err
+	}
+	switch err := os.Mkdir(dir, 0o755); {
+	case err == nil:
+		if err := os.Chmod(dir, 0o755); err != nil { // the umask may have taken something away
+			return nil, err
+		}
+	case !errors.Is(err, fs.ErrExist):
+		return nil, err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		_ = d.Close()
+		return nil, &fs.PathError{Op: "flock", Path: dir, Err: err}
+	}
+	return func() { _ = d.Close() }, nil
+}
+
+// removeStale removes a socket on which nobody answers.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s is in the way: not a socket (remove it)", path)
+	}
+	conn, err := net.Dial("unix", path)
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		return errInUseSocket(path)
+	case errors.Is(err, unix.EAGAIN): // its queue of connections is full
+		return errInUseSocket(path)
+	case !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("is the WireGuard socket alive? %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove stale WireGuard socket: %w", err)
+	}
+	return nil
+}
+
+// bind listens at path with mode 0600.
+func bind(path string) (*net.UnixListener, error) {
+	// The mode that a socket's inode has before bind is that of the file which bind makes, less the umask: at no
+	// time can anybody connect who should not.
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var chmod error
+		if err := raw.Control(func(fd uintptr) { chmod = unix.Fchmod(int(fd), 0o600) }); err != nil {
+			return err
+		}
+		return chmod
+	}}
+	listener, err := config.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	l := listener.(*net.UnixListener)
+	l.SetUnlinkOnClose(false) // socketFile.remove looks first whether it is still ours
+	return l, nil
+}
+
+// inherit takes over a listening socket.
+func inherit(file *os.File) (*net.UnixListener, socketFile, error) {
+	defer func() { _ = file.Close() }()
+	listener, err := net.FileListener(file)
+	if err != nil {
+		return nil, socketFile{}, fmt.Errorf("WireGuard socket that was handed over: %w", err)
+	}
+	l, ok := listener.(*net.UnixListener)
+	if !ok {
+		_ = listener.Close()
+		return nil, socketFile{}, errors.New("WireGuard socket that was handed over: not a unix socket")
+	}
+	l.SetUnlinkOnClose(false)
+	id, err := identify(l.Addr().String())
+	if err != nil {
+		_ = l.Close()
+		return nil, socketFile{}, fmt.Errorf("WireGuard socket that was handed over: %w", err)
+	}
+	return l, id, nil
+}
+
+// identify notes which file a path names now.
+func identify(path string) (socketFile, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return socketFile{}, &fs.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	return socketFile{path: path, dev: st.Dev, ino: st.Ino}, nil
+}
+
+// ours reports whether the path still names our socket.
+func (f socketFile) ours() bool {
+	now, err := identify(f.path)
+	return err == nil && now == f
+}
+
+// remove removes the file if it is still ours.
+func (f socketFile) remove() error {
+	if !f.ours() {
+		return nil
+	}
+	return os.Remove(f.path)
+}
