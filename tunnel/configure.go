@@ -186,7 +186,7 @@ func (t *Tunnel) removePeers(gone map[*Peer]bool) {
 		if t.ethernet != nil {
 			t.ethernet.removePort(p)
 		}
-		p.staged.purge(&t.budget, &t.drops, drop.NoPeer)
+		p.staged.close(&t.budget, &t.drops, drop.NoPeer)
 	}
 }
 

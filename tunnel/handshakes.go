@@ -150,7 +150,7 @@ func (t *Tunnel) consumeInitiation(msg []byte, from *udp.Endpoint, now boottime.
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.removed.Load() {
+	if p.removed.Load() || t.identity.Load() != id { // the message was for who we were a moment ago
 		return drop.HandshakeFailed
 	}
 	if t.down.Load() {
@@ -260,8 +260,8 @@ func (t *Tunnel) consumeCookie(msg []byte, now boottime.Time) drop.Reason {
 
 // remoteOf returns the precomputed values for handshakes with p, making them on first use. Callers hold p.mu.
 func (p *Peer) remoteOf(id *noise.Identity) *noise.Remote {
-	if p.remote == nil {
-		p.remote = noise.NewRemote(id, p.key)
+	if p.remote == nil || p.remoteFor != id {
+		p.remote, p.remoteFor = noise.NewRemote(id, p.key), id
 		p.macs = noise.NewMacs(p.remote)
 	}
 	return p.remote

@@ -65,8 +65,9 @@ type Peer struct {
 	mu             sync.Mutex
 	name           string
 	psk            keys.PresharedKey
-	remote         *noise.Remote // nil until the first handshake needs it
-	macs           *noise.Macs   // nil until the first handshake needs it
+	remote         *noise.Remote   // nil until the first handshake needs it
+	remoteFor      *noise.Identity // of ours that remote was made for
+	macs           *noise.Macs     // nil until the first handshake needs it
 	pending        *noise.Pending
 	pendingIndex   uint32
 	previous, next *slot

@@ -72,7 +72,7 @@ func (t *Tunnel) sendToPeer(p *Peer, msg []byte, now boottime.Time) {
 
 // keepalive sends an empty transport message, or begins a handshake when there is no session.
 func (t *Tunnel) keepalive(p *Peer, now boottime.Time) {
-	if p.staged.count.Load() != 0 && p.current.Load() != nil {
+	if s := p.current.Load(); p.staged.count.Load() != 0 && s != nil && s.usable(now) {
 		t.flushStaged(p, now)
 		return
 	}

@@ -22,6 +22,7 @@ type stage struct {
 
 	mu      sync.Mutex // guards packets; held while they are sent, so that later ones of a flow stay behind
 	packets [][]byte
+	closed  bool // the peer was removed: nothing is kept any more
 }
 
 // stageBudget is what all stages share.
@@ -32,6 +33,9 @@ type stageBudget struct{ bytes atomic.Int64 }
 func (s *stage) put(plaintext []byte, budget *stageBudget) (lost int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return 1
+	}
 	for len(s.packets) >= maxStaged {
 		s.pop(budget)
 		lost++
@@ -56,6 +60,14 @@ func (s *stage) pop(budget *stageBudget) []byte {
 	}
 	s.count.Store(int32(len(s.packets)))
 	return p
+}
+
+// close drops everything, counts it under r, and keeps nothing from now on.
+func (s *stage) close(budget *stageBudget, drops *drop.Counters, r drop.Reason) {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.purge(budget, drops, r)
 }
 
 // purge drops everything and counts it under r.
