@@ -1,0 +1,380 @@
+package ethernet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"tund/crypto/keys"
+	"tund/internal/control"
+	"tund/internal/testnet"
+	"tund/tunnel/l2"
+)
+
+// startLimit bounds a start, a stop and the first session. Each takes milliseconds; a machine that is busy with other
+// tests is slower.
+const startLimit = 20 * time.Second
+
+// wan is the underlay of a test: every site has one cable to it.
+type wan struct {
+	t     testing.TB
+	ns    *testnet.NS
+	sites int
+}
+
+func newWAN(t testing.TB) *wan {
+	t.Helper()
+	w := &wan{t: t, ns: testnet.New(t)}
+	w.ns.Run(t, "ip", "link", "add", "wan", "type", "bridge")
+	w.ns.Run(t, "ip", "link", "set", "wan", "up")
+	return w
+}
+
+// plug gives a namespace the next address of the underlay.
+func (w *wan) plug(ns *testnet.NS) (addr, device string) {
+	w.t.Helper()
+	w.sites++
+	addr = fmt.Sprintf("192.0.2.%d", w.sites)
+	mine, theirs := testnet.Veth(w.t, w.ns, ns, nil, []string{addr + "/24"})
+	w.ns.Run(w.t, "ip", "link", "set", mine, "master", "wan")
+	return addr, theirs
+}
+
+// peer is one [[peer]] of a site.
+type peer struct {
+	name     string
+	key      keys.PublicKey
+	endpoint string // "": none
+	plain    bool   // without ethernet = true
+	allowed  string // of allowed_ips; "": none
+	lines    []string
+}
+
+// site is one instance of tund with its namespace, its bridge and its files.
+type site struct {
+	t    testing.TB
+	wan  *wan
+	ns   *testnet.NS
+	name string
+	dir  string
+	key  keys.PrivateKey
+	addr string // on the underlay
+
+	tunnel, tun, tap []string // lines of the sections
+	noTap            bool
+	peers            []*peer
+
+	hosts   int
+	process *testnet.Process
+}
+
+// site makes a namespace with a bridge, and an instance in it that is not started.
+func (w *wan) site(name string) *site {
+	w.t.Helper()
+	key, err := keys.GeneratePrivate()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s := &site{t: w.t, wan: w, ns: testnet.New(w.t), name: name, dir: scratch(w.t), key: key}
+	s.addr, _ = w.plug(s.ns)
+	s.ns.Run(w.t, "ip", "link", "add", "br0", "type", "bridge")
+	s.ns.Run(w.t, "ip", "link", "set", "br0", "up")
+	return s
+}
+
+// knows makes other an Ethernet peer of s, and returns its section.
+func (s *site) knows(other *site, lines ...string) *peer {
+	p := &peer{name: other.name, key: other.key.Public(), endpoint: other.addr + ":51820", lines: lines}
+	s.peers = append(s.peers, p)
+	return p
+}
+
+// mesh makes all sites peers of each other.
+func mesh(sites ...*site) {
+	for _, s := range sites {
+		for _, other := range sites {
+			if s != other {
+				s.knows(other)
+			}
+		}
+	}
+}
+
+// twoSites makes two sites that know each other and are not started.
+func twoSites(t testing.TB) (berlin, paris *site) {
+	t.Helper()
+	w := newWAN(t)
+	berlin, paris = w.site("berlin"), w.site("paris")
+	mesh(berlin, paris)
+	return berlin, paris
+}
+
+func (s *site) config() string { return filepath.Join(s.dir, s.name+".toml") }
+func (s *site) runDir() string { return filepath.Join(s.dir, "run") }
+
+// write writes the configuration and the key.
+func (s *site) write() {
+	s.t.Helper()
+	var b strings.Builder
+	section := func(name string, lines ...string) {
+		fmt.Fprintf(&b, "[%s]\n%s\n", name, strings.Join(lines, "\n"))
+	}
+	section("tunnel", append([]string{`private_key_file = "own.key"`, "listen_port = 51820"}, s.tunnel...)...)
+	if s.tun != nil {
+		section("tun", append([]string{`device = "tun0"`}, s.tun...)...)
+	}
+	if !s.noTap {
+		section("tap", append([]string{`device = "tap0"`, `bridge = "br0"`}, s.tap...)...)
+	}
+	for _, p := range s.peers {
+		section("[peer]", append([]string{fmt.Sprintf("name = %q\npublic_key = %q", p.name, p.key)}, p.lines...)...)
+		if !p.plain {
+			fmt.Fprintln(&b, "ethernet = true")
+		}
+		if p.endpoint != "" {
+			fmt.Fprintf(&b, "endpoint = %q\n", p.endpoint)
+		}
+		if p.allowed != "" {
+			fmt.Fprintf(&b, "allowed_ips = [%q]\n", p.allowed)
+		}
+	}
+	s.file(s.name+".toml", b.String())
+	s.file("own.key", s.key.Base64()+"\n")
+}
+
+func (s *site) file(name, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// start writes the configuration, starts the process and waits until it is ready.
+func (s *site) start() {
+	s.t.Helper()
+	s.write()
+	p := s.ns.Start(s.t, "env", "TUND_RUN_DIR="+s.runDir(), filepath.Join(programs(s.t), "tund"), "-c", s.config())
+	s.process = p
+	s.t.Cleanup(func() { s.healthy(p) })
+	testnet.Await(s.t, s.name+" becomes ready", startLimit, func() bool {
+		select {
+		case <-p.Done():
+			s.t.Fatalf("%s ended instead of starting:\n%s", s.name, p.Output())
+		default:
+		}
+		return strings.Contains(p.Output(), " ready ")
+	})
+}
+
+// healthy fails the test when a process has said something that no process may ever say.
+func (s *site) healthy(p *testnet.Process) {
+	s.t.Helper()
+	for _, word := range []string{"DATA RACE", "bug: panic", "panic:", "fatal error:"} {
+		if strings.Contains(p.Output(), word) {
+			s.t.Errorf("%s said %q:\n%s", s.name, word, p.Output())
+		}
+	}
+}
+
+// kill ends the process without giving it a chance to say goodbye.
+func (s *site) kill() {
+	s.t.Helper()
+	s.process.Signal(syscall.SIGKILL)
+	<-s.process.Done()
+}
+
+// stop ends the process as a service manager does.
+func (s *site) stop() {
+	s.t.Helper()
+	if err := s.process.Stop(syscall.SIGTERM, startLimit); err != nil {
+		s.t.Errorf("%s stops with %v:\n%s", s.name, err, s.process.Output())
+	}
+}
+
+// reload writes the configuration again and asks for it to be read.
+func (s *site) reload() error {
+	s.t.Helper()
+	s.write()
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	return s.client().Reload(ctx)
+}
+
+func (s *site) client() *control.Client { return control.NewClient(s.runDir(), s.name) }
+
+// status asks the instance.
+func (s *site) status() control.Instance {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	status, err := s.client().Status(ctx)
+	if err != nil {
+		s.t.Fatalf("status of %s: %v", s.name, err)
+	}
+	return status.Instances[0]
+}
+
+// tunctl runs tunctl against the instance and decodes what it prints as JSON.
+func (s *site) tunctl(into any, args ...string) {
+	s.t.Helper()
+	command := append([]string{"env", "TUND_RUN_DIR=" + s.runDir(), filepath.Join(programs(s.t), "tunctl"), "-i", s.name}, args...)
+	out := s.ns.Run(s.t, command...)
+	if err := json.Unmarshal([]byte(out), into); err != nil {
+		s.t.Fatalf("tunctl %v of %s: %v:\n%s", args, s.name, err, out)
+	}
+}
+
+// peer returns the status of one peer.
+func (s *site) peer(name string) control.Peer {
+	s.t.Helper()
+	for _, p := range s.status().Peers {
+		if p.Name == name {
+			return p
+		}
+	}
+	s.t.Fatalf("%s has no peer %s", s.name, name)
+	return control.Peer{}
+}
+
+// tapDevice returns the status of the TAP.
+func (s *site) tapDevice() control.Device {
+	s.t.Helper()
+	for _, d := range s.status().Devices {
+		if d.Kind == "tap" {
+			return d
+		}
+	}
+	s.t.Fatalf("%s has no TAP", s.name)
+	return control.Device{}
+}
+
+// where returns the port of a MAC in the forwarding database; "" when it is not known.
+func (s *site) where(m l2.MAC, vlan int) string {
+	s.t.Helper()
+	for _, e := range s.status().FDB {
+		if e.MAC == m.String() && e.VLAN == vlan {
+			return e.Port
+		}
+	}
+	return ""
+}
+
+// carries reports whether frames are sent to the peer: it has a session, and said that it carries Ethernet.
+func carries(p control.Peer) bool {
+	for _, c := range p.Capabilities {
+		if c == "ethernet" {
+			return p.State == control.StateUp
+		}
+	}
+	return false
+}
+
+// start starts all sites and waits until each carries Ethernet with each of its Ethernet peers. Nothing but tund itself
+// makes that happen: no packet is sent by a host.
+func start(t testing.TB, sites ...*site) {
+	t.Helper()
+	for _, s := range sites {
+		s.start()
+	}
+	for _, s := range sites {
+		s.linked(startLimit)
+	}
+}
+
+// linked waits until frames are sent to every Ethernet peer.
+func (s *site) linked(limit time.Duration) {
+	s.t.Helper()
+	testnet.Await(s.t, s.name+" carries Ethernet with its peers", limit, func() bool {
+		for _, p := range s.status().Peers {
+			if p.Ethernet && !carries(p) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// says waits until the log holds all of words in one line.
+func (s *site) says(limit time.Duration, words ...string) {
+	s.t.Helper()
+	testnet.Await(s.t, fmt.Sprintf("%s says %q", s.name, words), limit, func() bool { return s.lines(words...) > 0 })
+}
+
+// lines counts the lines of the log that hold all of words.
+func (s *site) lines(words ...string) int {
+	n := 0
+	for line := range strings.Lines(s.process.Output()) {
+		n++
+		for _, w := range words {
+			if !strings.Contains(line, w) {
+				n--
+				break
+			}
+		}
+	}
+	return n
+}
+
+// host is a container: a namespace with one cable to the bridge of a site.
+type host struct {
+	t    testing.TB
+	ns   *testnet.NS
+	site *site
+	mac  l2.MAC
+	v4   string
+	port string // the end of the cable at the bridge
+	dev  string // its own end
+}
+
+// host makes the next host behind a site, with an address in 10.7.0.0/24 and fd07::/64 that no other has.
+func (s *site) host(last int) *host {
+	s.t.Helper()
+	h := &host{t: s.t, ns: testnet.New(s.t), v4: fmt.Sprintf("10.7.0.%d", last)}
+	h.attach(s, []string{h.v4 + "/24", fmt.Sprintf("fd07::%d/64", last)})
+	return h
+}
+
+func (h *host) v6() string { return "fd07::" + h.v4[strings.LastIndexByte(h.v4, '.')+1:] }
+
+// attach plugs the host's next cable into the bridge of a site.
+func (h *host) attach(s *site, addrs []string) {
+	h.t.Helper()
+	h.site = s
+	h.port, h.dev = testnet.Veth(h.t, s.ns, h.ns, nil, addrs)
+	s.ns.Run(h.t, "ip", "link", "set", h.port, "master", "br0")
+	h.mac = macOf(h.t, h.ns, h.dev)
+}
+
+// macOf returns the address of a device.
+func macOf(t testing.TB, ns *testnet.NS, dev string) l2.MAC {
+	t.Helper()
+	m, err := l2.ParseMAC(strings.TrimSpace(ns.Run(t, "cat", "/sys/class/net/"+dev+"/address")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// pings sends count echo requests, twenty a second, and wants every answer, each once.
+func (h *host) pings(to string, count int, more ...string) {
+	h.t.Helper()
+	args := append([]string{"ping", "-n", "-c", fmt.Sprint(count), "-i", "0.05", "-W", "3"}, more...)
+	out, err := h.ns.Try(append(args, to)...)
+	if want := fmt.Sprintf(" %d received", count); err != nil || !strings.Contains(out, want) || strings.Contains(out, "DUP!") {
+		h.t.Errorf("ping %s from %s: %v, want%s, none twice:\n%s", to, h.v4, err, want, out)
+	}
+}
+
+// unreachable expects that the host gets no answer.
+func (h *host) unreachable(to string) {
+	h.t.Helper()
+	if out, err := h.ns.Try("ping", "-n", "-c", "3", "-i", "0.1", "-W", "1", to); err == nil {
+		h.t.Errorf("ping %s from %s is answered:\n%s", to, h.v4, out)
+	}
+}
