@@ -20,6 +20,7 @@ import (
 	"syscall"
 
 	"tund/config"
+	"tund/internal/control"
 	"tund/internal/daemon"
 	"tund/route"
 )
@@ -111,7 +112,23 @@ func tune() {
 	}
 }
 
+// cleanup removes what a killed instance left: kernel objects, and its files in the run directory. It holds the
+// instance's claim meanwhile, so that it never takes anything from one that runs.
 func cleanup(instance string, stderr io.Writer) int {
+	if err := control.CheckInstanceName(instance); err != nil {
+		fmt.Fprintf(stderr, "tund: %v\n\n%s", err, usage)
+		return exitUsage
+	}
+	claim, err := control.Listen(control.Options{Instance: instance})
+	if errors.Is(err, control.ErrRunning) {
+		fmt.Fprintf(stderr, "tund: clean up %s: %v\n", instance, err)
+		return exitFailure
+	}
+	if err == nil {
+		defer func() { _ = claim.Close() }() // takes the files of the killed instance along
+	} else {
+		fmt.Fprintf(stderr, "tund: clean up %s: its files stay: %v\n", instance, err)
+	}
 	if err := route.Cleanup(instance); err != nil {
 		fmt.Fprintf(stderr, "tund: clean up %s: %v\n", instance, err)
 		return exitCode(err)
@@ -121,9 +138,12 @@ func cleanup(instance string, stderr io.Writer) int {
 
 func exitCode(err error) int {
 	var faults config.Errors
+	var refused *route.OpError
 	switch {
 	case errors.As(err, &faults):
 		return exitConfig
+	case errors.As(err, &refused) && errors.Is(refused.Err, syscall.EACCES):
+		return exitFailure // what the kernel says where IPv6 is switched off; for want of a privilege it says EPERM
 	case errors.Is(err, os.ErrPermission):
 		return exitPermission
 	}

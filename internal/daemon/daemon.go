@@ -100,10 +100,13 @@ func Run(ctx context.Context, o Options) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if err := d.start(ctx); err != nil {
-		return errors.Join(err, d.stop(cancel))
+	err := d.start(ctx)
+	switch {
+	case err == nil:
+		err = d.wait(ctx)
+	case errors.Is(err, context.Canceled):
+		err = nil // asked to stop before all of it was there
 	}
-	err := d.wait(ctx)
 	return errors.Join(err, d.stop(cancel))
 }
 
@@ -129,7 +132,7 @@ func (d *Daemon) start(ctx context.Context) error {
 			return fmt.Errorf("start %s: %s: %w", d.config.Instance, s.what, err)
 		}
 		if ctx.Err() != nil {
-			return nil // stopped while starting
+			return ctx.Err()
 		}
 	}
 	return nil
