@@ -122,7 +122,9 @@ func parseControl(payload []byte) (kind byte, body []byte, ok bool) {
 }
 
 // Control takes a payload of KindControl from the peer at port from. What it asks for happens at the next Tick, which
-// should be soon. The reason is drop.None, drop.NotEthernetPeer (no such port) or drop.BadInnerPacket.
+// should be soon. The reason, counted for the port, is drop.None; drop.NotEthernetPeer (no such port, or none of [tap]);
+// drop.BadInnerPacket; drop.RateLimited or drop.StormBroadcast (too many messages, too many probes); or the last
+// one for which an announced MAC was refused.
 func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Reason {
 	p := s.view.Load().port(from)
 	if p == nil || from == LocalPort {
@@ -134,6 +136,9 @@ func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Re
 		return drop.BadInnerPacket
 	}
 	reason := drop.None
+	if !p.state.control.take(now, 1, s.controlRate) {
+		kind, reason = 0, drop.RateLimited
+	}
 	switch kind {
 	case controlHello:
 		reason = s.hello(now, from, body)
@@ -184,6 +189,8 @@ func (s *Switch) hello(now boottime.Time, from PortID, body []byte) drop.Reason 
 	s.reportHello(now, from, p, was)
 	if !was.known || !wasUp || was.ethernet != h.Ethernet || was.mtu != h.MTU || was.node != h.Node {
 		s.rebuild()
+	}
+	if !was.known {
 		s.probeAt = dueNow // a new way between two LANs: look for another
 	}
 	if p.cfg.Ethernet && h.Ethernet && (h.Answer || !was.known) {
@@ -255,6 +262,9 @@ const (
 	announceLimit = 1024
 	tellLimit     = 512
 )
+
+// controlLimit bounds the control messages that a peer may send, per second: what they cost us is not small.
+const controlLimit = 100
 
 // tellLAN queues a gratuitous frame with source mac for the TAP, so that the bridge, and the switches behind it, send
 // what is for that MAC to us: a RARP request, as qemu sends after a migration. Hosts ignore it.

@@ -235,10 +235,13 @@ func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
 		}
 		return drop.SourceForeign
 	}
-	if id, ok := f.view.nodes[h.Src]; ok && id == in.id {
+	if in.node != 0 && h.Src == in.node {
 		f.node = true
 	} else if f.view.pinned != nil && !f.pinnedHere(h.Src) {
 		return drop.SourceForeign
+	}
+	if h.EtherType == typeARP && len(in.cfg.MACs) > 0 && !f.node && f.arpForeign() {
+		return drop.SourceForeign // a pinned host that speaks of another MAC
 	}
 	if in.id != LocalPort && !(in.cfg.TrustDHCP && in.cfg.TrustRA) {
 		return guard(f.p.Frame, h, in.cfg.TrustDHCP, in.cfg.TrustRA)
@@ -253,6 +256,12 @@ func (f *frameInfo) pinnedHere(src MAC) bool {
 		return id == f.in.id
 	}
 	return len(f.in.cfg.MACs) == 0
+}
+
+// arpForeign reports whether the ARP packet names a sender that the pinned MACs do not let come in at the port.
+func (f *frameInfo) arpForeign() bool {
+	b := f.p.Frame[f.h.Payload:]
+	return len(b) >= 14 && !f.pinnedHere(MACFromBytes(b[8:]))
 }
 
 // classify finds the destination and reports whether storm control lets the frame pass.
@@ -333,7 +342,7 @@ func (s *Switch) inspect(f *frameInfo, v *Verdict) messageKind {
 	if f.class != ClassMulticast {
 		return messageNone
 	}
-	v.group = membershipMessage{}
+	v.group.reset()
 	if !parseMembership(f.p.Frame, &f.h, &v.group) {
 		return messageNone
 	}

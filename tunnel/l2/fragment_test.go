@@ -2,7 +2,6 @@ package l2
 
 import (
 	"bytes"
-	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -109,30 +108,13 @@ func TestReassembler_contradictionsAndLimits(t *testing.T) {
 // TestReassembler_actsAsTheModel delivers cut frames of three peers with loss, reordering and delay, and compares with a map.
 func TestReassembler_actsAsTheModel(t *testing.T) {
 	t.Parallel()
-	type key struct {
-		port PortID
-		slot uint16
-	}
-	type half struct {
-		id     uint16
-		second bool
-		at     boottime.Time
-		frame  []byte
-	}
 	for seed := range uint64(10) {
 		rng := rand.New(rand.NewPCG(seed, 4))
 		r := NewReassembler(1522)
-		model := map[key]half{}
-		var want, got Lost
+		m := reassemblyModel{waiting: map[modelSlot]modelHalf{}}
+		var got Lost
 		now := start
-		type flight struct {
-			port    PortID
-			id      uint16
-			second  bool
-			payload []byte
-			frame   []byte
-		}
-		var flying []flight
+		var flying []modelPart
 		ids := [3]FragmentIDs{}
 		for i := range ids {
 			ids[i].Reserve(rng.IntN(70000))
@@ -147,7 +129,7 @@ func TestReassembler_actsAsTheModel(t *testing.T) {
 				}
 				id := ids[port].Reserve(1)
 				a, b := cutFrame(t, frame, id, 1420)
-				flying = append(flying, flight{port, id, false, a, frame}, flight{port, id, true, b, frame})
+				flying = append(flying, modelPart{port, id, a, frame}, modelPart{port, id, b, frame})
 			}
 			if len(flying) == 0 {
 				continue
@@ -158,40 +140,68 @@ func TestReassembler_actsAsTheModel(t *testing.T) {
 			if rng.IntN(10) == 0 {
 				continue // lost
 			}
-			k := key{f.port, f.id % partSlots}
-			h, waiting := model[k]
-			if waiting && (h.id != f.id || now.Sub(h.at) > partTimeout) {
-				if now.Sub(h.at) > partTimeout {
-					want.Old++
-				} else {
-					want.Full++
-				}
-				waiting = false
-			}
-			var expect []byte
-			if waiting {
-				delete(model, k)
-				expect = f.frame
-			} else {
-				model[k] = half{f.id, f.second, now, f.frame}
-			}
-			out, reason := add(t, r, now, f.port, f.payload)
-			if reason != drop.None || !bytes.Equal(out, expect) {
+			expect := m.add(now, f)
+			if out, reason := add(t, r, now, f.port, f.payload); reason != drop.None || !bytes.Equal(out, expect) {
 				t.Fatalf("seed %d step %d: %d bytes, %v; want %d", seed, step, len(out), reason, len(expect))
 			}
 			if step%100 == 0 {
-				for k, h := range model {
-					if now.Sub(h.at) > partTimeout {
-						want.Old++
-						delete(model, k)
-					}
-				}
+				m.expire(now)
 				l := r.TakeLost(now)
 				got.Full, got.Old = got.Full+l.Full, got.Old+l.Old
-				if fmt.Sprint(got) != fmt.Sprint(want) {
-					t.Fatalf("seed %d step %d: lost %+v, want %+v", seed, step, got, want)
+				if got != m.lost {
+					t.Fatalf("seed %d step %d: lost %+v, want %+v", seed, step, got, m.lost)
 				}
 			}
+		}
+	}
+}
+
+// reassemblyModel is reassembly as a map: by peer and number modulo partSlots, the half that waits.
+type reassemblyModel struct {
+	waiting map[modelSlot]modelHalf
+	lost    Lost
+}
+
+type modelSlot struct {
+	port PortID
+	slot uint16
+}
+
+type modelHalf struct {
+	id uint16
+	at boottime.Time
+}
+
+type modelPart struct {
+	port    PortID
+	id      uint16
+	payload []byte
+	frame   []byte // the whole
+}
+
+// add returns the frame that the part completes, or nil.
+func (m *reassemblyModel) add(now boottime.Time, f modelPart) []byte {
+	k := modelSlot{f.port, f.id % partSlots}
+	h, ok := m.waiting[k]
+	old := ok && now.Sub(h.at) > partTimeout
+	switch {
+	case old:
+		m.lost.Old++
+	case ok && h.id != f.id:
+		m.lost.Full++
+	case ok:
+		delete(m.waiting, k)
+		return f.frame
+	}
+	m.waiting[k] = modelHalf{f.id, now}
+	return nil
+}
+
+func (m *reassemblyModel) expire(now boottime.Time) {
+	for k, h := range m.waiting {
+		if now.Sub(h.at) > partTimeout {
+			m.lost.Old++
+			delete(m.waiting, k)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"bytes"
 	"encoding/binary"
 	"testing"
 	"time"
@@ -57,37 +58,31 @@ func attacks(t testing.TB) map[string]struct {
 		"RA in an atomic fragment":            {fragment6(t, evil, protoFragment, []byte{58, 0, 0, 0, 1, 2, 3, 4}, []byte{134, 0, 0, 0, 0, 0, 0, 0}), drop.GuardRA},
 		"first fragment without upper header": {fragment6(t, evil, protoFragment, []byte{60, 0, 0, 1, 1, 2, 3, 4}, nil), drop.GuardRA},
 		"fragmented neighbour advertisement":  {fragment6(t, evil, protoFragment, []byte{58, 0, 0, 1, 1, 2, 3, 4}, []byte{136, 0, 0, 0, 0, 0, 0, 0}), drop.GuardRA},
-		"endless extension headers": {fragment6(t, evil, protoDestOpts, func() []byte {
-			var b []byte
-			for range 20 {
-				b = append(b, protoDestOpts, 0, 1, 4, 0, 0, 0, 0)
-			}
-			return b
-		}(), nil), drop.GuardRA},
-		"redirect":                     {icmp6(t, hostMAC(1), evil, "fe80::1", "fe80::2", icmp6Redirect, make([]byte, 36)), drop.GuardRA},
-		"DHCP offer, broadcast":        {udp4(t, Broadcast, evil, "10.0.0.1", "255.255.255.255", 67, 68, offer), drop.GuardDHCP},
-		"DHCP offer, unicast":          {udp4(t, hostMAC(1), evil, "10.0.0.1", "10.0.0.9", 67, 68, offer), drop.GuardDHCP},
-		"DHCP offer from another port": {udp4(t, hostMAC(1), evil, "10.0.0.1", "10.0.0.9", 1067, 68, offer), drop.GuardDHCP},
-		"DHCP reply to a relay":        {udp4(t, hostMAC(1), evil, "10.0.0.1", "10.0.0.9", 67, 67, offer), drop.GuardDHCP},
-		"DHCP in a tiny fragment":      {shortUDP, drop.GuardDHCP},
-		"DHCPv6 advertise":             {udp6(t, hostMAC(1), evil, "fe80::1", "fe80::2", 547, 546, make([]byte, 20)), drop.GuardDHCP},
-		"spanning tree":                {bpdu, drop.BPDU},
-		"Cisco per-VLAN spanning tree": {eth(macCiscoPVST, evil, 46), drop.BPDU},
-		"DTP":                          {eth(macCiscoLink, evil, 46), drop.LinkLocalFrame},
-		"LLDP":                         {eth(0x0180c200000e, evil, typeLLDP), drop.LinkLocalFrame},
-		"LACP":                         {eth(0x0180c2000002, evil, typeSlow), drop.LinkLocalFrame},
-		"PAUSE to unicast":             {eth(hostMAC(1), evil, typeMACCtl), drop.LinkLocalFrame},
-		"GVRP":                         {eth(0x0180c2000021, evil, 46), drop.LinkLocalFrame},
-		"VLAN hop by double tag":       {tagged(udp4(t, hostMAC(1), evil, "10.0.0.1", "10.0.0.9", 1, 2, nil), 1, 20), drop.DoubleTag},
-		"foreign VLAN":                 {eth(hostMAC(1), evil, typeIPv4, 30), drop.VLANRefused},
-		"multicast source":             {eth(hostMAC(1), 0x01005e000005, typeIPv4), drop.SourceMulticast},
-		"broadcast source":             {eth(hostMAC(1), Broadcast, typeIPv4), drop.SourceMulticast},
-		"zero source":                  {eth(hostMAC(1), 0, typeIPv4), drop.SourceMulticast},
-		"13 bytes":                     {eth(hostMAC(1), evil, typeIPv4)[:13], drop.ShortFrame},
-		"truncated tag":                {eth(hostMAC(1), evil, typeIPv4, 5)[:16], drop.ShortFrame},
-		"oversize":                     {oversize, drop.OversizeFrame},
-		"MAC of a local host":          {eth(hostMAC(2), hostMAC(1), typeIPv4), drop.SourceForeign},
-		"MAC of another peer's host":   {eth(hostMAC(1), hostMAC(2), typeIPv4), drop.SourceForeign},
+		"endless extension headers":           {fragment6(t, evil, protoDestOpts, bytes.Repeat([]byte{protoDestOpts, 0, 1, 4, 0, 0, 0, 0}, 20), nil), drop.GuardRA},
+		"redirect":                            {icmp6(t, hostMAC(1), evil, "fe80::1", "fe80::2", icmp6Redirect, make([]byte, 36)), drop.GuardRA},
+		"DHCP offer, broadcast":               {udp4(t, Broadcast, evil, "10.0.0.1", "255.255.255.255", 67, 68, offer), drop.GuardDHCP},
+		"DHCP offer, unicast":                 {udp4(t, hostMAC(1), evil, "10.0.0.1", "10.0.0.9", 67, 68, offer), drop.GuardDHCP},
+		"DHCP offer from another port":        {udp4(t, hostMAC(1), evil, "10.0.0.1", "10.0.0.9", 1067, 68, offer), drop.GuardDHCP},
+		"DHCP reply to a relay":               {udp4(t, hostMAC(1), evil, "10.0.0.1", "10.0.0.9", 67, 67, offer), drop.GuardDHCP},
+		"DHCP in a tiny fragment":             {shortUDP, drop.GuardDHCP},
+		"DHCPv6 advertise":                    {udp6(t, hostMAC(1), evil, "fe80::1", "fe80::2", 547, 546, make([]byte, 20)), drop.GuardDHCP},
+		"spanning tree":                       {bpdu, drop.BPDU},
+		"Cisco per-VLAN spanning tree":        {eth(macCiscoPVST, evil, 46), drop.BPDU},
+		"DTP":                                 {eth(macCiscoLink, evil, 46), drop.LinkLocalFrame},
+		"LLDP":                                {eth(0x0180c200000e, evil, typeLLDP), drop.LinkLocalFrame},
+		"LACP":                                {eth(0x0180c2000002, evil, typeSlow), drop.LinkLocalFrame},
+		"PAUSE to unicast":                    {eth(hostMAC(1), evil, typeMACCtl), drop.LinkLocalFrame},
+		"GVRP":                                {eth(0x0180c2000021, evil, 46), drop.LinkLocalFrame},
+		"VLAN hop by double tag":              {tagged(udp4(t, hostMAC(1), evil, "10.0.0.1", "10.0.0.9", 1, 2, nil), 1, 20), drop.DoubleTag},
+		"foreign VLAN":                        {eth(hostMAC(1), evil, typeIPv4, 30), drop.VLANRefused},
+		"multicast source":                    {eth(hostMAC(1), 0x01005e000005, typeIPv4), drop.SourceMulticast},
+		"broadcast source":                    {eth(hostMAC(1), Broadcast, typeIPv4), drop.SourceMulticast},
+		"zero source":                         {eth(hostMAC(1), 0, typeIPv4), drop.SourceMulticast},
+		"13 bytes":                            {eth(hostMAC(1), evil, typeIPv4)[:13], drop.ShortFrame},
+		"truncated tag":                       {eth(hostMAC(1), evil, typeIPv4, 5)[:16], drop.ShortFrame},
+		"oversize":                            {oversize, drop.OversizeFrame},
+		"MAC of a local host":                 {eth(hostMAC(2), hostMAC(1), typeIPv4), drop.SourceForeign},
+		"MAC of another peer's host":          {eth(hostMAC(1), hostMAC(2), typeIPv4), drop.SourceForeign},
 	}
 }
 

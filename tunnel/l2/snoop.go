@@ -77,6 +77,11 @@ type membershipRecord struct {
 	join  bool
 }
 
+// reset makes m empty. The records stay as they are: n says how many count.
+func (m *membershipMessage) reset() {
+	m.v6, m.query, m.router, m.report, m.overflow, m.n = false, false, false, false, false, 0
+}
+
 func (m *membershipMessage) add(group MAC, join bool) {
 	if group == 0 {
 		return

@@ -72,7 +72,7 @@ type Switch struct {
 	secret [16]byte // authenticates our probes; known to our peers
 	local  *portState
 
-	announceRate, tellRate rate
+	announceRate, tellRate, controlRate rate
 
 	tell   meter // gratuitous frames
 	view   atomic.Pointer[view]
@@ -113,6 +113,7 @@ type port struct {
 	state   *portState
 	ready   bool     // up, and its peer said that it carries Ethernet
 	mtu     int      // the peer's, or a bound larger than any frame
+	node    MAC      // the peer's switch; 0: not known yet
 	blocked *vlanSet // by the loop guard; nil: none
 }
 
@@ -121,7 +122,8 @@ type portState struct {
 	meters    [classes]meter
 	drops     drop.Counters
 	bpduUntil atomic.Int64 // boottime until which BPDU guard blocks the port
-	announce  meter
+	announce  meter        // MACs announced
+	control   meter        // control messages
 }
 
 // New returns a switch with no peers. Its node name, MAC, hash seeds and probe secret are read from random, which
@@ -143,6 +145,7 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 		secret: [16]byte(seed[24:]),
 		ports:  make(map[PortID]*slowPort), warned: make(map[warning]boottime.Time),
 		announceRate: newRate(announceLimit, 0), tellRate: newRate(tellLimit, 0),
+		controlRate: newRate(controlLimit, 0),
 	}
 	s.mac = switchMAC(s.node)
 	s.rates = [classes]rate{
@@ -196,10 +199,19 @@ func (s *Switch) SetPort(id PortID, cfg PortConfig) error {
 	}
 	s.fdb.setLimit(id, limit, cfg.MaxMACs > 0)
 	// What was learned under other rules is not believed any longer.
+	view := s.view.Load()
 	s.fdb.flush(func(e *Entry) bool {
-		pinned, ok := s.view.Load().pinned[e.MAC]
-		foreign := ok && pinned != e.Port || len(cfg.MACs) > 0 && e.Port == id && !slices.Contains(cfg.MACs, e.MAC)
-		return e.Kind != KindStatic && foreign
+		if e.Kind == KindStatic {
+			return false
+		}
+		if owner, ok := view.pinned[e.MAC]; ok && owner != e.Port {
+			return true
+		}
+		if e.Port != id || view.port(id) == nil {
+			return false
+		}
+		_, carried := view.port(id).vlans.egress(e.VLAN)
+		return !carried || len(cfg.MACs) > 0 && !slices.Contains(cfg.MACs, e.MAC)
 	})
 	return nil
 }
@@ -263,7 +275,7 @@ func (s *Switch) rebuild() {
 	next.byID[LocalPort] = next.local
 	for id, sp := range s.ports {
 		p := &port{
-			id: id, cfg: sp.cfg, state: sp.state, mtu: sp.peer.mtu, blocked: s.blockedSet(id),
+			id: id, cfg: sp.cfg, state: sp.state, mtu: sp.peer.mtu, node: sp.peer.mac, blocked: s.blockedSet(id),
 			vlans: newMembership(sp.cfg.VLANs, sp.cfg.PVID, s.cfg.QinQ),
 			ready: sp.up && sp.cfg.Ethernet && sp.peer.ethernet,
 		}
