@@ -42,6 +42,7 @@ type Tunnel struct {
 	ListenPort uint16          // UDP port; 0: the kernel chooses
 	FwMark     uint32          // mark on our datagrams; 0: none but what full-tunnel routing needs
 	Offload    bool            // offload = "auto" (true) or "off" (false)
+	UDPOffload bool            // udp_offload = "auto" (true) or "off" (false)
 	Lanes      int             // 0: chosen from the number of processors
 
 	// VerifyInnerChecksum asks for TCP and UDP checksums of received packets to be verified before they are
@@ -57,6 +58,31 @@ type Tun struct {
 	Routes    bool           // routes = "auto" (true): a route for each allowed IP
 	Table     int            // routing table, 0 to 4294967295; 0: main, and policy routing for a full tunnel
 	Metric    int            // priority of the routes, 0 to 4294967295
+
+	LocalNetworks LocalNetworks // what a full tunnel leaves to the main table
+}
+
+// LocalNetworks is a choice of destinations that a full tunnel leaves to the main routing table.
+type LocalNetworks uint8
+
+// The choices of [tun] local_networks.
+const (
+	LocalPrivate LocalNetworks = iota // private and link-local destinations
+	LocalAll                          // whatever main has a route for other than the default
+	LocalNone                         // nothing
+)
+
+// String returns the choice as the file writes it.
+func (n LocalNetworks) String() string {
+	switch n {
+	case LocalPrivate:
+		return "private"
+	case LocalAll:
+		return "all"
+	case LocalNone:
+		return "none"
+	}
+	return "local networks " + strconv.Itoa(int(n))
 }
 
 // BPDUPolicy is what the switch does with spanning tree frames that come from a peer.

@@ -73,6 +73,7 @@ type loader struct {
 	ownKey       keys.PublicKey // of our private key; zero while that is not known
 	privateKeyAt int
 	fullTunnel   [2]int // offsets + 1 of 0.0.0.0/0 and ::/0
+	literals     []literal
 
 	keys       map[keys.PublicKey]place
 	names      map[string]place

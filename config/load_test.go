@@ -97,6 +97,7 @@ private_key = "`+privA+`"
 listen_port = 51820
 fwmark = 0xca6c
 offload = "off"
+udp_offload = "off"
 lanes = 2
 inner_checksum = "verify"
 [tun]
@@ -106,6 +107,7 @@ mtu = 1380
 routes = "off"
 table = 100
 metric = 50
+local_networks = "none"
 [tap]
 device = "lan0"
 bridge = "br0"
@@ -140,7 +142,7 @@ trust = ["dhcp", "ra"]
 		Instance: "office", Path: "/etc/tund/office.toml",
 		Tunnel: Tunnel{PrivateKey: priv, ListenPort: 51820, FwMark: 0xca6c, Lanes: 2, VerifyInnerChecksum: true},
 		Tun: &Tun{Device: "wan0", Addresses: prefixes("10.9.0.1/24", "fd09::1/64", "10.8.0.1/32"), MTU: 1380,
-			Table: 100, Metric: 50},
+			Table: 100, Metric: 50, LocalNetworks: LocalNone},
 		Tap: &Tap{Device: "lan0", Bridge: "br0", MTU: 9000, Ageing: time.Minute, MaxMACs: 1000, MaxMACsPerPeer: 20,
 			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, DoubleTags: true, Hub: true, BPDU: BPDUGuard},
 		Peers: []Peer{{

@@ -91,6 +91,7 @@ func TestLoad_saysWhatIsWrongWithADevice(t *testing.T) {
 			"4:7: tun: mtu: 1279 is too small for the address fd00::1/64: IPv6 needs 1280"},
 		{"local table", tunSection + "table = 255\n", "4:9: tun: table: 255 is the kernel's own table of local addresses"},
 		{"bad choice", tunSection + "routes = \"on\"\n", `4:10: tun: routes: want "auto" or "off", not "on"`},
+		{"bad local networks", tunSection + "local_networks = \"lan\"\n", `4:18: tun: local_networks: want "private", "all" or "none", not "lan"`},
 		{"bad choice of three", tapSection + "bpdu = 3\n", `5:8: tap: bpdu: want "drop", "forward" or "guard", not an integer`},
 		{"bad boolean", tapSection + "hub = \"yes\"\n", "5:7: tap: hub: want true or false, not a string"},
 		{"ageing", tapSection + "ageing = 1\n", "5:10: tap: ageing: 1 is out of range (10 to 86400)"},

@@ -24,7 +24,7 @@ func (l *loader) peer(s *section, number int) Peer {
 	p := Peer{
 		PublicKey:    l.publicKey(s),
 		PresharedKey: l.presharedKey(s),
-		Endpoints:    s.endpoints("endpoint"),
+		Endpoints:    l.peerEndpoints(s),
 		AllowedIPs:   l.peerPrefixes(s),
 		Keepalive:    time.Duration(s.integer("keepalive", 0, 0, maxKeepalive)) * time.Second,
 		Ethernet:     s.boolean("ethernet", false),
@@ -267,8 +267,9 @@ func (s *section) trust(key string) (dhcp, ra bool) {
 	return dhcp, ra
 }
 
-// endpoints returns the endpoint, or the list of them, at key.
-func (s *section) endpoints(key string) []Endpoint {
+// peerEndpoints returns the endpoint of a peer, or the list of them.
+func (l *loader) peerEndpoints(s *section) []Endpoint {
+	const key = "endpoint"
 	var words []string
 	var at []int
 	switch s.values[key].(type) {
@@ -292,6 +293,9 @@ func (s *section) endpoints(key string) []Endpoint {
 			s.warnAt(at[i], key, "%s given twice", shown(word))
 		default:
 			list = append(list, e)
+			if a, ok := e.AddrPort(); ok {
+				l.literals = append(l.literals, literal{a.Addr(), s, at[i]})
+			}
 		}
 	}
 	return list

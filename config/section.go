@@ -18,9 +18,9 @@ type section struct {
 // schema lists the keys of each section. docs/config.md says what they mean.
 var schema = map[string][]string{
 	"": {"tunnel", "tun", "tap", "peer"},
-	"tunnel": {"private_key", "private_key_file", "credential", "listen_port", "fwmark", "offload", "lanes",
-		"inner_checksum"},
-	"tun": {"device", "address", "mtu", "routes", "table", "metric"},
+	"tunnel": {"private_key", "private_key_file", "credential", "listen_port", "fwmark", "offload", "udp_offload",
+		"lanes", "inner_checksum"},
+	"tun": {"device", "address", "mtu", "routes", "table", "metric", "local_networks"},
 	"tap": {"device", "bridge", "address", "mtu", "ageing", "max_macs", "max_macs_per_peer", "broadcast_limit",
 		"multicast_limit", "unknown_unicast_limit", "double_tags", "hub", "bpdu", "mss_clamp", "fragment", "neighbor_suppression"},
 	"peer": {"name", "public_key", "preshared_key", "preshared_key_file", "endpoint", "allowed_ips", "keepalive",

@@ -41,6 +41,7 @@ func (l *loader) tunnel(root *section) (t Tunnel) {
 	t.ListenPort = uint16(s.integer("listen_port", 0, 0, 65535))
 	t.FwMark = uint32(s.integer("fwmark", 0, 0, math.MaxUint32))
 	t.Offload = s.choice("offload", "auto", "off") == 0
+	t.UDPOffload = s.choice("udp_offload", "auto", "off") == 0
 	t.Lanes = int(s.integer("lanes", 0, 0, maxLanes))
 	t.VerifyInnerChecksum = s.choice("inner_checksum", "trust", "verify") == 1
 	return t
@@ -55,6 +56,8 @@ func (l *loader) tun(s *section) *Tun {
 		Routes:    s.choice("routes", "auto", "off") == 0,
 		Table:     int(s.integer("table", 0, 0, maxTable)),
 		Metric:    int(s.integer("metric", 0, 0, math.MaxUint32)),
+
+		LocalNetworks: LocalNetworks(s.choice("local_networks", "private", "all", "none")),
 	}
 	if t.Table == localTable {
 		s.errorAt(s.where("table"), "table", "255 is the kernel's own table of local addresses")
@@ -208,6 +211,7 @@ func (l *loader) wholeFile() {
 	if routed && v6 != 0 && v4 == 0 {
 		l.warnAt(v6-1, "::/0 without 0.0.0.0/0: IPv4 does not go through the tunnel")
 	}
+	l.checkEndpoints()
 	if l.cfg.Tunnel.ListenPort != 0 || len(l.cfg.Peers) == 0 {
 		return
 	}
