@@ -19,8 +19,8 @@ import (
 //	 0                   1                   2                   3
 //	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 //	+---------------+-----------+-+-+-+-----------------------------+
-//	|    version    | reserved  |H|A|E|             MTU             |
-//	+---------------+-----------+-+-+-+-----------------------------+
+//	|    version    | reserved|L|H|A|E|             MTU             |
+//	+---------------+---------+-+-+-+-+-----------------------------+
 //	|                          node (8 bytes)                       |
 //	+---------------------------------------------------------------+
 //	|                      probe secret (16 bytes)                  |
@@ -30,6 +30,7 @@ import (
 //
 //	version  the highest the sender speaks, 1; both use the lower
 //	E        carries Ethernet with this peer      A  answer wanted: hello and announcements      H  is a hub
+//	L        leaves: what was learned behind the sender is to be forgotten now (E is not set then)
 //	MTU      payload bytes of the longest frame, without Ethernet header and tags
 //	node     random for each run; 0 is never used
 //	secret   authenticates the sender's loop probes; clock is what they count in
@@ -55,6 +56,7 @@ const (
 	flagEthernet = 1 << 0
 	flagAnswer   = 1 << 1
 	flagHub      = 1 << 2
+	flagLeaving  = 1 << 3
 
 	announceEntryLen = 8
 	maxAnnounceBatch = 128 // 1028 bytes: fits every path
@@ -66,6 +68,7 @@ type Hello struct {
 	Ethernet bool
 	Answer   bool
 	Hub      bool
+	Leaving  bool
 	MTU      int
 	Node     uint64
 	Secret   [16]byte
@@ -83,7 +86,7 @@ func (h *Hello) Append(b []byte) []byte {
 	for _, f := range [...]struct {
 		on  bool
 		bit byte
-	}{{h.Ethernet, flagEthernet}, {h.Answer, flagAnswer}, {h.Hub, flagHub}} {
+	}{{h.Ethernet, flagEthernet}, {h.Answer, flagAnswer}, {h.Hub, flagHub}, {h.Leaving, flagLeaving}} {
 		if f.on {
 			flags |= f.bit
 		}
@@ -103,7 +106,7 @@ func ParseHello(body []byte) (h Hello, ok bool) {
 	}
 	h = Hello{
 		Version: body[0], Ethernet: body[1]&flagEthernet != 0, Answer: body[1]&flagAnswer != 0, Hub: body[1]&flagHub != 0,
-		MTU: int(binary.BigEndian.Uint16(body[2:])), Node: binary.BigEndian.Uint64(body[4:]),
+		Leaving: body[1]&flagLeaving != 0, MTU: int(binary.BigEndian.Uint16(body[2:])), Node: binary.BigEndian.Uint64(body[4:]),
 		Secret: [16]byte(body[12:28]), Clock: binary.BigEndian.Uint32(body[28:]),
 	}
 	return h, h.Node != 0
@@ -169,11 +172,24 @@ func (s *Switch) hello(now boottime.Time, from PortID, body []byte) drop.Reason 
 	if !ok {
 		return drop.BadInnerPacket
 	}
+	reason, gone := s.takeHello(now, from, &h)
+	if gone {
+		s.forget(from, false)
+	}
+	return reason
+}
+
+// takeHello notes what a hello says. gone: the peer carries Ethernet no longer.
+func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason drop.Reason, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.ports[from]
 	if p == nil || h.Node == s.node {
-		return drop.BadInnerPacket // our own, from a peer: no honest peer has it
+		return drop.BadInnerPacket, false // our own, from a peer: no honest peer has it
+	}
+	if h.Leaving {
+		s.leave(now, from, p)
+		return drop.None, true
 	}
 	was := p.peer
 	p.peer = peerInfo{
@@ -196,7 +212,39 @@ func (s *Switch) hello(now boottime.Time, from PortID, body []byte) drop.Reason 
 	if p.cfg.Ethernet && h.Ethernet && (h.Answer || !was.known) {
 		p.announce = true
 	}
-	return drop.None
+	return drop.None, was.ethernet && !h.Ethernet
+}
+
+// leave makes the port what it was before the peer's first hello. mu is held.
+func (s *Switch) leave(now boottime.Time, id PortID, p *slowPort) {
+	p.peer, p.helloAt, p.announce = peerInfo{}, 0, false
+	p.state.bpduUntil.Store(0)
+	s.unblockFor(id, now)
+	s.rebuild()
+}
+
+// Goodbye returns what tells each peer that we leave, so that nobody has to wait for our silence: what was learned
+// behind us is forgotten there, and another way to our LAN is opened. Nothing else is to be sent after it.
+func (s *Switch) Goodbye(now boottime.Time) (out []Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := Hello{Version: helloVersion, Leaving: true, MTU: int(s.maxMTU.Load()), Node: s.node, Clock: second(now)}
+	for id, p := range s.ports {
+		if p.up && p.peer.known {
+			out = append(out, Message{id, h.Append(nil)})
+		}
+	}
+	return out
+}
+
+// Greet queues a hello to the peer at the port, if it is up and known to listen. It changes nothing there; but it is
+// data, which a peer that is alive answers, so a dead one is found out though no host has anything to say to it.
+func (s *Switch) Greet(now boottime.Time, id PortID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.ports[id]; p != nil && p.up && p.peer.known {
+		s.sendHello(now, id, p, false)
+	}
 }
 
 func (s *Switch) reportHello(now boottime.Time, from PortID, p *slowPort, was peerInfo) {

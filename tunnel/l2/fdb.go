@@ -201,6 +201,26 @@ func (t *fdb) setLimit(port PortID, limit int, hard bool) {
 	}
 }
 
+// setMaximum sets how many entries there may be, and their ageing time. It returns the number it took: no more than
+// half of the slots, so that keys keep finding room in their buckets.
+func (t *fdb) setMaximum(n int, ageSecs uint32) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.maximum, t.ageSecs = min(n, len(t.cold)/2), ageSecs
+	for t.count > t.maximum {
+		before := t.count
+		for _, p := range t.ports {
+			if p.n > 0 && t.count > t.maximum && !t.evict(p, true) {
+				break
+			}
+		}
+		if t.count == before {
+			break // only static entries are left
+		}
+	}
+	return t.maximum
+}
+
 func (t *fdb) port(id PortID) *portEntries {
 	p := t.ports[id]
 	if p == nil {

@@ -86,7 +86,7 @@ func (s *Switch) fromDevice(f *frameInfo, v *Verdict) drop.Reason {
 		return drop.SuppressedARP // the answer to a challenge; that it came is all it had to say
 	}
 	kind := s.inspect(f, v)
-	if kind == messageNeighbor && v.neigh.ask && s.cfg.NeighborSuppression && s.answer(f, v) {
+	if kind == messageNeighbor && v.neigh.ask && f.view.cfg.NeighborSuppression && s.answer(f, v) {
 		return drop.SuppressedARP
 	}
 	if f.class == ClassUnicast {
@@ -126,7 +126,7 @@ func (s *Switch) fromPeer(f *frameInfo, hops uint8, v *Verdict) drop.Reason {
 	}
 	kind := s.inspect(f, v)
 	v.Hops = hops + 1
-	mayForward := s.cfg.Hub && v.Hops <= MaxHops
+	mayForward := f.view.cfg.Hub && v.Hops <= MaxHops
 	if f.class == ClassUnicast {
 		switch {
 		case f.dst == LocalPort:
@@ -135,7 +135,7 @@ func (s *Switch) fromPeer(f *frameInfo, hops uint8, v *Verdict) drop.Reason {
 			return drop.SamePort
 		case mayForward:
 			return f.sendTo(f.dst, v)
-		case s.cfg.Hub:
+		case f.view.cfg.Hub:
 			return drop.HopLimit
 		}
 		return drop.SplitHorizon
@@ -145,7 +145,7 @@ func (s *Switch) fromPeer(f *frameInfo, hops uint8, v *Verdict) drop.Reason {
 		toLAN = f.sendTo(LocalPort, v)
 	}
 	if !mayForward {
-		if toLAN != drop.None && s.cfg.Hub {
+		if toLAN != drop.None && f.view.cfg.Hub {
 			return drop.HopLimit
 		}
 		return toLAN
@@ -223,8 +223,8 @@ func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
 	if in.blocked != nil && in.blocked.has(f.vid) {
 		return drop.LoopBlocked
 	}
-	if reason := reserved(h); reason == drop.LinkLocalFrame || reason == drop.BPDU && s.cfg.BPDU != BPDUForward {
-		if reason == drop.BPDU && s.cfg.BPDU == BPDUGuard && in.id != LocalPort {
+	if reason := reserved(h); reason == drop.LinkLocalFrame || reason == drop.BPDU && f.view.cfg.BPDU != BPDUForward {
+		if reason == drop.BPDU && f.view.cfg.BPDU == BPDUGuard && in.id != LocalPort {
 			s.guardBPDU(f, v)
 		}
 		return reason
@@ -278,7 +278,7 @@ func (s *Switch) classify(f *frameInfo) bool {
 		}
 		f.class = ClassUnknown
 	}
-	return f.probe || f.in.state.meters[f.class].take(f.now, f.p.segments(), s.rates[f.class])
+	return f.probe || f.in.state.meters[f.class].take(f.now, f.p.segments(), f.view.rates[f.class])
 }
 
 // locate finds the port of a unicast destination. What was learned at a port that is not up any more is not known:

@@ -93,7 +93,7 @@ func (s *Switch) probeFrame(f *frameInfo, v *Verdict) (mine bool, reason drop.Re
 	if len(b) < 8+probeLen || binary.BigEndian.Uint64(b) != probeMagic {
 		return false, drop.None
 	}
-	if !f.in.state.meters[ClassProbe].take(f.now, f.p.segments(), s.rates[ClassProbe]) {
+	if !f.in.state.meters[ClassProbe].take(f.now, f.p.segments(), f.view.rates[ClassProbe]) {
 		return true, drop.StormBroadcast
 	}
 	f.probe = true
@@ -212,7 +212,7 @@ func (s *Switch) sendProbes(now boottime.Time) {
 		b = binary.BigEndian.AppendUint64(b, probeMagic)
 		s.toDevice(s.appendProbe(b, now, LocalPort))
 	}
-	if !s.cfg.Hub {
+	if !view.cfg.Hub {
 		return
 	}
 	for _, p := range view.peers {
@@ -236,10 +236,11 @@ func (s *Switch) hubProbe(now boottime.Time, in *port, body []byte) drop.Reason 
 	if len(body) < probeLen+1 {
 		return drop.BadInnerPacket
 	}
-	if !s.cfg.Hub || !in.cfg.Ethernet {
+	view := s.view.Load()
+	if !view.cfg.Hub || !in.cfg.Ethernet {
 		return drop.None
 	}
-	if !in.state.meters[ClassProbe].take(now, 1, s.rates[ClassProbe]) {
+	if !in.state.meters[ClassProbe].take(now, 1, view.rates[ClassProbe]) {
 		return drop.StormBroadcast
 	}
 	node, hops := binary.BigEndian.Uint64(body), body[probeLen]

@@ -130,7 +130,7 @@ func TestNeighbors_neverMakeItWorse(t *testing.T) {
 			fromPeer(s, start, 2, lie)
 		}, arp(t, 1, Broadcast, hostMAC(9), "10.0.0.9", 0, "10.0.0.7"), drop.None},
 		{"a claim is pending", func(s *Switch) { fromPeer(s, at(ms), 2, eth(Broadcast, hostMAC(1), 0x1234)) }, ask(9), drop.None},
-		{"off", func(s *Switch) { s.cfg.NeighborSuppression = false }, ask(9), drop.None},
+		{"off", func(s *Switch) { s.SetConfig(Config{}) }, ask(9), drop.None},
 	} {
 		s := suppressing(t)
 		fromPeer(s, start, 1, gratuitous(t, hostMAC(1), "10.0.0.1"))

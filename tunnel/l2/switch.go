@@ -2,6 +2,7 @@ package l2
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -62,8 +63,6 @@ type PortConfig struct {
 // Switch is the learning switch. It is safe for concurrent use; see the package documentation.
 type Switch struct {
 	// Immutable after New.
-	cfg    Config
-	rates  [classes]rate
 	fdb    *fdb
 	groups *groups
 	hosts  *neighbors
@@ -79,6 +78,7 @@ type Switch struct {
 	maxMTU atomic.Int64 // Config.MTU, or SetMTU since
 
 	mu      sync.Mutex // guards all below; no other lock is taken while it is held
+	cfg     Config
 	ports   map[PortID]*slowPort
 	blocks  []block
 	queue   Actions
@@ -91,6 +91,8 @@ type Switch struct {
 
 // view is the configuration as the packet path sees it: never changed, replaced as a whole.
 type view struct {
+	cfg    Config
+	rates  [classes]rate
 	local  *port
 	byID   []*port
 	peers  []*port // up, and known to carry Ethernet
@@ -129,10 +131,7 @@ type portState struct {
 // New returns a switch with no peers. Its node name, MAC, hash seeds and probe secret are read from random, which
 // must be unpredictable (crypto/rand.Reader; tests use a fixed stream); an error is random's. random is not kept.
 func New(cfg Config, random io.Reader) (*Switch, error) {
-	setDefault(&cfg.AgeingTime, DefaultAgeing)
-	setDefault(&cfg.MaxEntries, DefaultMaxEntries)
-	setDefault(&cfg.MaxPerPort, DefaultMaxPerPort)
-	setDefault(&cfg.MTU, DefaultMTU)
+	cfg.fill()
 	var seed [40]byte
 	if _, err := io.ReadFull(random, seed[:]); err != nil {
 		return nil, fmt.Errorf("seed of the switch: %w", err)
@@ -148,16 +147,62 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 		controlRate: newRate(controlLimit, 0),
 	}
 	s.mac = switchMAC(s.node)
-	s.rates = [classes]rate{
-		ClassBroadcast: newRate(cfg.BroadcastLimit, DefaultBroadcastLimit),
-		ClassMulticast: newRate(cfg.MulticastLimit, DefaultMulticastLimit),
-		ClassUnknown:   newRate(cfg.UnknownLimit, DefaultUnknownLimit),
-		ClassProbe:     newRate(probeLimit, probeLimit),
-	}
 	s.maxMTU.Store(int64(cfg.MTU))
-	s.fdb.setLimit(LocalPort, cfg.MaxEntries-cfg.MaxEntries/4, false)
+	s.fdb.setLimit(LocalPort, cfg.localLimit(), false)
 	s.rebuild()
 	return s, nil
+}
+
+// fill replaces what is not set by its default.
+func (c *Config) fill() {
+	setDefault(&c.AgeingTime, DefaultAgeing)
+	setDefault(&c.MaxEntries, DefaultMaxEntries)
+	setDefault(&c.MaxPerPort, DefaultMaxPerPort)
+	setDefault(&c.MTU, DefaultMTU)
+}
+
+// localLimit leaves room for the peers however large the LAN is.
+func (c *Config) localLimit() int { return c.MaxEntries - c.MaxEntries/4 }
+
+func (c *Config) rates() [classes]rate {
+	return [classes]rate{
+		ClassBroadcast: newRate(c.BroadcastLimit, DefaultBroadcastLimit),
+		ClassMulticast: newRate(c.MulticastLimit, DefaultMulticastLimit),
+		ClassUnknown:   newRate(c.UnknownLimit, DefaultUnknownLimit),
+		ClassProbe:     newRate(probeLimit, probeLimit),
+	}
+}
+
+// ErrTableSize says that SetConfig asks for more entries than the table made by New has room for. All else has been changed.
+var ErrTableSize = errors.New("the forwarding database cannot grow so far while it is in use")
+
+// SetConfig changes the configuration while frames pass. What was learned stays, as far as it fits into the new limits.
+// Config.MTU is not looked at: see SetMTU. It returns ErrTableSize when MaxEntries had to be cut to what New made.
+func (s *Switch) SetConfig(cfg Config) error {
+	cfg.fill()
+	room := s.fdb.setMaximum(cfg.MaxEntries, uint32(cfg.AgeingTime/time.Second))
+	var err error
+	if room < cfg.MaxEntries {
+		cfg.MaxEntries, err = room, ErrTableSize
+	}
+	s.mu.Lock()
+	s.cfg = cfg
+	s.rebuild()
+	limits := map[PortID]int{}
+	for id, p := range s.ports {
+		if p.cfg.MaxMACs == 0 {
+			limits[id] = cfg.MaxPerPort
+		}
+		if p.up {
+			p.helloAt, p.tries = dueNow, 0 // hub or not is for the peers to know
+		}
+	}
+	s.mu.Unlock()
+	s.fdb.setLimit(LocalPort, cfg.localLimit(), false)
+	for id, limit := range limits {
+		s.fdb.setLimit(id, limit, false)
+	}
+	return err
 }
 
 func setDefault[T int | time.Duration](v *T, def T) {
@@ -193,7 +238,7 @@ func (s *Switch) SetPort(id PortID, cfg PortConfig) error {
 	if err := s.setPort(id, cfg); err != nil {
 		return err
 	}
-	limit := s.cfg.MaxPerPort
+	limit := s.view.Load().cfg.MaxPerPort
 	if cfg.MaxMACs > 0 {
 		limit = cfg.MaxMACs
 	}
@@ -263,7 +308,7 @@ func (s *Switch) forget(id PortID, static bool) {
 
 // rebuild publishes a new view. mu is held (or s is not shared yet).
 func (s *Switch) rebuild() {
-	next := &view{local: &port{
+	next := &view{cfg: s.cfg, rates: s.cfg.rates(), local: &port{
 		id: LocalPort, cfg: PortConfig{Name: "local", Ethernet: true}, state: s.local, ready: true, mtu: maxPayload,
 		vlans: membership{all: true, qinq: s.cfg.QinQ}, blocked: s.blockedSet(LocalPort),
 	}}

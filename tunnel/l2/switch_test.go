@@ -425,6 +425,43 @@ func TestSwitch_portsAndErrors(t *testing.T) {
 	}
 }
 
+func TestSwitch_setConfigWhileInUse(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{MaxEntries: 1000, MaxPerPort: 600})
+	addPeer(t, s, 1, PortConfig{})
+	addPeer(t, s, 2, PortConfig{})
+	for i := range 500 {
+		fromPeer(s, start, 1, eth(hostMAC(0), hostMAC(i), 0x1234))
+		fromDevice(s, start, eth(hostMAC(499), hostMAC(1000+i), 0x1234))
+	}
+	if err := s.Pin(start, 0, hostMAC(5000), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetConfig(Config{MaxEntries: 100, MaxPerPort: 50, Hub: true, BroadcastLimit: -1}); err != nil {
+		t.Error(err)
+	}
+	if n := len(s.Entries(start)); n > 100 || n < 50 {
+		t.Errorf("%d entries, at most 100", n)
+	}
+	if n := s.fdb.counts(); n[0] > 75 || n[1] > 50 {
+		t.Errorf("entries by port: %v", n)
+	}
+	if err := s.fdb.check(); err != nil {
+		t.Error(err)
+	}
+	if v, r := fromPeer(s, at(time.Hour), 2, eth(Broadcast, hostMAC(7777), 0x1234)); r != drop.None || len(v.Out) != 1 {
+		t.Errorf("now a hub: %v, to %v", r, v.Out)
+	}
+	for range 1000 {
+		if _, r := fromDevice(s, start, eth(Broadcast, hostMAC(8888), 0x1234)); r != drop.None {
+			t.Fatalf("without a broadcast limit: %v", r)
+		}
+	}
+	if err := s.SetConfig(Config{MaxEntries: 1 << 20}); !errors.Is(err, ErrTableSize) {
+		t.Errorf("a table of a million: %v", err)
+	}
+}
+
 type failingReader struct{}
 
 var errNoRandom = errors.New("no randomness")

@@ -64,9 +64,7 @@ func (s *Switch) SetPortUp(id PortID, up bool, now boottime.Time) {
 	if up {
 		p.helloAt, p.tries = dueNow, 0
 	} else {
-		p.peer, p.helloAt, p.announce = peerInfo{}, 0, false
-		p.state.bpduUntil.Store(0)
-		s.unblockFor(id, now)
+		s.leave(now, id, p)
 	}
 	s.rebuild()
 	s.mu.Unlock()
@@ -204,7 +202,7 @@ func (s *Switch) announceAll(id PortID) {
 		return
 	}
 	entries := s.fdb.recent(func(port PortID) bool {
-		return port == LocalPort || s.cfg.Hub && port != id
+		return port == LocalPort || view.cfg.Hub && port != id
 	}, DefaultMaxPerPort)
 	var batch []byte
 	for _, e := range entries {
