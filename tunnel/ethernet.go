@@ -41,6 +41,8 @@ type ethernet struct {
 	frame atomic.Int32            // longest frame of the TAP, headers and two tags included
 	peers atomic.Pointer[[]*Peer] // by port; replaced as a whole
 
+	greeted []boottime.Time // by port: when a silent peer was last asked for a sign of life; of run alone
+
 	mu   sync.Mutex // guards changes of peers, and free
 	free []uint32   // ports of removed peers
 
@@ -71,6 +73,8 @@ const (
 	// deadAttempts is how many initiations without an answer make an Ethernet port go down, so that what was
 	// learned behind it may appear elsewhere: 10 seconds.
 	deadAttempts = 2
+	// greetAfter is how long a peer with a session may be silent before it is sent something that it has to answer.
+	greetAfter = protocol.KeepaliveTimeout
 	// defaultPath is the MTU assumed of a path of which nothing is known.
 	defaultPath = 1500
 	// outerOverhead is what an underlay of IPv6 adds to a plaintext: 40 + 8 + 32 bytes.
@@ -243,11 +247,35 @@ func (e *ethernet) followSessions(now boottime.Time) {
 		s := p.current.Load()
 		alive := s != nil && s.usable(now) && p.unanswered.Load() < deadAttempts
 		e.sw.SetPortUp(l2.PortID(id), alive, now)
+		e.greet(id, p, alive, now)
 		if p.ethernet.Load() && (s == nil || !s.usable(now)) && p.endpoint.Load() != nil && !p.timers.Handshaking() {
 			sent := boottime.Time(p.handshakeSent.Load())
 			if sent == 0 || now.Sub(sent) > protocol.RekeyTimeout {
 				e.t.wantHandshake(p, now)
 			}
+		}
+	}
+}
+
+// greet sends a peer that has been silent for long something that it has to answer: its death is noticed, and what was
+// learned behind it forgotten, though no host has anything to say to it.
+func (e *ethernet) greet(id int, p *Peer, alive bool, now boottime.Time) {
+	if id >= len(e.greeted) {
+		e.greeted = append(e.greeted, make([]boottime.Time, id+1-len(e.greeted))...)
+	}
+	last := max(boottime.Time(p.lastReceived.Load()), e.greeted[id])
+	if alive && now.Sub(last) >= greetAfter {
+		e.greeted[id] = now
+		e.sw.Greet(now, l2.PortID(id))
+	}
+}
+
+// goodbye tells the peers that we leave. Nothing is sent to them afterwards.
+func (e *ethernet) goodbye() {
+	now := e.t.clock.Now()
+	for _, m := range e.sw.Goodbye(now) {
+		if p := e.peer(m.Port); p != nil {
+			e.t.sendInner(p, pad(m.Payload, 0, 0), now)
 		}
 	}
 }

@@ -256,6 +256,9 @@ func (t *Tunnel) Close() error {
 	t.stopOnce.Do(func() {
 		t.closed.Store(true)
 		close(t.stop)
+		if t.ethernet != nil {
+			t.ethernet.goodbye()
+		}
 		for _, d := range t.devices {
 			for _, q := range d.queues {
 				errs = append(errs, q.Close())
