@@ -159,6 +159,10 @@ func (in *inbound) flush() {
 
 // train handles one received train of datagrams.
 func (in *inbound) train(tr *udp.Train) {
+	if tr.N == 0 { // an empty datagram, or one that was cut
+		in.t.drops.Add(drop.Malformed, 1)
+		return
+	}
 	size := tr.Segment
 	if size <= 0 {
 		size = tr.N
