@@ -72,10 +72,8 @@ func (d *device) padLimit(buf []byte) int {
 	if buf[1] != offload.GSONone { // gso_type, and gso_size: offload.VirtioHeader
 		size = int(binary.NativeEndian.Uint16(buf[4:])) + minUDP
 	}
-	for _, m := range *routes {
-		if size <= m && m < limit {
-			return m
-		}
+	if i, _ := slices.BinarySearch(*routes, size); i < len(*routes) {
+		return min((*routes)[i], limit)
 	}
 	return limit
 }
