@@ -64,7 +64,7 @@ func TestLoad_aLongQueueDemandsProofAndForgetsAfterASecond(t *testing.T) {
 				msg, _ := unknown.initiation(w, time.Now())
 				s.sends(b.addr, msg)
 			}
-			await(t, "the queue is long", func() bool { return len(b.tun.handshakes.queue) > underLoadDepth+16 })
+			await(t, "load", func() bool { return b.tun.handshakes.underLoad(w.clock.Now()) })
 		})
 		synctest.Wait()
 		if !b.tun.Status().UnderLoad {

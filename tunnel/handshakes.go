@@ -189,7 +189,7 @@ func (t *Tunnel) respond(p *Peer, in *noise.Incoming, msg []byte, from *udp.Endp
 	p.macs.Add(response[:], now)
 	p.begin(t, newSlot(p, &k, now))
 	k.Zero()
-	p.timers.SessionDerived(now)
+	p.timers.SessionDerived(now, t.jitter())
 	p.unconfirmed++
 	p.count.ResponsesSent++
 	t.explain.unconfirmed(p, now)
@@ -235,7 +235,7 @@ func (t *Tunnel) finish(p *Peer, msg []byte, from *udp.Endpoint, now boottime.Ti
 	p.timers.AuthenticatedReceived(now)
 	p.begin(t, newSlot(p, &k, now))
 	k.Zero()
-	p.timers.SessionDerived(now)
+	p.timers.SessionDerived(now, t.jitter())
 	p.completed(t)
 	return drop.None
 }
@@ -271,18 +271,15 @@ func newSlot(p *Peer, k *noise.Keys, now boottime.Time) *slot {
 	return &slot{session: session.New(k), peer: p, established: now}
 }
 
-// initiate sends an initiation to p, unless one went out within RekeyTimeout (whitepaper §6.4). retry keeps the
-// count of attempts.
-func (t *Tunnel) initiate(p *Peer, now boottime.Time, retry bool) {
+// initiate sends an initiation to p; when one went out within RekeyTimeout it does so after that (whitepaper §6.4).
+func (t *Tunnel) initiate(p *Peer, now boottime.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.removed.Load() || t.down.Load() || t.identity.Load().Public() == (keys.PublicKey{}) {
 		return
 	}
-	if !retry {
-		p.timers.HandshakeWanted()
-	}
 	if sent := p.handshakeSent.Load(); sent != 0 && now.Sub(boottime.Time(sent)) < protocol.RekeyTimeout {
+		t.wantHandshake(p, now)
 		return
 	}
 	t.nextCandidate(p)

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"tund/crypto/keys"
 	"tund/crypto/noise"
 	"tund/crypto/wire"
+	"tund/internal/boottime"
 	"tund/internal/drop"
 	"tund/tunnel/udp"
 	"tund/tunnel/udp/udptest"
@@ -175,13 +177,14 @@ func passes(d time.Duration) {
 // await spins, in no virtual time, until cond holds: for what real goroutines do while the test holds a lock.
 func await(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for range 50_000_000 {
+	for range 5_000_000 {
 		if cond() {
 			return
 		}
 		runtime.Gosched()
 	}
-	t.Fatalf("never happened: %s", what)
+	buf := make([]byte, 1<<18)
+	t.Fatalf("never happened: %s\n%s", what, buf[:runtime.Stack(buf, true)])
 }
 
 // dropped returns how many packets died at e for a reason.
@@ -236,5 +239,28 @@ func (e *end) numbers() (out []int) {
 		default:
 			return out
 		}
+	}
+}
+
+// steppedClock is a clock that a test sets forward and back.
+type steppedClock struct {
+	bubbleClock
+	offset atomic.Int64
+}
+
+func (c *steppedClock) step(d time.Duration) { c.offset.Store(int64(d)) }
+
+func (c *steppedClock) Now() boottime.Time {
+	return c.bubbleClock.Now().Add(time.Duration(c.offset.Load()))
+}
+
+func (c *steppedClock) Wall() time.Time {
+	return c.bubbleClock.Wall().Add(time.Duration(c.offset.Load()))
+}
+
+// collect runs the garbage collector until what is unreachable is gone.
+func collect() {
+	for range 3 {
+		runtime.GC()
 	}
 }

@@ -230,17 +230,19 @@ func (in *inbound) uncouple(from *udp.Endpoint) {
 	p.rxBytes.Add(c.bytes)
 	p.rxPackets.Add(c.packets)
 	p.lastReceived.Store(int64(in.now))
-	if c.newest {
-		if p.setEndpoint(*from) {
-			in.t.roamedTo(p, from)
-		}
+	if !s.heard.Load() {
+		s.heard.Store(true)
+	}
+	cur := p.current.Load()
+	if c.newest && (cur == s || cur != nil && !cur.heard.Load()) && p.setEndpoint(*from) {
+		in.t.roamedTo(p, from)
 	}
 	p.timers.AuthenticatedReceived(in.now)
 	if c.data {
 		p.timers.DataReceived(in.now)
 	}
 	in.t.armed(p)
-	if s.session.Initiator() && in.now.Sub(s.established) >= protocol.RekeyBeforeReject && p.lastMinute.CompareAndSwap(false, true) {
+	if cur == s && s.session.Initiator() && in.now.Sub(s.established) >= protocol.RekeyBeforeReject && p.lastMinute.CompareAndSwap(false, true) {
 		in.t.wantHandshake(p, in.now)
 	}
 }

@@ -20,12 +20,21 @@ func (t *Tunnel) look(p *Peer, now boottime.Time) {
 	}
 }
 
-// dueOf asks the timers of p, and says why a handshake that ran out of time did.
+// dueOf asks the timers of p, and says why a handshake that ran out of time did. A handshake that somebody wants is
+// due as well; its attempts start anew before the timers look at them (kernel send.c,
+// wg_packet_send_queued_handshake_initiation).
 func (t *Tunnel) dueOf(p *Peer, now boottime.Time) protocol.Actions {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	waiting := p.timers.Handshaking()
+	wanted := p.wantHandshake.Swap(false)
+	if wanted {
+		p.timers.HandshakeWanted()
+	}
 	due := p.timers.Due(now)
+	if wanted {
+		due |= protocol.SendInitiation
+	}
 	if waiting && !p.timers.Handshaking() {
 		p.count.Failed++
 		p.unanswered.Add(1)
@@ -41,12 +50,11 @@ func (t *Tunnel) perform(p *Peer, due protocol.Actions, now boottime.Time) {
 	if due&protocol.ClearSource != 0 {
 		p.clearSource()
 	}
-	wanted := p.wantHandshake.Swap(false)
-	if due&protocol.GiveUp != 0 && !wanted {
+	if due&protocol.GiveUp != 0 {
 		p.staged.purge(&t.budget, &t.drops, drop.StagedTimeout)
 	}
-	if wanted || due&protocol.SendInitiation != 0 {
-		t.initiate(p, now, !wanted)
+	if due&protocol.SendInitiation != 0 {
+		t.initiate(p, now)
 	}
 	if due&protocol.SendKeepalive != 0 {
 		t.keepalive(p, now)

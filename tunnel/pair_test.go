@@ -136,15 +136,25 @@ func (w *world) end() *end {
 // start gives e a new tunnel, as after a restart, without peers.
 func (w *world) start(e *end) {
 	w.t.Helper()
+	w.startWith(e, w.clock)
+}
+
+// startWith is start with another clock, and with what configure changes of the options.
+func (w *world) startWith(e *end, clock Clock, configure ...func(*Options)) {
+	w.t.Helper()
 	var err error
 	e.queue = tundevtest.New(1024, tundev.Features{})
 	if e.conn, err = w.net.Open(e.addr); err != nil {
 		w.t.Fatal(err)
 	}
-	e.tun, err = New(Options{
-		PrivateKey: e.key, Conns: []udp.Conn{e.conn}, Clock: w.clock, Log: zap.NewNop(),
+	o := Options{
+		PrivateKey: e.key, Conns: []udp.Conn{e.conn}, Clock: clock, Log: zap.NewNop(),
 		Devices: []Device{{Name: "test", Kind: tundev.TUN, Queues: []tundev.Queue{e.queue}, MTU: 1420}},
-	})
+	}
+	for _, f := range configure {
+		f(&o)
+	}
+	e.tun, err = New(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -22,6 +22,8 @@ type slot struct {
 	established boottime.Time
 	// lastLink is the kind of payload that came last: where the lane expects the next one to go.
 	lastLink atomic.Uint32
+	// heard: something authenticated came under this session.
+	heard atomic.Bool
 }
 
 // usable reports whether the session may still send and receive by its age.
@@ -128,7 +130,10 @@ func (p *Peer) fail(t *Tunnel, now boottime.Time, why string) {
 // dropSessions forgets all sessions and the handshake under way. Callers hold mu.
 func (p *Peer) dropSessions(t *Tunnel) {
 	for _, s := range []*slot{p.previous, p.current.Load(), p.next} {
-		p.retire(t, s)
+		if s != nil {
+			p.retire(t, s)
+			s.session.Zero()
+		}
 	}
 	p.current.Store(nil)
 	p.previous, p.next = nil, nil
@@ -193,6 +198,7 @@ func (p *Peer) confirm(t *Tunnel, s *slot) bool {
 // completed notes that a handshake led to a usable session. Callers hold mu.
 func (p *Peer) completed(t *Tunnel) {
 	p.timers.HandshakeComplete()
+	p.wantHandshake.Store(false) // a wish from between begin and here has been granted
 	p.unanswered.Store(0)
 	wall := t.clock.Wall()
 	if wall.Sub(p.handshakeWall) >= protocol.RejectAfterTime {

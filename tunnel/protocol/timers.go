@@ -37,7 +37,7 @@ type Timers struct {
 
 	// Written by the slow plane, read by lanes.
 	retransmitAt atomic.Int64 // when to stop waiting for a response; 0: none is awaited
-	jitter       atomic.Int64 // ns, drawn anew for each initiation
+	jitter       atomic.Int64 // ns, drawn anew for each initiation and session
 
 	// Slow plane only.
 	zeroAt   boottime.Time
@@ -122,8 +122,12 @@ func (t *Timers) HandshakeComplete() {
 	t.attempts, t.gaveUp = 0, false
 }
 
-// SessionDerived is called when new session keys exist.
-func (t *Timers) SessionDerived(now boottime.Time) { t.zeroAt = now.Add(ZeroKeysAfter) }
+// SessionDerived is called when new session keys exist. jitter is random in [0, RekeyTimeoutJitterMax): a responder
+// needs some as well, for the handshake after unanswered data.
+func (t *Timers) SessionDerived(now boottime.Time, jitter time.Duration) {
+	t.zeroAt = now.Add(ZeroKeysAfter)
+	t.jitter.Store(int64(jitter))
+}
 
 // Attempts returns how many times the running handshake was retried.
 func (t *Timers) Attempts() int { return t.attempts }

@@ -164,8 +164,8 @@ func TestTimers_persistentKeepaliveOnlyInSilence(t *testing.T) {
 func TestTimers_keysAreZeroed540SecondsAfterTheNewestSession(t *testing.T) {
 	t.Parallel()
 	var tm Timers
-	tm.SessionDerived(at(0))
-	tm.SessionDerived(at(120 * time.Second))
+	tm.SessionDerived(at(0), 0)
+	tm.SessionDerived(at(120*time.Second), 0)
 	fired := run(&tm, time.Hour, nil)
 	if len(fired) != 1 || fired[660*time.Second] != ZeroKeys {
 		t.Errorf("fired %v", fired)
