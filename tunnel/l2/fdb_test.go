@@ -145,9 +145,9 @@ func (m *fdbModel) tick(now boottime.Time) {
 // TestFDB_actsAsTheModel runs random operations, within the caps, against the model.
 func TestFDB_actsAsTheModel(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(20) {
+	for seed := range uint64(8) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		f := newTestFDB(4096, 1000, 0, 1, 2, 3)
+		f := newTestFDB(256, 256, 0, 1, 2, 3)
 		m := &fdbModel{entries: map[uint64]*modelEntry{}, age: 300 * time.Second}
 		now := start
 		for step := range 4000 {
