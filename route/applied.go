@@ -58,6 +58,7 @@ func (m *Manager) reached(d Device, r Route, l link, f facts) (Route, bool) {
 	o := routeObject{d.Name, r.Dst, r.Table, storedMetric(r.Dst, r.Metric)}
 	if r.policy() {
 		o.table, r.Table = Table(m.instance), Table(m.instance)
+		o.metric = min(o.metric, fenceMetric-1)
 	} else if r.Table == 0 {
 		o.table = unix.RT_TABLE_MAIN
 	}

@@ -31,6 +31,11 @@
 //	31170: to 10.0.0.0/8 lookup main suppress_prefixlength 0    (and the other private ranges)
 //	31171: not fwmark M lookup T
 //
+// T ends in an unreachable default route of the highest metric, the fence: without it, a lookup would go on to main
+// as soon as the device and its routes are gone, that is, when the process was killed, and traffic would leave in
+// the clear. Close removes it; Leave, for an instance that ended by a failure, does not. While it stands, programs
+// that bind their sockets to another interface reach private destinations only.
+//
 // The mark on our UDP packets is the only exception from the tunnel: a route to the endpoint's address would
 // let everything else to that address leave in the clear (TunnelCrack, CVE-2023-36673). wg-quick lets every
 // route of main except the default win over the tunnel; a DHCP server that hands out 0.0.0.0/1 and

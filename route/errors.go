@@ -41,6 +41,9 @@ func hintFor(op string, o any, err error) string {
 		return "needs CAP_NET_ADMIN: run as root or by the tund@ service"
 	case errors.Is(err, unix.ENODEV):
 		return "the device is gone: see `ip link`"
+	case isMaster(o) && !errors.Is(err, unix.EBUSY):
+		m := o.(masterObject)
+		return "only an Ethernet device (TAP) can join a bridge, and " + m.bridge + " must be one: see `ip -d link show " + m.bridge + "`"
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EAFNOSUPPORT):
 		return "this kernel lacks it: see `dmesg`, `modprobe`, and the kernel's configuration"
 	case op == "remove":
@@ -62,10 +65,7 @@ func hintFor(op string, o any, err error) string {
 	case mtuObject:
 		return "the device accepts another range: see minmtu and maxmtu in `ip -d link show dev " + o.dev + "`"
 	case masterObject:
-		if errors.Is(err, unix.EBUSY) {
-			return "another bridge or bond holds it: ip link set " + o.dev + " nomaster"
-		}
-		return "only an Ethernet device (TAP) can join a bridge, and " + o.bridge + " must be one: see `ip -d link show " + o.bridge + "`"
+		return "another bridge or bond holds it: ip link set " + o.dev + " nomaster"
 	case bridgeObject:
 		if errors.Is(err, unix.EEXIST) {
 			return "somebody just made a link of that name: try again"
@@ -75,6 +75,8 @@ func hintFor(op string, o any, err error) string {
 	}
 	return ""
 }
+
+func isMaster(o any) bool { _, ok := o.(masterObject); return ok }
 
 func routeHint(o routeObject, err error) string {
 	family := "ip"

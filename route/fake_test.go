@@ -54,6 +54,16 @@ func (k *fakeKernel) read() (facts, error) {
 	return f, nil
 }
 
+func (k *fakeKernel) addresses() ([]netip.Addr, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var list []netip.Addr
+	for _, o := range k.order {
+		list = append(list, o.addr.Addr())
+	}
+	return list, nil
+}
+
 func (k *fakeKernel) close() error { return nil }
 
 func (k *fakeKernel) hop(netip.Addr, uint32) (hop, error) { return hop{dev: "eth0", mtu: 1500}, nil }
@@ -168,7 +178,9 @@ func (k *fakeKernel) dropAddr(o addrObject) {
 }
 
 func (k *fakeKernel) addRoute(o routeObject) error {
-	if l, ok := k.links[o.dev]; !ok {
+	if l, ok := k.links[o.dev]; o.dev == "" {
+		return insert(k.routes, o) // unreachable
+	} else if !ok {
 		return unix.ENODEV
 	} else if !l.up {
 		return unix.ENETDOWN

@@ -263,7 +263,36 @@ func firstUntried(due []change, failed map[change]error) change {
 // Close removes exactly what this Manager installed, also after an Apply that failed half-way, and releases
 // the kernel handles. The devices themselves stay: they are the caller's. It is idempotent, and best called
 // before the devices are closed.
-func (m *Manager) Close() error {
+func (m *Manager) Close() error { return m.end(anyChange) }
+
+// Leave is Close for an instance that did not end because it was asked to: what keeps a full tunnel closed stays, if it
+// is there. Traffic then goes nowhere, instead of out in the clear, until the instance starts again or Cleanup.
+func (m *Manager) Leave() error {
+	return m.end(func(c change, _ facts) bool { return !ofFence(c.o) })
+}
+
+// Fenced reports whether the kernel has rules of this instance's full tunnel, for example of a process that was
+// killed.
+func (m *Manager) Fenced() (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false, ErrClosed
+	}
+	f, err := m.k.read()
+	if err != nil {
+		return false, newOpError("read", "the kernel's network state", nil, err)
+	}
+	for o := range f.rules {
+		if o.table == Table(m.instance) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// end is Close with a choice of what is removed.
+func (m *Manager) end(allow func(change, facts) bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -272,7 +301,7 @@ func (m *Manager) Close() error {
 	m.closed = true
 	close(m.stop)
 	m.state = State{}
-	_, err := m.converge(context.Background(), anyChange)
+	_, err := m.converge(context.Background(), allow)
 	errs := []error{err, m.restoreMTU()}
 	for _, source := range m.events {
 		errs = append(errs, source.close())
@@ -310,6 +339,16 @@ func Cleanup(instance string) error {
 		return err
 	}
 	return m.Close() // a Manager that owns nothing still finds what carries the instance's marks
+}
+
+// Addresses returns the addresses of this host, of all its devices.
+func (m *Manager) Addresses() ([]netip.Addr, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	return m.k.addresses()
 }
 
 // LeadsIntoTunnel reports whether a packet to addr with the given mark would leave through one of the devices of

@@ -35,7 +35,7 @@ type Event struct {
 	By string
 	// Err is why something could not be put back; it is tried again with growing pauses.
 	Err error
-	// Gone lists our devices that no longer exist.
+	// Gone lists our devices that no longer exist: deleted, renamed, or moved to another namespace.
 	Gone []string
 }
 
@@ -186,15 +186,15 @@ func (w *watcher) restore(ctx context.Context, e *Event) {
 	for _, c := range res.done {
 		e.Lost = append(e.Lost, c.o.String())
 	}
-	if len(e.Lost) > 0 {
+	if !slices.Equal(res.missing, w.gone) {
+		w.gone, e.Gone = res.missing, res.missing
+	}
+	if len(e.Lost) > 0 || len(e.Gone) > 0 {
 		e.By = processOf(w.port)
 	} else if err == nil {
 		w.tokens = min(w.tokens+1, restoreBurst) // nothing was missing: looking is free
 	}
 	w.port = 0
-	if !slices.Equal(res.missing, w.gone) {
-		w.gone, e.Gone = res.missing, res.missing
-	}
 	if err == nil {
 		w.retry, w.reported = 0, ""
 		return
@@ -255,7 +255,7 @@ func restorable(c change, f facts) bool {
 	case mtuObject, upObject, restoreObject:
 		return false
 	case routeObject:
-		return f.links[o.dev].up
+		return o.dev == "" || f.links[o.dev].up
 	case masterObject:
 		return f.links[o.dev].master == ""
 	}

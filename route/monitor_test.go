@@ -127,8 +127,8 @@ func TestWatch_restoresWhatOthersRemove(t *testing.T) {
 		before := w.k.text(t)
 		w.lose()
 		events := w.pass(2 * settle)
-		if len(events) != 1 || len(events[0].Lost) != 11 || events[0].Underlay || events[0].Err != nil {
-			t.Errorf("events = %+v, want one with 8 rules and 3 routes", events)
+		if len(events) != 1 || len(events[0].Lost) != 13 || events[0].Underlay || events[0].Err != nil {
+			t.Errorf("events = %+v, want one with 8 rules and 5 routes", events)
 		}
 		if after := w.k.text(t); after != before {
 			t.Errorf("got:\n%swant:\n%s", after, before)

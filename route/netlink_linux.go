@@ -96,6 +96,21 @@ func (k *netlinkKernel) close() error {
 	return errors.Join(errs...)
 }
 
+func (k *netlinkKernel) addresses() ([]netip.Addr, error) {
+	var list []netip.Addr
+	err := again(func() error {
+		addrs, err := k.rt.AddrList(nil, unix.AF_UNSPEC)
+		list = make([]netip.Addr, 0, len(addrs))
+		for _, a := range addrs {
+			if p, ok := prefixOf(a.IPNet); ok {
+				list = append(list, p.Addr())
+			}
+		}
+		return err
+	})
+	return list, err
+}
+
 // again repeats a dump that the kernel interrupted because the table changed under it.
 func again(dump func() error) error {
 	var err error
@@ -191,8 +206,14 @@ func (k *netlinkKernel) readRoutes(f *facts, family int, names map[int]string) e
 		req.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family), Protocol: Protocol}})
 		return req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(message []byte) bool {
 			r, ok := parseRoute(message)
-			if ok && r.protocol == Protocol && r.kind == unix.RTN_UNICAST && !r.cloned {
+			if !ok || r.protocol != Protocol || r.cloned {
+				return true
+			}
+			switch r.kind {
+			case unix.RTN_UNICAST:
 				f.routes[routeObject{names[r.index], r.dst, r.table, r.metric}] = true
+			case unix.RTN_UNREACHABLE: // IPv6 shows such a route with the loopback device
+				f.routes[routeObject{"", r.dst, r.table, r.metric}] = true
 			}
 			return true
 		})
@@ -247,6 +268,9 @@ func (k *netlinkKernel) add(instance string, o object) error {
 	case sysctlObject:
 		return k.writeSysctl('1')
 	case routeObject:
+		if o.dev == "" {
+			return k.rt.RouteAdd(unreachableOf(o))
+		}
 		return k.withLink(o.dev, func(l netlink.Link) error { return k.rt.RouteAdd(routeOf(o, l)) })
 	case ruleObject:
 		return k.rt.RuleAdd(ruleOf(o))
@@ -273,6 +297,9 @@ func (k *netlinkKernel) remove(instance string, o object) error {
 	case sysctlObject:
 		return k.writeSysctl('0')
 	case routeObject:
+		if o.dev == "" {
+			return k.rt.RouteDel(unreachableOf(o))
+		}
 		return k.withLink(o.dev, func(l netlink.Link) error { return k.rt.RouteDel(routeOf(o, l)) })
 	case ruleObject:
 		return k.rt.RuleDel(ruleOf(o))
@@ -342,6 +369,12 @@ func routeOf(o routeObject, l netlink.Link) *netlink.Route {
 	return &netlink.Route{
 		LinkIndex: l.Attrs().Index, Dst: ipNetOf(o.dst), Table: int(o.table), Priority: int(o.metric),
 		Protocol: Protocol, Scope: netlink.SCOPE_LINK,
+	}
+}
+
+func unreachableOf(o routeObject) *netlink.Route {
+	return &netlink.Route{
+		Dst: ipNetOf(o.dst), Table: int(o.table), Priority: int(o.metric), Protocol: Protocol, Type: unix.RTN_UNREACHABLE,
 	}
 }
 

@@ -215,7 +215,7 @@ func TestManager_inANamespaceFailuresLeaveNothing(t *testing.T) {
 
 // The steps of the full tunnel in testdata/states.golden, and the one whose failure is only a warning.
 const (
-	fullTunnelSteps = 20
+	fullTunnelSteps = 22
 	sysctlStep      = 9
 )
 

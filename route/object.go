@@ -55,6 +55,9 @@ func nameHash(instance string) uint32 {
 	return (sum ^ sum>>24) & hashMask
 }
 
+// fenceMetric is the metric of the unreachable default route in the instance's table: the last to be looked at.
+const fenceMetric = 1<<32 - 1
+
 // nftTable returns the name of the instance's nftables table.
 func nftTable(instance string) string { return nftPrefix + instance }
 
@@ -97,7 +100,7 @@ type (
 		dst    netip.Prefix
 		table  uint32 // never 0
 		metric uint32
-	}
+	} // without dev: unreachable (the fence)
 	ruleObject struct {
 		v6       bool
 		priority uint32
@@ -156,6 +159,9 @@ func (o guardObject) digest() string {
 
 func (o routeObject) String() string {
 	text := "route " + o.dst.String() + " dev " + o.dev
+	if o.dev == "" {
+		text = "route unreachable " + o.dst.String()
+	}
 	if o.table != unix.RT_TABLE_MAIN {
 		text += " table " + tableName(o.table)
 	}
@@ -163,6 +169,26 @@ func (o routeObject) String() string {
 		text += " metric " + strconv.FormatUint(uint64(o.metric), 10)
 	}
 	return text
+}
+
+// fence returns what ends the instance's table where the tunnel's own default route is missing.
+func fence(instance string, v6 bool) routeObject {
+	dst := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if v6 {
+		dst = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return routeObject{dst: dst, table: Table(instance), metric: fenceMetric}
+}
+
+// ofFence reports whether o keeps a full tunnel closed while its device is missing.
+func ofFence(o object) bool {
+	switch o := o.(type) {
+	case routeObject:
+		return o.dev == ""
+	case ruleObject, guardObject, sysctlObject, restoreObject:
+		return true
+	}
+	return false
 }
 
 func (o ruleObject) String() string {

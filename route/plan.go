@@ -109,6 +109,7 @@ func (p *planner) routes(d Device, r Route) []object {
 	switch {
 	case r.policy():
 		o.table = Table(p.instance)
+		r.Metric = min(r.Metric, fenceMetric-1)
 	case r.Table == 0:
 		o.table = unix.RT_TABLE_MAIN
 		if connected(d, r.Dst) {
@@ -164,6 +165,7 @@ func (p *planner) policy() {
 	}
 	for _, v6 := range []bool{false, true} {
 		if v6 && p.v6 || !v6 && p.v4 {
+			p.add(fence(p.instance, v6))
 			for _, o := range p.rules(v6) {
 				p.add(o)
 			}
