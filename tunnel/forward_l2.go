@@ -36,9 +36,8 @@ func newFrames(e *ethernet, l *lane, q tundev.Queue) *frames {
 }
 
 func (f *frames) route(to []receiver, p *outgoing) ([]receiver, drop.Reason) {
-	if limit := f.e.mssLimit(); limit > 0 {
-		mss4, mss6 := l2.MSS(limit)
-		l2.ClampMSS(p.packet, mss4, mss6, false) // Begin has completed the checksum
+	if p.count == 1 && p.longest < sparseBytes { // a SYN is small, and Begin has completed its checksum
+		f.clamp(p.packet)
 	}
 	reason := f.e.sw.FromDevice(p.now, l2.Superpacket{Frame: p.packet, Segments: p.count, Longest: p.longest}, &f.verdict)
 	if len(f.verdict.Reply) > 0 {
@@ -54,6 +53,14 @@ func (f *frames) route(to []receiver, p *outgoing) ([]receiver, drop.Reason) {
 		}
 	}
 	return to, reason
+}
+
+// clamp lowers the MSS in a frame that opens a TCP connection.
+func (f *frames) clamp(frame []byte) {
+	if limit := f.e.mssLimit(); limit > 0 {
+		mss4, mss6 := l2.MSS(limit)
+		l2.ClampMSS(frame, mss4, mss6, false)
+	}
 }
 
 // deliver takes a frame, or half of one, from a peer.
@@ -104,10 +111,7 @@ func (f *frames) admit(s *sink, from *Peer, hops uint8, frame []byte, now bootti
 		s.join.Cancel()
 		return reason
 	}
-	if limit := f.e.mssLimit(); limit > 0 {
-		mss4, mss6 := l2.MSS(limit)
-		l2.ClampMSS(frame, mss4, mss6, false)
-	}
+	f.clamp(frame)
 	if len(v.Out) > 0 {
 		f.relay(frame, now)
 	}
@@ -115,7 +119,7 @@ func (f *frames) admit(s *sink, from *Peer, hops uint8, frame []byte, now bootti
 	case !v.ToDevice:
 		s.join.Cancel()
 	case v.DeviceRewrite == (l2.Rewrite{}):
-		if len(v.Out) == 0 {
+		if v.Known {
 			f.remember(from, frame)
 		}
 		s.commit(l2.FrameHeaderLen + len(frame))

@@ -27,9 +27,6 @@ const (
 	maxTurns = 4
 )
 
-// bulkBytes is the size from which a packet belongs to a flow that fills its segments.
-const bulkBytes = 1000
-
 // inbound carries datagrams from one socket to the devices: receive, demultiplex, open, admit, join, write. It runs
 // on one goroutine and waits for nothing but the socket.
 type inbound struct {
@@ -43,9 +40,7 @@ type inbound struct {
 	mac1Of *noise.Identity
 	now    boottime.Time
 
-	car    car
-	queued standing // of the socket's buffer
-	shed   bool     // lose the next packet of a bulk flow
+	car car
 }
 
 // car is the part of a train that belongs to one session: consecutive datagrams with one receiver index. What they
@@ -96,13 +91,11 @@ func (in *inbound) loop() {
 			continue
 		}
 		if n == 0 {
-			in.queued.empty()
 			in.flush()
 			wait, turns = true, 0
 			continue
 		}
 		in.now = in.t.clock.Now()
-		in.shed = in.queued.shed(in.now)
 		for i := range n {
 			in.train(&in.trains[i])
 		}
@@ -320,11 +313,6 @@ func (in *inbound) deliver(s *sink, plaintext []byte) drop.Reason {
 		s.join.Cancel()
 		s, plaintext = want, dst[:len(plaintext)]
 		in.car.slot.lastLink.Store(uint32(link))
-	}
-	if in.shed && len(plaintext) >= bulkBytes && offload.IsTCP(plaintext[s.dev.prefix:], s.dev.link) {
-		in.shed = false
-		s.join.Cancel()
-		return drop.StandingQueue
 	}
 	return s.forward.deliver(s, in.car.slot.peer, plaintext, in.now)
 }

@@ -11,7 +11,7 @@ import (
 	"tund/tunnel/tundev"
 )
 
-// drainPackets bounds how many packets are gathered from the device before they are sent, so that the first one
+// drainPackets bounds how many packets are read from the device before something is sent, so that the first one
 // of a burst is not kept waiting by those behind it.
 const drainPackets = 64
 
@@ -21,76 +21,98 @@ type outbound struct {
 	t       *Tunnel
 	lane    *lane
 	dev     *device
-	queue   tundev.Queue
+	device  tundev.Queue
 	forward forwarder
 
-	mem    []byte // tagRoom, then buf
-	buf    []byte // one superpacket with its virtio header
-	spare  []byte // a copy of it, when it goes out in several forms; nil until that happens
-	split  offload.Splitter
-	out    *sealer
-	to     []receiver
-	queued standing  // of the device's ring
-	shed   bool      // lose one segment of the superpacket in hand
-	parts  [2][]byte // scratch for a frame cut in two
+	now     boottime.Time
+	waiting backlog
+	queue   codel  // over waiting
+	shed    bool   // lose one segment of the superpacket in hand
+	mem     []byte // of the packet in hand: tagRoom, then the read
+	spare   []byte // a copy of it, when it goes out in several forms; nil until that happens
+	split   offload.Splitter
+	out     *sealer
+	to      []receiver
+	parts   [2][]byte // scratch for a frame cut in two
 }
 
 // tagRoom is what a VLAN tag put into a frame needs before it.
 const tagRoom = 4
 
 func newOutbound(t *Tunnel, l *lane, d *device, q tundev.Queue) *outbound {
-	o := &outbound{
-		t: t, lane: l, dev: d, queue: q, forward: d.newForwarder(l, q),
-		mem: make([]byte, tagRoom+tundev.MaxRead, tagRoom+tundev.MaxRead+offload.MaxPadding), out: newSealer(t, arenaBytes),
-	}
-	o.buf = o.mem[tagRoom:]
-	return o
+	return &outbound{t: t, lane: l, dev: d, device: q, forward: d.newForwarder(l, q), out: newSealer(t, arenaBytes)}
 }
 
 // run carries packets until the device is closed or gone.
 func (o *outbound) run() (err error) {
 	for o.t.survive("send loop", func() { err = o.loop() }) {
-		*o = *newOutbound(o.t, o.lane, o.dev, o.queue)
+		*o = *newOutbound(o.t, o.lane, o.dev, o.device)
 	}
 	return err
 }
 
 func (o *outbound) loop() error {
-	wait, drained := true, 0
-	now := o.t.clock.Now()
 	for {
-		n, err := o.queue.Read(o.buf, wait)
-		if err != nil {
-			o.flush(now)
-			if errors.Is(err, net.ErrClosed) || errors.Is(err, tundev.ErrGone) {
-				return err
-			}
-			o.t.drops.Add(drop.BadDevicePacket, 1)
-			wait = true
-			continue
+		if err := o.readAhead(); err != nil {
+			o.flush(o.now)
+			return err
 		}
-		if n == 0 { // nothing more is there: send what was gathered, and wait
-			o.queued.empty()
-			o.flush(now)
-			wait = true
-			continue
+		if q := o.waiting.pop(); q != nil {
+			o.now = o.t.clock.Now()
+			o.shed = o.queue.shed(o.now.Sub(q.since), o.now)
+			o.packet(q.mem, q.n)
+			o.shed = false
 		}
-		if wait || drained == 0 {
-			now = o.t.clock.Now()
-		}
-		o.packet(o.buf[:n], now)
-		wait = false
-		if drained++; o.out.used >= flushBytes || drained >= drainPackets {
-			o.flush(now)
-			drained = 0
+		if o.waiting.count == 0 || o.out.used >= flushBytes {
+			o.flush(o.now)
 		}
 	}
 }
 
+// readAhead reads what the device has: small packets are sealed at once, unless their flow waits already; superpackets
+// join the backlog. It blocks when nothing waits.
+func (o *outbound) readAhead() error {
+	for range drainPackets {
+		q := o.waiting.free()
+		if q == nil {
+			return nil
+		}
+		block := o.waiting.count == 0 && o.out.empty()
+		n, err := o.device.Read(q.mem[tagRoom:tagRoom+tundev.MaxRead], block)
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) || errors.Is(err, tundev.ErrGone) {
+				return err
+			}
+			o.t.drops.Add(drop.BadDevicePacket, 1)
+			return nil
+		}
+		if n == 0 {
+			return nil
+		}
+		if block {
+			o.now = o.t.clock.Now()
+		}
+		q.n, q.since = n, o.now
+		if n < sparseBytes && o.waiting.count == 0 {
+			o.packet(q.mem, n)
+			continue
+		}
+		q.flow = offload.Flow(q.read()[offload.VirtioHeaderLen:], o.dev.link)
+		if n < sparseBytes && !o.waiting.holds(q.flow) {
+			o.packet(q.mem, n)
+			continue
+		}
+		o.waiting.push()
+	}
+	return nil
+}
+
 func (o *outbound) flush(now boottime.Time) { o.out.flush(o.lane.binding.Load(), now) }
 
-// packet sends what one read gave, a packet or a superpacket, to its receivers.
-func (o *outbound) packet(buf []byte, now boottime.Time) {
+// packet sends what one read of n bytes gave, a packet or a superpacket, to its receivers. It lies in mem behind tagRoom.
+func (o *outbound) packet(mem []byte, n int) {
+	o.mem = mem
+	buf, now := mem[tagRoom:tagRoom+n], o.now
 	if o.t.down.Load() { // what was read had been queued before
 		o.t.drops.Add(drop.DeviceDown, 1)
 		return
@@ -100,7 +122,7 @@ func (o *outbound) packet(buf []byte, now boottime.Time) {
 		o.t.drops.Add(reason, 1)
 		return
 	}
-	o.shed = o.queued.shed(now) && o.split.IsTCP() && !o.split.MarkCE()
+	o.shed = o.shed && o.split.IsTCP() && !o.split.MarkCE()
 	p := outgoing{buf[offload.VirtioHeaderLen:], o.split.Count(), o.split.Longest(), now}
 	o.dev.txPackets.Add(uint64(p.count))
 	o.dev.txBytes.Add(uint64(len(p.packet)))

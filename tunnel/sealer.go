@@ -64,6 +64,9 @@ func (s *sealer) full(n int) bool {
 	return len(s.runs) == maxRuns || len(s.arena)-s.used < n+wire.TransportOverhead
 }
 
+// empty reports whether nothing was gathered.
+func (s *sealer) empty() bool { return len(s.runs) == 0 }
+
 // seal appends one datagram for p: plaintext, already padded, under the given counter. It must not be full.
 func (s *sealer) seal(p *Peer, ep *udp.Endpoint, sess *session.Session, counter uint64, plaintext []byte) {
 	n := sess.Seal(s.arena[s.used:], counter, plaintext, &s.nonce)

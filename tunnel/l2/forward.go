@@ -37,6 +37,7 @@ type Verdict struct {
 	DeviceRewrite Rewrite // before it is written there
 	Reply         []byte  // nil, or a frame to write to the TAP: the answer to an ARP request or solicitation
 	Wake          bool    // the slow plane should call Tick soon
+	Known         bool    // FromPeer: unicast to a MAC known behind the TAP, which no storm limit counts
 
 	buf   [128]byte         // of Reply: the longest is 14 + 16 + 40 + 32
 	group membershipMessage // scratch
@@ -44,7 +45,8 @@ type Verdict struct {
 }
 
 func (v *Verdict) reset() {
-	v.Out, v.Hops, v.ToDevice, v.DeviceRewrite, v.Reply, v.Wake = v.Out[:0], 0, false, Rewrite{}, nil, false
+	v.Out, v.Hops, v.ToDevice, v.DeviceRewrite, v.Reply = v.Out[:0], 0, false, Rewrite{}, nil
+	v.Wake, v.Known = false, false
 }
 
 // frameInfo is what the steps of a decision hand on to each other.
@@ -130,6 +132,7 @@ func (s *Switch) fromPeer(f *frameInfo, hops uint8, v *Verdict) drop.Reason {
 	if f.class == ClassUnicast {
 		switch {
 		case f.dst == LocalPort:
+			v.Known = true
 			return f.sendTo(LocalPort, v)
 		case f.dst == f.in.id:
 			return drop.SamePort

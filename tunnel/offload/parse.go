@@ -95,12 +95,27 @@ func transport(ip []byte, version uint8) (offset int, proto uint8, plain, ok boo
 	return offset, proto, offset == ipv6Header, proto != protoFragment
 }
 
-// IsTCP reports whether a frame of the link holds a TCP segment, not a later fragment of one.
-func IsTCP(frame []byte, link Link) bool {
+// Flow returns a number that is the same for all packets of one flow (addresses, protocol and ports), and for fragments
+// of one packet; different flows may share a number. Nothing is validated: frames that are too short have flow 0.
+func Flow(frame []byte, link Link) uint64 {
 	offset, version := network(frame, link)
 	if version == 0 {
-		return false
+		return 0
 	}
-	_, proto, _, ok := transport(frame[offset:], version)
-	return ok && proto == protoTCP
+	ip := frame[offset:]
+	addresses, proto, ports := ip[12:20], ip[9], 0
+	if version == 6 {
+		addresses, proto, ports = ip[8:40], ip[6], ipv6Header
+	} else if binary.BigEndian.Uint16(ip[6:])&0x3fff == 0 {
+		ports = int(ip[0]&15) * 4
+	}
+	h := uint64(proto) + 1
+	for i := 0; i+8 <= len(addresses); i += 8 {
+		h = (h ^ binary.LittleEndian.Uint64(addresses[i:])) * 0x9e3779b97f4a7c15
+		h ^= h >> 29
+	}
+	if (proto == protoTCP || proto == protoUDP) && ports != 0 && len(ip) >= ports+4 {
+		h = (h ^ uint64(binary.LittleEndian.Uint32(ip[ports:]))) * 0x9e3779b97f4a7c15
+	}
+	return h
 }

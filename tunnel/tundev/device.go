@@ -159,3 +159,16 @@ func (d *Device) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// SetMTU sets the device's MTU in bytes, in the network namespace of this process: a device that is still where it was
+// opened.
+func (d *Device) SetMTU(mtu int) error {
+	name := d.Name()
+	if name == "" {
+		return ErrGone
+	}
+	if err := setMTU(name, mtu); err != nil {
+		return fmt.Errorf("set mtu of %s: %w", name, err)
+	}
+	return nil
+}

@@ -59,3 +59,18 @@ func interfaceIoctl(name string, request uint, value uint32) (uint32, error) {
 	}
 	return req.Uint32(), nil
 }
+
+// setMTU sets an interface's MTU.
+func setMTU(name string, mtu int) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	req.SetUint32(uint32(mtu))
+	return unix.IoctlIfreq(fd, unix.SIOCSIFMTU, req)
+}
