@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -13,7 +14,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tund/crypto/keys"
+	"tund/crypto/noise"
 	"tund/crypto/wire"
+	"tund/internal/boottime"
 	"tund/internal/testnet"
 )
 
@@ -257,5 +261,85 @@ func (f *noiseMaker) await(g *gateway, sent int) {
 			f.t.Fatalf("%d of %d datagrams are counted (seed %d): %v", n, sent, f.seed, drops)
 		}
 		pause(time.Millisecond)
+	}
+}
+
+// TestFlood_initiationsThatOnlyLookGenuine sends what anybody can make who knows the server's public key: initiations
+// with a mac1 that is right. The peer that has a session does not notice, a new one gets through by proving its
+// address, and the flood is answered with less than it sent.
+func TestFlood_initiationsThatOnlyLookGenuine(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, false)
+	enemy, third := testnet.New(t), testnet.New(t)
+	testnet.Veth(t, p.a.ns, enemy, []string{"198.51.100.1/24"}, []string{"198.51.100.2/24"})
+	testnet.Veth(t, p.a.ns, third, []string{"203.0.113.1/24"}, []string{"203.0.113.2/24"})
+	p.a.ns.Run(t, "nft", "add table inet e2e; add chain inet e2e out { type filter hook output priority 0; };"+
+		"add rule inet e2e out oifname eth1 udp sport 51820 counter")
+	oslo := newGateway(t, third, "oslo")
+	oslo.addresses = []string{"10.9.0.3/32"}
+	oslo.peers = []peerConfig{{name: "paris", key: p.a.key.Public(), endpoint: endpoint("203.0.113.1"), allowed: []string{"10.9.0.1/32"}}}
+	p.a.peers = append(p.a.peers, peerConfig{name: "oslo", key: oslo.key.Public(), allowed: []string{"10.9.0.3/32"}})
+	p.start()
+	pings := startPing(t, p.b.ns, p.endA().v4, "0.05")
+	pings.goesOn("at first", startLimit)
+
+	stop, done := make(chan struct{}), make(chan int64)
+	conn := packetConn(t, enemy, "0.0.0.0:0")
+	go func() { done <- floodInitiations(t, conn, p.a.key.Public(), stop) }()
+	p.a.says(startLimit, "under load")
+	began := time.Now()
+	oslo.start()
+	ping(t, third, p.endA().v4, 1)
+	if took := time.Since(began); took > 7*time.Second {
+		t.Errorf("a new peer got through after %v, want a cookie and one repetition: 6 s", took)
+	}
+	close(stop)
+	sent := <-done
+	out := p.a.ns.Run(t, "nft", "list", "chain", "inet", "e2e", "out")
+	var packets, answered int64
+	if _, rest, found := strings.Cut(out, "counter packets "); found {
+		_, _ = fmt.Sscanf(rest, "%d bytes %d", &packets, &answered)
+	}
+	t.Logf("%d bytes of initiations, %d cookies of %d bytes in all; drops %v", sent, packets, answered, p.a.status().Drops)
+	if answered > sent/2 {
+		t.Errorf("%d bytes were answered with %d", sent, answered)
+	}
+	pings.goesOn("after the flood", startLimit)
+	if sent, answered := pings.finish(); answered < sent*97/100 {
+		t.Errorf("the peer got %d answers to %d pings", answered, sent)
+	}
+	p.a.stop()
+	p.b.stop()
+	oslo.stop()
+}
+
+// floodInitiations sends random initiations with a valid mac1, about 20,000 a second, and returns how many bytes that
+// were, headers included.
+func floodInitiations(t testing.TB, conn *net.UDPConn, victim keys.PublicKey, stop <-chan struct{}) (sent int64) {
+	own, err := keys.GeneratePrivate()
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	macs := noise.NewMacs(noise.NewRemote(noise.NewIdentity(own), victim))
+	to := netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), listenPort)
+	random := rand.NewChaCha8([32]byte{4})
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return sent
+		case <-tick.C:
+		}
+		for range 200 {
+			var msg [wire.InitiationSize]byte
+			_, _ = random.Read(msg[4:])
+			msg[0] = wire.TypeInitiation
+			macs.Add(msg[:], boottime.Now())
+			if n, err := conn.WriteToUDPAddrPort(msg[:], to); err == nil {
+				sent += int64(n) + 28
+			}
+		}
 	}
 }

@@ -142,7 +142,7 @@ func transfer(t testing.TB, from, at *testnet.NS, to string, size int64) rate {
 	began := time.Now()
 	_ = conn.SetDeadline(began.Add(transferLimit))
 	digest := sha256.New()
-	source := io.TeeReader(io.LimitReader(noise(1), size), digest)
+	source := io.TeeReader(io.LimitReader(randomBytes(1), size), digest)
 	if _, err := io.CopyBuffer(onlyWriter{conn}, source, make([]byte, 256<<10)); err != nil {
 		t.Errorf("send to %s: %v", to, err)
 	}
@@ -159,8 +159,8 @@ func transfer(t testing.TB, from, at *testnet.NS, to string, size int64) rate {
 type onlyReader struct{ io.Reader }
 type onlyWriter struct{ io.Writer }
 
-// noise is a stream of random bytes that nothing on the way can compress or guess.
-func noise(seed byte) *rand.ChaCha8 { return rand.NewChaCha8([32]byte{seed}) }
+// randomBytes is a stream of random bytes that nothing on the way can compress or guess.
+func randomBytes(seed byte) *rand.ChaCha8 { return rand.NewChaCha8([32]byte{seed}) }
 
 // largeDatagrams sends datagrams that do not fit into a packet of the tunnel and wants each of them back.
 func largeDatagrams(t testing.TB, from, at *testnet.NS, to string) {
@@ -182,7 +182,7 @@ func largeDatagrams(t testing.TB, from, at *testnet.NS, to string) {
 		any = "[::]:0"
 	}
 	client := packetConn(t, from, any)
-	random, want, got := noise(2), make([]byte, size), make([]byte, 65536)
+	random, want, got := randomBytes(2), make([]byte, size), make([]byte, 65536)
 	for i := range count {
 		_, _ = random.Read(want)
 		n, err := 0, error(nil)
@@ -328,7 +328,7 @@ func (f *flow) receive(listener net.Listener) (r flowEnd) {
 }
 
 func (f *flow) send(conn *net.TCPConn) (r flowEnd) {
-	digest, random, piece := sha256.New(), noise(3), make([]byte, flowPiece)
+	digest, random, piece := sha256.New(), randomBytes(3), make([]byte, flowPiece)
 	tick := time.NewTicker(flowTick)
 	defer tick.Stop()
 	for {
