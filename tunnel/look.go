@@ -58,5 +58,7 @@ func (t *Tunnel) perform(p *Peer, due protocol.Actions, now boottime.Time) {
 	}
 	if due&protocol.SendKeepalive != 0 {
 		t.keepalive(p, now)
+	} else if s := p.current.Load(); s != nil && s.usable(now) && p.staged.count.Load() != 0 {
+		t.flushStaged(p, now) // staged while the session came up
 	}
 }

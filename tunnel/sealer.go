@@ -111,18 +111,15 @@ func (s *sealer) account(r *udp.Run, info *runInfo, now boottime.Time) {
 		p.clearSource()
 	}
 	if r.Err != nil {
-		s.t.sendFailed(p, r.Err, info.count, now)
-		if info.hasData {
-			p.timers.DataSent(now) // it will not be answered; the handshake that follows finds a way or says why
-			s.t.armed(p)
-		}
-		return
+		s.t.sendFailed(p, r.Err, info.count-r.Sent, now)
 	}
-	p.txBytes.Add(uint64(len(r.Buf)))
-	p.txPackets.Add(uint64(info.count))
-	p.timers.AuthenticatedSent(now)
+	if r.Sent > 0 {
+		p.txBytes.Add(uint64(min(r.Sent*r.Segment, len(r.Buf))))
+		p.txPackets.Add(uint64(r.Sent))
+		p.timers.AuthenticatedSent(now)
+	}
 	if info.hasData {
-		p.timers.DataSent(now)
+		p.timers.DataSent(now) // what the kernel refused is not answered: the handshake that follows finds a way or says why
 	}
 	s.t.armed(p)
 }
@@ -135,19 +132,20 @@ func (s *sealer) renew(p *Peer, sl *slot, counter uint64, now boottime.Time) {
 	}
 }
 
-// sendStaged seals and sends what waits for p, if it has a session by now. It keeps the stage locked meanwhile, so
-// that packets which follow are sent behind.
-func (s *sealer) sendStaged(p *Peer, b *binding, now boottime.Time) {
+// sendStaged seals and sends what waits for p, if it has a session by now, and reports whether it had. It keeps the
+// stage locked meanwhile, so that packets which follow are sent behind.
+func (s *sealer) sendStaged(p *Peer, b *binding, now boottime.Time) bool {
 	p.staged.mu.Lock()
 	defer p.staged.mu.Unlock()
 	sl, ep := p.current.Load(), p.endpoint.Load()
 	if sl == nil || ep == nil || !sl.usable(now) {
-		return
+		return false
 	}
 	for len(p.staged.packets) > 0 {
 		counter, ok := sl.session.Reserve(1)
 		if !ok {
-			return
+			s.t.wantHandshake(p, now)
+			break
 		}
 		plaintext := p.staged.pop(&s.t.budget)
 		if s.full(len(plaintext)) {
@@ -156,6 +154,8 @@ func (s *sealer) sendStaged(p *Peer, b *binding, now boottime.Time) {
 		s.seal(p, ep, sl.session, counter, plaintext)
 	}
 	s.flush(b, now)
+	p.staged.publish() // only now: until then a lane that comes by has to wait behind them
+	return true
 }
 
 // transmit sends one plaintext of count segments' worth to p, or stages it. It is the way of single messages; the

@@ -72,11 +72,11 @@ func (t *Tunnel) sendToPeer(p *Peer, msg []byte, now boottime.Time) {
 
 // keepalive sends an empty transport message, or begins a handshake when there is no session.
 func (t *Tunnel) keepalive(p *Peer, now boottime.Time) {
-	if s := p.current.Load(); p.staged.count.Load() != 0 && s != nil && s.usable(now) {
-		t.flushStaged(p, now)
-		return
+	if p.staged.count.Load() == 0 {
+		t.sendInner(p, nil, now)
+	} else if !t.flushStaged(p, now) {
+		t.wantHandshake(p, now) // what waits will say that we are here
 	}
-	t.sendInner(p, nil, now)
 }
 
 // sendInner sends one plaintext of ours, already padded, through p's session, or stages it and asks for a session.
@@ -90,11 +90,11 @@ func (t *Tunnel) sendInner(p *Peer, plaintext []byte, now boottime.Time) {
 	out.flush(t.lanes[0].binding.Load(), now)
 }
 
-// flushStaged sends what waits for p's session.
-func (t *Tunnel) flushStaged(p *Peer, now boottime.Time) {
+// flushStaged sends what waits for p's session, and reports whether there was one.
+func (t *Tunnel) flushStaged(p *Peer, now boottime.Time) bool {
 	t.slow.mu.Lock()
 	defer t.slow.mu.Unlock()
-	t.slow.out.sendStaged(p, t.lanes[0].binding.Load(), now)
+	return t.slow.out.sendStaged(p, t.lanes[0].binding.Load(), now)
 }
 
 // sessionUp is called when p has a session that it had not before: what waited goes now. When nothing waited an
@@ -117,6 +117,10 @@ func (t *Tunnel) sessionUp(p *Peer) {
 func (t *Tunnel) stage(p *Peer, plaintext []byte, now boottime.Time) {
 	if lost := p.staged.put(plaintext, &t.budget); lost > 0 {
 		t.drops.Add(drop.StagedFull, uint64(lost))
+	}
+	if s := p.current.Load(); s != nil && s.usable(now) {
+		t.timers.arm(p, now) // it came up in between, or has no counters left: look sends what it can
+		return
 	}
 	t.wantHandshake(p, now)
 }

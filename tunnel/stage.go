@@ -42,14 +42,18 @@ func (s *stage) put(plaintext []byte, budget *stageBudget) (lost int) {
 	}
 	if budget.bytes.Add(int64(len(plaintext))) > maxStagedBytes {
 		budget.bytes.Add(-int64(len(plaintext)))
+		s.publish()
 		return lost + 1
 	}
 	s.packets = append(s.packets, append([]byte(nil), plaintext...))
-	s.count.Store(int32(len(s.packets)))
+	s.publish()
 	return lost
 }
 
-// pop removes the oldest packet. Callers hold mu.
+// publish tells the lanes how many packets wait. Callers hold mu.
+func (s *stage) publish() { s.count.Store(int32(len(s.packets))) }
+
+// pop removes the oldest packet; the caller publishes the new count. Callers hold mu.
 func (s *stage) pop(budget *stageBudget) []byte {
 	p := s.packets[0]
 	s.packets[0] = nil
@@ -58,7 +62,6 @@ func (s *stage) pop(budget *stageBudget) []byte {
 	if len(s.packets) == 0 {
 		s.packets = nil
 	}
-	s.count.Store(int32(len(s.packets)))
 	return p
 }
 
@@ -78,4 +81,5 @@ func (s *stage) purge(budget *stageBudget, drops *drop.Counters, r drop.Reason) 
 		s.pop(budget)
 		drops.Add(r, 1)
 	}
+	s.publish()
 }
