@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"os"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -20,12 +19,7 @@ const manyPeers = 1000
 // Status describes the instance (control.Backend).
 func (d *Daemon) Status() control.Instance {
 	s := d.tunnel.Status()
-	if len(s.Peers) >= manyPeers && d.trimming.CompareAndSwap(false, true) {
-		time.AfterFunc(time.Second, func() { // give back what the answer took, once for several
-			d.trimming.Store(false)
-			debug.FreeOSMemory()
-		})
-	}
+	d.returnMemory(len(s.Peers))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	host, _ := os.Hostname() // shown only
@@ -33,7 +27,7 @@ func (d *Daemon) Status() control.Instance {
 		Name: d.config.Instance, Version: d.opts.Version, PID: os.Getpid(), UptimeS: time.Since(d.started).Seconds(),
 		PublicKey: s.PublicKey.String(), ListenPort: int(s.ListenPort), Host: host, Config: d.config.Path,
 		ConfigLoaded: control.At(d.loaded), ConfigError: d.reloadEr, LogLevel: d.opts.Level.Level().String(),
-		FwMark: d.applied.FwMark, UnderLoad: s.UnderLoad, Lanes: laneCount(d.config), Drops: s.Drops,
+		FwMark: d.mark(d.config), UnderLoad: s.UnderLoad, Lanes: laneCount(d.config), Drops: s.Drops,
 	}
 	for _, dev := range s.Devices {
 		i.Devices = append(i.Devices, d.device(dev))
@@ -50,6 +44,9 @@ func (d *Daemon) Status() control.Instance {
 	}
 	for _, w := range d.config.Warnings {
 		i.Warnings = append(i.Warnings, control.Warning{Kind: "config", Subject: w.File, Message: w.String(), Since: control.At(d.loaded)})
+	}
+	if text := d.atRunTime(&s); text != "" {
+		i.Warnings = append(i.Warnings, control.Warning{Kind: "runtime", Message: text, Since: control.At(d.override.since)})
 	}
 	if s.Ethernet != nil {
 		d.describeSwitch(&i, s.Ethernet)

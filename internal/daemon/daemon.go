@@ -25,6 +25,7 @@ import (
 	"tund/config"
 	"tund/internal/control"
 	"tund/internal/sdnotify"
+	"tund/internal/uapi"
 	"tund/route"
 	"tund/tunnel"
 	"tund/tunnel/tundev"
@@ -33,11 +34,13 @@ import (
 
 // Options is how the process was called.
 type Options struct {
-	Config  *config.Config
-	Log     *zap.Logger
-	Level   zap.AtomicLevel
-	Version string
-	Reload  <-chan struct{} // a value asks for a reload (SIGHUP)
+	Config *config.Config
+	// Interface, when not nil, is a device without a configuration file (RunInterface).
+	Interface *Interface
+	Log       *zap.Logger
+	Level     zap.AtomicLevel
+	Version   string
+	Reload    <-chan struct{} // a value asks for a reload (SIGHUP)
 }
 
 // Daemon is one running instance.
@@ -54,6 +57,7 @@ type Daemon struct {
 	tunnel  *tunnel.Tunnel
 	devices []*tundev.Device
 	names   *resolver
+	socket  *uapi.Server // WireGuard's; nil: none
 	undo    undo
 
 	// mu guards what a reload changes; held for a whole reload.
@@ -64,6 +68,9 @@ type Daemon struct {
 	mtu      int
 	port     uint16
 	reloadEr string
+	override override
+	unasked  bool               // the port is the kernel's choice, and the device has not been up: nobody needs to know it yet
+	linkUp   bool               // of an Interface
 	problems map[string]problem // what the kernel refused or took from us, for status
 
 	background sync.WaitGroup
@@ -94,13 +101,36 @@ func (u *undo) run() error {
 // Run runs an instance until ctx ends, and takes everything down again. The error says why it could not start, or why
 // it had to stop; a stop that was asked for is none.
 func Run(ctx context.Context, o Options) error {
-	d := &Daemon{
+	d := newDaemon(o)
+	return d.run(ctx, []step{
+		{"claim instance", d.claim},
+		{"sweep leftovers", d.sweep},
+		{"open devices", d.openDevices},
+		{"open tunnel", d.openTunnel},
+		{"configure network", d.configureNetwork},
+		{"open WireGuard socket", d.openSocket},
+		{"run", d.launch},
+	})
+}
+
+func newDaemon(o Options) *Daemon {
+	return &Daemon{
 		opts: o, log: o.Log, started: time.Now(), config: o.Config, loaded: time.Now(),
 		problems: make(map[string]problem),
 	}
+}
+
+// step is one part of a start.
+type step struct {
+	what string
+	do   func(context.Context) error
+}
+
+// run is Run with the steps of the start.
+func (d *Daemon) run(ctx context.Context, steps []step) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	err := d.start(ctx)
+	err := d.start(ctx, steps)
 	switch {
 	case err == nil:
 		err = d.wait(ctx)
@@ -112,20 +142,9 @@ func Run(ctx context.Context, o Options) error {
 
 // start brings the instance up. Its order is that of dependence: the claim on the name comes before anything that two
 // instances could fight over, and the world hears of us (READY) last.
-func (d *Daemon) start(ctx context.Context) error {
+func (d *Daemon) start(ctx context.Context, steps []step) error {
 	for _, w := range d.config.Warnings {
 		d.log.Warn(w.String())
-	}
-	steps := []struct {
-		what string
-		do   func(context.Context) error
-	}{
-		{"claim instance", d.claim},
-		{"sweep leftovers", d.sweep},
-		{"open devices", d.openDevices},
-		{"open tunnel", d.openTunnel},
-		{"configure network", d.configureNetwork},
-		{"run", d.launch},
 	}
 	for _, s := range steps {
 		if err := s.do(ctx); err != nil {
@@ -157,6 +176,11 @@ func (d *Daemon) sweep(context.Context) error {
 	if err := route.Cleanup(d.config.Instance); err != nil {
 		d.log.Warn("leftovers of an earlier run could not be removed", zap.Error(err))
 	}
+	return d.openRoutes(context.Background())
+}
+
+// openRoutes opens what reads and changes the kernel's network state.
+func (d *Daemon) openRoutes(context.Context) error {
 	m, err := route.New(d.config.Instance)
 	if err != nil {
 		return err
@@ -194,7 +218,7 @@ func (d *Daemon) openDevice(o tundev.Options) error {
 }
 
 func (d *Daemon) openTunnel(context.Context) error {
-	mark := d.routes.Mark(routeState(d.config, 0))
+	mark := d.mark(d.config)
 	conns, err := openConns(d.config.Tunnel.ListenPort, mark, laneCount(d.config))
 	if err != nil {
 		return err
@@ -259,7 +283,7 @@ func openConns(port uint16, mark uint32, lanes int) ([]udp.Conn, error) {
 // configureNetwork makes addresses, routes and the rest. What the kernel refuses is fatal at the start, when somebody
 // is looking; later it is a warning in status.
 func (d *Daemon) configureNetwork(ctx context.Context) error {
-	applied, err := d.routes.Apply(ctx, routeState(d.config, d.mtu))
+	applied, err := d.routes.Apply(ctx, d.desired(d.config, d.mtu))
 	d.applied = applied
 	for _, w := range applied.Warnings {
 		d.log.Warn(w)
@@ -269,18 +293,28 @@ func (d *Daemon) configureNetwork(ctx context.Context) error {
 
 // launch starts packets, control and the watchers, and says that we are ready.
 func (d *Daemon) launch(ctx context.Context) error {
+	if d.opts.Interface != nil {
+		d.tunnel.SetUp(false) // followLink knows better in a moment
+	}
 	d.tunnel.Start()
-	d.background.Go(func() {
-		if err := d.control.Serve(d); err != nil {
-			d.log.Error("control socket failed; the tunnel goes on without it", zap.Error(err))
-		}
-	})
+	if d.control != nil {
+		d.background.Go(func() {
+			if err := d.control.Serve(d); err != nil {
+				d.log.Error("control socket failed; the tunnel goes on without it", zap.Error(err))
+			}
+		})
+	}
+	d.serveSocket(ctx)
+	d.background.Go(func() { d.followLink(ctx) })
 	d.background.Go(func() { d.watch(ctx) })
 	d.background.Go(func() { d.names.run(ctx, d) })
 	d.background.Go(func() { d.beat(ctx) })
 	debug.FreeOSMemory() // what reading 10,000 peers took is not to count as ours for good
 	d.log.Info("ready", zap.String("instance", d.config.Instance), zap.Uint16("port", d.port),
 		zap.Stringer("key", d.config.Tunnel.PrivateKey.Public()), zap.Int("peers", len(d.config.Peers)))
+	if d.opts.Interface != nil {
+		d.opts.Interface.Ready()
+	}
 	return d.notify.Ready(fmt.Sprintf("%d peers, port %d", len(d.config.Peers), d.port))
 }
 
@@ -294,6 +328,8 @@ func (d *Daemon) wait(ctx context.Context) error {
 			return nil
 		case err := <-ended:
 			return err
+		case <-d.removed():
+			return errRemoved
 		case <-d.opts.Reload:
 			if err := d.Reload(); err != nil {
 				d.log.Error("reload refused; the running configuration stays", zap.Error(err))

@@ -33,6 +33,9 @@ func (d *Daemon) current() *config.Config {
 }
 
 func (d *Daemon) reload() error {
+	if d.opts.Interface != nil {
+		return errNoFile
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	next, err := config.Load(d.config.Path)
@@ -43,7 +46,10 @@ func (d *Daemon) reload() error {
 		d.reloadEr = err.Error()
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
+	was := d.override
+	d.override = override{} // the file counts again
 	if err := d.rebind(next); err != nil {
+		d.override = was
 		d.reloadEr = err.Error()
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
@@ -63,12 +69,12 @@ func (d *Daemon) reload() error {
 
 // applyRoutes makes the kernel's state that of the configuration in force. Callers hold mu.
 func (d *Daemon) applyRoutes(ctx context.Context) error {
-	mark := d.routes.Mark(routeState(d.config, d.mtu))
+	mark := d.mark(d.config)
 	if err := d.tunnel.SetMark(mark); err != nil {
 		return fmt.Errorf("set fwmark %#x: %w", mark, err)
 	}
 	d.mtu = tunMTU(d.config, literalEndpoints(d.config), mark)
-	applied, err := d.routes.Apply(ctx, routeState(d.config, d.mtu))
+	applied, err := d.routes.Apply(ctx, d.desired(d.config, d.mtu))
 	d.applied = applied
 	if d.config.Tun != nil {
 		d.tunnel.SetMTU(d.config.Tun.Device, d.mtu)
@@ -83,10 +89,11 @@ func (d *Daemon) applyRoutes(ctx context.Context) error {
 
 // rebind moves to another UDP port when the configuration asks for one. Callers hold mu.
 func (d *Daemon) rebind(next *config.Config) error {
-	if next.Tunnel.ListenPort == d.config.Tunnel.ListenPort || next.Tunnel.ListenPort == d.port {
+	want := next.Tunnel.ListenPort
+	if want == d.port || want == 0 && d.config.Tunnel.ListenPort == 0 {
 		return nil
 	}
-	conns, err := openConns(next.Tunnel.ListenPort, d.routes.Mark(routeState(next, d.mtu)), laneCount(next))
+	conns, err := openConns(next.Tunnel.ListenPort, d.mark(next), laneCount(next))
 	if err != nil {
 		return err
 	}

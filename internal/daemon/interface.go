@@ -1,0 +1,137 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"go.uber.org/zap"
+
+	"tund/config"
+	"tund/internal/control"
+	"tund/route"
+	"tund/tunnel/tundev"
+)
+
+// interfaceMTU is the MTU of a new device without a file: what an Ethernet path leaves. Whoever configures the device
+// may set another; tund follows.
+const interfaceMTU = route.DefaultPathMTU - overhead
+
+// Interface is a device without a configuration file, as wg-quick(8) calls for it: a TUN device and WireGuard's socket.
+// It gets its configuration from wg(8), and its addresses, routes and link state from others.
+type Interface struct {
+	Name string // of the device; with Tun that of the device handed over
+	// Tun is the descriptor of an open device to use (WG_TUN_FD); -1 makes one.
+	Tun int
+	// Socket is a listening socket to use (WG_UAPI_FD); nil makes one.
+	Socket *os.File
+	// Ready is called once the device exists and the socket answers.
+	Ready func()
+}
+
+// RunInterface runs o.Interface until ctx ends, or the device or the socket file is deleted, which is how wg-quick ends
+// it and no error. It takes everything down again. o.Config is not used.
+func RunInterface(ctx context.Context, o Options) error {
+	o.Config = &config.Config{
+		Instance: o.Interface.Name,
+		Tunnel:   config.Tunnel{Offload: true},
+		Tun:      &config.Tun{Device: o.Interface.Name, MTU: interfaceMTU},
+	}
+	if o.Interface.Tun >= 0 {
+		o.Config.Tunnel.Lanes = 1 // one descriptor is one queue
+	}
+	d := newDaemon(o)
+	d.unasked = true
+	err := d.run(ctx, []step{
+		{"open device", d.openInterface},
+		{"claim instance", d.claimIfPossible},
+		{"watch network", d.observe},
+		{"open tunnel", d.openTunnel},
+		{"open WireGuard socket", d.openSocket},
+		{"run", d.launch},
+	})
+	if errors.Is(err, tundev.ErrGone) || errors.Is(err, errRemoved) {
+		d.log.Info("ended", zap.Error(err))
+		return nil
+	}
+	return err
+}
+
+// openInterface opens the device, or takes over the one that was handed to us.
+func (d *Daemon) openInterface(context.Context) error {
+	c := d.config
+	if fd := d.opts.Interface.Tun; fd >= 0 {
+		dev, err := tundev.FromFD(fd)
+		if err != nil {
+			return err
+		}
+		d.devices = append(d.devices, dev)
+		d.undo.push(dev.Close)
+		if dev.Kind() != tundev.TUN {
+			return fmt.Errorf("device %s is a TAP device: want TUN", dev.Name())
+		}
+		c.Instance, c.Tun.Device = dev.Name(), dev.Name()
+		return nil
+	}
+	err := d.openDevice(tundev.Options{Name: c.Tun.Device, Kind: tundev.TUN, Offload: true, Queues: laneCount(c)})
+	if err != nil {
+		return err
+	}
+	name := d.devices[0].Name() // "wg%d" has become a name
+	c.Instance, c.Tun.Device = name, name
+	return d.devices[0].SetMTU(interfaceMTU)
+}
+
+// claimIfPossible opens the control socket, for tunctl. A WireGuard device does not depend on it.
+func (d *Daemon) claimIfPossible(ctx context.Context) error {
+	if err := d.claim(ctx); err != nil {
+		d.log.Warn("tunctl cannot see this device", zap.Error(err))
+	}
+	return nil
+}
+
+// observe prepares the watch on the network around the device. It changes nothing.
+func (d *Daemon) observe(ctx context.Context) error {
+	if err := d.openRoutes(ctx); err != nil {
+		return err
+	}
+	if _, err := d.routes.Apply(ctx, d.desired(d.config, 0)); err != nil {
+		d.log.Debug("the device is in another namespace", zap.Error(err))
+	}
+	return nil
+}
+
+// followLink keeps the tunnel's idea of its TUN device true, wherever the device is moved to: the MTUs up to which
+// packets may be padded, and, without a file, whether it is up.
+func (d *Daemon) followLink(ctx context.Context) {
+	for _, dev := range d.devices {
+		if dev.Kind() != tundev.TUN {
+			continue
+		}
+		err := route.Follow(ctx, dev, func(s route.LinkState) {
+			d.log.Debug("link", zap.Bool("up", s.Up), zap.Int("mtu", s.MTU), zap.Ints("route_mtus", s.RouteMTUs))
+			d.tunnel.SetMTU(d.config.Tun.Device, s.MTU)
+			d.tunnel.SetRouteMTUs(d.config.Tun.Device, s.RouteMTUs)
+			if d.opts.Interface != nil {
+				d.setUp(s.Up)
+			}
+		})
+		if err != nil && ctx.Err() == nil {
+			d.log.Error("cannot watch the device: changes of its MTU and state go unnoticed", zap.Error(err))
+			d.setUp(true) // better too talkative than silent
+		}
+	}
+}
+
+// setUp starts or stops the sessions with the link.
+func (d *Daemon) setUp(up bool) {
+	d.mu.Lock()
+	d.linkUp = up
+	d.unasked = d.unasked && !up
+	d.mu.Unlock()
+	d.tunnel.SetUp(up)
+}
+
+// errNoFile refuses a reload where there is nothing to read.
+var errNoFile = &control.Error{Code: control.CodeUnsupported, Message: "no configuration file: this device is configured with wg(8)"}

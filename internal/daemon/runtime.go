@@ -1,0 +1,95 @@
+package daemon
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"tund/config"
+	"tund/crypto/keys"
+	"tund/tunnel"
+)
+
+// maxNamed bounds how many differences one warning names; the rest is counted.
+const maxNamed = 8
+
+// atRunTime says in words how the running instance differs from its file because of what WireGuard's tools changed, "" when
+// it does not. Endpoints do not count: they follow the peers. Callers hold mu.
+func (d *Daemon) atRunTime(s *tunnel.Status) string {
+	if d.opts.Interface != nil || d.override.since.IsZero() {
+		return ""
+	}
+	c := d.config
+	var all []string
+	if s.PrivateKey != c.Tunnel.PrivateKey {
+		all = append(all, "private key")
+	}
+	if want := c.Tunnel.ListenPort; want != 0 && d.port != want {
+		all = append(all, fmt.Sprintf("listen port %d", d.port))
+	}
+	if m := d.override.mark; m != nil && *m != d.routes.Mark(d.desired(c, d.mtu)) {
+		all = append(all, fmt.Sprintf("fwmark %#x", *m))
+	}
+	all = append(all, peersAtRunTime(c, s.Peers)...)
+	if len(all) == 0 {
+		return ""
+	}
+	if n := len(all) - maxNamed; n > 0 {
+		all = append(all[:maxNamed], fmt.Sprintf("%d more", n))
+	}
+	return "changed at run time, and gone with the next reload: " + strings.Join(all, ", ")
+}
+
+// peersAtRunTime lists how the peers differ from those of the file.
+func peersAtRunTime(c *config.Config, running []tunnel.PeerStatus) []string {
+	var all []string
+	byKey := make(map[keys.PublicKey]*tunnel.PeerStatus, len(running))
+	for i := range running {
+		byKey[running[i].PublicKey] = &running[i]
+	}
+	for i := range c.Peers {
+		want := &c.Peers[i]
+		is := byKey[want.PublicKey]
+		delete(byKey, want.PublicKey)
+		if is == nil {
+			all = append(all, "peer "+want.Name+" removed")
+			continue
+		}
+		var what []string
+		if is.PresharedKey != want.PresharedKey {
+			what = append(what, "preshared key")
+		}
+		if is.Keepalive != want.Keepalive {
+			what = append(what, "keepalive")
+		}
+		if !samePrefixes(is.AllowedIPs, want.AllowedIPs) {
+			what = append(what, "allowed IPs")
+		}
+		if len(what) > 0 {
+			all = append(all, "peer "+want.Name+" ("+strings.Join(what, ", ")+")")
+		}
+	}
+	for i := range running {
+		if byKey[running[i].PublicKey] != nil {
+			all = append(all, "peer "+running[i].PublicKey.Short()+" added")
+		}
+	}
+	return all
+}
+
+// samePrefixes compares regardless of order.
+func samePrefixes(a, b []netip.Prefix) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	sorted := func(p []netip.Prefix) []netip.Prefix {
+		p = slices.Clone(p)
+		slices.SortFunc(p, func(x, y netip.Prefix) int {
+			return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Bits(), y.Bits()))
+		})
+		return p
+	}
+	return slices.Equal(sorted(a), sorted(b))
+}

@@ -1,0 +1,184 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/config"
+	"tund/internal/uapi"
+	"tund/tunnel"
+)
+
+// wireguard is the instance as WireGuard's tools see it (uapi.Backend).
+type wireguard struct{ d *Daemon }
+
+// override is what was set at run time, through WireGuard's socket, in place of what the configuration says.
+type override struct {
+	mark  *uint32   // nil: none
+	since time.Time // of the first change; zero: none
+}
+
+// openSocket opens WireGuard's configuration socket for the TUN device. An instance with a file goes on without it: its
+// configuration does not depend on it, and a hardened service may not write there.
+func (d *Daemon) openSocket(context.Context) error {
+	if d.config.Tun == nil {
+		return nil
+	}
+	var file *os.File
+	if d.opts.Interface != nil {
+		file = d.opts.Interface.Socket
+	}
+	s, err := uapi.Listen(uapi.Options{Device: d.config.Tun.Device, File: file, Log: d.log})
+	switch {
+	case err == nil:
+	case d.opts.Interface != nil:
+		return err
+	default:
+		d.log.Warn("no WireGuard socket: wg(8) cannot show this device", zap.Error(err))
+		return nil
+	}
+	d.socket = s
+	d.undo.push(s.Close)
+	return nil
+}
+
+// serveSocket answers WireGuard's tools until the socket is closed.
+func (d *Daemon) serveSocket(ctx context.Context) {
+	if d.socket == nil {
+		return
+	}
+	d.background.Go(func() { d.socket.Serve(wireguard{d}) })
+	if d.opts.Interface != nil {
+		return // wait looks whether it was removed
+	}
+	d.background.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-d.socket.Removed():
+			d.log.Warn("somebody removed the WireGuard socket: wg(8) cannot show this device until a restart",
+				zap.String("path", d.socket.Path()))
+		}
+	})
+}
+
+// Get describes the device (uapi.Backend).
+func (w wireguard) Get() uapi.Device {
+	s := w.d.tunnel.Status()
+	prefixes := 0
+	for i := range s.Peers {
+		prefixes += len(s.Peers[i].AllowedIPs)
+	}
+	w.d.returnMemory(len(s.Peers) + prefixes)
+	w.d.mu.Lock()
+	defer w.d.mu.Unlock()
+	g := uapi.Device{PrivateKey: s.PrivateKey, ListenPort: w.d.port, FwMark: w.d.mark(w.d.config), Peers: s.Peers}
+	if w.d.unasked {
+		g.ListenPort = 0
+	}
+	return g
+}
+
+// returnMemory gives back what an answer about so many things took, once for several answers.
+func (d *Daemon) returnMemory(things int) {
+	if things >= manyPeers && d.trimming.CompareAndSwap(false, true) {
+		time.AfterFunc(time.Second, func() {
+			d.trimming.Store(false)
+			debug.FreeOSMemory()
+		})
+	}
+}
+
+// Set applies a request, or refuses it as a whole (uapi.Backend). The order is that in which a step can still be
+// refused: the last ones cannot.
+func (w wireguard) Set(r uapi.Request) error {
+	d := w.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.tunnel.Fits(r.Change); err != nil {
+		return uapi.ErrInvalid(err.Error())
+	}
+	mark, was := d.mark(d.config), d.override.mark
+	if r.FwMark != nil {
+		mark = *r.FwMark
+		d.override.mark = r.FwMark
+	}
+	if err := d.moveSocket(r, mark); err != nil {
+		d.override.mark = was
+		return uapi.ErrInUse(err.Error())
+	}
+	d.completeNames(r.Peers)
+	if err := d.tunnel.Configure(r.Change); err != nil {
+		return uapi.ErrInvalid(err.Error())
+	}
+	d.returnMemory(len(r.Peers))
+	if d.override.since.IsZero() {
+		d.override.since = time.Now()
+	}
+	return nil
+}
+
+// moveSocket binds another port, or changes the mark of the one in use. Callers hold mu.
+func (d *Daemon) moveSocket(r uapi.Request, mark uint32) error {
+	if r.ListenPort != nil && (*r.ListenPort == 0 || *r.ListenPort != d.port) {
+		conns, err := openConns(*r.ListenPort, mark, laneCount(d.config))
+		if err != nil {
+			return err
+		}
+		d.port = conns[0].Port()
+		d.unasked = d.unasked && *r.ListenPort == 0
+		return d.tunnel.Rebind(conns)
+	}
+	if r.ListenPort != nil {
+		d.unasked = false
+	}
+	if r.FwMark != nil {
+		if err := d.tunnel.SetMark(mark); err != nil {
+			return fmt.Errorf("set fwmark %#x: %w", mark, err)
+		}
+	}
+	return nil
+}
+
+// completeNames gives peers that the configuration file knows what WireGuard has no words for: their name, and
+// whether they carry Ethernet. Callers hold mu.
+func (d *Daemon) completeNames(changes []tunnel.PeerChange) {
+	if len(d.config.Peers) == 0 {
+		return
+	}
+	for i := range changes {
+		c := &changes[i]
+		n := slices.IndexFunc(d.config.Peers, func(p config.Peer) bool { return p.PublicKey == c.PublicKey })
+		if n < 0 || c.Remove || c.UpdateOnly {
+			continue
+		}
+		p := d.config.Peers[n]
+		port := portConfig(p)
+		c.Name, c.Ethernet = &p.Name, &port
+	}
+}
+
+// mark is the fwmark of our datagrams under a configuration, unless another was set at run time. Callers hold mu.
+func (d *Daemon) mark(c *config.Config) uint32 {
+	if d.override.mark != nil {
+		return *d.override.mark
+	}
+	return d.routes.Mark(d.desired(c, d.mtu))
+}
+
+// removed is closed when the socket of an interface without a file was removed, which asks it to end.
+func (d *Daemon) removed() <-chan struct{} {
+	if d.opts.Interface == nil {
+		return nil
+	}
+	return d.socket.Removed()
+}
+
+// errRemoved ends an interface whose socket was removed. It is no failure.
+var errRemoved = errors.New("the WireGuard socket was removed")
