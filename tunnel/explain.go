@@ -160,14 +160,17 @@ func (e *explainer) noAnswer(p *Peer, now boottime.Time) {
 	}
 	f := p.sendFailure.Load()
 	switch {
+	case p.looped(now):
+		p.fail(e.t, now, loopText(ep.Addr))
 	case f != nil:
 		p.fail(e.t, now, "cannot send to "+ep.Addr.String()+": "+f.err.Error())
 	case now.Sub(p.lastErrorAt) >= protocol.RekeyTimeout || p.lastError == "": // nothing better is known of this attempt
 		p.fail(e.t, now, "no answer from "+ep.Addr.String()+
 			": peer down, datagrams blocked, wrong public key for it, or ours unknown there")
 	}
-	if p.timers.Attempts() >= 2 {
-		e.peerEvent(p, now, "handshake failed: "+p.lastError, zap.Int("attempts", p.timers.Attempts()))
+	// Not the attempts of the timers: traffic that goes on renews those.
+	if n := p.unanswered.Load(); n >= 2 {
+		e.peerEvent(p, now, "handshake failed: "+p.lastError, zap.Int32("attempts", n))
 	}
 }
 

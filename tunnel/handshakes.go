@@ -306,9 +306,11 @@ func (t *Tunnel) initiate(p *Peer, now boottime.Time) {
 	t.sendToPeer(p, msg[:], now)
 }
 
-// nextCandidate moves to the next configured endpoint when the last attempt at this one failed. Callers hold p.mu.
+// nextCandidate moves to the next configured endpoint when the last attempt at this one failed, and nothing has come
+// from there since. Callers hold p.mu.
 func (t *Tunnel) nextCandidate(p *Peer) {
-	if len(p.candidates) == 0 || (p.endpoint.Load() != nil && (p.timers.Attempts() == 0 || len(p.candidates) == 1)) {
+	failed := p.unanswered.Load() > 0 && p.lastReceived.Load() < p.handshakeSent.Load()
+	if len(p.candidates) == 0 || (p.endpoint.Load() != nil && (!failed || len(p.candidates) == 1)) {
 		return
 	}
 	if p.endpoint.Load() != nil {

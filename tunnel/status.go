@@ -63,7 +63,7 @@ type PeerStatus struct {
 	AllowedIPs    []netip.Prefix
 	Ethernet      bool
 	Keepalive     time.Duration
-	Attempts      int // handshake attempts in the running try
+	Attempts      int // initiations in a row without a response
 	LastError     string
 
 	Since        time.Time // when the peer came up, or began to fail; zero: neither
@@ -152,7 +152,7 @@ func (p *Peer) status(t *Tunnel, now boottime.Time) PeerStatus {
 		Name: p.name, PublicKey: p.key, PresharedKey: p.psk, State: p.state(now),
 		LastHandshake: p.handshakeWall, RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
 		Ethernet: p.ethernet.Load(), Keepalive: p.timers.Persistent(),
-		Attempts: p.timers.Attempts(), LastError: p.lastError,
+		Attempts: int(p.unanswered.Load()), LastError: p.lastError,
 		Roamed: p.roamedAt, RxPackets: p.rxPackets.Load(), TxPackets: p.txPackets.Load(),
 		Staged: int(p.staged.count.Load()), Handshakes: p.count,
 	}
@@ -181,6 +181,9 @@ func (p *Peer) status(t *Tunnel, now boottime.Time) PeerStatus {
 		if f := p.sendFailure.Load(); f != nil && now.Sub(f.at) < 2*explainEveryHost {
 			s.LastError = "cannot send: " + f.err.Error()
 		}
+		if ep := p.endpoint.Load(); ep != nil && p.looped(now) {
+			s.LastError = loopText(ep.Addr)
+		}
 	}
 	return s
 }
@@ -191,7 +194,7 @@ func (p *Peer) state(now boottime.Time) State {
 		return StateUp
 	}
 	switch {
-	case p.timers.GaveUp(), p.timers.Handshaking() && p.timers.Attempts() > 0 && p.lastError != "":
+	case p.timers.GaveUp(), p.timers.Handshaking() && p.unanswered.Load() > 0 && p.lastError != "":
 		return StateDown
 	case p.timers.Handshaking(), p.wantHandshake.Load(), p.next != nil && p.next.usable(now):
 		return StateConnecting
