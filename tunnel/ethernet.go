@@ -46,6 +46,7 @@ type ethernet struct {
 	mu   sync.Mutex // guards changes of peers, and free
 	free []uint32   // ports of removed peers
 
+	pulse    *pulse               // of run
 	wake     chan struct{}        // capacity 1
 	messages chan ethernetMessage // control messages for the switch; full: dropped, they are repeated
 	recentMu sync.Mutex           // guards recent
@@ -88,7 +89,7 @@ func newEthernet(t *Tunnel, d *device, o EthernetOptions, mtu int) (*ethernet, e
 		return nil, err
 	}
 	e := &ethernet{
-		t: t, sw: sw, dev: d, fragment: o.Fragment, mssClamp: o.MSSClamp, limit: max(o.Switch.MaxEntries, 0),
+		t: t, sw: sw, dev: d, pulse: t.newPulse("switch"), fragment: o.Fragment, mssClamp: o.MSSClamp, limit: max(o.Switch.MaxEntries, 0),
 		wake: make(chan struct{}, 1), messages: make(chan ethernetMessage, maxControlMessages),
 	}
 	if e.limit == 0 {
@@ -206,6 +207,7 @@ func (e *ethernet) run(stop <-chan struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		e.pulse.rest()
 		select {
 		case <-stop:
 			return
@@ -215,6 +217,7 @@ func (e *ethernet) run(stop <-chan struct{}) {
 		case <-e.wake:
 		case <-timer.C:
 		}
+		e.pulse.wake()
 		e.t.guard("switch", func() { e.tick(timer) })
 	}
 }

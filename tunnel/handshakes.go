@@ -79,12 +79,14 @@ func (h *handshakes) cookieAllowed(now boottime.Time) bool {
 }
 
 // work handles queued handshake messages until the queue is closed.
-func (t *Tunnel) work() {
+func (t *Tunnel) work(p *pulse) {
 	for {
+		p.rest()
 		select {
 		case <-t.stop:
 			return
 		case m := <-t.handshakes.queue:
+			p.wake()
 			t.guard("handshake worker", func() { t.handshake(&m) })
 		}
 	}

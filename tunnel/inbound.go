@@ -82,7 +82,11 @@ func (in *inbound) loop() {
 	wait, turns := true, 0
 	b := in.lane.binding.Load()
 	for {
+		if wait {
+			in.lane.pulse.rest()
+		}
 		n, err := b.conn.Receive(in.trains, wait)
+		in.lane.pulse.wake()
 		if err != nil {
 			in.flush()
 			if b = in.lane.rebound(b, err); b == nil {

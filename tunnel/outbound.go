@@ -23,6 +23,7 @@ type outbound struct {
 	dev     *device
 	device  tundev.Queue
 	forward forwarder
+	pulse   *pulse
 
 	now     boottime.Time
 	waiting backlog
@@ -39,14 +40,14 @@ type outbound struct {
 // tagRoom is what a VLAN tag put into a frame needs before it.
 const tagRoom = 4
 
-func newOutbound(t *Tunnel, l *lane, d *device, q tundev.Queue) *outbound {
-	return &outbound{t: t, lane: l, dev: d, device: q, forward: d.newForwarder(l, q), out: newSealer(t, arenaBytes)}
+func newOutbound(t *Tunnel, l *lane, d *device, q tundev.Queue, p *pulse) *outbound {
+	return &outbound{t: t, lane: l, dev: d, device: q, pulse: p, forward: d.newForwarder(l, q), out: newSealer(t, arenaBytes)}
 }
 
 // run carries packets until the device is closed or gone.
 func (o *outbound) run() (err error) {
 	for o.t.survive("send loop", func() { err = o.loop() }) {
-		*o = *newOutbound(o.t, o.lane, o.dev, o.device)
+		*o = *newOutbound(o.t, o.lane, o.dev, o.device, o.pulse)
 	}
 	return err
 }
@@ -78,7 +79,11 @@ func (o *outbound) readAhead() error {
 			return nil
 		}
 		block := o.waiting.count == 0 && o.out.empty()
+		if block {
+			o.pulse.rest()
+		}
 		n, err := o.device.Read(q.mem[tagRoom:tagRoom+tundev.MaxRead], block)
+		o.pulse.wake()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) || errors.Is(err, tundev.ErrGone) {
 				return err
@@ -129,6 +134,7 @@ func (o *outbound) packet(mem []byte, n int) {
 	if o.to, reason = o.forward.route(o.to[:0], &p); reason != drop.None {
 		o.t.drops.Add(reason, uint64(p.count))
 	}
+	o.refuseEchoes(&p)
 	switch {
 	case len(o.to) == 0:
 	case sameForm(o.to):

@@ -57,6 +57,8 @@ type Peer struct {
 
 	sendFailure atomic.Pointer[sendFailure] // why the kernel last refused to send to the peer; nil: it did not
 
+	loopedAt atomic.Int64 // boottime at which one of our datagrams to the peer last came back; 0: never
+
 	staged stage
 
 	armed  atomic.Int64 // the deadline the timer loop knows; 0: none. Written with timerLoop.mu held.

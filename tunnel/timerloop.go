@@ -20,9 +20,11 @@ type timerLoop struct {
 	mu   sync.Mutex // guards heap, Peer.heapAt and writes of Peer.armed; never held while a timer's work is done
 	heap peerHeap
 	wake chan struct{} // capacity 1: the earliest deadline moved forward
+
+	pulse *pulse
 }
 
-func newTimerLoop() *timerLoop { return &timerLoop{wake: make(chan struct{}, 1)} }
+func newTimerLoop(p *pulse) *timerLoop { return &timerLoop{wake: make(chan struct{}, 1), pulse: p} }
 
 // arm makes sure that p is looked at no later than at.
 func (l *timerLoop) arm(p *Peer, at boottime.Time) {
@@ -88,6 +90,7 @@ func (l *timerLoop) run(clock Clock, stop <-chan struct{}, look func(*Peer, boot
 		p, wait := l.due(now)
 		if p != nil {
 			look(p, now)
+			l.pulse.wake()
 			wait = 0
 		}
 		if wait == 0 {
@@ -99,12 +102,14 @@ func (l *timerLoop) run(clock Clock, stop <-chan struct{}, look func(*Peer, boot
 			}
 		}
 		sleep.Reset(wait)
+		l.pulse.rest()
 		select {
 		case <-stop:
 			return
 		case <-l.wake:
 		case <-sleep.C:
 		}
+		l.pulse.wake()
 	}
 }
 

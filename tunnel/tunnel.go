@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -75,6 +76,8 @@ type Tunnel struct {
 	devices         []*device
 	lanes           []*lane
 	verifyChecksums bool
+	pulses          []watched // of every loop
+	workers         []*pulse  // of those that answer handshakes
 
 	// Atomic.
 	identity atomic.Pointer[noise.Identity]
@@ -83,6 +86,8 @@ type Tunnel struct {
 	closed   atomic.Bool
 	down     atomic.Bool // SetUp(false): nothing is sent or answered
 	drops    drop.Counters
+	echoes   echoes
+	local    atomic.Pointer[map[netip.Addr]bool] // addresses of this host; nil: nobody told
 	budget   stageBudget
 
 	// Synchronized in themselves.
@@ -114,6 +119,7 @@ type device struct {
 	prefix   int // bytes of ours before each packet inside the session
 	features tundev.Features
 	queues   []tundev.Queue
+	pulses   []*pulse // of outbound, by queue
 	mtu      atomic.Int32
 	// paddingLimit is the IP length up to which packets read here may be padded, in bytes: at layer 3 the MTU, at
 	// layer 2 what the path takes.
@@ -133,6 +139,7 @@ type lane struct {
 	id       int
 	binding  atomic.Pointer[binding]
 	reboundC chan struct{} // capacity 1: binding was replaced
+	pulse    *pulse        // of inbound
 }
 
 // binding is a lane's socket. A new one replaces it when the UDP port changes.
@@ -148,10 +155,11 @@ func New(o Options) (*Tunnel, error) {
 	}
 	t := &Tunnel{
 		clock: o.Clock, log: o.Log, verifyChecksums: o.VerifyInnerChecksums,
-		handshakes: newHandshakes(), timers: newTimerLoop(),
-		peers: make(map[keys.PublicKey]*Peer), stop: make(chan struct{}), fatal: make(chan error, 1),
+		handshakes: newHandshakes(),
+		peers:      make(map[keys.PublicKey]*Peer), stop: make(chan struct{}), fatal: make(chan error, 1),
 	}
 	t.explain = newExplainer(t, o.Log)
+	t.timers = newTimerLoop(t.newPulse("timers"))
 	t.setIdentity(o.PrivateKey)
 	for _, d := range o.Devices {
 		if err := t.addDevice(d, o.Ethernet); err != nil {
@@ -159,16 +167,23 @@ func New(o Options) (*Tunnel, error) {
 		}
 	}
 	for i, c := range o.Conns {
-		l := &lane{t: t, id: i, reboundC: make(chan struct{}, 1)}
+		l := &lane{t: t, id: i, reboundC: make(chan struct{}, 1), pulse: t.newPulse("receive %d", i)}
 		l.binding.Store(&binding{c})
 		t.lanes = append(t.lanes, l)
 	}
+	for i := range min(4, runtime.GOMAXPROCS(0)) {
+		t.workers = append(t.workers, t.newPulse("handshakes %d", i))
+	}
 	t.slow.init(t)
+	t.echoes.init()
 	return t, nil
 }
 
 func (t *Tunnel) addDevice(d Device, eo EthernetOptions) error {
 	dev := &device{name: d.Name, kind: d.Kind, features: d.Features, queues: d.Queues}
+	for i := range d.Queues {
+		dev.pulses = append(dev.pulses, t.newPulse("send %s %d", d.Name, i))
+	}
 	dev.mtu.Store(int32(d.MTU))
 	switch d.Kind {
 	case tundev.TUN:
@@ -205,8 +220,8 @@ func (t *Tunnel) setIdentity(k keys.PrivateKey) {
 func (t *Tunnel) Start() {
 	t.spawn(func() { t.timers.run(t.clock, t.stop, t.look) })
 	t.spawn(func() { t.explain.report(t.stop) })
-	for range min(4, runtime.GOMAXPROCS(0)) {
-		t.spawn(t.work)
+	for _, p := range t.workers {
+		t.spawn(func() { t.work(p) })
 	}
 	if t.ethernet != nil {
 		t.spawn(func() { t.ethernet.run(t.stop) })
@@ -216,7 +231,7 @@ func (t *Tunnel) Start() {
 	}
 	for _, d := range t.devices {
 		for i, q := range d.queues {
-			t.spawn(func() { t.carry(newOutbound(t, t.lanes[i%len(t.lanes)], d, q)) })
+			t.spawn(func() { t.carry(newOutbound(t, t.lanes[i%len(t.lanes)], d, q, d.pulses[i])) })
 		}
 	}
 }

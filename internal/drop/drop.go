@@ -23,6 +23,7 @@ const (
 	TooBig          // the datagram is larger than the path to the endpoint takes (EMSGSIZE)
 	Nonce           // the session has sent all the messages it may (RejectAfterMessages)
 	BadDevicePacket // the device handed us something that is not a packet of its kind, or a stale virtio header
+	RoutingLoop     // a datagram of our own that a route led back into the tunnel
 
 	// Peer to device, before authentication.
 	Malformed       // no known type, or a length its type does not have
@@ -88,6 +89,7 @@ var names = [count]string{
 
 	NoPeer: "no-peer", NoEndpoint: "no-endpoint", StagedFull: "staged-full", StagedTimeout: "staged-timeout",
 	SendError: "send-error", TooBig: "too-big", Nonce: "nonce", BadDevicePacket: "bad-device-packet",
+	RoutingLoop: "routing-loop",
 
 	Malformed: "malformed", BadMAC1: "bad-mac1", UnknownIndex: "unknown-index", HandshakeQueue: "handshake-queue",
 	DuplicateInit: "duplicate-initiation", RateLimited: "rate-limited", UnderLoad: "under-load",
