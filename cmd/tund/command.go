@@ -8,15 +8,20 @@ import (
 )
 
 const usage = `usage: tund -c FILE [--check]
+       tund [-f] INTERFACE
        tund --cleanup INSTANCE
        tund --version
 
   -c, --config FILE      configuration of the instance; its name is the file's, without .toml
   -t, --check            check the configuration, say everything that is wrong with it, and exit
+  -f, --foreground       with INTERFACE: stay in the foreground
       --cleanup INSTANCE remove what a killed instance left in the kernel, and exit
       --log-level LEVEL  debug, info, warn or error [info]
       --log-format FORM  console or json [console]
       --version          print the version and exit
+
+INTERFACE makes a TUN device for wg(8), as wg-quick(8) does with WG_QUICK_USERSPACE_IMPLEMENTATION=tund. Then the
+environment counts: LOG_LEVEL (verbose, info, warn, error, silent), WG_PROCESS_FOREGROUND=1, WG_TUN_FD, WG_UAPI_FD.
 
 Signals: SIGHUP reloads the configuration, SIGTERM and SIGINT stop the instance.
 `
@@ -24,6 +29,8 @@ Signals: SIGHUP reloads the configuration, SIGTERM and SIGINT stop the instance.
 // command is what the command line asks for.
 type command struct {
 	config, cleanup     string
+	device              string // INTERFACE
+	foreground          bool
 	check, version      bool
 	logLevel, logFormat string
 }
@@ -41,6 +48,9 @@ func parse(args []string) (command, error) {
 	for _, name := range []string{"t", "check"} {
 		f.BoolVar(&c.check, name, false, "")
 	}
+	for _, name := range []string{"f", "foreground"} {
+		f.BoolVar(&c.foreground, name, false, "")
+	}
 	f.StringVar(&c.cleanup, "cleanup", "", "")
 	f.StringVar(&c.logLevel, "log-level", "info", "")
 	f.StringVar(&c.logFormat, "log-format", "console", "")
@@ -52,12 +62,17 @@ func parse(args []string) (command, error) {
 		return c, err
 	}
 	switch {
-	case f.NArg() > 0:
-		return c, fmt.Errorf("unexpected argument %q", f.Arg(0))
-	case c.version, c.cleanup != "":
+	case c.version, c.cleanup != "" && f.NArg() == 0:
 		return c, nil
+	case f.NArg() == 1 && c.config == "" && c.cleanup == "" && !c.check:
+		c.device = f.Arg(0)
+		return c, checkInterface(c.device)
+	case f.NArg() > 0:
+		return c, fmt.Errorf("unexpected argument %q", f.Arg(f.NArg()-1))
 	case c.config == "":
-		return c, errors.New("no configuration: give one with -c FILE")
+		return c, errors.New("no configuration: give one with -c FILE, or the name of an interface for wg(8)")
+	case c.foreground:
+		return c, errors.New("-f goes with the name of an interface; with -c tund always stays in the foreground")
 	}
 	return c, nil
 }

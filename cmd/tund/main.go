@@ -1,7 +1,9 @@
-// Command tund is the tunnel daemon: it runs one instance from one configuration file, in the foreground.
+// Command tund is the tunnel daemon: it runs one instance from one configuration file, in the foreground, or one device
+// for WireGuard's tools, in the background.
 //
 //	tund -c /etc/tund/office.toml           run
 //	tund -c /etc/tund/office.toml --check   say what is wrong with the file, and exit
+//	tund wg0                                make a device for wg(8), in the background (-f: foreground)
 //	tund --cleanup office                   remove what a killed instance left in the kernel
 //
 // It logs to standard error and ends with 0 after SIGTERM or SIGINT, 1 when something failed at run time, 2 for wrong
@@ -53,6 +55,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	case c.cleanup != "":
 		return cleanup(c.cleanup, stderr)
+	case c.device != "":
+		return serveInterface(c, stderr)
 	}
 	cfg, err := config.Load(c.config)
 	if err != nil {

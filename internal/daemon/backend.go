@@ -81,6 +81,9 @@ func (d *Daemon) device(s tunnel.DeviceStatus) control.Device {
 			out.Up, out.Bridge = dev.Up, dev.Bridge
 		}
 	}
+	if d.opts.Interface != nil {
+		out.Up = d.linkUp
+	}
 	return out
 }
 
