@@ -220,6 +220,17 @@ func containsAll(text string, words []string) bool {
 	return true
 }
 
+// countLines counts the lines of text that hold a word.
+func countLines(text, word string) int {
+	n := 0
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, word) {
+			n++
+		}
+	}
+	return n
+}
+
 // exitCode takes the code out of the error of a process that has ended.
 func exitCode(err error) int {
 	if err == nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -215,6 +216,11 @@ func packetConn(t testing.TB, ns *testnet.NS, address string) *net.UDPConn {
 	udp := conn.(*net.UDPConn)
 	_ = udp.SetReadBuffer(4 << 20)
 	return udp
+}
+
+// listenAt is where the instance at an address of the underlay listens.
+func listenAt(host string) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr(host), listenPort)
 }
 
 // pinger is a ping that runs beside a test.
