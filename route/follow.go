@@ -74,7 +74,8 @@ type follower struct {
 	index   int           // of the device, where it is; 0: not known
 	blind   bool          // the kernel does not tell us of changes where the device is
 	away    bool          // it is in another namespace than we
-	took    time.Duration // to look
+	looked  time.Time     // when it was last looked at …
+	took    time.Duration // … and how long that took
 	numbers map[uint64]bool
 }
 
@@ -93,7 +94,7 @@ func (f *follower) run(ctx context.Context, notices <-chan []notice, reader <-ch
 		case batch := <-notices:
 			if !waiting && slices.ContainsFunc(batch, f.concerns) {
 				waiting = true
-				due.Reset(max(followSettle, followShare*f.took))
+				due.Reset(max(followSettle, followShare*f.took-time.Since(f.looked)))
 			}
 		case <-tick.C:
 			// Cheap: the device itself says whether it is up, wherever it is.
@@ -130,7 +131,8 @@ func (f *follower) concerns(n notice) bool {
 func (f *follower) look() {
 	start := time.Now()
 	s := f.read()
-	f.took = time.Since(start)
+	f.looked = time.Now()
+	f.took = f.looked.Sub(start)
 	if f.told && s.Up == f.last.Up && s.MTU == f.last.MTU && slices.Equal(s.RouteMTUs, f.last.RouteMTUs) {
 		return
 	}

@@ -344,7 +344,7 @@ func linkOf(first byte) (offload.Link, bool) {
 // handshake checks what costs little of a handshake message, and queues it for the slow plane. Garbage ends here:
 // it never fills the queue, so it cannot make us look under load (field notes R-02).
 func (in *inbound) handshake(kind byte, d []byte, from *udp.Endpoint) {
-	if in.t.down.Load() {
+	if in.t.isDown() {
 		in.t.drops.Add(drop.DeviceDown, 1)
 		return
 	}

@@ -16,9 +16,11 @@ import (
 func (t *Tunnel) SetUp(up bool) {
 	t.configMu.Lock()
 	defer t.configMu.Unlock()
-	if t.down.Swap(!up) == !up {
+	t.down.Store(!up)
+	if t.toldDown == !up {
 		return
 	}
+	t.toldDown = !up
 	now := t.clock.Now()
 	for _, p := range t.order {
 		if !up {
@@ -28,6 +30,21 @@ func (t *Tunnel) SetUp(up bool) {
 			t.armed(p)
 		}
 	}
+}
+
+// isDown reports whether nothing is to be sent or answered. Before it says yes it asks the device, so that what comes in
+// the moment after the link went up is not lost because SetUp has not been called yet.
+func (t *Tunnel) isDown() bool {
+	if !t.down.Load() {
+		return false
+	}
+	for _, d := range t.devices {
+		if d.up != nil && d.up() {
+			t.down.Store(false)
+			return false
+		}
+	}
+	return true
 }
 
 // quiet ends everything under way with p.

@@ -118,7 +118,7 @@ func (o *outbound) flush(now boottime.Time) { o.out.flush(o.lane.binding.Load(),
 func (o *outbound) packet(mem []byte, n int) {
 	o.mem = mem
 	buf, now := mem[tagRoom:tagRoom+n], o.now
-	if o.t.down.Load() { // what was read had been queued before
+	if o.t.isDown() { // what was read had been queued before
 		o.t.drops.Add(drop.DeviceDown, 1)
 		return
 	}

@@ -65,6 +65,8 @@ type Device struct {
 	Features tundev.Features
 	Queues   []tundev.Queue
 	MTU      int // bytes of an IP packet
+	// Up, when not nil, asks the device whether it is up, quickly; lanes call it while SetUp says that it is down.
+	Up func() bool
 }
 
 // Tunnel is one running instance: one identity, its peers and its devices.
@@ -103,7 +105,8 @@ type Tunnel struct {
 	peers   map[keys.PublicKey]*Peer
 	order   []*Peer // in order of configuration
 
-	configMu sync.Mutex // serializes Configure, Rebind and SetMark
+	configMu sync.Mutex // serializes Configure, Rebind, SetMark and SetUp; guards toldDown
+	toldDown bool       // what SetUp was told last
 
 	stop     chan struct{} // closed by Close
 	stopOnce sync.Once
@@ -119,7 +122,8 @@ type device struct {
 	prefix   int // bytes of ours before each packet inside the session
 	features tundev.Features
 	queues   []tundev.Queue
-	pulses   []*pulse // of outbound, by queue
+	up       func() bool // nil: not known
+	pulses   []*pulse    // of outbound, by queue
 	mtu      atomic.Int32
 	// paddingLimit is the IP length up to which packets read here may be padded, in bytes: at layer 3 the MTU, at
 	// layer 2 what the path takes.
@@ -180,7 +184,7 @@ func New(o Options) (*Tunnel, error) {
 }
 
 func (t *Tunnel) addDevice(d Device, eo EthernetOptions) error {
-	dev := &device{name: d.Name, kind: d.Kind, features: d.Features, queues: d.Queues}
+	dev := &device{name: d.Name, kind: d.Kind, features: d.Features, queues: d.Queues, up: d.Up}
 	for i := range d.Queues {
 		dev.pulses = append(dev.pulses, t.newPulse("send %s %d", d.Name, i))
 	}

@@ -232,6 +232,10 @@ func (d *Daemon) openTunnel(context.Context) error {
 	for _, dev := range d.devices {
 		o.Devices = append(o.Devices, tunnel.Device{
 			Name: dev.Name(), Kind: dev.Kind(), Features: dev.Features(), Queues: dev.Queues(), MTU: d.deviceMTU(dev),
+			Up: func() bool {
+				up, known := dev.Up()
+				return up && known
+			},
 		})
 	}
 	t, err := tunnel.New(o)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -85,10 +86,34 @@ func (d *Daemon) openInterface(context.Context) error {
 
 // claimIfPossible opens the control socket, for tunctl. A WireGuard device does not depend on it.
 func (d *Daemon) claimIfPossible(ctx context.Context) error {
-	if err := d.claim(ctx); err != nil {
+	err := patiently(ctx, control.ErrRunning, func() error { return d.claim(ctx) })
+	if err != nil {
 		d.log.Warn("tunctl cannot see this device", zap.Error(err))
 	}
 	return nil
+}
+
+// patience is how long a new device waits for one of the same name that is just being deleted: `ip link delete` returns
+// before the process behind the device has noticed.
+const patience = time.Second
+
+// patiently repeats try while it fails with busy, for as long as patience lasts.
+func patiently(ctx context.Context, busy error, try func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	again := time.NewTicker(patience / 100)
+	defer again.Stop()
+	for {
+		err := try()
+		if !errors.Is(err, busy) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-again.C:
+		}
+	}
 }
 
 // observe prepares the watch on the network around the device. It changes nothing.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -27,25 +26,28 @@ type override struct {
 
 // openSocket opens WireGuard's configuration socket for the TUN device. An instance with a file goes on without it: its
 // configuration does not depend on it, and a hardened service may not write there.
-func (d *Daemon) openSocket(context.Context) error {
+func (d *Daemon) openSocket(ctx context.Context) (err error) {
 	if d.config.Tun == nil {
 		return nil
 	}
-	var file *os.File
-	if d.opts.Interface != nil {
-		file = d.opts.Interface.Socket
+	o := uapi.Options{Device: d.config.Tun.Device, Log: d.log}
+	if d.opts.Interface == nil {
+		d.socket, err = uapi.Listen(o)
+		if err != nil {
+			d.log.Warn("no WireGuard socket: wg(8) cannot show this device", zap.Error(err))
+			return nil
+		}
+	} else {
+		o.File = d.opts.Interface.Socket
+		err = patiently(ctx, uapi.ErrInUseSocket, func() (err error) {
+			d.socket, err = uapi.Listen(o)
+			return err
+		})
+		if err != nil {
+			return err
+		}
 	}
-	s, err := uapi.Listen(uapi.Options{Device: d.config.Tun.Device, File: file, Log: d.log})
-	switch {
-	case err == nil:
-	case d.opts.Interface != nil:
-		return err
-	default:
-		d.log.Warn("no WireGuard socket: wg(8) cannot show this device", zap.Error(err))
-		return nil
-	}
-	d.socket = s
-	d.undo.push(s.Close)
+	d.undo.push(d.socket.Close)
 	return nil
 }
 
