@@ -182,3 +182,13 @@ func option(m *layers.DHCPv4, kind layers.DHCPOpt) []byte {
 	}
 	return nil
 }
+
+// generalQuery is an IGMPv2 general query that wants answers within a second (RFC 2236).
+func generalQuery(t testing.TB, src l2.MAC, ip string) []byte {
+	t.Helper()
+	const allHosts l2.MAC = 0x01005e000001
+	return build(t, ethernetLayer(allHosts, src, layers.EthernetTypeIPv4),
+		&layers.IPv4{Version: 4, TTL: 1, Protocol: layers.IPProtocolIGMP, SrcIP: net.ParseIP(ip), DstIP: net.IPv4(224, 0, 0, 1),
+			Options: []layers.IPv4Option{{OptionType: 148, OptionLength: 4, OptionData: []byte{0, 0}}}},
+		gopacket.Payload([]byte{0x11, 10, 0xee, 0xf5, 0, 0, 0, 0}))
+}

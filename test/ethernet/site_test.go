@@ -371,6 +371,15 @@ func (h *host) pings(to string, count int, more ...string) {
 	}
 }
 
+// reaches waits until the host gets an answer.
+func (h *host) reaches(to string, limit time.Duration) {
+	h.t.Helper()
+	testnet.Await(h.t, to+" answers "+h.v4, limit, func() bool {
+		_, err := h.ns.Try("ping", "-n", "-c", "1", "-W", "1", to)
+		return err == nil
+	})
+}
+
 // unreachable expects that the host gets no answer.
 func (h *host) unreachable(to string) {
 	h.t.Helper()

@@ -1,0 +1,173 @@
+package ethernet
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"tund/tunnel/l2"
+)
+
+// steady sends a known host count datagrams at perSecond and returns how many of them it answered.
+func steady(t *testing.T, from *datagrams, to *host, count, perSecond int) int {
+	t.Helper()
+	answered := make(chan int)
+	stop := make(chan struct{})
+	go func() {
+		n := 0
+		for {
+			if from.receive(50*time.Millisecond) != "" {
+				n++
+				continue
+			}
+			select {
+			case <-stop:
+				answered <- n
+				return
+			default:
+			}
+		}
+	}()
+	began := time.Now()
+	for i := range count {
+		pause(time.Until(began.Add(time.Duration(i) * time.Second / time.Duration(perSecond))))
+		from.send(to.v4, 7, fmt.Sprintf("%080d", i))
+	}
+	pause(300 * time.Millisecond)
+	close(stop)
+	return <-answered
+}
+
+// invented returns what fills a frame to dst with the i-th of many invented sources.
+func invented(dst l2.MAC) func(frame []byte, i int) {
+	return func(frame []byte, i int) {
+		dst.Put(frame)
+		frame[6], frame[7] = 0x02, 0xfa
+		binary.BigEndian.PutUint32(frame[8:], uint32(i))
+		binary.BigEndian.PutUint16(frame[12:], testType)
+	}
+}
+
+// 300,000 invented source addresses in a flood, from a peer and from a host of the LAN: memory stays where it was,
+// hosts that are known keep being known and keep their rate, and there is one warning. The frames are for hosts that are
+// known, so that storm control does not stop them.
+func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
+	alone(t)
+	s := besiege(t, nil)
+	s.b.datagrams("udp4", 7, "").echo()
+	observer := s.a.datagrams("udp4", 0, "")
+	const count, perSecond, floodRate = 4000, 1000, 75000
+	before := steady(t, observer, s.b, count, perSecond)
+	if before < count*98/100 {
+		t.Fatalf("%d of %d answered before any flood", before, count)
+	}
+	memory := resident(t, s.berlin.process)
+	for _, flood := range []struct {
+		name string
+		run  func(done chan<- time.Duration)
+	}{
+		{"from a peer", func(done chan<- time.Duration) {
+			began, frame := time.Now(), make([]byte, 60)
+			for i := range 300000 {
+				invented(s.a.mac)(frame, i)
+				s.mallory.frame(frame)
+				if i%500 == 0 {
+					pause(time.Until(began.Add(time.Duration(i) * time.Second / floodRate)))
+				}
+			}
+			done <- time.Since(began)
+		}},
+		{"from the LAN", func(done chan<- time.Duration) {
+			done <- s.a.raw().flood(300000, 60, floodRate, invented(s.b.mac))
+		}},
+	} {
+		done := make(chan time.Duration, 1)
+		go flood.run(done)
+		after := steady(t, observer, s.b, count, perSecond)
+		took := <-done
+		t.Logf("%s: 300,000 addresses in %v; %d of %d answered, %d without the flood", flood.name, took.Round(time.Millisecond), after, count, before)
+		if after < before*90/100 {
+			t.Errorf("%s: %d of %d answered during the flood, want at least 90 %% of the %d without it", flood.name, after, count, before)
+		}
+		// Looked at before status is asked, which takes memory of its own to describe 12,000 addresses.
+		if grown := resident(t, s.berlin.process) - memory; !raceDetector && grown > 24<<20 {
+			t.Errorf("%s: memory grew by %d MiB", flood.name, grown>>20)
+		} else {
+			t.Logf("%s: memory grew by %.1f MiB", flood.name, float64(grown)/(1<<20))
+		}
+		for m, want := range map[l2.MAC]string{s.a.mac: "tap0", s.b.mac: "paris"} {
+			if at := s.berlin.where(m, 0); at != want {
+				t.Errorf("%s: %v is behind %q, want %s", flood.name, m, at, want)
+			}
+		}
+	}
+	status := s.berlin.status()
+	if n := len(status.FDB); n > status.FDBLimit || n > 256+256+12288 {
+		t.Errorf("%d entries of at most %d", n, status.FDBLimit)
+	}
+	if n := s.berlin.peer("mallory").MACs; n > 256 {
+		t.Errorf("%d addresses behind mallory, want at most 256", n)
+	}
+	for warning, by := range map[string]*site{"mallory": s.berlin, "local": s.berlin, "berlin": s.paris} {
+		if n := by.lines("WARN", warning+" shows more MACs"); n != 1 {
+			t.Errorf("%s: %d warnings about %s, want one:\n%s", by.name, n, warning, by.process.Output())
+		}
+	}
+}
+
+// A broadcast storm into one site costs the other no more than the limit, and neither its traffic.
+func TestStorm_costsTheOtherSiteNoMoreThanTheLimit(t *testing.T) {
+	alone(t)
+	const limit = 500
+	w := newWAN(t)
+	berlin, paris := w.site("berlin"), w.site("paris")
+	mesh(berlin, paris)
+	berlin.tap = []string{fmt.Sprintf("broadcast_limit = %d\nmulticast_limit = %d\nunknown_unicast_limit = %d", limit, limit, limit)}
+	a, b := berlin.host(1), paris.host(2)
+	start(t, berlin, paris)
+	a.pings(b.v4, 2)
+	b.datagrams("udp4", 7, "").echo()
+	observer := a.datagrams("udp4", 0, "")
+	seconds := 3
+	if os.Getenv("TUND_TEST_SOAK") != "" {
+		seconds = 20
+	}
+	for _, storm := range []struct {
+		name, drop string
+		dst        l2.MAC
+	}{
+		{"broadcast", "storm-broadcast", l2.Broadcast},
+		{"multicast", "storm-multicast", 0x01005e010203},
+		{"unknown unicast", "storm-unknown-unicast", 0x02eeeeeeeeee},
+	} {
+		far, port := b.raw(), a.raw()
+		frame := plainFrame(storm.dst, strangerMAC, "storm")
+		done := make(chan time.Duration, 1)
+		go func() {
+			done <- port.flood(100000*seconds, len(frame), 100000, func(f []byte, _ int) { copy(f, frame) })
+		}()
+		answered := steady(t, observer, b, 1000, 500)
+		took := <-done
+		arrived := 0
+		for frame := far.next(time.Now().Add(200 * time.Millisecond)); frame != nil; frame = far.next(time.Now().Add(200 * time.Millisecond)) {
+			if holds("storm")(frame) {
+				arrived++
+			}
+		}
+		// What the limit lets through in that time, and a quarter of a second's worth at once.
+		allowed := int((took.Seconds() + 0.3) * limit * 1.05)
+		t.Logf("%s: %d frames in %v; %d arrived, %d allowed; a known host answered %d of 1000",
+			storm.name, 100000*seconds, took.Round(time.Millisecond), arrived, allowed, answered)
+		if arrived > allowed || arrived < limit/2 {
+			t.Errorf("%s: %d frames arrived in %v, want at most %d (%d a second) and some", storm.name, arrived, took, allowed, limit)
+		}
+		if answered < 900 {
+			t.Errorf("%s: a known host answered %d of 1000 during the storm", storm.name, answered)
+		}
+		if n := berlin.tapDevice().Drops[storm.drop]; n < uint64(50000*seconds) {
+			t.Errorf("%s: %d drops counted as %s", storm.name, n, storm.drop)
+		}
+	}
+}

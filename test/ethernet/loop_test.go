@@ -1,0 +1,151 @@
+package ethernet
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"tund/internal/testnet"
+	"tund/tunnel/l2"
+)
+
+// backDoor joins the bridges of two sites by a cable that nobody should have plugged in. It returns what unplugs it.
+func backDoor(t *testing.T, a, b *site) (unplug func()) {
+	t.Helper()
+	nameA, nameB := testnet.Veth(t, a.ns, b.ns, nil, nil)
+	a.ns.Run(t, "ip", "link", "set", nameA, "master", "br0")
+	b.ns.Run(t, "ip", "link", "set", nameB, "master", "br0")
+	return func() { a.ns.Run(t, "ip", "link", "del", nameA) }
+}
+
+// crossed is how many frames the TAP of a site has carried, both ways.
+func crossed(s *site) uint64 {
+	d := s.tapDevice()
+	return d.RxPackets + d.TxPackets
+}
+
+// Two sites that are bridged twice: the loop is cut within six seconds, what circles until then never passes the storm
+// limit, and when the second way goes the first opens again.
+func TestLoop_twoSitesBridgedTwice(t *testing.T) {
+	beside(t)
+	const limit = 1000 // the default, of broadcast frames a second
+	berlin, paris := twoSites(t)
+	a, b := berlin.host(1), paris.host(2)
+	start(t, berlin, paris)
+	a.pings(b.v4, 2)
+	watch, port := b.raw(), a.raw()
+
+	unplug := backDoor(t, berlin, paris)
+	began := time.Now()
+	// A broadcast a millisecond for as long as the loop stands, as ARP and DHCP and mDNS would be.
+	cut := func() bool { return berlin.lines("loop", "blocked")+paris.lines("loop", "blocked") > 0 }
+	arrived, carried, second := 0, crossed(paris), time.Now()
+	worst := 0.0
+	var took time.Duration
+	for n := 0; !cut() || time.Since(began) < took+time.Second; n++ {
+		port.send(plainFrame(l2.Broadcast, a.mac, "storm"))
+		pause(time.Millisecond)
+		if took == 0 && cut() {
+			took = time.Since(began)
+		}
+		if elapsed := time.Since(second); elapsed > 500*time.Millisecond {
+			now := crossed(paris)
+			worst = max(worst, float64(now-carried)/(elapsed.Seconds()+0.25)) // a quarter of a second may come at once
+			carried, second = now, time.Now()
+			arrived += watch.drain()
+		}
+		if time.Since(began) > 15*time.Second {
+			t.Fatal("the loop is not cut")
+		}
+	}
+	t.Logf("cut after %v; at worst %.0f frames a second through the tunnel", took.Round(time.Millisecond), worst)
+	if took > 6*time.Second {
+		t.Errorf("the loop was cut after %v, want at most 6 s", took)
+	}
+	if worst > 2*limit*1.1 { // each direction has a limit
+		t.Errorf("%.0f frames a second went through the tunnel, want at most %d each way", worst, limit)
+	}
+	testnet.Await(t, "silence after the loop was cut", 3*time.Second, func() bool {
+		watch.drain()
+		pause(200 * time.Millisecond)
+		return watch.drain() < 20
+	})
+	if warnings(berlin, "loop")+warnings(paris, "loop") == 0 {
+		t.Error("no warning in the status of either site")
+	}
+	a.reaches(b.v4, 15*time.Second) // over the back door
+	a.pings(b.v4, 5)
+
+	unplug()
+	a.ns.Run(t, "ip", "neighbour", "flush", "dev", a.dev)
+	a.reaches(b.v4, 15*time.Second)
+	if berlin.lines("loop gone")+paris.lines("loop gone") == 0 {
+		t.Error("nobody says that the loop is gone")
+	}
+	a.pings(b.v4, 5)
+}
+
+func warnings(s *site, word string) (n int) {
+	for _, w := range s.status().Warnings {
+		if w.Kind == "switch" && strings.Contains(w.Message, word) {
+			n++
+		}
+	}
+	return n
+}
+
+// Three sites in a ring of hubs: the ring is cut inside the tunnel, and everybody still reaches everybody, once.
+func TestLoop_ringOfHubs(t *testing.T) {
+	beside(t)
+	w := newWAN(t)
+	sites := []*site{w.site("berlin"), w.site("paris"), w.site("rome")}
+	mesh(sites...)
+	var hosts []*host
+	for i, s := range sites {
+		s.tap = []string{"hub = true"}
+		hosts = append(hosts, s.host(i+1))
+	}
+	start(t, sites...)
+	testnet.Await(t, "the ring to be cut", 6*time.Second, func() bool {
+		n := 0
+		for _, s := range sites {
+			n += s.lines("loop", "blocked")
+		}
+		return n > 0
+	})
+	for _, from := range hosts { // what was learned while frames circled corrects itself within seconds
+		for _, to := range hosts {
+			if from != to {
+				from.reaches(to.v4, 8*time.Second)
+			}
+		}
+	}
+	for _, from := range hosts {
+		for _, to := range hosts {
+			if from != to {
+				from.pings(to.v4, 3)
+			}
+		}
+	}
+}
+
+// Two peers that serve one LAN and do not know each other: the third site takes one of them only.
+func TestLoop_twoGatewaysOfALANThatDoNotKnowEachOther(t *testing.T) {
+	beside(t)
+	w := newWAN(t)
+	berlin, first, second := w.site("berlin"), w.site("first"), w.site("second")
+	berlin.knows(first)
+	berlin.knows(second)
+	first.knows(berlin)
+	second.knows(berlin)
+	a, b := berlin.host(1), first.host(2)
+	backDoor(t, first, second)
+	start(t, berlin, first, second)
+	testnet.Await(t, "one gateway to be blocked", 6*time.Second, func() bool { return berlin.lines("loop", "blocked") == 1 })
+	a.reaches(b.v4, 5*time.Second)
+	watch := b.raw()
+	a.raw().send(plainFrame(l2.Broadcast, a.mac, "once"))
+	watch.expect("broadcast", time.Second, holds("once"))
+	watch.never("the same broadcast again", 500*time.Millisecond, holds("once"))
+	a.pings(b.v4, 3)
+}

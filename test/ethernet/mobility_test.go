@@ -1,0 +1,210 @@
+package ethernet
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"tund/internal/control"
+	"tund/internal/testnet"
+	"tund/tunnel/l2"
+)
+
+// moveTo takes the host from its site to another, as a VM or a container moves: same MAC, same addresses, another cable.
+// It returns when it began to speak there.
+func (h *host) moveTo(s *site) time.Time {
+	h.t.Helper()
+	old, dev := h.site, h.dev
+	old.ns.Run(h.t, "ip", "link", "del", h.port)
+	mac := h.mac
+	h.attach(s, nil)
+	h.ns.Run(h.t, "ip", "link", "set", h.dev, "down")
+	h.ns.Run(h.t, "ip", "link", "set", h.dev, "address", mac.String(), "name", dev)
+	h.dev, h.mac = dev, mac
+	h.ns.Run(h.t, "ip", "address", "add", h.v4+"/24", "dev", dev)
+	h.ns.Run(h.t, "ip", "address", "add", h.v6()+"/64", "dev", dev, "nodad")
+	h.ns.Run(h.t, "ip", "link", "set", dev, "up")
+	return time.Now()
+}
+
+// answersAfter pings the host's echo port from an observer every 10 ms, and returns how long after began it answered.
+func answersAfter(t *testing.T, observer *datagrams, h *host, began time.Time, limit time.Duration) time.Duration {
+	t.Helper()
+	for n := 0; ; n++ {
+		want := fmt.Sprintf("%d of %s", n, h.v4)
+		observer.send(h.v4, 7, want)
+		for {
+			got := observer.receive(10 * time.Millisecond)
+			if got == want {
+				return time.Since(began)
+			}
+			if got == "" {
+				break
+			}
+		}
+		if time.Since(began) > limit {
+			t.Errorf("%s does not answer within %v", h.v4, limit)
+			return limit
+		}
+	}
+}
+
+// A host moves between three sites and announces itself, as qemu and container runtimes do. An observer at each site
+// gets its answers within a second.
+func TestMove_answersAtItsNewPlaceWithinASecond(t *testing.T) {
+	alone(t)
+	w := newWAN(t)
+	berlin, paris, rome := w.site("berlin"), w.site("paris"), w.site("rome")
+	mesh(berlin, paris, rome)
+	wanderer := berlin.host(9)
+	watchers := map[*site]*host{berlin: berlin.host(1), paris: paris.host(2), rome: rome.host(3)}
+	start(t, berlin, paris, rome)
+	wanderer.datagrams("udp4", 7, "").echo()
+	observers := map[*site]*datagrams{}
+	for s, h := range watchers {
+		observers[s] = h.datagrams("udp4", 0, "")
+		answersAfter(t, observers[s], wanderer, time.Now(), 5*time.Second)
+	}
+	// Four moves: a fifth within 180 s would freeze the address.
+	for _, to := range []*site{paris, rome, berlin, rome} {
+		from := wanderer.site
+		began := wanderer.moveTo(to)
+		port := wanderer.raw()
+		port.send(gratuitous(t, wanderer.mac, wanderer.v4))
+		for _, s := range []*site{from, to, berlin, paris, rome} {
+			if took := answersAfter(t, observers[s], wanderer, began, 5*time.Second); took > time.Second {
+				t.Errorf("%s → %s: %v until the observer in %s is answered, want at most 1 s", from.name, to.name, took, s.name)
+			} else {
+				t.Logf("%s → %s: the observer in %s is answered after %v", from.name, to.name, s.name, took.Round(time.Millisecond))
+			}
+		}
+	}
+}
+
+// The fifth move within three minutes is the last for a while: something is wrong with an address that does that.
+func TestMove_fifthOneFreezesTheAddress(t *testing.T) {
+	beside(t)
+	berlin, paris := twoSites(t)
+	a := berlin.host(1)
+	start(t, berlin, paris)
+	lan, evil := a.raw(), paris.host(2).raw()
+	for i := range 5 {
+		if i%2 == 0 {
+			lan.send(plainFrame(l2.Broadcast, strangerMAC, "here"))
+			testnet.Await(t, "stranger in Berlin", 5*time.Second, func() bool { return berlin.where(strangerMAC, 0) == "tap0" })
+			continue
+		}
+		testnet.Await(t, "stranger in Paris", 10*time.Second, func() bool {
+			evil.send(gratuitous(t, strangerMAC, "10.7.0.99"))
+			pause(50 * time.Millisecond)
+			return berlin.where(strangerMAC, 0) == "paris"
+		})
+	}
+	frozen := func() (frozen bool) {
+		for _, e := range berlin.status().FDB {
+			frozen = frozen || e.MAC == strangerMAC.String() && e.Frozen
+		}
+		return frozen
+	}
+	for i := 0; i < 3 && !frozen(); i++ { // the first appearance was no move
+		for _, p := range []*raw{evil, lan} {
+			testnet.Await(t, "move or freeze", 10*time.Second, func() bool {
+				was := berlin.where(strangerMAC, 0)
+				p.send(gratuitous(t, strangerMAC, "10.7.0.99"))
+				pause(50 * time.Millisecond)
+				return berlin.where(strangerMAC, 0) != was || frozen()
+			})
+		}
+	}
+	if !frozen() {
+		t.Fatalf("not frozen: %+v", berlin.status().FDB)
+	}
+	at := berlin.where(strangerMAC, 0)
+	for range 5 {
+		lan.send(plainFrame(l2.Broadcast, strangerMAC, "here"))
+		evil.send(gratuitous(t, strangerMAC, "10.7.0.99"))
+	}
+	pause(700 * time.Millisecond)
+	if now := berlin.where(strangerMAC, 0); now != at {
+		t.Errorf("a frozen address moved from %s to %s", at, now)
+	}
+	berlin.says(time.Second, "moved 5 times", "frozen", strangerMAC.String())
+}
+
+// What was learned behind a peer goes when the peer is dead, though it had no chance to say so; and hosts behind it
+// are reached within a second of its coming back.
+func TestPeer_macsOfAKilledPeerGo(t *testing.T) {
+	beside(t)
+	berlin, paris := twoSites(t)
+	a, b := berlin.host(1), paris.host(2)
+	start(t, berlin, paris)
+	a.pings(b.v4, 3)
+	if got := berlin.where(b.mac, 0); got != "paris" {
+		t.Fatalf("host of paris is behind %q", got)
+	}
+	paris.kill()
+	began := time.Now()
+	testnet.Await(t, "berlin to forget the hosts of a dead peer", 45*time.Second, func() bool { return berlin.where(b.mac, 0) == "" })
+	t.Logf("forgotten after %v", time.Since(began).Round(100*time.Millisecond))
+	if got := berlin.where(a.mac, 0); got != "tap0" {
+		t.Errorf("own host is behind %q, want tap0", got)
+	}
+	b.datagrams("udp4", 7, "").echo()
+	observer := a.datagrams("udp4", 0, "")
+	paris.start()
+	began = time.Now()
+	paris.linked(startLimit)
+	if took := answersAfter(t, observer, b, began, 5*time.Second); took > time.Second {
+		t.Errorf("answered %v after the peer was back, want at most 1 s", took)
+	}
+}
+
+// A peer that is stopped says so: nobody waits for it.
+func TestPeer_macsOfAStoppedPeerGoAtOnce(t *testing.T) {
+	beside(t)
+	berlin, paris := twoSites(t)
+	a, b := berlin.host(1), paris.host(2)
+	start(t, berlin, paris)
+	a.pings(b.v4, 3)
+	paris.stop()
+	testnet.Await(t, "berlin to forget the hosts of a peer that left", 2*time.Second, func() bool {
+		return berlin.where(b.mac, 0) == "" && !carries(berlin.peer("paris"))
+	})
+}
+
+// Two gateways of one LAN: one carries, the other stands by. When the first dies the hosts are reached through the
+// second within a second of the moment at which the death is known.
+func TestFailover_theOtherGatewayOfALANTakesOver(t *testing.T) {
+	beside(t)
+	w := newWAN(t)
+	berlin, first, second := w.site("berlin"), w.site("first"), w.site("second")
+	mesh(berlin, first, second)
+	a, b := berlin.host(1), first.host(2)
+	// One LAN with two gateways: a cable joins their bridges.
+	nameA, nameB := testnet.Veth(t, first.ns, second.ns, nil, nil)
+	first.ns.Run(t, "ip", "link", "set", nameA, "master", "br0")
+	second.ns.Run(t, "ip", "link", "set", nameB, "master", "br0")
+	start(t, berlin, first, second)
+	b.datagrams("udp4", 7, "").echo()
+	observer := a.datagrams("udp4", 0, "")
+	answersAfter(t, observer, b, time.Now(), 10*time.Second)
+	pause(6 * time.Second) // the loop that two gateways are is cut by now
+	active, standby := first, second
+	if berlin.where(b.mac, 0) == "second" {
+		active, standby = second, first
+	}
+	answersAfter(t, observer, b, time.Now(), 5*time.Second)
+	began := time.Now()
+	active.stop()
+	took := answersAfter(t, observer, b, began, 40*time.Second)
+	t.Logf("%s stopped: answered through %s after %v", active.name, standby.name, took.Round(10*time.Millisecond))
+	if took > time.Second {
+		t.Errorf("answered %v after one gateway was stopped, want at most 1 s", took)
+	}
+	if got := berlin.where(b.mac, 0); got != standby.name {
+		t.Errorf("the host is behind %q, want %s", got, standby.name)
+	}
+	if p := berlin.peer(standby.name); p.State != control.StateUp {
+		t.Errorf("standby is %s", p.State)
+	}
+}
