@@ -264,3 +264,6 @@ func collect() {
 		runtime.GC()
 	}
 }
+
+// endpointAt is an endpoint with nothing but an address.
+func endpointAt(a netip.AddrPort) udp.Endpoint { return udp.Endpoint{Addr: a} }

@@ -1,0 +1,291 @@
+package tunnel
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tund/crypto/wire"
+	"tund/internal/drop"
+	"tund/tunnel/udp/udptest"
+)
+
+const elsewhere = "198.51.100.1:4000"
+
+// The window of RFC 6479, at its edges, through the whole engine.
+func TestReplay_windowAtItsEdges(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.connected()
+		s := w.stranger(elsewhere)
+		const top = 20000
+		for _, c := range []struct {
+			counter uint64
+			fresh   bool
+		}{
+			{top, true}, {top, false}, {top - 8128, true}, {top - 8128, false}, {top - 8129, false}, {top - 1, true},
+			{top - 8127, true}, {0, false}, {top + 1, true}, {top - 8127, false}, {top - 8126, true},
+			{top + 8129, true}, {top + 1, false}, {top + 2, true}, {1 << 40, true}, {top + 8130, false},
+			{1<<40 - 8128, true}, {1<<40 - 8129, false}, {1 << 40, false},
+		} {
+			before := b.dropped(drop.Replay)
+			s.sends(b.addr, a.sealed(b, c.counter, packet(a.inner, b.inner, 12)))
+			synctest.Wait()
+			if fresh := b.got() == 1; fresh != c.fresh {
+				t.Errorf("counter %d: delivered %v, want %v", c.counter, fresh, c.fresh)
+			}
+			if counted := b.dropped(drop.Replay) - before; (counted == 1) == c.fresh {
+				t.Errorf("counter %d: %d counted as replays", c.counter, counted)
+			}
+		}
+	})
+}
+
+// Mistake 19: state that moves before the tag has verified. A forged message moves no window, endpoint, timer or counter.
+func TestReplay_forgedMessagesChangeNothing(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.connected()
+		passes(20 * time.Second)
+		p := b.peerOf(a)
+		type state struct {
+			rx, packets uint64
+			last        int64
+			endpoint    netip.AddrPort
+			highest     uint64
+		}
+		look := func() state {
+			s := p.current.Load().session
+			s.LockReceive()
+			defer s.UnlockReceive()
+			return state{p.rxBytes.Load(), p.rxPackets.Load(), p.lastReceived.Load(), b.endpointOf(a), s.Highest()}
+		}
+		before := look()
+		s := w.stranger(elsewhere)
+		for i, counter := range []uint64{1, 5, 1 << 20, 1 << 59} {
+			msg := a.sealed(b, counter, packet(a.inner, b.inner, 12))
+			msg[len(msg)-1-i] ^= 1
+			s.sends(b.addr, msg)
+			cut := a.sealed(b, counter, packet(a.inner, b.inner, 12))
+			s.sends(b.addr, cut[:len(cut)-16])
+		}
+		passes(time.Second)
+		if got := look(); got != before {
+			t.Errorf("after forged messages %+v, before %+v", got, before)
+		}
+		if n := b.dropped(drop.BadTag); n != 8 {
+			t.Errorf("%d bad tags counted, want 8", n)
+		}
+		w.ears.take()
+		passes(20 * time.Second)
+		if i, r, c, data, empty := w.ears.take(); i+r+c+data+empty != 0 {
+			t.Errorf("forged messages started timers: %d %d %d %d %d", i, r, c, data, empty)
+		}
+		a.sends(b, 10)
+		b.expect(1, "the next genuine one")
+	})
+}
+
+// Mistake 5: the endpoint follows the newest authenticated data, and nothing else that carries data.
+func TestRoaming_onlyTheNewestDataMovesThePeer(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.connected()
+		s := w.stranger(elsewhere)
+		rec := w.record()
+		a.sends(b, 12)
+		sent := rec.lastOf(t, wire.TypeTransport).Payload
+		newest := wire.TransportCounter(sent)
+		data := packet(a.inner, b.inner, 12)
+		forged := a.sealed(b, newest+10, data)
+		forged[20] ^= 1
+		for _, c := range []struct {
+			name  string
+			msg   []byte
+			moves bool
+		}{
+			{"a replay of the newest", sent, false},
+			{"a forged one", forged, false},
+			{"the newest", a.sealed(b, newest+10, data), true},
+		} {
+			s.sends(b.addr, c.msg)
+			synctest.Wait()
+			if moved := b.endpointOf(a) == s.addr; moved != c.moves {
+				t.Errorf("%s: moved %v, want %v", c.name, moved, c.moves)
+			}
+		}
+		b.got()
+		s2 := w.stranger("198.51.100.2:4000")
+		s2.sends(b.addr, a.sealed(b, newest+5, data)) // new, but older than the newest
+		synctest.Wait()
+		b.expect(1, "an older counter that was not seen before")
+		if got := b.endpointOf(a); got != s.addr {
+			t.Errorf("an older message moved the peer to %v", got)
+		}
+		s2.sends(b.addr, a.sealed(b, newest+11, nil)) // a keepalive is as good
+		synctest.Wait()
+		if got := b.endpointOf(a); got != s2.addr {
+			t.Errorf("a keepalive from %v left the peer at %v", s2.addr, got)
+		}
+		if b.tun.Status().Peers[0].Roamed.IsZero() {
+			t.Error("status does not tell of the move")
+		}
+	})
+}
+
+// The last message of the session before, held back by somebody, does not take the peer away from the current one.
+func TestRoaming_oldSessionDoesNotMoveThePeer(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.connected()
+		passes(100 * time.Second)
+		rec := w.record()
+		rec.hold(everything)
+		a.sends(b, 12)
+		held := rec.lastOf(t, wire.TypeTransport).Payload
+		rec.hold(nil)
+		passes(25 * time.Second)
+		a.sends(b, 12) // asks for a new session
+		a.sends(b, 12)
+		b.expect(2, "across the renewal")
+		s := w.stranger(elsewhere)
+		s.sends(b.addr, held)
+		synctest.Wait()
+		b.expect(1, "data of the old session") // genuine and new: it is delivered
+		if got := b.endpointOf(a); got != a.addr {
+			t.Errorf("it moved the peer to %v", got)
+		}
+	})
+}
+
+func TestRoaming_handshakesMoveThePeer(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.connected()
+		passes(200 * time.Second)
+		there := netip.MustParseAddrPort(elsewhere)
+		a.conn.Move(there)
+		rec := w.record()
+		rec.hold(func(d udptest.Datagram) bool { return !isHandshake(d) })
+		a.sends(b, 10)
+		if got := b.endpointOf(a); got != there {
+			t.Errorf("after an initiation from %v the peer is at %v", there, got)
+		}
+		msg := rec.take(wire.TypeInitiation)[0].Payload
+		s := w.stranger("198.51.100.2:4000")
+		passes(200 * time.Second)
+		s.sends(b.addr, msg) // too old to be remembered as a copy; its timestamp gives it away
+		synctest.Wait()
+		if got := b.endpointOf(a); got != there {
+			t.Errorf("a replayed initiation moved the peer to %v", got)
+		}
+		if n := len(s.got()); n != 0 {
+			t.Errorf("%d answers to a replayed initiation", n)
+		}
+	})
+}
+
+// The initiator follows the responder as well: it may answer from another address than it was reached at.
+func TestRoaming_responsesMoveThePeer(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		s := w.stranger(elsewhere)
+		rec := w.record()
+		rec.hold(fromAddr(b.addr))
+		a.sends(b, 10)
+		response := rec.lastOf(t, wire.TypeResponse).Payload
+		rec.hold(nil)
+		s.sends(a.addr, response)
+		synctest.Wait()
+		if got := a.endpointOf(b); got != s.addr {
+			t.Errorf("after a response from %v the peer is at %v", s.addr, got)
+		}
+	})
+}
+
+// With two endpoints the second is tried when the first does not answer, also while traffic flows all the time.
+func TestRoaming_secondEndpointIsTried(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		dead := netip.MustParseAddrPort("203.0.113.1:51820")
+		err := a.tun.Configure(Change{Peers: []PeerChange{{PublicKey: b.key.Public(), Endpoints: []netip.AddrPort{dead, b.addr}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.peerOf(b).setEndpoint(endpointAt(dead))
+		for range 12 {
+			a.sends(b, 10)
+			passes(time.Second)
+		}
+		if b.got() == 0 || a.endpointOf(b) != b.addr {
+			t.Errorf("after 12 s at %v, which does not answer: the peer is at %v", dead, a.endpointOf(b))
+		}
+	})
+}
+
+// Renewal under reordering, loss and duplication: what the network delivers, the host gets, once.
+func TestTunnel_badNetworkLosesOnlyWhatItLoses(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		a.sends(b, 10)
+		b.sends(a, 10)
+		a.got()
+		b.got()
+		random := rand.New(rand.NewPCG(7, 7))
+		w.net.Set(udptest.Conditions{Latency: 10 * time.Millisecond, Duplicate: 0.1, Reorder: 0.2, ReorderBy: 30 * time.Millisecond})
+		lost := map[netip.AddrPort]int{}
+		w.net.Filter(func(d udptest.Datagram) error {
+			if random.Float64() >= 0.05 {
+				return nil
+			}
+			if len(d.Payload) > wire.MinTransportSize && !isHandshake(d) {
+				lost[d.From]++
+			}
+			return udptest.Lost
+		})
+		const rounds, burst = 400 * 4, 3
+		toA, toB := 0, 0
+		for range rounds {
+			for range burst {
+				a.queue.Inject(packet(a.inner, b.inner, 60))
+				b.queue.Inject(packet(b.inner, a.inner, 60))
+			}
+			passes(250 * time.Millisecond)
+			toA, toB = toA+a.got(), toB+b.got()
+		}
+		passes(time.Second)
+		toA, toB = toA+a.got(), toB+b.got()
+		if want := rounds*burst - lost[a.addr]; toB != want {
+			t.Errorf("b got %d packets, want %d; %v", toB, want, b.tun.drops.Snapshot())
+		}
+		if want := rounds*burst - lost[b.addr]; toA != want {
+			t.Errorf("a got %d packets, want %d; %v", toA, want, a.tun.drops.Snapshot())
+		}
+		if i, _, _, _, _ := w.ears.take(); i < 4 {
+			t.Errorf("%d initiations in 400 s", i)
+		}
+	})
+}
+
+// Both begin at once, at every phase of each other's handshake, and neither loses anything afterwards.
+func TestTunnel_simultaneousHandshakesAtEveryPhase(t *testing.T) {
+	for phase := range 9 {
+		inBubble(t, func(w *world) {
+			a, b := w.end(), w.end()
+			a.knows(b, true)
+			b.knows(a, true)
+			w.net.Set(udptest.Conditions{Latency: 20 * time.Millisecond})
+			a.queue.Inject(packet(a.inner, b.inner, 10))
+			time.Sleep(time.Duration(phase) * 10 * time.Millisecond)
+			b.queue.Inject(packet(b.inner, a.inner, 10))
+			passes(100 * time.Millisecond)
+			for range 130 {
+				a.queue.Inject(packet(a.inner, b.inner, 10))
+				b.queue.Inject(packet(b.inner, a.inner, 10))
+				passes(time.Second)
+			}
+			a.expect(131, "a")
+			b.expect(131, "b")
+			if i, _, _, _, _ := w.ears.take(); i > 4 {
+				t.Errorf("phase %d: %d initiations in 130 s", phase, i)
+			}
+		})
+	}
+}
