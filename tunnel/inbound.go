@@ -135,7 +135,7 @@ func (l *lane) rebound(old *binding, err error) *binding {
 	}
 }
 
-// pause keeps a socket that fails without end from burning a core.
+// pause keeps a socket or device that fails without end from burning a core.
 func (l *lane) pause() {
 	timer := time.NewTimer(10 * time.Millisecond)
 	defer timer.Stop()

@@ -89,6 +89,7 @@ func (o *outbound) readAhead() error {
 				return err
 			}
 			o.t.drops.Add(drop.BadDevicePacket, 1)
+			o.lane.pause()
 			return nil
 		}
 		if n == 0 {
@@ -142,6 +143,7 @@ func (o *outbound) packet(mem []byte, n int) {
 	default:
 		o.sendForms(buf, now)
 	}
+	clear(o.to) // while we wait for the next, nothing here keeps old keys or removed peers alive
 }
 
 // sameForm reports whether all receivers get the frame with the same tag. At layer 3 they always do.

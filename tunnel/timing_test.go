@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"tund/crypto/wire"
 	"tund/internal/drop"
@@ -133,6 +134,28 @@ func TestTunnel_keysAreZeroedAfter540Seconds(t *testing.T) {
 		}
 		if _, ok := a.tun.index.get(sa.LocalIndex()); ok {
 			t.Error("its index is still taken")
+		}
+	})
+}
+
+// A session that was replaced is not kept alive by a loop that happened to use it last.
+func TestTunnel_replacedSessionIsLetGo(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.connected()
+		var old []weak.Pointer[slot]
+		for _, p := range []*Peer{a.peerOf(b), b.peerOf(a)} {
+			old = append(old, weak.Make(p.current.Load()))
+		}
+		for range 2 { // twice, so that the first is not the previous one any more
+			passes(130 * time.Second)
+			a.tun.keepalive(a.peerOf(b), w.clock.Now()) // by the slow plane: the lanes send nothing
+			passes(time.Second)
+		}
+		for i, s := range old {
+			collect()
+			if s.Value() != nil {
+				t.Errorf("side %d: the keys of a replaced session are still in memory", i)
+			}
 		}
 	})
 }
