@@ -48,6 +48,7 @@ type inbound struct {
 type car struct {
 	slot   *slot
 	index  uint32
+	from   *udp.Endpoint
 	locked bool
 
 	authenticated, data bool
@@ -167,7 +168,7 @@ func (in *inbound) train(tr *udp.Train) {
 	for off := 0; off < tr.N; off += size {
 		in.datagram(tr.Buf[off:min(off+size, tr.N)], &tr.From)
 	}
-	in.uncouple(&tr.From)
+	in.uncouple()
 	for _, s := range in.sinks {
 		if s != nil {
 			s.forward.forget()
@@ -182,13 +183,13 @@ func (in *inbound) datagram(d []byte, from *udp.Endpoint) {
 		return
 	}
 	if kind != wire.TypeTransport {
-		in.uncouple(from)
+		in.uncouple()
 		in.handshake(kind, d, from)
 		return
 	}
 	if index := wire.TransportReceiver(d); in.car.slot == nil || index != in.car.index {
-		in.uncouple(from)
-		if !in.couple(index) {
+		in.uncouple()
+		if !in.couple(index, from) {
 			in.t.drops.Add(drop.UnknownIndex, 1)
 			return
 		}
@@ -199,18 +200,18 @@ func (in *inbound) datagram(d []byte, from *udp.Endpoint) {
 }
 
 // couple begins a car for the session of a local index.
-func (in *inbound) couple(index uint32) bool {
+func (in *inbound) couple(index uint32, from *udp.Endpoint) bool {
 	owner, ok := in.t.index.get(index)
 	if !ok || owner.slot == nil {
 		return false
 	}
-	in.car = car{slot: owner.slot, index: index, locked: true}
+	in.car = car{slot: owner.slot, index: index, from: from, locked: true}
 	owner.slot.session.LockReceive()
 	return true
 }
 
 // uncouple ends the car: the peer learns what came.
-func (in *inbound) uncouple(from *udp.Endpoint) {
+func (in *inbound) uncouple() {
 	c := &in.car
 	if c.slot == nil {
 		return
@@ -231,9 +232,6 @@ func (in *inbound) uncouple(from *udp.Endpoint) {
 		s.heard.Store(true)
 	}
 	cur := p.current.Load()
-	if c.newest && (cur == s || cur != nil && !cur.heard.Load()) && p.setEndpoint(*from) {
-		in.t.roamedTo(p, from)
-	}
 	p.timers.AuthenticatedReceived(in.now)
 	if c.data {
 		p.timers.DataReceived(in.now)
@@ -241,6 +239,16 @@ func (in *inbound) uncouple(from *udp.Endpoint) {
 	in.t.armed(p)
 	if cur == s && s.session.Initiator() && in.now.Sub(s.established) >= protocol.RekeyBeforeReject && p.lastMinute.CompareAndSwap(false, true) {
 		in.t.wantHandshake(p, in.now)
+	}
+}
+
+// roam moves the peer to where the car in hand comes from, which holds the newest message of its session. Like confirm
+// it comes before anything of the car is delivered: the host's answer goes where the question came from.
+func (in *inbound) roam() {
+	s, p := in.car.slot, in.car.slot.peer
+	cur := p.current.Load()
+	if (cur == s || cur != nil && !cur.heard.Load()) && p.setEndpoint(*in.car.from) {
+		in.t.roamedTo(p, in.car.from)
 	}
 }
 
@@ -287,7 +295,10 @@ func (in *inbound) transport(d []byte) drop.Reason {
 		c.authenticated = true
 		in.confirm()
 	}
-	c.newest = c.newest || counter == c.slot.session.Highest()
+	if !c.newest && counter == c.slot.session.Highest() {
+		c.newest = true
+		in.roam()
+	}
 	c.packets++
 	c.bytes += uint64(len(d))
 	if n == 0 { // a keepalive
