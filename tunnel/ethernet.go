@@ -30,16 +30,16 @@ type EthernetOptions struct {
 // ethernet is the slow plane of the switch: it runs its clock, carries its control messages, and knows which peer is
 // behind which port.
 type ethernet struct {
-	t        *Tunnel
-	sw       *l2.Switch
-	dev      *device
-	fragment bool
-	mssClamp bool
-	limit    int // greatest number of FDB entries
+	t   *Tunnel
+	sw  *l2.Switch
+	dev *device
 
-	inner atomic.Int32            // largest plaintext that fits into one datagram on the path, in bytes
-	frame atomic.Int32            // longest frame of the TAP, headers and two tags included
-	peers atomic.Pointer[[]*Peer] // by port; replaced as a whole
+	fragment atomic.Bool
+	mssClamp atomic.Bool
+	limit    atomic.Int64            // greatest number of FDB entries
+	inner    atomic.Int32            // largest plaintext that fits into one datagram on the path, in bytes
+	frame    atomic.Int32            // longest frame of the TAP, headers and two tags included
+	peers    atomic.Pointer[[]*Peer] // by port; replaced as a whole
 
 	greeted []boottime.Time // by port: when a silent peer was last asked for a sign of life; of run alone
 
@@ -89,16 +89,49 @@ func newEthernet(t *Tunnel, d *device, o EthernetOptions, mtu int) (*ethernet, e
 		return nil, err
 	}
 	e := &ethernet{
-		t: t, sw: sw, dev: d, pulse: t.newPulse("switch"), fragment: o.Fragment, mssClamp: o.MSSClamp, limit: max(o.Switch.MaxEntries, 0),
+		t: t, sw: sw, dev: d, pulse: t.newPulse("switch"),
 		wake: make(chan struct{}, 1), messages: make(chan ethernetMessage, maxControlMessages),
 	}
-	if e.limit == 0 {
-		e.limit = l2.DefaultMaxEntries
-	}
+	e.note(&o)
 	e.peers.Store(new([]*Peer))
 	e.setPath(defaultPath)
 	e.setMTU(mtu)
 	return e, nil
+}
+
+// note keeps what of o is not the switch's own.
+func (e *ethernet) note(o *EthernetOptions) {
+	e.fragment.Store(o.Fragment)
+	e.mssClamp.Store(o.MSSClamp)
+	limit := o.Switch.MaxEntries
+	if limit <= 0 {
+		limit = l2.DefaultMaxEntries
+	}
+	e.limit.Store(int64(limit))
+}
+
+// SetEthernet changes how frames are switched and cut, while they pass. The forwarding database keeps the size it was
+// made with: EthernetRoom says how many entries it can be given.
+func (t *Tunnel) SetEthernet(o EthernetOptions) error {
+	if t.ethernet == nil {
+		return ErrNoEthernet
+	}
+	t.configMu.Lock()
+	defer t.configMu.Unlock()
+	if err := t.ethernet.sw.SetConfig(o.Switch); err != nil {
+		return err
+	}
+	t.ethernet.note(&o)
+	t.ethernet.kick()
+	return nil
+}
+
+// EthernetRoom is the greatest EthernetOptions.Switch.MaxEntries that SetEthernet takes; 0 without a TAP device.
+func (t *Tunnel) EthernetRoom() int {
+	if t.ethernet == nil {
+		return 0
+	}
+	return t.ethernet.sw.Room()
 }
 
 // setPath says how large an IP packet the path to the peers takes.
@@ -118,7 +151,7 @@ func (e *ethernet) maxFrame() int { return int(e.frame.Load()) }
 
 // cutLimit is the largest plaintext for one datagram; 0 when frames are not to be cut.
 func (e *ethernet) cutLimit() int {
-	if !e.fragment {
+	if !e.fragment.Load() {
 		return 0
 	}
 	return int(e.inner.Load())
@@ -126,7 +159,7 @@ func (e *ethernet) cutLimit() int {
 
 // mssLimit is the largest IP packet that fits into one datagram with a tagged frame around it; 0: TCP is left alone.
 func (e *ethernet) mssLimit() int {
-	if !e.mssClamp {
+	if !e.mssClamp.Load() {
 		return 0
 	}
 	return int(e.inner.Load()) - l2.FrameHeaderLen - 14 - tagRoom
@@ -312,7 +345,7 @@ func (e *ethernet) lately() []Event {
 
 func (e *ethernet) status(now boottime.Time) *EthernetStatus {
 	s := &EthernetStatus{
-		Entries: e.sw.Entries(now), Ports: e.sw.Ports(now), Events: e.lately(), Limit: e.limit,
+		Entries: e.sw.Entries(now), Ports: e.sw.Ports(now), Events: e.lately(), Limit: int(e.limit.Load()),
 		Names: map[l2.PortID]string{l2.LocalPort: e.dev.name},
 	}
 	for id, p := range *e.peers.Load() {

@@ -205,6 +205,9 @@ func (s *Switch) SetConfig(cfg Config) error {
 	return err
 }
 
+// Room returns the greatest Config.MaxEntries that SetConfig takes without ErrTableSize.
+func (s *Switch) Room() int { return len(s.fdb.cold) / 2 }
+
 func setDefault[T int | time.Duration](v *T, def T) {
 	if *v <= 0 {
 		*v = def
