@@ -72,7 +72,7 @@ func TestImports_thirdPartyOnlyWhereItBelongs(t *testing.T) {
 		"github.com/gaissmai/bart":          {"tunnel/l3"},
 		"github.com/spf13/cobra":            {"cmd/tunctl"},
 		"github.com/spf13/pflag":            {"cmd/tunctl"},
-		"golang.org/x/sys":                  {"tunnel", "route", "internal", "cmd", "test"},
+		"golang.org/x/sys":                  {"crypto/aead", "tunnel", "route", "internal", "cmd", "test"},
 		"golang.org/x/net":                  {},
 		"golang.zx2c4.com/wireguard/wgctrl": {"test"},
 	}
