@@ -16,14 +16,12 @@
 package session
 
 import (
-	"crypto/cipher"
 	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/crypto/chacha20poly1305"
-
+	"tund/crypto/aead"
 	"tund/crypto/keys"
 	"tund/crypto/noise"
 	"tund/crypto/replay"
@@ -39,9 +37,9 @@ const (
 	RejectAfterMessages = replay.Limit
 )
 
-// ciphers are the two directions of a session. x/crypto's AEAD is a bare copy of the key.
+// ciphers are the two directions of a session, each a copy of its key.
 type ciphers struct {
-	send, receive cipher.AEAD
+	send, receive *aead.Cipher
 }
 
 // Session is one pair of transport keys between us and a peer. It is a little over 1 KiB, nearly all of it
@@ -60,22 +58,14 @@ type Session struct {
 
 // Scratch is space Seal and Open need and nobody keeps. Each loop has one of its own, on the heap.
 type Scratch struct {
-	nonce [chacha20poly1305.NonceSize]byte // four zero bytes, then the counter, little endian
+	nonce [aead.NonceSize]byte // four zero bytes, then the counter, little endian
 }
 
 // New returns the session of the keys a handshake has yielded. It copies the keys; wiping k is up to the caller.
 func New(k *noise.Keys) *Session {
 	s := &Session{local: k.LocalIndex, remote: k.RemoteIndex, initiator: k.Initiator}
-	s.ciphers.Store(&ciphers{send: newAEAD(k.Send[:]), receive: newAEAD(k.Receive[:])})
+	s.ciphers.Store(&ciphers{send: aead.New(&k.Send), receive: aead.New(&k.Receive)})
 	return s
-}
-
-func newAEAD(key []byte) cipher.AEAD {
-	aead, err := chacha20poly1305.New(key)
-	if err != nil {
-		panic("crypto/session: " + err.Error()) // only under GODEBUG=fips140=only
-	}
-	return aead
 }
 
 // LocalIndex returns the receiver index of messages to us.
@@ -120,7 +110,7 @@ func (s *Session) Seal(dst []byte, counter uint64, plaintext []byte, sc *Scratch
 	dst = dst[:n:n]
 	wire.PutTransportHeader(dst, s.remote, counter)
 	binary.LittleEndian.PutUint64(sc.nonce[4:], counter)
-	c.send.Seal(dst[wire.TransportHeaderSize:wire.TransportHeaderSize], sc.nonce[:], plaintext, nil)
+	c.send.Seal(dst[wire.TransportHeaderSize:], &sc.nonce, plaintext)
 	return n
 }
 
@@ -136,10 +126,7 @@ func (s *Session) Open(dst []byte, msg []byte, sc *Scratch) (n int, ok bool) {
 		return 0, false
 	}
 	binary.LittleEndian.PutUint64(sc.nonce[4:], wire.TransportCounter(msg))
-	if _, err := c.receive.Open(dst[:0:n], sc.nonce[:], msg[wire.TransportHeaderSize:], nil); err != nil {
-		return 0, false
-	}
-	return n, true
+	return c.receive.Open(dst[:n], &sc.nonce, msg[wire.TransportHeaderSize:])
 }
 
 // LockReceive takes the lock that Accept and Highest need. A lane takes it once for all datagrams of a train.

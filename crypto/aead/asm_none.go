@@ -1,0 +1,14 @@
+//go:build !amd64 || !gc || purego || tund_xcrypto
+
+package aead
+
+// supported reports whether there is assembly for this processor in this build.
+func supported() bool { return false }
+
+func chachaXOR(dst, src *byte, n int, key *[32]byte, nonce *[12]byte, otk *[32]byte) {
+	panic("crypto/aead: no assembly in this build")
+}
+
+func polyTag(tag *[16]byte, msg *byte, n int, otk *[32]byte) {
+	panic("crypto/aead: no assembly in this build")
+}

@@ -1,0 +1,38 @@
+package aead
+
+import (
+	"fmt"
+	"testing"
+)
+
+// BenchmarkCipher compares the assembly, where there is any, with x/crypto.
+func BenchmarkCipher(b *testing.B) {
+	for _, n := range []int{64, 96, 256, 576, 1424, 9000} {
+		for _, assembly := range []bool{true, false} {
+			name := "xcrypto"
+			if assembly {
+				if !supported() {
+					continue
+				}
+				name = "avx512"
+			}
+			c := newCipher(&[KeySize]byte{1}, assembly)
+			nonce, plain, sealed := new([NonceSize]byte), make([]byte, n), make([]byte, n+Overhead)
+			b.Run(fmt.Sprintf("Seal-%d/%s", n, name), func(b *testing.B) {
+				b.SetBytes(int64(n))
+				for b.Loop() {
+					c.Seal(sealed, nonce, plain)
+				}
+			})
+			c.Seal(sealed, nonce, plain)
+			b.Run(fmt.Sprintf("Open-%d/%s", n, name), func(b *testing.B) {
+				b.SetBytes(int64(n))
+				for b.Loop() {
+					if _, ok := c.Open(plain, nonce, sealed); !ok {
+						b.Fatal("refused")
+					}
+				}
+			})
+		}
+	}
+}
