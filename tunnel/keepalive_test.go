@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"tund/tunnel/protocol"
-	"tund/tunnel/udp/udptest"
 )
 
 func keepsAlive(d time.Duration) func(*PeerChange) {
@@ -18,7 +17,7 @@ func TestKeepalive_persistentIsExact(t *testing.T) {
 		seen := w.times()
 		a.knows(b, true, keepsAlive(25*time.Second)) // says at once that we are here
 		passes(110 * time.Second)
-		got := seen.empty[a.addr]
+		got := seen.keepalives(a)
 		if len(got) != 5 {
 			t.Fatalf("keepalives at %v, want five", got)
 		}
@@ -27,13 +26,13 @@ func TestKeepalive_persistentIsExact(t *testing.T) {
 				t.Errorf("keepalive %d at %v, want %v", i, at, want)
 			}
 		}
-		if n := len(seen.empty[b.addr]); n != 0 { // mistake 6
+		if n := len(seen.keepalives(b)); n != 0 { // mistake 6
 			t.Errorf("%d keepalives in answer to keepalives", n)
 		}
 		a.knows(b, true, keepsAlive(0))
-		before := len(seen.empty[a.addr])
+		before := len(seen.keepalives(a))
 		passes(time.Minute)
-		if n := len(seen.empty[a.addr]) - before; n != 0 {
+		if n := len(seen.keepalives(a)) - before; n != 0 {
 			t.Errorf("%d keepalives after it was turned off", n)
 		}
 	})
@@ -60,7 +59,7 @@ func TestKeepalive_persistentRestsWhileTrafficFlows(t *testing.T) {
 				passes(time.Second)
 			}
 			// In the last case they are passive ones: data has come, and nothing has gone for ten seconds.
-			if n := len(seen.empty[a.addr]); n < c.want-2 || n > c.want+1 {
+			if n := len(seen.keepalives(a)); n < c.want-2 || n > c.want+1 {
 				t.Errorf("%s: %d keepalives in 200 s, want %d", c.name, n, c.want)
 			}
 		})
@@ -72,7 +71,7 @@ func TestKeepalive_persistentDoesNotPileUp(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
 		seen := w.times()
-		seen.lose = everything
+		seen.lose(everything)
 		a.knows(b, true, keepsAlive(2*time.Second)) // more often than handshakes are retried
 		passes(time.Hour)
 		if got := a.tun.Status().Peers[0].Staged; got > 1 {
@@ -81,10 +80,10 @@ func TestKeepalive_persistentDoesNotPileUp(t *testing.T) {
 		if n := len(seen.initiations(a)); n < 600 || n > 725 {
 			t.Errorf("%d initiations in an hour, want one each 5 s", n)
 		}
-		seen.lose = func(udptest.Datagram) bool { return false }
-		before := len(seen.empty[a.addr])
+		seen.lose(nothing)
+		before := len(seen.keepalives(a))
 		passes(5500 * time.Millisecond)
-		if n := len(seen.empty[a.addr]) - before; n < 1 || n > 3 {
+		if n := len(seen.keepalives(a)) - before; n < 1 || n > 3 {
 			t.Errorf("%d keepalives when the peer was back, want one and then one each 2 s", n)
 		}
 	})
@@ -100,10 +99,10 @@ func TestKeepalive_passiveIsTimedFromReceivedData(t *testing.T) {
 		passes(4 * time.Second)
 		b.sends(a, 10) // more data does not put it off
 		passes(40 * time.Second)
-		if got := seen.empty[a.addr]; len(got) != 1 || got[0] != protocol.KeepaliveTimeout {
+		if got := seen.keepalives(a); len(got) != 1 || got[0] != protocol.KeepaliveTimeout {
 			t.Errorf("keepalives at %v, want one at %v", got, protocol.KeepaliveTimeout)
 		}
-		if n := len(seen.empty[b.addr]); n != 0 {
+		if n := len(seen.keepalives(b)); n != 0 {
 			t.Errorf("%d keepalives in answer to keepalives", n)
 		}
 	})
@@ -121,7 +120,7 @@ func TestKeepalive_passiveIsNotSentWhenSomethingElseWas(t *testing.T) {
 			a.sends(b, 10)
 			passes(time.Second)
 		}
-		if n := len(seen.empty[a.addr]) + len(seen.empty[b.addr]); n != 0 {
+		if n := len(seen.keepalives(a)) + len(seen.keepalives(b)); n != 0 {
 			t.Errorf("%d keepalives while both sides talk", n)
 		}
 	})

@@ -25,16 +25,17 @@ type outbound struct {
 	forward forwarder
 	pulse   *pulse
 
-	now     boottime.Time
-	waiting backlog
-	queue   codel  // over waiting
-	shed    bool   // lose one segment of the superpacket in hand
-	mem     []byte // of the packet in hand: tagRoom, then the read
-	spare   []byte // a copy of it, when it goes out in several forms; nil until that happens
-	split   offload.Splitter
-	out     *sealer
-	to      []receiver
-	parts   [2][]byte // scratch for a frame cut in two
+	now      boottime.Time
+	waiting  backlog
+	queue    codel  // over waiting
+	shed     bool   // lose one segment of the superpacket in hand
+	mem      []byte // of the packet in hand: tagRoom, then the read
+	spare    []byte // a copy of it, when it goes out in several forms; nil until that happens
+	split    offload.Splitter
+	packetIn outgoing // the packet in hand, as the forwarder sees it
+	out      *sealer
+	to       []receiver
+	parts    [2][]byte // scratch for a frame cut in two
 }
 
 // tagRoom is what a VLAN tag put into a frame needs before it.
@@ -129,13 +130,14 @@ func (o *outbound) packet(mem []byte, n int) {
 		return
 	}
 	o.shed = o.shed && o.split.IsTCP() && !o.split.MarkCE()
-	p := outgoing{buf[offload.VirtioHeaderLen:], o.split.Count(), o.split.Longest(), now}
+	p := &o.packetIn // not a local variable: that would escape to the heap through the interface
+	*p = outgoing{buf[offload.VirtioHeaderLen:], o.split.Count(), o.split.Longest(), now}
 	o.dev.txPackets.Add(uint64(p.count))
 	o.dev.txBytes.Add(uint64(len(p.packet)))
-	if o.to, reason = o.forward.route(o.to[:0], &p); reason != drop.None {
+	if o.to, reason = o.forward.route(o.to[:0], p); reason != drop.None {
 		o.t.drops.Add(reason, uint64(p.count))
 	}
-	o.refuseEchoes(&p)
+	o.refuseEchoes(p)
 	switch {
 	case len(o.to) == 0:
 	case sameForm(o.to):

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,29 +15,32 @@ import (
 	"tund/tunnel/udp/udptest"
 )
 
-// times notes when messages of each type were sent, by sender.
+// times notes when messages were sent, by sender.
 type times struct {
 	start time.Time
-	at    map[netip.AddrPort]map[byte][]time.Duration
-	empty map[netip.AddrPort][]time.Duration // keepalives
-	lose  func(udptest.Datagram) bool
+
+	mu        sync.Mutex // guards what follows
+	initiated map[netip.AddrPort][]time.Duration
+	empty     map[netip.AddrPort][]time.Duration // keepalives
+	lost      func(udptest.Datagram) bool
 }
 
 func (w *world) times() *times {
 	x := &times{
-		start: time.Now(), at: map[netip.AddrPort]map[byte][]time.Duration{},
-		empty: map[netip.AddrPort][]time.Duration{}, lose: func(udptest.Datagram) bool { return false },
+		start: time.Now(), lost: nothing,
+		initiated: map[netip.AddrPort][]time.Duration{}, empty: map[netip.AddrPort][]time.Duration{},
 	}
 	w.net.Filter(func(d udptest.Datagram) error {
-		kind, _ := wire.Kind(d.Payload)
-		if x.at[d.From] == nil {
-			x.at[d.From] = map[byte][]time.Duration{}
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		at := time.Since(x.start)
+		if kind, _ := wire.Kind(d.Payload); kind == wire.TypeInitiation {
+			x.initiated[d.From] = append(x.initiated[d.From], at)
 		}
-		x.at[d.From][kind] = append(x.at[d.From][kind], time.Since(x.start))
 		if len(d.Payload) == wire.MinTransportSize {
-			x.empty[d.From] = append(x.empty[d.From], time.Since(x.start))
+			x.empty[d.From] = append(x.empty[d.From], at)
 		}
-		if x.lose(d) {
+		if x.lost(d) {
 			return udptest.Lost
 		}
 		return nil
@@ -44,8 +48,29 @@ func (w *world) times() *times {
 	return x
 }
 
+// lose chooses what is lost from now on.
+func (x *times) lose(f func(udptest.Datagram) bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.lost = f
+}
+
+// nothing loses nothing.
+func nothing(udptest.Datagram) bool { return false }
+
 // initiations returns when e sent initiations.
-func (x *times) initiations(e *end) []time.Duration { return x.at[e.addr][wire.TypeInitiation] }
+func (x *times) initiations(e *end) []time.Duration {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Clone(x.initiated[e.addr])
+}
+
+// keepalives returns when e sent empty messages.
+func (x *times) keepalives(e *end) []time.Duration {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Clone(x.empty[e.addr])
+}
 
 func TestTunnel_onlyTheInitiatorRenewsAndAt120Seconds(t *testing.T) {
 	inBubble(t, func(w *world) {
@@ -164,7 +189,7 @@ func TestTunnel_handshakeIsRetriedFor90SecondsAndGivenUp(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
 		seen := w.times()
-		seen.lose = everything
+		seen.lose(everything)
 		for range 3 {
 			a.sends(b, 10)
 		}
@@ -193,7 +218,7 @@ func TestTunnel_handshakeIsRetriedFor90SecondsAndGivenUp(t *testing.T) {
 		if s := a.tun.Status().Peers[0]; s.State != StateDown || s.Staged != 0 || s.LastError == "" {
 			t.Errorf("state %s, %d staged, error %q", s.State, s.Staged, s.LastError)
 		}
-		seen.lose = func(udptest.Datagram) bool { return false }
+		seen.lose(nothing)
 		a.sends(b, 10)
 		b.expect(1, "after a new packet")
 	})
@@ -204,7 +229,7 @@ func TestTunnel_handshakeGoesOnWhilePacketsCome(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
 		seen := w.times()
-		seen.lose = everything
+		seen.lose(everything)
 		for range 200 {
 			a.sends(b, 10)
 			passes(time.Second)
@@ -226,7 +251,7 @@ func TestTunnel_unansweredDataStartsAHandshakeAfter15SecondsWithJitter(t *testin
 			a, b := w.connected()
 			passes(20 * time.Second)
 			seen := w.times()
-			seen.lose = everything
+			seen.lose(everything)
 			begin := time.Since(seen.start)
 			a.sends(b, 10)
 			b.sends(a, 10)
