@@ -48,12 +48,16 @@ func Follow(ctx context.Context, dev Tracked, changed func(LinkState)) error {
 		return err
 	}
 	if err := events.subscribe(); err != nil {
+		_ = events.close()
 		return err
 	}
 	notices := make(chan []notice)
 	ctx, cancel := context.WithCancel(ctx)
 	reader := make(chan error, 1)
-	go func() { reader <- readNotices(ctx, events, notices) }()
+	go func() {
+		defer close(reader) // run may have taken the error already
+		reader <- readNotices(ctx, events, notices)
+	}()
 	defer func() {
 		cancel()
 		events.interrupt()

@@ -93,6 +93,8 @@ type failure struct {
 	name string
 	// prepare makes the start fail, and returns what takes that back.
 	prepare func(t *testing.T, g *gateway, random *rand.Rand) (undo func())
+	// spoil makes it fail when the files have been written.
+	spoil func(g *gateway)
 	// args are put before the command line.
 	args func(random *rand.Rand) []string
 	// kill is sent at a random moment of the start.
@@ -136,7 +138,7 @@ var failures = []failure{
 		}
 		return func() { _ = os.RemoveAll(g.runDir()) }
 	}},
-	{name: "key file gone", prepare: withLine(func(g *gateway) *[]string { return &g.tunnel }, `private_key_file = "gone.key"`)},
+	{name: "key file gone", spoil: func(g *gateway) { _ = os.Remove(filepath.Join(g.dir, "own.key")) }},
 	{name: "wrong value", prepare: withLine(func(g *gateway) *[]string { return &g.tun }, `mtu = "large"`)},
 	{name: "MTU the device refuses", prepare: withLine(func(g *gateway) *[]string { return &g.tun }, `mtu = 1200`)},
 	{name: "few files", args: func(random *rand.Rand) []string {
@@ -177,6 +179,9 @@ func failToStart(t *testing.T, g *gateway, f failure, before string, random *ran
 		undo = f.prepare(t, g, random)
 	}
 	g.write()
+	if f.spoil != nil {
+		f.spoil(g)
+	}
 	command := g.command()
 	if f.args != nil {
 		command = append(f.args(random), command...)
@@ -195,12 +200,12 @@ func failToStart(t *testing.T, g *gateway, f failure, before string, random *ran
 			}
 		})
 	}
-	err := p.Stop(f.kill, startLimit)
+	err := stopOrDump(p, f.kill)
 	code := exitCode(err)
 	switch {
 	case f.kill == syscall.SIGKILL:
 		g.sweep(random.IntN(2) == 0)
-	case f.args == nil && f.prepare == nil:
+	case f.args == nil && f.prepare == nil && f.spoil == nil:
 		// A signal that comes before the process listens to signals ends it in the kernel's way.
 		if code != 0 && !strings.Contains(fmt.Sprint(err), "signal: "+f.kill.String()) {
 			t.Errorf("%s: %v, want a clean end:\n%s", f.name, err, p.Output())
@@ -210,6 +215,17 @@ func failToStart(t *testing.T, g *gateway, f failure, before string, random *ran
 	}
 	undo()
 	g.leavesNothing(before, f.name)
+}
+
+// stopOrDump stops a process as Process.Stop does, and makes it print its stacks when it does not end.
+func stopOrDump(p *testnet.Process, s syscall.Signal) error {
+	p.Signal(s)
+	select {
+	case <-p.Done():
+		return p.Wait()
+	case <-time.After(startLimit):
+	}
+	return fmt.Errorf("does not end: %w", p.Stop(syscall.SIGQUIT, startLimit))
 }
 
 // sweep takes away what a killed instance left: by the command for that, or by the next start and its stop.

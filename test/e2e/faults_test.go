@@ -59,7 +59,7 @@ func TestFaults_noneStopsTrafficForGood(t *testing.T) {
 			p := newPair(t, false)
 			p.start()
 			forth := startFlow(t, p.a.ns, p.b.ns, p.endB().v4)
-			pings := startPing(t, p.b.ns, p.endA().v4, "0.1")
+			pings := startPing(t, p.b.ns, p.endA().v4, 100*time.Millisecond)
 			forth.goesOn("at first", startLimit)
 			pings.goesOn("at first", startLimit)
 			for _, line := range f.do {

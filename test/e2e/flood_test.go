@@ -53,7 +53,7 @@ func flood(t *testing.T, count int) {
 		"add rule inet e2e out oifname eth1 counter")
 	seen := startCapture(t, p.b.ns, "eth0")
 	p.start()
-	pings := startPing(t, p.b.ns, p.endA().v4, "0.05")
+	pings := startPing(t, p.b.ns, p.endA().v4, 50*time.Millisecond)
 	pings.goesOn("at first", startLimit)
 	victim := p.a.process.Pid()
 	f := newNoiseMaker(t, enemy, seen.all())
@@ -280,7 +280,7 @@ func TestFlood_initiationsThatOnlyLookGenuine(t *testing.T) {
 	oslo.peers = []peerConfig{{name: "paris", key: p.a.key.Public(), endpoint: endpoint("203.0.113.1"), allowed: []string{"10.9.0.1/32"}}}
 	p.a.peers = append(p.a.peers, peerConfig{name: "oslo", key: oslo.key.Public(), allowed: []string{"10.9.0.3/32"}})
 	p.start()
-	pings := startPing(t, p.b.ns, p.endA().v4, "0.05")
+	pings := startPing(t, p.b.ns, p.endA().v4, 50*time.Millisecond)
 	pings.goesOn("at first", startLimit)
 
 	stop, done := make(chan struct{}), make(chan int64)

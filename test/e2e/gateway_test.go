@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -120,8 +121,28 @@ func (g *gateway) launch(args ...string) *testnet.Process {
 	g.t.Helper()
 	p := g.ns.Start(g.t, g.command(args...)...)
 	g.process = p
-	g.t.Cleanup(func() { g.healthy(p) })
+	g.t.Cleanup(func() {
+		g.confess()
+		g.healthy(p)
+	})
 	return p
+}
+
+// confess prints what a running instance knows when its test has failed.
+func (g *gateway) confess() {
+	if !g.t.Failed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), control.AnswerTimeout)
+	defer cancel()
+	s, err := control.NewClient(g.runDir(), g.name).Status(ctx)
+	if err != nil {
+		return // stopped, and this was printed then
+	}
+	text, err := json.MarshalIndent(s, "", " ")
+	if err == nil {
+		g.t.Logf("status of %s: %s", g.name, text)
+	}
 }
 
 // healthy fails the test when a process has said something that no process may ever say.
@@ -158,6 +179,7 @@ func (g *gateway) ready() {
 // stop stops the process as a service manager does and expects a clean end.
 func (g *gateway) stop() {
 	g.t.Helper()
+	g.confess()
 	if err := g.process.Stop(syscall.SIGTERM, startLimit); err != nil {
 		g.t.Errorf("%s stops with %v, want a clean end:\n%s", g.name, err, g.process.Output())
 	}

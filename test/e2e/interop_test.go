@@ -63,8 +63,8 @@ func TestWireguardGo_restartIsSurvived(t *testing.T) {
 		other := replace(t, p.b, program)
 		p.a.start()
 		other.start()
-		forth := startPing(t, p.a.ns, p.endB().v4, "0.1")
-		back := startPing(t, p.b.ns, p.endA().v4, "0.1")
+		forth := startPing(t, p.a.ns, p.endB().v4, 100*time.Millisecond)
+		back := startPing(t, p.b.ns, p.endA().v4, 100*time.Millisecond)
 		both := func(what string) {
 			t.Helper()
 			began := time.Now()

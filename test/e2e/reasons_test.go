@@ -17,7 +17,7 @@ const (
 // asks makes an instance want a session: it has something to send.
 func (g *gateway) asks(to string) {
 	g.t.Helper()
-	startPing(g.t, g.ns, to, "1")
+	startPing(g.t, g.ns, to, time.Second)
 }
 
 // explains waits until the status of a peer says why there is no session.

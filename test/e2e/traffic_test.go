@@ -9,10 +9,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -71,15 +69,6 @@ func pingAll(t testing.TB, a, b end) {
 		}
 	}
 	all.Wait()
-}
-
-// ping sends count echo requests, a hundred a second, and wants every answer.
-func ping(t testing.TB, from *testnet.NS, to string, count int) {
-	t.Helper()
-	out, err := from.Try("ping", "-n", "-q", "-c", strconv.Itoa(count), "-i", "0.01", "-W", "8", to)
-	if want := fmt.Sprintf(" %d received", count); err != nil || !strings.Contains(out, want) {
-		t.Errorf("ping %s: %v, want%s:\n%s", to, err, want, out)
-	}
 }
 
 // rate is a transfer's speed.
@@ -221,56 +210,6 @@ func packetConn(t testing.TB, ns *testnet.NS, address string) *net.UDPConn {
 // listenAt is where the instance at an address of the underlay listens.
 func listenAt(host string) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(host), listenPort)
-}
-
-// pinger is a ping that runs beside a test.
-type pinger struct {
-	t       testing.TB
-	to      string
-	process *testnet.Process
-}
-
-// startPing pings in the background. every is in seconds, as ping(8) takes it.
-func startPing(t testing.TB, from *testnet.NS, to, every string) *pinger {
-	t.Helper()
-	return &pinger{t, to, from.Start(t, "ping", "-n", "-i", every, "-W", "8", to)}
-}
-
-// answers counts the answers so far.
-func (p *pinger) answers() int { return strings.Count(p.process.Output(), "bytes from") }
-
-// goesOn waits for some more answers.
-func (p *pinger) goesOn(what string, limit time.Duration) {
-	p.t.Helper()
-	before := p.answers()
-	testnet.Await(p.t, "pings to "+p.to+" go on "+what, limit, func() bool { return p.answers() > before+2 })
-}
-
-// finish ends the ping once the last answer has had time to come, and returns how many requests went out and how
-// many were answered.
-func (p *pinger) finish() (sent, answered int) {
-	p.t.Helper()
-	p.process.Signal(syscall.SIGINT)
-	if err := p.process.Wait(); err != nil && exitCode(err) > 1 {
-		p.t.Errorf("ping %s: %v", p.to, err)
-	}
-	for line := range strings.Lines(p.process.Output()) {
-		if _, err := fmt.Sscanf(line, "%d packets transmitted, %d received", &sent, &answered); err == nil {
-			return sent, answered
-		}
-	}
-	p.t.Errorf("ping %s printed no sum:\n%s", p.to, p.process.Output())
-	return 0, 0
-}
-
-// wantNoLoss ends the ping and wants an answer to each request. The request in the air when ping(8) is interrupted
-// may be without one.
-func (p *pinger) wantNoLoss() {
-	p.t.Helper()
-	sent, answered := p.finish()
-	if sent < 5 || answered < sent-1 {
-		p.t.Errorf("ping %s: %d sent, %d answered, want no loss", p.to, sent, answered)
-	}
 }
 
 // flow is a TCP connection that carries data at a moderate rate until it is told to end.
