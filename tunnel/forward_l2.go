@@ -20,8 +20,10 @@ type frames struct {
 
 	// Peer to device only.
 	parts    *l2.Reassembler
+	longest  int // frame that parts takes
 	sweptAt  boottime.Time
 	scratch  []byte  // a frame in another form than it came
+	half     []byte  // of a frame that is passed on
 	hub      *sealer // towards other peers; nil until one is needed
 	lastHead [maxHead]byte
 	lastLen  int // of lastHead; 0: nothing is remembered
@@ -82,8 +84,8 @@ func (f *frames) deliver(s *sink, from *Peer, plaintext []byte, now boottime.Tim
 
 // fragment keeps half a frame, and delivers the frame when it is whole.
 func (f *frames) fragment(s *sink, from *Peer, h *l2.FrameHeader, part []byte, now boottime.Time) drop.Reason {
-	if f.parts == nil {
-		f.parts = l2.NewReassembler(f.e.maxFrame())
+	if longest := f.e.maxFrame(); f.parts == nil || f.longest != longest {
+		f.parts, f.longest = l2.NewReassembler(longest), longest
 	}
 	frame, reason := f.parts.Add(now, l2.PortID(from.port.Load()), h, part)
 	s.join.Cancel()
@@ -174,10 +176,10 @@ func (f *frames) relayTo(peer *Peer, b []byte, at int, now boottime.Time) []byte
 	}
 	id := peer.fragments.Reserve(1)
 	for i, part := range [2][]byte{frame[:cut], frame[cut:]} {
-		p := make([]byte, l2.FragmentHeaderLen, l2.FragmentHeaderLen+cut+16)
+		p := append(f.half[:0], make([]byte, l2.FragmentHeaderLen)...)
 		l2.PutFragmentHeader(p, f.verdict.Hops, len(frame), id, cut, i == 1)
-		p = append(p, part...)
-		f.hubSend(peer, pad(p, 0, limit), now)
+		f.half = pad(append(p, part...), 0, limit)
+		f.hubSend(peer, f.half, now)
 	}
 	return b
 }
