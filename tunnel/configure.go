@@ -292,7 +292,8 @@ func (t *Tunnel) rekey(k keys.PrivateKey) {
 	}
 }
 
-// Rebind replaces the sockets, one for each lane, and closes the old ones. Peers learn the new port from the next
+// Rebind replaces the sockets, one for each lane, and closes the old ones. On an error nothing has changed, and the new ones
+// remain the caller's. Peers learn the new port from the next
 // datagram they get, which is sent at once to those with a session.
 func (t *Tunnel) Rebind(conns []udp.Conn) error {
 	t.configMu.Lock()
@@ -303,17 +304,18 @@ func (t *Tunnel) Rebind(conns []udp.Conn) error {
 	if t.closed.Load() {
 		return errors.New("rebind: tunnel is closed")
 	}
-	var errs []error
 	for i, l := range t.lanes {
 		old := l.binding.Swap(&binding{conns[i]})
 		select {
 		case l.reboundC <- struct{}{}:
 		default:
 		}
-		errs = append(errs, old.conn.Close())
+		if err := old.conn.Close(); err != nil {
+			t.log.Debug("old socket", zap.Error(err))
+		}
 	}
 	t.UnderlayChanged()
-	return errors.Join(errs...)
+	return nil
 }
 
 // SetMark sets the fwmark of our datagrams (SO_MARK); 0 removes it.

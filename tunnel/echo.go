@@ -144,3 +144,35 @@ func (p *Peer) looped(now boottime.Time) bool {
 	at := boottime.Time(p.loopedAt.Load())
 	return at != 0 && now.Sub(at) < echoAge
 }
+
+// PeerEndpoint is where a peer is, and who would carry a packet there.
+type PeerEndpoint struct {
+	Name string
+	Addr netip.AddrPort
+	Via  string // name of the peer with the longest allowed IP that covers Addr; "": none does
+}
+
+// Endpoints lists the endpoints that are known, in order of configuration.
+func (t *Tunnel) Endpoints() []PeerEndpoint {
+	t.peersMu.RLock()
+	order := t.order
+	t.peersMu.RUnlock()
+	name := func(p *Peer) string {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.display()
+	}
+	var list []PeerEndpoint
+	for _, p := range order {
+		ep := p.endpoint.Load()
+		if ep == nil {
+			continue
+		}
+		e := PeerEndpoint{Name: name(p), Addr: ep.Addr}
+		if owner, ok := t.routes.Lookup(ep.Addr.Addr().WithZone("")); ok {
+			e.Via = name(owner)
+		}
+		list = append(list, e)
+	}
+	return list
+}

@@ -37,14 +37,7 @@ func (d *Daemon) Status() control.Instance {
 		add(&i.Handshakes, peer.Handshake)
 		i.Peers = append(i.Peers, peer)
 	}
-	for _, p := range d.problems {
-		i.Warnings = append(i.Warnings, control.Warning{
-			Kind: p.kind, Subject: p.subject, Message: p.message, Since: control.At(p.since),
-		})
-	}
-	for _, w := range d.config.Warnings {
-		i.Warnings = append(i.Warnings, control.Warning{Kind: "config", Subject: w.File, Message: w.String(), Since: control.At(d.loaded)})
-	}
+	i.Warnings = d.warnings()
 	if text := d.atRunTime(&s); text != "" {
 		i.Warnings = append(i.Warnings, control.Warning{Kind: "runtime", Message: text, Since: control.At(d.override.since)})
 	}
@@ -81,8 +74,8 @@ func (d *Daemon) device(s tunnel.DeviceStatus) control.Device {
 			out.Up, out.Bridge = dev.Up, dev.Bridge
 		}
 	}
-	if d.opts.Interface != nil {
-		out.Up = d.linkUp
+	if l, seen := d.links[s.Name]; seen {
+		out.Up = l.Up
 	}
 	return out
 }

@@ -13,13 +13,17 @@ import (
 // takes 80 off the path's MTU for every path, and so do we: 40 + 8 + 32.
 const overhead = 80
 
+// defaultPath is the path MTU assumed where nothing is known.
+const defaultPath = route.DefaultPathMTU
+
 // minMTU is the least MTU with which IPv6 works (RFC 8200 §5).
 const minMTU = 1280
 
 // routeState is what the kernel shall have for a configuration, once the devices exist.
-func routeState(c *config.Config, tunMTU int) route.State {
+func routeState(c *config.Config, tunMTU, tapMTU int) route.State {
 	s := route.State{FwMark: c.Tunnel.FwMark}
 	if c.Tun != nil {
+		s.LocalNetworks = route.LocalNetworks(c.Tun.LocalNetworks)
 		d := route.Device{Name: c.Tun.Device, Addrs: c.Tun.Addresses, MTU: tunMTU, Up: true}
 		if c.Tun.Routes {
 			var allowed []netip.Prefix
@@ -32,7 +36,7 @@ func routeState(c *config.Config, tunMTU int) route.State {
 	}
 	if c.Tap != nil {
 		s.Devices = append(s.Devices, route.Device{
-			Name: c.Tap.Device, Addrs: c.Tap.Addresses, MTU: c.Tap.MTU, Up: true, Bridge: c.Tap.Bridge,
+			Name: c.Tap.Device, Addrs: c.Tap.Addresses, MTU: tapMTU, Up: true, Bridge: c.Tap.Bridge,
 		})
 	}
 	return s
@@ -43,32 +47,18 @@ func (d *Daemon) desired(c *config.Config, tunMTU int) route.State {
 	if d.opts.Interface != nil {
 		return route.State{Devices: []route.Device{{Name: c.Tun.Device}}}
 	}
-	return routeState(c, tunMTU)
+	return routeState(c, tunMTU, tapMTU(c))
 }
 
-// tunMTU is the MTU of the TUN device: as configured, or what the smallest path to a known endpoint leaves.
-func tunMTU(c *config.Config, endpoints []netip.Addr, mark uint32) int {
+// tunMTU is the MTU of the TUN device: as configured, or what the smallest path to a known endpoint, in bytes, leaves.
+func tunMTU(c *config.Config, path int) int {
 	if c.Tun == nil {
 		return 0
 	}
 	if c.Tun.MTU != 0 {
 		return c.Tun.MTU
 	}
-	path, _ := route.PathMTU(endpoints, mark) // endpoints that cannot be reached now do not count
 	return max(path-overhead, minMTU)
-}
-
-// literalEndpoints are the endpoints of c that need no DNS.
-func literalEndpoints(c *config.Config) []netip.Addr {
-	var out []netip.Addr
-	for _, p := range c.Peers {
-		for _, e := range p.Endpoints {
-			if a, ok := e.AddrPort(); ok {
-				out = append(out, a.Addr())
-			}
-		}
-	}
-	return out
 }
 
 // peersChange is the change that makes the tunnel's peers those of c, whatever they were.

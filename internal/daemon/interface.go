@@ -127,36 +127,5 @@ func (d *Daemon) observe(ctx context.Context) error {
 	return nil
 }
 
-// followLink keeps the tunnel's idea of its TUN device true, wherever the device is moved to: the MTUs up to which
-// packets may be padded, and, without a file, whether it is up.
-func (d *Daemon) followLink(ctx context.Context) {
-	for _, dev := range d.devices {
-		if dev.Kind() != tundev.TUN {
-			continue
-		}
-		err := route.Follow(ctx, dev, func(s route.LinkState) {
-			d.log.Debug("link", zap.Bool("up", s.Up), zap.Int("mtu", s.MTU), zap.Ints("route_mtus", s.RouteMTUs))
-			d.tunnel.SetMTU(d.config.Tun.Device, s.MTU)
-			d.tunnel.SetRouteMTUs(d.config.Tun.Device, s.RouteMTUs)
-			if d.opts.Interface != nil {
-				d.setUp(s.Up)
-			}
-		})
-		if err != nil && ctx.Err() == nil {
-			d.log.Error("cannot watch the device: changes of its MTU and state go unnoticed", zap.Error(err))
-			d.setUp(true) // better too talkative than silent
-		}
-	}
-}
-
-// setUp starts or stops the sessions with the link.
-func (d *Daemon) setUp(up bool) {
-	d.mu.Lock()
-	d.linkUp = up
-	d.unasked = d.unasked && !up
-	d.mu.Unlock()
-	d.tunnel.SetUp(up)
-}
-
 // errNoFile refuses a reload where there is nothing to read.
 var errNoFile = &control.Error{Code: control.CodeUnsupported, Message: "no configuration file: this device is configured with wg(8)"}

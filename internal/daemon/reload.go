@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,94 +13,141 @@ import (
 	"tund/internal/control"
 )
 
-// Reload reads the configuration file again and applies what changed (control.Backend). Peers that did not change
-// keep their sessions, counters and endpoints. A file with a fault, or a change that only a restart can make, is
-// refused as a whole.
-func (d *Daemon) Reload() error {
-	if err := d.notify.Reloading(); err != nil {
-		d.log.Debug("cannot tell systemd", zap.Error(err))
-	}
-	err := d.reload()
-	if err := d.notify.Ready(fmt.Sprintf("%d peers, port %d", len(d.current().Peers), d.port)); err != nil {
-		d.log.Debug("cannot tell systemd", zap.Error(err))
-	}
-	return err
-}
+// errStopping refuses a change while the instance is being taken down.
+var errStopping = &control.Error{Code: control.CodeUnsupported, Message: "the instance is stopping"}
 
-func (d *Daemon) current() *config.Config {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.config
+// Reload reads the configuration file again and applies what changed (control.Backend). Peers that did not change
+// keep their sessions, counters and endpoints.
+//
+// Everything that can be refused comes first: a file with a fault, a change that only a restart can make, a port that
+// is taken. Then nothing has changed. What the kernel refuses afterwards is told, and remains to be done; the rest of
+// the new configuration is in force.
+func (d *Daemon) Reload() error {
+	d.tell(d.notify.Reloading())
+	err := d.reload()
+	d.tell(d.notify.Ready(d.summary()))
+	return err
 }
 
 func (d *Daemon) reload() error {
 	if d.opts.Interface != nil {
 		return errNoFile
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	next, err := config.Load(d.config.Path)
-	if err == nil {
-		err = needsRestart(d.config, next)
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.stopping || d.life.Err() != nil {
+		return errStopping
 	}
+	next, err := d.prepare()
 	if err != nil {
+		d.mu.Lock()
 		d.reloadEr = err.Error()
-		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
-	}
-	was := d.override
-	d.override = override{} // the file counts again
-	if err := d.rebind(next); err != nil {
-		d.override = was
-		d.reloadEr = err.Error()
+		d.mu.Unlock()
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
 	d.names.set(next.Peers)
 	if err := d.tunnel.Configure(peersChange(next, d.names.endpoints)); err != nil {
-		d.reloadEr = err.Error()
-		return err
+		return err // prepare has asked whether it would be
 	}
+	d.mu.Lock()
 	d.config, d.loaded, d.reloadEr = next, time.Now(), ""
+	d.mu.Unlock()
 	for _, w := range next.Warnings {
 		d.log.Warn(w.String())
 	}
-	err = d.applyRoutes(context.Background())
-	d.log.Info("reloaded", zap.Int("peers", len(next.Peers)), zap.Error(err))
-	return err
-}
-
-// applyRoutes makes the kernel's state that of the configuration in force. Callers hold mu.
-func (d *Daemon) applyRoutes(ctx context.Context) error {
-	mark := d.mark(d.config)
-	if err := d.tunnel.SetMark(mark); err != nil {
-		return fmt.Errorf("set fwmark %#x: %w", mark, err)
-	}
-	d.mtu = tunMTU(d.config, literalEndpoints(d.config), mark)
-	applied, err := d.routes.Apply(ctx, d.desired(d.config, d.mtu))
-	d.applied = applied
-	if d.config.Tun != nil {
-		d.tunnel.SetMTU(d.config.Tun.Device, d.mtu)
-	}
+	d.returnMemory(len(next.Peers))
+	err = d.applyRoutes(d.life)
+	d.lookSoon()
 	if err != nil {
-		d.note("network", "", err.Error())
-	} else {
-		delete(d.problems, "network/")
+		return partly(err)
 	}
-	return err
+	d.log.Info("reloaded", zap.Int("peers", len(next.Peers)))
+	return nil
 }
 
-// rebind moves to another UDP port when the configuration asks for one. Callers hold mu.
-func (d *Daemon) rebind(next *config.Config) error {
+// reloadFailure is how the log introduces an error of Reload.
+func reloadFailure(err error) string {
+	var refused *control.Error
+	if errors.As(err, &refused) {
+		return "reload refused; the running configuration stays"
+	}
+	return "reload incomplete"
+}
+
+// partly says that the kernel refused a part of a new configuration.
+func partly(err error) error {
+	lines := strings.Split(err.Error(), "\n")
+	return fmt.Errorf("the new configuration is in force, but the network is not all as it says, which is tried again when "+
+		"something changes there; not done:\n  %s", strings.Join(lines, "\n  "))
+}
+
+// prepare reads the file and does what may be refused, last the change of sockets. An error means that nothing has
+// changed. Callers hold changing.
+func (d *Daemon) prepare() (*config.Config, error) {
+	next, err := config.Load(d.config.Path)
+	if err != nil {
+		return nil, err
+	}
+	if err := needsRestart(d.config, next); err != nil {
+		return nil, err
+	}
+	if err := d.tunnel.Fits(peersChange(next, d.names.endpoints)); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	was := d.override
+	d.override = override{} // the file counts again
+	d.mu.Unlock()
 	want := next.Tunnel.ListenPort
 	if want == d.port || want == 0 && d.config.Tunnel.ListenPort == 0 {
-		return nil
+		return next, nil
 	}
-	conns, err := openConns(next.Tunnel.ListenPort, d.mark(next), laneCount(next))
-	if err != nil {
+	if err := d.rebind(next, want, d.mark(next)); err != nil {
+		d.mu.Lock()
+		d.override = was
+		d.mu.Unlock()
+		return nil, fmt.Errorf("%s: tunnel: listen_port: %w", next.Path, err)
+	}
+	return next, nil
+}
+
+// applyRoutes makes the kernel's state that of the configuration in force. Callers hold changing.
+func (d *Daemon) applyRoutes(ctx context.Context) error {
+	mark := d.mark(d.config)
+	mtu := tunMTU(d.config, d.path.least)
+	var errs []error
+	setMark := func() {
+		if err := d.tunnel.SetMark(mark); err != nil {
+			errs = append(errs, fmt.Errorf("set fwmark %#x: %w", mark, err))
+		}
+	}
+	if mark != 0 { // before a rule asks for it …
+		setMark()
+	}
+	applied, err := d.routes.Apply(ctx, d.desired(d.config, mtu))
+	errs = append(errs, err)
+	if mark == 0 { // … and until none does any more
+		setMark()
+	}
+	d.mu.Lock()
+	d.mtu, d.applied = mtu, applied
+	d.mu.Unlock()
+	for _, w := range applied.Warnings {
+		d.log.Warn(w)
+	}
+	for _, dev := range applied.Devices {
+		d.tunnel.SetMTU(dev.Name, dev.MTU)
+	}
+	if err := errors.Join(errs...); err != nil {
+		d.note("network", "", oneLine(err))
 		return err
 	}
-	d.port = conns[0].Port()
-	return d.tunnel.Rebind(conns)
+	d.solved("network", "")
+	return nil
 }
+
+// oneLine is an error in one line, as status shows it.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // needsRestart refuses what a running instance cannot change. It names everything at once.
 func needsRestart(old, next *config.Config) error {
@@ -117,17 +165,11 @@ func needsRestart(old, next *config.Config) error {
 	if old.Tap != nil && next.Tap != nil {
 		refuse("tap.device", old.Tap.Device != next.Tap.Device)
 	}
-	refuse("tunnel.offload", old.Tunnel.Offload != next.Tunnel.Offload)
-	refuse("tunnel.inner_checksum", old.Tunnel.VerifyInnerChecksum != next.Tunnel.VerifyInnerChecksum)
+	o, n := &old.Tunnel, &next.Tunnel
+	refuse("the private key", o.PrivateKey != n.PrivateKey)
+	refuse("tunnel.offload", o.Offload != n.Offload)
+	refuse("tunnel.udp_offload", o.UDPOffload != n.UDPOffload)
 	refuse("tunnel.lanes", laneCount(old) != laneCount(next))
+	refuse("tunnel.inner_checksum", o.VerifyInnerChecksum != n.VerifyInnerChecksum)
 	return errors.Join(errs...)
-}
-
-// note remembers a problem for status. Callers hold mu.
-func (d *Daemon) note(kind, subject, message string) {
-	key := kind + "/" + subject
-	if old, ok := d.problems[key]; ok && old.message == message {
-		return
-	}
-	d.problems[key] = problem{kind, subject, message, time.Now()}
 }

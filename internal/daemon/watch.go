@@ -2,54 +2,132 @@ package daemon
 
 import (
 	"context"
-	"strings"
+	"errors"
+	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 
 	"tund/route"
+	"tund/tunnel/tundev"
 )
 
 // watch follows the kernel: what somebody took from us has been put back and is told, and what changed under the
 // tunnel makes it find its way anew.
 func (d *Daemon) watch(ctx context.Context) {
-	err := d.routes.Watch(ctx, func(e route.Event) { d.kernelChanged(ctx, e) })
+	err := d.routes.Watch(ctx, d.kernelChanged)
 	if err != nil && ctx.Err() == nil {
 		d.log.Error("cannot watch the kernel: changes of routes and addresses go unnoticed", zap.Error(err))
+		d.note("network", "watch", "changes of routes and addresses go unnoticed: "+oneLine(err))
 	}
 }
 
-func (d *Daemon) kernelChanged(ctx context.Context, e route.Event) {
+func (d *Daemon) kernelChanged(e route.Event) {
+	if len(e.Gone) > 0 && d.opts.Interface == nil {
+		select {
+		case d.gone <- d.whatHappened(e.Gone[0], e.By):
+		default:
+		}
+		return
+	}
 	if len(e.Lost) > 0 {
-		by := e.By
-		if by == "" {
-			by = "somebody"
-		}
-		d.log.Warn("routes of ours were removed and put back", zap.String("by", by), zap.Strings("lost", e.Lost), zap.Error(e.Err))
-		d.mu.Lock()
-		if e.Err != nil {
-			d.note("network", by, "removed "+strings.Join(e.Lost, ", ")+": "+e.Err.Error())
-		} else {
-			delete(d.problems, "network/"+by)
-		}
-		d.mu.Unlock()
+		d.log.Warn("somebody removed what is ours in the kernel; it has been put back",
+			zap.String("by", somebody(e.By)), zap.Strings("lost", e.Lost))
+	}
+	switch {
+	case e.Err != nil && d.opts.Interface == nil:
+		d.log.Warn("cannot put back what somebody removed", zap.Error(e.Err))
+		d.note("network", "", "cannot put back what "+somebody(e.By)+" removed: "+oneLine(e.Err))
+	case len(e.Lost) > 0:
+		d.solved("network", "")
 	}
 	if e.Underlay {
 		d.tunnel.UnderlayChanged()
-		d.followPath(ctx)
+		d.names.hurry()
+		d.lookSoon()
 	}
 }
 
-// followPath makes an automatic MTU follow the path to the endpoints.
-func (d *Daemon) followPath(ctx context.Context) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.config.Tun == nil || d.config.Tun.MTU != 0 {
-		return
+func somebody(by string) string {
+	if by == "" {
+		return "somebody"
 	}
-	if mtu := tunMTU(d.config, literalEndpoints(d.config), d.applied.FwMark); mtu != d.mtu {
-		d.log.Info("path MTU changed", zap.Int("mtu", mtu), zap.Int("was", d.mtu))
-		if err := d.applyRoutes(ctx); err != nil {
-			d.log.Warn("network not as wanted", zap.Error(err))
+	return by
+}
+
+// whatHappened says why a device is no longer where it was.
+func (d *Daemon) whatHappened(name, by string) error {
+	how := "was deleted by " + somebody(by)
+	for _, dev := range d.devices {
+		switch now := dev.Name(); {
+		case dev.Kind() == tundev.TUN && (d.config.Tun == nil || name != d.config.Tun.Device),
+			dev.Kind() == tundev.TAP && (d.config.Tap == nil || name != d.config.Tap.Device):
+		case now == name:
+			how = "was moved to another network namespace by " + somebody(by)
+		case now != "":
+			how = "was renamed to " + now + " by " + somebody(by)
 		}
 	}
+	return fmt.Errorf("device %s %s: start the instance again to have it back", name, how)
+}
+
+// whoWait is how long the news of a device's end may lag behind that end.
+const whoWait = time.Second
+
+// whoEnded completes the error with which the tunnel ended by what the kernel knows of it.
+func (d *Daemon) whoEnded(ctx context.Context, err error) error {
+	if !errors.Is(err, tundev.ErrGone) || d.opts.Interface != nil {
+		return err
+	}
+	timer := time.NewTimer(whoWait)
+	defer timer.Stop()
+	select {
+	case told := <-d.gone:
+		return told
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return err
+}
+
+// followLink keeps the tunnel's idea of a device true, wherever it is moved to: the MTUs up to which packets may be
+// padded, and whether it is up.
+func (d *Daemon) followLink(ctx context.Context, dev *tundev.Device) {
+	name := d.nameOf(dev)
+	err := route.Follow(ctx, dev, func(s route.LinkState) {
+		d.log.Debug("link", zap.String("iface", name), zap.Bool("up", s.Up), zap.Int("mtu", s.MTU), zap.Ints("route_mtus", s.RouteMTUs))
+		d.linkChanged(name, s)
+	})
+	if err != nil && ctx.Err() == nil {
+		d.log.Error("cannot watch the device: changes of its MTU and state go unnoticed", zap.String("iface", name), zap.Error(err))
+		d.tunnel.SetUp(true) // better too talkative than silent
+	}
+}
+
+// linkChanged tells the tunnel what a device looks like. The tunnel is quiet while all its devices are down.
+func (d *Daemon) linkChanged(name string, s route.LinkState) {
+	d.mu.Lock()
+	d.links[name] = s
+	up := false
+	for _, l := range d.links {
+		up = up || l.Up
+	}
+	d.unasked = d.unasked && !up
+	all := len(d.links) == len(d.devices)
+	d.mu.Unlock()
+	if s.MTU > 0 {
+		d.tunnel.SetMTU(name, s.MTU)
+	}
+	d.tunnel.SetRouteMTUs(name, s.RouteMTUs)
+	if up || all {
+		d.tunnel.SetUp(up)
+	}
+}
+
+// nameOf is the name by which the tunnel knows a device, however it is called now.
+func (d *Daemon) nameOf(dev *tundev.Device) string {
+	if dev.Kind() == tundev.TAP {
+		return d.config.Tap.Device
+	}
+	return d.config.Tun.Device
 }

@@ -101,18 +101,21 @@ func (d *Daemon) returnMemory(things int) {
 // refused: the last ones cannot.
 func (w wireguard) Set(r uapi.Request) error {
 	d := w.d
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.stopping {
+		return uapi.ErrInvalid(errStopping.Message)
+	}
 	if err := d.tunnel.Fits(r.Change); err != nil {
 		return uapi.ErrInvalid(err.Error())
 	}
 	mark, was := d.mark(d.config), d.override.mark
 	if r.FwMark != nil {
 		mark = *r.FwMark
-		d.override.mark = r.FwMark
+		d.setOverride(func(o *override) { o.mark = r.FwMark })
 	}
 	if err := d.moveSocket(r, mark); err != nil {
-		d.override.mark = was
+		d.setOverride(func(o *override) { o.mark = was })
 		return uapi.ErrInUse(err.Error())
 	}
 	d.completeNames(r.Peers)
@@ -120,25 +123,35 @@ func (w wireguard) Set(r uapi.Request) error {
 		return uapi.ErrInvalid(err.Error())
 	}
 	d.returnMemory(len(r.Peers))
-	if d.override.since.IsZero() {
-		d.override.since = time.Now()
-	}
+	d.setOverride(func(o *override) {
+		if o.since.IsZero() {
+			o.since = time.Now()
+		}
+	})
+	d.lookSoon()
 	return nil
 }
 
-// moveSocket binds another port, or changes the mark of the one in use. Callers hold mu.
+// setOverride changes what was set at run time. Callers hold changing.
+func (d *Daemon) setOverride(change func(*override)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change(&d.override)
+}
+
+// moveSocket binds another port, or changes the mark of the one in use. Callers hold changing.
 func (d *Daemon) moveSocket(r uapi.Request, mark uint32) error {
 	if r.ListenPort != nil && (*r.ListenPort == 0 || *r.ListenPort != d.port) {
-		conns, err := openConns(*r.ListenPort, mark, laneCount(d.config))
-		if err != nil {
+		if err := d.rebind(d.config, *r.ListenPort, mark); err != nil {
 			return err
 		}
-		d.port = conns[0].Port()
-		d.unasked = d.unasked && *r.ListenPort == 0
-		return d.tunnel.Rebind(conns)
+		if *r.ListenPort != 0 {
+			d.asked()
+		}
+		return nil
 	}
 	if r.ListenPort != nil {
-		d.unasked = false
+		d.asked()
 	}
 	if r.FwMark != nil {
 		if err := d.tunnel.SetMark(mark); err != nil {
@@ -148,8 +161,15 @@ func (d *Daemon) moveSocket(r uapi.Request, mark uint32) error {
 	return nil
 }
 
+// asked notes that somebody chose the port.
+func (d *Daemon) asked() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.unasked = false
+}
+
 // completeNames gives peers that the configuration file knows what WireGuard has no words for: their name, and
-// whether they carry Ethernet. Callers hold mu.
+// whether they carry Ethernet. Callers hold changing.
 func (d *Daemon) completeNames(changes []tunnel.PeerChange) {
 	if len(d.config.Peers) == 0 {
 		return
@@ -166,7 +186,7 @@ func (d *Daemon) completeNames(changes []tunnel.PeerChange) {
 	}
 }
 
-// mark is the fwmark of our datagrams under a configuration, unless another was set at run time. Callers hold mu.
+// mark is the fwmark of our datagrams under a configuration, unless another was set at run time. Callers hold changing or mu.
 func (d *Daemon) mark(c *config.Config) uint32 {
 	if d.override.mark != nil {
 		return *d.override.mark

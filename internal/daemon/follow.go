@@ -1,0 +1,178 @@
+package daemon
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/config"
+	"tund/tunnel"
+)
+
+// How often the network around us is looked at.
+const (
+	// lookPause is the least time between two looks: changes of routes come in flocks.
+	lookPause = time.Second
+	// lookEvery is the time after which it is looked at without a reason: the kernel does not tell when it learns a
+	// path MTU, or when a peer moved behind a route into the tunnel.
+	lookEvery = 30 * time.Second
+	// lookShare bounds the time spent looking: one part in so many. Ten thousand endpoints take a while.
+	lookShare = 200
+	// maxPaths bounds the endpoints whose path MTU is known one by one.
+	maxPaths = 4096
+)
+
+// paths is what the kernel knows of the ways to the peers.
+type paths struct {
+	least int                // of the ways to configured endpoints, in bytes
+	mtu   map[netip.Addr]int // of each endpoint, configured or not
+}
+
+// standIns are looked up where no peer has an endpoint: they are called, and come from anywhere. The addresses are
+// nobody's (RFC 5737, RFC 3849): they take the default route.
+var standIns = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})}
+
+// lookUpPaths asks the kernel for path MTUs. Endpoints that cannot be reached now do not count.
+func (d *Daemon) lookUpPaths(c *config.Config, mark uint32) paths {
+	p := paths{mtu: make(map[netip.Addr]int)}
+	least := func(addr netip.Addr) {
+		mtu, known := p.mtu[addr]
+		if !known {
+			var err error
+			if mtu, err = d.routes.PathMTU([]netip.Addr{addr}, mark); err != nil {
+				return
+			}
+			p.mtu[addr] = mtu
+		}
+		if p.least == 0 || mtu < p.least {
+			p.least = mtu
+		}
+	}
+	for _, peer := range c.Peers {
+		for _, e := range d.names.endpoints(peer) {
+			least(e.Addr())
+		}
+	}
+	if p.least == 0 {
+		for _, addr := range standIns {
+			least(addr)
+		}
+	}
+	if p.least == 0 {
+		p.least = defaultPath
+	}
+	if d.tunnel == nil {
+		return p
+	}
+	for _, e := range d.tunnel.Endpoints() {
+		addr := e.Addr.Addr()
+		if _, known := p.mtu[addr]; known || len(p.mtu) >= maxPaths {
+			continue
+		}
+		if mtu, err := d.routes.PathMTU([]netip.Addr{addr}, mark); err == nil {
+			p.mtu[addr] = mtu
+		}
+	}
+	return p
+}
+
+// lookSoon makes follow look at the network.
+func (d *Daemon) lookSoon() {
+	select {
+	case d.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// follow keeps what depends on the network around us true until ctx ends.
+func (d *Daemon) follow(ctx context.Context) {
+	timer := time.NewTimer(lookEvery)
+	defer timer.Stop()
+	rest := time.NewTimer(0)
+	defer rest.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.nudge:
+		case <-timer.C:
+		}
+		start := time.Now()
+		d.lookAround()
+		took := time.Since(start)
+		timer.Reset(max(lookEvery, lookShare*took))
+		rest.Reset(max(lookPause, 10*took))
+		select {
+		case <-ctx.Done():
+			return
+		case <-rest.C:
+		}
+	}
+}
+
+// lookAround looks at the network: our addresses, the paths to the peers, and whether they lead into the tunnel. What
+// the kernel refused is tried again.
+func (d *Daemon) lookAround() {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.stopping {
+		return
+	}
+	if addrs, err := d.routes.Addresses(); err == nil {
+		d.tunnel.SetLocalAddresses(addrs)
+	} else {
+		d.log.Debug("cannot list addresses", zap.Error(err))
+	}
+	mark := d.mark(d.config)
+	path := d.lookUpPaths(d.config, mark)
+	d.mu.Lock()
+	was := d.path.least
+	d.path = path
+	_, refused := d.problems[problemKey("network", "")]
+	d.mu.Unlock()
+	d.tunnel.SetPathMTU(path.least)
+	if path.least != was {
+		d.log.Info("path MTU changed", zap.Int("mtu", path.least), zap.Int("was", was))
+	}
+	if d.opts.Interface == nil && (refused || tunMTU(d.config, path.least) != d.mtu) {
+		if err := d.applyRoutes(d.life); err != nil && d.life.Err() == nil && !refused {
+			d.log.Warn("network not as wanted", zap.Error(err))
+		}
+	}
+	d.findLoops(d.tunnel.Endpoints(), mark)
+}
+
+// maxLoopLookups bounds the endpoints that are asked for although no allowed IP covers them.
+const maxLoopLookups = 256
+
+// findLoops warns of peers whose endpoint is reached through one of our own devices. The tunnel keeps that from running
+// away; here it gets a name. One peer behind another is meant, and not warned of.
+func (d *Daemon) findLoops(endpoints []tunnel.PeerEndpoint, mark uint32) {
+	inside := make(map[string]bool) // peers by name
+	for _, e := range endpoints {
+		if e.Via == "" && len(endpoints) > maxLoopLookups {
+			continue
+		}
+		if into, err := d.routes.LeadsIntoTunnel(e.Addr.Addr(), mark); err == nil && into {
+			inside[e.Name] = true
+		}
+	}
+	d.forget("routing-loop", func(peer string) bool { return !inside[peer] })
+	for _, e := range endpoints {
+		if !inside[e.Name] || e.Via != "" && e.Via != e.Name && !inside[e.Via] {
+			continue
+		}
+		text := "endpoint " + e.Addr.String() + " is reached through the tunnel itself: see `ip route get " + e.Addr.Addr().String() + "`"
+		switch e.Via {
+		case "":
+			text += "; the route is not ours"
+		case e.Name:
+			text += "; leave the endpoint out of the peer's allowed_ips, or add a longer route to it"
+		default:
+			text += "; it is an allowed IP of " + e.Via + ", which is itself reached through the tunnel"
+		}
+		d.note("routing-loop", e.Name, text)
+	}
+}

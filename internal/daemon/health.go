@@ -1,0 +1,39 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/tunnel"
+)
+
+// beat feeds systemd's watchdog, as long as every loop of the tunnel moves or has nothing to do. A loop that is stuck
+// over a whole interval, or a lock that is never given back, keeps the message from being sent: then systemd ends this
+// process, whose last words are the stacks of all goroutines, and starts it anew.
+func (d *Daemon) beat(ctx context.Context, every time.Duration, pulse func() []tunnel.Beat) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	last := make(map[string]tunnel.Beat)
+	for {
+		var stuck []string
+		for _, b := range pulse() {
+			if then, known := last[b.Loop]; known && b.Stuck(then) {
+				stuck = append(stuck, b.Loop)
+			}
+			last[b.Loop] = b
+		}
+		status := d.summary() // takes mu, which status, reloads and the kernel's news need
+		if len(stuck) == 0 {
+			d.tell(d.notify.Watchdog())
+		} else {
+			d.log.Error("bug: loops are stuck; systemd's watchdog will restart this instance", zap.Strings("loops", stuck), zap.String("status", status))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"tund/config"
+	"tund/crypto/keys"
+	"tund/internal/control"
+	"tund/internal/sdnotify"
+	"tund/route"
+	"tund/tunnel"
+	"tund/tunnel/tundev"
+	"tund/tunnel/udp"
+)
+
+// The steps of a start.
+
+func (d *Daemon) claim(context.Context) error {
+	s, err := control.Listen(control.Options{Instance: d.config.Instance, Version: d.opts.Version, Log: d.log})
+	if err != nil {
+		return err
+	}
+	d.control = s
+	d.undo.push(s.Close)
+	d.notify, err = sdnotify.FromEnvironment()
+	if err != nil {
+		d.log.Warn("cannot tell systemd about us", zap.Error(err))
+	}
+	return nil
+}
+
+// openRoutes opens what reads and changes the kernel's network state. What an instance of this name left behind when it
+// was killed is put right when that state is applied: sooner, a full tunnel would be open for a moment.
+func (d *Daemon) openRoutes(context.Context) error {
+	m, err := route.New(d.config.Instance)
+	if err != nil {
+		return err
+	}
+	d.routes = m
+	d.undo.push(d.closeRoutes)
+	if d.fenced, err = m.Fenced(); err != nil {
+		return err
+	}
+	if d.fenced {
+		d.log.Warn("an earlier run ended without taking its full tunnel down", zap.String("instance", d.config.Instance))
+	}
+	return nil
+}
+
+func (d *Daemon) openDevices(context.Context) error {
+	c := d.config
+	lanes := laneCount(c)
+	if c.Tun != nil {
+		if err := d.openDevice(tundev.Options{Name: c.Tun.Device, Kind: tundev.TUN, Offload: c.Tunnel.Offload, Queues: lanes}); err != nil {
+			return err
+		}
+	}
+	if c.Tap != nil {
+		return d.openDevice(tundev.Options{Name: c.Tap.Device, Kind: tundev.TAP, Offload: c.Tunnel.Offload, Queues: lanes})
+	}
+	return nil
+}
+
+func (d *Daemon) openDevice(o tundev.Options) error {
+	dev, err := tundev.Open(o)
+	switch {
+	case err == nil:
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV), errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
+	default:
+		return err
+	}
+	d.devices = append(d.devices, dev)
+	d.undo.push(dev.Close)
+	if why := dev.Fallback(); why != "" && o.Offload {
+		d.log.Warn("device works without offload, and slower", zap.String("iface", o.Name), zap.String("reason", why))
+		d.note("offload", o.Name, "works without offload, and slower: "+why)
+	}
+	return nil
+}
+
+func (d *Daemon) openTunnel(context.Context) error {
+	c := d.config
+	d.names = &resolver{
+		log: d.log, lookup: markedLookup(d.currentMark), reachable: d.reachable, tell: d.setEndpoints,
+		down: func(key keys.PublicKey) bool { return d.tunnel.PeerState(key) == tunnel.StateDown },
+		wake: make(chan struct{}, 1),
+	}
+	d.names.set(c.Peers)
+	mark := d.mark(c)
+	conns, err := openConns(c, c.Tunnel.ListenPort, mark)
+	if err != nil {
+		return err
+	}
+	d.conns, d.port = conns, conns[0].Port()
+	d.path = d.lookUpPaths(c, mark)
+	d.mtu = tunMTU(c, d.path.least)
+	o := tunnel.Options{
+		PrivateKey: c.Tunnel.PrivateKey, Conns: conns, Log: d.log,
+		VerifyInnerChecksums: c.Tunnel.VerifyInnerChecksum, Ethernet: ethernetOptions(c.Tap),
+	}
+	for _, dev := range d.devices {
+		mtu := d.mtu
+		if dev.Kind() == tundev.TAP {
+			if mtu = tapMTU(c); mtu == 0 {
+				mtu = route.DefaultPathMTU
+			}
+		}
+		o.Devices = append(o.Devices, tunnel.Device{
+			Name: dev.Name(), Kind: dev.Kind(), Features: dev.Features(), Queues: dev.Queues(), MTU: mtu,
+			Up: func() bool {
+				up, known := dev.Up()
+				return up && known
+			},
+		})
+	}
+	t, err := tunnel.New(o)
+	if err != nil {
+		return errors.Join(err, closeConns(conns))
+	}
+	d.tunnel = t
+	d.undo.push(t.Close)
+	t.SetPathMTU(d.path.least)
+	return t.Configure(peersChange(c, d.names.endpoints))
+}
+
+// openConns opens one socket per lane, all on one port.
+func openConns(c *config.Config, port uint16, mark uint32) ([]udp.Conn, error) {
+	lanes := laneCount(c)
+	o := udp.Options{Port: port, FwMark: mark, NoGSO: !c.Tunnel.UDPOffload, NoGRO: !c.Tunnel.UDPOffload}
+	if lanes > 1 {
+		// Sockets that share a port do so with those of other programs of the same user, such as a second tund, and
+		// would take datagrams from one another. One that does not share finds out.
+		alone, err := udp.Open(o)
+		if err != nil {
+			return nil, explainPort(port, err)
+		}
+		o.Port, o.ReusePort = alone.Port(), true
+		if err := alone.Close(); err != nil {
+			return nil, err
+		}
+	}
+	var conns []udp.Conn
+	for range lanes {
+		s, err := udp.Open(o)
+		if err != nil {
+			return nil, errors.Join(explainPort(o.Port, err), closeConns(conns))
+		}
+		o.Port = s.Port()
+		conns = append(conns, s)
+	}
+	return conns, nil
+}
+
+func closeConns(conns []udp.Conn) error {
+	var errs []error
+	for _, c := range conns {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// explainPort adds the next step to an error of udp.Open.
+func explainPort(port uint16, err error) error {
+	number := strconv.Itoa(int(port))
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%w: another program has it, see `ss -lunp 'sport = :%s'`: stop that, or choose another listen_port", err, number)
+	case errors.Is(err, fs.ErrPermission) && port != 0 && port < 1024:
+		return fmt.Errorf("%w: %w: ports below 1024 need CAP_NET_BIND_SERVICE, see `systemctl edit`, or choose another listen_port", ErrNotPermitted, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: %w: run as root or with CAP_NET_ADMIN", ErrNotPermitted, err)
+	}
+	return err
+}
+
+// rebind moves the tunnel to other sockets. Callers hold changing.
+func (d *Daemon) rebind(c *config.Config, port uint16, mark uint32) error {
+	conns, err := openConns(c, port, mark)
+	if err != nil {
+		return err
+	}
+	if err := d.tunnel.Rebind(conns); err != nil {
+		return errors.Join(err, closeConns(conns))
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conns, d.port = conns, conns[0].Port()
+	return nil
+}
+
+// configureNetwork makes addresses, routes and the rest. What the kernel refuses is fatal at the start, when somebody
+// is looking; later it is a warning in status.
+func (d *Daemon) configureNetwork(ctx context.Context) error {
+	applied, err := d.routes.Apply(ctx, d.desired(d.config, d.mtu))
+	d.applied = applied
+	for _, w := range applied.Warnings {
+		d.log.Warn(w)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
+	}
+	return err
+}
+
+// tapMTU is the MTU that the TAP device is to have: as configured, or that of the bridge, because a bridge takes the
+// smallest MTU of its ports, and ours is not to be it. 0 leaves the device's own.
+func tapMTU(c *config.Config) int {
+	if c.Tap == nil || c.Tap.MTU != 0 || c.Tap.Bridge == "" {
+		if c.Tap == nil {
+			return 0
+		}
+		return c.Tap.MTU
+	}
+	bridge, err := net.InterfaceByName(c.Tap.Bridge)
+	if err != nil {
+		return 0 // it will be made
+	}
+	return bridge.MTU
+}
+
+// reachable reports whether there is a route to addr for our datagrams.
+func (d *Daemon) reachable(addr netip.Addr) bool {
+	_, err := d.routes.PathMTU([]netip.Addr{addr}, d.currentMark())
+	return err == nil
+}
+
+// currentMark is the mark of our datagrams at present.
+func (d *Daemon) currentMark() uint32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mark(d.config)
+}
+
+// setEndpoints tells the tunnel where a peer is found now that its names resolved.
+func (d *Daemon) setEndpoints(p config.Peer) {
+	err := d.tunnel.Configure(tunnel.Change{Peers: []tunnel.PeerChange{{
+		PublicKey: p.PublicKey, UpdateOnly: true, Endpoints: d.names.endpoints(p),
+	}}})
+	if err != nil {
+		d.log.Warn("endpoint not set", zap.String("peer", p.Name), zap.Error(err))
+	}
+	d.lookSoon() // the path to it may be narrower
+}
