@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -352,20 +353,32 @@ func TestSourceLimiter_refillsSweepsAndStaysBounded(t *testing.T) {
 	}
 }
 
-func TestHandshakes_cookieRepliesHaveABudget(t *testing.T) {
+func TestCookieBudget_isBySource(t *testing.T) {
 	t.Parallel()
-	h := newHandshakes()
+	budget := cookieBudget{seed: maphash.MakeSeed()}
 	now := boottime.Time(time.Hour)
+	flooder, genuine := netip.MustParseAddr("192.0.2.1"), 0
 	n := 0
-	for range 2 * cookiesPerSecond {
-		if h.cookieAllowed(now) {
+	for range 1000 {
+		if budget.allow(flooder, now) {
 			n++
 		}
 	}
-	if n != cookiesPerSecond {
-		t.Errorf("%d cookies in one second, want %d", n, cookiesPerSecond)
+	if n != cookiesPerSlot {
+		t.Errorf("%d cookies for one source in one second, want %d", n, cookiesPerSlot)
 	}
-	if !h.cookieAllowed(now.Add(time.Second)) {
+	for i := range 20000 { // invented sources
+		budget.allow(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
+	}
+	for i := range 256 {
+		if budget.allow(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), now) {
+			genuine++
+		}
+	}
+	if genuine < 200 {
+		t.Errorf("%d of 256 genuine sources got a cookie beside a flood of 20,000 a second", genuine)
+	}
+	if !budget.allow(flooder, now.Add(time.Second)) {
 		t.Error("no cookie in the next second")
 	}
 }

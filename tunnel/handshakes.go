@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"errors"
+	"hash/maphash"
 	"sync/atomic"
 	"time"
 
@@ -22,8 +23,6 @@ const (
 	// underLoadDepth is the queue length at which proof of address is demanded, and keepUnderLoad how long after it.
 	underLoadDepth = handshakeQueue / 8
 	keepUnderLoad  = time.Second
-	// cookiesPerSecond bounds the cookie replies sent to all sources together: 64 bytes each, 128 kB a second.
-	cookiesPerSecond = 2000
 )
 
 // handshakes is the queue between the lanes and the workers, with the defence against floods.
@@ -33,8 +32,7 @@ type handshakes struct {
 	source sourceLimiter
 
 	loadedUntil atomic.Int64 // boottime until which we are under load
-	cookies     atomic.Int64 // cookie replies sent in the second cookieSecond
-	cookieSec   atomic.Int64
+	cookies     cookieBudget
 }
 
 // handshakeMessage is a copy of a message whose mac1 has been checked.
@@ -46,7 +44,7 @@ type handshakeMessage struct {
 }
 
 func newHandshakes() *handshakes {
-	return &handshakes{queue: make(chan handshakeMessage, handshakeQueue), recent: newRecentInitiations()}
+	return &handshakes{queue: make(chan handshakeMessage, handshakeQueue), recent: newRecentInitiations(), cookies: cookieBudget{seed: maphash.MakeSeed()}}
 }
 
 // put queues a message; it never waits.
@@ -68,15 +66,6 @@ func (h *handshakes) put(kind byte, d []byte, from udp.Endpoint, now boottime.Ti
 }
 
 func (h *handshakes) underLoad(now boottime.Time) bool { return int64(now) < h.loadedUntil.Load() }
-
-// cookieAllowed takes one from the budget of cookie replies.
-func (h *handshakes) cookieAllowed(now boottime.Time) bool {
-	second := int64(now) / int64(time.Second)
-	if old := h.cookieSec.Load(); old != second && h.cookieSec.CompareAndSwap(old, second) {
-		h.cookies.Store(0)
-	}
-	return h.cookies.Add(1) <= cookiesPerSecond
-}
 
 // work handles queued handshake messages until the queue is closed.
 func (t *Tunnel) work(p *pulse) {
@@ -127,7 +116,7 @@ func (t *Tunnel) provesAddress(m *handshakeMessage, msg []byte, now boottime.Tim
 	if m.kind == wire.TypeInitiation {
 		t.handshakes.recent.forget(wire.MAC1(msg))
 	}
-	if !t.handshakes.cookieAllowed(now) {
+	if !t.handshakes.cookies.allow(m.from.Addr.Addr(), now) {
 		return drop.CookieBudget
 	}
 	var reply [wire.CookieReplySize]byte

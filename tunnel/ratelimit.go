@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tund/internal/boottime"
@@ -77,6 +78,37 @@ func (l *sourceLimiter) sweep(now boottime.Time) {
 	for k, b := range l.sources {
 		if now.Sub(b.last) > time.Second {
 			delete(l.sources, k)
+		}
+	}
+}
+
+// Bounds on cookie replies, of 64 bytes each: by the second and slot, and so at most 2 MB a second in all.
+const (
+	cookieSlots    = 4096
+	cookiesPerSlot = 8
+)
+
+// cookieBudget bounds the cookie replies, without letting a flood use up what genuine initiators need. Sources share
+// slots by a keyed hash: one source floods its own slot only, and 20,000 invented ones a second leave room in most.
+type cookieBudget struct {
+	seed  maphash.Seed
+	slots [cookieSlots]atomic.Uint64 // second of the last reply << 8 | replies in it
+}
+
+// allow reports whether src may be sent one more cookie reply now. An IPv6 source is its /64.
+func (b *cookieBudget) allow(src netip.Addr, now boottime.Time) bool {
+	slot := &b.slots[maphash.Comparable(b.seed, sourceOf(src))%cookieSlots]
+	second := uint64(now) / uint64(time.Second)
+	for {
+		old, n := slot.Load(), uint64(0)
+		if old>>8 == second {
+			n = old & 0xff
+		}
+		if n >= cookiesPerSlot {
+			return false
+		}
+		if slot.CompareAndSwap(old, second<<8|(n+1)) {
+			return true
 		}
 	}
 }
