@@ -68,6 +68,8 @@ func (k *fakeKernel) close() error { return nil }
 
 func (k *fakeKernel) hop(netip.Addr, uint32) (hop, error) { return hop{dev: "eth0", mtu: 1500}, nil }
 
+func (k *fakeKernel) departure(_, _ netip.Addr, _ uint32) (int, error) { return 1, nil }
+
 // refused logs a step and reports the injected failure, if any.
 func (k *fakeKernel) refused(c change) error {
 	k.step++

@@ -24,6 +24,9 @@ type kernel interface {
 	// hop asks the routing tables where a packet with the mark would leave.
 	hop(dst netip.Addr, mark uint32) (hop, error)
 
+	// departure asks by which link a packet with this source address would leave.
+	departure(dst, src netip.Addr, mark uint32) (index int, err error)
+
 	// addresses returns those of every link.
 	addresses() ([]netip.Addr, error)
 

@@ -363,6 +363,19 @@ func (k *netlinkKernel) hop(dst netip.Addr, mark uint32) (hop, error) {
 	return h, nil
 }
 
+func (k *netlinkKernel) departure(dst, src netip.Addr, mark uint32) (int, error) {
+	routes, err := k.rt.RouteGetWithOptions(dst.WithZone("").AsSlice(), &netlink.RouteGetOptions{
+		Mark: mark, Oif: dst.Zone(), SrcAddr: src.WithZone("").AsSlice(),
+	})
+	if err != nil {
+		return 0, errnoOf(err)
+	}
+	if len(routes) == 0 || routes[0].LinkIndex == 0 {
+		return 0, unix.EHOSTUNREACH
+	}
+	return routes[0].LinkIndex, nil
+}
+
 // Conversions between our values and the library's.
 
 func routeOf(o routeObject, l netlink.Link) *netlink.Route {

@@ -351,18 +351,3 @@ func (t *Tunnel) SetPathMTU(mtu int) {
 		t.ethernet.setPath(mtu)
 	}
 }
-
-// UnderlayChanged is called when addresses or routes under the tunnel changed: the source addresses remembered for
-// peers are forgotten, and peers with a session hear from us at once, so that they learn our new address.
-func (t *Tunnel) UnderlayChanged() {
-	now := t.clock.Now()
-	t.peersMu.RLock()
-	order := t.order
-	t.peersMu.RUnlock()
-	for _, p := range order {
-		p.clearSource()
-		if s := p.current.Load(); s != nil && s.usable(now) {
-			t.keepalive(p, now)
-		}
-	}
-}

@@ -10,6 +10,7 @@ import (
 
 	"tund/route"
 	"tund/tunnel/tundev"
+	"tund/tunnel/udp"
 )
 
 // watch follows the kernel: what somebody took from us has been put back and is told, and what changed under the
@@ -42,10 +43,20 @@ func (d *Daemon) kernelChanged(e route.Event) {
 		d.solved("network", "")
 	}
 	if e.Underlay {
-		d.tunnel.UnderlayChanged()
+		d.tunnel.PathsChanged(d.stale)
 		d.names.hurry()
 		d.lookSoon()
 	}
+}
+
+// stale reports whether our answers to a peer would no longer leave from the address and by the link to which it
+// speaks (kernel socket.c, send4).
+func (d *Daemon) stale(ep udp.Endpoint) bool {
+	d.mu.Lock()
+	mark := d.mark(d.config)
+	d.mu.Unlock()
+	link, err := d.routes.Departure(ep.Addr.Addr(), ep.Source, mark)
+	return err != nil || link != int(ep.Ifindex)
 }
 
 func somebody(by string) string {
