@@ -139,7 +139,7 @@ func (g *gateway) confess() {
 	if err != nil {
 		return // stopped, and this was printed then
 	}
-	text, err := json.MarshalIndent(s, "", " ")
+	text, err := json.Marshal(s)
 	if err == nil {
 		g.t.Logf("status of %s: %s", g.name, text)
 	}
