@@ -14,7 +14,7 @@ SYSCONFDIR ?= /etc
 DESTDIR    ?=
 
 BUILDFLAGS = -trimpath -ldflags '-X main.version=$(VERSION)'
-SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard test/lab/*.sh test/vm/*.sh packaging/*.sh)
+SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard examples/*.sh examples/*/*.sh test/lab/*.sh test/vm/*.sh packaging/*.sh)
 
 .PHONY: help build test test-vm soak race lint bench demo install clean
 .DEFAULT_GOAL := help

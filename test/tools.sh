@@ -9,7 +9,7 @@ set -euo pipefail
 # shellcheck disable=SC2034
 {
 	test_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools wireguard-go:wireguard-go iperf3:iperf3 nft:nftables
-		ethtool:ethtool tcpdump:tcpdump sysctl:procps systemd-analyze:systemd)
+		ethtool:ethtool tcpdump:tcpdump sysctl:procps systemd-analyze:systemd dnsmasq:dnsmasq-base)
 	demo_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
 	bench_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools iperf3:iperf3 ethtool:ethtool sysctl:procps
 		openvpn:openvpn tincd:tinc)

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# A virtual machine at its TAP on the bridge in Berlin, and a container in Paris, on one LAN.
+#
+# The guest is qemu with KERNEL (default: this machine's) and INITRD, which is to give its first Ethernet device the address
+# 10.7.0.50/24. GUEST replaces qemu by another program that opens the TAP $TAP and answers for 10.7.0.50.
+# shellcheck source=examples/lib.sh
+. "$(dirname "$0")/../lib.sh"
+
+site berlin paris
+start berlin paris
+ip_at berlin tuntap add dev vmtap0 mode tap vnet_hdr
+ip_at berlin link set vmtap0 master br0 up
+container paris app 10.7.0.3/24
+
+if [ -n "${GUEST:-}" ]; then
+	TAP=vmtap0 MAC=52:54:00:12:34:56 at berlin "$GUEST" >"$work/guest.log" 2>&1 &
+else
+	at berlin qemu-system-x86_64 -accel "${ACCEL:-tcg}" -m 256 -nographic -no-reboot -kernel "${KERNEL:-/boot/vmlinuz-$(uname -r)}" \
+		-initrd "${INITRD:?an initrd that configures 10.7.0.50/24}" -append "console=ttyS0 panic=-1 quiet" \
+		-netdev tap,id=lan,ifname=vmtap0,script=no,downscript=no,vhost=off \
+		-device virtio-net-pci,netdev=lan,mac=52:54:00:12:34:56 </dev/null >"$work/guest.log" 2>&1 &
+fi
+pids+=($!)
+
+reaches app 10.7.0.50
+reaches app 10.7.0.50 -s 1472 -M "do"
+tunctl paris fdb
