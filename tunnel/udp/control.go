@@ -44,23 +44,28 @@ type control struct {
 // know, so every input is good for something; it allocates nothing.
 func parseControl(b []byte) (c control) {
 	for len(b) >= headerSize {
-		length := uint64(binary.NativeEndian.Uint32(b))
-		if word == 8 {
-			length = binary.NativeEndian.Uint64(b)
-		}
-		if length < uint64(headerSize) || length > uint64(len(b)) {
+		level, kind, data, rest, ok := nextControl(b)
+		if !ok {
 			return c
 		}
-		level := int32(binary.NativeEndian.Uint32(b[word:]))
-		kind := int32(binary.NativeEndian.Uint32(b[word+4:]))
-		c.take(level, kind, b[headerSize:length])
-		next := align(int(length))
-		if next >= len(b) {
-			return c
-		}
-		b = b[next:]
+		c.take(level, kind, data)
+		b = rest
 	}
 	return c
+}
+
+// nextControl cuts the first control message off b, which holds at least a header; ok is false when it makes no sense.
+func nextControl(b []byte) (level, kind int32, data, rest []byte, ok bool) {
+	length := uint64(binary.NativeEndian.Uint32(b))
+	if word == 8 {
+		length = binary.NativeEndian.Uint64(b)
+	}
+	if length < uint64(headerSize) || length > uint64(len(b)) {
+		return 0, 0, nil, nil, false
+	}
+	level = int32(binary.NativeEndian.Uint32(b[word:]))
+	kind = int32(binary.NativeEndian.Uint32(b[word+4:]))
+	return level, kind, b[headerSize:length], b[min(align(int(length)), len(b)):], true
 }
 
 // take reads one control message.

@@ -34,7 +34,7 @@ func recvmmsg(fd int, hdrs []mmsghdr, flags int) (int, syscall.Errno) {
 // Receive implements Conn. At most maxBatch trains are filled in one call.
 //
 // What the network did to datagrams sent earlier (ECONNREFUSED and the like, from ICMP) is not the receive
-// loop's business: it is swallowed, and the call goes on.
+// loop's business: it becomes a Hint, and the call goes on.
 func (s *Socket) Receive(trains []Train, wait bool) (int, error) {
 	n := min(len(trains), maxBatch)
 	if n == 0 {
@@ -46,6 +46,7 @@ func (s *Socket) Receive(trains []Train, wait bool) (int, error) {
 	defer s.ref.Leave()
 	r := &s.rx
 	r.prepare(trains[:n])
+	s.listen()
 	flags := unix.MSG_DONTWAIT
 	if wait {
 		flags = unix.MSG_WAITFORONE
@@ -66,6 +67,7 @@ func (s *Socket) Receive(trains []Train, wait bool) (int, error) {
 			continue
 		case fromNetwork(errno) && swallowed < maxSwallowed:
 			swallowed++
+			s.drain()
 		default:
 			return 0, errno
 		}
@@ -78,12 +80,7 @@ const maxSwallowed = 64
 
 // fromNetwork reports whether errno is an asynchronous error of an earlier send.
 func fromNetwork(errno syscall.Errno) bool {
-	switch errno {
-	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENETDOWN,
-		unix.ENOPROTOOPT, unix.EPROTO, unix.EMSGSIZE, unix.EACCES, unix.EPERM, unix.ECONNRESET, unix.ENOBUFS:
-		return true
-	}
-	return false
+	return perhapsStale(errno) || errno == unix.EPERM || errno == unix.ENOBUFS
 }
 
 // prepare points the batch at the trains' buffers.

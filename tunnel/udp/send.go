@@ -47,7 +47,7 @@ type sender struct {
 	// Where we are: the datagrams of runs[run] from off on are still to be sent, in this way.
 	run, off int
 	way      way
-	retried  bool // sent once more after an error that an earlier send may have left behind
+	stale    int // how often this message was sent again after an error that an earlier one may have left behind
 	patience time.Duration
 
 	// sendmmsg and writable are the seams through which tests make the kernel fail on schedule.
@@ -109,6 +109,9 @@ func (x *sender) Send(runs []Run) {
 		}
 		sent, errno := x.sendmmsg(ref.FD(), x.hdrs[:x.count])
 		if errno == 0 {
+			if sent < x.count { // the kernel keeps the reason to itself, and forgets it: perhaps ICMP
+				x.socket.drain()
+			}
 			x.advance(runs, x.parts[:sent])
 		} else {
 			x.refused(runs, errno)
@@ -118,7 +121,7 @@ func (x *sender) Send(runs []Run) {
 
 // start moves to the beginning of a run.
 func (x *sender) start(run int) {
-	x.run, x.off, x.way, x.retried = run, 0, way{}, false
+	x.run, x.off, x.way, x.stale = run, 0, way{}, 0
 }
 
 // fill makes messages of what is still to be sent, as many as a batch holds. When the run next in turn has
@@ -223,7 +226,7 @@ func (x *sender) advance(runs []Run, taken []part) {
 		r := &runs[p.run]
 		r.Sent += p.datagrams
 		r.SourceGone = r.SourceGone || x.way.noSource
-		x.off, x.retried = p.end, false
+		x.off, x.stale = p.end, 0
 		if p.end == len(r.Buf) {
 			x.start(p.run + 1)
 		}
@@ -237,13 +240,16 @@ func (x *sender) refused(runs []Run, errno syscall.Errno) {
 	r := &runs[p.run]
 	gso := p.datagrams > 1
 	source := !x.way.noSource && r.To.Source.IsValid()
+	full := errno == unix.EAGAIN
 	switch {
 	case errno == unix.EINTR:
 		return
-	case errno == unix.EAGAIN && x.awaitRoom():
+	case full && x.awaitRoom():
 		return
-	case errno == unix.EAGAIN:
+	case full:
 		errno = unix.ENOBUFS
+	case perhapsStale(errno) && x.again():
+		return
 	case gso && errno == unix.EIO: // no checksum offload on the way out: true for other runs as well
 		x.socket.gsoRefused()
 		return
@@ -254,18 +260,37 @@ func (x *sender) refused(runs []Run, errno syscall.Errno) {
 	case source && (errno == unix.EINVAL || errno == unix.ENETUNREACH || errno == unix.EADDRNOTAVAIL):
 		x.way.noSource = true
 		return
-	case fromNetwork(errno) && errno != unix.EMSGSIZE && errno != unix.EPERM && !x.retried:
-		x.retried = true // perhaps about an earlier datagram: reading the error has cleared it
-		return
 	}
 	if r.Err == nil {
 		r.Err = errno
 	}
-	if errno == unix.EPERM && p.end < len(r.Buf) {
-		x.off, x.retried = p.end, false // a firewall may drop one datagram and let the next pass
+	if (errno == unix.EPERM || errno == unix.ENOBUFS && !full) && p.end < len(r.Buf) {
+		x.off, x.stale = p.end, 0 // a firewall or a full queue may drop one datagram and take the next
 		return
 	}
 	x.start(p.run + 1)
+}
+
+// maxStale is how often a message is sent again when the kernel answers with what may be an error of an earlier one.
+// Once is enough unless somebody floods us with ICMP messages, until drain goes deaf to them.
+const maxStale = 3
+
+// again reports whether to send the first message once more after such an answer: reading the error has cleared it. The
+// first time is for an error that the receiving side drained in between; more follow only if there were errors.
+func (x *sender) again() bool {
+	fromAfar := x.socket.drain()
+	x.stale++
+	return x.stale == 1 || fromAfar && x.stale <= maxStale
+}
+
+// perhapsStale reports whether errno may be what ICMP said of an earlier datagram, rather than the kernel of this one.
+func perhapsStale(errno syscall.Errno) bool {
+	switch errno {
+	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENETDOWN, unix.ENONET, unix.EACCES,
+		unix.ENOPROTOOPT, unix.EPROTO, unix.EOPNOTSUPP, unix.EMSGSIZE, unix.ECONNRESET:
+		return true
+	}
+	return false
 }
 
 // awaitRoom waits for the socket's buffer to drain, within the patience left to this Send.

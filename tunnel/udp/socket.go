@@ -39,6 +39,8 @@ type Socket struct {
 
 	rx receiver // used by the one goroutine inside Receive
 
+	errors errorQueue // what ICMP says of what we sent
+
 	mu     sync.Mutex // guards shared; held during Send
 	shared *sender    // behind Socket.Send
 }

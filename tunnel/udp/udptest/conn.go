@@ -27,6 +27,7 @@ type Conn struct {
 	mark      atomic.Uint32
 	overflows atomic.Uint64
 	single    atomic.Bool
+	hint      atomic.Pointer[func(udp.Hint)]
 
 	closed chan struct{} // closed by Close
 	once   sync.Once
@@ -163,6 +164,16 @@ func (c *Conn) FailReceive(err error) {
 
 // NoTrains makes Receive return each datagram alone, as a kernel without UDP_GRO does.
 func (c *Conn) NoTrains(on bool) { c.single.Store(on) }
+
+// OnHint implements udp.Conn.
+func (c *Conn) OnHint(handler func(udp.Hint)) { c.hint.Store(&handler) }
+
+// Hint gives the Conn's handler a hint, as if an ICMP message had come.
+func (c *Conn) Hint(h udp.Hint) {
+	if f := c.hint.Load(); f != nil {
+		(*f)(h)
+	}
+}
 
 // Addr returns the Conn's first address.
 func (c *Conn) Addr() netip.AddrPort {

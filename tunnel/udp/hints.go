@@ -1,0 +1,175 @@
+package udp
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tund/internal/boottime"
+)
+
+// Hint is what the network said, by ICMP, about a datagram sent earlier. Anybody can make one up: it is a reason to
+// look, and never one to believe.
+type Hint struct {
+	// To is where the datagram was sent.
+	To netip.AddrPort
+	// Errno says what became of it: ECONNREFUSED (nobody listens on the port), EHOSTUNREACH, ENETUNREACH, EACCES
+	// (a router forbids it), EMSGSIZE (larger than the path takes), EPROTO.
+	Errno syscall.Errno
+	// MTU comes with EMSGSIZE: how large an IP packet may be on that path, in bytes. 0: not told.
+	MTU int
+}
+
+const (
+	// drainBatch is the number of errors taken from the queue by one system call.
+	drainBatch = 8
+	// maxHints is how many errors a second are passed on. A host that loses a hundred peers at once makes fewer; who
+	// makes more wants to keep us busy, or to fail our sends, and then the socket goes deaf for hintPause.
+	maxHints  = 200
+	hintPause = 10 * time.Second
+	// errorControlSpace holds the control messages of an error: sock_extended_err with an address, and pktinfo.
+	errorControlSpace = 256
+)
+
+// errorQueue takes what is in the error queue of a socket (IP_RECVERR, ip(7)). It is read when a system call has
+// reported that something is there, and never otherwise.
+type errorQueue struct {
+	handler    func(Hint) // nil: the queue is not in use
+	quietUntil atomic.Int64
+
+	// mu guards what follows. It is held while the queue is read; nobody waits for it.
+	mu       sync.Mutex
+	hdrs     [drainBatch]mmsghdr
+	names    [drainBatch]sockaddr
+	controls [drainBatch][errorControlSpace]byte
+	zones    zoneName
+	second   boottime.Time // of the count
+	count    int
+
+	// recvmmsg is the seam through which tests make errors.
+	recvmmsg func(fd int, hdrs []mmsghdr, flags int) (int, syscall.Errno)
+}
+
+// OnHint implements Conn. It turns the error queue on; a kernel that refuses leaves us without hints.
+func (s *Socket) OnHint(handler func(Hint)) {
+	q := &s.errors
+	q.handler = handler
+	if q.recvmmsg == nil {
+		q.recvmmsg = recvmmsg
+	}
+	for i := range q.hdrs {
+		q.hdrs[i].hdr.Name = &q.names[i][0]
+		q.hdrs[i].hdr.Control = &q.controls[i][0]
+	}
+	s.reportErrors(true)
+}
+
+// reportErrors turns the error queue on or off; off empties it.
+func (s *Socket) reportErrors(on bool) {
+	if !s.ref.Enter() {
+		return
+	}
+	defer s.ref.Leave()
+	value := 0
+	if on {
+		value = 1
+	}
+	_ = unix.SetsockoptInt(s.ref.FD(), unix.SOL_IP, unix.IP_RECVERR, value) // of a dual-stack socket too
+	if s.v6 {
+		_ = unix.SetsockoptInt(s.ref.FD(), unix.SOL_IPV6, unix.IPV6_RECVERR, value)
+	}
+}
+
+// drain passes on what the error queue holds, and reports whether some of it came from elsewhere, by ICMP. The caller is
+// inside ref.
+//
+// It does not matter who drains, nor that one who comes while another is at it goes away: as long as an ICMP error is
+// left in the queue, the kernel makes the next system call fail again.
+func (s *Socket) drain() (fromAfar bool) {
+	q := &s.errors
+	if q.handler == nil || !q.mu.TryLock() {
+		return false
+	}
+	defer q.mu.Unlock()
+	now := boottime.Now()
+	if now.Sub(q.second) >= time.Second {
+		q.second, q.count = now, 0
+	}
+	for q.count < maxHints {
+		for i := range q.hdrs {
+			h := &q.hdrs[i].hdr
+			h.Namelen = uint32(len(q.names[i]))
+			h.SetControllen(errorControlSpace)
+			h.SetIovlen(0)
+			h.Flags = 0
+		}
+		n, errno := q.recvmmsg(s.ref.FD(), q.hdrs[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+		if errno != 0 || n == 0 {
+			return fromAfar // EAGAIN: it is empty
+		}
+		q.count += n
+		for i := range n {
+			c := q.controls[i][:min(uint64(q.hdrs[i].hdr.Controllen), errorControlSpace)]
+			h, origin, ok := parseError(&q.names[i], c, &q.zones)
+			if ok {
+				q.handler(h)
+			}
+			fromAfar = fromAfar || origin != unix.SO_EE_ORIGIN_LOCAL
+		}
+	}
+	q.quietUntil.Store(int64(now.Add(hintPause)))
+	s.reportErrors(false)
+	return fromAfar
+}
+
+// listen turns the error queue on again after a pause.
+func (s *Socket) listen() {
+	until := s.errors.quietUntil.Load()
+	if until == 0 || boottime.Now().Before(boottime.Time(until)) {
+		return
+	}
+	if s.errors.quietUntil.CompareAndSwap(until, 0) {
+		s.reportErrors(true)
+	}
+}
+
+// Layout of struct sock_extended_err (linux/errqueue.h): errno u32 ‖ origin u8 ‖ type u8 ‖ code u8 ‖ pad u8 ‖
+// info u32 ‖ data u32, all in the machine's byte order. The address of who complained follows; it is of no use,
+// since whoever forges the complaint forges that too.
+const (
+	extendedErrorSize = 16
+	errorOriginAt     = 4
+	errorInfoAt       = 8
+)
+
+// parseError reads one entry of the error queue: the name is where the datagram was sent. origin is SO_EE_ORIGIN_NONE
+// when there is no error in it.
+func parseError(name *sockaddr, control []byte, zones *zoneName) (h Hint, origin byte, ok bool) {
+	for len(control) >= headerSize {
+		level, kind, data, rest, valid := nextControl(control)
+		if !valid {
+			break
+		}
+		control = rest
+		mine := level == unix.SOL_IP && kind == unix.IP_RECVERR || level == unix.SOL_IPV6 && kind == unix.IPV6_RECVERR
+		if !mine || len(data) < extendedErrorSize {
+			continue
+		}
+		switch origin = data[errorOriginAt]; origin {
+		case unix.SO_EE_ORIGIN_ICMP, unix.SO_EE_ORIGIN_ICMP6, unix.SO_EE_ORIGIN_LOCAL:
+		default:
+			continue
+		}
+		h = Hint{To: name.addrPort(zones), Errno: syscall.Errno(binary.NativeEndian.Uint32(data))}
+		if info := binary.NativeEndian.Uint32(data[errorInfoAt:]); h.Errno == unix.EMSGSIZE && info <= 65535 {
+			h.MTU = int(info)
+		}
+		return h, origin, h.To.IsValid() && h.Errno != 0
+	}
+	return Hint{}, unix.SO_EE_ORIGIN_NONE, false
+}
