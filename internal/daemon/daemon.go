@@ -81,7 +81,6 @@ type Daemon struct {
 	conns    []udp.Conn // owned by the tunnel
 	reloadEr string
 	override override
-	unasked  bool                       // the port is the kernel's choice, and the device has not been up: nobody needs to know it yet
 	links    map[string]route.LinkState // of our devices, as last seen
 	problems map[string]problem         // for status
 

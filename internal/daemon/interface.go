@@ -43,7 +43,6 @@ func RunInterface(ctx context.Context, o Options) error {
 		o.Config.Tunnel.Lanes = 1 // one descriptor is one queue
 	}
 	d := newDaemon(o)
-	d.unasked = true
 	err := d.run(ctx, []step{
 		{"open device", d.openInterface},
 		{"claim instance", d.claimIfPossible},

@@ -123,7 +123,6 @@ func (d *Daemon) linkChanged(name string, s route.LinkState) {
 	for _, l := range d.links {
 		up = up || l.Up
 	}
-	d.unasked = d.unasked && !up
 	all := len(d.links) == len(d.devices)
 	d.mu.Unlock()
 	if s.MTU > 0 {

@@ -80,11 +80,7 @@ func (w wireguard) Get() uapi.Device {
 	w.d.returnMemory(len(s.Peers) + prefixes)
 	w.d.mu.Lock()
 	defer w.d.mu.Unlock()
-	g := uapi.Device{PrivateKey: s.PrivateKey, ListenPort: w.d.port, FwMark: w.d.mark(w.d.config), Peers: s.Peers}
-	if w.d.unasked {
-		g.ListenPort = 0
-	}
-	return g
+	return uapi.Device{PrivateKey: s.PrivateKey, ListenPort: w.d.port, FwMark: w.d.mark(w.d.config), Peers: s.Peers}
 }
 
 // returnMemory gives back what an answer about so many things took, once for several answers.
@@ -142,16 +138,7 @@ func (d *Daemon) setOverride(change func(*override)) {
 // moveSocket binds another port, or changes the mark of the one in use. Callers hold changing.
 func (d *Daemon) moveSocket(r uapi.Request, mark uint32) error {
 	if r.ListenPort != nil && (*r.ListenPort == 0 || *r.ListenPort != d.port) {
-		if err := d.rebind(d.config, *r.ListenPort, mark); err != nil {
-			return err
-		}
-		if *r.ListenPort != 0 {
-			d.asked()
-		}
-		return nil
-	}
-	if r.ListenPort != nil {
-		d.asked()
+		return d.rebind(d.config, *r.ListenPort, mark)
 	}
 	if r.FwMark != nil {
 		if err := d.tunnel.SetMark(mark); err != nil {
@@ -159,13 +146,6 @@ func (d *Daemon) moveSocket(r uapi.Request, mark uint32) error {
 		}
 	}
 	return nil
-}
-
-// asked notes that somebody chose the port.
-func (d *Daemon) asked() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.unasked = false
 }
 
 // completeNames gives peers that the configuration file knows what WireGuard has no words for: their name, and
