@@ -49,6 +49,11 @@ func (d *Daemon) reload() error {
 	if err := d.tunnel.Configure(peersChange(next, d.names.endpoints)); err != nil {
 		return err // prepare has asked whether it would be
 	}
+	if next.Tap != nil {
+		if err := d.tunnel.SetEthernet(ethernetOptions(next.Tap)); err != nil {
+			return err // the same
+		}
+	}
 	d.mu.Lock()
 	d.config, d.loaded, d.reloadEr = next, time.Now(), ""
 	d.mu.Unlock()
@@ -93,6 +98,9 @@ func (d *Daemon) prepare() (*config.Config, error) {
 	}
 	if err := d.tunnel.Fits(peersChange(next, d.names.endpoints)); err != nil {
 		return nil, err
+	}
+	if room := d.tunnel.EthernetRoom(); next.Tap != nil && next.Tap.MaxMACs > room {
+		return nil, fmt.Errorf("%s: tap.max_macs: the forwarding database has room for %d while the instance runs: restart it for more", next.Path, room)
 	}
 	d.mu.Lock()
 	was := d.override
