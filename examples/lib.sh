@@ -14,7 +14,8 @@ set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-here=$(cd "$(dirname "$0")" && pwd)
+here=${EXAMPLE:+$examples/$EXAMPLE} # EXAMPLE: take the configurations of another one (test/vm does)
+here=${here:-$(cd "$(dirname "$0")" && pwd)}
 find_program() { if [ -x "$examples/../bin/$1" ]; then echo "$examples/../bin/$1"; else command -v "$1"; fi; }
 tund=${TUND:-$(find_program tund)} || { echo "no tund in ../bin or in the PATH: run make build" >&2; exit 1; }
 tunctl_program=${TUNCTL:-$(find_program tunctl)} || { echo "no tunctl in ../bin or in the PATH: run make build" >&2; exit 1; }

@@ -8,8 +8,11 @@ set -uo pipefail
 . /opt/lib.sh
 # shellcheck source=test/vm/cases.sh
 . /opt/cases.sh
+# shellcheck source=test/vm/ethernet.sh
+. /opt/ethernet.sh
+tar -xf /opt/trees.tar -C /opt
 
-all=("${cases[@]}")
+all=("${cases[@]}" "${ethernet_cases[@]}")
 [ -z "$long" ] || all+=("${long_cases[@]}")
 [ ${#wanted[@]} -eq 0 ] || all=("${wanted[@]}")
 

@@ -10,7 +10,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
 
 subject=${SUBJECT:-tund}
-files=("$here/lib.sh" "$here/cases.sh")
+files=("$here/lib.sh" "$here/cases.sh" "$here/ethernet.sh")
 case $subject in
 tund)
 	for program in tund tunctl; do
@@ -29,5 +29,6 @@ trap 'rm -rf "$work"' EXIT
 	printf 'long=%q\n' "${LONG:-}"
 	echo "wanted=(${*@Q})"
 } >"$work/settings"
+tar -cf "$work/trees.tar" -C "$top" examples -C "$here" ethernet
 export TUND_LAB_SECONDS=${TUND_LAB_SECONDS:-$([ -n "${LONG:-}" ] && echo 900 || echo 420)}
-"$top/test/lab/guest.sh" "$here/guest-main.sh" "${files[@]}" "$work/settings"
+"$top/test/lab/guest.sh" "$here/guest-main.sh" "${files[@]}" "$work/settings" "$work/trees.tar"
