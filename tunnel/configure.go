@@ -305,6 +305,7 @@ func (t *Tunnel) Rebind(conns []udp.Conn) error {
 		return errors.New("rebind: tunnel is closed")
 	}
 	for i, l := range t.lanes {
+		conns[i].OnHint(t.hints.put)
 		old := l.binding.Swap(&binding{conns[i]})
 		select {
 		case l.reboundC <- struct{}{}:

@@ -164,6 +164,8 @@ func (e *explainer) noAnswer(p *Peer, now boottime.Time) {
 		p.fail(e.t, now, loopText(ep.Addr))
 	case f != nil:
 		p.fail(e.t, now, "cannot send to "+ep.Addr.String()+": "+f.err.Error())
+	case p.said(boottime.Time(p.handshakeSent.Load())) != "":
+		p.fail(e.t, now, "no answer from "+ep.Addr.String()+": "+p.said(0))
 	case now.Sub(p.lastErrorAt) >= protocol.RekeyTimeout || p.lastError == "": // nothing better is known of this attempt
 		p.fail(e.t, now, "no answer from "+ep.Addr.String()+
 			": peer down, datagrams blocked, wrong public key for it, or ours unknown there")
@@ -186,6 +188,9 @@ func (t *Tunnel) sendFailed(p *Peer, err error, count int, now boottime.Time) {
 	t.drops.Add(reasonOf(err), uint64(count))
 	if f := p.sendFailure.Load(); f == nil || now.Sub(f.at) > time.Second || f.err != err {
 		p.sendFailure.Store(&sendFailure{err, now})
+		if isTooBig(err) && t.pathHint != nil {
+			t.pathHint()
+		}
 	}
 }
 

@@ -67,7 +67,7 @@ func (h *handshakes) put(kind byte, d []byte, from udp.Endpoint, now boottime.Ti
 
 func (h *handshakes) underLoad(now boottime.Time) bool { return int64(now) < h.loadedUntil.Load() }
 
-// work handles queued handshake messages until the queue is closed.
+// work handles queued handshake messages, and hints, until the tunnel is closed.
 func (t *Tunnel) work(p *pulse) {
 	for {
 		p.rest()
@@ -77,6 +77,9 @@ func (t *Tunnel) work(p *pulse) {
 		case m := <-t.handshakes.queue:
 			p.wake()
 			t.guard("handshake worker", func() { t.handshake(&m) })
+		case h := <-t.hints.queue:
+			p.wake()
+			t.guard("hints", func() { t.hinted(h) })
 		}
 	}
 }

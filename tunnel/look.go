@@ -32,8 +32,15 @@ func (t *Tunnel) dueOf(p *Peer, now boottime.Time) protocol.Actions {
 		p.timers.HandshakeWanted()
 	}
 	due := p.timers.Due(now)
-	if wanted {
+	doubted, again := p.doubted(now)
+	if doubted {
+		p.timers.HandshakeWanted()
+	}
+	if wanted || doubted {
 		due |= protocol.SendInitiation
+	}
+	if again != 0 {
+		t.timers.arm(p, again)
 	}
 	if waiting && !p.timers.Handshaking() {
 		p.count.Failed++

@@ -87,6 +87,7 @@ type Peer struct {
 	lastErrorAt    boottime.Time
 	failingSince   time.Time // of the first failure since the last session
 	count          HandshakeCounts
+	note           note // what ICMP said last
 	logged         limiter
 }
 

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tund/crypto/keys"
 	"tund/internal/boottime"
 	"tund/tunnel/l2"
@@ -180,6 +182,15 @@ func (p *Peer) status(t *Tunnel, now boottime.Time) PeerStatus {
 		s.LastError = ""
 		if f := p.sendFailure.Load(); f != nil && now.Sub(f.at) < 2*explainEveryHost {
 			s.LastError = "cannot send: " + f.err.Error()
+		}
+		if ep := p.endpoint.Load(); ep != nil && now.Sub(p.note.at) < hintWords && s.LastError == "" {
+			since := boottime.Time(p.lastReceived.Load())
+			if p.note.errno == unix.EMSGSIZE {
+				since = 0 // smaller ones pass
+			}
+			if words := p.said(since); words != "" {
+				s.LastError = "to " + ep.Addr.String() + ": " + words
+			}
 		}
 		if ep := p.endpoint.Load(); ep != nil && p.looped(now) {
 			s.LastError = loopText(ep.Addr)

@@ -52,6 +52,9 @@ type Options struct {
 	// VerifyInnerChecksums makes the receive side verify the transport checksums of inner packets instead of
 	// trusting the tag that covers them.
 	VerifyInnerChecksums bool
+	// PathHint, when not nil, is called when the network says that a peer's path takes less than was sent. Anybody
+	// can say so: it is a reason to ask the kernel. It must not wait, and is called at most hintsPerSecond times a second.
+	PathHint func()
 	// Clock is SystemClock unless a test brings its own.
 	Clock Clock
 	// Log gets what an operator should know. It must not be nil.
@@ -78,6 +81,7 @@ type Tunnel struct {
 	devices         []*device
 	lanes           []*lane
 	verifyChecksums bool
+	pathHint        func()    // nil: nobody asks
 	pulses          []watched // of every loop
 	workers         []*pulse  // of those that answer handshakes
 
@@ -96,6 +100,7 @@ type Tunnel struct {
 	index      indexTable
 	routes     l3.Table[*Peer]
 	handshakes *handshakes
+	hints      *hints
 	timers     *timerLoop
 	slow       slowSender
 	ethernet   *ethernet // nil without a TAP device
@@ -159,8 +164,8 @@ func New(o Options) (*Tunnel, error) {
 	}
 	t := &Tunnel{
 		clock: o.Clock, log: o.Log, verifyChecksums: o.VerifyInnerChecksums,
-		handshakes: newHandshakes(),
-		peers:      make(map[keys.PublicKey]*Peer), stop: make(chan struct{}), fatal: make(chan error, 1),
+		handshakes: newHandshakes(), hints: newHints(), pathHint: o.PathHint,
+		peers: make(map[keys.PublicKey]*Peer), stop: make(chan struct{}), fatal: make(chan error, 1),
 	}
 	t.explain = newExplainer(t, o.Log)
 	t.timers = newTimerLoop(t.newPulse("timers"))
@@ -172,6 +177,7 @@ func New(o Options) (*Tunnel, error) {
 	}
 	for i, c := range o.Conns {
 		l := &lane{t: t, id: i, reboundC: make(chan struct{}, 1), pulse: t.newPulse("receive %d", i)}
+		c.OnHint(t.hints.put)
 		l.binding.Store(&binding{c})
 		t.lanes = append(t.lanes, l)
 	}

@@ -138,6 +138,9 @@ func (t *Timers) Handshaking() bool { return t.retransmitAt.Load() != 0 }
 // GaveUp reports whether the last handshake ran out of attempts.
 func (t *Timers) GaveUp() bool { return t.gaveUp }
 
+// LastTraversal returns when anything authenticated last passed, either way; 0: never. Any goroutine may ask.
+func (t *Timers) LastTraversal() boottime.Time { return boottime.Time(t.lastTraversal.Load()) }
+
 // Stop forgets all timers, as when the device goes down.
 func (t *Timers) Stop() {
 	t.unansweredSince.Store(0)
