@@ -34,6 +34,7 @@ type peerConfig struct {
 	key       keys.PublicKey
 	psk       keys.PresharedKey // zero: none
 	endpoint  string            // "": none
+	others    []string          // more endpoints, to be tried after that one
 	allowed   []string
 	keepalive int
 }
@@ -51,6 +52,7 @@ type gateway struct {
 	addresses []string
 	tun       []string // more lines of [tun]
 	peers     []peerConfig
+	env       []string // more of the environment, NAME=VALUE
 
 	process *testnet.Process
 }
@@ -84,7 +86,7 @@ func (g *gateway) write() {
 		fmt.Fprintf(&s, "[[peer]]\nname = %q\npublic_key = %q\nallowed_ips = %s\nkeepalive = %d\n",
 			p.name, p.key.String(), list(p.allowed), p.keepalive)
 		if p.endpoint != "" {
-			fmt.Fprintf(&s, "endpoint = %q\n", p.endpoint)
+			fmt.Fprintf(&s, "endpoint = %s\n", list(append([]string{p.endpoint}, p.others...)))
 		}
 		if !p.psk.IsZero() {
 			fmt.Fprintf(&s, "preshared_key = %q\n", p.psk.Base64())
@@ -113,7 +115,8 @@ func list(words []string) string {
 
 // command is the command line that starts the instance.
 func (g *gateway) command(args ...string) []string {
-	return append([]string{"env", "TUND_RUN_DIR=" + g.runDir(), tund(g.t), "-c", g.config()}, args...)
+	env := append([]string{"env", "TUND_RUN_DIR=" + g.runDir()}, g.env...)
+	return append(append(env, tund(g.t), "-c", g.config()), args...)
 }
 
 // launch starts the process and does not wait for it to be ready.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"tund/internal/testnet"
 )
@@ -68,6 +69,23 @@ func TestTunnel_forwardsBetweenTheNetworksBehind(t *testing.T) {
 	p.b.peers[0].allowed = append(p.b.peers[0].allowed, "10.20.0.0/16", "fd20::/48")
 	p.start()
 	exercise(t, hostA, hostB, smallBytes)
+	p.a.stop()
+	p.b.stop()
+}
+
+func TestTunnel_triesEndpointsInTurn(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, false)
+	peer := &p.a.peers[0]
+	peer.endpoint, peer.others = "nosuch.invalid:51820", []string{endpoint("192.0.2.99"), endpoint("[" + underlayB6 + "]")}
+	p.b.peers[0].endpoint = ""
+	p.start()
+	p.a.says(startLimit, "does not resolve", "nosuch.invalid")
+	pings := startPing(t, p.a.ns, p.endB().v4, 200*time.Millisecond)
+	pings.goesOn("through the endpoint that works", 15*time.Second)
+	if got := p.a.peer("berlin").Endpoint; got != endpoint("["+underlayB6+"]") {
+		t.Errorf("endpoint %s, want that of IPv6", got)
+	}
 	p.a.stop()
 	p.b.stop()
 }
