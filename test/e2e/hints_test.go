@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"tund/internal/testnet"
+)
+
+// onlyACalls makes side a the only one that can begin: b has to be called.
+func onlyACalls(p *pair) { p.b.peers[0].endpoint = "" }
+
+// backAfter kills side b, starts it again and returns how long after the kill a ping from a is answered.
+func backAfter(t *testing.T, p *pair, kill, start func()) time.Duration {
+	t.Helper()
+	forth := startPing(t, p.a.ns, p.endB().v4, 100*time.Millisecond)
+	forth.goesOn("at first", startLimit)
+	pause(5 * time.Second) // until the last handshake is more than RekeyTimeout ago, as it usually is
+	began := time.Now()
+	kill()
+	before := forth.answers()
+	pause(300 * time.Millisecond) // some pings have to find the port closed: who is back before that is found after 15 s
+	start()
+	down := time.Since(began)
+	testnet.Await(t, "an answer after the restart", restartLimit, func() bool { return forth.answers() > before })
+	took := time.Since(began)
+	t.Logf("down for %v, back after %v", down.Round(10*time.Millisecond), took.Round(10*time.Millisecond))
+	return took
+}
+
+// TestHints_killedPeerIsFoundAgain: it forgets its sessions, and only our side has something to say. The timers of
+// WireGuard notice after 15 s; ICMP tells of the closed port at once.
+func TestHints_killedPeerIsFoundAgain(t *testing.T) {
+	t.Parallel()
+	for _, ipv6 := range []bool{false, true} {
+		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[ipv6], func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t, ipv6)
+			onlyACalls(p)
+			p.start()
+			kill := func() { _ = p.b.process.Stop(syscall.SIGKILL, startLimit) }
+			if took := backAfter(t, p, kill, p.b.start); took > restartLimit {
+				t.Errorf("back after %v, want at most %v", took, restartLimit)
+			}
+			if got := p.a.peer("berlin"); got.State != "up" {
+				t.Errorf("state %s", got.State)
+			}
+			p.a.stop()
+			p.b.stop()
+		})
+	}
+}
+
+func TestHints_killedWireguardGoIsFoundAgain(t *testing.T) {
+	t.Parallel()
+	eachImplementation(t, func(t *testing.T, program string) {
+		p := newPair(t, false)
+		onlyACalls(p)
+		other := replace(t, p.b, program)
+		p.a.start()
+		other.start()
+		kill := func() { _ = other.process.Stop(syscall.SIGKILL, startLimit) }
+		if took := backAfter(t, p, kill, other.start); took > restartLimit {
+			t.Errorf("back after %v, want at most %v", took, restartLimit)
+		}
+		p.a.stop()
+		other.stop()
+	})
+}
+
+// TestHints_wordsInStatus: a closed port is named as such, in the state of the peer and in the log.
+func TestHints_wordsInStatus(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, false)
+	p.a.start()
+	p.a.asks(p.endB().v4) // nobody is there
+	testnet.Await(t, "status names the closed port", startLimit, func() bool {
+		return strings.Contains(p.a.peer("berlin").LastError, "port unreachable")
+	})
+	p.a.stop()
+}
+
+// TestHints_automaticMTUFollowsThePath: a router on the way says that datagrams are too large, and the device learns
+// of it long before somebody would look by himself.
+func TestHints_automaticMTUFollowsThePath(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, false)
+	router := testnet.New(t)
+	testnet.Veth(t, p.a.ns, router, []string{"198.51.100.1/24"}, []string{"198.51.100.254/24"})
+	testnet.Veth(t, p.b.ns, router, []string{"203.0.113.1/24"}, []string{"203.0.113.254/24"})
+	router.Run(t, "sysctl", "-q", "net.ipv4.ip_forward=1")
+	p.a.ns.Run(t, "ip", "route", "add", "203.0.113.0/24", "via", "198.51.100.254")
+	p.b.ns.Run(t, "ip", "route", "add", "198.51.100.0/24", "via", "203.0.113.254")
+	p.a.peers[0].endpoint, p.b.peers[0].endpoint = endpoint("203.0.113.1"), endpoint("198.51.100.1")
+	p.start()
+	device := p.a.status().Devices[0]
+	if device.MTU != 1420 {
+		t.Fatalf("MTU %d at first, want 1420", device.MTU)
+	}
+	forth := startFlow(t, p.a.ns, p.b.ns, p.endB().v4)
+	forth.goesOn("at first", startLimit)
+	router.Run(t, "ip", "link", "set", "eth1", "mtu", "1400")
+	began := time.Now()
+	testnet.Await(t, "the device has the MTU of the path less 80", 10*time.Second, func() bool {
+		return strings.Contains(p.a.ns.Run(t, "ip", "link", "show", "dev", device.Name), " mtu 1320 ")
+	})
+	t.Logf("lowered after %v", time.Since(began).Round(time.Millisecond))
+	forth.goesOn("over the smaller path", recoveryLimit)
+	if p.a.status().Drops["too-big"] == 0 {
+		t.Error("nothing is counted as too big")
+	}
+	forth.finish()
+	p.a.stop()
+	p.b.stop()
+}
