@@ -351,6 +351,16 @@ func (m *Manager) Addresses() ([]netip.Addr, error) {
 	return m.k.addresses()
 }
 
+// CleanupClosed is Cleanup for an instance that is about to be started again: like Leave, it does not open a full
+// tunnel.
+func CleanupClosed(instance string) error {
+	m, err := New(instance)
+	if err != nil {
+		return err
+	}
+	return m.Leave()
+}
+
 // LeadsIntoTunnel reports whether a packet to addr with the given mark would leave through one of the devices of
 // the State applied last: an endpoint for which that holds would carry the tunnel inside itself.
 func (m *Manager) LeadsIntoTunnel(addr netip.Addr, mark uint32) (bool, error) {

@@ -74,7 +74,7 @@ func (o *outbound) refuseEchoes(p *outgoing) {
 	for _, r := range o.to {
 		ep := r.peer.endpoint.Load()
 		if ep != nil && o.t.echoes.has(netip.AddrPortFrom(ep.Addr.Addr().WithZone(""), ep.Addr.Port()), p.now) {
-			o.t.drops.Add(drop.RoutingLoop, uint64(p.count))
+			o.drop(drop.RoutingLoop, uint64(p.count))
 			o.t.explain.routingLoop(r.peer, p.now)
 			continue
 		}

@@ -89,7 +89,7 @@ func (o *outbound) readAhead() error {
 			if errors.Is(err, net.ErrClosed) || errors.Is(err, tundev.ErrGone) {
 				return err
 			}
-			o.t.drops.Add(drop.BadDevicePacket, 1)
+			o.drop(drop.BadDevicePacket, 1)
 			o.lane.pause()
 			return nil
 		}
@@ -114,6 +114,12 @@ func (o *outbound) readAhead() error {
 	return nil
 }
 
+// drop counts n packets of the device that were dropped.
+func (o *outbound) drop(reason drop.Reason, n uint64) {
+	o.t.drops.Add(reason, n)
+	o.dev.drops.Add(reason, n)
+}
+
 func (o *outbound) flush(now boottime.Time) { o.out.flush(o.lane.binding.Load(), now) }
 
 // packet sends what one read of n bytes gave, a packet or a superpacket, to its receivers. It lies in mem behind tagRoom.
@@ -121,12 +127,12 @@ func (o *outbound) packet(mem []byte, n int) {
 	o.mem = mem
 	buf, now := mem[tagRoom:tagRoom+n], o.now
 	if o.t.isDown() { // what was read had been queued before
-		o.t.drops.Add(drop.DeviceDown, 1)
+		o.drop(drop.DeviceDown, 1)
 		return
 	}
 	reason := o.split.Begin(buf, o.dev.link, o.dev.prefix, o.dev.padLimit(buf))
 	if reason != drop.None {
-		o.t.drops.Add(reason, 1)
+		o.drop(reason, 1)
 		return
 	}
 	o.shed = o.shed && o.split.IsTCP() && !o.split.MarkCE()
@@ -135,7 +141,7 @@ func (o *outbound) packet(mem []byte, n int) {
 	o.dev.txPackets.Add(uint64(p.count))
 	o.dev.txBytes.Add(uint64(len(p.packet)))
 	if o.to, reason = o.forward.route(o.to[:0], p); reason != drop.None {
-		o.t.drops.Add(reason, uint64(p.count))
+		o.drop(reason, uint64(p.count))
 	}
 	o.refuseEchoes(p)
 	switch {
@@ -181,7 +187,7 @@ func (o *outbound) send(buf []byte, to []receiver, now boottime.Time) {
 	if to[0].rewrite != (l2.Rewrite{}) || len(to) != len(o.to) {
 		buf = retag(o.mem, buf, to[0].rewrite)
 		if reason := o.split.Begin(buf, o.dev.link, o.dev.prefix, o.dev.padLimit(buf)); reason != drop.None {
-			o.t.drops.Add(reason, 1)
+			o.drop(reason, 1)
 			return
 		}
 	}
@@ -193,7 +199,7 @@ func (o *outbound) send(buf []byte, to []receiver, now boottime.Time) {
 	for i := range count {
 		padded, length := o.split.Next()
 		if o.shed && i == count/2 {
-			o.t.drops.Add(drop.StandingQueue, 1)
+			o.drop(drop.StandingQueue, 1)
 			continue
 		}
 		o.segment(to, padded, length, now)
@@ -207,7 +213,7 @@ func (o *outbound) prepare(to []receiver, count, longest int, now boottime.Time)
 	for _, r := range to {
 		sl, _, reason := o.out.ready(r.peer, now)
 		if reason != drop.None {
-			o.t.drops.Add(reason, uint64(count))
+			o.drop(reason, uint64(count))
 			continue
 		}
 		if sl != nil && r.peer.staged.count.Load() != 0 {
@@ -253,7 +259,7 @@ func (o *outbound) plaintext(r *receiver, plaintext []byte, now boottime.Time) {
 	}
 	ep := r.peer.endpoint.Load()
 	if ep == nil {
-		o.t.drops.Add(drop.NoEndpoint, 1)
+		o.drop(drop.NoEndpoint, 1)
 		return
 	}
 	o.out.seal(r.peer, ep, r.slot.session, r.next, plaintext)
@@ -265,7 +271,7 @@ func (o *outbound) fragments(r *receiver, plaintext []byte, now boottime.Time) {
 	frame := plaintext[o.dev.prefix:]
 	cut, ok := l2.Cut(len(frame), r.limit)
 	if !ok {
-		o.t.drops.Add(drop.TooBig, 1)
+		o.drop(drop.TooBig, 1)
 		return
 	}
 	for i, part := range [2][]byte{frame[:cut], frame[cut:]} {

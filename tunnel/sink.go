@@ -76,11 +76,17 @@ func (s *sink) write(frame []byte) {
 		s.avoid(frame)
 		reason := s.split.Plain(frame, s.dev.link, func(packet []byte) {
 			if s.queue.Write(packet) != nil {
-				s.t.drops.Add(drop.DeviceWrite, 1)
+				s.drop(drop.DeviceWrite, 1)
 			}
 		})
-		s.t.drops.Add(reason, 1)
+		s.drop(reason, 1)
 		return
 	}
-	s.t.drops.Add(drop.DeviceWrite, 1)
+	s.drop(drop.DeviceWrite, 1)
+}
+
+// drop counts n packets for the device that were dropped.
+func (s *sink) drop(reason drop.Reason, n uint64) {
+	s.t.drops.Add(reason, n)
+	s.dev.drops.Add(reason, n)
 }

@@ -50,6 +50,8 @@ type DeviceStatus struct {
 	MTU                                    int
 	Offload                                bool
 	RxPackets, RxBytes, TxPackets, TxBytes uint64
+
+	Drops map[string]uint64 // of what was read from it or written to it; the caller's
 }
 
 // PeerStatus is one peer at one moment.
@@ -115,6 +117,7 @@ func (t *Tunnel) Status() Status {
 			Name: d.name, MTU: int(d.mtu.Load()), Offload: d.features.Checksum,
 			RxPackets: d.rxPackets.Load(), RxBytes: d.rxBytes.Load(),
 			TxPackets: d.txPackets.Load(), TxBytes: d.txBytes.Load(),
+			Drops: d.drops.Snapshot(),
 		})
 	}
 	owned := make(map[*Peer][]netip.Prefix)

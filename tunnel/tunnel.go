@@ -139,6 +139,8 @@ type device struct {
 	// newForwarder gives each loop its own forwarder, with its own scratch state.
 	newForwarder func(*lane, tundev.Queue) forwarder
 
+	drops drop.Counters // also counted in the tunnel's
+
 	rxPackets, rxBytes, txPackets, txBytes atomic.Uint64 // as `ip -s link` counts: rx is what peers sent
 }
 

@@ -2,15 +2,15 @@ package main
 
 import (
 	"fmt"
-	"os"
+	"io"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
-// newLogger writes to standard error, one line per event: for people, or as JSON. The level can be changed later.
-func newLogger(format, level string) (*zap.Logger, zap.AtomicLevel, error) {
+// newLogger writes to out, one line per event: for people, or as JSON. The level can be changed later.
+func newLogger(format, level string, out io.Writer) (*zap.Logger, zap.AtomicLevel, error) {
 	parsed, err := zapcore.ParseLevel(level)
 	if err != nil || parsed < zapcore.DebugLevel || parsed > zapcore.ErrorLevel {
 		return nil, zap.AtomicLevel{}, fmt.Errorf("log level %q: want debug, info, warn or error", level)
@@ -31,7 +31,7 @@ func newLogger(format, level string) (*zap.Logger, zap.AtomicLevel, error) {
 	default:
 		return nil, at, fmt.Errorf("log format %q: want console or json", format)
 	}
-	return zap.New(zapcore.NewCore(enc, zapcore.Lock(os.Stderr), at)), at, nil
+	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(out)), at)), at, nil
 }
 
 // consoleTime leaves the date to journald, which has it.

@@ -11,14 +11,13 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"tund/config"
@@ -58,46 +57,58 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case c.device != "":
 		return serveInterface(c, stderr)
 	}
-	cfg, err := config.Load(c.config)
+	if c.check {
+		return check(c.config, stdout, stderr)
+	}
+	return serve(c, stderr)
+}
+
+// check says what is to be said about a configuration.
+func check(path string, stdout, stderr io.Writer) int {
+	cfg, err := config.Load(path)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
-		return exitConfig
+		return loadCode(err)
 	}
-	if c.check {
-		for _, w := range cfg.Warnings {
-			fmt.Fprintln(stderr, w)
-		}
-		fmt.Fprintf(stdout, "%s: ok, %d peers\n", c.config, len(cfg.Peers))
-		return exitOK
+	for _, w := range cfg.Warnings {
+		fmt.Fprintln(stderr, w)
 	}
-	return serve(c, cfg, stderr)
+	peers := "peers"
+	if len(cfg.Peers) == 1 {
+		peers = "peer"
+	}
+	fmt.Fprintf(stdout, "%s: ok, %d %s\n", path, len(cfg.Peers), peers)
+	return exitOK
+}
+
+// loadCode is the exit code for an error of config.Load: everything is the configuration's fault but that we may not
+// read it.
+func loadCode(err error) int {
+	var faults config.Errors
+	if !errors.As(err, &faults) && errors.Is(err, os.ErrPermission) {
+		return exitPermission
+	}
+	return exitConfig
 }
 
 // serve runs the instance until a signal ends it.
-func serve(c command, cfg *config.Config, stderr io.Writer) int {
-	log, level, err := newLogger(c.logFormat, c.logLevel)
+func serve(c command, stderr io.Writer) int {
+	s := catchSignals(os.Exit)
+	defer s.close()
+	log, level, err := newLogger(c.logFormat, c.logLevel, stderr)
 	if err != nil {
 		fmt.Fprintf(stderr, "tund: %v\n", err)
 		return exitUsage
 	}
-	tune()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	reload := make(chan struct{}, 1)
-	go func() { // lives as long as the process
-		for range hup {
-			select {
-			case reload <- struct{}{}:
-			default: // one is waiting already
-			}
-		}
-	}()
-	err = daemon.Run(ctx, daemon.Options{Config: cfg, Log: log, Level: level, Version: versionString(), Reload: reload})
+	s.say(log)
+	cfg, err := config.Load(c.config)
 	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return loadCode(err)
+	}
+	tune()
+	o := daemon.Options{Config: cfg, Log: log, Level: level, Version: versionString(), Reload: s.reload}
+	if err := daemon.Run(s.ctx, o); err != nil {
 		log.Error("instance ended: " + err.Error())
 		return exitCode(err)
 	}
@@ -133,17 +144,36 @@ func cleanup(instance string, stderr io.Writer) int {
 	} else {
 		fmt.Fprintf(stderr, "tund: clean up %s: its files stay: %v\n", instance, err)
 	}
-	if err := route.Cleanup(instance); err != nil {
+	remove := route.Cleanup
+	if willRestart(os.Getenv) {
+		fmt.Fprintf(stderr, "tund: clean up %s: a full tunnel stays closed until the service has been restarted\n", instance)
+		remove = route.CleanupClosed
+	}
+	if err := remove(instance); err != nil {
 		fmt.Fprintf(stderr, "tund: clean up %s: %v\n", instance, err)
 		return exitCode(err)
 	}
 	return exitOK
 }
 
+// willRestart reports whether we are called by systemd after a service that failed in a way after which it is restarted
+// (ExecStopPost= in tund@.service; systemd.exec(5) on $SERVICE_RESULT).
+func willRestart(getenv func(string) string) bool {
+	switch getenv("SERVICE_RESULT") {
+	case "exit-code":
+		return !slices.Contains([]string{"2", "77", "78"}, getenv("EXIT_STATUS")) // RestartPreventExitStatus=
+	case "signal", "core-dump", "watchdog", "oom-kill":
+		return true
+	}
+	return false
+}
+
 func exitCode(err error) int {
 	var faults config.Errors
 	var refused *route.OpError
 	switch {
+	case errors.Is(err, daemon.ErrNotPermitted):
+		return exitPermission
 	case errors.As(err, &faults):
 		return exitConfig
 	case errors.As(err, &refused) && errors.Is(refused.Err, syscall.EACCES):

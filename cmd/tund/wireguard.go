@@ -69,7 +69,7 @@ func serveInterface(c command, stderr io.Writer) int {
 func interfaceOptions(c command) (daemon.Options, error) {
 	o := daemon.Options{Version: versionString(), Interface: &daemon.Interface{Name: c.device, Tun: -1}}
 	level := wireguardLevel(os.Getenv(envLogLevel))
-	log, at, err := newLogger(c.logFormat, cmp.Or(level, "error"))
+	log, at, err := newLogger(c.logFormat, cmp.Or(level, "error"), os.Stderr)
 	if err != nil {
 		return o, err
 	}

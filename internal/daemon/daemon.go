@@ -41,8 +41,14 @@ type Options struct {
 	Reload    <-chan struct{} // a value asks for a reload (SIGHUP)
 }
 
-// ErrNotPermitted is wrapped by the error of a start that fails for want of a privilege or of /dev/net/tun.
+// ErrNotPermitted is what the error of a start is, for errors.Is, that fails for want of a privilege or of /dev/net/tun.
 var ErrNotPermitted = errors.New("not permitted")
+
+// notPermitted makes an error one without changing its text.
+type notPermitted struct{ error }
+
+func (notPermitted) Is(target error) bool { return target == ErrNotPermitted }
+func (e notPermitted) Unwrap() error      { return e.error }
 
 // Daemon is one running instance.
 type Daemon struct {

@@ -144,6 +144,9 @@ func (d *Daemon) lookAround() {
 	d.findLoops(d.tunnel.Endpoints(), mark)
 }
 
+// loopProblem is the kind of a warning of findLoops.
+const loopProblem = "routing-loop"
+
 // maxLoopLookups bounds the endpoints that are asked for although no allowed IP covers them.
 const maxLoopLookups = 256
 
@@ -159,7 +162,7 @@ func (d *Daemon) findLoops(endpoints []tunnel.PeerEndpoint, mark uint32) {
 			inside[e.Name] = true
 		}
 	}
-	d.forget("routing-loop", func(peer string) bool { return !inside[peer] })
+	d.forget(loopProblem, func(peer string) bool { return !inside[peer] })
 	for _, e := range endpoints {
 		if !inside[e.Name] || e.Via != "" && e.Via != e.Name && !inside[e.Via] {
 			continue
@@ -173,6 +176,6 @@ func (d *Daemon) findLoops(endpoints []tunnel.PeerEndpoint, mark uint32) {
 		default:
 			text += "; it is an allowed IP of " + e.Via + ", which is itself reached through the tunnel"
 		}
-		d.note("routing-loop", e.Name, text)
+		d.note(loopProblem, e.Name, text)
 	}
 }

@@ -75,7 +75,7 @@ func (d *Daemon) openDevice(o tundev.Options) error {
 	switch {
 	case err == nil:
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV), errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
+		return notPermitted{err}
 	default:
 		return err
 	}
@@ -177,9 +177,9 @@ func explainPort(port uint16, err error) error {
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Errorf("%w: another program has it, see `ss -lunp 'sport = :%s'`: stop that, or choose another listen_port", err, number)
 	case errors.Is(err, fs.ErrPermission) && port != 0 && port < 1024:
-		return fmt.Errorf("%w: %w: ports below 1024 need CAP_NET_BIND_SERVICE, see `systemctl edit`, or choose another listen_port", ErrNotPermitted, err)
+		return notPermitted{fmt.Errorf("%w: ports below 1024 need CAP_NET_BIND_SERVICE (see tund@.service), or choose another listen_port", err)}
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: %w: run as root or with CAP_NET_ADMIN", ErrNotPermitted, err)
+		return notPermitted{fmt.Errorf("%w: run as root or with CAP_NET_ADMIN", err)}
 	}
 	return err
 }
@@ -207,8 +207,8 @@ func (d *Daemon) configureNetwork(ctx context.Context) error {
 	for _, w := range applied.Warnings {
 		d.log.Warn(w)
 	}
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
+	if errors.Is(err, unix.EPERM) { // not EACCES, which is what the kernel says where IPv6 is switched off
+		return notPermitted{err}
 	}
 	return err
 }

@@ -9,8 +9,8 @@ import (
 	"tund/tunnel/l2"
 )
 
-// describeSwitch adds what the Ethernet switch knows to the description of the instance.
-func (d *Daemon) describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
+// describeSwitch adds what the Ethernet switch knows to the description of an instance.
+func describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
 	i.FDBLimit = s.Limit
 	for _, e := range s.Entries {
 		i.FDB = append(i.FDB, control.FDBEntry{
@@ -18,31 +18,45 @@ func (d *Daemon) describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
 			AgeS: e.Age.Seconds(), Frozen: e.Frozen > 0,
 		})
 	}
+	peers := make(map[string]*control.Peer, len(i.Peers))
+	for n := range i.Peers {
+		peers[i.Peers[n].Name] = &i.Peers[n]
+	}
 	for _, p := range s.Ports {
 		if p.ID == l2.LocalPort {
 			for n := range i.Devices {
 				if i.Devices[n].Kind == "tap" {
-					i.Devices[n].Drops = maps.Clone(p.Drops)
+					i.Devices[n].Drops = greater(i.Devices[n].Drops, p.Drops)
 				}
 			}
+			continue
 		}
-		for n := range i.Peers {
-			peer := &i.Peers[n]
-			if p.ID == l2.LocalPort || peer.Name != s.Names[p.ID] {
-				continue
-			}
-			peer.Drops, peer.MACs = maps.Clone(p.Drops), p.Entries
-			if p.Peer.Ethernet {
-				peer.Capabilities = append(peer.Capabilities, "ethernet")
-			}
-			if p.Peer.Hub {
-				peer.Capabilities = append(peer.Capabilities, "hub")
-			}
+		peer := peers[s.Names[p.ID]]
+		if peer == nil {
+			continue
+		}
+		peer.Drops, peer.MACs = maps.Clone(p.Drops), p.Entries
+		if p.Peer.Ethernet {
+			peer.Capabilities = append(peer.Capabilities, "ethernet")
+		}
+		if p.Peer.Hub {
+			peer.Capabilities = append(peer.Capabilities, "hub")
 		}
 	}
 	for _, e := range s.Events {
 		i.Warnings = append(i.Warnings, control.Warning{Kind: "switch", Subject: e.Port, Message: e.Text, Since: control.At(e.At)})
 	}
+}
+
+// greater joins two counts of the same drops: the lanes count what the switch refused of the device, and the switch what
+// it refused later.
+func greater(a, b map[string]uint64) map[string]uint64 {
+	sum := make(map[string]uint64, len(a)+len(b))
+	maps.Copy(sum, a)
+	for reason, n := range b {
+		sum[reason] = max(sum[reason], n)
+	}
+	return sum
 }
 
 // FlushFDB removes entries of the forwarding database (control.Backend).
