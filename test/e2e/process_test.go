@@ -49,7 +49,7 @@ func TestProcess_commandLine(t *testing.T) {
 		{"log level", []string{"-c", g.config(), "--log-level", "loud"}, 2, nil, []string{`"loud"`, "debug, info, warn or error"}},
 		{"log format", []string{"-c", g.config(), "--log-format", "xml"}, 2, nil, []string{`"xml"`, "console or json"}},
 		{"name to clean up", []string{"--cleanup", "../etc"}, 2, nil, []string{"../etc"}},
-		{"check", []string{"--check", "-c", g.config()}, 0, []string{g.config() + ": ok, 1 peers"}, nil},
+		{"check", []string{"--check", "-c", g.config()}, 0, []string{g.config() + ": ok, 1 peer"}, nil},
 		{"check -t", []string{"-t", "-c", g.config()}, 0, []string{"ok"}, nil},
 		{"no file", []string{"-c", g.config() + ".gone"}, 78, nil, []string{"office.toml.gone"}},
 		{"faulty", []string{"-c", faulty}, 78, nil, []string{":2:15:", ":3:1:", "listen_port", ":5:7:", `peer "x"`, ":8:14:", ":9:12:"}},
