@@ -19,16 +19,19 @@ import (
 )
 
 // hole is a socket into which everything disappears.
-type hole struct{ closed chan struct{} }
+type hole struct {
+	closed    chan struct{}
+	overflows uint64
+}
 
-func newHole() *hole { return &hole{make(chan struct{})} }
+func newHole() *hole { return &hole{closed: make(chan struct{})} }
 
 func (h *hole) Receive([]udp.Train, bool) (int, error) { <-h.closed; return 0, net.ErrClosed }
 func (h *hole) NewSender() udp.Sender                  { return h }
 func (h *hole) OnHint(func(udp.Hint))                  {}
 func (h *hole) Port() uint16                           { return 51820 }
 func (h *hole) SetMark(uint32) error                   { return nil }
-func (h *hole) Overflows() uint64                      { return 0 }
+func (h *hole) Overflows() uint64                      { return h.overflows }
 func (h *hole) Close() error                           { close(h.closed); return nil }
 
 func (h *hole) Send(runs []udp.Run) {
@@ -50,16 +53,15 @@ func (sinkQueue) Write([]byte) error { return nil }
 
 // bench is one tunnel that does not run, with one peer and a session, for tests of its loops.
 type bench struct {
-	t      *Tunnel
-	out    *outbound
-	in     *inbound
-	far    *session.Session // the other end of the session
-	inner  netip.Addr       // the peer's
-	from   udp.Endpoint
-	mem    []byte
-	train  udp.Train
-	nonce  session.Scratch
-	sealed []byte
+	t     *Tunnel
+	out   *outbound
+	in    *inbound
+	far   *session.Session // the other end of the session
+	inner netip.Addr       // the peer's
+	from  udp.Endpoint
+	mem   []byte
+	train udp.Train
+	nonce session.Scratch
 }
 
 func newBench(t testing.TB, f tundev.Features) *bench {

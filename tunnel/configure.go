@@ -311,6 +311,7 @@ func (t *Tunnel) Rebind(conns []udp.Conn) error {
 		case l.reboundC <- struct{}{}:
 		default:
 		}
+		t.drops.Add(drop.QueueOverflow, old.conn.Overflows()) // the new one counts from zero
 		if err := old.conn.Close(); err != nil {
 			t.log.Debug("old socket", zap.Error(err))
 		}

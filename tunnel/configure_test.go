@@ -340,3 +340,53 @@ func TestTunnel_largestDatagramsAreTaken(t *testing.T) {
 		}
 	})
 }
+
+// A device that is down makes a silent tunnel: as the kernel's, it neither sends nor answers, and begins anew.
+func TestSetUp_downIsSilent(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.connected()
+		a.knows(b, true, keepsAlive(10*time.Second))
+		c := w.end()
+		a.knows(c, true)
+		rec := w.record()
+		rec.hold(func(d udptest.Datagram) bool { return d.To == c.addr })
+		a.sends(c, 10) // waits for a session
+		a.tun.SetUp(false)
+		a.tun.SetUp(false)
+		synctest.Wait()
+		rec.take(0)
+		for range 60 {
+			a.sends(b, 10)
+			b.sends(a, 10)
+			passes(10 * time.Second)
+		}
+		for _, d := range rec.take(0) {
+			if d.From == a.addr {
+				t.Fatalf("a message of %d bytes was sent while down", len(d.Payload))
+			}
+		}
+		a.expect(0, "while down")
+		if n := a.dropped(drop.DeviceDown); n < 60 {
+			t.Errorf("%d counted as lost to the device, want 60 and more", n)
+		}
+		if n := a.tun.budget.bytes.Load(); n != 0 {
+			t.Errorf("%d bytes still wait", n)
+		}
+		b.got()
+		w.ears.take()
+		rec.hold(nil)
+		a.tun.SetUp(true)
+		passes(time.Second)
+		if i, _, _, _, _ := w.ears.take(); i == 0 {
+			t.Error("the peer with a persistent keepalive hears nothing when the device comes up")
+		}
+		passes(6 * time.Second)
+		b.got()
+		a.got()
+		a.sends(b, 10)
+		b.sends(a, 10)
+		if a.got() == 0 || b.got() == 0 {
+			t.Error("nothing passes after the device came up")
+		}
+	})
+}

@@ -457,6 +457,9 @@ func TestHandshakes_lowOrderPeerNeverGetsAnything(t *testing.T) {
 			a.queue.Inject(packet(a.inner, netip.MustParseAddr("10.1.1.1"), 10))
 			passes(time.Minute)
 		}
+		if n := a.tun.budget.bytes.Load(); n != 0 {
+			t.Errorf("%d bytes wait for a session that can never be", n)
+		}
 		if i, r, c, data, empty := w.ears.take(); i+r+c+data+empty != 0 {
 			t.Errorf("sent %d %d %d %d %d to a peer whose key is a low-order point", i, r, c, data, empty)
 		}

@@ -290,6 +290,7 @@ func (t *Tunnel) initiate(p *Peer, now boottime.Time) {
 		t.index.release(local)
 		p.fail(t, now, "handshake cannot be made: "+err.Error())
 		p.handshakeSent.Store(int64(now))
+		p.staged.purge(&t.budget, &t.drops, drop.StagedTimeout) // it waits for what will never be
 		return
 	}
 	p.pending, p.pendingIndex = pending, local

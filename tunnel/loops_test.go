@@ -234,6 +234,20 @@ func TestLoops_rebindKeepsSessions(t *testing.T) {
 	})
 }
 
+// The counters of a socket that is replaced are not forgotten.
+func TestLoops_rebindKeepsCounters(t *testing.T) {
+	b := newBench(t, tundev.Features{})
+	for i := range 3 {
+		b.t.lanes[0].binding.Load().conn.(*hole).overflows = 5
+		if n := b.t.Status().Drops["queue-overflow"]; n != uint64(5*(i+1)) {
+			t.Errorf("queue-overflow = %d, want %d", n, 5*(i+1))
+		}
+		if err := b.t.Rebind([]udp.Conn{newHole()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Mistake 24: one peer keeps the others waiting. Here one never answers, one cannot be sent to, and the third gets
 // everything at once and in order.
 func TestLoops_badPeersDoNotSlowTheOthers(t *testing.T) {
@@ -312,6 +326,18 @@ func TestLoops_refusedDatagramsAreCountedExactly(t *testing.T) {
 		}
 		if got, want := p.txBytes.Load()-bytes, uint64(7*(128+32)); got != want {
 			t.Errorf("%d bytes counted as sent, want %d", got, want)
+		}
+	})
+}
+
+// A full queue on the way out is counted, and is no fault of the peer's.
+func TestLoops_fullQueueIsNotThePeersFault(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.connected()
+		w.net.Filter(func(udptest.Datagram) error { return syscall.ENOBUFS })
+		a.sends(b, 10)
+		if s := a.tun.Status().Peers[0]; s.LastError != "" || a.dropped(drop.SendError) != 1 {
+			t.Errorf("last error %q, %d counted", s.LastError, a.dropped(drop.SendError))
 		}
 	})
 }

@@ -374,6 +374,7 @@ func TestTunnel_followsThePeerToItsNewAddress(t *testing.T) {
 	})
 }
 
+// Mistake 3: membership in the sender's own list is not enough, the longest prefix decides whose a source is.
 func TestTunnel_packetFromAForeignSourceIsDropped(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()

@@ -1,6 +1,8 @@
 package tunnel
 
 import (
+	"golang.org/x/sys/unix"
+
 	"tund/crypto/session"
 	"tund/crypto/wire"
 	"tund/internal/boottime"
@@ -110,7 +112,11 @@ func (s *sealer) account(r *udp.Run, info *runInfo, now boottime.Time) {
 	if r.SourceGone {
 		p.clearSource()
 	}
-	if r.Err != nil {
+	switch r.Err {
+	case nil:
+	case unix.ENOBUFS: // a full queue on the way out, as it happens to any flow that is faster than the link
+		s.t.drops.Add(drop.SendError, uint64(info.count-r.Sent))
+	default:
 		s.t.sendFailed(p, r.Err, info.count-r.Sent, now)
 	}
 	if r.Sent > 0 {

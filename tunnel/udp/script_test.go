@@ -147,6 +147,7 @@ func (c *senderCase) check(t *testing.T) {
 	}
 }
 
+// Mistake 22 of the field notes is the EIO here: segmentation is turned off and the run sent again.
 func TestSender_refusedRunsAndLostOnes(t *testing.T) {
 	for _, c := range []senderCase{
 		{"several receivers in one call", newer(), nil,
