@@ -37,9 +37,8 @@ type command struct {
 
 var errHelp = errors.New("help wanted")
 
-// parse reads the command line. An error is about usage.
-func parse(args []string) (command, error) {
-	var c command
+// flags are those of the command line, which fill c. docs/tund.md describes them, checked by a test.
+func (c *command) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("tund", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	for _, name := range []string{"c", "config"} {
@@ -55,6 +54,13 @@ func parse(args []string) (command, error) {
 	f.StringVar(&c.logLevel, "log-level", "info", "")
 	f.StringVar(&c.logFormat, "log-format", "console", "")
 	f.BoolVar(&c.version, "version", false, "")
+	return f
+}
+
+// parse reads the command line. An error is about usage.
+func parse(args []string) (command, error) {
+	var c command
+	f := c.flags()
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return c, errHelp

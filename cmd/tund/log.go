@@ -12,7 +12,7 @@ import (
 // newLogger writes to out, one line per event: for people, or as JSON. The level can be changed later.
 func newLogger(format, level string, out io.Writer) (*zap.Logger, zap.AtomicLevel, error) {
 	parsed, err := zapcore.ParseLevel(level)
-	if err != nil || parsed < zapcore.DebugLevel || parsed > zapcore.ErrorLevel {
+	if level == "" || err != nil || parsed < zapcore.DebugLevel || parsed > zapcore.ErrorLevel {
 		return nil, zap.AtomicLevel{}, fmt.Errorf("log level %q: want debug, info, warn or error", level)
 	}
 	at := zap.NewAtomicLevelAt(parsed)

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// manual is docs/tund.md, and its sections by heading.
+func manual(t *testing.T) (whole string, sections map[string]string) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/tund.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections = make(map[string]string)
+	for _, part := range strings.Split(string(text), "\n## ")[1:] {
+		title, body, _ := strings.Cut(part, "\n")
+		sections[title] = body
+	}
+	return string(text), sections
+}
+
+// firstCells returns what stands in code type in the first column of a section's table.
+func firstCells(section string) []string {
+	var all []string
+	for _, row := range regexp.MustCompile(`(?m)^\| ([^|]*) \|`).FindAllStringSubmatch(section, -1) {
+		for _, code := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			all = append(all, code[1])
+		}
+	}
+	return all
+}
+
+func TestManual_showsTheUsage(t *testing.T) {
+	t.Parallel()
+	whole, _ := manual(t)
+	if !strings.Contains(whole, "```\n"+usage+"```\n") {
+		t.Errorf("docs/tund.md does not hold the usage as tund prints it:\n%s", usage)
+	}
+}
+
+func TestManual_listsEveryFlag(t *testing.T) {
+	t.Parallel()
+	_, sections := manual(t)
+	documented := firstCells(sections["Flags"])
+	known := []string{"-h", "--help"} // of package flag
+	new(command).flags().VisitAll(func(f *flag.Flag) {
+		dashes := "--"
+		if len(f.Name) == 1 {
+			dashes = "-"
+		}
+		known = append(known, dashes+f.Name)
+		if !strings.Contains(usage, dashes+f.Name) {
+			t.Errorf("usage does not show %s%s", dashes, f.Name)
+		}
+	})
+	for _, name := range known {
+		if !slices.Contains(documented, name) {
+			t.Errorf("docs/tund.md does not list %s", name)
+		}
+	}
+	for _, name := range documented {
+		if strings.HasPrefix(name, "-") && !slices.Contains(known, name) {
+			t.Errorf("docs/tund.md lists %s, which tund does not know", name)
+		}
+	}
+}
+
+func TestManual_listsEveryExitCode(t *testing.T) {
+	t.Parallel()
+	_, sections := manual(t)
+	var codes []string
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \|`).FindAllStringSubmatch(sections["Exit codes"], -1) {
+		codes = append(codes, row[1])
+	}
+	if got, want := strings.Join(codes, " "), "0 1 2 77 78"; got != want {
+		t.Errorf("exit codes %s, want %s", got, want)
+	}
+}
+
+// TestManual_listsTheEnvironment looks for variables in the source of everything that runs in the daemon.
+func TestManual_listsTheEnvironment(t *testing.T) {
+	t.Parallel()
+	_, sections := manual(t)
+	documented := firstCells(sections["Environment"])
+	internal := []string{"TUND_READY_FD", "JOURNAL_STREAM"} // from one of our processes to another; where our output goes
+	used := regexp.MustCompile(`(?:[Gg]etenv\(|env[A-Z]\w+ *= )"([A-Z][A-Z_]+)"`)
+	found := 0
+	for _, dir := range []string{".", "../../config", "../../internal/daemon", "../../internal/control", "../../internal/sdnotify",
+		"../../internal/uapi", "../../route", "../../tunnel", "../../tunnel/udp", "../../tunnel/tundev"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatal(dir, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil || strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			for _, m := range used.FindAllStringSubmatch(string(text), -1) {
+				found++
+				if !slices.Contains(documented, m[1]) && !slices.Contains(internal, m[1]) {
+					t.Errorf("%s uses %s, which docs/tund.md does not list", file, m[1])
+				}
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d variables found", found)
+	}
+}
