@@ -79,8 +79,10 @@ func (s *Switch) origin(now boottime.Time, probe []byte) (id PortID, ok bool) {
 		return LocalPort, fresh(0) && authentic(&s.secret, probe[:probeHead], probe[probeHead:probeLen])
 	}
 	for id, p := range s.ports {
-		if p.up && p.peer.known && p.peer.node == node {
-			return id, fresh(p.peer.clock) && authentic(&p.peer.secret, probe[:probeHead], probe[probeHead:probeLen])
+		// Two ports may claim one node name; only the one it belongs to knows the secret.
+		if p.up && p.peer.known && p.peer.node == node && fresh(p.peer.clock) &&
+			authentic(&p.peer.secret, probe[:probeHead], probe[probeHead:probeLen]) {
+			return id, true
 		}
 	}
 	return 0, false

@@ -1,0 +1,27 @@
+package l2
+
+import "testing"
+
+// A peer that takes another's node name for its own must not keep that one's probes from being recognized.
+func TestSwitch_twinOfANodeDoesNotHideALoop(t *testing.T) {
+	for range 32 { // ports are looked at in random order
+		s := newSwitch(t, Config{})
+		addPeer(t, s, 1, PortConfig{})
+		addPeer(t, s, 2, PortConfig{})
+		node := &Switch{node: 5, secret: [16]byte{1}}
+		honest := Hello{Version: 1, Ethernet: true, MTU: 1500, Node: node.node, Secret: node.secret, Clock: second(start)}
+		twin := honest
+		twin.Secret = [16]byte{2}
+		s.Control(start, 1, twin.Append(nil))
+		s.Control(start, 2, honest.Append(nil))
+
+		frame := appendHeader(nil, Broadcast, switchMAC(node.node), 0, false, typeProbe)
+		frame = append(frame, 't', 'u', 'n', 'd', 1, 0, 0, 0)
+		frame = node.appendProbe(frame, start, LocalPort)
+		var v Verdict
+		s.FromDevice(start, Superpacket{Frame: frame}, &v)
+		if s.Ports(start)[LocalPort].Blocked == nil {
+			t.Fatal("the loop was not found")
+		}
+	}
+}
