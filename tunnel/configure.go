@@ -104,14 +104,19 @@ func (t *Tunnel) fits(c *Change) error {
 // updatePeers makes, changes and removes peers. It returns the peer of each change, nil where there is none.
 func (t *Tunnel) updatePeers(c *Change) []*Peer {
 	touched := make([]*Peer, len(c.Peers))
-	named := make(map[keys.PublicKey]bool, len(c.Peers))
 	own := t.identity.Load().Public()
 	gone := map[*Peer]bool{} // removed together, since each removal copies the table of allowed IPs
-	if c.RemovePeers {
-		for _, p := range t.order {
-			gone[p] = true
+	if c.RemovePeers || c.ReplacePeers {
+		stay := make(map[keys.PublicKey]bool, len(c.Peers))
+		for i := range c.Peers {
+			stay[c.Peers[i].PublicKey] = !c.RemovePeers && !c.Peers[i].Remove
 		}
-		t.removePeers(gone)
+		for _, p := range t.order {
+			if !stay[p.key] {
+				gone[p] = true
+			}
+		}
+		t.removePeers(gone) // before others want what they had, such as a pinned MAC
 		clear(gone)
 	}
 	for i := range c.Peers {
@@ -126,7 +131,6 @@ func (t *Tunnel) updatePeers(c *Change) []*Peer {
 		case pc.Remove, pc.PublicKey == own && !own.IsZero():
 			if p != nil {
 				gone[p] = true
-				delete(named, pc.PublicKey)
 			}
 			continue
 		case p == nil && pc.UpdateOnly:
@@ -134,16 +138,8 @@ func (t *Tunnel) updatePeers(c *Change) []*Peer {
 		case p == nil:
 			p = t.addPeer(pc.PublicKey)
 		}
-		named[pc.PublicKey] = true
 		t.changePeer(p, pc)
 		touched[i] = p
-	}
-	if c.ReplacePeers {
-		for _, p := range t.order {
-			if !named[p.key] {
-				gone[p] = true
-			}
-		}
 	}
 	t.removePeers(gone)
 	return touched
@@ -286,9 +282,14 @@ func (t *Tunnel) rekey(k keys.PrivateKey) {
 	for _, p := range t.order {
 		p.mu.Lock()
 		p.dropSessions(t)
+		p.timers.Stop() // or the next handshake waits for the response to the one that ended here
 		p.remote, p.macs = nil, nil
 		p.handshakeSent.Store(0)
+		p.wantHandshake.Store(false)
 		p.mu.Unlock()
+		if p.staged.count.Load() != 0 {
+			t.wantHandshake(p, t.clock.Now())
+		}
 	}
 }
 

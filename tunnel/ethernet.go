@@ -245,8 +245,9 @@ func (e *ethernet) run(stop <-chan struct{}) {
 		case <-stop:
 			return
 		case m := <-e.messages:
-			now := e.t.clock.Now()
-			e.t.drops.Add(e.sw.Control(now, l2.PortID(m.from.port.Load()), m.payload), 1)
+			e.t.guard("switch", func() {
+				e.t.drops.Add(e.sw.Control(e.t.clock.Now(), l2.PortID(m.from.port.Load()), m.payload), 1)
+			})
 		case <-e.wake:
 		case <-timer.C:
 		}
@@ -281,7 +282,8 @@ func (e *ethernet) followSessions(now boottime.Time) {
 			continue
 		}
 		s := p.current.Load()
-		alive := s != nil && s.usable(now) && p.unanswered.Load() < deadAttempts
+		heard := now.Sub(boottime.Time(p.lastReceived.Load())) < greetAfter // then handshakes are lost, not the peer
+		alive := s != nil && s.usable(now) && (heard || p.unanswered.Load() < deadAttempts)
 		e.sw.SetPortUp(l2.PortID(id), alive, now)
 		e.greet(id, p, alive, now)
 		if p.ethernet.Load() && (s == nil || !s.usable(now)) && p.endpoint.Load() != nil && !p.timers.Handshaking() {
@@ -327,7 +329,7 @@ func (e *ethernet) writeFrame(q tundev.Queue, frame []byte) {
 
 // report tells people. The switch itself bounds how often.
 func (e *ethernet) report(ev l2.Event) {
-	e.t.log.Warn(ev.String(), zap.String("peer", ev.Name))
+	e.t.explain.later(func() { e.t.log.Warn(ev.String(), zap.String("peer", ev.Name)) })
 	e.recentMu.Lock()
 	defer e.recentMu.Unlock()
 	if len(e.recent) >= maxEvents {

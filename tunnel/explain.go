@@ -91,14 +91,18 @@ func (e *explainer) offloadRefused(now boottime.Time, device string, err error) 
 
 func (e *explainer) underLoad(now boottime.Time) {
 	if n, ok := e.loadGate.open(now, explainEveryHost); ok {
-		e.log.Warn("under load: initiators have to prove their address", zap.Uint64("messages", n))
+		e.later(func() {
+			e.log.Warn("under load: initiators have to prove their address", zap.Uint64("messages", n))
+		})
 	}
 }
 
 func (e *explainer) unknownPeer(now boottime.Time, key keys.PublicKey, from netip.AddrPort) {
 	if n, ok := e.unknownGate.open(now, explainEveryHost); ok {
-		e.log.Warn("handshake from an unknown peer: its public key is in no [[peer]] here",
-			zap.String("key", key.Short()), zap.Stringer("endpoint", from), zap.Uint64("total", n))
+		e.later(func() {
+			e.log.Warn("handshake from an unknown peer: its public key is in no [[peer]] here",
+				zap.String("key", key.Short()), zap.Stringer("endpoint", from), zap.Uint64("total", n))
+		})
 	}
 }
 
@@ -121,7 +125,8 @@ func (e *explainer) peerEvent(p *Peer, now boottime.Time, msg string, fields ...
 	if suppressed > 0 {
 		fields = append(fields, zap.Int("suppressed", suppressed))
 	}
-	e.log.Warn(msg, append([]zap.Field{zap.String("peer", p.display())}, fields...)...)
+	fields = append([]zap.Field{zap.String("peer", p.display())}, fields...)
+	e.later(func() { e.log.Warn(msg, fields...) }) // a log that is stuck holds neither p.mu nor the timers
 }
 
 func (e *explainer) replayed(p *Peer, now boottime.Time, from netip.AddrPort) {

@@ -25,7 +25,12 @@ func (t *Tunnel) SetUp(up bool) {
 	for _, p := range t.order {
 		if !up {
 			t.quiet(p)
-		} else if p.timers.Persistent() != 0 {
+			continue
+		}
+		if p.wantHandshake.Swap(false) { // of a lane that had looked just before the device went down: look was deaf to it
+			t.wantHandshake(p, now)
+		}
+		if p.timers.Persistent() != 0 {
 			t.keepalive(p, now)
 			t.armed(p)
 		}
