@@ -7,6 +7,7 @@
 #   start NAME…                tund in each, from NAME.toml, with the keys of this run in place of the placeholders
 #   container SITE NAME ADDR…  a container behind the bridge br0 of a site
 #   at NAME COMMAND…           runs a command at a gateway or in a container
+#   behind NAME COMMAND…       runs it there in the background, until the script ends
 #   reaches NAME ADDR …        pings until it is answered, then three times more with the options given
 #   ok WORDS…, die WORDS…      says what was shown; gives up
 #   tunctl NAME ARGUMENT…      asks the instance NAME
@@ -46,6 +47,14 @@ at() {
 	where=$(ns "$1")
 	shift
 	ip netns exec "$where" "$@"
+}
+# behind runs the command in a process of its own, not below a shell: what is killed at the end is the command.
+behind() {
+	local where
+	where=$(ns "$1")
+	shift
+	ip netns exec "$where" "$@" &
+	pids+=($!)
 }
 ip_at() {
 	local where

@@ -13,14 +13,13 @@ ip_at berlin link set vmtap0 master br0 up
 container paris app 10.7.0.3/24
 
 if [ -n "${GUEST:-}" ]; then
-	TAP=vmtap0 MAC=52:54:00:12:34:56 at berlin "$GUEST" >"$work/guest.log" 2>&1 &
+	behind berlin env TAP=vmtap0 MAC=52:54:00:12:34:56 "$GUEST" >"$work/guest.log" 2>&1
 else
-	at berlin qemu-system-x86_64 -accel "${ACCEL:-tcg}" -m 256 -nographic -no-reboot -kernel "${KERNEL:-/boot/vmlinuz-$(uname -r)}" \
+	behind berlin qemu-system-x86_64 -accel "${ACCEL:-tcg}" -m 256 -nographic -no-reboot -kernel "${KERNEL:-/boot/vmlinuz-$(uname -r)}" \
 		-initrd "${INITRD:?an initrd that configures 10.7.0.50/24}" -append "console=ttyS0 panic=-1 quiet" \
 		-netdev tap,id=lan,ifname=vmtap0,script=no,downscript=no,vhost=off \
-		-device virtio-net-pci,netdev=lan,mac=52:54:00:12:34:56 </dev/null >"$work/guest.log" 2>&1 &
+		-device virtio-net-pci,netdev=lan,mac=52:54:00:12:34:56 </dev/null >"$work/guest.log" 2>&1
 fi
-pids+=($!)
 
 reaches app 10.7.0.50
 reaches app 10.7.0.50 -s 1472 -M "do"

@@ -58,7 +58,8 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// beside lets the test run beside others.
+// beside lets the test run beside others. A test that is beside others must not have parallel tests below it: they would
+// wait for a place that is held by tests waiting for it.
 func beside(t *testing.T) {
 	t.Helper()
 	testnet.Require(t)

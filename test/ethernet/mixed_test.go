@@ -122,7 +122,7 @@ func TestMixed_ethernetWithAPeerThatIsNotTund(t *testing.T) {
 
 // What does not fit together is said at both ends.
 func TestMixed_mismatchIsSaidAtBothEnds(t *testing.T) {
-	beside(t)
+	testnet.Require(t)
 	for _, c := range []struct {
 		name          string
 		prepare       func(berlin, paris *site)
@@ -140,7 +140,7 @@ func TestMixed_mismatchIsSaidAtBothEnds(t *testing.T) {
 			"paris carries frames of up to 1500 bytes", "berlin carries frames of up to 1400 bytes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+			beside(t)
 			w := newWAN(t)
 			berlin, paris := w.site("berlin"), w.site("paris")
 			mesh(berlin, paris)

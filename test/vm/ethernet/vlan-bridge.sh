@@ -47,8 +47,7 @@ reaches a10 10.10.0.3
 unreached a10 10.10.0.66
 unreached b10 10.10.0.66
 
-at trunk iperf3 -s -1 --forceflush >"$work/iperf-server.log" 2>&1 &
-pids+=($!)
+behind trunk iperf3 -s -1 --forceflush >"$work/iperf-server.log" 2>&1
 await "iperf3 server" grep -q listening "$work/iperf-server.log"
 at b20 iperf3 -c 10.20.0.9 -t 2 -f m >"$work/iperf.log" 2>&1 || die "TCP through the trunk"
 ok "TCP through the trunk: $(awk '/receiver/ { print $7, $8 }' "$work/iperf.log")"
