@@ -116,7 +116,12 @@ func (u *undo) run() error {
 // it had to stop; a stop that was asked for is none.
 func Run(ctx context.Context, o Options) error {
 	d := newDaemon(o)
-	return d.run(ctx, []step{
+	return d.run(ctx, d.steps())
+}
+
+// steps are those of the start of an instance with a file.
+func (d *Daemon) steps() []step {
+	return []step{
 		{"claim instance", d.claim},
 		{"open netlink", d.openRoutes},
 		{"open devices", d.openDevices},
@@ -124,7 +129,7 @@ func Run(ctx context.Context, o Options) error {
 		{"configure network", d.configureNetwork},
 		{"open WireGuard socket", d.openSocket},
 		{"run", d.launch},
-	})
+	}
 }
 
 func newDaemon(o Options) *Daemon {
@@ -195,7 +200,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	d.background.Go(func() { d.follow(ctx) })
 	d.background.Go(func() { d.names.run(ctx) })
 	if every := sdnotify.WatchdogInterval(); every > 0 {
-		d.background.Go(func() { d.beat(ctx, every, d.tunnel.Pulse) })
+		d.background.Go(func() { d.beat(ctx, every, d.tunnel.Pulse, func() { d.tell(d.notify.Watchdog()) }) })
 	}
 	debug.FreeOSMemory() // what reading 10,000 peers took is not to count as ours for good
 	d.log.Info("ready", zap.String("instance", d.config.Instance), zap.Uint16("port", d.port),
