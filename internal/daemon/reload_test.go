@@ -1,0 +1,243 @@
+package daemon
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"tund/config"
+	"tund/route"
+)
+
+// Keys of nobody.
+const (
+	ownKey    = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHl8="
+	otherKey  = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHk8="
+	berlinKey = "PutThePublicKeyOfBerlinHere0000000000000000="
+	parisKey  = "PutThePublicKeyOfParisHere00000000000000000="
+	sharedKey = "PutThePresharedKeyHere000000000000000000000="
+)
+
+// keyChange is two values of a key, with which a file is valid.
+type keyChange struct{ old, new string }
+
+// reloadChanges has an entry for each key of docs/config.md.
+var reloadChanges = map[string]map[string]keyChange{
+	"tunnel": {
+		"private_key":      {`"` + ownKey + `"`, `"` + otherKey + `"`},
+		"private_key_file": {`"own.key"`, `"other.key"`},
+		"credential":       {`"own.key"`, `"other.key"`},
+		"listen_port":      {"1", "2"},
+		"fwmark":           {"1", "2"},
+		"offload":          {`"auto"`, `"off"`},
+		"udp_offload":      {`"auto"`, `"off"`},
+		"lanes":            {"1", "2"},
+		"inner_checksum":   {`"trust"`, `"verify"`},
+	},
+	"tun": {
+		"device":         {`"a"`, `"b"`},
+		"address":        {`["10.9.0.1/24"]`, `["10.9.0.2/24"]`},
+		"mtu":            {"1300", "1400"},
+		"routes":         {`"auto"`, `"off"`},
+		"table":          {"0", "7"},
+		"metric":         {"0", "7"},
+		"local_networks": {`"private"`, `"all"`},
+	},
+	"tap": {
+		"device":                {`"t"`, `"u"`},
+		"bridge":                {`"br0"`, `"br1"`},
+		"address":               {`[]`, `["10.8.0.1/24"]`},
+		"mtu":                   {"1400", "1500"},
+		"ageing":                {"300", "60"},
+		"max_macs":              {"100", "200"},
+		"max_macs_per_peer":     {"10", "20"},
+		"broadcast_limit":       {"1", "2"},
+		"multicast_limit":       {"1", "2"},
+		"unknown_unicast_limit": {"1", "2"},
+		"double_tags":           {"false", "true"},
+		"hub":                   {"false", "true"},
+		"bpdu":                  {`"drop"`, `"guard"`},
+		"mss_clamp":             {"true", "false"},
+		"fragment":              {"true", "false"},
+		"neighbor_suppression":  {"true", "false"},
+	},
+	"peer": {
+		"name":               {`"x"`, `"y"`},
+		"public_key":         {`"` + berlinKey + `"`, `"` + parisKey + `"`},
+		"preshared_key":      {`"` + sharedKey + `"`, `"` + parisKey + `"`},
+		"preshared_key_file": {`"own.key"`, `"other.key"`},
+		"endpoint":           {`"192.0.2.1:1"`, `["192.0.2.1:1", "192.0.2.2:1"]`},
+		"allowed_ips":        {`["10.1.0.0/16"]`, `["10.2.0.0/16"]`},
+		"keepalive":          {"0", "25"},
+		"ethernet":           {"false", "true"},
+		"macs":               {`[]`, `["02:00:00:00:00:01"]`},
+		"max_macs":           {"0", "7"},
+		"vlans":              {`[]`, `[7]`},
+		"pvid":               {"0", "7"},
+		"trust":              {`[]`, `["ra"]`},
+	},
+}
+
+// configWith loads a configuration in which one key of a section has the value.
+func configWith(t *testing.T, dir, section, key, value string) *config.Config {
+	t.Helper()
+	set := map[string]map[string]string{
+		"tunnel": {"private_key": `"` + ownKey + `"`, "listen_port": "1"}, "tun": {}, "tap": {"device": `"t"`},
+		"peer": {"public_key": `"` + berlinKey + `"`, "ethernet": "true", "allowed_ips": `["10.1.0.0/16"]`},
+	}
+	if strings.Contains(key, "key_file") || key == "credential" {
+		delete(set[section], "private_key")
+	}
+	set[section][key] = value
+	if key == "ethernet" {
+		set["peer"]["allowed_ips"] = `[]`
+	}
+	if key == "local_networks" { // means something in a full tunnel
+		set["peer"]["allowed_ips"] = `["0.0.0.0/0", "::/0"]`
+	}
+	var b strings.Builder
+	for _, name := range []string{"tunnel", "tun", "tap", "peer"} {
+		b.WriteString(map[bool]string{true: "[[peer]]\n", false: "[" + name + "]\n"}[name == "peer"])
+		for k, v := range set[name] {
+			b.WriteString(k + " = " + v + "\n")
+		}
+	}
+	path := filepath.Join(dir, "office.toml")
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(path)
+	if err != nil {
+		t.Fatalf("%v\nof:\n%s", err, b.String())
+	}
+	return c
+}
+
+// handedOver is everything that a reload makes of a configuration.
+func handedOver(c *config.Config) string {
+	peers := peersChange(c, func(p config.Peer) []netip.AddrPort {
+		var all []netip.AddrPort
+		for _, e := range p.Endpoints {
+			a, _ := e.AddrPort()
+			all = append(all, a)
+		}
+		return all
+	})
+	text := fmt.Sprint(c.Tunnel.ListenPort)
+	for _, p := range peers.Peers {
+		text += fmt.Sprintf(" %+v %s %s %v %+v", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet)
+		text += fmt.Sprint(p.Endpoints, p.AllowedIPs)
+	}
+	return text + fmt.Sprintf("%+v %+v", routeState(c, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap))
+}
+
+// TestReload_doesWhatTheDocumentationSays goes through the reload column of docs/config.md: a change of a key that says
+// no is refused, and one of any other key reaches the tunnel or the kernel.
+func TestReload_doesWhatTheDocumentationSays(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	for name, key := range map[string]string{"own.key": ownKey, "other.key": otherKey} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(key), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile("../../docs/config.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	section, rows := "", 0
+	for line := range strings.Lines(string(text)) {
+		if m := regexp.MustCompile(`^## \[+(\w+)\]`).FindStringSubmatch(line); m != nil {
+			section = m[1]
+		}
+		cells := strings.Split(strings.Trim(line, "| \n"), " | ")
+		if section == "" || len(cells) != 5 || !strings.HasPrefix(cells[0], "`") {
+			continue
+		}
+		rows++
+		key, reload := strings.Trim(cells[0], "`"), cells[3]
+		change, known := reloadChanges[section][key]
+		if !known {
+			t.Errorf("[%s] %s: say here how it may change", section, key)
+			continue
+		}
+		old, next := configWith(t, dir, section, key, change.old), configWith(t, dir, section, key, change.new)
+		err := needsRestart(old, next)
+		if refused := err != nil; refused != (reload == "no") {
+			t.Errorf("[%s] %s: reload is %q in docs/config.md, but needsRestart says %v", section, key, reload, err)
+		}
+		if reload == "yes" && handedOver(old) == handedOver(next) {
+			t.Errorf("[%s] %s: a reload does not hand the change over", section, key)
+		}
+		if err := needsRestart(next, next); err != nil {
+			t.Errorf("[%s] %s: no change, but %v", section, key, err)
+		}
+	}
+	if rows < 40 {
+		t.Errorf("only %d keys found", rows)
+	}
+}
+
+func TestNeedsRestart_namesEverythingAtOnce(t *testing.T) {
+	t.Parallel()
+	old := &config.Config{Path: "office.toml", Tun: &config.Tun{Device: "a"}}
+	next := &config.Config{Path: "office.toml", Tap: &config.Tap{}, Tunnel: config.Tunnel{Lanes: 64, Offload: true}}
+	err := needsRestart(old, next)
+	want := `office.toml: [tun] changed: restart the instance to apply it
+office.toml: [tap] changed: restart the instance to apply it
+office.toml: tunnel.offload changed: restart the instance to apply it
+office.toml: tunnel.lanes changed: restart the instance to apply it`
+	if err == nil || err.Error() != want {
+		t.Errorf("got:\n%v\nwant:\n%s", err, want)
+	}
+}
+
+func TestRouteState_translates(t *testing.T) {
+	t.Parallel()
+	for own, theirs := range map[config.LocalNetworks]route.LocalNetworks{
+		config.LocalPrivate: route.LocalPrivate, config.LocalAll: route.LocalAll, config.LocalNone: route.LocalNone,
+	} {
+		if s := routeState(&config.Config{Tun: &config.Tun{LocalNetworks: own}}, 0, 0); s.LocalNetworks != theirs {
+			t.Errorf("local_networks %v became %v, want %v", own, s.LocalNetworks, theirs)
+		}
+	}
+	prefix := netip.MustParsePrefix
+	c := &config.Config{
+		Tunnel: config.Tunnel{FwMark: 7},
+		Tun:    &config.Tun{Device: "office", Addresses: []netip.Prefix{prefix("10.9.0.1/24")}, Routes: true, Table: 5, Metric: 9},
+		Tap:    &config.Tap{Device: "lan", Bridge: "br0"},
+		Peers:  []config.Peer{{AllowedIPs: []netip.Prefix{prefix("10.1.0.0/16")}}, {AllowedIPs: []netip.Prefix{prefix("::/0")}}},
+	}
+	got := routeState(c, 1420, 9000)
+	want := route.State{FwMark: 7, Devices: []route.Device{
+		{Name: "office", Addrs: c.Tun.Addresses, MTU: 1420, Up: true, Routes: []route.Route{
+			{Dst: prefix("10.1.0.0/16"), Table: 5, Metric: 9}, {Dst: prefix("::/0"), Table: 5, Metric: 9}}},
+		{Name: "lan", Bridge: "br0", MTU: 9000, Up: true},
+	}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	c.Tun.Routes = false
+	if got := routeState(c, 0, 0); got.Devices[0].Routes != nil {
+		t.Errorf("routes = off gives %v", got.Devices[0].Routes)
+	}
+}
+
+func TestTunMTU_leavesRoomForTheTunnel(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ configured, path, want int }{
+		{0, 1500, 1420}, {0, 1492, 1412}, {0, 9000, 8920}, {0, 1280, 1280}, {0, 576, 1280}, {1300, 1500, 1300}, {9000, 1500, 9000},
+	} {
+		if got := tunMTU(&config.Config{Tun: &config.Tun{MTU: test.configured}}, test.path); got != test.want {
+			t.Errorf("mtu = %d on a path of %d: %d, want %d", test.configured, test.path, got, test.want)
+		}
+	}
+	if got := tunMTU(&config.Config{}, 1500); got != 0 {
+		t.Errorf("without [tun]: %d", got)
+	}
+}
