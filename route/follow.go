@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"slices"
 	"time"
@@ -23,6 +24,12 @@ type LinkState struct {
 	MTU int // bytes; 0: it is out of sight
 	// RouteMTUs are the MTUs that routes through the device set, in ascending order, each once.
 	RouteMTUs []int
+	// Addrs are the device's addresses with their networks' lengths, in the kernel's order.
+	Addrs []netip.Prefix
+}
+
+func (s LinkState) equal(o LinkState) bool {
+	return s.Up == o.Up && s.MTU == o.MTU && slices.Equal(s.RouteMTUs, o.RouteMTUs) && slices.Equal(s.Addrs, o.Addrs)
 }
 
 // Times of Follow.
@@ -125,7 +132,7 @@ func (f *follower) concerns(n notice) bool {
 		return true
 	case noticeLink:
 		return n.index == f.index || n.name == f.dev.Name()
-	case noticeRoute:
+	case noticeRoute, noticeAddr:
 		return n.index == f.index
 	}
 	return false
@@ -137,7 +144,7 @@ func (f *follower) look() {
 	s := f.read()
 	f.looked = time.Now()
 	f.took = f.looked.Sub(start)
-	if f.told && s.Up == f.last.Up && s.MTU == f.last.MTU && slices.Equal(s.RouteMTUs, f.last.RouteMTUs) {
+	if f.told && s.equal(f.last) {
 		return
 	}
 	f.last, f.told = s, true
@@ -170,7 +177,7 @@ func (f *follower) read() LinkState {
 		return s
 	}
 	f.index = seen.index
-	return LinkState{Up: seen.up, MTU: seen.mtu, RouteMTUs: seen.routeMTUs}
+	return seen.LinkState
 }
 
 // hear makes sure that the kernel tells us what happens in a namespace, which it does for those with a number.

@@ -14,11 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFollowEvents opens a socket on which the kernel tells of links and routes, in all namespaces that it knows by
+// openFollowEvents opens a socket on which the kernel tells of links, addresses and routes, in all namespaces that it knows by
 // number in ours.
 func openFollowEvents() (eventSource, error) {
 	source, err := openEventSocket(unix.NETLINK_ROUTE,
-		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
 		return nil, err
 	}
@@ -91,10 +92,8 @@ func inNamespace(ns *os.File, here bool, f func() error) error {
 
 // linkView is a device as its own namespace shows it.
 type linkView struct {
-	index     int
-	up        bool
-	mtu       int
-	routeMTUs []int
+	LinkState
+	index int
 }
 
 // viewLink reads a device and the routes through it in the calling thread's namespace. No socket outlives the call.
@@ -109,7 +108,16 @@ func viewLink(name string) (linkView, error) {
 		return linkView{}, err
 	}
 	a := link.Attrs()
-	v := linkView{index: a.Index, up: a.RawFlags&unix.IFF_UP != 0, mtu: a.MTU}
+	v := linkView{index: a.Index, LinkState: LinkState{Up: a.RawFlags&unix.IFF_UP != 0, MTU: a.MTU}}
+	addrs, err := h.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return v, err
+	}
+	for _, a := range addrs {
+		if p, ok := prefixOf(a.IPNet); ok {
+			v.Addrs = append(v.Addrs, p)
+		}
+	}
 	_ = h.SetStrictCheck(true) // lets the kernel leave out other devices' routes, instead of us
 	seen := make(map[int]bool)
 	filter := netlink.Route{LinkIndex: a.Index, Table: unix.RT_TABLE_UNSPEC}
@@ -124,6 +132,6 @@ func viewLink(name string) (linkView, error) {
 			return v, err
 		}
 	}
-	v.routeMTUs = slices.Sorted(maps.Keys(seen))
+	v.RouteMTUs = slices.Sorted(maps.Keys(seen))
 	return v, nil
 }

@@ -167,6 +167,11 @@ func (d *Daemon) device(v *view, s tunnel.DeviceStatus) control.Device {
 	}
 	if l, seen := v.links[s.Name]; seen {
 		out.Up = l.Up
+		if len(v.applied.Devices) == 0 { // not configured by us
+			for _, a := range l.Addrs {
+				out.Addresses = append(out.Addresses, a.String())
+			}
+		}
 	}
 	return out
 }

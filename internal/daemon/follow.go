@@ -120,11 +120,7 @@ func (d *Daemon) lookAround() {
 	if d.stopping {
 		return
 	}
-	if addrs, err := d.routes.Addresses(); err == nil {
-		d.tunnel.SetLocalAddresses(addrs)
-	} else {
-		d.log.Debug("cannot list addresses", zap.Error(err))
-	}
+	d.lookAddresses()
 	mark := d.mark(d.config)
 	path := d.lookUpPaths(d.config, mark)
 	d.mu.Lock()
@@ -146,6 +142,15 @@ func (d *Daemon) lookAround() {
 
 // loopProblem is the kind of a warning of findLoops.
 const loopProblem = "routing-loop"
+
+// lookAddresses tells the tunnel the addresses of this host.
+func (d *Daemon) lookAddresses() {
+	if addrs, err := d.routes.Addresses(); err == nil {
+		d.tunnel.SetLocalAddresses(addrs)
+	} else {
+		d.log.Debug("cannot list addresses", zap.Error(err))
+	}
+}
 
 // maxLoopLookups bounds the endpoints that are asked for although no allowed IP covers them.
 const maxLoopLookups = 256

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -118,6 +119,7 @@ func (d *Daemon) followLink(ctx context.Context, dev *tundev.Device) {
 // linkChanged tells the tunnel what a device looks like. The tunnel is quiet while all its devices are down.
 func (d *Daemon) linkChanged(name string, s route.LinkState) {
 	d.mu.Lock()
+	moved := !slices.Equal(d.links[name].Addrs, s.Addrs)
 	d.links[name] = s
 	up := false
 	for _, l := range d.links {
@@ -125,6 +127,9 @@ func (d *Daemon) linkChanged(name string, s route.LinkState) {
 	}
 	all := len(d.links) == len(d.devices)
 	d.mu.Unlock()
+	if moved {
+		d.lookAddresses()
+	}
 	if s.MTU > 0 {
 		d.tunnel.SetMTU(name, s.MTU)
 	}
