@@ -11,7 +11,6 @@ import (
 type notice struct {
 	kind     noticeKind
 	del      bool
-	cloned   bool   // a route cache entry
 	index    int    // of the link, or the link a route or address belongs to
 	name     string // of the link or the nftables table
 	table    uint32 // of a route

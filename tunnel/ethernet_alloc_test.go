@@ -168,7 +168,7 @@ func (w *wired) take(conn *loopConn) {
 	w.in.flush()
 }
 
-var hostA, hostB, hostC = l2.MAC(0x02000000000a), l2.MAC(0x02000000000b), l2.MAC(0x02000000000c)
+var hostA, hostB = l2.MAC(0x02000000000a), l2.MAC(0x02000000000b)
 
 // ethernetFrame makes a frame with a virtio header in front. With segment it is a TCP superpacket of count segments.
 func ethernetFrame(dst, src l2.MAC, vlan uint16, segment, count int) []byte {

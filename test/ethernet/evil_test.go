@@ -185,29 +185,6 @@ func (e *evil) take(plain []byte, parts *l2.Reassembler) {
 	}
 }
 
-// received returns how many plaintexts came that were no control messages.
-func (e *evil) received() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.data
-}
-
-// next returns the next frame from the victim for which want holds, or nil within limit.
-func (e *evil) next(limit time.Duration, want func([]byte) bool) []byte {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	for {
-		select {
-		case frame := <-e.frames:
-			if want(frame) {
-				return frame
-			}
-		case <-timer.C:
-			return nil
-		}
-	}
-}
-
 func (e *evil) hello(answer bool) {
 	h := l2.Hello{Version: 1, Ethernet: true, Answer: answer, MTU: 1500, Node: e.node}
 	e.payload(h.Append(nil))

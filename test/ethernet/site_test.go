@@ -70,7 +70,6 @@ type site struct {
 	noTap            bool
 	peers            []*peer
 
-	hosts   int
 	process *testnet.Process
 }
 
