@@ -196,6 +196,14 @@ func (s *site) stop() {
 	}
 }
 
+// reloads writes the configuration again, which must be taken.
+func (s *site) reloads() {
+	s.t.Helper()
+	if err := s.reload(); err != nil {
+		s.t.Fatalf("reload of %s: %v", s.name, err)
+	}
+}
+
 // reload writes the configuration again and asks for it to be read.
 func (s *site) reload() error {
 	s.t.Helper()
@@ -360,10 +368,11 @@ func macOf(t testing.TB, ns *testnet.NS, dev string) l2.MAC {
 	return m
 }
 
-// pings sends count echo requests, twenty a second, and wants every answer, each once.
+// pings sends echo requests, twenty a second, until count were answered, and wants each answer once. Answers may be late,
+// on a busy machine, but not many of them: -c alone would wait for the last one no longer than two round trips.
 func (h *host) pings(to string, count int, more ...string) {
 	h.t.Helper()
-	args := append([]string{"ping", "-n", "-c", fmt.Sprint(count), "-i", "0.05", "-W", "3"}, more...)
+	args := append([]string{"ping", "-n", "-c", fmt.Sprint(count), "-i", "0.05", "-w", "10"}, more...)
 	out, err := h.ns.Try(append(args, to)...)
 	if want := fmt.Sprintf(" %d received", count); err != nil || !strings.Contains(out, want) || strings.Contains(out, "DUP!") {
 		h.t.Errorf("ping %s from %s: %v, want%s, none twice:\n%s", to, h.v4, err, want, out)

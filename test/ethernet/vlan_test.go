@@ -32,6 +32,13 @@ const refused = -1
 // frames are made by hand (test/vm has the devices).
 func TestVLAN_carriedAndFilteredPerPeer(t *testing.T) {
 	beside(t)
+	w := newWAN(t)
+	berlin, paris := w.site("berlin"), w.site("paris")
+	mesh(berlin, paris)
+	a, b := berlin.host(1), paris.host(2)
+	start(t, berlin, paris)
+	port, far := a.raw(), b.raw()
+	number := 0
 	for _, c := range []struct {
 		name         string
 		atBerlin     string // the section for paris
@@ -66,16 +73,14 @@ func TestVLAN_carriedAndFilteredPerPeer(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWAN(t)
-			berlin, paris := w.site("berlin"), w.site("paris")
-			berlin.knows(paris, c.atBerlin)
-			paris.knows(berlin, c.atParis)
-			a, b := berlin.host(1), paris.host(2)
-			start(t, berlin, paris)
-			port, far := a.raw(), b.raw()
+			berlin.peers[0].lines, paris.peers[0].lines = []string{c.atBerlin}, []string{c.atParis}
+			berlin.reloads()
+			paris.reloads()
 			for i, frame := range c.berlinToBoth {
 				text := fmt.Sprintf("%s/%d", c.name, i)
-				port.send(plainFrame(l2.Broadcast, strangerMAC, text, frame.tags...))
+				src := strangerMAC + l2.MAC(number)
+				number++
+				port.send(plainFrame(l2.Broadcast, src, text, frame.tags...))
 				if frame.want == refused {
 					far.never(frame.name, 100*time.Millisecond, holds(text))
 					continue
@@ -84,7 +89,7 @@ func TestVLAN_carriedAndFilteredPerPeer(t *testing.T) {
 				if got != nil && vlanOf(got) != frame.want {
 					t.Errorf("%s: arrives in VLAN %d, want %d", frame.name, vlanOf(got), frame.want)
 				}
-				if got != nil && paris.where(strangerMAC, frame.want) != "berlin" {
+				if got != nil && paris.where(src, frame.want) != "berlin" {
 					t.Errorf("%s: not learned in VLAN %d behind berlin: %+v", frame.name, frame.want, paris.status().FDB)
 				}
 			}
