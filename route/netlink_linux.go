@@ -257,7 +257,7 @@ func (k *netlinkKernel) add(instance string, o object) error {
 	case upObject:
 		return k.withLink(o.dev, k.rt.LinkSetUp)
 	case addrObject:
-		return k.withLink(o.dev, func(l netlink.Link) error { return k.rt.AddrAdd(l, addrOf(o)) })
+		return k.withLink(o.dev, func(l netlink.Link) error { return k.addAddr(l, o) })
 	case guardObject:
 		if k.nft == nil {
 			return k.nftErr
@@ -406,6 +406,28 @@ func ruleOf(o ruleObject) *netlink.Rule {
 		r.SuppressPrefixlen, r.SuppressIfgroup = 0, int(o.owner)
 	}
 	return r
+}
+
+// settleLimit bounds the wait for a new IPv6 address to become usable.
+const settleLimit = 500 * time.Millisecond
+
+// addAddr adds an address and waits until it can be used. Also without duplicate address detection the kernel leaves
+// the last step for IPv6, the route to the address itself, to a work queue. Until then it drops packets to the
+// address, of which the first are there as soon as we say that we are ready.
+func (k *netlinkKernel) addAddr(l netlink.Link, o addrObject) error {
+	if err := k.rt.AddrAdd(l, addrOf(o)); err != nil || !o.addr.Addr().Is6() || l.Attrs().RawFlags&unix.IFF_RUNNING == 0 {
+		return err
+	}
+	deadline := time.Now().Add(settleLimit)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for time.Now().Before(deadline) {
+		if h, err := k.hop(o.addr.Addr(), 0); err == nil && h.loopback {
+			break
+		}
+		<-tick.C
+	}
+	return nil
 }
 
 // addrOf asks for no duplicate address detection: a tunnel has no link-layer neighbours to conflict with, and

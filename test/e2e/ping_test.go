@@ -151,6 +151,18 @@ func (p *pinger) answers() int {
 	return len(p.answered)
 }
 
+// missing lists the requests without an answer, by number from 0.
+func (p *pinger) missing(sent int) (missing []uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n := range uint32(sent) {
+		if !p.answered[n] {
+			missing = append(missing, n)
+		}
+	}
+	return missing
+}
+
 // goesOn waits for some more answers.
 func (p *pinger) goesOn(what string, limit time.Duration) {
 	p.t.Helper()
@@ -194,6 +206,6 @@ func ping(t testing.TB, from *testnet.NS, to string, count int) {
 	sent := <-p.sent
 	p.settle(sent)
 	if answered := p.answers(); answered != count {
-		t.Errorf("ping %s: %d of %d requests answered", to, answered, count)
+		t.Errorf("ping %s: %d of %d requests answered, not %v", to, answered, count, p.missing(sent))
 	}
 }

@@ -104,3 +104,28 @@ func TestSoakTunnel_aGibibyteArrivesAsItWasSent(t *testing.T) {
 		})
 	}
 }
+
+// TestSoakSessions_beginWithoutALoss starts two instances again and again and has both speak at once, so that their
+// handshakes cross in every way that chance brings.
+func TestSoakSessions_beginWithoutALoss(t *testing.T) {
+	soak(t)
+	t.Parallel()
+	const rounds = 20
+	for _, ipv6 := range []bool{false, true} {
+		for lane := range 3 {
+			t.Run(fmt.Sprintf("underlay IPv6=%v, %d", ipv6, lane), func(t *testing.T) {
+				t.Parallel()
+				p := newPair(t, ipv6)
+				for range rounds {
+					p.start()
+					pingAll(t, p.endA(), p.endB())
+					p.a.stop()
+					p.b.stop()
+					if t.Failed() {
+						return
+					}
+				}
+			})
+		}
+	}
+}
