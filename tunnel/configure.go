@@ -120,6 +120,11 @@ func (t *Tunnel) updatePeers(c *Change) []*Peer {
 		clear(gone)
 	}
 	for i := range c.Peers {
+		if p, port := t.peer(c.Peers[i].PublicKey), c.Peers[i].Ethernet; p != nil && port != nil && t.ethernet != nil {
+			t.ethernet.release(p, port.MACs)
+		}
+	}
+	for i := range c.Peers {
 		pc := &c.Peers[i]
 		p := t.peer(pc.PublicKey)
 		if p != nil && gone[p] {

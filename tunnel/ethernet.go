@@ -3,6 +3,7 @@ package tunnel
 import (
 	"crypto/rand"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -199,6 +200,24 @@ func (e *ethernet) setPort(p *Peer, c l2.PortConfig) error {
 	return err
 }
 
+// release lets go of pinned MACs that p will not have any more, so that another peer of the same change may have them.
+func (e *ethernet) release(p *Peer, next []l2.MAC) {
+	id := l2.PortID(p.port.Load())
+	c, ok := e.sw.Port(id)
+	if id == l2.LocalPort || !ok {
+		return
+	}
+	had := len(c.MACs)
+	c.MACs = slices.DeleteFunc(c.MACs, func(m l2.MAC) bool { return !slices.Contains(next, m) })
+	switch len(c.MACs) {
+	case had:
+	case 0:
+		e.sw.RemovePort(id) // rather no port for a moment than one that learns anything
+	default:
+		_ = e.sw.SetPort(id, c) // takes nothing that it did not have
+	}
+}
+
 // removePort frees the port of a removed peer.
 func (e *ethernet) removePort(p *Peer) {
 	e.mu.Lock()
@@ -227,6 +246,9 @@ func (e *ethernet) take(p *Peer, payload []byte) drop.Reason {
 	if l2.PayloadKind(payload) != l2.KindControl || len(payload) > maxControlBytes {
 		return drop.BadInnerPacket
 	}
+	if !p.controls.allow(e.t.clock.Now()) {
+		return drop.RateLimited
+	}
 	select {
 	case e.messages <- ethernetMessage{p, append([]byte(nil), payload...)}:
 		return drop.None
@@ -245,9 +267,7 @@ func (e *ethernet) run(stop <-chan struct{}) {
 		case <-stop:
 			return
 		case m := <-e.messages:
-			e.t.guard("switch", func() {
-				e.t.drops.Add(e.sw.Control(e.t.clock.Now(), l2.PortID(m.from.port.Load()), m.payload), 1)
-			})
+			e.t.guard("switch", func() { e.control(m) })
 		case <-e.wake:
 		case <-timer.C:
 		}
@@ -256,7 +276,20 @@ func (e *ethernet) run(stop <-chan struct{}) {
 	}
 }
 
+// control hands the switch a message and those that wait behind it, so that one tick serves them all.
+func (e *ethernet) control(m ethernetMessage) {
+	now := e.t.clock.Now()
+	for waiting := len(e.messages); ; waiting-- {
+		e.t.drops.Add(e.sw.Control(now, l2.PortID(m.from.port.Load()), m.payload), 1)
+		if waiting == 0 {
+			return
+		}
+		m = <-e.messages
+	}
+}
+
 func (e *ethernet) tick(timer *time.Timer) {
+	timer.Reset(l2.TickInterval) // also when what follows panics
 	now := e.t.clock.Now()
 	e.followSessions(now)
 	a := e.sw.Tick(now)

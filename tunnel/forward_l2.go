@@ -84,6 +84,10 @@ func (f *frames) deliver(s *sink, from *Peer, plaintext []byte, now boottime.Tim
 
 // fragment keeps half a frame, and delivers the frame when it is whole.
 func (f *frames) fragment(s *sink, from *Peer, h *l2.FrameHeader, part []byte, now boottime.Time) drop.Reason {
+	if !from.ethernet.Load() {
+		s.join.Cancel()
+		return drop.NotEthernetPeer
+	}
 	if longest := f.e.maxFrame(); f.parts == nil || f.longest != longest {
 		f.parts, f.longest = l2.NewReassembler(longest), longest
 	}

@@ -52,6 +52,7 @@ type Peer struct {
 	port          atomic.Uint32 // at the switch; 0: none
 	unanswered    atomic.Int32  // initiations in a row without a response
 	fragments     l2.FragmentIDs
+	controls      meter // of control messages
 	removed       atomic.Bool
 	greet         atomic.Bool // the persistent keepalive was just turned on
 

@@ -187,3 +187,26 @@ func (l *limiter) allow(now boottime.Time, every time.Duration) (ok bool, suppre
 	suppressed, l.suppressed = l.suppressed, 0
 	return true, suppressed
 }
+
+// Control messages of one peer that the switch takes: a site of 16,384 MACs announces itself in 128 messages at once.
+const (
+	controlsPerSecond = 100
+	controlBurst      = 256
+)
+
+// meter lets controlsPerSecond events through, and a burst. The zero value is ready; lanes may share it.
+type meter struct{ full atomic.Int64 } // boottime at which the burst is whole again
+
+func (m *meter) allow(now boottime.Time) bool {
+	const cost = int64(time.Second / controlsPerSecond)
+	for {
+		old := m.full.Load()
+		next := max(old, int64(now)) + cost
+		if next-int64(now) > controlBurst*cost {
+			return false
+		}
+		if m.full.CompareAndSwap(old, next) {
+			return true
+		}
+	}
+}

@@ -287,6 +287,19 @@ func (s *Switch) setPort(id PortID, cfg PortConfig) error {
 	return nil
 }
 
+// Port returns the configuration of a port; its slices are the caller's.
+func (s *Switch) Port(id PortID) (PortConfig, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.ports[id]
+	if !ok {
+		return PortConfig{}, false
+	}
+	c := p.cfg
+	c.MACs, c.VLANs = slices.Clone(c.MACs), slices.Clone(c.VLANs)
+	return c, true
+}
+
 // RemovePort forgets the port and all that was learned or pinned behind it.
 func (s *Switch) RemovePort(id PortID) {
 	s.mu.Lock()
