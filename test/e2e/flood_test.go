@@ -77,9 +77,8 @@ func flood(t *testing.T, count int) {
 	if grown := resident(t, victim) - memory; grown > 8<<20 && !raceDetector {
 		t.Errorf("memory grew by %d bytes from %d", grown, memory)
 	}
-	if now := descriptors(t, victim); now != files {
-		t.Errorf("%d files open, %d before", now, files)
-	}
+	// A connection that asked for the status may be about to end.
+	testnet.Await(t, "no more files open than before", startLimit, func() bool { return descriptors(t, victim) <= files })
 	pings.goesOn("after the flood", startLimit)
 	if sent, answered := pings.finish(); answered < sent*99/100 {
 		t.Errorf("the peer got %d answers to %d pings", answered, sent)
