@@ -50,7 +50,7 @@ func TestStage_keepsTheNewest128InOrder(t *testing.T) {
 
 // Packets of a flow stay in order while the session comes up under it.
 func TestStage_laterPacketsStayBehind(t *testing.T) {
-	for round := range 60 {
+	for round := range 25 {
 		inBubble(t, func(w *world) {
 			a, b := w.pair()
 			w.net.Set(udptest.Conditions{Latency: time.Millisecond})
