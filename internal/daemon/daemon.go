@@ -154,6 +154,7 @@ func (d *Daemon) run(ctx context.Context, steps []step) error {
 	err := d.start(ctx, steps)
 	switch {
 	case err == nil:
+		d.ready = true
 		err = d.wait(ctx)
 	case errors.Is(err, context.Canceled):
 		err = nil // asked to stop before all of it was there
@@ -208,7 +209,6 @@ func (d *Daemon) launch(ctx context.Context) error {
 	if d.opts.Interface != nil {
 		d.opts.Interface.Ready()
 	}
-	d.ready = true
 	d.tell(d.notify.Ready(d.summary()))
 	return nil
 }

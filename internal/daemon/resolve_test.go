@@ -194,7 +194,9 @@ func TestResolver_anotherOrderIsTheSameAnswer(t *testing.T) {
 	t.Parallel()
 	berlin := peerAt("berlin", "b.example#1")
 	resolving(t, []config.Peer{berlin}, func(n *names) {
+		n.mu.Lock()
 		n.downPeers[berlin.PublicKey] = true
+		n.mu.Unlock()
 		n.knows("b.example", "192.0.2.1", "192.0.2.2", "::ffff:192.0.2.1")
 		if told, _ := n.pass(time.Second, ""); !slices.Equal(told, []string{"berlin: [192.0.2.1:1 192.0.2.2:1]"}) {
 			t.Errorf("told %q", told)
@@ -290,7 +292,9 @@ func TestResolver_hurriesWhenTheNetworkChanges(t *testing.T) {
 func TestResolver_stopsInTheMiddleOfLookups(t *testing.T) {
 	t.Parallel()
 	resolving(t, []config.Peer{peerAt("berlin", "b.example#1")}, func(n *names) {
+		n.mu.Lock()
 		n.latency = time.Hour
+		n.mu.Unlock()
 		n.pass(time.Second, "")
 	}) // synctest fails when something is left
 }
