@@ -152,6 +152,13 @@ func (w *wireguardGo) start() {
 		w.ns.Run(w.t, "ip", "address", "add", a, "dev", w.device)
 	}
 	w.ns.Run(w.t, "ip", "link", "set", w.device, "mtu", "1420", "up")
+	for _, a := range w.addresses { // until then the kernel neither takes packets to it nor sends from it
+		host, _, _ := strings.Cut(a, "/")
+		testnet.Await(w.t, "address "+a+" is usable", startLimit, func() bool {
+			out, err := w.ns.Try("ip", "route", "get", host)
+			return err == nil && strings.HasPrefix(out, "local ")
+		})
+	}
 }
 
 // stop ends the process; its device goes with it.
