@@ -1,0 +1,202 @@
+package compat
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"tund/crypto/keys"
+	"tund/internal/control"
+	"tund/internal/testnet"
+)
+
+// instance is a tund with a configuration file.
+type instance struct {
+	device
+	dir     string
+	process *testnet.Process
+}
+
+// newInstance starts `tund -c` with what config says besides the key.
+func newInstance(t testing.TB, ns *testnet.NS, config string, wrap ...string) *instance {
+	t.Helper()
+	key, err := keys.GeneratePrivate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &instance{device: device{t: t, name: newName(), ns: ns, inner: ns, key: key}, dir: scratch(t)}
+	i.write(config)
+	command := append(wrap, "env", "TUND_RUN_DIR="+i.runDir(), tund(t), "-c", i.configFile())
+	i.process = ns.Start(t, command...)
+	testnet.Await(t, "start of "+i.name, limit, func() bool {
+		select {
+		case <-i.process.Done():
+			t.Fatalf("ended: %v: %s", i.process.Wait(), i.process.Output())
+		default:
+		}
+		return strings.Contains(i.process.Output(), "ready")
+	})
+	t.Cleanup(func() {
+		if err := i.process.Stop(syscall.SIGTERM, limit); err != nil {
+			t.Errorf("%v: %s", err, i.process.Output())
+		}
+	})
+	return i
+}
+
+func (i *instance) configFile() string { return filepath.Join(i.dir, i.name+".toml") }
+func (i *instance) runDir() string     { return filepath.Join(i.dir, "run") }
+
+func (i *instance) write(config string) {
+	i.t.Helper()
+	text := "[tunnel]\nprivate_key = \"" + i.key.Base64() + "\"\n" + config
+	if err := os.WriteFile(i.configFile(), []byte(text), 0o600); err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+// status asks the control socket.
+func (i *instance) status() control.Instance {
+	i.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	s, err := control.NewClient(i.runDir(), i.name).Status(ctx)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return s.Instances[0]
+}
+
+// runtime returns the message of the warning about changes at run time; "" is none.
+func (i *instance) runtime() string {
+	i.t.Helper()
+	for _, w := range i.status().Warnings {
+		if w.Kind == "runtime" {
+			return w.Message
+		}
+	}
+	return ""
+}
+
+func (i *instance) reload() {
+	i.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := control.NewClient(i.runDir(), i.name).Reload(ctx); err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+func TestInstance_whatWGChangesIsShownAndRevertedByAReload(t *testing.T) {
+	t.Parallel()
+	k := publicKeys(t, 3)
+	i := newInstance(t, testnet.New(t), fmt.Sprintf(`listen_port = 51900
+[tun]
+address = ["10.9.0.1/24"]
+[[peer]]
+name = "berlin"
+public_key = %q
+allowed_ips = ["10.20.0.0/16"]
+keepalive = 25
+[[peer]]
+name = "paris"
+public_key = %q
+allowed_ips = ["10.30.0.0/16", "fd30::/64"]
+`, k[0], k[1]))
+	before := i.wg("showconf")
+	if !strings.Contains(before, "PrivateKey = "+i.key.Base64()) || !strings.Contains(before, "ListenPort = 51900") {
+		t.Fatalf("wg showconf of an instance with a file: %s", before)
+	}
+	if got := i.runtime(); got != "" {
+		t.Fatalf("changed at run time before anything was: %q", got)
+	}
+	other, err := keys.GeneratePrivate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	psk := i.file("psk", mustWG(t, &i.device, "genpsk"))
+	steps := []struct {
+		args []string
+		want []string // all that is said after this step and those before
+	}{
+		{[]string{"listen-port", "51901"}, []string{"listen port 51901"}},
+		{[]string{"fwmark", "0x99"}, []string{"listen port 51901", "fwmark 0x99"}},
+		{[]string{"listen-port", "51900", "fwmark", "0"}, nil}, // as in the file again
+		{[]string{"peer", k[0], "persistent-keepalive", "5", "preshared-key", psk}, []string{"peer berlin (preshared key, keepalive)"}},
+		{[]string{"peer", k[1], "allowed-ips", "10.30.0.0/16"}, []string{"peer berlin (preshared key, keepalive)", "peer paris (allowed IPs)"}},
+		{[]string{"peer", k[1], "allowed-ips", "fd30::/64,10.30.0.0/16"}, []string{"peer berlin (preshared key, keepalive)"}},
+		{[]string{"peer", k[1], "remove", "peer", k[2], "allowed-ips", "10.40.0.0/16"},
+			[]string{"peer berlin (preshared key, keepalive)", "peer paris removed", "peer " + k[2][:8] + " added"}},
+		{[]string{"private-key", i.file("key", other.Base64())},
+			[]string{"private key", "peer berlin (preshared key, keepalive)", "peer paris removed", "peer " + k[2][:8] + " added"}},
+	}
+	for _, s := range steps {
+		i.set(s.args...)
+		_, got, _ := strings.Cut(i.runtime(), ": ")
+		if want := strings.Join(s.want, ", "); got != want {
+			t.Errorf("after wg set %v: %q, want %q", s.args, got, want)
+		}
+		if strings.Contains(i.runtime(), other.Base64()) {
+			t.Error("a key is shown")
+		}
+	}
+	i.reload()
+	if got := i.runtime(); got != "" {
+		t.Errorf("after a reload: %q", got)
+	}
+	if after := i.wg("showconf"); after != before {
+		t.Errorf("before:\n%s\nafter a reload:\n%s", before, after)
+	}
+	// A peer that was removed and comes back has its name again.
+	i.apply("setconf", "[Interface]\nListenPort = 51900\nPrivateKey = "+i.key.Base64()+"\n[Peer]\nPublicKey = "+k[1]+"\n")
+	if s := i.status(); len(s.Peers) != 1 || s.Peers[0].Name != "paris" {
+		t.Errorf("peers after wg setconf: %+v", s.Peers)
+	}
+}
+
+// An instance does not depend on the socket: where it cannot be, wg sees nothing, and that is all.
+func TestInstance_goesOnWithoutTheSocket(t *testing.T) {
+	t.Parallel()
+	ns := testnet.New(t)
+	config := "[tun]\naddress = [\"10.9.0.1/24\"]\n"
+	t.Run("it cannot be made", func(t *testing.T) {
+		t.Parallel()
+		// The directory is read-only in the mount namespace of this one process.
+		i := newInstance(t, ns, config, "unshare", "-m", "sh", "-c", "mount -t tmpfs -o ro none "+sockets+" && exec \"$@\"", "sh")
+		if !strings.Contains(i.process.Output(), "no WireGuard socket") {
+			t.Errorf("nothing is said: %s", i.process.Output())
+		}
+		if s := i.status(); !s.Devices[0].Up {
+			t.Errorf("device %+v", s.Devices[0])
+		}
+	})
+	t.Run("it is removed", func(t *testing.T) {
+		t.Parallel()
+		i := newInstance(t, testnet.New(t), config)
+		if err := os.Remove(i.socket()); err != nil {
+			t.Fatal(err)
+		}
+		testnet.Await(t, "a word about it", limit, func() bool { return strings.Contains(i.process.Output(), "removed the WireGuard socket") })
+		if s := i.status(); !s.Devices[0].Up {
+			t.Errorf("device %+v", s.Devices[0])
+		}
+	})
+}
+
+func TestInstance_removesItsSocketAtTheEnd(t *testing.T) {
+	t.Parallel()
+	i := newInstance(t, testnet.New(t), "[tun]\naddress = [\"10.9.0.1/24\"]\n")
+	if info, err := os.Lstat(i.socket()); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("socket %v (%v), want mode 0600", info, err)
+	}
+	if err := i.process.Stop(syscall.SIGTERM, limit); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(i.socket()); err == nil {
+		t.Error("the socket is still there")
+	}
+}
