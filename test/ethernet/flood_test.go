@@ -130,7 +130,8 @@ func TestStorm_costsTheOtherSiteNoMoreThanTheLimit(t *testing.T) {
 	a.pings(b.v4, 2)
 	b.datagrams("udp4", 7, "").echo()
 	observer := a.datagrams("udp4", 0, "")
-	seconds := 3
+	before := steady(t, observer, b, 1000, 500)
+	seconds := 2
 	if os.Getenv("TUND_TEST_SOAK") != "" {
 		seconds = 20
 	}
@@ -158,15 +159,16 @@ func TestStorm_costsTheOtherSiteNoMoreThanTheLimit(t *testing.T) {
 		}
 		// What the limit lets through in that time, and a quarter of a second's worth at once.
 		allowed := int((took.Seconds() + 0.3) * limit * 1.05)
-		t.Logf("%s: %d frames in %v; %d arrived, %d allowed; a known host answered %d of 1000",
-			storm.name, 100000*seconds, took.Round(time.Millisecond), arrived, allowed, answered)
+		t.Logf("%s: %d frames in %v; %d arrived, %d allowed; a known host answered %d of 1000, %d without the storm",
+			storm.name, 100000*seconds, took.Round(time.Millisecond), arrived, allowed, answered, before)
 		if arrived > allowed || arrived < limit/2 {
 			t.Errorf("%s: %d frames arrived in %v, want at most %d (%d a second) and some", storm.name, arrived, took, allowed, limit)
 		}
-		if answered < 900 {
-			t.Errorf("%s: a known host answered %d of 1000 during the storm", storm.name, answered)
+		// The flood itself takes most of a core on a machine that may have two.
+		if answered < before*7/10 {
+			t.Errorf("%s: a known host answered %d of 1000 during the storm, %d without it", storm.name, answered, before)
 		}
-		if n := berlin.tapDevice().Drops[storm.drop]; n < uint64(50000*seconds) {
+		if n := berlin.tapDevice().Drops[storm.drop]; n < uint64(40000*seconds) {
 			t.Errorf("%s: %d drops counted as %s", storm.name, n, storm.drop)
 		}
 	}
