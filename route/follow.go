@@ -103,7 +103,11 @@ func (f *follower) run(ctx context.Context, notices <-chan []notice, reader <-ch
 		case err := <-reader:
 			return err
 		case batch := <-notices:
-			if !waiting && slices.ContainsFunc(batch, f.concerns) {
+			if !slices.ContainsFunc(batch, f.concerns) {
+				continue
+			}
+			f.glance()
+			if !waiting {
 				waiting = true
 				due.Reset(max(followSettle, followShare*f.took-time.Since(f.looked)))
 			}
@@ -121,6 +125,15 @@ func (f *follower) run(ctx context.Context, notices <-chan []notice, reader <-ch
 			}
 			f.look()
 		}
+	}
+}
+
+// glance tells at once when the device went up or down, which it says itself: a look may have to wait for its turn, and
+// find the link as it was before.
+func (f *follower) glance() {
+	if up, known := f.dev.Up(); f.told && known && up != f.last.Up {
+		f.last.Up = up
+		f.changed(f.last)
 	}
 }
 
