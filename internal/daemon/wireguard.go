@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	"tund/config"
+	"tund/crypto/keys"
 	"tund/internal/uapi"
 	"tund/tunnel"
 )
@@ -154,15 +154,16 @@ func (d *Daemon) completeNames(changes []tunnel.PeerChange) {
 	if len(d.config.Peers) == 0 {
 		return
 	}
+	known := make(map[keys.PublicKey]*config.Peer, len(d.config.Peers))
+	for n := range d.config.Peers {
+		known[d.config.Peers[n].PublicKey] = &d.config.Peers[n]
+	}
 	for i := range changes {
 		c := &changes[i]
-		n := slices.IndexFunc(d.config.Peers, func(p config.Peer) bool { return p.PublicKey == c.PublicKey })
-		if n < 0 || c.Remove || c.UpdateOnly {
-			continue
+		if p := known[c.PublicKey]; p != nil && !c.Remove && !c.UpdateOnly {
+			name, port := p.Name, portConfig(*p)
+			c.Name, c.Ethernet = &name, &port
 		}
-		p := d.config.Peers[n]
-		port := portConfig(p)
-		c.Name, c.Ethernet = &p.Name, &port
 	}
 }
 
