@@ -25,7 +25,7 @@ func TestReload_ethernetKeysTakeEffect(t *testing.T) {
 	}
 	storm := func(n int) (arrived int) {
 		far.drain()
-		port.flood(n, 60, 0, func(f []byte, _ int) { copy(f, plainFrame(l2.Broadcast, a.mac, "storm")) })
+		port.flood(n, 60, 4000, func(f []byte, _ int) { copy(f, plainFrame(l2.Broadcast, a.mac, "storm")) })
 		for frame := far.next(time.Now().Add(300 * time.Millisecond)); frame != nil; frame = far.next(time.Now().Add(300 * time.Millisecond)) {
 			if holds("storm")(frame) {
 				arrived++

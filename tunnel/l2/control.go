@@ -196,7 +196,9 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 		known: true, ethernet: h.Ethernet, hub: h.Hub, mtu: h.MTU, node: h.Node, mac: switchMAC(h.Node),
 		secret: h.Secret, clock: int64(h.Clock) - int64(second(now)),
 	}
-	p.helloAt = 0
+	if !was.known || !h.Answer && p.tries > 0 {
+		p.helloAt = 0 // ours was heard. Otherwise this one crossed it, and what we have to say is still to be said
+	}
 	wasUp := p.up
 	p.up = true // if its hello overtook SetPortUp
 	if h.Answer || !wasUp {

@@ -127,15 +127,14 @@ func (s *Switch) tickHello(now boottime.Time, id PortID, p *slowPort) {
 	s.sendHello(now, id, p, true)
 	p.tries++
 	switch {
-	case p.peer.known:
-		p.helloAt = 0 // it is known to listen: this one was news, and the next session says it again
-		return
 	case p.tries < helloTries:
 		p.helloAt = now.Add(helloRetry)
+	case p.peer.known:
+		p.helloAt = 0 // it has listened before: the next session says it again
 	default:
 		p.helloAt = now.Add(helloSlow)
 	}
-	if p.tries == silentTries {
+	if p.tries == silentTries && !p.peer.known {
 		s.event(now, Event{Kind: EventSilent, Port: id})
 	}
 }
