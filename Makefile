@@ -5,6 +5,11 @@ VERSION     ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PKGS        ?= ./...
 TESTFLAGS   ?=
+# Packages below test/ run whole hosts, with limits of time: one package at a time, and nothing beside them.
+UNITPKGS     = $(shell $(GO) list $(PKGS) | grep -v '^tund/test/\(e2e\|ethernet\|compat\)')
+HOSTPKGS     = ./test/e2e ./test/ethernet ./test/compat
+# What they run are programs of their own, of which the race detector sees nothing; RACEPKGS=./... runs them too.
+RACEPKGS    ?= $(UNITPKGS)
 # The packages whose tests take longer when TUND_TEST_SOAK asks for it.
 SOAKPKGS    ?= $(sort $(dir $(shell grep -rl --include='*_test.go' TUND_TEST_SOAK .)))
 
@@ -27,11 +32,12 @@ build: ## build static binaries: bin/tund and bin/tunctl
 
 test: ## run the tests; as root those in network namespaces too
 	@test/tools.sh test
-	$(GO) test -timeout 5m $(TESTFLAGS) $(PKGS)
+	$(GO) test -timeout 5m $(TESTFLAGS) $(UNITPKGS)
+	$(GO) test -p 1 -timeout 10m $(TESTFLAGS) $(HOSTPKGS)
 
 soak: ## run the tests that take minutes (root)
 	@test/tools.sh test
-	TUND_TEST_SOAK=1 $(GO) test -count=1 -timeout 30m $(TESTFLAGS) $(SOAKPKGS)
+	TUND_TEST_SOAK=1 $(GO) test -count=1 -p 1 -timeout 40m -run '^TestSoak' $(TESTFLAGS) $(SOAKPKGS)
 
 test-vm: build ## run tund against the kernel's WireGuard in a virtual machine
 	@test/tools.sh vm
@@ -39,7 +45,7 @@ test-vm: build ## run tund against the kernel's WireGuard in a virtual machine
 
 race: ## run the tests under the race detector
 	@test/tools.sh test
-	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(TESTFLAGS) $(PKGS)
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(TESTFLAGS) $(RACEPKGS)
 
 lint: ## gofmt, go vet, staticcheck and shellcheck
 	@test/tools.sh lint
