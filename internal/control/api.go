@@ -32,9 +32,10 @@ type Backend interface {
 	// Status describes the instance as it is now. Slices and maps in it belong to the caller; nil ones are
 	// shown as empty.
 	Status() Instance
-	// Reload reads the configuration file again and applies what changed. On an error the old
-	// configuration stays in force; a faulty file is an *Error with CodeConfig whose message holds
-	// every fault, one per line.
+	// Reload reads the configuration file again and applies what changed. A file with faults, and one that cannot be
+	// applied to a running instance, is an *Error with CodeConfig whose message holds every reason, one per
+	// line; the old configuration stays in force then. Any other error says what the kernel refused of the
+	// new one, which is in force.
 	Reload() error
 	// LogLevel returns the level in force: debug, info, warn or error.
 	LogLevel() string

@@ -90,6 +90,12 @@ type Daemon struct {
 	links    map[string]route.LinkState // of our devices, as last seen
 	problems map[string]problem         // for status
 
+	marks atomic.Pointer[configMark] // of the configuration asked about last
+
+	pathsMu   sync.Mutex // guards what follows; held while paths are asked for
+	pathsNext time.Time  // before which they are not asked for again
+	pathsDue  bool       // they changed since
+
 	nudge chan struct{} // capacity 1: the network changed (follow)
 	gone  chan error    // capacity 1: a device of ours has gone (wait)
 
@@ -184,7 +190,8 @@ func (d *Daemon) launch(ctx context.Context) error {
 	if d.opts.Interface != nil {
 		d.tunnel.SetUp(false) // followLink knows better in a moment
 	}
-	d.lookAround()
+	d.lookAddresses()
+	d.lookSoon()
 	d.tunnel.Start()
 	if d.control != nil {
 		d.background.Go(func() {

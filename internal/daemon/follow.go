@@ -19,7 +19,7 @@ const (
 	// path MTU, or when a peer moved behind a route into the tunnel.
 	lookEvery = 30 * time.Second
 	// lookShare bounds the time spent looking: one part in so many. Ten thousand endpoints take a while.
-	lookShare = 200
+	lookShare = 100
 	// maxPaths bounds the endpoints whose path MTU is known one by one.
 	maxPaths = 4096
 )
@@ -121,6 +121,7 @@ func (d *Daemon) lookAround() {
 		return
 	}
 	d.lookAddresses()
+	d.checkPaths(false)
 	mark := d.mark(d.config)
 	path := d.lookUpPaths(d.config, mark)
 	d.mu.Lock()

@@ -44,10 +44,25 @@ func (d *Daemon) kernelChanged(e route.Event) {
 		d.solved("network", "")
 	}
 	if e.Underlay {
-		d.tunnel.PathsChanged(d.stale)
+		d.checkPaths(true)
 		d.names.hurry()
 		d.lookSoon()
 	}
+}
+
+// checkPaths lets peers whose path has changed hear from us: at once, or, where the network changes all the time and
+// there are many, when follow looks again.
+func (d *Daemon) checkPaths(changed bool) {
+	d.pathsMu.Lock()
+	defer d.pathsMu.Unlock()
+	d.pathsDue = d.pathsDue || changed
+	start := time.Now()
+	if !d.pathsDue || start.Before(d.pathsNext) {
+		return
+	}
+	d.pathsDue = false
+	d.tunnel.PathsChanged(d.stale)
+	d.pathsNext = start.Add(lookShare * time.Since(start))
 }
 
 // stale reports whether our answers to a peer would no longer leave from the address and by the link to which it

@@ -172,7 +172,18 @@ func (d *Daemon) mark(c *config.Config) uint32 {
 	if d.override.mark != nil {
 		return *d.override.mark
 	}
-	return d.routes.Mark(d.desired(c, d.mtu))
+	memo := d.marks.Load()
+	if memo == nil || memo.of != c { // asked for once per peer when paths change, and ten thousand peers make a large state
+		memo = &configMark{c, d.routes.Mark(d.desired(c, 0))}
+		d.marks.Store(memo)
+	}
+	return memo.mark
+}
+
+// configMark is the fwmark that a configuration has.
+type configMark struct {
+	of   *config.Config
+	mark uint32
 }
 
 // removed is closed when the socket of an interface without a file was removed, which asks it to end.
