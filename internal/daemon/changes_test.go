@@ -231,6 +231,7 @@ func TestStatus_isComplete(t *testing.T) {
 		return
 	}
 	uplink(t)
+	sh(t, "ip route delete default") // no name server is reached, and that is known at once
 	n := newInstance(t, "udp_offload = \"off\"\n[tun]\ndevice = \"DEVICE\"\naddress = [\"10.9.0.1/24\"]\n"+onePeer+
 		"[[peer]]\nname = \"paris\"\npublic_key = \""+parisKey+"\"\nendpoint = \"paris.invalid:1\"\nallowed_ips = [\"10.40.0.0/16\"]\n")
 	n.start()
