@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,6 +77,32 @@ func TestTwoLANs_hostsAtFullMTUAreUntouched(t *testing.T) {
 				t.Errorf("%s dropped %d for %s", s.name, drops[name], name)
 			}
 		}
+	}
+}
+
+// Sessions are renewed every two minutes, and no frame is lost on the way, whole or in parts.
+func TestSoakTwoLANs_acrossNewSessions(t *testing.T) {
+	soak(t)
+	beside(t)
+	berlin, paris := twoSites(t)
+	a, b := berlin.host(1), paris.host(2)
+	start(t, berlin, paris)
+	a.pings(b.v4, 1)
+	var wait sync.WaitGroup
+	for _, ping := range []struct {
+		from *host
+		args []string
+	}{{a, []string{b.v4}}, {b, []string{a.v6()}}, {a, []string{"-s", "1472", "-M", "do", b.v4}}} {
+		wait.Go(func() {
+			p := ping.from.ns.Start(t, append([]string{"ping", "-n", "-q", "-i", "0.2", "-w", "140"}, ping.args...)...)
+			if err := p.Wait(); err != nil || !strings.Contains(p.Output(), " 0% packet loss") {
+				t.Errorf("ping %v: %v\n%s", ping.args, err, p.Output())
+			}
+		})
+	}
+	wait.Wait()
+	if n := berlin.peer("paris").Handshake.Completed; n < 2 {
+		t.Errorf("%d sessions in 140 s, want a second one", n)
 	}
 }
 
