@@ -335,7 +335,7 @@ func TestLoad_isQuickWithTenThousandPeers(t *testing.T) {
 	}
 	start := time.Now()
 	c := mustLoad(t, b.String())
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 10*time.Second { // 0.1 s; a loop of every peer over every other took minutes
 		t.Errorf("took %s", took)
 	}
 	if len(c.Peers) != 10_000 || len(c.Warnings) != 0 {

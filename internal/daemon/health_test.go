@@ -29,15 +29,15 @@ func TestBeat_onlyWhileEveryLoopMovesOrRests(t *testing.T) {
 			count += 2 * moving.Load()
 			return []tunnel.Beat{{Loop: "receive 0", Count: count}, {Loop: "timers", Count: 1, Idle: resting.Load() == 1}}
 		}
-		alive := 0
+		var alive atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { d.beat(ctx, 10*time.Second, pulse, func() { alive++ }); close(done) }()
-		beats := func(d time.Duration) int {
-			was := alive
+		go func() { d.beat(ctx, 10*time.Second, pulse, func() { alive.Add(1) }); close(done) }()
+		beats := func(d time.Duration) int64 {
+			was := alive.Load()
 			time.Sleep(d)
 			synctest.Wait()
-			return alive - was
+			return alive.Load() - was
 		}
 		time.Sleep(time.Second)
 		if n := beats(time.Minute); n != 6 {
