@@ -74,7 +74,9 @@ func flood(t *testing.T, count int) {
 	if got := p.a.peer("berlin").Endpoint; got != known {
 		t.Errorf("endpoint moved from %s to %s", known, got)
 	}
-	if grown := resident(t, victim) - memory; grown > 8<<20 && !raceDetector {
+	// What the packet path and the handshake queue touch for the first time is 3 MB, and what the collector lets lie
+	// before it comes is as much again; a million datagrams kept would be 100 MB and more.
+	if grown := resident(t, victim) - memory; grown > 16<<20 && !raceDetector {
 		t.Errorf("memory grew by %d bytes from %d", grown, memory)
 	}
 	// A connection that asked for the status may be about to end.
