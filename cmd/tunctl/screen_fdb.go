@@ -43,6 +43,9 @@ func (s *screen) entries(entries []control.FDBEntry) {
 		if e.VLAN != 0 {
 			vlan = strconv.Itoa(e.VLAN)
 		}
+		if e.VLAN == control.AllVLANs {
+			vlan = "all"
+		}
 		if e.Kind == "learned" {
 			old = age(seconds(e.AgeS))
 		}

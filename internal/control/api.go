@@ -208,6 +208,9 @@ type FDBInstance struct {
 	Limit int        `json:"fdb_limit"`
 }
 
+// AllVLANs in FDBEntry.VLAN stands for every VLAN: an address of macs = [...] is pinned in all of them.
+const AllVLANs = 4095
+
 // FDBEntry is one entry of the forwarding database.
 type FDBEntry struct {
 	MAC  string  `json:"mac"`  // lower case, colons
