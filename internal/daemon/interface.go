@@ -59,7 +59,7 @@ func RunInterface(ctx context.Context, o Options) error {
 }
 
 // openInterface opens the device, or takes over the one that was handed to us.
-func (d *Daemon) openInterface(context.Context) error {
+func (d *Daemon) openInterface(ctx context.Context) error {
 	c := d.config
 	if fd := d.opts.Interface.Tun; fd >= 0 {
 		dev, err := tundev.FromFD(fd)
@@ -74,7 +74,7 @@ func (d *Daemon) openInterface(context.Context) error {
 		c.Instance, c.Tun.Device = dev.Name(), dev.Name()
 		return nil
 	}
-	err := d.openDevice(tundev.Options{Name: c.Tun.Device, Kind: tundev.TUN, Offload: true, Queues: laneCount(c)})
+	err := d.openDevice(ctx, tundev.Options{Name: c.Tun.Device, Kind: tundev.TUN, Offload: true, Queues: laneCount(c)})
 	if err != nil {
 		return err
 	}

@@ -56,22 +56,26 @@ func (d *Daemon) openRoutes(context.Context) error {
 	return nil
 }
 
-func (d *Daemon) openDevices(context.Context) error {
+func (d *Daemon) openDevices(ctx context.Context) error {
 	c := d.config
 	lanes := laneCount(c)
 	if c.Tun != nil {
-		if err := d.openDevice(tundev.Options{Name: c.Tun.Device, Kind: tundev.TUN, Offload: c.Tunnel.Offload, Queues: lanes}); err != nil {
+		if err := d.openDevice(ctx, tundev.Options{Name: c.Tun.Device, Kind: tundev.TUN, Offload: c.Tunnel.Offload, Queues: lanes}); err != nil {
 			return err
 		}
 	}
 	if c.Tap != nil {
-		return d.openDevice(tundev.Options{Name: c.Tap.Device, Kind: tundev.TAP, Offload: c.Tunnel.Offload, Queues: lanes})
+		return d.openDevice(ctx, tundev.Options{Name: c.Tap.Device, Kind: tundev.TAP, Offload: c.Tunnel.Offload, Queues: lanes})
 	}
 	return nil
 }
 
-func (d *Daemon) openDevice(o tundev.Options) error {
-	dev, err := tundev.Open(o)
+func (d *Daemon) openDevice(ctx context.Context, o tundev.Options) error {
+	var dev *tundev.Device
+	err := patiently(ctx, tundev.ErrExists, func() (err error) { // a killed process may not have let go of it yet
+		dev, err = tundev.Open(o)
+		return err
+	})
 	switch {
 	case err == nil:
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV), errors.Is(err, fs.ErrPermission):
@@ -88,7 +92,7 @@ func (d *Daemon) openDevice(o tundev.Options) error {
 	return nil
 }
 
-func (d *Daemon) openTunnel(context.Context) error {
+func (d *Daemon) openTunnel(ctx context.Context) error {
 	c := d.config
 	d.names = &resolver{
 		log: d.log, lookup: markedLookup(d.currentMark), reachable: d.reachable, tell: d.setEndpoints,
@@ -97,7 +101,11 @@ func (d *Daemon) openTunnel(context.Context) error {
 	}
 	d.names.set(c.Peers)
 	mark := d.mark(c)
-	conns, err := openConns(c, c.Tunnel.ListenPort, mark)
+	var conns []udp.Conn
+	err := patiently(ctx, unix.EADDRINUSE, func() (err error) {
+		conns, err = openConns(c, c.Tunnel.ListenPort, mark)
+		return err
+	})
 	if err != nil {
 		return err
 	}
