@@ -190,6 +190,7 @@ func TestTunnel_pulseShowsWhoIsStuck(t *testing.T) {
 		first := a.tun.Pulse()
 		a.sends(b, 10)
 		time.Sleep(10 * time.Second)
+		synctest.Wait() // the keepalive of this very moment is through
 		second := a.tun.Pulse()
 		if len(first) < 4 || len(first) != len(second) {
 			t.Fatalf("%d and %d loops", len(first), len(second))

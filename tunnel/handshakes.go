@@ -262,7 +262,7 @@ func (p *Peer) remoteOf(id *noise.Identity) *noise.Remote {
 }
 
 func newSlot(p *Peer, k *noise.Keys, now boottime.Time) *slot {
-	return &slot{session: session.New(k), peer: p, established: now}
+	return &slot{session: session.New(k), peer: p, established: now, renewAfter: protocol.RekeyAfterTime}
 }
 
 // initiate sends an initiation to p; when one went out within RekeyTimeout it does so after that (whitepaper §6.4).

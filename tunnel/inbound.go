@@ -228,9 +228,7 @@ func (in *inbound) uncouple() {
 	p.rxBytes.Add(c.bytes)
 	p.rxPackets.Add(c.packets)
 	p.lastReceived.Store(int64(in.now))
-	if !s.heard.Load() {
-		s.heard.Store(true)
-	}
+	s.heardAt.Store(int64(in.now))
 	cur := p.current.Load()
 	p.timers.AuthenticatedReceived(in.now)
 	if c.data {
@@ -247,7 +245,7 @@ func (in *inbound) uncouple() {
 func (in *inbound) roam() {
 	s, p := in.car.slot, in.car.slot.peer
 	cur := p.current.Load()
-	if (cur == s || cur != nil && !cur.heard.Load()) && p.setEndpoint(*in.car.from) {
+	if (cur == s || cur != nil && cur.heardAt.Load() == 0) && p.setEndpoint(*in.car.from) {
 		in.t.roamedTo(p, in.car.from)
 	}
 }

@@ -1,6 +1,8 @@
 package tunnel
 
 import (
+	"bytes"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -22,8 +24,12 @@ type slot struct {
 	established boottime.Time
 	// lastLink is the kind of payload that came last: where the lane expects the next one to go.
 	lastLink atomic.Uint32
-	// heard: something authenticated came under this session.
-	heard atomic.Bool
+	// heardAt is the boottime at which something authenticated last came under this session; 0: never.
+	heardAt atomic.Int64
+	// renewAfter is the age at which the initiator asks for the next session, and crossed tells that the peer began
+	// one at the same time. Constant once it is current.
+	renewAfter time.Duration
+	crossed    bool
 }
 
 // usable reports whether the session may still send and receive by its age.
@@ -168,20 +174,42 @@ func (p *Peer) begin(t *Tunnel, s *slot) {
 	p.lastMinute.Store(false)
 	p.wantHandshake.Store(false)
 	if s.session.Initiator() {
-		old := p.current.Load()
-		if p.next != nil {
-			p.retire(t, old)
-			old, p.next = p.next, nil
+		if p.next != nil { // the peer began one at the same time, and will use that
+			p.retire(t, p.current.Load())
+			p.retire(t, p.previous)
+			p.previous, p.next = p.next, nil
+			s.crossed, s.renewAfter = true, s.renewAfter+p.putOff(t)
+		} else {
+			p.replaced(t)
 		}
-		p.retire(t, p.previous)
-		p.previous = old
 		p.current.Store(s)
 		return
 	}
 	p.retire(t, p.next)
 	p.next = s
-	p.retire(t, p.previous)
-	p.previous = nil
+}
+
+// replaced makes previous the one of the two sessions so far that the peer sends under, so that what is on its way
+// still arrives: the current one, but after handshakes that crossed the other. Callers hold mu.
+func (p *Peer) replaced(t *Tunnel) {
+	cur, prev := p.current.Load(), p.previous
+	if cur != nil && cur.crossed && prev != nil && prev.heardAt.Load() >= cur.heardAt.Load() {
+		cur, prev = prev, cur
+	}
+	p.retire(t, prev)
+	p.previous = cur
+}
+
+// putOff is by how much to put off the renewal of a session whose handshake crossed one of the peer's. Both sides
+// are initiators then, and their renewals would cross for ever; each time packets are lost. So one goes first, and the
+// other becomes a responder. A peer that does not think of it is as good as any: it goes at an age of its own.
+func (p *Peer) putOff(t *Tunnel) time.Duration {
+	const spread = protocol.RekeyTimeout / 2
+	own := t.identity.Load().Public()
+	if bytes.Compare(own[:], p.key[:]) > 0 {
+		return spread + rand.N(spread)
+	}
+	return rand.N(spread)
 }
 
 // confirm makes the next session current when its first message came. It reports whether it did.
@@ -191,8 +219,7 @@ func (p *Peer) confirm(t *Tunnel, s *slot) bool {
 	if p.next != s {
 		return false
 	}
-	p.retire(t, p.previous)
-	p.previous = p.current.Load()
+	p.replaced(t)
 	p.next = nil
 	p.current.Store(s)
 	p.completed(t)

@@ -133,7 +133,7 @@ func (s *sealer) account(r *udp.Run, info *runInfo, now boottime.Time) {
 // renew asks for a new session when the one in use has become old or used up (kernel send.c, keep_key_fresh).
 func (s *sealer) renew(p *Peer, sl *slot, counter uint64, now boottime.Time) {
 	if counter > session.RekeyAfterMessages ||
-		sl.session.Initiator() && now.Sub(sl.established) >= rekeyAfterTime {
+		sl.session.Initiator() && now.Sub(sl.established) >= sl.renewAfter {
 		s.t.wantHandshake(p, now)
 	}
 }

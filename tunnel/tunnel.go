@@ -36,9 +36,6 @@ import (
 	"tund/tunnel/udp"
 )
 
-// rekeyAfterTime is protocol.RekeyAfterTime, named here for the packet path.
-const rekeyAfterTime = protocol.RekeyAfterTime
-
 // Options is what a tunnel is made of.
 type Options struct {
 	// PrivateKey is our identity. A zero key makes a tunnel that neither starts nor answers handshakes.
