@@ -95,7 +95,7 @@ func (d *Daemon) view(s *tunnel.Status) view {
 			v.warnings = append(v.warnings, control.Warning{Kind: "dns", Subject: p.Name, Message: why, Since: control.At(v.loaded)})
 		}
 	}
-	if refused := fallbacks(v.conns); refused > 0 {
+	if refused := fallbacks(v.conns); refused > 0 && !slices.Contains(underlay(v.conns), "gso") { // given up for now
 		v.warnings = append(v.warnings, control.Warning{Kind: "offload", Since: control.At(d.started), Message: fmt.Sprintf(
 			"the kernel refused to cut %d batches into datagrams (UDP_SEGMENT), which then took longer; udp_offload = \"off\" avoids the attempt", refused)})
 	}
