@@ -125,7 +125,10 @@ tund_config() { # tund_config PSK ENDPOINT
 
 start_tund() {
 	# The log goes on where an earlier start of the same case left it.
-	ip netns exec s /opt/tund -c /run/subject.toml >>/run/subject.log 2>&1 &
+	# ip netns exec gives it mounts of its own: its socket for wg(8) is not to be seen by the other side, whose kernel device
+	# has the same name, for wg(8) asks sockets first.
+	ip netns exec s sh -c 'mkdir -p /var/run/wireguard && mount -t tmpfs t /var/run/wireguard &&
+		exec /opt/tund -c /run/subject.toml' >>/run/subject.log 2>&1 &
 	echo $! >/run/tund.pid
 	await 100 "wg0 of tund" up_at_s
 }
