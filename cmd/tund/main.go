@@ -23,6 +23,7 @@ import (
 	"tund/config"
 	"tund/internal/control"
 	"tund/internal/daemon"
+	"tund/internal/uapi"
 	"tund/route"
 )
 
@@ -143,6 +144,11 @@ func cleanup(instance string, stderr io.Writer) int {
 		defer func() { _ = claim.Close() }() // takes the files of the killed instance along
 	} else {
 		fmt.Fprintf(stderr, "tund: clean up %s: its files stay: %v\n", instance, err)
+	}
+	// WireGuard's socket bears the name of the device, which is usually that of the instance; otherwise the next start
+	// replaces it.
+	if err := uapi.RemoveStale("", instance); err != nil {
+		fmt.Fprintf(stderr, "tund: clean up %s: %v\n", instance, err)
 	}
 	remove := route.Cleanup
 	if willRestart(os.Getenv) {

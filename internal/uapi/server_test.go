@@ -442,3 +442,33 @@ func (l *flakyListener) AcceptUnix() (*net.UnixConn, error) {
 	}
 	return l.unixListener.AcceptUnix()
 }
+
+func TestRemoveStale_takesOnlyWhatNobodyServes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "wg1.sock")
+	if err := RemoveStale(filepath.Join(dir, "none"), "wg1"); err != nil {
+		t.Errorf("no directory: %v", err)
+	}
+	if err := RemoveStale(dir, "wg1"); err != nil {
+		t.Errorf("no socket: %v", err)
+	}
+	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket.SetUnlinkOnClose(false)
+	if err := RemoveStale(dir, "wg1"); err != nil {
+		t.Errorf("socket that answers: %v", err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("socket that answers was removed: %v", err)
+	}
+	_ = socket.Close()
+	if err := RemoveStale(dir, "wg1"); err != nil {
+		t.Errorf("stale socket: %v", err)
+	}
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("stale socket is still there")
+	}
+}

@@ -70,6 +70,27 @@ func prepareDir(dir string) (unlock func(), err error) {
 	return func() { _ = d.Close() }, nil
 }
 
+// RemoveStale removes the socket that a killed daemon left for a device in dir ("": Dir). One that answers, and one
+// that is not there, are no error.
+func RemoveStale(dir, device string) error {
+	if dir == "" {
+		dir = Dir
+	}
+	path := filepath.Join(dir, device+".sock")
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	unlock, err := prepareDir(dir)
+	if err != nil {
+		return fmt.Errorf("directory of the WireGuard socket: %w", err)
+	}
+	defer unlock()
+	if err := removeStale(path); err != nil && !errors.Is(err, ErrInUseSocket) {
+		return err
+	}
+	return nil
+}
+
 // removeStale removes a socket on which nobody answers.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)

@@ -43,6 +43,9 @@ func (g *gateway) leavesNothing(before, when string) {
 	if err != nil || len(left) > 0 {
 		g.t.Errorf("%s: files %v are left, %v", when, left, err)
 	}
+	if socket := "/var/run/wireguard/" + g.name + ".sock"; exists(socket) {
+		g.t.Errorf("%s: %s is left", when, socket)
+	}
 	if pids := strings.Fields(g.ns.Run(g.t, "ip", "netns", "pids", g.ns.Name())); len(pids) > 1 { // ip(8) itself may be among them
 		for _, pid := range pids {
 			name, err := os.ReadFile("/proc/" + pid + "/comm")
@@ -51,6 +54,12 @@ func (g *gateway) leavesNothing(before, when string) {
 			}
 		}
 	}
+}
+
+// exists reports whether there is a file at path.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 func TestCycles_startAndStopLeaveNothing(t *testing.T) {
@@ -71,7 +80,7 @@ func cycles(t *testing.T, count int) {
 		g.start()
 		if i == 0 {
 			during := g.ns.Snapshot()
-			for _, want := range []string{"addr full 10.9.0.1/24", "10.20.0.0/16 dev full", "fd20::/48 dev full", "nft table", "lookup"} {
+			for _, want := range []string{"addr " + g.name + " 10.9.0.1/24", "10.20.0.0/16 dev " + g.name, "fd20::/48 dev " + g.name, "nft table", "lookup"} {
 				if !strings.Contains(during, want) {
 					t.Errorf("running instance lacks %q:\n%s", want, during)
 				}
@@ -101,11 +110,12 @@ type failure struct {
 	kill syscall.Signal
 }
 
-// inNS runs a command and returns another as the undo.
+// inNS runs a command and returns another as the undo. NAME is that of the instance.
 func inNS(do, undo string) func(*testing.T, *gateway, *rand.Rand) func() {
 	return func(t *testing.T, g *gateway, _ *rand.Rand) func() {
-		g.ns.Run(t, strings.Fields(do)...)
-		return func() { g.ns.Run(t, strings.Fields(undo)...) }
+		words := func(line string) []string { return strings.Fields(strings.ReplaceAll(line, "NAME", g.name)) }
+		g.ns.Run(t, words(do)...)
+		return func() { g.ns.Run(t, words(undo)...) }
 	}
 }
 
@@ -119,7 +129,7 @@ func withLine(lines func(*gateway) *[]string, line string) func(*testing.T, *gat
 }
 
 var failures = []failure{
-	{name: "device name taken", prepare: inNS("ip link add full type bridge", "ip link delete full")},
+	{name: "device name taken", prepare: inNS("ip link add NAME type bridge", "ip link delete NAME")},
 	{name: "route taken", prepare: inNS("ip route add 10.20.0.0/16 dev eth0", "ip route delete 10.20.0.0/16 dev eth0")},
 	{name: "IPv6 off", prepare: inNS("sysctl -q net.ipv6.conf.default.disable_ipv6=1", "sysctl -q net.ipv6.conf.default.disable_ipv6=0")},
 	{name: "port taken", prepare: func(t *testing.T, g *gateway, _ *rand.Rand) func() {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,13 +58,19 @@ type gateway struct {
 	process *testnet.Process
 }
 
-// newGateway makes an instance with a new key that is not configured further and does not run.
-func newGateway(t testing.TB, ns *testnet.NS, name string) *gateway {
+// instances numbers those of this run. Their devices have sockets in /var/run/wireguard, which all namespaces share.
+var instances counter
+
+// newGateway makes an instance with a new key that is not configured further and does not run. Its name, and that of
+// its device, begins with word and is no other's on this machine.
+func newGateway(t testing.TB, ns *testnet.NS, word string) *gateway {
 	t.Helper()
 	key, err := keys.GeneratePrivate()
 	if err != nil {
 		t.Fatal(err)
 	}
+	instances.add(1)
+	name := word + strconv.FormatInt(int64(os.Getpid())<<10|instances.get()&1023, 36)
 	return &gateway{t: t, ns: ns, name: name, dir: scratch(t), key: key, port: listenPort}
 }
 

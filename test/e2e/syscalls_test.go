@@ -34,7 +34,7 @@ func TestSoakSyscalls_fewPerSuperpacket(t *testing.T) {
 		sides[g.name] = g.ns.Start(t, "strace", "-f", "-c", "-U", "name,calls", "-o", filepath.Join(dir, g.name), "-p", strconv.Itoa(g.process.Pid()))
 	}
 	testnet.Await(t, "strace attaches", startLimit, func() bool {
-		return strings.Contains(sides["paris"].Output(), "attached") && strings.Contains(sides["berlin"].Output(), "attached")
+		return strings.Contains(sides[p.a.name].Output(), "attached") && strings.Contains(sides[p.b.name].Output(), "attached")
 	})
 	const size = 256 << 20
 	t.Logf("%v while traced", transfer(t, p.a.ns, p.b.ns, p.endB().v4, size))

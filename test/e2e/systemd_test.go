@@ -46,7 +46,7 @@ func TestProcess_tellsTheServiceManager(t *testing.T) {
 	g.launch()
 	told.next("READY=1")
 	during := g.ns.Snapshot()
-	for _, want := range []string{"link full kind=tun mtu=1420 up=true", "addr full 10.9.0.1/24", "10.20.0.0/16 dev full"} {
+	for _, want := range []string{"link " + g.name + " kind=tun mtu=1420 up=true", "addr " + g.name + " 10.9.0.1/24", "10.20.0.0/16 dev " + g.name} {
 		if !strings.Contains(during, want) {
 			t.Errorf("ready without %q:\n%s", want, during)
 		}
