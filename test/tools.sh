@@ -9,7 +9,7 @@ set -euo pipefail
 # shellcheck disable=SC2034
 {
 	test_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools wireguard-go:wireguard-go iperf3:iperf3 nft:nftables
-		ethtool:ethtool tcpdump:tcpdump sysctl:procps systemd-analyze:systemd dnsmasq:dnsmasq-base wg-quick:wireguard-tools
+		ethtool:ethtool tcpdump:tcpdump sysctl:procps systemd-analyze:systemd dnsmasq:dnsmasq-base strace:strace wg-quick:wireguard-tools
 		ncat:ncat iptables:iptables ss:iproute2 ping6:iputils-ping)
 	demo_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
 	bench_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools iperf3:iperf3 ethtool:ethtool sysctl:procps
