@@ -39,6 +39,7 @@ type inbound struct {
 	mac1   *noise.MAC1Checker
 	mac1Of *noise.Identity
 	now    boottime.Time
+	yield  yielder
 
 	car car
 }
@@ -84,6 +85,7 @@ func (in *inbound) loop() {
 	b := in.lane.binding.Load()
 	for {
 		if wait {
+			in.yield.beforeWait(in.now)
 			in.lane.pulse.rest()
 		}
 		n, err := b.conn.Receive(in.trains, wait)

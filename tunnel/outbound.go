@@ -26,6 +26,7 @@ type outbound struct {
 	pulse   *pulse
 
 	now      boottime.Time
+	yield    yielder
 	waiting  backlog
 	queue    codel  // over waiting
 	shed     bool   // lose one segment of the superpacket in hand
@@ -81,6 +82,7 @@ func (o *outbound) readAhead() error {
 		}
 		block := o.waiting.count == 0 && o.out.empty()
 		if block {
+			o.yield.beforeWait(o.now)
 			o.pulse.rest()
 		}
 		n, err := o.device.Read(q.mem[tagRoom:tagRoom+tundev.MaxRead], block)
