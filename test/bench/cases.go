@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -106,9 +107,9 @@ func caseNames() []string {
 	return names
 }
 
-// accepts tells whether a contender can stand in a case.
-func (c *benchCase) accepts(x contender) bool {
-	return fits(x, c.shape) && (c.fits == nil || c.fits(x))
+// accepts tells whether an entrant stands in a case.
+func (c *benchCase) accepts(e entrant) bool {
+	return fits(e, c.shape) && (c.fits == nil || c.fits(e.contender)) && (e.only == nil || slices.Contains(e.only, c.name))
 }
 
 // tcp measures flows with iperf3, and what the whole machine spent on them.

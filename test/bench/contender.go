@@ -85,6 +85,28 @@ func newContender(name string) (contender, error) {
 		name, strings.Join(defaultContenders, " "))
 }
 
+// entrant is a contender that the user entered, for all cases that it can stand in or for some.
+type entrant struct {
+	contender
+	only []string // names of cases; none: all
+}
+
+// newEntrant reads NAME or NAME:CASE+CASE…. A contender whose figure matters in one case need not take its time in all.
+func newEntrant(entry string) (entrant, error) {
+	name, only, restricted := strings.Cut(entry, ":")
+	c, err := newContender(name)
+	if err != nil || !restricted {
+		return entrant{contender: c}, err
+	}
+	e := entrant{contender: c, only: strings.Split(only, "+")}
+	for _, name := range e.only {
+		if !slices.Contains(caseNames(), name) {
+			return entrant{}, fmt.Errorf("%s: there is no case %q", entry, name)
+		}
+	}
+	return e, nil
+}
+
 // fits tells whether a contender can stand in a topology.
 func fits(c contender, s shape) bool { return slices.Contains(c.shapes(), s) }
 

@@ -38,7 +38,7 @@ func parseOptions(args []string, getenv func(string) string, stderr io.Writer) (
 	}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	contenders := fs.String("contenders", env("CONTENDERS", strings.Join(defaultContenders, ",")), "comma-separated `names`; tund@PATH is another build of tund")
+	contenders := fs.String("contenders", env("CONTENDERS", strings.Join(defaultContenders, ",")), "comma-separated `names`; tund@PATH is another build of tund, NAME:CASE+CASE stands in these cases only")
 	cases := fs.String("cases", env("CASES", strings.Join(caseNames(), ",")), "comma-separated `names`")
 	links := fs.String("link", env("LINK", string(linkVeth)), "link models: veth, nic or both, comma-separated")
 	rounds := fs.String("rounds", env("ROUNDS", "5"), "how many `rounds`")
@@ -88,7 +88,7 @@ func (o *options) check() error {
 		}
 	}
 	for _, c := range o.Contenders {
-		if _, err := newContender(c); err != nil {
+		if _, err := newEntrant(c); err != nil {
 			errs = append(errs, fmt.Errorf("CONTENDERS: %w", err))
 		}
 	}

@@ -125,13 +125,35 @@ func TestParseOptions_namesEveryMistake(t *testing.T) {
 	}
 }
 
+func TestNewEntrant_standsOnlyInTheCasesAsked(t *testing.T) {
+	t.Parallel()
+	e, err := newEntrant("tund@/opt/tund:tcp1+gateway")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []string
+	for _, c := range allCases() {
+		if c.accepts(e) {
+			cases = append(cases, c.name)
+		}
+	}
+	if !slices.Equal(cases, []string{"tcp1", "gateway"}) || e.about().Name != "tund@/opt/tund" {
+		t.Errorf("%s stands in %v", e.about().Name, cases)
+	}
+	for _, wrong := range []string{"tund:", "tund:tcp", "tun:tcp1"} {
+		if _, err := newEntrant(wrong); err == nil {
+			t.Errorf("%q was accepted", wrong)
+		}
+	}
+}
+
 func TestDefaults_everyCaseHasAContenderAndEveryContenderACase(t *testing.T) {
 	t.Parallel()
 	used := map[string]bool{}
 	for _, c := range allCases() {
 		stands := false
 		for _, name := range defaultContenders {
-			x, err := newContender(name)
+			x, err := newEntrant(name)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -23,7 +23,7 @@ type result struct {
 // runner goes through links, rounds, contenders and cases, and keeps what it finds.
 type runner struct {
 	options    options
-	contenders []contender
+	contenders []entrant
 	cases      []benchCase
 	progress   *progress
 	dir        string // configuration and logs
@@ -42,7 +42,7 @@ func (r *runner) prepare(ctx context.Context) error {
 	}
 	shop := &workshop{top: r.options.Top, bin: bin, say: r.progress.note}
 	for _, name := range r.options.Contenders {
-		c, err := newContender(name)
+		c, err := newEntrant(name)
 		if err != nil {
 			return err
 		}
@@ -129,7 +129,7 @@ func (r *runner) round(ctx context.Context, link linkModel, round int) error {
 }
 
 // turn measures one contender in one round: each shape's cases over one tunnel, then the cases with a setup of their own.
-func (r *runner) turn(ctx context.Context, link linkModel, round int, c contender) {
+func (r *runner) turn(ctx context.Context, link linkModel, round int, c entrant) {
 	for _, s := range []shape{shapeHosts, shapeGateways, shapeBridged} {
 		var shared []*benchCase
 		for i := range r.cases {
@@ -150,7 +150,8 @@ func (r *runner) turn(ctx context.Context, link linkModel, round int, c contende
 }
 
 // measure makes a pair, brings the contender up in it and runs the cases. A failure is a result like any other.
-func (r *runner) measure(ctx context.Context, link linkModel, round int, c contender, s shape, cases []*benchCase) {
+func (r *runner) measure(ctx context.Context, link linkModel, round int, e entrant, s shape, cases []*benchCase) {
+	c := e.contender
 	name := c.about().Name
 	m := &measurement{contender: c, length: r.options.Length, peers: r.options.Peers, exe: r.exe}
 	dir := filepath.Join(r.dir, fmt.Sprintf("%s-%d-%s-%s", link, round, filepath.Base(name), cases[0].name))
