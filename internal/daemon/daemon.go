@@ -210,7 +210,8 @@ func (d *Daemon) launch(ctx context.Context) error {
 	if every := sdnotify.WatchdogInterval(); every > 0 {
 		d.background.Go(func() { d.beat(ctx, every, d.tunnel.Pulse, func() { d.tell(d.notify.Watchdog()) }) })
 	}
-	debug.FreeOSMemory() // what reading 10,000 peers took is not to count as ours for good
+	debug.FreeOSMemory()                // what reading 10,000 peers took is not to count as ours for good
+	d.returnMemory(len(d.config.Peers)) // nor what those just started took to look at them and their routes
 	d.log.Info("ready", zap.String("instance", d.config.Instance), zap.Uint16("port", d.port),
 		zap.Stringer("key", d.config.Tunnel.PrivateKey.Public()), zap.Int("peers", len(d.config.Peers)))
 	if d.opts.Interface != nil {
