@@ -2,7 +2,8 @@
 // populated with veth pairs and background processes, compared before and after, and always removed.
 //
 // It is for tests only, and it does not configure anything of tund's: a test that wants an address or a
-// route from tund asks package route, and testnet shows what the kernel made of it. It speaks to the kernel
+// route from tund asks package route, and testnet shows what the kernel made of it. For the packages below test/, which
+// run the programs, RunSuite and what follows it are the frame they share. It speaks to the kernel
 // through ip(8) and nft(8) on purpose, so that package route, which uses netlink libraries, is checked by
 // other people's code.
 //
@@ -18,7 +19,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,10 +46,7 @@ func Require(t testing.TB) {
 	if reason == "" {
 		return
 	}
-	if slices.Contains(strings.Split(os.Getenv("TUND_TEST_REQUIRE"), ","), "root") {
-		t.Fatalf("TUND_TEST_REQUIRE=root, but %s", reason)
-	}
-	t.Skipf("needs root and network namespaces: %s", reason)
+	Lacks(t, "needs root and network namespaces: %s", reason)
 }
 
 // missing says in words what this host lacks for namespace tests, or "".

@@ -54,7 +54,7 @@ func undisturbed(t *testing.T, p *pair, misbehave func()) {
 
 func TestClients_thatMisbehaveDisturbNobody(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, tund(t), tund(t))
+	p := newPair(t, testnet.Tund(t), testnet.Tund(t))
 	mustPing(t, p.a.inner, innerB)
 	dial := func() net.Conn {
 		conn, err := net.Dial("unix", p.a.socket())
@@ -116,7 +116,7 @@ func TestClients_thatMisbehaveDisturbNobody(t *testing.T) {
 
 func TestClient_manyRequestsOnOneConnection(t *testing.T) {
 	t.Parallel()
-	d := start(t, testnet.New(t), tund(t))
+	d := start(t, testnet.New(t), testnet.Tund(t))
 	conn, err := net.Dial("unix", d.socket())
 	if err != nil {
 		t.Fatal(err)

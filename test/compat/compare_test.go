@@ -18,7 +18,7 @@ type twin struct {
 
 func newTwin(t testing.TB) *twin {
 	t.Helper()
-	tw := &twin{t: t, ours: start(t, testnet.New(t), tund(t)), ref: start(t, testnet.New(t), program(t, "wireguard-go"))}
+	tw := &twin{t: t, ours: start(t, testnet.New(t), testnet.Tund(t)), ref: start(t, testnet.New(t), testnet.Program(t, "wireguard-go"))}
 	tw.ref.key = tw.ours.key
 	return tw
 }
@@ -194,7 +194,7 @@ func TestSocket_answersWithTheNumbersOfWireguardGo(t *testing.T) {
 func TestSocket_aPortInUseIsSaidSoAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	ns := testnet.New(t)
-	a, b := start(t, ns, tund(t)), start(t, ns, tund(t))
+	a, b := start(t, ns, testnet.Tund(t)), start(t, ns, testnet.Tund(t))
 	a.set("listen-port", "51820")
 	b.set("listen-port", "51821", "private-key", b.keyFile())
 	before := b.wg("show")
@@ -209,7 +209,7 @@ func TestSocket_aPortInUseIsSaidSoAndChangesNothing(t *testing.T) {
 
 func TestWG_twoInterfacesAtOnce(t *testing.T) {
 	ns := testnet.New(t)
-	a, b := start(t, ns, tund(t)), start(t, ns, tund(t))
+	a, b := start(t, ns, testnet.Tund(t)), start(t, ns, testnet.Tund(t))
 	k := publicKeys(t, 4)
 	a.set("private-key", a.keyFile(), "peer", k[2], "peer", k[0], "peer", k[1])
 	b.set("private-key", b.keyFile(), "peer", k[3])

@@ -60,7 +60,7 @@ func startAs(t testing.TB, ns *testnet.NS, program, name string, env ...string) 
 // launch starts a program for the device.
 func (d *device) launch(program string, env ...string) {
 	d.t.Helper()
-	command := append([]string{"env", "TUND_RUN_DIR=" + filepath.Join(bench.dir, "run")}, env...)
+	command := append([]string{"env", "TUND_RUN_DIR=" + filepath.Join(testnet.Dir(), "run")}, env...)
 	d.ns.Run(d.t, append(command, program, d.name)...)
 	if strings.HasSuffix(program, "wireguard-go") { // it returns before the device is safe to move
 		testnet.Await(d.t, "answer of "+d.name, limit, func() bool { _, err := d.ask("get=1\n\n"); return err == nil })
@@ -126,7 +126,7 @@ func (d *device) apply(verb, config string) {
 // file writes a file for wg to read.
 func (d *device) file(name, text string) string {
 	d.t.Helper()
-	path := filepath.Join(scratch(d.t), name)
+	path := filepath.Join(testnet.Scratch(d.t), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		d.t.Fatal(err)
 	}

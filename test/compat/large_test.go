@@ -61,7 +61,7 @@ func (d *device) memory(field string) int {
 }
 
 func TestLarge_oneRequestOfAllAllowedIPs(t *testing.T) {
-	d := start(t, testnet.New(t), tund(t))
+	d := start(t, testnet.New(t), testnet.Tund(t))
 	var conf strings.Builder
 	fmt.Fprintf(&conf, "[Interface]\nPrivateKey = %s\n[Peer]\nPublicKey = %s\n", d.key.Base64(), publicKeys(t, 1)[0])
 	for i := 1; i <= 255; i++ {
@@ -78,7 +78,7 @@ func TestLarge_oneRequestOfAllAllowedIPs(t *testing.T) {
 		t.Errorf("%d allowed IPs, want %d", n, largePrefixes)
 	}
 	peak, budget, slack := d.memory("VmHWM"), largeMemory, largeTime
-	if raceDetector {
+	if testnet.RaceDetector {
 		budget, slack = 10*budget, 10*slack
 	}
 	if took > slack {
@@ -97,7 +97,7 @@ func TestLarge_oneRequestOfAllAllowedIPs(t *testing.T) {
 
 func TestLarge_manyPeers(t *testing.T) {
 	t.Parallel()
-	d := start(t, testnet.New(t), tund(t))
+	d := start(t, testnet.New(t), testnet.Tund(t))
 	k := publicKeys(t, 40)
 	var conf strings.Builder
 	conf.WriteString("[Interface]\n") // no key: nothing else is missing

@@ -5,10 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"slices"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -19,16 +15,6 @@ import (
 
 // sockets is where WireGuard's tools look for devices.
 const sockets = "/var/run/wireguard"
-
-// bench is what the tests of one run share.
-var bench struct {
-	dir  string // temporary, removed at the end
-	tund struct {
-		once sync.Once
-		path string
-		err  error
-	}
-}
 
 // privateEnv marks the process that has mounts of its own.
 const privateEnv = "TUND_COMPAT_PRIVATE"
@@ -59,20 +45,13 @@ func again() int {
 }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "tc")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	bench.dir = dir
 	if os.Geteuid() == 0 {
 		if err := hide(); err != nil {
 			fmt.Fprintln(os.Stderr, "mounts of our own:", err)
 			return 1
 		}
 	}
-	return m.Run()
+	return testnet.RunSuite(m, 0)
 }
 
 // hide puts an empty directory over the one that all devices share.
@@ -84,66 +63,4 @@ func hide() error {
 		return err
 	}
 	return unix.Mount("tund", sockets, "tmpfs", 0, "mode=0755")
-}
-
-// soak skips a test that takes minutes unless it was asked for.
-func soak(t *testing.T) {
-	t.Helper()
-	testnet.Require(t)
-	if os.Getenv("TUND_TEST_SOAK") == "" {
-		t.Skip("takes minutes: make soak runs it (TUND_TEST_SOAK=1)")
-	}
-}
-
-// program returns the path of a program, or skips the test; where skips do not count it fails.
-func program(t testing.TB, name string) string {
-	t.Helper()
-	testnet.Require(t)
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if slices.Contains(strings.Split(os.Getenv("TUND_TEST_REQUIRE"), ","), "root") {
-		t.Fatalf("TUND_TEST_REQUIRE=root, but %v", err)
-	}
-	t.Skip(err.Error())
-	return ""
-}
-
-// tund returns the path of the program under test, built when it is first asked for. Under the race detector so is it.
-func tund(t testing.TB) string {
-	t.Helper()
-	testnet.Require(t)
-	b := &bench.tund
-	b.once.Do(func() {
-		if b.path = os.Getenv("TUND_TEST_BIN"); b.path != "" {
-			b.path, b.err = filepath.Abs(b.path)
-			return
-		}
-		b.path = filepath.Join(bench.dir, "tund")
-		args := []string{"build", "-o", b.path}
-		env := append(os.Environ(), "CGO_ENABLED=0")
-		if raceDetector {
-			args, env = append(args, "-race"), append(os.Environ(), "CGO_ENABLED=1")
-		}
-		build := exec.Command("go", append(args, "./cmd/tund")...)
-		build.Dir, build.Env = "../..", env
-		if out, err := build.CombinedOutput(); err != nil {
-			b.err = fmt.Errorf("go build ./cmd/tund: %w\n%s", err, out)
-		}
-	})
-	if b.err != nil {
-		t.Fatal(b.err)
-	}
-	return b.path
-}
-
-// scratch makes a directory with a short name.
-func scratch(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp(bench.dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }

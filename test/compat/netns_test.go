@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tund/internal/testnet"
 )
 
 // upstream is the version of wireguard-go whose test is run.
@@ -20,9 +22,9 @@ const upstreamLimit = 15 * time.Minute
 // wireguard-go's own test, as it is. TUND_TEST_NETNS_RUNS says how often in a row; once unless it does. It needs the
 // network namespace that the machine began with: it writes to /proc/sys/net/core and reads the kernel's log.
 func TestSoak_wireguardGosOwnTest(t *testing.T) {
-	soak(t)
+	testnet.Soak(t)
 	for _, name := range []string{"ncat", "iperf3", "iptables", "ss", "ping6"} {
-		program(t, name)
+		testnet.Program(t, name)
 	}
 	script := filepath.Join(module(t, upstream), "tests", "netns.sh")
 	runs, err := strconv.Atoi(os.Getenv("TUND_TEST_NETNS_RUNS"))
@@ -34,13 +36,13 @@ func TestSoak_wireguardGosOwnTest(t *testing.T) {
 	}
 	for i := range runs {
 		began := time.Now()
-		cmd := exec.Command("bash", script, tund(t))
-		log, err := os.Create(filepath.Join(bench.dir, fmt.Sprintf("netns-%d.log", i)))
+		cmd := exec.Command("bash", script, testnet.Tund(t))
+		log, err := os.Create(filepath.Join(testnet.Dir(), fmt.Sprintf("netns-%d.log", i)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		cmd.Stdout, cmd.Stderr = log, log
-		cmd.Env = append(os.Environ(), "TUND_RUN_DIR="+filepath.Join(bench.dir, "run"))
+		cmd.Env = append(os.Environ(), "TUND_RUN_DIR="+filepath.Join(testnet.Dir(), "run"))
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

@@ -28,9 +28,9 @@ func newInstance(t testing.TB, ns *testnet.NS, config string, wrap ...string) *i
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &instance{device: device{t: t, name: newName(), ns: ns, inner: ns, key: key}, dir: scratch(t)}
+	i := &instance{device: device{t: t, name: newName(), ns: ns, inner: ns, key: key}, dir: testnet.Scratch(t)}
 	i.write(config)
-	command := append(wrap, "env", "TUND_RUN_DIR="+i.runDir(), tund(t), "-c", i.configFile())
+	command := append(wrap, "env", "TUND_RUN_DIR="+i.runDir(), testnet.Tund(t), "-c", i.configFile())
 	i.process = ns.Start(t, command...)
 	testnet.Await(t, "start of "+i.name, limit, func() bool {
 		select {

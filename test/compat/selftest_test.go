@@ -17,7 +17,7 @@ import (
 
 func TestSelftest_aKeyIsChangedAndTheHandshakeFollowsAtOnce(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, tund(t), tund(t))
+	p := newPair(t, testnet.Tund(t), testnet.Tund(t))
 	mustPing(t, p.a.inner, innerB)
 	for range 3 {
 		old := p.a.key
@@ -36,7 +36,7 @@ func TestSelftest_aKeyIsChangedAndTheHandshakeFollowsAtOnce(t *testing.T) {
 
 func TestSelftest_keysAreClampedShownAndRemoved(t *testing.T) {
 	t.Parallel()
-	d := start(t, testnet.New(t), tund(t))
+	d := start(t, testnet.New(t), testnet.Tund(t))
 	var raw keys.PrivateKey
 	for i := range raw {
 		raw[i] = 0xff
@@ -54,7 +54,7 @@ func TestSelftest_keysAreClampedShownAndRemoved(t *testing.T) {
 
 func TestSelftest_ourOwnKeyAsAPeerIsIgnored(t *testing.T) {
 	t.Parallel()
-	d := start(t, testnet.New(t), tund(t))
+	d := start(t, testnet.New(t), testnet.Tund(t))
 	own, other := d.key.Public().String(), publicKeys(t, 1)[0]
 	d.set("private-key", d.keyFile(), "peer", own, "allowed-ips", "10.0.0.0/8", "peer", other)
 	if got := d.wg("show", "peers"); got != other+"\n" {
@@ -84,7 +84,7 @@ var lowOrder = []string{
 
 func TestSelftest_pointsOfLowOrderHearNothing(t *testing.T) {
 	t.Parallel()
-	d := start(t, testnet.New(t), tund(t))
+	d := start(t, testnet.New(t), testnet.Tund(t))
 	var conn *net.UDPConn
 	d.ns.Do(func() {
 		var err error
@@ -122,9 +122,9 @@ func TestSelftest_pointsOfLowOrderHearNothing(t *testing.T) {
 
 func TestSelftest_aTunnelInsideATunnel(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, tund(t), tund(t))
+	p := newPair(t, testnet.Tund(t), testnet.Tund(t))
 	mustPing(t, p.a.inner, innerB)
-	in := &pair{a: start(t, p.a.inner, tund(t)), b: start(t, p.b.inner, tund(t))}
+	in := &pair{a: start(t, p.a.inner, testnet.Tund(t)), b: start(t, p.b.inner, testnet.Tund(t))}
 	in.a.set("private-key", in.a.keyFile(), "listen-port", "1001", "peer", in.b.key.Public().String(),
 		"endpoint", innerB+":1002", "allowed-ips", "10.10.0.2/32")
 	in.b.set("private-key", in.b.keyFile(), "listen-port", "1002", "peer", in.a.key.Public().String(), "allowed-ips", "10.10.0.1/32")
@@ -140,7 +140,7 @@ func TestSelftest_aTunnelInsideATunnel(t *testing.T) {
 // An endpoint that is reached through the tunnel itself makes a loop. It must not run on.
 func TestSelftest_aRoutingLoopIsBounded(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, tund(t), tund(t))
+	p := newPair(t, testnet.Tund(t), testnet.Tund(t))
 	mustPing(t, p.a.inner, innerB)
 	sent := func() uint64 { // packets that the host handed to the device
 		t.Helper()
@@ -167,7 +167,7 @@ func TestSelftest_aRoutingLoopIsBounded(t *testing.T) {
 // A packet is padded up to the MTU of its route, not that of the device.
 func TestSelftest_paddingStopsAtTheRouteMTU(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, tund(t), tund(t))
+	p := newPair(t, testnet.Tund(t), testnet.Tund(t))
 	far := testnet.New(t) // the devices live elsewhere than their sockets
 	p.b.move(far)
 	p.b.up(innerB+"/24", innerB6+"/64")
@@ -217,8 +217,8 @@ func TestSelftest_paddingStopsAtTheRouteMTU(t *testing.T) {
 // What is larger than the MTU with which the program began passes, wherever the device is by then.
 func TestSelftest_packetsOfAnySizePass(t *testing.T) {
 	t.Parallel()
-	for _, reference := range []string{tund(t), program(t, "wireguard-go")} {
-		p := newPair(t, tund(t), reference)
+	for _, reference := range []string{testnet.Tund(t), testnet.Program(t, "wireguard-go")} {
+		p := newPair(t, testnet.Tund(t), reference)
 		a, b := testnet.New(t), testnet.New(t)
 		p.a.move(a)
 		p.b.move(b)
@@ -241,7 +241,7 @@ func TestSelftest_packetsOfAnySizePass(t *testing.T) {
 // Everything goes through the tunnel but the tunnel itself, which the mark tells apart, and what main knows better.
 func TestSelftest_policyRoutingByMark(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, tund(t), tund(t))
+	p := newPair(t, testnet.Tund(t), testnet.Tund(t))
 	const behind, beside = "192.168.99.7", outerB
 	p.b.inner.Run(t, "ip", "address", "add", behind+"/32", "dev", "lo")
 	a := p.a.inner
@@ -269,7 +269,7 @@ func TestSelftest_policyRoutingByMark(t *testing.T) {
 // Up and down are seen in another namespace.
 func TestSelftest_aDeviceMovedAwayIsFollowedUpAndDown(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, tund(t), tund(t))
+	p := newPair(t, testnet.Tund(t), testnet.Tund(t))
 	far := testnet.New(t)
 	p.a.move(far)
 	p.a.up(innerA + "/24")

@@ -37,12 +37,12 @@ func (s *star) conf(more string, without ...int) string {
 func newStar(t testing.TB, n int) *star {
 	t.Helper()
 	ns := testnet.New(t)
-	s := &star{hub: start(t, ns, tund(t))}
+	s := &star{hub: start(t, ns, testnet.Tund(t))}
 	for i := range n {
 		far := testnet.New(t)
 		near := fmt.Sprintf("192.0.2.%d", 4*i+1)
 		testnet.Veth(t, ns, far, []string{near + "/30"}, []string{fmt.Sprintf("192.0.2.%d/30", 4*i+2)})
-		d := start(t, far, tund(t))
+		d := start(t, far, testnet.Tund(t))
 		d.set("private-key", d.keyFile(), "listen-port", portB, "peer", s.hub.key.Public().String(),
 			"endpoint", near+":"+portA, "allowed-ips", innerA+"/32")
 		d.up(spokeAddr(i) + "/24")
@@ -117,7 +117,7 @@ func TestSyncconf_sessionsOfTheOthersSurvive(t *testing.T) {
 // A preshared key that one side drops counts with the next handshake, not before it.
 func TestSet_presharedKeyCountsWithTheNextHandshake(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, tund(t), tund(t))
+	p := newPair(t, testnet.Tund(t), testnet.Tund(t))
 	mustPing(t, p.a.inner, innerB)
 	psk := p.a.file("psk", strings.TrimSpace(mustWG(t, p.a, "genpsk"))+"\n")
 	p.a.set("peer", p.b.key.Public().String(), "preshared-key", psk)
@@ -146,7 +146,7 @@ func mustWG(t testing.TB, d *device, args ...string) string {
 // The link going down ends sessions, and coming up with a persistent keepalive begins one without any packet.
 func TestLink_downEndsSessionsAndUpGreets(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, tund(t), tund(t))
+	p := newPair(t, testnet.Tund(t), testnet.Tund(t))
 	mustPing(t, p.a.inner, innerB)
 	keyB := p.b.key.Public()
 	p.a.inner.Run(t, "ip", "link", "set", p.a.name, "down")

@@ -21,8 +21,8 @@ import (
 // stays in the background may hold on to it.
 func runTund(t *testing.T, ns *testnet.NS, env []string, args ...string) (string, int) {
 	t.Helper()
-	command := append([]string{"env", "TUND_RUN_DIR=" + filepath.Join(bench.dir, "run")}, env...)
-	out, err := ns.Try(append(append(command, tund(t)), args...)...)
+	command := append([]string{"env", "TUND_RUN_DIR=" + filepath.Join(testnet.Dir(), "run")}, env...)
+	out, err := ns.Try(append(append(command, testnet.Tund(t)), args...)...)
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
@@ -37,7 +37,7 @@ func TestStart_returnsWhenTheSocketAnswers(t *testing.T) {
 	t.Parallel()
 	here, there := testnet.New(t), testnet.New(t)
 	for range 20 {
-		d := start(t, here, tund(t)) // the first connection answers; nothing waits
+		d := start(t, here, testnet.Tund(t)) // the first connection answers; nothing waits
 		if answer, err := d.ask("get=1\n\n"); err != nil || !strings.HasSuffix(answer, "errno=0\n\n") {
 			t.Fatalf("right after the start: %q (%v)", answer, err)
 		}
@@ -50,7 +50,7 @@ func TestStart_returnsWhenTheSocketAnswers(t *testing.T) {
 func TestStart_failuresHaveAReason(t *testing.T) {
 	t.Parallel()
 	ns, other := testnet.New(t), testnet.New(t)
-	d := start(t, ns, tund(t))
+	d := start(t, ns, testnet.Tund(t))
 	blocked := newName()
 	if err := os.WriteFile(filepath.Join(sockets, blocked+".sock"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -91,8 +91,8 @@ func TestStart_failuresHaveAReason(t *testing.T) {
 
 func TestStart_byAnotherName(t *testing.T) {
 	t.Parallel()
-	link := filepath.Join(scratch(t), "wireguard-go") // what wg-quick calls when nobody says otherwise
-	if err := os.Symlink(tund(t), link); err != nil {
+	link := filepath.Join(testnet.Scratch(t), "wireguard-go") // what wg-quick calls when nobody says otherwise
+	if err := os.Symlink(testnet.Tund(t), link); err != nil {
 		t.Fatal(err)
 	}
 	d := start(t, testnet.New(t), link)
@@ -108,7 +108,7 @@ func TestEnd_byLinkSocketOrSignal(t *testing.T) {
 		"SIGTERM":               func(d *device) { _ = unix.Kill(d.process(), unix.SIGTERM) },
 		"SIGINT":                func(d *device) { _ = unix.Kill(d.process(), unix.SIGINT) },
 	} {
-		d := start(t, ns, tund(t))
+		d := start(t, ns, testnet.Tund(t))
 		pid := d.process()
 		_ = unix.Kill(pid, unix.SIGHUP) // there is nothing to read again
 		d.set("private-key", d.keyFile())
@@ -126,7 +126,7 @@ func TestEnd_byLinkSocketOrSignal(t *testing.T) {
 // A device that is deleted with the namespace it was moved to ends its process, too.
 func TestEnd_withTheNamespaceOfTheDevice(t *testing.T) {
 	t.Parallel()
-	d := start(t, testnet.New(t), tund(t))
+	d := start(t, testnet.New(t), testnet.Tund(t))
 	pid := d.process()
 	name := d.ns.Name() + "-gone"
 	ip := func(args ...string) {
@@ -146,24 +146,24 @@ func TestEnd_withTheNamespaceOfTheDevice(t *testing.T) {
 // A killed process leaves its socket, which the next one replaces.
 func TestStart_afterAKill(t *testing.T) {
 	t.Parallel()
-	d := start(t, testnet.New(t), tund(t))
+	d := start(t, testnet.New(t), testnet.Tund(t))
 	pid := d.process()
 	_ = unix.Kill(pid, unix.SIGKILL)
 	testnet.Await(t, "end of the process", limit, func() bool { return ended(pid) })
 	if _, err := os.Lstat(d.socket()); err != nil {
 		t.Fatalf("no socket is left: %v", err)
 	}
-	d.launch(tund(t))
+	d.launch(testnet.Tund(t))
 	d.set("private-key", d.keyFile())
 }
 
 // One process after the other has the device for a name, as fast as wg-quick down and up follow each other.
 func TestStart_rightAfterTheLinkWasDeleted(t *testing.T) {
 	t.Parallel()
-	d := start(t, testnet.New(t), tund(t))
+	d := start(t, testnet.New(t), testnet.Tund(t))
 	for range 10 {
 		d.ns.Run(t, "ip", "link", "delete", d.name)
-		d.launch(tund(t))
+		d.launch(testnet.Tund(t))
 		d.set("private-key", d.keyFile())
 	}
 }
@@ -194,13 +194,13 @@ func TestStart_withDescriptorsHandedOver(t *testing.T) {
 	defer func() { _ = tun.Close() }()
 	for _, foreground := range []bool{false, true} {
 		var cmd *exec.Cmd
-		args := []string{"netns", "exec", ns.Name(), tund(t)}
+		args := []string{"netns", "exec", ns.Name(), testnet.Tund(t)}
 		if foreground {
 			args = append(args, "-f")
 		}
 		cmd = exec.Command("ip", append(args, name)...)
 		cmd.ExtraFiles = []*os.File{tun, socket}
-		cmd.Env = append(os.Environ(), "WG_TUN_FD=3", "WG_UAPI_FD=4", "TUND_RUN_DIR="+filepath.Join(bench.dir, "run"))
+		cmd.Env = append(os.Environ(), "WG_TUN_FD=3", "WG_UAPI_FD=4", "TUND_RUN_DIR="+filepath.Join(testnet.Dir(), "run"))
 		if foreground {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)

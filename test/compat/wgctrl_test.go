@@ -13,12 +13,14 @@ import (
 
 	"golang.zx2c4.com/wireguard/wgctrl"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"tund/internal/testnet"
 )
 
 // What exporters and controllers use is the library wgctrl.
 func TestWGCtrl_configuresAndReads(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, tund(t), tund(t))
+	p := newPair(t, testnet.Tund(t), testnet.Tund(t))
 	mustPing(t, p.a.inner, innerB)
 	client, err := wgctrl.New()
 	if err != nil {
@@ -92,7 +94,7 @@ func TestWGCtrl_configuresAndReads(t *testing.T) {
 func module(t *testing.T, version string) string {
 	t.Helper()
 	cmd := exec.Command("go", "mod", "download", "-json", version)
-	cmd.Dir = scratch(t) // not this module
+	cmd.Dir = testnet.Scratch(t) // not this module
 	out, err := cmd.Output()
 	var m struct{ Dir, Error string }
 	if err2 := json.Unmarshal(out, &m); err2 != nil || m.Dir == "" {
@@ -103,16 +105,16 @@ func module(t *testing.T, version string) string {
 
 // wgctrl's own integration tests reset whatever devices they find: here those are two of ours.
 func TestSoak_wgctrlsOwnTests(t *testing.T) {
-	soak(t)
+	testnet.Soak(t)
 	dir := module(t, "golang.zx2c4.com/wireguard/wgctrl@v0.0.0-20241231184526-a9ab2273dd10")
-	bin := filepath.Join(scratch(t), "wgctrl.test")
+	bin := filepath.Join(testnet.Scratch(t), "wgctrl.test")
 	build := exec.Command("go", "test", "-c", "-o", bin, ".")
 	build.Dir = dir
 	build.Env = append(os.Environ(), "GOFLAGS=-mod=readonly")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	p := newPair(t, tund(t), tund(t))
+	p := newPair(t, testnet.Tund(t), testnet.Tund(t))
 	cmd := exec.Command(bin, "-test.v", "-test.run", "Integration")
 	cmd.Env = append(os.Environ(), "WGCTRL_INTEGRATION=yesreallydoit")
 	out, err := cmd.CombinedOutput()

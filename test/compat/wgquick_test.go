@@ -21,9 +21,9 @@ type quick struct {
 
 func newQuick(t testing.TB, ns *testnet.NS, config string) *quick {
 	t.Helper()
-	program(t, "wg-quick")
+	testnet.Program(t, "wg-quick")
 	q := &quick{t: t, ns: ns, name: newName()}
-	q.file = filepath.Join(scratch(t), q.name+".conf")
+	q.file = filepath.Join(testnet.Scratch(t), q.name+".conf")
 	if err := os.WriteFile(q.file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -33,8 +33,8 @@ func newQuick(t testing.TB, ns *testnet.NS, config string) *quick {
 // run runs wg-quick VERB FILE with tund for the program it calls.
 func (q *quick) run(verb string) string {
 	q.t.Helper()
-	return q.ns.Run(q.t, "env", "WG_QUICK_USERSPACE_IMPLEMENTATION="+tund(q.t), "WG_HIDE_KEYS=never",
-		"TUND_RUN_DIR="+filepath.Join(bench.dir, "run"), "wg-quick", verb, q.file)
+	return q.ns.Run(q.t, "env", "WG_QUICK_USERSPACE_IMPLEMENTATION="+testnet.Tund(q.t), "WG_HIDE_KEYS=never",
+		"TUND_RUN_DIR="+filepath.Join(testnet.Dir(), "run"), "wg-quick", verb, q.file)
 }
 
 // down is run("down") and the end of the process behind it.
@@ -60,7 +60,7 @@ func TestWGQuick_upAndDownLeaveNothing(t *testing.T) {
 			testnet.Veth(t, near, far, []string{outerA + "/24", outerA6 + "/64"}, []string{outerB + "/24", outerB6 + "/64"})
 			near.Run(t, "ip", "route", "add", "default", "via", outerB)
 			near.Run(t, "ip", "-6", "route", "add", "default", "via", outerB6)
-			server := start(t, far, tund(t))
+			server := start(t, far, testnet.Tund(t))
 			client, err := keys.GeneratePrivate()
 			if err != nil {
 				t.Fatal(err)

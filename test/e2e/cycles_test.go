@@ -68,7 +68,7 @@ func TestCycles_startAndStopLeaveNothing(t *testing.T) {
 }
 
 func TestSoakCycles_aHundredStartsAndStopsLeaveNothing(t *testing.T) {
-	soak(t)
+	testnet.Soak(t)
 	t.Parallel()
 	cycles(t, 100)
 }
@@ -242,7 +242,7 @@ func stopOrDump(p *testnet.Process, s syscall.Signal) error {
 func (g *gateway) sweep(byCommand bool) {
 	g.t.Helper()
 	if byCommand {
-		g.ns.Run(g.t, "env", "TUND_RUN_DIR="+g.runDir(), tund(g.t), "--cleanup", g.name)
+		g.ns.Run(g.t, "env", "TUND_RUN_DIR="+g.runDir(), testnet.Tund(g.t), "--cleanup", g.name)
 		return
 	}
 	g.launch()
@@ -260,7 +260,7 @@ func TestCycles_killedInstanceIsSweptEitherWay(t *testing.T) {
 			g.start()
 			if byCommand {
 				during := g.ns.Snapshot()
-				out, err := g.ns.Try("env", "TUND_RUN_DIR="+g.runDir(), tund(t), "--cleanup", g.name)
+				out, err := g.ns.Try("env", "TUND_RUN_DIR="+g.runDir(), testnet.Tund(t), "--cleanup", g.name)
 				if exitCode(errors.Unwrap(err)) != 1 || !strings.Contains(out, "already running") {
 					t.Errorf("--cleanup of a running instance: %v, want exit code 1 and a reason:\n%s", err, out)
 				}

@@ -37,7 +37,7 @@ func TestFlood_noiseIsCountedAndNotAnswered(t *testing.T) {
 }
 
 func TestSoakFlood_aMillionDatagramsOfNoise(t *testing.T) {
-	soak(t)
+	testnet.Soak(t)
 	t.Parallel()
 	flood(t, soakFlood)
 }
@@ -79,10 +79,10 @@ func flood(t *testing.T, count int) {
 	}
 	// Memory levels off: of 7.3 to 8.0 MB in 3 million datagrams, 5 to 7 came with the first 250,000 (two runs on an idle
 	// machine). So a ceiling for the whole, and in the second half next to nothing: 4 bytes a datagram would show.
-	if grown := resident(t, victim) - memory; grown > 12<<20 && !raceDetector {
+	if grown := resident(t, victim) - memory; grown > 12<<20 && !testnet.RaceDetector {
 		t.Errorf("memory grew by %d bytes from %d", grown, memory)
 	}
-	if late := resident(t, victim) - half; count == soakFlood && late > 2<<20 && !raceDetector {
+	if late := resident(t, victim) - half; count == soakFlood && late > 2<<20 && !testnet.RaceDetector {
 		t.Errorf("memory grew by %d bytes in the second half of %d datagrams", late, count)
 	}
 	// A connection that asked for the status may be about to end.

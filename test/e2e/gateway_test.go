@@ -71,7 +71,7 @@ func newGateway(t testing.TB, ns *testnet.NS, word string) *gateway {
 	}
 	instances.add(1)
 	name := word + strconv.FormatInt(int64(os.Getpid())<<10|instances.get()&1023, 36)
-	return &gateway{t: t, ns: ns, name: name, dir: scratch(t), key: key, port: listenPort}
+	return &gateway{t: t, ns: ns, name: name, dir: testnet.Scratch(t), key: key, port: listenPort}
 }
 
 func (g *gateway) config() string { return filepath.Join(g.dir, g.name+".toml") }
@@ -123,7 +123,7 @@ func list(words []string) string {
 // command is the command line that starts the instance.
 func (g *gateway) command(args ...string) []string {
 	env := append([]string{"env", "TUND_RUN_DIR=" + g.runDir()}, g.env...)
-	return append(append(env, tund(g.t), "-c", g.config()), args...)
+	return append(append(env, testnet.Tund(g.t), "-c", g.config()), args...)
 }
 
 // launch starts the process and does not wait for it to be ready.

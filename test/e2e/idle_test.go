@@ -3,6 +3,8 @@ package e2e
 import (
 	"testing"
 	"time"
+
+	"tund/internal/testnet"
 )
 
 // Limits of an instance with one peer and nothing to do.
@@ -17,7 +19,7 @@ func TestIdle_takesLittle(t *testing.T) {
 }
 
 func TestSoakIdle_takesLittleForMinutes(t *testing.T) {
-	soak(t)
+	testnet.Soak(t)
 	t.Parallel()
 	idle(t, 4*time.Minute)
 }
@@ -38,7 +40,7 @@ func idle(t *testing.T, window time.Duration) {
 		share := float64(cpuTime(t, g.process.Pid())-used[i]) / float64(window)
 		memory := resident(t, g.process.Pid())
 		t.Logf("%s: %.3f %% of a processor, %.1f MiB, %d threads", g.name, 100*share, float64(memory)/(1<<20), threads(t, g.process.Pid()))
-		if raceDetector {
+		if testnet.RaceDetector {
 			continue // its memory and its time are not ours
 		}
 		if share > idleShare {

@@ -17,7 +17,7 @@ import (
 // call runs the program to its end and returns its exit code and what it printed on both outputs.
 func call(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	cmd := exec.Command(tund(t), args...)
+	cmd := exec.Command(testnet.Tund(t), args...)
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	limit := time.AfterFunc(startLimit, func() { _ = cmd.Process.Kill() })
@@ -72,7 +72,7 @@ func TestProcess_commandLine(t *testing.T) {
 func TestProcess_withoutPrivilegesEndsWith77(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("setpriv"); err != nil {
-		lacks(t, "setpriv(1) is not installed (Debian: util-linux)")
+		testnet.Lacks(t, "setpriv(1) is not installed (Debian: util-linux)")
 	}
 	const nobody = 65534
 	g := newGateway(t, testnet.New(t), "office")

@@ -12,7 +12,7 @@ import (
 const soakPings = 2000
 
 func TestSoakRekeys_noPingIsLost(t *testing.T) {
-	soak(t)
+	testnet.Soak(t)
 	t.Parallel()
 	for _, shared := range []bool{false, true} {
 		t.Run(fmt.Sprintf("tund and tund, PSK=%v", shared), func(t *testing.T) {
@@ -76,7 +76,7 @@ func fivePings(t *testing.T, p *pair) {
 }
 
 func TestSoakTunnel_aGibibyteArrivesAsItWasSent(t *testing.T) {
-	soak(t)
+	testnet.Soak(t)
 	t.Parallel()
 	for _, c := range []struct {
 		name string
@@ -108,7 +108,7 @@ func TestSoakTunnel_aGibibyteArrivesAsItWasSent(t *testing.T) {
 // TestSoakSessions_beginWithoutALoss starts two instances again and again and has both speak at once, so that their
 // handshakes cross in every way that chance brings.
 func TestSoakSessions_beginWithoutALoss(t *testing.T) {
-	soak(t)
+	testnet.Soak(t)
 	t.Parallel()
 	const rounds = 20
 	for _, ipv6 := range []bool{false, true} {

@@ -19,7 +19,7 @@ const superpacket = 64 << 10
 // TestSoakSyscalls_fewPerSuperpacket counts the system calls of both sides of a TCP flow with strace(1). Tracing makes
 // each call slower by far, so the ratio is that of a program that is short of time.
 func TestSoakSyscalls_fewPerSuperpacket(t *testing.T) {
-	soak(t)
+	testnet.Soak(t)
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace(1) is not installed")
 	}
@@ -28,7 +28,7 @@ func TestSoakSyscalls_fewPerSuperpacket(t *testing.T) {
 	p.start()
 	ping(t, p.a.ns, p.endB().v4, 3)
 	saturate(t)
-	dir := scratch(t)
+	dir := testnet.Scratch(t)
 	sides := map[string]*testnet.Process{}
 	for _, g := range []*gateway{p.a, p.b} {
 		sides[g.name] = g.ns.Start(t, "strace", "-f", "-c", "-U", "name,calls", "-o", filepath.Join(dir, g.name), "-p", strconv.Itoa(g.process.Pid()))

@@ -39,7 +39,7 @@ const (
 // exercise sends every kind of traffic between two ends, in both directions and both families.
 func exercise(t *testing.T, a, b end, size int64) {
 	t.Helper()
-	if raceDetector {
+	if testnet.RaceDetector {
 		size = min(size, 8<<20)
 	}
 	pingAll(t, a, b)

@@ -38,7 +38,7 @@ func wireguardGoOfDebian(t testing.TB) string {
 	testnet.Require(t)
 	path, err := exec.LookPath("wireguard-go")
 	if err != nil {
-		lacks(t, "wireguard-go is not installed (Debian: wireguard-go)")
+		testnet.Lacks(t, "wireguard-go is not installed (Debian: wireguard-go)")
 	}
 	return path
 }
@@ -50,7 +50,7 @@ func wireguardGoMaster(t testing.TB) string {
 	b := &bench.wireguardGo
 	b.once.Do(func() { b.path, b.err = installWireguardGo() })
 	if b.err != nil {
-		lacks(t, "%v", b.err)
+		testnet.Lacks(t, "%v", b.err)
 	}
 	return b.path
 }
@@ -66,7 +66,7 @@ func installWireguardGo() (string, error) {
 	}
 	// Built aside and moved: the benchmark may be looking for it at the same time.
 	install := exec.Command("go", "install", wireguardGoModule+"@"+wireguardGoVersion)
-	install.Env = append(os.Environ(), "GOBIN="+filepath.Join(bench.dir, "bin"), "CGO_ENABLED=0", "GOFLAGS=-trimpath")
+	install.Env = append(os.Environ(), "GOBIN="+filepath.Join(testnet.Dir(), "bin"), "CGO_ENABLED=0", "GOFLAGS=-trimpath")
 	install.WaitDelay = time.Second
 	limit := time.AfterFunc(installLimit, func() { _ = install.Process.Kill() })
 	defer limit.Stop()
@@ -76,7 +76,7 @@ func installWireguardGo() (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	text, err := os.ReadFile(filepath.Join(bench.dir, "bin", "wireguard"))
+	text, err := os.ReadFile(filepath.Join(testnet.Dir(), "bin", "wireguard"))
 	if err != nil {
 		return "", err
 	}
@@ -110,11 +110,11 @@ var devices counter
 func replace(t testing.TB, g *gateway, program string) *wireguardGo {
 	t.Helper()
 	if _, err := exec.LookPath("wg"); err != nil {
-		lacks(t, "wg(8) is not installed (Debian: wireguard-tools)")
+		testnet.Lacks(t, "wg(8) is not installed (Debian: wireguard-tools)")
 	}
 	devices.add(1)
 	return &wireguardGo{
-		t: t, ns: g.ns, program: program, device: fmt.Sprintf("te%dx%d", os.Getpid(), devices.get()), dir: scratch(t),
+		t: t, ns: g.ns, program: program, device: fmt.Sprintf("te%dx%d", os.Getpid(), devices.get()), dir: testnet.Scratch(t),
 		key: g.key, port: g.port, addresses: g.addresses, peer: g.peers[0],
 	}
 }

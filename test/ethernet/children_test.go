@@ -232,7 +232,7 @@ func TestChildren_macvtapOnTheBridge(t *testing.T) {
 	if _, err := fmt.Sscanf(numbers, "%d:%d", &major, &minor); err != nil {
 		t.Fatalf("device of macvtap %q: %v", numbers, err)
 	}
-	path := filepath.Join(scratch(t), "macvtap")
+	path := filepath.Join(testnet.Scratch(t), "macvtap")
 	if err := unix.Mknod(path, unix.S_IFCHR|0o600, int(unix.Mkdev(major, minor))); err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func TestExamples_run(t *testing.T) {
 		name := filepath.Base(filepath.Dir(script))
 		t.Run(name, func(t *testing.T) {
 			beside(t)
-			env := append(os.Environ(), "TUND="+filepath.Join(programs(t), "tund"), "TUNCTL="+filepath.Join(programs(t), "tunctl"))
+			env := append(os.Environ(), "TUND="+testnet.Tund(t), "TUNCTL="+testnet.Tunctl(t))
 			switch name {
 			case "vlan-trunk":
 				if !has8021q(t) {
@@ -143,14 +143,14 @@ func answerTo(f []byte, own l2.MAC, ip []byte) []byte {
 
 // The same with a real machine: qemu and Debian's kernel, which answers with its own stack and full offloads.
 func TestSoakExamples_vmWithQemu(t *testing.T) {
-	soak(t)
+	testnet.Soak(t)
 	kernels, _ := filepath.Glob(os.Getenv("HOME") + "/.cache/tund-lab/kernel-*/boot/vmlinuz-*")
 	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil || len(kernels) == 0 {
 		t.Skip("no qemu, or no kernel yet: make test-vm fetches one")
 	}
 	beside(t)
 	run := exec.Command("../../examples/vm-tap/run.sh")
-	run.Env = append(os.Environ(), "TUND="+filepath.Join(programs(t), "tund"), "TUNCTL="+filepath.Join(programs(t), "tunctl"),
+	run.Env = append(os.Environ(), "TUND="+testnet.Tund(t), "TUNCTL="+testnet.Tunctl(t),
 		"KERNEL="+kernels[len(kernels)-1], "INITRD="+initrd(t, kernels[len(kernels)-1]))
 	out, err := run.CombinedOutput()
 	t.Logf("%s", out)
@@ -162,7 +162,7 @@ func TestSoakExamples_vmWithQemu(t *testing.T) {
 // initrd makes the system of a guest that does nothing but answer at 10.7.0.50: busybox and the driver of its network.
 func initrd(t *testing.T, kernel string) string {
 	t.Helper()
-	root := scratch(t)
+	root := testnet.Scratch(t)
 	release := strings.TrimPrefix(filepath.Base(kernel), "vmlinuz-")
 	tree := filepath.Dir(filepath.Dir(kernel))
 	script := fmt.Sprintf(`set -e

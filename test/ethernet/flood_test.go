@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"tund/tunnel/l2"
+
+	"tund/internal/testnet"
 )
 
 // steady sends a known host count datagrams at perSecond and returns how many of them it answered.
@@ -59,7 +61,7 @@ func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
 	observer := s.a.datagrams("udp4", 0, "")
 	const count, perSecond = 4000, 1000
 	addresses, floodRate := 300000, 75000
-	if raceDetector { // which is ten times slower
+	if testnet.RaceDetector { // which is ten times slower
 		addresses, floodRate = 20000, 5000
 	}
 	before := steady(t, observer, s.b, count, perSecond)
@@ -91,11 +93,11 @@ func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
 		after := steady(t, observer, s.b, count, perSecond)
 		took := <-done
 		t.Logf("%s: %d addresses in %v; %d of %d answered, %d without the flood", flood.name, addresses, took.Round(time.Millisecond), after, count, before)
-		if enough := before * 90 / 100; after < enough && !raceDetector {
+		if enough := before * 90 / 100; after < enough && !testnet.RaceDetector {
 			t.Errorf("%s: %d of %d answered during the flood, want at least 90 %% of the %d without it", flood.name, after, count, before)
 		}
 		// Looked at before status is asked, which takes memory of its own to describe 12,000 addresses.
-		if grown := resident(t, s.berlin.process) - memory; !raceDetector && grown > 24<<20 {
+		if grown := resident(t, s.berlin.process) - memory; !testnet.RaceDetector && grown > 24<<20 {
 			t.Errorf("%s: memory grew by %d MiB", flood.name, grown>>20)
 		} else {
 			t.Logf("%s: memory grew by %.1f MiB", flood.name, float64(grown)/(1<<20))
@@ -113,7 +115,7 @@ func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
 	if n := s.berlin.peer("mallory").MACs; n > 256 {
 		t.Errorf("%d addresses behind mallory, want at most 256", n)
 	}
-	if raceDetector {
+	if testnet.RaceDetector {
 		return // fewer addresses than the LAN may have
 	}
 	for warning, by := range map[string]*site{"mallory": s.berlin, "local": s.berlin, "berlin": s.paris} {
@@ -127,7 +129,7 @@ func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
 func TestStorm_costsTheOtherSiteNoMoreThanTheLimit(t *testing.T) { stormOf(t, 2) }
 
 func TestSoakStorm_costsTheOtherSiteNoMoreThanTheLimit(t *testing.T) {
-	soak(t)
+	testnet.Soak(t)
 	stormOf(t, 30)
 }
 
@@ -147,7 +149,7 @@ func stormOf(t *testing.T, seconds int) {
 	observer := a.datagrams("udp4", 0, "")
 	before := steady(t, observer, b, 1000, 500)
 	stormRate := 100000
-	if raceDetector {
+	if testnet.RaceDetector {
 		stormRate = 10000
 	}
 	for _, storm := range []struct {

@@ -82,7 +82,7 @@ func TestTwoLANs_hostsAtFullMTUAreUntouched(t *testing.T) {
 
 // Sessions are renewed every two minutes, and no frame is lost on the way, whole or in parts.
 func TestSoakTwoLANs_acrossNewSessions(t *testing.T) {
-	soak(t)
+	testnet.Soak(t)
 	beside(t)
 	berlin, paris := twoSites(t)
 	a, b := berlin.host(1), paris.host(2)
@@ -188,9 +188,9 @@ func TestTwoLANs_DHCPOnlyFromATrustedSite(t *testing.T) {
 func serveDHCP(t *testing.T, h *host) *testnet.Process {
 	t.Helper()
 	if _, err := h.ns.Try("sh", "-c", "command -v dnsmasq"); err != nil {
-		lacks(t, "dnsmasq is not installed (Debian: dnsmasq-base)")
+		testnet.Lacks(t, "dnsmasq is not installed (Debian: dnsmasq-base)")
 	}
-	dir := scratch(t)
+	dir := testnet.Scratch(t)
 	p := h.ns.Start(t, "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--user=root", "--group=root", "--pid-file=",
 		"--interface="+h.dev, "--bind-interfaces", "--log-dhcp", "--no-ping", "--dhcp-authoritative",
 		"--dhcp-leasefile="+dir+"/leases", "--dhcp-range=10.7.0.150,10.7.0.150,255.255.255.0,2m")

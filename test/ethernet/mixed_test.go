@@ -30,7 +30,7 @@ func (w *wan) wireguardGo(t *testing.T) *wireguardGo {
 	g := &wireguardGo{t: t, ns: testnet.New(t), key: key}
 	g.addr, _ = w.plug(g.ns)
 	if _, err := g.ns.Try("sh", "-c", "command -v wireguard-go && command -v wg"); err != nil {
-		lacks(t, "wireguard-go or wg is not installed (Debian: wireguard-go, wireguard-tools)")
+		testnet.Lacks(t, "wireguard-go or wg is not installed (Debian: wireguard-go, wireguard-tools)")
 	}
 	return g
 }
@@ -46,7 +46,7 @@ func (g *wireguardGo) start(s *site) {
 		_, err := g.ns.Try("wg", "show", dev)
 		return err == nil
 	})
-	dir := scratch(g.t)
+	dir := testnet.Scratch(g.t)
 	if err := os.WriteFile(filepath.Join(dir, "key"), []byte(g.key.Base64()), 0o600); err != nil {
 		g.t.Fatal(err)
 	}

@@ -211,7 +211,7 @@ func TestFailover_theOtherGatewayOfALANTakesOver(t *testing.T) {
 
 // slowly is a limit on time as it applies under the race detector.
 func slowly(limit time.Duration) time.Duration {
-	if raceDetector {
+	if testnet.RaceDetector {
 		return 3 * limit
 	}
 	return limit

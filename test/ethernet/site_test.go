@@ -80,7 +80,7 @@ func (w *wan) site(name string) *site {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s := &site{t: w.t, wan: w, ns: testnet.New(w.t), name: name, dir: scratch(w.t), key: key}
+	s := &site{t: w.t, wan: w, ns: testnet.New(w.t), name: name, dir: testnet.Scratch(w.t), key: key}
 	s.addr, _ = w.plug(s.ns)
 	s.ns.Run(w.t, "ip", "link", "add", "br0", "type", "bridge")
 	s.ns.Run(w.t, "ip", "link", "set", "br0", "up")
@@ -158,7 +158,7 @@ func (s *site) file(name, text string) {
 func (s *site) start() {
 	s.t.Helper()
 	s.write()
-	p := s.ns.Start(s.t, "env", "TUND_RUN_DIR="+s.runDir(), filepath.Join(programs(s.t), "tund"), "-c", s.config())
+	p := s.ns.Start(s.t, "env", "TUND_RUN_DIR="+s.runDir(), testnet.Tund(s.t), "-c", s.config())
 	s.process = p
 	s.t.Cleanup(func() { s.healthy(p) })
 	testnet.Await(s.t, s.name+" becomes ready", startLimit, func() bool {
@@ -230,7 +230,7 @@ func (s *site) status() control.Instance {
 // tunctl runs tunctl against the instance and decodes what it prints as JSON.
 func (s *site) tunctl(into any, args ...string) {
 	s.t.Helper()
-	command := append([]string{"env", "TUND_RUN_DIR=" + s.runDir(), filepath.Join(programs(s.t), "tunctl"), "-i", s.name}, args...)
+	command := append([]string{"env", "TUND_RUN_DIR=" + s.runDir(), testnet.Tunctl(s.t), "-i", s.name}, args...)
 	out := s.ns.Run(s.t, command...)
 	if err := json.Unmarshal([]byte(out), into); err != nil {
 		s.t.Fatalf("tunctl %v of %s: %v:\n%s", args, s.name, err, out)
