@@ -11,7 +11,7 @@ HOSTPKGS     = ./test/e2e ./test/ethernet ./test/compat
 # What they run are programs of their own, of which the race detector sees nothing; RACEPKGS=./... runs them too.
 RACEPKGS    ?= $(UNITPKGS)
 # The packages whose tests take longer when TUND_TEST_SOAK asks for it.
-SOAKPKGS    ?= $(sort $(dir $(shell grep -rl --include='*_test.go' TUND_TEST_SOAK .)))
+SOAKPKGS    ?= $(sort $(dir $(shell grep -rlE --include='*_test.go' 'TUND_TEST_SOAK|testnet\.Soak' .)))
 
 # Where `make install` puts things. DESTDIR is for packagers.
 PREFIX     ?= /usr
