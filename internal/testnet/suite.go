@@ -1,6 +1,7 @@
 package testnet
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -57,6 +58,9 @@ func Dir() string { return suite.dir }
 // Scratch makes a directory with a short name below Dir, removed when all tests have ended.
 func Scratch(t testing.TB) string {
 	t.Helper()
+	if suite.dir == "" {
+		t.Fatal("testnet.Scratch needs testnet.RunSuite")
+	}
 	dir, err := os.MkdirTemp(suite.dir, "")
 	if err != nil {
 		t.Fatal(err)
@@ -122,6 +126,9 @@ func Tunctl(t testing.TB) string {
 func build() (string, error) {
 	if path := os.Getenv("TUND_TEST_BIN"); path != "" {
 		return filepath.Abs(path)
+	}
+	if suite.dir == "" {
+		return "", errors.New("testnet.Tund needs testnet.RunSuite")
 	}
 	args, env := []string{"build", "-o", suite.dir + "/"}, append(os.Environ(), "CGO_ENABLED=0")
 	if RaceDetector {

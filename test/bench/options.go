@@ -87,9 +87,17 @@ func (o *options) check() error {
 			errs = append(errs, fmt.Errorf("CASES: there is no case %q; there are %s", c, strings.Join(caseNames(), " ")))
 		}
 	}
+	entered := map[string]bool{}
 	for _, c := range o.Contenders {
-		if _, err := newEntrant(c); err != nil {
+		e, err := newEntrant(c)
+		if err != nil {
 			errs = append(errs, fmt.Errorf("CONTENDERS: %w", err))
+			continue
+		}
+		if name := e.about().Name; entered[name] {
+			errs = append(errs, fmt.Errorf("CONTENDERS: %s is entered twice", name))
+		} else {
+			entered[name] = true
 		}
 	}
 	for _, l := range o.Links {

@@ -110,12 +110,12 @@ func TestParseOptions_flagsWinOverTheEnvironment(t *testing.T) {
 
 func TestParseOptions_namesEveryMistake(t *testing.T) {
 	t.Parallel()
-	env := map[string]string{"ROUNDS": "none", "CASES": "tcp1,tpc4", "CONTENDERS": "wiregard", "LINK": "wifi"}
+	env := map[string]string{"ROUNDS": "none", "CASES": "tcp1,tpc4", "CONTENDERS": "wiregard,tund,tund:tcp1", "LINK": "wifi"}
 	_, err := parseOptions(nil, func(k string) string { return env[k] }, io.Discard)
 	if err == nil {
 		t.Fatal("parseOptions accepted nonsense")
 	}
-	for _, word := range []string{"ROUNDS", "tpc4", "wiregard", "wifi"} {
+	for _, word := range []string{"ROUNDS", "tpc4", "wiregard", "tund is entered twice", "wifi"} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("%q does not name %s", err, word)
 		}
