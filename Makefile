@@ -35,9 +35,10 @@ test: ## run the tests; as root those in network namespaces too
 	$(GO) test -timeout 5m $(TESTFLAGS) $(UNITPKGS)
 	$(GO) test -p 1 -timeout 10m $(TESTFLAGS) $(HOSTPKGS)
 
+# These wait more than they work (rekeys: 405 s), and their limits allow for neighbours: two packages at a time.
 soak: ## run the tests that take minutes (root)
 	@test/tools.sh test
-	TUND_TEST_SOAK=1 $(GO) test -count=1 -p 1 -timeout 40m -run '^TestSoak' $(TESTFLAGS) $(SOAKPKGS)
+	TUND_TEST_SOAK=1 $(GO) test -count=1 -p 2 -timeout 40m -run '^TestSoak' $(TESTFLAGS) $(SOAKPKGS)
 
 test-vm: build ## run tund against the kernel's WireGuard in a virtual machine
 	@test/tools.sh vm

@@ -37,7 +37,9 @@ func TestSoakSyscalls_fewPerSuperpacket(t *testing.T) {
 		return strings.Contains(sides[p.a.name].Output(), "attached") && strings.Contains(sides[p.b.name].Output(), "attached")
 	})
 	const size = 256 << 20
+	began := time.Now()
 	t.Logf("%v while traced", transfer(t, p.a.ns, p.b.ns, p.endB().v4, size))
+	traced := time.Since(began)
 	for name, tracer := range sides {
 		_ = tracer.Stop(syscall.SIGINT, 10*time.Second)
 		calls := countedCalls(t, filepath.Join(dir, name))
@@ -50,7 +52,9 @@ func TestSoakSyscalls_fewPerSuperpacket(t *testing.T) {
 		if path > 8 {
 			t.Errorf("%s made %.1f system calls per superpacket", name, path)
 		}
-		if float64(calls["futex"]) > packets/50 {
+		// Go's monitor thread makes some hundred futex calls a second, however few packets that second had room for:
+		// 0.01 a packet in all on an idle machine, 0.05 where ten others want its two cores. A wakeup a packet makes 1.
+		if float64(calls["futex"]) > packets/50+500*traced.Seconds() {
 			t.Errorf("%s made %d futex calls for %.0f packets", name, calls["futex"], packets)
 		}
 	}
