@@ -67,16 +67,36 @@ func descriptors(t testing.TB, pid int) int {
 }
 
 // goroutines counts those of a stack dump that a Go program prints when it is killed with SIGQUIT, without the
-// runtime's own, which it makes as it needs them.
+// runtime's own: those that it makes as it needs them, and the scheduler's, number 0, which is in the dump only when
+// the signal found its thread there.
 func goroutines(dump string) int {
 	n := 0
 	for block := range strings.SplitSeq(dump, "\n\n") {
 		head, _, _ := strings.Cut(strings.TrimSpace(block), "\n")
-		if strings.HasPrefix(head, "goroutine ") && strings.HasSuffix(head, "]:") && !strings.Contains(block, "created by runtime.") {
+		scheduler := strings.HasPrefix(head, "goroutine 0 ")
+		if strings.HasPrefix(head, "goroutine ") && strings.HasSuffix(head, "]:") && !scheduler && !strings.Contains(block, "created by runtime.") {
 			n++
 		}
 	}
 	return n
+}
+
+func TestGoroutines_areThoseOfTheProgram(t *testing.T) {
+	const (
+		program = "goroutine 1 gp=0x1 m=nil [select, 1 minutes]:\nmain.main()\n\n" +
+			"goroutine 42 gp=0x2 m=6 mp=0x3 [syscall]:\nmain.read()\ncreated by sync.(*WaitGroup).Go in goroutine 1\n\n"
+		runtime   = "goroutine 57 gp=0x4 m=nil [GC worker (idle)]:\nruntime.gopark()\ncreated by runtime.gcBgMarkStartWorkers in goroutine 1\n\n"
+		scheduler = "goroutine 0 gp=0x5 m=0 mp=0x6 [idle]:\nruntime.futex()\n\n"
+		registers = "rax    0x0\nrbx    0x0\n"
+	)
+	for _, dump := range []string{
+		"SIGQUIT: quit\nPC=0x48dac1 m=0 sigcode=0\n\n" + program + runtime + registers,
+		"SIGQUIT: quit\nPC=0x48dac1 m=0 sigcode=0\n\n" + scheduler + program + registers,
+	} {
+		if n := goroutines(dump); n != 2 {
+			t.Errorf("%d goroutines, want 2, in\n%s", n, dump)
+		}
+	}
 }
 
 // pause lets time pass: there is nothing to wait for but the clock.
