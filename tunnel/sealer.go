@@ -22,11 +22,13 @@ const (
 	maxRunBytes = 65507
 	// maxRuns bounds the messages of one sendmmsg.
 	maxRuns = 64
-	// arenaBytes holds the largest superpacket, sealed (46 × 1,452 bytes at the usual MTU, 100 % overhead at the
-	// smallest segments are flushed in between), and what was gathered before it.
-	arenaBytes = 160 << 10
-	// flushBytes is where gathering small packets ends and sending begins: as much as one send carries.
-	flushBytes = 32 << 10
+	// flushBytes is where gathering ends and sending begins: four superpackets. At the usual MTU a superpacket is a run
+	// and two datagrams more, and a run of two costs the kernels of both sides almost as much as a full one: a send, a
+	// train of its own, a wakeup. So runs go on across superpackets while more wait.
+	flushBytes = 256 << 10
+	// arenaBytes holds that and another superpacket, sealed (46 × 1,452 bytes at the usual MTU, 100 % overhead at the
+	// smallest segments are flushed in between).
+	arenaBytes = flushBytes + 160<<10
 	// maxDatagram is the largest datagram that seal may append.
 	maxDatagram = 65535 + wire.TransportOverhead
 )
