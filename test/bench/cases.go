@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"time"
 )
@@ -81,6 +83,9 @@ func allCases() []benchCase {
 		{name: "gateway", about: "one TCP flow between hosts behind the gateways", shape: shapeGateways,
 			metrics: append([]metric{gbps, cpuGB, {name: "skb_bytes", unit: "bytes/packet delivered", digits: 0}}, tcpSet[2:]...),
 			run:     gatewayFlow},
+		{name: "gateway-rps", about: "the same, the hosts' links steered by flow (RPS) as the queues of a NIC are", shape: shapeGateways,
+			metrics: append([]metric{gbps, cpuGB, {name: "skb_bytes", unit: "bytes/packet delivered", digits: 0}}, tcpSet[2:]...),
+			run:     steeredFlow},
 		{name: "handshakes", about: "handshakes a responder answers a second, 32 at a time, each from another peer", shape: shapeHosts, own: true,
 			metrics: []metric{{name: "per_s", unit: "handshakes/s", digits: 0, ratio: true},
 				{name: "cpu_us", unit: "CPU µs of the responder", digits: 0, less: true, ratio: true},
@@ -184,6 +189,29 @@ func gatewayFlow(ctx context.Context, m *measurement) (metrics, error) {
 	}
 	out["skb_bytes"] = share(after.bytes-before.bytes, after.packets-before.packets)
 	return out, nil
+}
+
+// steeredFlow is gatewayFlow with receive packet steering on the gateways' links to their hosts. A veth hands over its
+// packets on whichever core sends them, so two cores that send for one flow swap some before the tunnel sees them; a
+// NIC takes a flow through one queue. Steering keeps the flow on one core, for the price of waking it.
+func steeredFlow(ctx context.Context, m *measurement) (metrics, error) {
+	hosts := []*host{m.pair.a, m.pair.b}
+	if err := steer(ctx, hosts, 1<<min(runtime.NumCPU(), 32)-1); err != nil {
+		return nil, err
+	}
+	out, err := gatewayFlow(ctx, m)
+	return out, errors.Join(err, steer(ctx, hosts, 0))
+}
+
+// steer spreads the flows that come from the hosts over these cores; 0 leaves them where they come in.
+func steer(ctx context.Context, hosts []*host, cores uint64) error {
+	for _, h := range hosts {
+		command := fmt.Sprintf("echo %x >/sys/class/net/lan/queues/rx-0/rps_cpus", cores)
+		if _, err := run(ctx, append(inside(h.ns), "sh", "-c", command)...); err != nil {
+			return fmt.Errorf("steer what comes from the hosts: %w", err)
+		}
+	}
+	return nil
 }
 
 // bridgedFlow also records the MTU of the containers, which every layer-2 contender chooses for itself.
