@@ -1,0 +1,78 @@
+package tunnel
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"tund/tunnel/tundev"
+	"tund/tunnel/tundev/tundevtest"
+	"tund/tunnel/udp"
+)
+
+// scripted is a device that has some frames, and is closed when the loop would wait for more.
+type scripted struct {
+	*tundevtest.Queue
+	frames [][]byte
+}
+
+func (q *scripted) Read(buf []byte, wait bool) (int, error) {
+	switch {
+	case len(q.frames) > 0:
+		n := copy(buf, q.frames[0])
+		q.frames = q.frames[1:]
+		return n, nil
+	case wait:
+		return 0, net.ErrClosed
+	}
+	return 0, nil
+}
+
+// ledger is a socket that notes how many datagrams each run of each batch had.
+type ledger struct {
+	*hole
+	batches [][]int
+}
+
+func (l *ledger) NewSender() udp.Sender { return l }
+
+func (l *ledger) Send(runs []udp.Run) {
+	var batch []int
+	for i := range runs {
+		batch = append(batch, runs[i].Datagrams())
+	}
+	l.batches = append(l.batches, batch)
+	l.hole.Send(runs)
+}
+
+// A superpacket is a little more than a run. While more of them wait, runs go on from one to the next; what nothing
+// waits behind goes out at once.
+func TestLoops_runsGoOnAcrossSuperpackets(t *testing.T) {
+	t.Parallel()
+	here := netip.MustParseAddr("10.9.0.1")
+	for _, test := range []struct {
+		name  string
+		count int
+		want  [][]int
+	}{
+		{"one", 1, [][]int{{45, 1}}},
+		{"three", 3, [][]int{{45, 45, 45, 3}}},
+		{"five", 5, [][]int{{45, 45, 45, 45, 4}, {45, 1}}},
+	} {
+		b := newBench(t, tundev.Features{Checksum: true, TSO: true})
+		conn := &ledger{hole: newHole()}
+		b.out.lane.binding.Load().conn = conn
+		q := &scripted{Queue: tundevtest.New(1, tundev.Features{})}
+		for range test.count {
+			q.frames = append(q.frames, tcpSuper(here, b.inner, 46, 1380))
+		}
+		b.out.device = q
+		if err := b.out.loop(); err != net.ErrClosed {
+			t.Errorf("%s: the loop ended with %v", test.name, err)
+		}
+		if !slices.EqualFunc(conn.batches, test.want, slices.Equal[[]int]) {
+			t.Errorf("%s: batches of runs %v, want %v", test.name, conn.batches, test.want)
+		}
+	}
+}
