@@ -145,10 +145,13 @@ func (f *frames) rewriteInto(s *sink, frame []byte, r l2.Rewrite) {
 	s.commit(l2.FrameHeaderLen + len(out))
 }
 
+// hubArena holds what is relayed until the loop waits, or sends because it is full.
+const hubArena = 160 << 10
+
 // relay sends a frame from one peer to others, on a hub.
 func (f *frames) relay(frame []byte, now boottime.Time) {
 	if f.hub == nil {
-		f.hub = newSealer(f.e.t, arenaBytes)
+		f.hub = newSealer(f.e.t, hubArena)
 	}
 	for _, out := range f.verdict.Out {
 		peer := f.e.peer(out.Port)

@@ -17,8 +17,8 @@ import (
 
 // Bounds of one turn of the receive loop.
 const (
-	// trainSlots is the number of trains one receive call takes. Two hold a whole superpacket of the sender (45
-	// segments and the rest); the others serve bursts of small datagrams, which arrive one by one.
+	// trainSlots is the number of trains one receive call takes. Two hold a whole superpacket of the sender, which may
+	// end in the middle of the second; the others serve bursts of small datagrams, which arrive one by one.
 	trainSlots = 8
 	// trainBytes is the largest train: a UDP payload.
 	trainBytes = 65536

@@ -11,8 +11,8 @@ import (
 	"tund/tunnel/tundev"
 )
 
-// drainPackets bounds how many packets are read from the device before something is sent, so that the first one
-// of a burst is not kept waiting by those behind it.
+// drainPackets bounds how many packets are read from the device between two superpackets, or before a batch of small
+// ones is sent, so that the first one of a burst is not kept waiting by those behind it.
 const drainPackets = 64
 
 // outbound carries packets from one device queue to peers: read, choose the receivers, cut, seal, send. It runs on
@@ -60,13 +60,16 @@ func (o *outbound) loop() error {
 			o.flush(o.now)
 			return err
 		}
+		gathered := o.out.used
 		if q := o.waiting.pop(); q != nil {
 			o.now = o.t.clock.Now()
 			o.shed = o.queue.shed(o.now.Sub(q.since), o.now)
 			o.packet(q.mem, q.n)
 			o.shed = false
 		}
-		if o.waiting.count == 0 || o.out.used >= flushBytes {
+		// A superpacket that gathers nothing (nobody is to get it, or it was staged) does not keep waiting what was
+		// gathered before: there may be no end of such.
+		if o.waiting.count == 0 || o.out.used >= flushBytes || o.out.used <= gathered {
 			o.flush(o.now)
 		}
 	}
@@ -92,6 +95,7 @@ func (o *outbound) readAhead() error {
 				return err
 			}
 			o.drop(drop.BadDevicePacket, 1)
+			o.flush(o.now)
 			o.lane.pause()
 			return nil
 		}

@@ -26,7 +26,7 @@ const (
 	// and two datagrams more, and a run of two costs the kernels of both sides almost as much as a full one: a send, a
 	// train of its own, a wakeup. So runs go on across superpackets while more wait.
 	flushBytes = 256 << 10
-	// arenaBytes holds that and another superpacket, sealed (46 × 1,452 bytes at the usual MTU, 100 % overhead at the
+	// arenaBytes holds that and another superpacket, sealed (47 × 1,452 bytes at the usual MTU, 100 % overhead at the
 	// smallest segments are flushed in between).
 	arenaBytes = flushBytes + 160<<10
 	// maxDatagram is the largest datagram that seal may append.

@@ -29,10 +29,12 @@ func (q *scripted) Read(buf []byte, wait bool) (int, error) {
 	return 0, nil
 }
 
-// ledger is a socket that notes how many datagrams each run of each batch had.
+// ledger is a socket that notes how many datagrams each run of each batch had, and what was in the backlog meanwhile.
 type ledger struct {
 	*hole
 	batches [][]int
+	behind  []int
+	backlog *backlog
 }
 
 func (l *ledger) NewSender() udp.Sender { return l }
@@ -43,6 +45,7 @@ func (l *ledger) Send(runs []udp.Run) {
 		batch = append(batch, runs[i].Datagrams())
 	}
 	l.batches = append(l.batches, batch)
+	l.behind = append(l.behind, l.backlog.count)
 	l.hole.Send(runs)
 }
 
@@ -61,18 +64,34 @@ func TestLoops_runsGoOnAcrossSuperpackets(t *testing.T) {
 		{"five", 5, [][]int{{45, 45, 45, 45, 4}, {45, 1}}},
 	} {
 		b := newBench(t, tundev.Features{Checksum: true, TSO: true})
-		conn := &ledger{hole: newHole()}
-		b.out.lane.binding.Load().conn = conn
-		q := &scripted{Queue: tundevtest.New(1, tundev.Features{})}
-		for range test.count {
-			q.frames = append(q.frames, tcpSuper(here, b.inner, 46, 1380))
-		}
-		b.out.device = q
-		if err := b.out.loop(); err != net.ErrClosed {
-			t.Errorf("%s: the loop ended with %v", test.name, err)
-		}
+		conn := b.runs(t, slices.Repeat([][]byte{tcpSuper(here, b.inner, 46, 1380)}, test.count))
 		if !slices.EqualFunc(conn.batches, test.want, slices.Equal[[]int]) {
 			t.Errorf("%s: batches of runs %v, want %v", test.name, conn.batches, test.want)
 		}
 	}
+}
+
+// What nobody is to get does not keep waiting what was gathered before.
+func TestLoops_whatNobodyGetsKeepsNothingWaiting(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, tundev.Features{Checksum: true, TSO: true})
+	here, nobody := netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.77.0.1")
+	useless := slices.Repeat([][]byte{tcpSuper(here, nobody, 46, 1380)}, 10)
+	small := append(make([]byte, tundev.HeaderSize), packet(here, b.inner, 20)...)
+	conn := b.runs(t, slices.Concat(useless, [][]byte{small}, useless))
+	if len(conn.behind) != 1 || conn.behind[0] < 15 {
+		t.Errorf("a small packet among 20 that nobody gets: batches %v, sent while %v waited, want 1 at once", conn.batches, conn.behind)
+	}
+}
+
+// runs lets the send loop read these frames, as many as it likes at once, and returns what it sent.
+func (b *bench) runs(t *testing.T, frames [][]byte) *ledger {
+	t.Helper()
+	conn := &ledger{hole: newHole(), backlog: &b.out.waiting}
+	b.out.lane.binding.Load().conn = conn
+	b.out.device = &scripted{Queue: tundevtest.New(1, tundev.Features{}), frames: frames}
+	if err := b.out.loop(); err != net.ErrClosed {
+		t.Errorf("the loop ended with %v", err)
+	}
+	return conn
 }

@@ -293,16 +293,18 @@ func perhapsStale(errno syscall.Errno) bool {
 	return false
 }
 
-// awaitRoom waits for the socket's buffer to drain, within the patience left to this Send.
+// awaitRoom waits for the socket's buffer to drain, within the patience left to this Send, and reports whether to try
+// again. When the patience ends in this wait it says so once more: poll(2) calls a socket writable when half its buffer
+// is free, and what is to be sent needs less.
 func (x *sender) awaitRoom() bool {
 	if x.patience <= 0 {
 		return false
 	}
 	before := boottime.Now()
-	room := x.writable(x.socket.ref.FD(), x.patience) // false also when a signal came
+	x.writable(x.socket.ref.FD(), x.patience)
 	// At least a little is used up, so that a kernel which always claims to have room ends the loop too.
 	x.patience -= max(boottime.Now().Sub(before), sendPatience/64)
-	return room || x.patience > 0
+	return true
 }
 
 // gsoUsable reports whether UDP_SEGMENT may be used now.
