@@ -243,7 +243,7 @@ func newPair(t testing.TB, programA, programB string) *pair {
 
 // ping sends one echo request and reports whether the answer came within a second.
 func ping(ns *testnet.NS, to string, args ...string) error {
-	out, err := ns.Try(append([]string{"ping", "-n", "-c", "1", "-W", "1"}, append(args, to)...)...)
+	out, err := ns.Try(append([]string{"ping", "-n", "-c", "1", "-W", "4"}, append(args, to)...)...)
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}

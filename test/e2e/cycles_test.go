@@ -307,7 +307,7 @@ func TestCycles_oneProcessKeepsNoFileAndNoGoroutine(t *testing.T) {
 	p := g.ns.Start(t, "env", "TUND_RUN_DIR="+g.runDir(), cyclesEnv+"="+path, self)
 	select {
 	case <-p.Done():
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 	}
 	if err := p.Stop(syscall.SIGQUIT, time.Second); err != nil {
 		t.Fatalf("%v:\n%s", err, p.Output())

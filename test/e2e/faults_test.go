@@ -69,14 +69,10 @@ func TestFaults_noneStopsTrafficForGood(t *testing.T) {
 				forth.goesOn("during the fault", recoveryLimit)
 				pings.goesOn("during the fault", recoveryLimit)
 			} else {
-				pause(time.Second)
-				s := p.a.status()
-				if s.Drops[f.drop] == 0 {
-					t.Errorf("drops %v, want %s among them", s.Drops, f.drop)
-				}
-				if !strings.Contains(s.Peers[0].LastError, f.says) {
-					t.Errorf("the peer's last error is %q, want %q in it", s.Peers[0].LastError, f.says)
-				}
+				testnet.Await(t, "drops counted as "+f.drop, startLimit, func() bool { return p.a.status().Drops[f.drop] != 0 })
+				testnet.Await(t, "the peer's last error says "+f.says, startLimit, func() bool {
+					return strings.Contains(p.a.status().Peers[0].LastError, f.says)
+				})
 			}
 			for _, line := range f.undo {
 				command(t, p.a.ns, line)

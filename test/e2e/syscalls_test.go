@@ -52,9 +52,10 @@ func TestSoakSyscalls_fewPerSuperpacket(t *testing.T) {
 		if path > 8 {
 			t.Errorf("%s made %.1f system calls per superpacket", name, path)
 		}
-		// Go's monitor thread makes some hundred futex calls a second, however few packets that second had room for:
-		// 0.01 a packet in all on an idle machine, 0.05 where ten others want its two cores. A wakeup a packet makes 1.
-		if float64(calls["futex"]) > packets/50+500*traced.Seconds() {
+		// Go's monitor thread makes up to a thousand futex calls a second, however few packets that second had room for:
+		// 0.01 a packet in all on an idle machine, 0.05 where ten others want its two cores. A wakeup a packet makes 1;
+		// one a superpacket would not show here.
+		if float64(calls["futex"]) > packets/50+1500*traced.Seconds() {
 			t.Errorf("%s made %d futex calls for %.0f packets", name, calls["futex"], packets)
 		}
 	}

@@ -94,7 +94,7 @@ func TestSoakTwoLANs_acrossNewSessions(t *testing.T) {
 		args []string
 	}{{a, []string{b.v4}}, {b, []string{a.v6()}}, {a, []string{"-s", "1472", "-M", "do", b.v4}}} {
 		wait.Go(func() {
-			p := ping.from.ns.Start(t, append([]string{"ping", "-n", "-q", "-i", "0.2", "-w", "140"}, ping.args...)...)
+			p := ping.from.ns.Start(t, append([]string{"ping", "-n", "-q", "-i", "0.2", "-c", "690", "-w", "180"}, ping.args...)...)
 			if err := p.Wait(); err != nil || !strings.Contains(p.Output(), " 0% packet loss") {
 				t.Errorf("ping %v: %v\n%s", ping.args, err, p.Output())
 			}

@@ -16,6 +16,7 @@ func TestReload_ethernetKeysTakeEffect(t *testing.T) {
 	a, b := berlin.host(1), paris.host(2)
 	start(t, berlin, paris)
 	a.pings(b.v4, 2)
+	sessions := berlin.peer("paris").Handshake.Completed // two when both began at once
 	port, far := a.raw(), b.raw()
 	reload := func(s *site) {
 		t.Helper()
@@ -33,8 +34,10 @@ func TestReload_ethernetKeysTakeEffect(t *testing.T) {
 		}
 		return arrived
 	}
-	if n := storm(2000); n > 1000 {
-		t.Errorf("%d broadcasts at once pass a limit of 1000 a second", n)
+	// What the limit lets through in that time, and a quarter of a second's worth at once.
+	began := time.Now()
+	if n, most := storm(2000), int(1000*(time.Since(began).Seconds()+0.3)); n > min(most, 1900) {
+		t.Errorf("%d broadcasts pass a limit of 1000 a second in %v", n, time.Since(began))
 	}
 	for _, s := range []*site{berlin, paris} {
 		s.tap = []string{"broadcast_limit = 0", "ageing = 10", "max_macs_per_peer = 2"}
@@ -79,8 +82,8 @@ func TestReload_ethernetKeysTakeEffect(t *testing.T) {
 		return strings.Contains(strings.Join(berlin.peer("paris").Capabilities, " "), "hub")
 	})
 	a.pings(b.v4, 3)
-	if n := berlin.peer("paris").Handshake.Completed; n != 1 {
-		t.Errorf("%d sessions, want the first to have stayed", n)
+	if n := berlin.peer("paris").Handshake.Completed; n != sessions {
+		t.Errorf("%d sessions, want the %d of the start to have stayed", n, sessions)
 	}
 }
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# guest.sh --fetch: gets the kernel into the cache, and nothing else.
 # guest.sh SCRIPT [FILE …]: runs SCRIPT as root under Debian's cloud kernel in qemu, and exits with its status.
 #
 # For what the kernel of the machine we stand on may lack: WireGuard, netem, VLAN-aware bridges, ipvlan, geneve.
@@ -123,10 +124,10 @@ INIT
 	chmod +x "$1"
 }
 
-[ $# -ge 1 ] || die "usage: guest.sh SCRIPT [FILE …]"
+[ $# -ge 1 ] || die "usage: guest.sh --fetch | SCRIPT [FILE …]"
 script=$1
 shift
-for file in "$script" "$@"; do [ -r "$file" ] || die "cannot read $file"; done
+[ "$script" = --fetch ] || for file in "$script" "$@"; do [ -r "$file" ] || die "cannot read $file"; done
 for need in qemu-system-x86_64 busybox cpio depmod modprobe; do
 	command -v "$need" >/dev/null || die "there is no $need here: run test/tools.sh vm"
 done
@@ -136,6 +137,7 @@ mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
 fetch_kernel
+[ "$script" != --fetch ] || exit 0
 # The base is made again whenever this script, the kernel or one of the programs is another.
 key=$({
 	cat "${BASH_SOURCE[0]}"

@@ -110,6 +110,7 @@ case_subject_restarts() {
 case_loss() {
 	local out back
 	pair
+	pings s v4 2 # a handshake message that is lost is repeated after 5 s, for which ping does not wait
 	for ns in k s; do at $ns tc qdisc add dev ul root netem loss 1%; done
 	pings s v4 50 5 -i 0.05
 	out=$(tcp s v4 3)
