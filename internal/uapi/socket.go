@@ -33,16 +33,21 @@ func open(o Options) (*net.UnixListener, socketFile, error) {
 	if err := removeStale(path); err != nil {
 		return nil, socketFile{}, err
 	}
-	listener, err := bind(path)
-	if err != nil {
-		return nil, socketFile{}, fmt.Errorf("WireGuard socket: %w", err)
-	}
-	file, err := identify(path)
-	if err != nil {
+	for try := 1; ; try++ {
+		listener, err := bind(path)
+		if err != nil {
+			return nil, socketFile{}, fmt.Errorf("WireGuard socket: %w", err)
+		}
+		file, err := identify(path)
+		if err == nil {
+			return listener, file, nil
+		}
 		_ = listener.Close()
-		return nil, file, fmt.Errorf("WireGuard socket: %w", err)
+		// wg(8) deletes a socket that does not answer, as ours is between bind and listen.
+		if try == 3 || !errors.Is(err, fs.ErrNotExist) {
+			return nil, socketFile{}, fmt.Errorf("WireGuard socket: %w", err)
+		}
 	}
-	return listener, file, nil
 }
 
 // prepareDir makes the directory and locks it, so that of two daemons that find a stale socket one is second. The lock

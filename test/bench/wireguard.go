@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,7 +86,11 @@ func (w *wireguard) startOne(ctx context.Context, p *pair, h *host, config strin
 	}
 	socket := "/var/run/wireguard/" + dev + ".sock"
 	err := waitFor(ctx, 10*time.Second, 10*time.Millisecond, "control socket "+socket, p.daemons, func() bool {
-		_, err := os.Stat(socket)
+		// Not only there: wg(8) deletes one that does not answer, as it is between bind and listen.
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			_ = conn.Close()
+		}
 		return err == nil
 	})
 	if err != nil {

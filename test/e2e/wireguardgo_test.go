@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -144,7 +145,11 @@ func (w *wireguardGo) start() {
 			w.t.Fatalf("%s ended: %s", w.program, w.process.Output())
 		default:
 		}
-		_, err := os.Stat(socket)
+		// Not only there: wg(8) deletes one that does not answer, as it is between bind and listen.
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			_ = conn.Close()
+		}
 		return err == nil
 	})
 	w.ns.Run(w.t, "wg", "setconf", w.device, path)
