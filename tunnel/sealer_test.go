@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 	"testing"
 
 	"tund/tunnel/tundev"
@@ -14,7 +15,7 @@ import (
 // scripted is a device that has some frames, and is closed when the loop would wait for more.
 type scripted struct {
 	*tundevtest.Queue
-	frames [][]byte
+	frames [][]byte // an empty one is an error of the device
 }
 
 func (q *scripted) Read(buf []byte, wait bool) (int, error) {
@@ -22,6 +23,9 @@ func (q *scripted) Read(buf []byte, wait bool) (int, error) {
 	case len(q.frames) > 0:
 		n := copy(buf, q.frames[0])
 		q.frames = q.frames[1:]
+		if n == 0 {
+			return 0, syscall.EIO
+		}
 		return n, nil
 	case wait:
 		return 0, net.ErrClosed
@@ -81,6 +85,18 @@ func TestLoops_whatNobodyGetsKeepsNothingWaiting(t *testing.T) {
 	conn := b.runs(t, slices.Concat(useless, [][]byte{small}, useless))
 	if len(conn.behind) != 1 || conn.behind[0] < 15 {
 		t.Errorf("a small packet among 20 that nobody gets: batches %v, sent while %v waited, want 1 at once", conn.batches, conn.behind)
+	}
+}
+
+// A device that errs is paused for after what was gathered has gone.
+func TestLoops_failingDeviceKeepsNothingWaiting(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, tundev.Features{Checksum: true, TSO: true})
+	here := netip.MustParseAddr("10.9.0.1")
+	small := append(make([]byte, tundev.HeaderSize), packet(here, b.inner, 20)...)
+	conn := b.runs(t, [][]byte{tcpSuper(here, netip.MustParseAddr("10.77.0.1"), 46, 1380), small, {}})
+	if len(conn.behind) != 1 || conn.behind[0] != 1 {
+		t.Errorf("batches %v, sent while %v waited, want one before the pause", conn.batches, conn.behind)
 	}
 }
 

@@ -47,7 +47,7 @@ func (k *scripted) socket(t testing.TB, q gsoQuirks) (*Socket, *sender) {
 	}
 	s.shared = newSender(s)
 	s.shared.sendmmsg = k.sendmmsg
-	s.shared.writable = func(int, time.Duration) bool { k.log = append(k.log, "poll"); return true }
+	s.shared.writable = func(int, time.Duration) { k.log = append(k.log, "poll") }
 	t.Cleanup(func() { _ = s.Close() })
 	return s, s.shared
 }

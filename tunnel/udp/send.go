@@ -52,7 +52,7 @@ type sender struct {
 
 	// sendmmsg and writable are the seams through which tests make the kernel fail on schedule.
 	sendmmsg func(fd int, hdrs []mmsghdr) (int, syscall.Errno)
-	writable func(fd int, patience time.Duration) bool
+	writable func(fd int, patience time.Duration)
 }
 
 // part says what a message is made of: runs[run].Buf[off:end].
@@ -80,12 +80,11 @@ func sendmmsg(fd int, hdrs []mmsghdr) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// writable waits for room in the socket's buffer.
-func writable(fd int, patience time.Duration) bool {
+// writable waits for room in the socket's buffer. It may return early, and when half the buffer is not free in time.
+func writable(fd int, patience time.Duration) {
 	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	timeout := unix.NsecToTimespec(patience.Nanoseconds())
-	n, err := unix.Ppoll(fds[:], &timeout, nil)
-	return err == nil && n > 0 && fds[0].Revents&unix.POLLOUT != 0
+	_, _ = unix.Ppoll(fds[:], &timeout, nil) // whatever it says, the next send says it better
 }
 
 // Send implements Sender.
