@@ -180,7 +180,8 @@ inner() { # inner NS FAMILY: that side's address in the tunnel
 other() { if [ "$1" = k ]; then echo s; else echo k; fi; }
 
 # pings FROM FAMILY COUNT [MAY_LOSE] [OPTION…]: ten a second unless OPTION says otherwise. It is busybox's ping, which
-# waits so long for the first answer (a handshake, the first of an emulated machine) and a second for the last: the other one waits for two round trips, and an emulated machine may pause longer.
+# waits so long for the first answer (a handshake, the first of an emulated machine) and a second for the last: the
+# other one waits for two round trips, and an emulated machine may pause longer.
 pings() {
 	local from=$1 family=$2 count=$3 may_lose=${4:-0} output received
 	shift $(($# < 4 ? $# : 4))
