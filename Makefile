@@ -1,7 +1,8 @@
 # Every target has one line of help: `make help`.
 
-GO          ?= go
-VERSION     ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+# sudo's secure_path does not include /usr/local/go/bin, where the archive of go.dev puts Go.
+GO          ?= $(or $(shell command -v go),$(wildcard /usr/local/go/bin/go),go)
+VERSION     ?= $(shell scripts/as-owner.sh git describe --tags --always --dirty 2>/dev/null || echo unknown)
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PKGS        ?= ./...
 TESTFLAGS   ?=
@@ -19,18 +20,34 @@ SYSCONFDIR ?= /etc
 DESTDIR    ?=
 
 BUILDFLAGS = -trimpath -ldflags '-X main.version=$(VERSION)'
-SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard examples/*.sh examples/*/*.sh test/lab/*.sh test/vm/*.sh packaging/*.sh)
+SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard scripts/*.sh examples/*.sh examples/*/*.sh test/lab/*.sh test/vm/*.sh packaging/*.sh)
 
-.PHONY: help build test test-vm soak soak-alone soak-beside race lint bench demo install clean
+# What the programs are built from: with bin/ up to date neither `sudo make demo` nor `sudo make install` needs Go.
+PROGRAMS   = bin/tund bin/tunctl
+SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
+	-o \( -name '*.go' -o -name '*.s' \) -print)
+
+.PHONY: need-go help build test test-vm soak soak-alone soak-beside race lint bench demo install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build static binaries: bin/tund and bin/tunctl
-	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
+need-go:
+	@scripts/need-go.sh $(GO)
 
-test: ## run the tests; as root those in network namespaces too
+# Root builds as the owner of the checkout, so that nothing is left which the owner cannot build again or remove.
+BUILD = scripts/as-owner.sh env CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/
+
+build: need-go ## build static binaries: bin/tund and bin/tunctl
+	$(BUILD) ./cmd/tund ./cmd/tunctl
+
+$(PROGRAMS) &: $(SOURCES)
+	@scripts/need-go.sh $(GO)
+	$(BUILD) ./cmd/tund ./cmd/tunctl
+	@touch $(PROGRAMS)
+
+test: need-go ## run the tests; as root those in network namespaces too
 	@test/tools.sh test
 	$(GO) test -timeout 5m $(TESTFLAGS) $(UNITPKGS)
 	$(GO) test -p 1 -timeout 10m $(TESTFLAGS) $(HOSTPKGS)
@@ -40,24 +57,24 @@ soak: soak-alone soak-beside ## run the tests that take minutes (root)
 SOAK = TUND_TEST_SOAK=1 $(GO) test -count=1 -timeout 40m -run '^TestSoak' $(TESTFLAGS)
 
 # wireguard-go's own script, which is not ours to change, waits no longer than a second for an answer.
-soak-alone:
+soak-alone: need-go
 	@test/tools.sh test
 	$(SOAK) ./test/compat
 
 # These wait more than they work (rekeys: 405 s), and their limits allow for neighbours: two packages at a time.
-soak-beside:
+soak-beside: need-go
 	@test/tools.sh test
 	$(SOAK) -p 2 $(filter-out ./test/compat/,$(SOAKPKGS))
 
-test-vm: build ## run tund against the kernel's WireGuard in a virtual machine
+test-vm: $(PROGRAMS) ## run tund against the kernel's WireGuard in a virtual machine
 	@test/tools.sh vm
 	test/vm/run.sh
 
-race: ## run the tests under the race detector
+race: need-go ## run the tests under the race detector
 	@test/tools.sh test
 	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(TESTFLAGS) $(RACEPKGS)
 
-lint: ## gofmt, go vet, staticcheck and shellcheck
+lint: need-go ## gofmt, go vet, staticcheck and shellcheck
 	@test/tools.sh lint
 	@unformatted="$$(gofmt -l $$(git ls-files '*.go'))"; [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
 	$(GO) vet ./...
@@ -66,17 +83,17 @@ lint: ## gofmt, go vet, staticcheck and shellcheck
 
 bench: build ## measure tund beside other VPNs (root; ROUNDS= T= CASES= CONTENDERS= LINK= STORE=)
 	@test/tools.sh bench
-	$(GO) build $(BUILDFLAGS) -o bin/bench ./test/bench
-	bin/bench
+	$(BUILD)bench ./test/bench
+	PATH=$(dir $(GO)):$$PATH bin/bench
 
-demo: build ## show two gateways and a tunnel on this machine (root)
+demo: $(PROGRAMS) ## show two gateways and a tunnel on this machine (root)
 	@test/tools.sh demo
 	test/demo.sh
 
 SHARE = $(DESTDIR)$(PREFIX)/share
 UNIT  = $(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service
 
-install: build ## install below $(DESTDIR)$(PREFIX): programs, service, examples, documents
+install: $(PROGRAMS) ## install below $(DESTDIR)$(PREFIX): programs, service, examples, documents
 	install -D -m 0755 bin/tund $(DESTDIR)$(PREFIX)/sbin/tund
 	install -D -m 0755 bin/tunctl $(DESTDIR)$(PREFIX)/bin/tunctl
 	install -D -m 0644 packaging/tund@.service $(UNIT)
