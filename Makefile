@@ -4,15 +4,11 @@
 GO          ?= $(or $(shell command -v go),$(wildcard /usr/local/go/bin/go),go)
 VERSION     ?= $(shell scripts/as-owner.sh git describe --tags --always --dirty 2>/dev/null || echo unknown)
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
-PKGS        ?= ./...
 TESTFLAGS   ?=
-# Packages below test/ run whole hosts, with limits of time: one package at a time, and nothing beside them.
-UNITPKGS     = $(shell $(GO) list $(PKGS) | grep -v '^tund/test/\(e2e\|ethernet\|compat\)')
-HOSTPKGS     = ./test/e2e ./test/ethernet ./test/compat
-# What they run are programs of their own, of which the race detector sees nothing; RACEPKGS=./... runs them too.
-RACEPKGS    ?= $(UNITPKGS)
-# The packages whose tests take longer when TUND_TEST_SOAK asks for it.
-SOAKPKGS    ?= $(sort $(dir $(shell grep -rlE --include='*_test.go' 'TUND_TEST_SOAK|testnet\.Soak' .)))
+# test/ is a module of its own, so that nobody who builds tund gets the modules that only tests use. Its packages that run
+# whole hosts have limits of time: one package at a time, and nothing beside them.
+UNITPKGS     = ./bench ./interop
+HOSTPKGS     = ./e2e ./ethernet ./compat
 
 # Where `make install` puts things. DESTDIR is for packagers.
 PREFIX     ?= /usr
@@ -49,41 +45,48 @@ $(PROGRAMS) &: $(SOURCES)
 
 test: need-go ## run the tests; as root those in network namespaces too
 	@test/tools.sh test
-	$(GO) test -timeout 5m $(TESTFLAGS) $(UNITPKGS)
-	$(GO) test -p 1 -timeout 10m $(TESTFLAGS) $(HOSTPKGS)
+	$(GO) test -timeout 5m $(TESTFLAGS) ./...
+	$(GO) -C test test -timeout 5m $(TESTFLAGS) $(UNITPKGS)
+	$(GO) -C test test -p 1 -timeout 10m $(TESTFLAGS) $(HOSTPKGS)
 
 soak: soak-alone soak-beside ## run the tests that take minutes (root)
 
-SOAK = TUND_TEST_SOAK=1 $(GO) test -count=1 -timeout 40m -run '^TestSoak' $(TESTFLAGS)
+SOAK = test -count=1 -timeout 40m -run '^TestSoak' $(TESTFLAGS)
 
 # wireguard-go's own script, which is not ours to change, waits no longer than a second for an answer.
 soak-alone: need-go
 	@test/tools.sh test
-	$(SOAK) ./test/compat
+	TUND_TEST_SOAK=1 $(GO) -C test $(SOAK) ./compat
 
 # These wait more than they work (rekeys: 405 s), and their limits allow for neighbours: two packages at a time.
 soak-beside: need-go
 	@test/tools.sh test
-	$(SOAK) -p 2 $(filter-out ./test/compat/,$(SOAKPKGS))
+	TUND_TEST_SOAK=1 $(GO) $(SOAK) ./...
+	TUND_TEST_SOAK=1 $(GO) -C test $(SOAK) -p 2 $(UNITPKGS) $(filter-out ./compat,$(HOSTPKGS))
 
 test-vm: $(PROGRAMS) ## run tund against the kernel's WireGuard in a virtual machine
 	@test/tools.sh vm
 	test/vm/run.sh
 
+# What the packages that run whole hosts run are programs of their own, of which the race detector sees nothing.
 race: need-go ## run the tests under the race detector
 	@test/tools.sh test
-	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(TESTFLAGS) $(RACEPKGS)
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(TESTFLAGS) ./...
+	CGO_ENABLED=1 $(GO) -C test test -race -timeout 15m $(TESTFLAGS) $(UNITPKGS)
 
-lint: need-go ## gofmt, go vet, staticcheck and shellcheck
+lint: need-go ## gofmt, go vet, staticcheck, shellcheck, and what go.mod requires
 	@test/tools.sh lint
 	@unformatted="$$(gofmt -l $$(git ls-files '*.go'))"; [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
 	$(GO) vet ./...
+	$(GO) -C test vet ./...
 	$(GO) run $(STATICCHECK) ./...
+	$(GO) -C test run $(STATICCHECK) ./...
+	scripts/modules.sh $(GO)
 	shellcheck -x $(SCRIPTS)
 
 bench: build ## measure tund beside other VPNs (root; ROUNDS= T= CASES= CONTENDERS= LINK= STORE=)
 	@test/tools.sh bench
-	$(BUILD)bench ./test/bench
+	scripts/as-owner.sh env CGO_ENABLED=0 $(GO) -C test build $(BUILDFLAGS) -o ../bin/bench ./bench
 	PATH=$(dir $(GO)):$$PATH bin/bench
 
 demo: $(PROGRAMS) ## show two gateways and a tunnel on this machine (root)

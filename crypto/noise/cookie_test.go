@@ -2,14 +2,11 @@ package noise
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"net/netip"
 	"sync"
 	"testing"
 	"time"
-
-	"golang.zx2c4.com/wireguard/device"
 
 	"tund/crypto/keys"
 	"tund/crypto/wire"
@@ -294,60 +291,4 @@ func TestCookieChecker_isSafeForConcurrentUse(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-// wireguard-go's cookies are the judge of ours, in both directions.
-func TestCookie_interoperatesWithWireguardGo(t *testing.T) {
-	t.Parallel()
-	a, b := pair(t)
-	for name, msg := range handshakes(t, a, b) {
-		src := []byte{192, 0, 2, 7, 0xca, 0x6c}
-
-		// They check, we send.
-		var theirChecker device.CookieChecker
-		theirChecker.Init(device.NoisePublicKey(b.id.Public()))
-		macs := NewMacs(a.remote)
-		macs.Add(msg, start)
-		if !theirChecker.CheckMAC1(msg) {
-			t.Errorf("%s: they refuse our mac1", name)
-		}
-		reply, err := theirChecker.CreateReply(msg, wire.Sender(msg), src)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var buf [wire.CookieReplySize]byte
-		if _, err := binary.Encode(buf[:], binary.LittleEndian, reply); err != nil {
-			t.Fatal(err)
-		}
-		if err := macs.ConsumeReply(buf[:], start); err != nil {
-			t.Errorf("%s: we refuse their reply: %v", name, err)
-		}
-		macs.Add(msg, start)
-		if !theirChecker.CheckMAC2(msg, src) {
-			t.Errorf("%s: they refuse our mac2", name)
-		}
-
-		// They send, we check.
-		var theirMacs device.CookieGenerator
-		theirMacs.Init(device.NoisePublicKey(b.id.Public()))
-		checker := NewCookieChecker(b.id)
-		theirMacs.AddMacs(msg)
-		if !NewMAC1Checker(b.id).Valid(msg) {
-			t.Errorf("%s: we refuse their mac1", name)
-		}
-		if err := checker.Reply(&buf, msg, source, start); err != nil {
-			t.Fatal(err)
-		}
-		var parsed device.MessageCookieReply
-		if _, err := binary.Decode(buf[:], binary.LittleEndian, &parsed); err != nil {
-			t.Fatal(err)
-		}
-		if !theirMacs.ConsumeReply(&parsed) {
-			t.Errorf("%s: they refuse our reply", name)
-		}
-		theirMacs.AddMacs(msg)
-		if !checker.ValidMAC2(msg, source, start) {
-			t.Errorf("%s: we refuse their mac2", name)
-		}
-	}
 }

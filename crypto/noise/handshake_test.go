@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	flynn "github.com/flynn/noise"
-
 	"tund/crypto/keys"
 	"tund/crypto/wire"
 )
@@ -104,89 +102,6 @@ func TestHandshake_yieldsMirroredKeys(t *testing.T) {
 		if ak != (Keys{}) {
 			t.Error("Zero left something")
 		}
-	}
-}
-
-// flynnState is the other side of a handshake in an implementation that is not ours.
-func flynnState(t *testing.T, me side, initiator bool, psk keys.PresharedKey) *flynn.HandshakeState {
-	t.Helper()
-	public := me.id.Public()
-	config := flynn.Config{
-		CipherSuite:           flynn.NewCipherSuite(flynn.DH25519, flynn.CipherChaChaPoly, flynn.HashBLAKE2s),
-		Pattern:               flynn.HandshakeIK,
-		Initiator:             initiator,
-		Prologue:              []byte("WireGuard v1 zx2c4 Jason@zx2c4.com"),
-		PresharedKey:          psk[:],
-		PresharedKeyPlacement: 2,
-		StaticKeypair:         flynn.DHKey{Private: me.key[:], Public: public[:]},
-	}
-	if initiator {
-		peer := me.remote.Public()
-		config.PeerStatic = peer[:]
-	}
-	hs, err := flynn.NewHandshakeState(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return hs
-}
-
-func TestHandshake_interoperatesWithFlynnNoise(t *testing.T) {
-	t.Parallel()
-	const rounds = 40
-	for i := range rounds {
-		a, b := pair(t)
-		psk := preshared(t)
-		if i%2 == 0 {
-			psk = keys.PresharedKey{}
-		}
-		oursAsInitiator(t, a, b, psk)
-		oursAsResponder(t, a, b, psk)
-	}
-}
-
-func oursAsInitiator(t *testing.T, a, b side, psk keys.PresharedKey) {
-	t.Helper()
-	p, m1 := initiate(t, a)
-	other := flynnState(t, b, false, psk)
-	ts, _, _, err := other.ReadMessage(nil, m1[wire.InitiationEphemeral:wire.InitiationMAC1])
-	if err != nil || !bytes.Equal(ts, stamp[:]) {
-		t.Fatalf("flynn reads timestamp %x, %v, want %x", ts, err, stamp)
-	}
-	body, toB, toA, err := other.WriteMessage(nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var m2 [wire.ResponseSize]byte
-	wire.PutType(m2[:], wire.TypeResponse)
-	wire.PutResponseReceiver(m2[:], p.LocalIndex())
-	copy(m2[wire.ResponseEphemeral:], body)
-	k, err := a.id.Finish(p, a.remote, psk, m2[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if k.Send != toB.UnsafeKey() || k.Receive != toA.UnsafeKey() {
-		t.Error("initiator: other transport keys than flynn")
-	}
-}
-
-func oursAsResponder(t *testing.T, a, b side, psk keys.PresharedKey) {
-	t.Helper()
-	other := flynnState(t, a, true, psk)
-	body, _, _, err := other.WriteMessage(nil, stamp[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	var m1 [wire.InitiationSize]byte
-	wire.PutType(m1[:], wire.TypeInitiation)
-	copy(m1[wire.InitiationEphemeral:], body)
-	k, m2 := respond(t, b, psk, m1[:])
-	_, toB, toA, err := other.ReadMessage(nil, m2[wire.ResponseEphemeral:wire.ResponseMAC1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if k.Receive != toB.UnsafeKey() || k.Send != toA.UnsafeKey() {
-		t.Error("responder: other transport keys than flynn")
 	}
 }
 

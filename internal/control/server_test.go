@@ -10,16 +10,37 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// No goroutine outlives the tests: what the server started has ended when Close returns.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for deadline := time.Now().Add(2 * time.Second); code == 0; time.Sleep(time.Millisecond) {
+		others := otherGoroutines()
+		if others == "" {
+			break
+		}
+		if time.Now().After(deadline) {
+			fmt.Fprintf(os.Stderr, "goroutines left after the tests:\n%s\n", others)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// otherGoroutines returns the stacks of all goroutines but the caller's, which comes first, and those of the runtime.
+func otherGoroutines() string {
+	dump := make([]byte, 1<<20)
+	_, others, _ := strings.Cut(string(dump[:runtime.Stack(dump, true)]), "\n\n")
+	return others
+}
 
 // fakeBackend remembers what it was asked.
 type fakeBackend struct {
