@@ -70,6 +70,9 @@ type loader struct {
 	warnings Errors
 	inline   bool // the file itself holds a secret
 
+	known keySet              // nil while allKeys finds out
+	asked map[string][]string // records what is read; nil but in allKeys
+
 	ownKey       keys.PublicKey // of our private key; zero while that is not known
 	privateKeyAt int
 	fullTunnel   [2]int // offsets + 1 of 0.0.0.0/0 and ::/0
@@ -81,20 +84,25 @@ type loader struct {
 	macs       map[MAC]place
 }
 
-func load(path string, h host) (*Config, error) {
-	data, info, err := h.readFile(path, maxFileSize)
-	if err != nil {
-		return nil, fmt.Errorf("config: %w", err)
-	}
-	l := &loader{
+func newLoader(path string, h host, src string) *loader {
+	return &loader{
 		host:       h,
-		lines:      newLines(strings.TrimPrefix(string(data), "\ufeff")),
+		lines:      newLines(src),
 		cfg:        &Config{Path: path, Instance: strings.TrimSuffix(filepath.Base(path), ".toml")},
 		keys:       make(map[keys.PublicKey]place),
 		names:      make(map[string]place),
 		allowedIPs: make(map[netip.Prefix]place),
 		macs:       make(map[MAC]place),
 	}
+}
+
+func load(path string, h host) (*Config, error) {
+	data, info, err := h.readFile(path, maxFileSize)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	l := newLoader(path, h, strings.TrimPrefix(string(data), "\ufeff"))
+	l.known = allKeys()
 	if why := checkInstance(l.cfg.Instance); why != "" {
 		l.errorAt(0, "instance name %s, from the name of the file, %s", shown(l.cfg.Instance), why)
 	}
@@ -134,8 +142,6 @@ func clean(msg string) string {
 // file checks a whole file.
 func (l *loader) file(values map[string]any, places *node) {
 	root := &section{l: l, values: values, at: places}
-	root.unknownKeys()
-
 	l.cfg.Tunnel = l.tunnel(root)
 	l.ownKey = l.cfg.Tunnel.PrivateKey.Public()
 	if s, ok := root.table("tun"); ok {
@@ -154,6 +160,7 @@ func (l *loader) file(values map[string]any, places *node) {
 	}
 	l.nameOthers()
 	l.wholeFile()
+	root.unknownKeys()
 }
 
 // checkMode warns about a configuration that others may read or write: everybody, or, if a secret is in it, the

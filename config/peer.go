@@ -22,6 +22,7 @@ func (l *loader) peer(s *section, number int) Peer {
 	}
 	s.unknownKeys()
 	p := Peer{
+		Name:         l.peerName(s),
 		PublicKey:    l.publicKey(s),
 		PresharedKey: l.presharedKey(s),
 		Endpoints:    l.peerEndpoints(s),
@@ -29,7 +30,6 @@ func (l *loader) peer(s *section, number int) Peer {
 		Keepalive:    time.Duration(s.integer("keepalive", 0, 0, maxKeepalive)) * time.Second,
 		Ethernet:     s.boolean("ethernet", false),
 	}
-	p.Name = l.peerName(s)
 	l.peerEthernet(s, &p)
 	switch {
 	case l.cfg.Tun == nil && len(p.AllowedIPs) > 0:
@@ -79,11 +79,10 @@ func (l *loader) nameOthers() {
 }
 
 func (l *loader) publicKey(s *section) (key keys.PublicKey) {
+	text, ok := s.text("public_key")
 	if !s.has("public_key") {
 		l.errorAt(s.at.value, "%s: public_key: missing", s.label)
-		return key
 	}
-	text, ok := s.text("public_key")
 	if !ok {
 		return key
 	}
@@ -172,8 +171,8 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 	if l.cfg.Tap == nil && p.Ethernet {
 		s.errorAt(s.where("ethernet"), "ethernet", "there is no [tap] section")
 	}
-	p.MaxMACs = int(s.integer("max_macs", 0, 0, maxMaxMACs))
 	p.MACs = l.peerMACs(s)
+	p.MaxMACs = int(s.integer("max_macs", 0, 0, maxMaxMACs))
 	p.VLANs = s.vlans("vlans")
 	p.PVID = uint16(s.integer("pvid", 0, 0, maxVLAN))
 	if p.PVID != 0 && slices.Contains(p.VLANs, 0) {
@@ -272,12 +271,12 @@ func (l *loader) peerEndpoints(s *section) []Endpoint {
 	const key = "endpoint"
 	var words []string
 	var at []int
-	switch s.values[key].(type) {
+	value, _ := s.value(key)
+	switch v := value.(type) {
 	case nil:
 		return nil
 	case string:
-		text, _ := s.text(key)
-		words, at = []string{text}, []int{s.where(key)}
+		words, at = []string{v}, []int{s.where(key)}
 	case []any:
 		words, at = s.words(key)
 	default:

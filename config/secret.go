@@ -35,8 +35,9 @@ func (l *loader) privateKey(s *section) keys.PrivateKey {
 // the later ones and returns the first.
 func (s *section) oneOf(options ...string) (given string) {
 	for _, key := range options {
+		_, ok := s.value(key)
 		switch {
-		case !s.has(key):
+		case !ok:
 		case given == "":
 			given = key
 		default:

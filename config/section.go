@@ -6,25 +6,37 @@ import (
 	"strings"
 )
 
-// section is one table of the file.
+// section is one table of the file. Its methods that are named for a type read the value of a key; they
+// report what is not of that type or out of range, and return the default in its place.
 type section struct {
 	l      *loader
-	name   string // in schema; "" for the file itself
+	name   string // tunnel, tun, tap or peer; "" for the file itself
 	label  string // how messages begin: tunnel, or peer "berlin"
 	values map[string]any
 	at     *node
 }
 
-// schema lists the keys of each section. docs/config.md says what they mean.
-var schema = map[string][]string{
-	"": {"tunnel", "tun", "tap", "peer"},
-	"tunnel": {"private_key", "private_key_file", "credential", "listen_port", "fwmark", "offload", "udp_offload",
-		"lanes", "inner_checksum"},
-	"tun": {"device", "address", "mtu", "routes", "table", "metric", "local_networks"},
-	"tap": {"device", "bridge", "address", "mtu", "ageing", "max_macs", "max_macs_per_peer", "broadcast_limit",
-		"multicast_limit", "unknown_unicast_limit", "double_tags", "hub", "bpdu", "mss_clamp", "fragment", "neighbor_suppression"},
-	"peer": {"name", "public_key", "preshared_key", "preshared_key_file", "endpoint", "allowed_ips", "keepalive",
-		"ethernet", "macs", "max_macs", "vlans", "pvid", "trust"},
+// allKeys returns the keys of each section, in the order in which they are read, and under "" the sections.
+// It loads a file that has every section and no key, and records what is asked for: a key exists because
+// something reads it, and is declared nowhere else. Every key is therefore to be read whether or not it is
+// there, and whatever other keys say.
+func allKeys() map[string][]string {
+	l := newLoader("", host{getenv: func(string) string { return "" }}, "")
+	l.asked = make(map[string][]string)
+	empty := map[string]any{}
+	l.file(map[string]any{
+		"tunnel": empty, "tun": empty, "tap": empty, "peer": []map[string]any{empty},
+	}, &node{})
+	return l.asked
+}
+
+// value returns what the file says at key.
+func (s *section) value(key string) (value any, ok bool) {
+	if asked := s.l.asked; asked != nil && !slices.Contains(asked[s.name], key) {
+		asked[s.name] = append(asked[s.name], key)
+	}
+	value, ok = s.values[key]
+	return value, ok
 }
 
 // bracketed is how the file writes the name of a section.
@@ -35,6 +47,7 @@ func bracketed(name string) string {
 	return "[" + name + "]"
 }
 
+// has reports whether the file says anything at key. It does not count as reading the key.
 func (s *section) has(key string) bool { _, ok := s.values[key]; return ok }
 
 // where returns the offset of the value of key, or of the section if it is not there.
@@ -52,8 +65,11 @@ func (s *section) warnAt(at int, key, format string, args ...any) {
 
 // unknownKeys reports the keys that the section should not have.
 func (s *section) unknownKeys() {
+	if s.l.known == nil {
+		return
+	}
 	for key := range s.values {
-		if slices.Contains(schema[s.name], key) {
+		if slices.Contains(s.l.known[s.name], key) {
 			continue
 		}
 		prefix := ""
@@ -65,7 +81,7 @@ func (s *section) unknownKeys() {
 		case map[string]any, []map[string]any:
 			kind = "section"
 		}
-		s.l.errorAt(s.at.child(key).key, "%sunknown %s %s%s", prefix, kind, shownKey(key), suggest(s.name, key))
+		s.l.errorAt(s.at.child(key).key, "%sunknown %s %s%s", prefix, kind, shownKey(key), s.l.known.suggest(s.name, key))
 	}
 }
 
@@ -94,7 +110,8 @@ func (s *section) wrongType(key, want string) {
 
 // table returns the section called name; ok is false when there is none.
 func (s *section) table(name string) (sub *section, ok bool) {
-	switch v := s.values[name].(type) {
+	value, _ := s.value(name)
+	switch v := value.(type) {
 	case nil:
 		return nil, false
 	case map[string]any:
@@ -110,7 +127,8 @@ func (s *section) table(name string) (sub *section, ok bool) {
 // tables returns the sections called name, of which there may be any number.
 func (s *section) tables(name string) []*section {
 	var all []any
-	switch v := s.values[name].(type) {
+	value, _ := s.value(name)
+	switch v := value.(type) {
 	case nil:
 		return nil
 	case []map[string]any:
@@ -138,10 +156,11 @@ func (s *section) tables(name string) []*section {
 
 // integer returns the value of key, or otherwise the default.
 func (s *section) integer(key string, otherwise, low, high int64) int64 {
-	if !s.has(key) {
+	value, given := s.value(key)
+	if !given {
 		return otherwise
 	}
-	n, ok := s.values[key].(int64)
+	n, ok := value.(int64)
 	switch {
 	case !ok:
 		s.wrongType(key, "an integer")
@@ -154,10 +173,11 @@ func (s *section) integer(key string, otherwise, low, high int64) int64 {
 }
 
 func (s *section) boolean(key string, otherwise bool) bool {
-	if !s.has(key) {
+	value, given := s.value(key)
+	if !given {
 		return otherwise
 	}
-	b, ok := s.values[key].(bool)
+	b, ok := value.(bool)
 	if !ok {
 		s.wrongType(key, "true or false")
 		return otherwise
@@ -167,10 +187,11 @@ func (s *section) boolean(key string, otherwise bool) bool {
 
 // choice returns the index in words of the value of key; the first word is the default.
 func (s *section) choice(key string, words ...string) int {
-	if !s.has(key) {
+	value, given := s.value(key)
+	if !given {
 		return 0
 	}
-	text, ok := s.values[key].(string)
+	text, ok := value.(string)
 	if i := slices.Index(words, text); ok && i >= 0 {
 		return i
 	}
@@ -189,10 +210,11 @@ func (s *section) choice(key string, words ...string) int {
 
 // text returns the value of key; ok is false when it is not there or not a string.
 func (s *section) text(key string) (text string, ok bool) {
-	if !s.has(key) {
+	value, given := s.value(key)
+	if !given {
 		return "", false
 	}
-	text, ok = s.values[key].(string)
+	text, ok = value.(string)
 	if !ok {
 		s.wrongType(key, "a string")
 	}
@@ -207,10 +229,11 @@ type item struct {
 
 // list returns the elements of the list at key.
 func (s *section) list(key, want string) []item {
-	if !s.has(key) {
+	value, given := s.value(key)
+	if !given {
 		return nil
 	}
-	values, ok := s.values[key].([]any)
+	values, ok := value.([]any)
 	if !ok { // a list of tables has a type of its own, and nothing here wants it
 		s.wrongType(key, want)
 		return nil

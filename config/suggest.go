@@ -14,23 +14,26 @@ var aliases = map[string]string{
 	"vlan":                "vlans",
 }
 
+// keySet has the keys of each section, and under "" the names of the sections.
+type keySet map[string][]string
+
 // suggest returns what to add to the report of an unknown key: the key that was probably meant, or the section
 // it belongs to; "" when there is no good guess.
-func suggest(section, key string) string {
+func (k keySet) suggest(section, key string) string {
 	if len(key) > maxShownKey {
 		return ""
 	}
 	folded := fold(key)
-	if meant := aliases[folded]; slices.Contains(schema[section], meant) {
+	if meant := aliases[folded]; slices.Contains(k[section], meant) {
 		return didYouMean(meant)
 	}
-	for _, other := range schema[""] { // the same key, at home elsewhere
-		if other != section && slices.Contains(schema[other], key) {
+	for _, other := range k[""] { // the same key, at home elsewhere
+		if other != section && slices.Contains(k[other], key) {
 			return " here: it belongs in " + bracketed(other)
 		}
 	}
 	best, meant := 1+max(1, len(folded)/3), ""
-	for _, known := range schema[section] {
+	for _, known := range k[section] {
 		if d := distance(folded, fold(known)); d < best {
 			best, meant = d, known
 		}

@@ -50,7 +50,7 @@ func (l *loader) tunnel(root *section) (t Tunnel) {
 // tun checks [tun].
 func (l *loader) tun(s *section) *Tun {
 	t := &Tun{
-		Device:    s.device("device", l.cfg.Instance),
+		Device:    s.orInstance("device", s.device("device")),
 		Addresses: s.addresses("address"),
 		MTU:       s.mtu(),
 		Routes:    s.choice("routes", "auto", "off") == 0,
@@ -69,6 +69,8 @@ func (l *loader) tun(s *section) *Tun {
 // tap checks [tap].
 func (l *loader) tap(s *section) *Tap {
 	t := &Tap{
+		Device:              s.device("device"),
+		Bridge:              s.device("bridge"),
 		Addresses:           s.addresses("address"),
 		MTU:                 s.mtu(),
 		Ageing:              time.Duration(s.integer("ageing", defaultAgeing, minAgeing, maxAgeing)) * time.Second,
@@ -86,19 +88,13 @@ func (l *loader) tap(s *section) *Tap {
 	}
 	switch {
 	case l.cfg.Tun == nil:
-		t.Device = s.device("device", l.cfg.Instance)
-	case s.has("device"):
-		t.Device = s.device("device", "")
-		if t.Device != "" && t.Device == l.cfg.Tun.Device {
-			s.errorAt(s.where("device"), "device", "%s is the name of the [tun] device", shown(t.Device))
-		}
-	default:
+		t.Device = s.orInstance("device", t.Device)
+	case !s.has("device"):
 		s.l.errorAt(s.at.value, "tap: device: give a name, because [tun] has that of the instance")
+	case t.Device != "" && t.Device == l.cfg.Tun.Device:
+		s.errorAt(s.where("device"), "device", "%s is the name of the [tun] device", shown(t.Device))
 	}
-	if s.has("bridge") {
-		t.Bridge = s.device("bridge", "")
-		l.checkBridge(s, t)
-	}
+	l.checkBridge(s, t)
 	s.checkIPv6MTU(t.MTU, t.Addresses)
 	return t
 }
@@ -149,20 +145,27 @@ func (s *section) checkIPv6MTU(mtu int, addresses []netip.Prefix) {
 	}
 }
 
-// device returns the value of key as the name of a network device, or the default.
-func (s *section) device(key, otherwise string) string {
-	name, ok := s.text(key)
-	if !s.has(key) {
-		// Characters in the name of the instance are checked where that is.
-		if len(otherwise) > maxDeviceName {
-			s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, is longer than %d bytes",
-				s.label, key, shown(otherwise), maxDeviceName)
-		} else if why := checkDevice(otherwise); why != "" && checkInstance(otherwise) == "" {
-			s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, %s",
-				s.label, key, shown(otherwise), why)
-		}
-		return otherwise
+// orInstance returns the name that the section gives its device at key or, where it gives none, that of the
+// instance.
+func (s *section) orInstance(key, given string) string {
+	name := s.l.cfg.Instance
+	if s.has(key) {
+		return given
 	}
+	// Characters in the name of the instance are checked where that is.
+	if len(name) > maxDeviceName {
+		s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, is longer than %d bytes",
+			s.label, key, shown(name), maxDeviceName)
+	} else if why := checkDevice(name); why != "" && checkInstance(name) == "" {
+		s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, %s",
+			s.label, key, shown(name), why)
+	}
+	return name
+}
+
+// device returns the value of key as the name of a network device; "" where there is none.
+func (s *section) device(key string) string {
+	name, ok := s.text(key)
 	if !ok {
 		return ""
 	}
