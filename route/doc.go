@@ -1,57 +1,66 @@
-// Package route makes the kernel's network configuration what an instance of tund needs: addresses, MTU and
-// link state of its devices, routes, policy routing for full tunnels, the bridge of a TAP.
+// Package route gives the kernel the network configuration that an instance of tund needs:
+// addresses, MTU and link state of its devices, routes, policy routing for full tunnels, and the
+// bridge of a TAP.
 //
-// A caller hands over a whole State; Manager.Apply reads what the kernel has, applies the difference (adds
-// before deletes, going on after single failures) and returns what was reached. Nothing is a script: there
-// is no exec, and the same State applied again changes nothing.
+// A caller hands over a whole State. Manager.Apply reads what the kernel has, applies the
+// difference (it adds before it removes, and goes on after single failures) and returns what was
+// reached. Nothing is a script: there is no exec, and the same State applied again changes
+// nothing.
 //
 // # Marks
 //
-// Whatever tund puts into the kernel says whose it is, so that Cleanup finds it after a SIGKILL without any
-// file on disk:
+// Whatever tund puts into the kernel carries a mark of its owner, so that Cleanup finds it after a
+// SIGKILL without any file on disk:
 //
 //   - routes and rules: protocol 117 (Protocol);
-//   - the routing table of a full tunnel: number 0x75000000 plus 24 bits of a hash of the instance's name
-//     (Table), the same at every start, different between instances;
-//   - rules: priorities 31169 to 31171 (PriorityLocalAll, PriorityLocal, PriorityTunnel) for every instance. The last
-//     looks up the instance's table and thereby says whose it is; the others look up main, and carry the
-//     table's number as suppress_ifgroup instead: no device is in that group, so the kernel ignores it;
-//   - nftables: table "inet tund-<instance>"; the empty chain "restore_src_valid_mark" in it means that the
-//     sysctl was 0 before us;
-//   - a bridge made here: link group 0x74000000 plus the same 24 bits, which the kernel sets in the very act of
-//     creation; and for human readers the alias "tund:<instance>".
+//   - the routing table of a full tunnel: number 0x75000000 plus 24 bits of a hash of the
+//     instance's name (Table), the same at every start, different between instances;
+//   - rules: priorities 31169 to 31171 (PriorityLocalAll, PriorityLocal, PriorityTunnel) for every
+//     instance. The last looks up the instance's table and thereby names its owner. The others
+//     look up main, and carry the table's number as suppress_ifgroup instead: no device is in that
+//     group, so the kernel ignores it;
+//   - nftables: table "inet tund-<instance>". The empty chain "restore_src_valid_mark" in it says
+//     that the sysctl was 0 before us;
+//   - a bridge made here: link group 0x74000000 plus the same 24 bits, which the kernel sets in the
+//     very act of creation; and for human readers the alias "tund:<instance>".
 //
-// Addresses and routes of a TUN device carry no name of an instance: the kernel drops them with the device.
+// Addresses and routes of a TUN device do not name an instance: the kernel drops them with the
+// device.
 //
 // # Full tunnel
 //
-// A Route to 0.0.0.0/0 or ::/0 with Table 0 never enters the main table. It goes to the instance's own table, and
-// rules lead there what does not carry our mark (M; our own packets go on to main), per address family:
+// A Route to 0.0.0.0/0 or ::/0 with Table 0 never enters the main table. It goes to the
+// instance's own table T, and rules lead there what does not carry our mark M (our own packets go
+// on to main). For each address family:
 //
 //	31170: to 10.0.0.0/8 lookup main suppress_prefixlength 0    (and the other private ranges)
 //	31171: not fwmark M lookup T
 //
-// T ends in an unreachable default route of the highest metric, the fence: without it, a lookup would go on to main
-// as soon as the device and its routes are gone, that is, when the process was killed, and traffic would leave in
-// the clear. Close removes it; Leave, for an instance that ended by a failure, does not. While it stands, programs
-// that bind their sockets to another interface reach private destinations only.
+// T ends in an unreachable default route of the highest metric, the fence. Without it, a lookup
+// would go on to main as soon as the device and its routes are gone, that is, when the process
+// was killed, and traffic would leave in the clear. Close removes it; Leave, for an instance that
+// ended by a failure, does not. While it stands, programs that bind their sockets to another
+// interface reach private destinations only.
 //
-// The mark on our UDP packets is the only exception from the tunnel: a route to the endpoint's address would
-// let everything else to that address leave in the clear (TunnelCrack, CVE-2023-36673). wg-quick lets every
-// route of main except the default win over the tunnel; a DHCP server that hands out 0.0.0.0/1 and
-// 128.0.0.0/1 then takes all traffic (TunnelVision, CVE-2024-3661), and a LAN numbered with somebody
-// else's public addresses takes that part (TunnelCrack, CVE-2023-36672). So here only private and link-local
-// destinations may leave by main, unless State.LocalNetworks says LocalAll. Packets to a tunnel address
-// that arrive on another interface from a non-local source are dropped (CVE-2019-14899).
+// The mark on our UDP packets is the only exception from the tunnel: a route to the endpoint's
+// address would let everything else to that address leave in the clear (TunnelCrack,
+// CVE-2023-36673). wg-quick lets every route of main except the default win over the tunnel. A
+// DHCP server that hands out 0.0.0.0/1 and 128.0.0.0/1 then takes all traffic (TunnelVision,
+// CVE-2024-3661), and a LAN numbered with somebody else's public addresses takes that part
+// (TunnelCrack, CVE-2023-36672). So here only private and link-local destinations may leave by
+// main, unless State.LocalNetworks says LocalAll. Packets to a tunnel address that arrive on
+// another interface from a non-local source are dropped (CVE-2019-14899).
 //
 // # Not here
 //
-// Opening devices (tunnel/tundev), choosing allowed IPs (config), DNS, NAT, forwarding sysctls.
+// Opening devices (tunnel/tundev), choosing allowed IPs (config), DNS, NAT, forwarding sysctls,
+// reading what the kernel announces (internal/netwatch).
 //
 // # Concurrency
 //
-// A Manager is safe for concurrent use: one mutex, held for a whole Apply. All kernel handles are opened by New,
-// in the network namespace of the calling thread, and stay there.
+// A Manager is safe for concurrent use: one mutex, held for a whole Apply. All kernel handles are
+// opened by New, in the network namespace of the calling thread, and stay there.
 //
-// Sources: rtnetlink(7), ip-rule(8), nft(8), wg-quick(8), kernel Documentation/networking/ip-sysctl.rst.
+// Sources: rtnetlink(7), ip-rule(8), nft(8), wg-quick(8), kernel
+// Documentation/networking/ip-sysctl.rst.
 package route

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeKernel is a model of Linux as far as this package goes, with the side effects that make diffs hard:
-// removing an address takes its secondaries along, a link going down takes its routes, a small MTU takes IPv6.
+// fakeKernel is a model of Linux as far as this package goes, with the side effects that make
+// diffs hard: removing an address takes its secondaries along, a link going down takes its
+// routes, a small MTU takes IPv6.
 type fakeKernel struct {
 	mu sync.Mutex // guards all; a test that has a Watch running takes it by locked
 	facts

@@ -22,8 +22,8 @@ func checkReach(t *testing.T, ns *testnet.NS, when string, tests []reach) {
 	}
 }
 
-// TestManager_fullTunnelStaysClosedWithoutItsDevice is the kill switch: without the fence, a lookup in the instance's
-// empty table would fall through to main.
+// TestManager_fullTunnelStaysClosedWithoutItsDevice is the kill switch: without the fence, a
+// lookup in the instance's empty table would fall through to main.
 func TestManager_fullTunnelStaysClosedWithoutItsDevice(t *testing.T) {
 	t.Parallel()
 	ns := newHost(t)
@@ -85,7 +85,7 @@ func TestManager_leaveRemovesAllButTheFence(t *testing.T) {
 		v4, v6 := s.state.FullTunnel()
 		k.locked(func() {
 			for o := range k.routes {
-				if !ofFence(o) {
+				if !o.fences() {
 					t.Errorf("%s: left %v", s.name, o)
 				}
 			}

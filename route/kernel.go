@@ -4,27 +4,21 @@ import (
 	"net/netip"
 )
 
-// kernel is all that a Manager needs of Linux: netlinkKernel in earnest, a model in tests. Methods may be called
-// by one goroutine at a time.
+// kernel is all that a Manager needs of Linux: netlinkKernel, or a model in tests. Its methods are
+// called by one goroutine at a time.
 type kernel interface {
-	// read returns the present state of everything that a diff looks at.
+	// read returns the present state of everything that a diff compares.
 	read() (facts, error)
 
-	// add makes the object be there. An mtuObject, guardObject or masterObject replaces the old value. For the
-	// others EEXIST says that something in its place is not ours.
+	// add, replace and remove do what the methods of objects of these names say.
 	add(instance string, o object) error
-
-	// replace atomically points the route with the same destination, table and metric at o's device.
 	replace(o routeObject) error
-
-	// remove undoes add: a link goes down, leaves its bridge, the sysctl returns to 0. An object that is not
-	// there is an error for which gone reports true.
 	remove(instance string, o object) error
 
-	// hop asks the routing tables where a packet with the mark would leave.
+	// hop returns where the routing tables send a packet with the mark.
 	hop(dst netip.Addr, mark uint32) (hop, error)
 
-	// departure asks by which link a packet with this source address would leave.
+	// departure returns the link by which a packet with this source address would leave.
 	departure(dst, src netip.Addr, mark uint32) (index int, err error)
 
 	// addresses returns those of every link.
@@ -68,35 +62,6 @@ type hop struct {
 	dev      string
 	mtu      int // bytes: the least of the link's, the route's and the cached path MTU
 	loopback bool
-}
-
-// has reports whether o is there exactly as wanted.
-func (f facts) has(instance string, o object) bool {
-	switch o := o.(type) {
-	case bridgeObject:
-		l, ok := f.links[o.name]
-		return ok && l.bridge && l.group == group(instance)
-	case mtuObject:
-		return f.links[o.dev].mtu == o.mtu
-	case masterObject:
-		return f.links[o.dev].master == o.bridge
-	case upObject:
-		return f.links[o.dev].up
-	case addrObject:
-		return f.addrs[o]
-	case guardObject:
-		g, ok := f.guards[instance]
-		return ok && g.digest == o.digest() && g.restore == o.restore
-	case restoreObject:
-		return f.guards[o.heir].restore
-	case sysctlObject:
-		return f.srcValidMark
-	case routeObject:
-		return f.routes[o]
-	case ruleObject:
-		return f.rules[o]
-	}
-	panic("route: object of an unknown type") // the types are listed in object.go
 }
 
 // ports returns the names of the links that have the bridge as their master.

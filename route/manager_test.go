@@ -17,8 +17,8 @@ func fakeManager() (*Manager, *fakeKernel) {
 	return newManager("office", k, nil), k
 }
 
-// TestManager_goldenStates compares each state's changes, result and removal with text that a reviewer can
-// judge line by line. TUND_UPDATE_GOLDEN=1 rewrites it.
+// TestManager_goldenStates compares each state's changes, result and removal with text that a
+// reviewer can judge line by line. TUND_UPDATE_GOLDEN=1 rewrites it.
 func TestManager_goldenStates(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
@@ -196,7 +196,7 @@ func TestManager_invalidStateChangesNothing(t *testing.T) {
 		"bridge name":         {Name: "office", Bridge: "a/b"},
 		"port of itself":      {Name: "office", Bridge: "office"},
 		"not a masked prefix": {Name: "office", Routes: []Route{{Dst: prefixes("10.0.0.1/8")[0]}}},
-		"not an address":      {Name: "office", Addrs: prefixes("::ffff:10.0.0.1/120")},
+		"want an address":     {Name: "office", Addrs: prefixes("::ffff:10.0.0.1/120")},
 	} {
 		m, k := fakeManager()
 		_, err := m.Apply(context.Background(), State{Devices: []Device{d}})

@@ -28,7 +28,8 @@ func newInside(t *testing.T, ns *testnet.NS, instance string) *Manager {
 	return m
 }
 
-// newHost returns a namespace with what testStates expects: a TUN, a TAP and somebody else's bridge, and an uplink.
+// newHost returns a namespace with what testStates expects: a TUN, a TAP and somebody else's
+// bridge, and an uplink.
 func newHost(t *testing.T) *testnet.NS {
 	t.Helper()
 	ns, router := testnet.New(t), testnet.New(t)
@@ -111,9 +112,6 @@ func TestManager_leavesNoDescriptors(t *testing.T) {
 			if err := m.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := PathMTU([]netip.Addr{netip.IPv6Loopback()}, 0); err != nil {
-				t.Fatal(err)
-			}
 		}
 		if after := count(); after != before {
 			t.Errorf("%d descriptors, want %d as before", after, before)
@@ -168,9 +166,10 @@ func TestManager_inANamespaceTransitionsEndWhereADirectApplyDoes(t *testing.T) {
 	}
 }
 
-// settled leaves out of a snapshot what depends on the way there by design: link MTUs that a State leaves
-// alone, which address of a network came first, the local table, which follows addresses in the background, what the kernel derives from a bridge's random address, and the multicast route that it makes with a
-// device's first IPv6 address and keeps after the last.
+// settled leaves out of a snapshot what depends on the way there by design: link MTUs that a
+// State leaves alone, which address of a network came first, the local table, which follows
+// addresses in the background, what the kernel derives from a bridge's random address, and the
+// multicast route that it makes with a device's first IPv6 address and keeps after the last.
 func settled(snapshot string) string {
 	var b strings.Builder
 	for line := range strings.Lines(withoutLinkMTU(snapshot)) {
@@ -213,7 +212,8 @@ func TestManager_inANamespaceFailuresLeaveNothing(t *testing.T) {
 	}
 }
 
-// The steps of the full tunnel in testdata/states.golden, and the one whose failure is only a warning.
+// The steps of the full tunnel in testdata/states.golden, and the one whose failure is only a
+// warning.
 const (
 	fullTunnelSteps = 22
 	sysctlStep      = 9
@@ -277,8 +277,9 @@ func TestManager_inANamespaceTwoInstancesDoNotTouchEachOther(t *testing.T) {
 	}
 }
 
-// TestManager_fullTunnelResistsTunnelVision is CVE-2024-3661: a DHCP server hands out routes that are more
-// specific than the default. It is also CVE-2023-36672: the uplink's network is somebody else's public one.
+// TestManager_fullTunnelResistsTunnelVision is CVE-2024-3661: a DHCP server hands out routes that
+// are more specific than the default. It is also CVE-2023-36672: the uplink's network is somebody
+// else's public one.
 func TestManager_fullTunnelResistsTunnelVision(t *testing.T) {
 	t.Parallel()
 	ns := newHost(t)
@@ -318,8 +319,8 @@ func TestManager_fullTunnelResistsTunnelVision(t *testing.T) {
 	}
 }
 
-// TestManager_fullTunnelDropsForeignPacketsToItsAddress is CVE-2019-14899: a neighbour finds out the tunnel's
-// address by who answers to it.
+// TestManager_fullTunnelDropsForeignPacketsToItsAddress is CVE-2019-14899: a neighbour finds out
+// the tunnel's address by who answers to it.
 func TestManager_fullTunnelDropsForeignPacketsToItsAddress(t *testing.T) {
 	t.Parallel()
 	ns, neighbour := testnet.New(t), testnet.New(t)
@@ -378,64 +379,5 @@ func TestManager_inANamespaceErrorsSayWhatToDo(t *testing.T) {
 	}
 	if d := got.Devices[0]; len(d.Addrs) != 1 || !d.Up || d.MTU != 1420 {
 		t.Errorf("applied %v, want the IPv4 address, up, MTU 1420", got)
-	}
-}
-
-func TestPathMTU_isTheSmallestOfTheWays(t *testing.T) {
-	t.Parallel()
-	ns := newHost(t)
-	ns.Run(t, "ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.2", "mtu", "1400")
-	ns.Run(t, "ip", "route", "add", "2001:db8:5::/64", "via", "2001:db8::2", "mtu", "1300")
-	for _, c := range []struct {
-		endpoints []string
-		want      int
-		failed    bool
-	}{
-		{nil, DefaultPathMTU, false},
-		{[]string{"203.0.113.1"}, 1500, false},
-		{[]string{"203.0.113.1", "198.51.100.7"}, 1400, false},
-		{[]string{"203.0.113.1", "198.51.100.7", "2001:db8:5::1"}, 1300, false},
-		{[]string{"::ffff:198.51.100.7"}, 1400, false},
-		{[]string{"127.0.0.1", "192.0.2.1", "::1"}, DefaultPathMTU, false},
-		{[]string{"2001:db8:ffff::1", "198.51.100.7"}, 1400, true}, // no IPv6 default route
-	} {
-		var addrs []netip.Addr
-		for _, e := range c.endpoints {
-			addrs = append(addrs, netip.MustParseAddr(e))
-		}
-		ns.Do(func() {
-			got, err := PathMTU(addrs, 0)
-			if got != c.want || (err != nil) != c.failed {
-				t.Errorf("PathMTU(%v) = %d, %v, want %d, error %t", c.endpoints, got, err, c.want, c.failed)
-			}
-		})
-	}
-	ns.Run(t, "ip", "link", "set", "eth0", "mtu", "1290")
-	m := newInside(t, ns, "office")
-	if got, err := m.PathMTU([]netip.Addr{netip.MustParseAddr("203.0.113.1")}, 0); got != 1290 || err != nil {
-		t.Errorf("PathMTU = %d, %v, want the link's 1290", got, err)
-	}
-}
-
-func TestPathMTU_knowsWhatARouterSaid(t *testing.T) {
-	t.Parallel()
-	ns, router, far := testnet.New(t), testnet.New(t), testnet.New(t)
-	testnet.Veth(t, ns, router, []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
-	_, narrow := testnet.Veth(t, router, far, []string{"198.51.100.1/24"}, []string{"198.51.100.2/24"})
-	router.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-	router.Run(t, "ip", "link", "set", "eth1", "mtu", "1300")
-	far.Run(t, "ip", "link", "set", narrow, "mtu", "1300")
-	ns.Run(t, "ip", "route", "add", "default", "via", "192.0.2.2")
-	far.Run(t, "ip", "route", "add", "default", "via", "198.51.100.1")
-	endpoint := []netip.Addr{netip.MustParseAddr("198.51.100.2")}
-	m := newInside(t, ns, "office")
-	if got, err := m.PathMTU(endpoint, 0); got != 1500 || err != nil {
-		t.Errorf("PathMTU = %d, %v, want 1500 as long as nothing larger was sent", got, err)
-	}
-	if out, err := ns.Try("ping", "-c1", "-W1", "-M", "do", "-s", "1400", "198.51.100.2"); err == nil {
-		t.Fatalf("a packet of 1428 bytes passed a link of 1300: %s", out)
-	}
-	if got, err := m.PathMTU(endpoint, 0); got != 1300 || err != nil {
-		t.Errorf("PathMTU = %d, %v, want the 1300 of the router's answer", got, err)
 	}
 }

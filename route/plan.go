@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file is the pure half of the package: from a desired State and facts to objects, and from objects to
-// changes. It touches no kernel.
+// This file and diff.go are the pure half of the package: from a desired State and facts to
+// objects, and from objects to changes. They touch no kernel.
 
 // plan is what a State means in objects.
 type plan struct {
@@ -20,7 +20,8 @@ type plan struct {
 	warnings []string
 }
 
-// privateDestinations may leave by the main table in a full tunnel: RFC 1918, RFC 3927, RFC 4193, RFC 4291 §2.5.6.
+// privateDestinations may leave by the main table in a full tunnel: RFC 1918, RFC 3927, RFC 4193,
+// RFC 4291 §2.5.6.
 func privateDestinations(v6 bool) []netip.Prefix {
 	if v6 {
 		return []netip.Prefix{netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10")}
@@ -43,9 +44,9 @@ type planner struct {
 	seen     map[object]bool
 }
 
-// newPlan turns s into objects. It depends on the facts in three places: devices that do not exist are left
-// out, an existing bridge of somebody else is joined but not made, and the guard keeps the memory of the
-// sysctl's old value.
+// newPlan turns s into objects. It depends on the facts in three places: devices that do not exist
+// are left out, an existing bridge of somebody else is joined but not made, and the guard keeps the
+// memory of the sysctl's old value.
 func newPlan(instance string, s State, mark uint32, f facts, m memory) plan {
 	p := &planner{instance: instance, state: s, facts: f, mark: mark, seen: make(map[object]bool)}
 	p.restore = m.restore || f.guards[instance].restore
@@ -98,7 +99,8 @@ func (p *planner) bridge(d Device) {
 		p.add(bridgeObject{d.Bridge})
 		p.add(upObject{d.Bridge})
 	case br.bridge && !br.up:
-		p.warnings = append(p.warnings, fmt.Sprintf("bridge %s is down and not ours: ip link set %s up", d.Bridge, d.Bridge))
+		p.warnings = append(p.warnings, fmt.Sprintf(
+			"bridge %s is down, and tund did not make it: ip link set %s up", d.Bridge, d.Bridge))
 	}
 	p.add(masterObject{d.Name, d.Bridge})
 }
@@ -125,7 +127,8 @@ func connected(d Device, dst netip.Prefix) bool {
 	return slices.ContainsFunc(d.Addrs, func(a netip.Prefix) bool { return a.Masked() == dst })
 }
 
-// storedMetric is the metric under which the kernel keeps a route: IPv6 turns 0 into IP6_RT_PRIO_USER.
+// storedMetric is the metric under which the kernel keeps a route: IPv6 turns 0 into
+// IP6_RT_PRIO_USER.
 func storedMetric(dst netip.Prefix, metric uint32) uint32 {
 	if metric == 0 && dst.Addr().Is6() {
 		return 1024
@@ -133,8 +136,8 @@ func storedMetric(dst netip.Prefix, metric uint32) uint32 {
 	return metric
 }
 
-// intoTable repeats the networks and routes of a device beside the tunnel (a TAP) in the instance's own table:
-// a full tunnel asks main only for private destinations.
+// intoTable repeats the networks and routes of a device beside the tunnel (a TAP) in the instance's
+// own table: a full tunnel consults main for private destinations only.
 func (p *planner) intoTable(d Device) {
 	if hasPolicy(d) {
 		return
@@ -206,188 +209,4 @@ func (p *planner) rules(v6 bool) []object {
 		rules = append(rules, local)
 	}
 	return append(rules, ruleObject{v6: v6, priority: PriorityTunnel, mark: p.mark, table: table})
-}
-
-// action is what a change does to its object.
-type action string
-
-const (
-	doAdd     action = "add"
-	doReplace action = "change"
-	doRemove  action = "remove"
-)
-
-// change is one step from the facts to the plan. It is comparable, to remember which steps failed.
-type change struct {
-	do action
-	o  object
-}
-
-func (c change) String() string { return string(c.do) + " " + c.o.String() }
-
-// memory is what a Manager remembers because the kernel cannot say it.
-type memory struct {
-	owned   map[object]bool // bridges joined, links set up, addresses: added by us
-	devices map[string]bool // every device of every State
-	mtu     map[string]int  // device to the MTU it had before us
-	restore bool            // src_valid_mark was 0 before us, and no table could say so
-}
-
-// diff returns the changes that lead from f to want: adds by rank, then removals the other way round, so that
-// nothing is ever missing in between. Both orders are total, for readable logs and golden tests.
-func diff(instance string, want []object, f facts, m memory) []change {
-	wanted := make(map[object]bool, len(want))
-	for _, o := range want {
-		wanted[o] = true
-	}
-	surplus := surplusObjects(instance, wanted, f, m)
-	var changes []change
-	early := make(map[object]bool)
-	for _, o := range want {
-		if f.has(instance, o) {
-			continue
-		}
-		c := change{doAdd, o}
-		switch o := o.(type) {
-		case routeObject:
-			if routeInPlace(o, f, m) {
-				c.do = doReplace
-			}
-		case addrObject:
-			// IPv6 refuses one address with two lengths; IPv4 does not mind a short absence either.
-			for _, s := range surplus {
-				if old, ok := s.(addrObject); ok && old.dev == o.dev && old.addr.Addr() == o.addr.Addr() && !early[old] {
-					early[old] = true
-					changes = append(changes, change{doRemove, old})
-				}
-			}
-		}
-		changes = append(changes, c)
-	}
-	for _, o := range surplus {
-		if !early[o] {
-			changes = append(changes, removal(instance, o, f))
-		}
-	}
-	return changes
-}
-
-// routeInPlace reports whether a route of ours with the same key leads elsewhere.
-func routeInPlace(o routeObject, f facts, m memory) bool {
-	for dev := range m.devices {
-		other := o
-		other.dev = dev
-		if dev != o.dev && f.routes[other] {
-			return true
-		}
-	}
-	return false
-}
-
-// removal is the change that gets rid of o. The sysctl is left alone while another instance needs it: that
-// instance inherits the duty.
-func removal(instance string, o object, f facts) change {
-	if _, ok := o.(sysctlObject); ok {
-		heirs := make([]string, 0, len(f.guards))
-		for other := range f.guards {
-			if other != instance {
-				heirs = append(heirs, other)
-			}
-		}
-		if len(heirs) > 0 {
-			return change{doAdd, restoreObject{slices.Min(heirs)}}
-		}
-	}
-	return change{doRemove, o}
-}
-
-// surplusObjects returns what is ours in f but not wanted, in order of removal.
-func surplusObjects(instance string, wanted map[object]bool, f facts, m memory) []object {
-	table := Table(instance)
-	var surplus []object
-	leave := func(o object) {
-		if !wanted[o] {
-			surplus = append(surplus, o)
-		}
-	}
-	for o := range m.owned {
-		if _, made := o.(bridgeObject); !made && f.has(instance, o) && !superseded(o, wanted) {
-			leave(o)
-		}
-	}
-	for o := range f.routes {
-		if m.devices[o.dev] || o.table == table {
-			leave(o)
-		}
-	}
-	for o := range f.rules {
-		if o.table == table || o.owner == table {
-			leave(o)
-		}
-	}
-	surplus = append(surplus, surplusGuard(instance, wanted, f, m)...)
-	surplus = append(surplus, surplusBridges(instance, wanted, f, surplus)...)
-	slices.SortFunc(surplus, func(a, b object) int {
-		return cmp.Or(cmp.Compare(b.rank(), a.rank()), cmp.Compare(a.String(), b.String()))
-	})
-	return surplus
-}
-
-// superseded reports whether adding another object removes o by itself.
-func superseded(o object, wanted map[object]bool) bool {
-	port, ok := o.(masterObject)
-	if !ok {
-		return false
-	}
-	for w := range wanted {
-		if other, ok := w.(masterObject); ok && other.dev == port.dev {
-			return true
-		}
-	}
-	return false
-}
-
-func surplusGuard(instance string, wanted map[object]bool, f facts, m memory) []object {
-	var surplus []object
-	guarded := false
-	for o := range wanted {
-		if _, ok := o.(guardObject); ok {
-			guarded = true
-		}
-	}
-	found, ok := f.guards[instance]
-	if ok && !guarded {
-		surplus = append(surplus, guardObject{restore: found.restore})
-	}
-	if (found.restore || m.restore) && f.srcValidMark && !wanted[sysctlObject{}] {
-		surplus = append(surplus, sysctlObject{})
-	}
-	return surplus
-}
-
-// surplusBridges returns the bridges to delete: made by this instance and no longer wanted, or made by any
-// instance and left by our port just now; in both cases only when no port of anybody else remains.
-func surplusBridges(instance string, wanted map[object]bool, f facts, leaving []object) []object {
-	left := make(map[masterObject]bool)
-	for _, o := range leaving {
-		if port, ok := o.(masterObject); ok {
-			left[port] = true
-		}
-	}
-	var surplus []object
-	for name, l := range f.links {
-		ours := l.group == group(instance)
-		inherited := l.group&baseMask == groupBase && slices.ContainsFunc(leaving, func(o object) bool {
-			port, ok := o.(masterObject)
-			return ok && port.bridge == name
-		})
-		if !l.bridge || !ours && !inherited || wanted[bridgeObject{name}] {
-			continue
-		}
-		others := slices.DeleteFunc(f.ports(name), func(port string) bool { return left[masterObject{port, name}] })
-		if len(others) == 0 {
-			surplus = append(surplus, bridgeObject{name})
-		}
-	}
-	return surplus
 }

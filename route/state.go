@@ -13,8 +13,8 @@ type State struct {
 	// Devices are existing links (the TUN, the TAP), in any order, each at most once.
 	Devices []Device
 
-	// FwMark is the mark on the instance's own UDP packets; 0 lets Apply choose one if a full tunnel needs it
-	// (Manager.Mark tells beforehand which).
+	// FwMark is the mark on the instance's own UDP packets; 0 lets Apply choose one if a full
+	// tunnel needs it (Manager.Mark tells beforehand which).
 	FwMark uint32
 
 	// LocalNetworks says which destinations a full tunnel leaves to the main table.
@@ -28,16 +28,17 @@ type Device struct {
 	// Addrs are host addresses with their network's length ("10.9.0.1/24"), not masked.
 	Addrs []netip.Prefix
 
-	// Routes lead into the device. A route that the kernel makes by itself, because an address's network
-	// is the same, is left to the kernel.
+	// Routes lead into the device. A route that the kernel makes by itself, because an address has
+	// that network, is left to the kernel.
 	Routes []Route
 
 	MTU int  // bytes; 0 leaves the link's own
 	Up  bool // bring the link up; false leaves it as it is
 
-	// Bridge is the Linux bridge to join, "" for none. It is made when absent, and then removed when the last
-	// port has gone: at Close, Cleanup, or the Close of another instance that left later. A bridge that
-	// tund did not make is never changed (not even set up), and one with other ports is never removed.
+	// Bridge is the Linux bridge to join, "" for none. It is made when absent, and then removed
+	// when the last port has gone: at Close, Cleanup, or the Close of another instance that left
+	// later. A bridge that tund did not make is never changed (not even set up), and one with
+	// other ports is never removed.
 	Bridge string
 }
 
@@ -52,12 +53,13 @@ type Route struct {
 type LocalNetworks uint8
 
 const (
-	// LocalPrivate lets private and link-local destinations (RFC 1918, RFC 3927, RFC 4193, fe80::/10) leave by
-	// routes of the main table other than the default. It resists TunnelVision and TunnelCrack for all
-	// public addresses.
+	// LocalPrivate lets private and link-local destinations (RFC 1918, RFC 3927, RFC 4193,
+	// fe80::/10) leave by routes of the main table other than the default. It resists
+	// TunnelVision and TunnelCrack for all public addresses.
 	LocalPrivate LocalNetworks = iota
-	// LocalAll lets every route of the main table except the default win over the tunnel, as wg-quick does. For
-	// hosts that sit in a public prefix and must reach their neighbours outside the tunnel.
+	// LocalAll lets every route of the main table except the default win over the tunnel, as
+	// wg-quick does. It is for hosts that sit in a public prefix and must reach their neighbours
+	// outside the tunnel.
 	LocalAll
 	// LocalNone sends everything but the instance's own packets into the tunnel.
 	LocalNone
@@ -65,10 +67,12 @@ const (
 
 // Applied is what the kernel has of a State, read back after the changes.
 type Applied struct {
-	// State holds only what was reached; FwMark is the mark in use and default routes name their table.
+	// State holds only what was reached; FwMark is the mark in use and default routes name their
+	// table.
 	State
 
-	// FullTunnel4 and FullTunnel6 report that policy routing leads the family's traffic into the tunnel.
+	// FullTunnel4 and FullTunnel6 report that policy routing leads the family's traffic into the
+	// tunnel.
 	FullTunnel4, FullTunnel6 bool
 
 	// BridgesMade are the bridges that this instance created.
@@ -78,7 +82,8 @@ type Applied struct {
 	Warnings []string
 }
 
-// RoutesFor turns allowed IPs into routes with one table and metric. Duplicates are dropped; prefixes are masked.
+// RoutesFor turns allowed IPs into routes with one table and metric. Duplicates are dropped, and
+// prefixes are masked.
 func RoutesFor(allowed []netip.Prefix, table, metric uint32) []Route {
 	seen := make(map[netip.Prefix]bool, len(allowed))
 	routes := make([]Route, 0, len(allowed))
@@ -114,21 +119,22 @@ func (s State) validate() error {
 	names := make(map[string]bool)
 	for _, d := range s.Devices {
 		if !validName(d.Name) {
-			errs = append(errs, fmt.Errorf("device name %q: want 1 to %d bytes without '/' and spaces", d.Name, maxName))
+			errs = append(errs, badName("device", d.Name))
 		}
 		if names[d.Name] {
 			errs = append(errs, fmt.Errorf("device %q given twice", d.Name))
 		}
 		names[d.Name] = true
 		if d.Bridge != "" && !validName(d.Bridge) {
-			errs = append(errs, fmt.Errorf("bridge name %q: want 1 to %d bytes without '/' and spaces", d.Bridge, maxName))
+			errs = append(errs, badName("bridge", d.Bridge))
 		}
 		if d.Bridge == d.Name && d.Name != "" {
 			errs = append(errs, fmt.Errorf("device %q cannot be a port of itself", d.Name))
 		}
 		for _, a := range d.Addrs {
 			if !a.IsValid() || a.Addr().Is4In6() || a.Addr().Zone() != "" {
-				errs = append(errs, fmt.Errorf("device %q: address %v is not an address with a length", d.Name, a))
+				errs = append(errs, fmt.Errorf(
+					"device %q: address %v: want an address with a length", d.Name, a))
 			}
 		}
 		for _, r := range d.Routes {
@@ -138,6 +144,10 @@ func (s State) validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func badName(kind, name string) error {
+	return fmt.Errorf("%s name %q: want 1 to %d bytes without '/' and spaces", kind, name, maxName)
 }
 
 // maxName is IFNAMSIZ less the terminating zero: linux/if.h.

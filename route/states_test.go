@@ -13,8 +13,8 @@ type namedState struct {
 	state State
 }
 
-// testStates are desired states on the devices "office" (TUN) and "office-tap" (TAP) of the instance "office".
-// Addresses are chosen so that every pair of states has something to change.
+// testStates are desired states on the devices "office" (TUN) and "office-tap" (TAP) of the
+// instance "office". Addresses are chosen so that every pair of states has something to change.
 func testStates() []namedState {
 	tun := Device{
 		Name: "office", Addrs: prefixes("10.9.0.1/24", "fd09::1/64"), MTU: 1420, Up: true,

@@ -65,7 +65,7 @@ func TestImports_thirdPartyOnlyWhereItBelongs(t *testing.T) {
 		"github.com/google/gopacket":        {"cmd/tunctl"},
 		"github.com/BurntSushi/toml":        {"config"},
 		"go.uber.org/zap":                   {"cmd", "internal/daemon", "internal/control", "internal/uapi", "tunnel", "route"},
-		"github.com/vishvananda/netlink":    {"route", "internal/testnet", "test"},
+		"github.com/vishvananda/netlink":    {"route", "internal/netwatch", "internal/testnet", "test"},
 		"github.com/vishvananda/netns":      {"route", "internal/testnet", "test"},
 		"github.com/google/nftables":        {"route", "internal/testnet"},
 		"github.com/mdlayher/netlink":       {"route"}, // the connection type of nftables
@@ -100,18 +100,19 @@ func TestImports_thirdPartyOnlyWhereItBelongs(t *testing.T) {
 func TestImports_pointDown(t *testing.T) {
 	t.Parallel()
 	forbidden := map[string][]string{ // package: what it must not import of ours
-		"crypto":           {"tunnel", "route", "config", "cmd", "internal/daemon", "internal/control"},
-		"tunnel":           {"route", "config", "cmd", "internal/daemon", "internal/control"},
-		"tunnel/protocol":  {"crypto", "tunnel/l2", "tunnel/l3", "tunnel/udp", "tunnel/tundev"},
-		"tunnel/l2":        {"crypto", "tunnel/l3", "tunnel/udp", "tunnel/tundev", "tunnel/protocol"},
-		"tunnel/l3":        {"crypto", "tunnel/l2", "tunnel/udp", "tunnel/tundev", "tunnel/protocol"},
-		"tunnel/offload":   {"crypto", "tunnel/l2", "tunnel/udp", "tunnel/tundev", "tunnel/protocol"},
-		"tunnel/udp":       {"crypto", "tunnel/l2", "tunnel/l3", "tunnel/tundev", "tunnel/protocol"},
-		"tunnel/tundev":    {"crypto", "tunnel/l2", "tunnel/l3", "tunnel/udp", "tunnel/protocol"},
-		"route":            {"tunnel", "config", "cmd", "internal/daemon", "internal/control", "crypto"},
-		"config":           {"tunnel", "route", "cmd", "internal/daemon", "internal/control"},
-		"internal/control": {"tunnel", "route", "config", "cmd", "internal/daemon", "crypto"},
-		"cmd/tunctl":       {"tunnel", "route", "internal/daemon"},
+		"crypto":            {"tunnel", "route", "config", "cmd", "internal/daemon", "internal/control"},
+		"tunnel":            {"route", "config", "cmd", "internal/daemon", "internal/control"},
+		"tunnel/protocol":   {"crypto", "tunnel/l2", "tunnel/l3", "tunnel/udp", "tunnel/tundev"},
+		"tunnel/l2":         {"crypto", "tunnel/l3", "tunnel/udp", "tunnel/tundev", "tunnel/protocol"},
+		"tunnel/l3":         {"crypto", "tunnel/l2", "tunnel/udp", "tunnel/tundev", "tunnel/protocol"},
+		"tunnel/offload":    {"crypto", "tunnel/l2", "tunnel/udp", "tunnel/tundev", "tunnel/protocol"},
+		"tunnel/udp":        {"crypto", "tunnel/l2", "tunnel/l3", "tunnel/tundev", "tunnel/protocol"},
+		"tunnel/tundev":     {"crypto", "tunnel/l2", "tunnel/l3", "tunnel/udp", "tunnel/protocol"},
+		"internal/netwatch": {"tunnel", "route", "config", "cmd", "internal/daemon", "internal/control", "crypto"},
+		"route":             {"tunnel", "config", "cmd", "internal/daemon", "internal/control", "crypto"},
+		"config":            {"tunnel", "route", "cmd", "internal/daemon", "internal/control"},
+		"internal/control":  {"tunnel", "route", "config", "cmd", "internal/daemon", "crypto"},
+		"cmd/tunctl":        {"tunnel", "route", "internal/daemon"},
 	}
 	for _, p := range list(t) {
 		for from, banned := range forbidden {

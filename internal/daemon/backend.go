@@ -14,6 +14,7 @@ import (
 	"tund/crypto/keys"
 	"tund/internal/control"
 	"tund/internal/drop"
+	"tund/internal/netwatch"
 	"tund/route"
 	"tund/tunnel"
 	"tund/tunnel/protocol"
@@ -60,7 +61,7 @@ type view struct {
 	loaded   time.Time
 	reloadEr string
 	applied  route.Applied
-	links    map[string]route.LinkState
+	links    map[string]netwatch.LinkState
 	path     paths
 	conns    []udp.Conn
 	mark     uint32

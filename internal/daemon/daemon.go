@@ -22,6 +22,7 @@ import (
 
 	"tund/config"
 	"tund/internal/control"
+	"tund/internal/netwatch"
 	"tund/internal/sdnotify"
 	"tund/internal/uapi"
 	"tund/route"
@@ -87,8 +88,8 @@ type Daemon struct {
 	conns    []udp.Conn // owned by the tunnel
 	reloadEr string
 	override override
-	links    map[string]route.LinkState // of our devices, as last seen
-	problems map[string]problem         // for status
+	links    map[string]netwatch.LinkState // of our devices, as last seen
+	problems map[string]problem            // for status
 
 	marks atomic.Pointer[configMark] // of the configuration asked about last
 
@@ -141,7 +142,7 @@ func (d *Daemon) steps() []step {
 func newDaemon(o Options) *Daemon {
 	return &Daemon{
 		opts: o, log: o.Log, started: time.Now(), config: o.Config, loaded: time.Now(),
-		links: make(map[string]route.LinkState), problems: make(map[string]problem),
+		links: make(map[string]netwatch.LinkState), problems: make(map[string]problem),
 		nudge: make(chan struct{}, 1), gone: make(chan error, 1),
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"tund/internal/netwatch"
 	"tund/route"
 	"tund/tunnel/tundev"
 	"tund/tunnel/udp"
@@ -121,7 +122,7 @@ func (d *Daemon) whoEnded(ctx context.Context, err error) error {
 // padded, and whether it is up.
 func (d *Daemon) followLink(ctx context.Context, dev *tundev.Device) {
 	name := d.nameOf(dev)
-	err := route.Follow(ctx, dev, func(s route.LinkState) {
+	err := netwatch.Follow(ctx, dev, func(s netwatch.LinkState) {
 		d.log.Debug("link", zap.String("iface", name), zap.Bool("up", s.Up), zap.Int("mtu", s.MTU), zap.Ints("route_mtus", s.RouteMTUs))
 		d.linkChanged(name, s)
 	})
@@ -132,7 +133,7 @@ func (d *Daemon) followLink(ctx context.Context, dev *tundev.Device) {
 }
 
 // linkChanged tells the tunnel what a device looks like. The tunnel is quiet while all its devices are down.
-func (d *Daemon) linkChanged(name string, s route.LinkState) {
+func (d *Daemon) linkChanged(name string, s netwatch.LinkState) {
 	d.mu.Lock()
 	moved := !slices.Equal(d.links[name].Addrs, s.Addrs)
 	d.links[name] = s

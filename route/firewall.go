@@ -19,10 +19,13 @@ import (
 
 // Chains of our table.
 const (
-	guardChain  = "guard"     // drops packets to tunnel addresses that arrive elsewhere
-	saveChain   = "save_mark" // keeps our packets' mark with their connection …
-	loadChain   = "load_mark" // … and gives it to the answers, for src_valid_mark
-	digestChain = "digest_"   // + digest + "_" + number of rules in guard: says what the others hold; empty
+	guardChain = "guard"     // drops packets to tunnel addresses that arrive elsewhere
+	saveChain  = "save_mark" // keeps our packets' mark with their connection …
+	loadChain  = "load_mark" // … and gives it to the answers, for src_valid_mark
+
+	// digestChain starts the name of an empty chain that says what the others hold: the digest, "_"
+	// and the number of rules in guardChain follow.
+	digestChain = "digest_"
 )
 
 // register is where every expression loads its value and the next one compares it.
@@ -34,14 +37,15 @@ type firewall struct {
 	sock *nlink.Conn // the connection inside conn, for deadlines
 }
 
-// openFirewall connects to nftables. It fails with EOPNOTSUPP when the kernel has none, and EPERM without
-// CAP_NET_ADMIN.
+// openFirewall connects to nftables. It fails with EOPNOTSUPP when the kernel has none, and with
+// EPERM without CAP_NET_ADMIN.
 func openFirewall() (*firewall, error) {
 	fw := &firewall{}
-	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *nlink.Conn) error {
+	keep := func(c *nlink.Conn) error {
 		fw.sock = c
 		return nil
-	}))
+	}
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(keep))
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +63,8 @@ func openFirewall() (*firewall, error) {
 
 func (fw *firewall) close() error { return fw.conn.CloseLasting() }
 
-// limit bounds the next exchange with the kernel. A refused batch may be answered by fewer acknowledgements
-// than messages, and waiting for the rest must end.
+// limit bounds the next exchange with the kernel, because a refused batch may be answered by fewer
+// acknowledgements than there were messages.
 func (fw *firewall) limit() { _ = fw.sock.SetDeadline(time.Now().Add(kernelTimeout)) }
 
 // tableOf returns the table of an instance.
@@ -104,8 +108,8 @@ func (fw *firewall) read() (map[string]guardFact, error) {
 	return guards, nil
 }
 
-// verified returns the digest in a stamp if the guard chain holds as many rules as it should: flushing a table
-// leaves its chains.
+// verified returns the digest in a stamp if the guard chain holds as many rules as it should:
+// flushing a table leaves its chains.
 func (fw *firewall) verified(t *nftables.Table, stamp string) string {
 	digest, count, _ := strings.Cut(stamp, "_")
 	rules, err := fw.conn.GetRules(t, &nftables.Chain{Name: guardChain, Table: t})
@@ -115,8 +119,8 @@ func (fw *firewall) verified(t *nftables.Table, stamp string) string {
 	return digest
 }
 
-// add replaces the instance's table in one transaction, so that there is no moment without it. When the kernel
-// cannot track connections the mark chains are left out.
+// add replaces the instance's table in one transaction, so that there is no moment without it. The
+// mark chains are left out when the kernel cannot track connections.
 func (fw *firewall) add(instance string, o guardObject) error {
 	fw.table(instance, o)
 	fw.marks(instance, o.mark)
@@ -148,12 +152,13 @@ func (fw *firewall) table(instance string, o guardObject) {
 		dev, text, _ := strings.Cut(strings.TrimSpace(line), " ")
 		addr, err := netip.ParseAddr(text)
 		if err != nil {
-			panic("route: guard of a malformed address " + text) // plan.go writes these lines from netip values
+			panic("route: guard of a malformed address " + text) // plan.go writes these lines
 		}
 		fw.conn.AddRule(&nftables.Rule{Table: t, Chain: guard, Exprs: guardRule(dev, addr)})
 		rules++
 	}
-	fw.conn.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%s_%d", digestChain, o.digest(), rules), Table: t})
+	stamp := fmt.Sprintf("%s%s_%d", digestChain, o.digest(), rules)
+	fw.conn.AddChain(&nftables.Chain{Name: stamp, Table: t})
 	if o.restore {
 		fw.conn.AddChain(&nftables.Chain{Name: restoreChain, Table: t})
 	}
@@ -172,20 +177,29 @@ func guardRule(dev string, addr netip.Addr) []expr.Any {
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: name},
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register},
 		equals([]byte{family}),
-		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(addr.BitLen() / 8)},
+		&expr.Payload{
+			DestRegister: register, Base: expr.PayloadBaseNetworkHeader,
+			Offset: offset, Len: uint32(addr.BitLen() / 8),
+		},
 		equals(addr.AsSlice()),
 		&expr.Fib{Register: register, ResultADDRTYPE: true, FlagSADDR: true},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+		&expr.Cmp{
+			Op: expr.CmpOpNeq, Register: register,
+			Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL),
+		},
 		&expr.Verdict{Kind: expr.VerdictDrop},
 	}
 }
 
-// marks queues the chains that carry our mark from a connection's packets to its answers, so that a strict
-// reverse path check (rp_filter=1 with src_valid_mark=1) looks them up where the packets went.
+// marks queues the chains that carry our mark from a connection's packets to its answers, so that
+// a strict reverse path check (rp_filter=1 with src_valid_mark=1) looks them up where the packets
+// went.
 func (fw *firewall) marks(instance string, mark uint32) {
 	t := tableOf(instance)
 	value := binaryutil.NativeEndian.PutUint32(mark)
-	udp := []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register}, equals([]byte{unix.IPPROTO_UDP})}
+	udp := []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register}, equals([]byte{unix.IPPROTO_UDP}),
+	}
 	save := fw.conn.AddChain(&nftables.Chain{
 		Name: saveChain, Table: t, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityMangle,

@@ -1,4 +1,4 @@
-package route
+package netwatch
 
 import (
 	"context"
@@ -56,8 +56,8 @@ func follow(t *testing.T, ns *testnet.NS, name string) *followed {
 	return f
 }
 
-// await waits until Follow has told of a state. A device away from its namespace is seen within a second even where
-// nothing tells of it.
+// await waits until Follow has told of a state. A device away from its namespace is seen within a
+// second even where nothing tells of it.
 func (f *followed) await(t *testing.T, want LinkState, limit time.Duration) {
 	t.Helper()
 	text := fmt.Sprint(want)

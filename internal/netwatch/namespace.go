@@ -1,10 +1,12 @@
-package route
+package netwatch
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -14,23 +16,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFollowEvents opens a socket on which the kernel tells of links, addresses and routes, in all namespaces that it knows by
-// number in ours.
-func openFollowEvents() (eventSource, error) {
-	source, err := openEventSocket(unix.NETLINK_ROUTE,
+// openFollowSocket opens a socket on which the kernel announces changes of links, addresses and
+// routes, in all namespaces that have a number in ours.
+func openFollowSocket() (*socket, error) {
+	s, err := openSocket(unix.NETLINK_ROUTE,
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
 		return nil, err
 	}
-	// Without it the device is looked at every second once it has been moved.
-	_ = source.(*socketEvents).conn.Control(func(fd uintptr) {
+	// Without this option a device that was moved is read once a second.
+	_ = s.conn.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1)
 	})
-	return source, nil
+	return s, nil
 }
 
-// numberNamespace gives a namespace a number in ours, as `ip link set … netns` does, if it has none.
+// numberNamespace gives a namespace a number in ours if it has none, as `ip link set … netns` does.
 func numberNamespace(ns *os.File) error {
 	err := netlink.SetNetNsIdByFd(int(ns.Fd()), -1)
 	if errors.Is(err, unix.EEXIST) {
@@ -62,7 +64,7 @@ func inode(info fs.FileInfo) uint64 {
 	return 0
 }
 
-// inNamespace runs f in a namespace, on a thread of its own unless it is the one we are in.
+// inNamespace runs f in a namespace, on a thread of its own unless here says that we are in it.
 func inNamespace(ns *os.File, here bool, f func() error) error {
 	if here {
 		return f()
@@ -85,7 +87,7 @@ func inNamespace(ns *os.File, here bool, f func() error) error {
 		result <- f()
 		if unix.Setns(int(back.Fd()), unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
-		} // else the thread ends with this goroutine: it is where nobody expects it
+		} // else the thread, which is in the wrong namespace, ends with this goroutine
 	}()
 	return <-result
 }
@@ -96,7 +98,8 @@ type linkView struct {
 	index int
 }
 
-// viewLink reads a device and the routes through it in the calling thread's namespace. No socket outlives the call.
+// viewLink reads a device and the routes through it in the calling thread's namespace. No socket
+// outlives the call.
 func viewLink(name string) (linkView, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -114,24 +117,40 @@ func viewLink(name string) (linkView, error) {
 		return v, err
 	}
 	for _, a := range addrs {
-		if p, ok := prefixOf(a.IPNet); ok {
+		if p, ok := PrefixOf(a.IPNet); ok {
 			v.Addrs = append(v.Addrs, p)
 		}
 	}
-	_ = h.SetStrictCheck(true) // lets the kernel leave out other devices' routes, instead of us
+	_ = h.SetStrictCheck(true) // the kernel leaves out other devices' routes
 	seen := make(map[int]bool)
 	filter := netlink.Route{LinkIndex: a.Index, Table: unix.RT_TABLE_UNSPEC}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		err := h.RouteListFilteredIter(family, &filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
+		const fields = netlink.RT_FILTER_OIF | netlink.RT_FILTER_TABLE
+		err := h.RouteListFilteredIter(family, &filter, fields, func(r netlink.Route) bool {
 			if r.MTU > 0 && r.MTU < a.MTU {
 				seen[r.MTU] = true
 			}
 			return true
 		})
-		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) &&
+			!errors.Is(err, netlink.ErrDumpInterrupted) {
 			return v, err
 		}
 	}
 	v.RouteMTUs = slices.Sorted(maps.Keys(seen))
 	return v, nil
+}
+
+// PrefixOf converts an address with its network's length from the form that the netlink library
+// uses. ok is false when n is nil or holds no address.
+func PrefixOf(n *net.IPNet) (p netip.Prefix, ok bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	addr, ok := netip.AddrFromSlice(n.IP)
+	bits, _ := n.Mask.Size()
+	if len(n.Mask) == net.IPv4len {
+		addr = addr.Unmap()
+	}
+	return netip.PrefixFrom(addr, bits), ok
 }

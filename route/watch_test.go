@@ -2,7 +2,6 @@ package route
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"os"
 	"slices"
@@ -14,25 +13,26 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tund/internal/netwatch"
 	"tund/internal/testnet"
 )
 
-// scripted is an eventSource that a test feeds.
+// scripted is a netwatch.Source that a test feeds.
 type scripted struct {
-	batches chan []notice
+	batches chan []netwatch.Notice
 	once    sync.Once
 	end     chan struct{}
 }
 
 func newScripted() *scripted {
-	return &scripted{batches: make(chan []notice), end: make(chan struct{})}
+	return &scripted{batches: make(chan []netwatch.Notice), end: make(chan struct{})}
 }
 
-func (s *scripted) subscribe() error { return nil }
-func (s *scripted) interrupt()       { s.once.Do(func() { close(s.end) }) }
-func (s *scripted) close() error     { s.interrupt(); return nil }
+func (s *scripted) Subscribe() error { return nil }
+func (s *scripted) Interrupt()       { s.once.Do(func() { close(s.end) }) }
+func (s *scripted) Close() error     { s.Interrupt(); return nil }
 
-func (s *scripted) receive() ([]notice, error) {
+func (s *scripted) Receive() ([]netwatch.Notice, error) {
 	select {
 	case batch := <-s.batches:
 		return batch, nil
@@ -71,7 +71,8 @@ func (e *eventList) seen(f func(Event) bool) func() bool {
 	}
 }
 
-// watched is a Manager on a fake kernel with one state applied and Watch running, inside a synctest bubble.
+// watched is a Manager on a fake kernel with one state applied and Watch running, inside a
+// synctest bubble.
 type watched struct {
 	m      *Manager
 	k      *fakeKernel
@@ -83,7 +84,7 @@ type watched struct {
 func startWatch(t *testing.T, s State) *watched {
 	t.Helper()
 	w := &watched{k: newFake(), source: newScripted()}
-	w.m = newManager("office", w.k, []eventSource{w.source})
+	w.m = newManager("office", w.k, []netwatch.Source{w.source})
 	apply(t, w.m, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -116,7 +117,7 @@ func (w *watched) lose() {
 		clear(w.k.rules)
 		clear(w.k.routes)
 	})
-	w.source.batches <- []notice{{kind: noticeRule, del: true, protocol: Protocol}, {kind: noticeRoute, del: true, protocol: Protocol}}
+	w.source.batches <- []netwatch.Notice{{Kind: netwatch.Rule, Del: true, Protocol: Protocol}, {Kind: netwatch.Route, Del: true, Protocol: Protocol}}
 }
 
 func TestWatch_restoresWhatOthersRemove(t *testing.T) {
@@ -197,7 +198,7 @@ func TestWatch_tellsOfTheUnderlayEvenWhileARestoreWaits(t *testing.T) {
 		w.k.locked(func() { w.k.fail = func(int, change) error { return unix.EPERM } })
 		w.lose()
 		w.pass(5 * time.Minute) // the pause is a minute now
-		w.source.batches <- []notice{{kind: noticeAddr, index: 2}, {kind: noticeAddr, index: 2, del: true}}
+		w.source.batches <- []netwatch.Notice{{Kind: netwatch.Addr, Index: 2}, {Kind: netwatch.Addr, Index: 2, Del: true}}
 		events := w.pass(2 * settle)
 		if len(events) != 1 || !events[0].Underlay {
 			t.Errorf("events = %+v, want the underlay's change at once", events)
@@ -213,7 +214,7 @@ func TestWatch_leavesALinkThatSomebodySetDown(t *testing.T) {
 		index := w.k.links["office"].index
 		setUp := func(up bool) {
 			w.k.locked(func() { _ = w.k.setLink("office", func(l *link) { l.up = up }) })
-			w.source.batches <- []notice{{kind: noticeLink, index: index, name: "office"}}
+			w.source.batches <- []netwatch.Notice{{Kind: netwatch.Link, Index: index, Name: "office"}}
 		}
 		setUp(false)
 		if events := w.pass(time.Minute); len(events) > 0 || !strings.Contains(w.k.text(t), "link office mtu 1420 up false") {
@@ -234,7 +235,7 @@ func TestWatch_tellsOnceThatADeviceIsGone(t *testing.T) {
 		index := w.k.links["office"].index
 		w.k.locked(func() { delete(w.k.links, "office") })
 		for range 3 {
-			w.source.batches <- []notice{{kind: noticeLink, del: true, index: index, name: "office"}}
+			w.source.batches <- []netwatch.Notice{{Kind: netwatch.Link, Del: true, Index: index, Name: "office"}}
 		}
 		if events := w.pass(time.Minute); len(events) != 1 || !slices.Equal(events[0].Gone, []string{"office"}) {
 			t.Errorf("events = %+v, want one that says office is gone", events)
@@ -253,32 +254,32 @@ func TestWatch_endsWithTheManager(t *testing.T) {
 	})
 }
 
-func TestNotice_meaning(t *testing.T) {
+func TestWatch_meaningOfNotices(t *testing.T) {
 	t.Parallel()
 	indices, names := map[int]bool{7: true}, map[string]bool{"office": true, "br0": true, "tund-office": true}
 	for _, c := range []struct {
-		n    notice
+		n    netwatch.Notice
 		want meaning
 	}{
-		{notice{kind: noticeOverflow}, meansAll},
-		{notice{kind: noticeLink, index: 2, name: "eth0"}, meansUnderlay},
-		{notice{kind: noticeLink, index: 7, name: "office"}, meansCheck},
-		{notice{kind: noticeLink, index: 9, name: "br0", del: true}, meansCheck},
-		{notice{kind: noticeAddr, index: 2}, meansUnderlay},
-		{notice{kind: noticeAddr, index: 7}, meansNothing},
-		{notice{kind: noticeAddr, index: 7, del: true}, meansCheck},
-		{notice{kind: noticeRoute, index: 2, table: unix.RT_TABLE_MAIN}, meansUnderlay},
-		{notice{kind: noticeRoute, index: 2, table: unix.RT_TABLE_LOCAL}, meansNothing},
-		{notice{kind: noticeRoute, index: 7, table: unix.RT_TABLE_MAIN, protocol: Protocol}, meansNothing},
-		{notice{kind: noticeRoute, index: 7, table: unix.RT_TABLE_MAIN, protocol: Protocol, del: true}, meansCheck},
-		{notice{kind: noticeRoute, index: 7, table: unix.RT_TABLE_MAIN, protocol: unix.RTPROT_KERNEL, del: true}, meansNothing},
-		{notice{kind: noticeRule, protocol: Protocol, del: true}, meansCheck},
-		{notice{kind: noticeRule, protocol: Protocol}, meansNothing},
-		{notice{kind: noticeRule}, meansUnderlay},
-		{notice{kind: noticeTable, name: "tund-office", del: true}, meansCheck},
-		{notice{kind: noticeTable, name: "filter", del: true}, meansNothing},
+		{netwatch.Notice{Kind: netwatch.Overflow}, meansAll},
+		{netwatch.Notice{Kind: netwatch.Link, Index: 2, Name: "eth0"}, meansUnderlay},
+		{netwatch.Notice{Kind: netwatch.Link, Index: 7, Name: "office"}, meansCheck},
+		{netwatch.Notice{Kind: netwatch.Link, Index: 9, Name: "br0", Del: true}, meansCheck},
+		{netwatch.Notice{Kind: netwatch.Addr, Index: 2}, meansUnderlay},
+		{netwatch.Notice{Kind: netwatch.Addr, Index: 7}, meansNothing},
+		{netwatch.Notice{Kind: netwatch.Addr, Index: 7, Del: true}, meansCheck},
+		{netwatch.Notice{Kind: netwatch.Route, Index: 2, Table: unix.RT_TABLE_MAIN}, meansUnderlay},
+		{netwatch.Notice{Kind: netwatch.Route, Index: 2, Table: unix.RT_TABLE_LOCAL}, meansNothing},
+		{netwatch.Notice{Kind: netwatch.Route, Index: 7, Table: unix.RT_TABLE_MAIN, Protocol: Protocol}, meansNothing},
+		{netwatch.Notice{Kind: netwatch.Route, Index: 7, Table: unix.RT_TABLE_MAIN, Protocol: Protocol, Del: true}, meansCheck},
+		{netwatch.Notice{Kind: netwatch.Route, Index: 7, Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_KERNEL, Del: true}, meansNothing},
+		{netwatch.Notice{Kind: netwatch.Rule, Protocol: Protocol, Del: true}, meansCheck},
+		{netwatch.Notice{Kind: netwatch.Rule, Protocol: Protocol}, meansNothing},
+		{netwatch.Notice{Kind: netwatch.Rule}, meansUnderlay},
+		{netwatch.Notice{Kind: netwatch.Table, Name: "tund-office", Del: true}, meansCheck},
+		{netwatch.Notice{Kind: netwatch.Table, Name: "filter", Del: true}, meansNothing},
 	} {
-		if got := c.n.meaning(indices, names); got != c.want {
+		if got := meaningOf(c.n, indices, names); got != c.want {
 			t.Errorf("meaning of %+v = %d, want %d", c.n, got, c.want)
 		}
 	}
@@ -300,7 +301,8 @@ func watchInside(t *testing.T, m *Manager) *eventList {
 	return events
 }
 
-// TestWatch_inANamespaceRestoresWhatWasDeleted is what systemd-networkd and a firewall's reload do to us.
+// TestWatch_inANamespaceRestoresWhatWasDeleted is what systemd-networkd and a firewall's reload
+// do to us.
 func TestWatch_inANamespaceRestoresWhatWasDeleted(t *testing.T) {
 	t.Parallel()
 	ns := newHost(t)
@@ -352,82 +354,4 @@ func TestWatch_inANamespaceTellsOfTheUnderlay(t *testing.T) {
 	ns.Run(t, "ip", "link", "delete", "office")
 	testnet.Await(t, "told that the device is gone", 10*time.Second,
 		events.seen(func(e Event) bool { return slices.Contains(e.Gone, "office") }))
-}
-
-// message builds a netlink message for the parser's tests.
-func message(typ uint16, port uint32, body []byte) []byte {
-	b := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(body))
-	binary.NativeEndian.PutUint32(b, uint32(cap(b)))
-	binary.NativeEndian.PutUint16(b[4:], typ)
-	binary.NativeEndian.PutUint32(b[12:], port)
-	b = append(b, body...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
-	}
-	return b
-}
-
-func attribute(typ uint16, value []byte) []byte {
-	b := binary.NativeEndian.AppendUint16(nil, uint16(unix.SizeofNlAttr+len(value)))
-	b = binary.NativeEndian.AppendUint16(b, typ)
-	b = append(b, value...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
-	}
-	return b
-}
-
-func word(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
-
-// sampleMessages are one of each kind that the parser knows.
-func sampleMessages() []byte {
-	rule := append(make([]byte, unix.SizeofRtMsg), attribute(attrRuleProtocol, []byte{Protocol})...)
-	route := make([]byte, unix.SizeofRtMsg)
-	route[0], route[1], route[4], route[5], route[7] = unix.AF_INET, 16, unix.RT_TABLE_COMPAT, Protocol, unix.RTN_UNICAST
-	route = slices.Concat(route, attribute(unix.RTA_DST, []byte{10, 20, 0, 0}), attribute(unix.RTA_TABLE, word(1234)),
-		attribute(unix.RTA_OIF, word(7)), attribute(unix.RTA_PRIORITY, word(9)))
-	linkMessage := make([]byte, unix.SizeofIfInfomsg)
-	binary.NativeEndian.PutUint32(linkMessage[4:], 7)
-	linkMessage = append(linkMessage, attribute(unix.IFLA_IFNAME, []byte("office\x00"))...)
-	addr := make([]byte, unix.SizeofIfAddrmsg)
-	binary.NativeEndian.PutUint32(addr[4:], 7)
-	table := append([]byte{unix.NFPROTO_INET, 0, 0, 0}, attribute(attrNFTTable, []byte("tund-office\x00"))...)
-	return slices.Concat(
-		message(unix.RTM_DELRULE, 412, rule), message(unix.RTM_DELROUTE, 0, route), message(unix.RTM_NEWLINK, 1, linkMessage),
-		message(unix.RTM_NEWNEIGH, 0, addr), message(unix.RTM_DELADDR, 2, addr), message(nftType(unix.NFT_MSG_DELTABLE), 3, table))
-}
-
-func TestParseNotices_readsEachKind(t *testing.T) {
-	t.Parallel()
-	want := []notice{
-		{kind: noticeRule, del: true, protocol: Protocol, port: 412},
-		{kind: noticeRoute, del: true, protocol: Protocol, table: 1234, index: 7},
-		{kind: noticeLink, index: 7, name: "office", port: 1},
-		{kind: noticeAddr, del: true, index: 7, port: 2},
-		{kind: noticeTable, del: true, name: "tund-office", port: 3},
-	}
-	if got := parseNotices(sampleMessages()); !slices.Equal(got, want) {
-		t.Errorf("parseNotices =\n%+v\nwant\n%+v", got, want)
-	}
-}
-
-func FuzzParseNotices(f *testing.F) {
-	f.Add(sampleMessages())
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, n := range parseNotices(b) {
-			if n.kind == noticeNone || len(n.name) > maxNameAttr {
-				t.Errorf("notice %+v", n)
-			}
-		}
-	})
-}
-
-func FuzzParseRoute(f *testing.F) {
-	f.Add(sampleMessages()[unix.SizeofNlMsghdr:])
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if r, ok := parseRoute(b); ok && !r.dst.IsValid() {
-			t.Errorf("parseRoute = %+v", r)
-		}
-	})
 }

@@ -1,0 +1,77 @@
+package netwatch
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// RouteMessage is the part of an RTM_NEWROUTE or RTM_DELROUTE message that tund needs.
+type RouteMessage struct {
+	Dst      netip.Prefix
+	Table    uint32
+	Metric   uint32
+	Index    int // of the outgoing link; 0 for none or several
+	Protocol uint8
+	Type     uint8 // RTN_UNICAST and so on
+	Cloned   bool  // an entry of the route cache
+}
+
+// ParseRoute reads a struct rtmsg and its attributes (rtnetlink(7)). ok is false for a message
+// that is too short or of another address family. b is not kept.
+func ParseRoute(b []byte) (r RouteMessage, ok bool) {
+	if len(b) < unix.SizeofRtMsg {
+		return r, false
+	}
+	family, bits := b[0], int(b[1])
+	r.Table, r.Protocol, r.Type = uint32(b[4]), b[5], b[7]
+	r.Cloned = binary.NativeEndian.Uint32(b[8:])&unix.RTM_F_CLONED != 0
+	addr, ok := unspecified(family)
+	if !ok || bits > addr.BitLen() {
+		return r, false
+	}
+	for typ, value := range attributes(b[unix.SizeofRtMsg:]) {
+		switch {
+		case typ == unix.RTA_DST && len(value) == addr.BitLen()/8:
+			addr, _ = netip.AddrFromSlice(value)
+		case typ == unix.RTA_TABLE && len(value) == 4:
+			r.Table = binary.NativeEndian.Uint32(value)
+		case typ == unix.RTA_PRIORITY && len(value) == 4:
+			r.Metric = binary.NativeEndian.Uint32(value)
+		case typ == unix.RTA_OIF && len(value) == 4:
+			r.Index = int(binary.NativeEndian.Uint32(value))
+		}
+	}
+	r.Dst = netip.PrefixFrom(addr, bits)
+	return r, true
+}
+
+// unspecified returns the zero address of an address family; ok is false for all but IPv4 and IPv6.
+func unspecified(family uint8) (addr netip.Addr, ok bool) {
+	switch family {
+	case unix.AF_INET:
+		return netip.IPv4Unspecified(), true
+	case unix.AF_INET6:
+		return netip.IPv6Unspecified(), true
+	}
+	return addr, false
+}
+
+// attributes yields the netlink attributes in b: struct nlattr, 4-byte aligned; netlink(7). It
+// stops at the first that does not fit. Values point into b. Flag bits of the type are cleared.
+func attributes(b []byte) func(yield func(typ uint16, value []byte) bool) {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= unix.SizeofNlAttr {
+			size := int(binary.NativeEndian.Uint16(b))
+			if size < unix.SizeofNlAttr || size > len(b) {
+				return
+			}
+			typ := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+			if !yield(typ, b[unix.SizeofNlAttr:size]) {
+				return
+			}
+			b = b[min(len(b), (size+3)&^3):]
+		}
+	}
+}

@@ -1,0 +1,107 @@
+package route
+
+import (
+	"errors"
+	"net/netip"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// routeObject is a route into a device or, without one, an unreachable route: the fence.
+type routeObject struct {
+	dev    string
+	dst    netip.Prefix
+	table  uint32 // never 0
+	metric uint32
+}
+
+// fenceMetric is the metric of the unreachable default route in the instance's table: the last to
+// be considered.
+const fenceMetric = 1<<32 - 1
+
+// fence returns the route that ends the instance's table where the tunnel's own default route is
+// missing.
+func fence(instance string, v6 bool) routeObject {
+	dst := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if v6 {
+		dst = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return routeObject{dst: dst, table: Table(instance), metric: fenceMetric}
+}
+
+func (o routeObject) String() string {
+	text := "route " + o.dst.String() + " dev " + o.dev
+	if o.dev == "" {
+		text = "route unreachable " + o.dst.String()
+	}
+	if o.table != unix.RT_TABLE_MAIN {
+		text += " table " + tableName(o.table)
+	}
+	if o.metric != 0 {
+		text += " metric " + strconv.FormatUint(uint64(o.metric), 10)
+	}
+	return text
+}
+
+func (routeObject) rank() int { return rankRoute }
+
+func (o routeObject) present(f facts, _ string) bool { return f.routes[o] }
+
+func (o routeObject) add(k *netlinkKernel, _ string) error { return o.request(k, k.rt.RouteAdd) }
+
+func (o routeObject) remove(k *netlinkKernel, _ string) error { return o.request(k, k.rt.RouteDel) }
+
+// replace atomically points the route with the same destination, table and metric at o's device.
+func (o routeObject) replace(k *netlinkKernel) error { return o.request(k, k.rt.RouteReplace) }
+
+func (o routeObject) request(k *netlinkKernel, do func(*netlink.Route) error) error {
+	r := &netlink.Route{
+		Dst: ipNetOf(o.dst), Table: int(o.table), Priority: int(o.metric), Protocol: Protocol,
+	}
+	if o.dev == "" {
+		r.Type = unix.RTN_UNREACHABLE
+		return do(r)
+	}
+	return k.withLink(o.dev, func(l netlink.Link) error {
+		r.LinkIndex, r.Scope = l.Attrs().Index, netlink.SCOPE_LINK
+		return do(r)
+	})
+}
+
+func (o routeObject) advice(err error) string {
+	family := "ip"
+	if o.dst.Addr().Is6() {
+		family = "ip -6"
+	}
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return "another route is there already: see `" + family + " route show " + o.dst.String() +
+			" table " + tableName(o.table) + "`; remove it, or set another metric or table"
+	case errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.ENETUNREACH):
+		return "the device is down: ip link set " + o.dev + " up"
+	case errors.Is(err, unix.EACCES):
+		return "IPv6 is switched off: sysctl net.ipv6.conf." + o.dev +
+			".disable_ipv6=0, or remove the allowed IP"
+	}
+	return ""
+}
+
+func (o routeObject) fences() bool { return o.dev == "" }
+
+// restorable reports whether the kernel takes the route: it goes with a link that is set down, and
+// returns with it.
+func (o routeObject) restorable(f facts) bool { return o.dev == "" || f.links[o.dev].up }
+
+// moves reports whether a route of ours with the same key leads elsewhere.
+func (o routeObject) moves(f facts, m memory) bool {
+	for dev := range m.devices {
+		other := o
+		other.dev = dev
+		if dev != o.dev && f.routes[other] {
+			return true
+		}
+	}
+	return false
+}
