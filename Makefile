@@ -101,13 +101,16 @@ install: $(PROGRAMS) ## install below $(DESTDIR)$(PREFIX): programs, service, ex
 	install -D -m 0755 bin/tunctl $(DESTDIR)$(PREFIX)/bin/tunctl
 	install -D -m 0644 packaging/tund@.service $(UNIT)
 	sed -i 's#/usr/\(sbin/tund\|bin/tunctl\|share/\)#$(PREFIX)/\1#g' $(UNIT)
+	install -D -m 0644 packaging/sysusers.d/tund.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/tund.conf
+	install -D -m 0644 packaging/tmpfiles.d/tund.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/tund.conf
 	install -D -m 0644 packaging/rt_protos.d/tund.conf $(DESTDIR)$(SYSCONFDIR)/iproute2/rt_protos.d/tund.conf
-	install -d -m 0750 $(DESTDIR)$(SYSCONFDIR)/tund
+	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/tund
 	install -d -m 0755 $(SHARE)/doc/tund $(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions
 	install -m 0644 README.md CHANGELOG.md LICENSE $(wildcard docs/*.md) $(SHARE)/doc/tund/
 	cp -R --no-preserve=ownership examples $(SHARE)/doc/tund/
 	bin/tunctl completion bash > $(SHARE)/bash-completion/completions/tunctl
 	bin/tunctl completion zsh > $(SHARE)/zsh/vendor-completions/_tunctl
+	@[ -n "$(DESTDIR)" ] || echo "Now: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload"
 
 clean: ## remove what was built
 	rm -rf bin dist

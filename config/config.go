@@ -32,6 +32,9 @@ type Config struct {
 	Tap      *Tap // nil: no [tap] section
 	Peers    []Peer
 
+	// Files are the files that were read beside Path, as they were opened: those of keys.
+	Files []string
+
 	// Warnings are what deserves a word and is no error, in the order of the file.
 	Warnings []Warning
 }

@@ -55,6 +55,16 @@ func readFile(path string, limit int64) ([]byte, fs.FileInfo, error) {
 	return data, info, nil
 }
 
+// whoMayRead is the next step after a file could not be read: for the service, whose user is not root, and for a reload,
+// which may not read in directories that were not in use at the start. "" when a permission is not what was missing.
+func whoMayRead(err error) string {
+	if !errors.Is(err, fs.ErrPermission) {
+		return ""
+	}
+	return ": it has to belong to the user that runs tund (the service's is tund: chown tund, chmod 400), and a directory that " +
+		"was not in use at the start needs a restart"
+}
+
 // place is where something was said first, to be named when it is said again.
 type place struct {
 	at   int      // offset
@@ -99,7 +109,7 @@ func newLoader(path string, h host, src string) *loader {
 func load(path string, h host) (*Config, error) {
 	data, info, err := h.readFile(path, maxFileSize)
 	if err != nil {
-		return nil, fmt.Errorf("config: %w", err)
+		return nil, fmt.Errorf("config: %w%s", err, whoMayRead(err))
 	}
 	l := newLoader(path, h, strings.TrimPrefix(string(data), "\ufeff"))
 	l.known = allKeys()
@@ -172,7 +182,7 @@ func (l *loader) checkMode(info fs.FileInfo) {
 	mode := info.Mode().Perm()
 	switch {
 	case l.inline && mode&0o077 != 0:
-		l.warnAt(0, "this file holds a secret and is open to others (mode %04o): chmod 600", mode)
+		l.warnAt(0, "this file holds a secret and is open to others (mode %04o): %s", mode, oursAlone(info))
 	case mode&0o007 != 0:
 		l.warnAt(0, "this file is open to everybody (mode %04o): chmod 640", mode)
 	case mode&0o020 != 0:

@@ -145,6 +145,7 @@ trust = ["dhcp", "ra"]
 			Table: 100, Metric: 50, LocalNetworks: LocalNone},
 		Tap: &Tap{Device: "lan0", Bridge: "br0", MTU: 9000, Ageing: time.Minute, MaxMACs: 1000, MaxMACsPerPeer: 20,
 			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, DoubleTags: true, Hub: true, BPDU: BPDUGuard},
+		Files: []string{"/etc/tund/berlin.psk"},
 		Peers: []Peer{{
 			Name: "berlin", PublicKey: pub, PresharedKey: psk,
 			Endpoints:  []Endpoint{{"berlin.example.org", 51820}, {"2001:db8::7", 1}, {"192.0.2.1", 2}, {"fe80::1%eth0", 3}},

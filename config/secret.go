@@ -3,8 +3,10 @@ package config
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"tund/crypto/keys"
 )
@@ -108,13 +110,14 @@ func readSecret[K any](s *section, key string, src source, parse func(string) (K
 	}
 	text, from := src.text, ""
 	if src.path != "" {
+		s.l.cfg.Files = append(s.l.cfg.Files, src.path)
 		data, info, err := s.l.host.readFile(src.path, maxKeyFileSize)
 		if err != nil && endsLikeKey(src.path) {
 			s.errorAt(src.at, key, "looks like a key, where the name of a file is wanted (not shown)")
 			return k
 		}
 		if err != nil {
-			s.errorAt(src.at, key, "%v", err)
+			s.errorAt(src.at, key, "%v%s", err, whoMayRead(err))
 			return k
 		}
 		if key != "credential" { // systemd grants access to those by ACL, which shows as a group's right
@@ -135,8 +138,17 @@ func (s *section) checkKeyMode(key string, src source, info fs.FileInfo) {
 		return
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		s.warnAt(src.at, key, "%s is open to others (mode %04o): chmod 600", src.path, mode)
+		s.warnAt(src.at, key, "%s is open to others (mode %04o): %s", src.path, mode, oursAlone(info))
 	}
+}
+
+// oursAlone is what makes a file with a secret ours alone. Where it belongs to somebody else, as a key that root made for
+// the service does, a mode without an owner would keep us out.
+func oursAlone(info fs.FileInfo) string {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() != 0 && int(st.Uid) != os.Geteuid() {
+		return "chown it to the user that runs tund (the service's is tund), then chmod 400"
+	}
+	return "chmod 600"
 }
 
 // positionOf names a place for a message: line:column.

@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"tund/config"
+	"tund/internal/confine"
 	"tund/internal/control"
 	"tund/internal/daemon"
 	"tund/internal/uapi"
@@ -108,7 +109,11 @@ func serve(c command, stderr io.Writer) int {
 		return loadCode(err)
 	}
 	tune()
-	o := daemon.Options{Config: cfg, Log: log, Level: level, Version: versionString(), Reload: s.reload}
+	keepMemory(log)
+	o := daemon.Options{
+		Config: cfg, Log: log, Level: level, Version: versionString(), Reload: s.reload,
+		Confine: func() error { return confine.Files(filesOf(cfg)) },
+	}
 	if err := daemon.Run(s.ctx, o); err != nil {
 		log.Error("instance ended: " + err.Error())
 		return exitCode(err)
@@ -135,13 +140,13 @@ func cleanup(instance string, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "tund: %v\n\n%s", err, usage)
 		return exitUsage
 	}
-	claim, err := control.Listen(control.Options{Instance: instance})
+	release, err := control.Hold("", instance)
 	if errors.Is(err, control.ErrRunning) {
 		fmt.Fprintf(stderr, "tund: clean up %s: %v\n", instance, err)
 		return exitFailure
 	}
 	if err == nil {
-		defer func() { _ = claim.Close() }() // takes the files of the killed instance along
+		defer release() // takes the files of the killed instance along
 	} else {
 		fmt.Fprintf(stderr, "tund: clean up %s: its files stay: %v\n", instance, err)
 	}

@@ -52,6 +52,7 @@ func serveInterface(c command, stderr io.Writer) int {
 		return exitFailure
 	}
 	tune()
+	keepMemory(o.Log)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop)  // a second signal ends the process at once

@@ -75,6 +75,8 @@ func TestImports_thirdPartyOnlyWhereItBelongs(t *testing.T) {
 		"golang.org/x/sys":                  {"crypto/aead", "tunnel", "route", "internal", "cmd", "test"},
 		"golang.org/x/net":                  {},
 		"golang.zx2c4.com/wireguard/wgctrl": {"test"},
+
+		"github.com/landlock-lsm/go-landlock": {"internal/confine"},
 	}
 	for _, p := range list(t) {
 		for _, imp := range p.Imports {

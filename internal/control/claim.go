@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -71,7 +72,7 @@ func takeClaim(runDir, instance string) (*claim, error) {
 func tryLock(lock *os.File, path string) (won bool, err error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return false, fmt.Errorf("%w%s (%s is locked): stop it first, or choose another name", ErrRunning, holder(path), path)
+			return false, fmt.Errorf("%w%s (%s is locked): stop it first, or choose another name", ErrRunning, holder(lock), path)
 		}
 		return false, &fs.PathError{Op: "flock", Path: path, Err: err}
 	}
@@ -89,9 +90,12 @@ func tryLock(lock *os.File, path string) (won bool, err error) {
 	return os.SameFile(held, named), nil
 }
 
+// maxPID bounds what is read of a lock file, in bytes: a process id has at most 10 digits.
+const maxPID = 16
+
 // holder names the process that wrote its id to the lock file; "" when that cannot be read.
-func holder(path string) string {
-	text, err := os.ReadFile(path)
+func holder(lock *os.File) string {
+	text, err := io.ReadAll(io.LimitReader(lock, maxPID))
 	if err != nil {
 		return ""
 	}
@@ -135,7 +139,7 @@ func (c *claim) makeDir(runDir string) error {
 	}
 	owner := int(info.Sys().(*syscall.Stat_t).Uid)
 	if owner != 0 && owner != os.Geteuid() {
-		return fmt.Errorf("%s belongs to uid %d: refusing to put a control socket there", c.dir, owner)
+		return foreignDir{c.dir, owner}
 	}
 	if owner == os.Geteuid() {
 		if c.gid >= 0 {
@@ -148,6 +152,47 @@ func (c *claim) makeDir(runDir string) error {
 		}
 	}
 	return nil
+}
+
+// foreignDir is the error about an instance's directory that belongs to another user.
+type foreignDir struct {
+	dir string
+	uid int
+}
+
+func (e foreignDir) Error() string {
+	return fmt.Sprintf("%s belongs to uid %d: refusing to put a control socket there", e.dir, e.uid)
+}
+
+// Hold keeps an instance from starting while what it left behind is removed, and removes its files in the run directory
+// when released. When the instance runs, the error wraps ErrRunning. Unlike Listen it also works for root in the
+// directory of an instance that runs as another user, as the service does: there it makes no file, and changes none, so
+// that nothing which that user prepared can lead it elsewhere.
+func Hold(runDir, instance string) (release func(), err error) {
+	s, err := Listen(Options{RunDir: runDir, Instance: instance})
+	var foreign foreignDir
+	switch {
+	case err == nil:
+		return func() { _ = s.Close() }, nil
+	case !errors.As(err, &foreign):
+		return nil, err
+	}
+	path := filepath.Join(foreign.dir, lockName)
+	lock, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0) // a FIFO would block
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return func() { _ = os.Remove(foreign.dir) }, nil
+	case err != nil:
+		return nil, fmt.Errorf("lock instance %q: %w", instance, err)
+	}
+	if _, err := tryLock(lock, path); err != nil {
+		_ = lock.Close()
+		return nil, fmt.Errorf("instance %q: %w", instance, err)
+	}
+	return func() {
+		_ = os.Remove(filepath.Join(foreign.dir, socketName))
+		(&claim{dir: foreign.dir, lock: lock}).release()
+	}, nil
 }
 
 // release removes the lock while it is held, then lets go of it, and removes the directory if nothing else is in it.

@@ -40,6 +40,9 @@ type Options struct {
 	Level     zap.AtomicLevel
 	Version   string
 	Reload    <-chan struct{} // a value asks for a reload (SIGHUP)
+	// Confine, when not nil, is called once everything is open and before the first packet: it takes from the process
+	// what a running instance does not need. Its failure is a warning.
+	Confine func() error
 }
 
 // ErrNotPermitted is what the error of a start is, for errors.Is, that fails for want of a privilege or of /dev/net/tun.
@@ -193,6 +196,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	}
 	d.lookAddresses()
 	d.lookSoon()
+	d.confine()
 	d.tunnel.Start()
 	if d.control != nil {
 		d.background.Go(func() {
@@ -220,6 +224,16 @@ func (d *Daemon) launch(ctx context.Context) error {
 	}
 	d.tell(d.notify.Ready(d.summary()))
 	return nil
+}
+
+// confine gives up what was needed only to start. It comes before the lanes run: the library stops all threads for it.
+func (d *Daemon) confine() {
+	if d.opts.Confine == nil {
+		return
+	}
+	if err := d.opts.Confine(); err != nil {
+		d.log.Warn("the instance runs with more rights than it needs", zap.Error(err))
+	}
 }
 
 // summary is the line that systemctl status shows.
