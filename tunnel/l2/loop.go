@@ -2,6 +2,7 @@ package l2
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"tund/internal/boottime"
@@ -26,14 +27,17 @@ import (
 // during a storm the broadcast budget is spent.
 //
 // Hubs send probes to each other as control messages as well. A hub passes one on only if its own node is greater than
-// the origin's, so of a ring of hubs only the least sees its probe again, and blocks the port with the
-// greater number of the two that the ring touches.
+// the origin's, so of a ring of hubs only the least sees its probe again. It blocks the port through which the
+// probe came back, unless the ring is cut already at the port by which it left. Only the origin can tell that
+// such a probe is its own, since it tells nobody the secret, and a peer can thus have no port blocked but one whose
+// peer handed the probe over itself.
 //
 // The probe, in both forms (on the LAN: EtherType 0x88b5, behind "tund" 1 0 0 0):
 //
 //	node (8 bytes) | clock, seconds (4) | port it left by (4) | HMAC-SHA-256 of these 16 bytes, cut to 16
 //
-// The secret and the clock are in the sender's hello, inside the session. A probe whose clock is more than
+// The secret of a probe on the LAN and the clock are in the sender's hello, inside the session. The secret of a probe
+// between hubs is the sender's alone. A probe whose clock is more than
 // clockSlack from the sender's is not taken: an old one, replayed by somebody on the LAN, blocks nothing.
 const (
 	ProbeInterval = 2 * time.Second
@@ -56,13 +60,13 @@ type block struct {
 	until boottime.Time
 }
 
-// appendProbe appends a probe that leaves by port.
-func (s *Switch) appendProbe(b []byte, now boottime.Time, port PortID) []byte {
+// appendProbe appends a probe that leaves by port, authenticated by secret.
+func (s *Switch) appendProbe(b []byte, now boottime.Time, port PortID, secret *[16]byte) []byte {
 	start := len(b)
 	b = binary.BigEndian.AppendUint64(b, s.node)
 	b = binary.BigEndian.AppendUint32(b, second(now))
 	b = binary.BigEndian.AppendUint32(b, uint32(port))
-	sum := authenticate(&s.secret, b[start:])
+	sum := authenticate(secret, b[start:])
 	return append(b, sum[:]...)
 }
 
@@ -212,14 +216,14 @@ func (s *Switch) sendProbes(now boottime.Time) {
 		}
 		b := appendHeader(make([]byte, 0, 64), Broadcast, s.mac, vid, vid != 0, typeProbe)
 		b = binary.BigEndian.AppendUint64(b, probeMagic)
-		s.toDevice(s.appendProbe(b, now, LocalPort))
+		s.toDevice(s.appendProbe(b, now, LocalPort, &s.secret))
 	}
 	if !view.cfg.Hub {
 		return
 	}
 	for _, p := range view.peers {
 		b := appendControl(nil, controlProbe, probeLen+1)
-		s.toPeer(p.id, append(s.appendProbe(b, now, p.id), 0))
+		s.toPeer(p.id, append(s.appendProbe(b, now, p.id, &s.own), 0))
 	}
 }
 
@@ -233,7 +237,8 @@ func (v *view) carried(vid uint16) bool {
 	return false
 }
 
-// hubProbe takes a probe that hubs pass on to each other.
+// hubProbe takes a probe that hubs pass on to each other. What claims to be ours is authenticated and costs no budget:
+// the limit of control messages bounds what a peer can make us compute.
 func (s *Switch) hubProbe(now boottime.Time, in *port, body []byte) drop.Reason {
 	if len(body) < probeLen+1 {
 		return drop.BadInnerPacket
@@ -242,27 +247,48 @@ func (s *Switch) hubProbe(now boottime.Time, in *port, body []byte) drop.Reason 
 	if !view.cfg.Hub || !in.cfg.Ethernet {
 		return drop.None
 	}
+	node, hops := binary.BigEndian.Uint64(body), body[probeLen]
+	if node == s.node {
+		s.hubProbeBack(now, in, body)
+		return drop.None
+	}
 	if !in.state.meters[ClassProbe].take(now, 1, view.rates[ClassProbe]) {
 		return drop.StormBroadcast
 	}
-	node, hops := binary.BigEndian.Uint64(body), body[probeLen]
-	if node != s.node {
-		if node > s.node || hops >= MaxHops {
-			return drop.None
-		}
+	if node < s.node && hops < MaxHops {
 		s.passProbe(in, body, hops+1)
-		return drop.None
 	}
+	return drop.None
+}
+
+// hubProbeBack takes a probe that says it is ours, and blocks the port it came in by if it is.
+func (s *Switch) hubProbeBack(now boottime.Time, in *port, probe []byte) {
+	if !s.returned(now, probe) {
+		return
+	}
+	left := PortID(binary.BigEndian.Uint32(probe[12:]))
 	s.mu.Lock()
-	_, ok := s.origin(now, body)
-	left := PortID(binary.BigEndian.Uint32(body[12:]))
-	blocked := max(left, in.id)
-	fresh := ok && s.ports[blocked] != nil && s.block(now, blocked, everyVLAN, LocalPort)
+	blocked := in.id
+	if s.isBlocked(left, everyVLAN) {
+		blocked = left // the ring is cut there
+	}
+	fresh := s.ports[blocked] != nil && s.block(now, blocked, everyVLAN, LocalPort)
 	s.mu.Unlock()
 	if fresh {
 		s.fdb.flushPort(blocked, false)
 	}
-	return drop.None
+}
+
+// returned reports whether we sent the probe to another hub within the last holdTime.
+func (s *Switch) returned(now boottime.Time, probe []byte) bool {
+	age := int64(second(now)) - int64(binary.BigEndian.Uint32(probe[8:]))
+	return age >= 0 && age <= int64(holdTime/time.Second) &&
+		authentic(&s.own, probe[:probeHead], probe[probeHead:probeLen])
+}
+
+// isBlocked reports whether the port is blocked in a VLAN. mu is held.
+func (s *Switch) isBlocked(port PortID, vid uint16) bool {
+	return slices.ContainsFunc(s.blocks, func(b block) bool { return b.port == port && b.vid == vid })
 }
 
 // passProbe queues another hub's probe to all peers but the one it came from.

@@ -68,7 +68,8 @@ type Switch struct {
 	hosts  *neighbors
 	node   uint64   // our name in hellos and probes
 	mac    MAC      // source of the frames we make ourselves
-	secret [16]byte // authenticates our probes; known to our peers
+	secret [16]byte // authenticates our probes on the LAN; known to our peers
+	own    [16]byte // authenticates our probes to other hubs; known to nobody else
 	local  *portState
 
 	announceRate, tellRate, controlRate rate
@@ -128,11 +129,11 @@ type portState struct {
 	control   meter        // control messages
 }
 
-// New returns a switch with no peers. Its node name, MAC, hash seeds and probe secret are read from random, which
+// New returns a switch with no peers. Its node name, MAC, hash seeds and probe secrets are read from random, which
 // must be unpredictable (crypto/rand.Reader; tests use a fixed stream); an error is random's. random is not kept.
 func New(cfg Config, random io.Reader) (*Switch, error) {
 	cfg.fill()
-	var seed [40]byte
+	var seed [56]byte
 	if _, err := io.ReadFull(random, seed[:]); err != nil {
 		return nil, fmt.Errorf("seed of the switch: %w", err)
 	}
@@ -141,8 +142,8 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 		cfg: cfg, groups: newGroups(), hosts: newNeighbors(), local: &portState{},
 		fdb:    newFDB(cfg.MaxEntries, uint32(cfg.AgeingTime/time.Second), word(0), word(1)),
 		node:   word(2) | 1, // 0 means unknown
-		secret: [16]byte(seed[24:]),
-		ports:  make(map[PortID]*slowPort), warned: make(map[warning]boottime.Time),
+		secret: [16]byte(seed[24:]), own: [16]byte(seed[40:]),
+		ports: make(map[PortID]*slowPort), warned: make(map[warning]boottime.Time),
 		announceRate: newRate(announceLimit, 0), tellRate: newRate(tellLimit, 0),
 		controlRate: newRate(controlLimit, 0),
 	}
