@@ -3,7 +3,7 @@
 # sudo's secure_path does not include /usr/local/go/bin, where the archive of go.dev puts Go.
 GO          ?= $(or $(shell command -v go),$(wildcard /usr/local/go/bin/go),go)
 VERSION     ?= $(shell scripts/as-owner.sh git describe --tags --always --dirty 2>/dev/null || echo unknown)
-STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI    ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 TESTFLAGS   ?=
 # test/ is a module of its own, so that nobody who builds tund gets the modules that only tests use. Its packages that run
 # whole hosts have limits of time: one package at a time, and nothing beside them.
@@ -74,13 +74,12 @@ race: need-go ## run the tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(TESTFLAGS) ./...
 	CGO_ENABLED=1 $(GO) -C test test -race -timeout 15m $(TESTFLAGS) $(UNITPKGS)
 
-lint: need-go ## gofmt, go vet, staticcheck, shellcheck, and what go.mod requires
+lint: need-go ## gofmt, golangci-lint, shellcheck, and what go.mod requires
 	@test/tools.sh lint
 	@unformatted="$$(gofmt -l $$(git ls-files '*.go'))"; [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
-	$(GO) vet ./...
-	$(GO) -C test vet ./...
-	$(GO) run $(STATICCHECK) ./...
-	$(GO) -C test run $(STATICCHECK) ./...
+	$(GO) run $(GOLANGCI) run ./...
+	$(GO) -C test run $(GOLANGCI) run ./...
+	scripts/pure.sh
 	scripts/modules.sh $(GO)
 	shellcheck -x $(SCRIPTS)
 

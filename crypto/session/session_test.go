@@ -361,7 +361,7 @@ func TestSession_printsNothingSecret(t *testing.T) {
 	if got := fmt.Sprintf("%+v", holder); got != "{S:"+keys.Hidden+"}" {
 		t.Errorf("in a struct: %q", got)
 	}
-	//lint:ignore SA9005 that nothing of a session is marshalled is what is tested
+	//nolint:staticcheck // SA9005: that nothing of a session is marshalled is what is tested
 	if text, err := json.Marshal(a); err != nil || string(text) != "{}" {
 		t.Errorf("JSON %s, %v", text, err)
 	}

@@ -74,7 +74,7 @@ func Follow(ctx context.Context, dev Device, changed func(LinkState)) error {
 	defer func() {
 		cancel()
 		events.Interrupt()
-		<-reader
+		<-reader //nolint:errcheck // run has returned its error already, or it is that of the interrupt
 		_ = events.Close()
 	}()
 	f := follower{dev: dev, changed: changed}

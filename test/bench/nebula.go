@@ -53,7 +53,7 @@ func (n *nebula) start(ctx context.Context, p *pair, _ demand) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(own+".yml", []byte(nebulaConfig(ca, own, h, other)), 0o600); err != nil {
+		if err := os.WriteFile(own+".yml", []byte(nebulaConfig(ca, own, other)), 0o600); err != nil {
 			return err
 		}
 		if err := p.daemon(h, "nebula-"+h.ns, nil, n.binary, "-config", own+".yml"); err != nil {
@@ -66,7 +66,7 @@ func (n *nebula) start(ctx context.Context, p *pair, _ demand) error {
 	return nil
 }
 
-func nebulaConfig(ca, own string, h, other *host) string {
+func nebulaConfig(ca, own string, other *host) string {
 	return fmt.Sprintf(`pki: {ca: %q, cert: %q, key: %q}
 static_host_map: {%q: ["%s:%d"]}
 lighthouse: {am_lighthouse: false, hosts: []}

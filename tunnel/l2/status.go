@@ -10,7 +10,7 @@ import (
 	"tund/internal/drop"
 )
 
-// Kind says how an entry came into the forwarding database. Its text is what `tunctl fdb` shows.
+// EntryKind says how an entry came into the forwarding database. Its text is what `tunctl fdb` shows.
 type EntryKind string
 
 // The kinds of entry.

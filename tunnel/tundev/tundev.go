@@ -22,6 +22,7 @@ import (
 // Kind says what a device carries.
 type Kind int
 
+// The kinds of device.
 const (
 	TUN Kind = iota // IP packets
 	TAP             // Ethernet frames
@@ -51,14 +52,14 @@ const MaxRead = HeaderSize + 65536 + 22
 const MaxQueues = 256
 
 var (
-	// ErrGone: the link was deleted under us. The queue will never work again; close the device.
+	// ErrGone means that the link was deleted under us. The queue will never work again; close the device.
 	ErrGone = errors.New("the network device was deleted")
-	// ErrDown: the link is down, so the packet was not taken. Writing works again once it is up.
+	// ErrDown means that the link is down, so the packet was not taken. Writing works again once it is up.
 	ErrDown = errors.New("the network device is down")
-	// ErrRefused: the kernel does not accept this header with this packet, or the plain backend was handed
+	// ErrRefused means that the kernel does not accept this header with this packet, or the plain backend was handed
 	// a header that asks for offload. The packet was not taken; write it again in segments with all-zero headers.
 	ErrRefused = errors.New("the network device refused the packet")
-	// ErrExists: a device of that name exists already and is not ours.
+	// ErrExists means that a device of that name exists already and is not ours.
 	ErrExists = errors.New("the network device exists already")
 )
 
