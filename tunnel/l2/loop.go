@@ -24,7 +24,8 @@ import (
 // that showed it is down. Its learned entries are flushed. Of two gateways of one LAN exactly one stays,
 // whichever way the LANs are joined, and no peer can block another: the probe that blocks P came through P. Probes
 // from nodes we do not know are ordinary broadcasts. They pass storm control on a budget of their own, since
-// during a storm the broadcast budget is spent.
+// during a storm the broadcast budget is spent. Genuine probes spend none: they end here. A peer with which we do not
+// exchange frames has no say.
 //
 // Hubs send probes to each other as control messages as well. A hub passes one on only if its own node is greater than
 // the origin's, so of a ring of hubs only the least sees its probe again. It blocks the port through which the
@@ -70,9 +71,9 @@ func (s *Switch) appendProbe(b []byte, now boottime.Time, port PortID, secret *[
 	return append(b, sum[:]...)
 }
 
-// origin returns the port of the node that made the probe; LocalPort and true for ours. ok is false for a node we
-// do not know, or whose session is down, and for a probe that is not genuine or not of now. mu is held.
-func (s *Switch) origin(now boottime.Time, probe []byte) (id PortID, ok bool) {
+// origin returns the port of the node that made the probe; LocalPort and true for ours. ok is false for a node that is
+// none of a peer with which we exchange frames now, and for a probe that is not genuine or not of now. mu is held.
+func (s *Switch) origin(now boottime.Time, probe []byte, view *view) (id PortID, ok bool) {
 	node := binary.BigEndian.Uint64(probe)
 	clock := int64(binary.BigEndian.Uint32(probe[8:]))
 	fresh := func(offset int64) bool {
@@ -82,9 +83,9 @@ func (s *Switch) origin(now boottime.Time, probe []byte) (id PortID, ok bool) {
 	if node == s.node {
 		return LocalPort, fresh(0) && authentic(&s.secret, probe[:probeHead], probe[probeHead:probeLen])
 	}
-	for id, p := range s.ports {
-		// Two ports may claim one node name; only the one it belongs to knows the secret.
-		if p.up && p.peer.known && p.peer.node == node && fresh(p.peer.clock) &&
+	for _, id := range view.probers[node] {
+		// Several ports may claim one node name; only the one it belongs to knows the secret.
+		if p := s.ports[id]; p != nil && p.carries() && p.peer.node == node && fresh(p.peer.clock) &&
 			authentic(&p.peer.secret, probe[:probeHead], probe[probeHead:probeLen]) {
 			return id, true
 		}
@@ -94,28 +95,33 @@ func (s *Switch) origin(now boottime.Time, probe []byte) (id PortID, ok bool) {
 
 // probeFrame looks at a frame with the probe's EtherType. mine is false when it is somebody else's, to be treated as
 // an ordinary frame (without storm control: f.probe); otherwise the frame ends here, for reason.
+//
+// What is genuine spends no budget, so that no amount of garbage keeps it from being seen. Garbage costs an
+// authenticator only if it names us or a peer, and no peer that is not authenticated can add to the list of names.
 func (s *Switch) probeFrame(f *frameInfo, v *Verdict) (mine bool, reason drop.Reason) {
 	b := f.p.Frame[f.h.Payload:]
 	if len(b) < 8+probeLen || binary.BigEndian.Uint64(b) != probeMagic {
 		return false, drop.None
 	}
+	node := binary.BigEndian.Uint64(b[8:])
+	if node == s.node || len(f.view.probers[node]) > 0 {
+		s.mu.Lock()
+		if id, ok := s.origin(f.now, b[8:], f.view); ok {
+			blocked, fresh := s.judge(f, id)
+			s.mu.Unlock()
+			if fresh {
+				s.fdb.flushVLAN(blocked, f.vid)
+				v.Wake = true
+			}
+			return true, drop.LoopBlocked
+		}
+		s.mu.Unlock()
+	}
 	if !f.in.state.meters[ClassProbe].take(f.now, f.p.segments(), f.view.rates[ClassProbe]) {
 		return true, drop.StormBroadcast
 	}
 	f.probe = true
-	s.mu.Lock()
-	id, ok := s.origin(f.now, b[8:])
-	if !ok {
-		s.mu.Unlock()
-		return false, drop.None
-	}
-	blocked, fresh := s.judge(f, id)
-	s.mu.Unlock()
-	if fresh {
-		s.fdb.flushVLAN(blocked, f.vid)
-		v.Wake = true
-	}
-	return true, drop.LoopBlocked
+	return false, drop.None
 }
 
 // judge applies the table above to a probe of the node at port id, and returns the port it blocks; fresh is false when there is

@@ -99,6 +99,8 @@ type view struct {
 	peers  []*port // up, and known to carry Ethernet
 	pinned map[MAC]PortID
 	nodes  map[MAC]PortID // the peers' own switch MACs: never learned, exempt from pinning
+
+	probers map[uint64][]PortID // by node: the ports that are ready and whose peer has that name
 }
 
 func (v *view) port(id PortID) *port {
@@ -339,9 +341,15 @@ func (s *Switch) rebuild() {
 		p := &port{
 			id: id, cfg: sp.cfg, state: sp.state, mtu: sp.peer.mtu, node: sp.peer.mac, blocked: s.blockedSet(id),
 			vlans: newMembership(sp.cfg.VLANs, sp.cfg.PVID, s.cfg.QinQ),
-			ready: sp.up && sp.cfg.Ethernet && sp.peer.ethernet,
+			ready: sp.carries(),
 		}
 		next.byID[id] = p
+		if p.ready {
+			if next.probers == nil {
+				next.probers = make(map[uint64][]PortID)
+			}
+			next.probers[sp.peer.node] = append(next.probers[sp.peer.node], id)
+		}
 		if sp.peer.known {
 			if next.nodes == nil {
 				next.nodes = make(map[MAC]PortID)

@@ -49,6 +49,9 @@ type slowPort struct {
 	announce bool          // send our MACs at the next tick
 }
 
+// carries reports whether frames are exchanged with the peer: it has a session, and both sides want it.
+func (p *slowPort) carries() bool { return p.up && p.cfg.Ethernet && p.peer.ethernet }
+
 // SetPortUp tells the switch that a session with the peer came up (once for a new session after none, not for
 // each rekey), or that there is none any longer. Up: hello and announcements follow at the next Tick, which should be at
 // once. Down: what was learned there is forgotten, so that its MACs are at once flooded for and may appear elsewhere.

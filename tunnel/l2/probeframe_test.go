@@ -1,0 +1,101 @@
+package l2
+
+import (
+	"testing"
+	"time"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+// prober is a peer that makes probes as a switch does, and says what the test tells it to.
+type prober struct {
+	*Switch
+	hello Hello
+}
+
+func newProber(node uint64) *prober {
+	p := &prober{Switch: &Switch{node: node, secret: [16]byte{byte(node), 1}}}
+	p.hello = Hello{Version: 1, Ethernet: true, MTU: 1500, Node: node, Secret: p.secret, Clock: second(start)}
+	return p
+}
+
+// joins adds a port for the prober and says its hello there.
+func (p *prober) joins(t *testing.T, s *Switch, id PortID, ethernet bool) {
+	t.Helper()
+	if err := s.SetPort(id, PortConfig{Name: "prober", Ethernet: ethernet}); err != nil {
+		t.Fatal(err)
+	}
+	s.SetPortUp(id, true, start)
+	if r := s.Control(start, id, p.hello.Append(nil)); r != drop.None {
+		t.Fatal(r)
+	}
+}
+
+// frame returns a probe of the prober's as it travels on a LAN.
+func (p *prober) frame(now boottime.Time) []byte {
+	f := appendHeader(nil, Broadcast, switchMAC(p.node), 0, false, typeProbe)
+	f = append(f, 't', 'u', 'n', 'd', 1, 0, 0, 0)
+	return p.appendProbe(f, now, LocalPort, &p.secret)
+}
+
+// A host on the LAN sends garbage as fast as it likes, with names of nobody, of us and of the peer. The loop that a
+// genuine probe shows stays cut all the time.
+func TestProbe_garbageDoesNotBlindTheGuard(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	p := newProber(1)
+	p.joins(t, s, 1, true)
+	garbage := make([][]byte, 3)
+	for i, node := range []uint64{99, s.node, 1} {
+		garbage[i] = newProber(node).frame(start)
+		garbage[i][len(garbage[i])-1] ^= 1
+	}
+	const rate = 1000 // garbage a second
+	for d := time.Duration(0); d < 20*time.Second; d += time.Second / rate {
+		fromDevice(s, at(d), garbage[int(d/(time.Second/rate))%len(garbage)])
+		if d%ProbeInterval != 0 {
+			continue
+		}
+		if _, r := fromDevice(s, at(d), p.frame(at(d))); r != drop.LoopBlocked {
+			t.Fatalf("after %v a genuine probe met %v", d, r)
+		}
+		if s.Tick(at(d)); s.blocks == nil {
+			t.Fatalf("after %v nothing is blocked", d)
+		}
+	}
+}
+
+// Replays of a genuine probe cost other probes nothing either.
+func TestProbe_replaysSpendNoBudget(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	p := newProber(1)
+	p.joins(t, s, 1, true)
+	for range 1000 {
+		fromDevice(s, start, p.frame(start))
+	}
+	if _, r := fromDevice(s, start, p.frame(start)); r != drop.LoopBlocked {
+		t.Errorf("a genuine probe met %v", r)
+	}
+}
+
+// A peer that is not configured to carry Ethernet here, or says that it does not, has no say in what is blocked.
+func TestProbe_peerWithoutEthernetHasNoSay(t *testing.T) {
+	t.Parallel()
+	for _, here := range []bool{false, true} {
+		s := newSwitch(t, Config{})
+		addPeer(t, s, 2, PortConfig{})
+		p := newProber(1)
+		p.hello.Ethernet = !here
+		p.joins(t, s, 1, here)
+		for from, send := range []func(){
+			func() { fromDevice(s, start, p.frame(start)) },
+			func() { fromPeer(s, start, 2, p.frame(start)) },
+		} {
+			if send(); len(s.blocks) > 0 {
+				t.Errorf("configured %v: way %d: blocked: %v", here, from, s.blocks)
+			}
+		}
+	}
+}
