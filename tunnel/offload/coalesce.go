@@ -96,7 +96,9 @@ func (c *Coalescer) VerifyChecksums(verify bool) { c.verify = verify }
 // of which must follow. It returns nil when n is negative or above MaxPlaintext.
 //
 // The room is chosen so that, if the packet continues the train last used, its payload is in its final place. Its
-// headers then lie over the end of that train; what was there is kept until Commit or Cancel puts it back.
+// headers then lie over the end of that train; what was there is kept until Commit or Cancel puts it back. They never
+// lie over the train's own headers, with which the packet is going to be compared: a packet that repeats itself would
+// equal what it has written there, and leave under the addresses of another peer.
 func (c *Coalescer) Slot(n int) []byte {
 	if c.into != nil {
 		c.Cancel()
@@ -108,7 +110,8 @@ func (c *Coalescer) Slot(n int) []byte {
 		t := c.trains[0]
 		over := t.head.headers + c.prefix
 		payload := n - over // padding included
-		if payload > 0 && payload <= t.gso+MaxPadding && t.end+payload <= len(t.buf) &&
+		apart := t.end-over >= VirtioHeaderLen+t.head.headers
+		if apart && payload > 0 && payload <= t.gso+MaxPadding && t.end+payload <= len(t.buf) &&
 			t.end-VirtioHeaderLen-t.head.network+payload <= maxIPLen+MaxPadding {
 			c.into, c.at, c.size, c.borrows = t, t.end-over, n, true
 			copy(c.saved[:over], t.buf[c.at:])

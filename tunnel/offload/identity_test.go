@@ -13,7 +13,7 @@ func normal(packet []byte, link Link) []byte {
 	at, version := network(p, link)
 	if version == 4 && p[at+6]&0x40 != 0 && p[at+9] == 6 || version == 4 && p[at+6]&0x40 != 0 && p[at+9] == 17 {
 		ip := p[at:]
-		wrong := slowSum(ip[:int(ip[0]&15)*4], 0) != 0xffff
+		wrong := slowSum(ip[:min(int(ip[0]&15)*4, len(ip))], 0) != 0xffff
 		copy(ip[4:6], []byte{0, 0})
 		copy(ip[10:12], []byte{0, 0})
 		if wrong {
@@ -55,7 +55,7 @@ func compareOne(t testing.TB, what string, link Link, got, want []byte) {
 		return
 	}
 	at, version := network(b, link)
-	if version == 4 && b[at+9] == protoUDP && b[at+20+6] == 0 && b[at+20+7] == 0 && len(a) == len(b) {
+	if version == 4 && b[at+9] == protoUDP && len(b) >= at+28 && b[at+20+6] == 0 && b[at+20+7] == 0 && len(a) == len(b) {
 		l4 := a[at+20:]
 		if fold(Sum(l4, pseudoSum(a[at:], 4, protoUDP)+uint64(len(l4)))) == 0xffff {
 			l4[6], l4[7] = 0, 0
