@@ -30,6 +30,9 @@ type Manager struct {
 	state   State // as last given to Apply
 	memory  memory
 	indices map[int]bool // links of the State's devices, as last read; replaced, never changed
+	host    hostView     // as of the last plan; replaced, never changed
+
+	refused map[object]bool // what the kernel did not accept in the last Apply, and Watch tries again
 	closed  bool
 }
 
@@ -94,6 +97,10 @@ func (m *Manager) Apply(ctx context.Context, s State) (Applied, error) {
 		m.memory.devices[d.Name] = true
 	}
 	res, err := m.converge(ctx, anyChange)
+	m.refused = make(map[object]bool)
+	for _, c := range res.failed {
+		m.refused[c.o] = true
+	}
 	errs := []error{err}
 	for _, dev := range res.missing {
 		errs = append(errs, newOpError("find", "link "+dev, nil, unix.ENODEV))
@@ -105,7 +112,11 @@ func (m *Manager) Apply(ctx context.Context, s State) (Applied, error) {
 type result struct {
 	applied Applied
 	done    []change // in order
-	missing []string // devices that do not exist
+	failed  []change // refused by the kernel
+
+	// Of restore only: the kernel accepted, or still refuses, something that it had refused in Apply.
+	accepted, still bool
+	missing         []string // devices that do not exist
 }
 
 // converge repeats read, plan, diff and change until nothing is left to do. Changes that allow
@@ -121,6 +132,7 @@ func (m *Manager) converge(ctx context.Context, allow func(change, facts) bool) 
 		}
 		p := newPlan(m.instance, m.state, m.Mark(m.state), f, m.memory)
 		m.noteIndices(f)
+		m.host = p.host
 		changes := slices.DeleteFunc(diff(m.instance, p.want, f, m.memory),
 			func(c change) bool { return !allow(c, f) })
 		untried := slices.DeleteFunc(slices.Clone(changes), func(c change) bool {
@@ -131,6 +143,10 @@ func (m *Manager) converge(ctx context.Context, allow func(change, facts) bool) 
 			res.applied = m.applied(p, f)
 			res.applied.Warnings = append(res.applied.Warnings, soft...)
 			res.missing = p.missing
+			res.failed = slices.DeleteFunc(slices.Clone(changes), func(c change) bool {
+				err, tried := failed[c]
+				return !tried || err == errSoft
+			})
 			return res, failures(changes, failed, ctx.Err())
 		}
 		for _, c := range untried {

@@ -18,6 +18,7 @@ type plan struct {
 	want     []object // by rank; no object twice
 	missing  []string // devices of the State that do not exist
 	warnings []string
+	host     hostView // what of the host the plan depends on
 }
 
 // privateDestinations may leave by the main table in a full tunnel: RFC 1918, RFC 3927, RFC 4193,
@@ -44,11 +45,12 @@ type planner struct {
 	seen     map[object]bool
 }
 
-// newPlan turns s into objects. It depends on the facts in three places: devices that do not exist
-// are left out, an existing bridge of somebody else is joined but not made, and the guard keeps the
-// memory of the sysctl's old value.
+// newPlan turns s into objects. It depends on the facts in four places: devices that do not exist are
+// left out, an existing bridge of somebody else is joined but not made, a network of the host is not
+// led into the tunnel, and the guard keeps the memory of the sysctl's old value.
 func newPlan(instance string, s State, mark uint32, f facts, m memory) plan {
 	p := &planner{instance: instance, state: s, facts: f, mark: mark, seen: make(map[object]bool)}
+	p.host = newHostView(s, f)
 	p.restore = m.restore || f.guards[instance].restore
 	p.v4, p.v6 = s.FullTunnel()
 	for _, d := range s.Devices {
@@ -114,7 +116,7 @@ func (p *planner) routes(d Device, r Route) []object {
 		r.Metric = min(r.Metric, fenceMetric-1)
 	case r.Table == 0:
 		o.table = unix.RT_TABLE_MAIN
-		if connected(d, r.Dst) {
+		if connected(d, r.Dst) || p.yields(r) {
 			return nil
 		}
 	}

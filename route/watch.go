@@ -37,6 +37,10 @@ type Event struct {
 	By string
 	// Err is why something could not be put back. Watch tries again with growing pauses.
 	Err error
+	// Changed: what the last Apply returned is out of date, because the kernel now accepts what it
+	// had refused, or a network that the host is in itself became or ceased to be one that a route
+	// leads to. Apply again to make and to know the new state.
+	Changed bool
 	// Gone lists our devices that no longer exist: deleted, renamed, or moved to another namespace.
 	Gone []string
 }
@@ -78,6 +82,7 @@ type watcher struct {
 
 	check    bool   // something of ours may be missing
 	underlay bool   // the underlay changed and notify has not been told
+	changed  bool   // the same of Event.Changed
 	port     uint32 // netlink port of the first that deleted; 0: nobody, or the kernel
 
 	tokens    int // restores allowed now
@@ -119,10 +124,14 @@ func (w *watcher) run(
 
 // sort records what notices mean and reports whether any of them matters.
 func (w *watcher) sort(batch []netwatch.Notice) bool {
-	indices, names := w.m.own()
+	own := w.m.own()
 	matters := false
 	for _, n := range batch {
-		m := meaningOf(n, indices, names)
+		if !own.indices[n.Index] && own.host.affects(n) ||
+			own.refused && n.Kind == netwatch.Addr && own.indices[n.Index] { // IPv6 was switched on
+			w.changed, matters = true, true
+		}
+		m := meaningOf(n, own.indices, own.names)
 		matters = matters || m != meansNothing
 		w.underlay = w.underlay || m == meansUnderlay || m == meansAll
 		if m == meansCheck || m == meansAll {
@@ -138,8 +147,8 @@ func (w *watcher) sort(batch []netwatch.Notice) bool {
 // act restores and reports what is due. When it leaves check set, the next check is due at
 // notBefore.
 func (w *watcher) act(ctx context.Context) {
-	e := Event{Underlay: w.underlay}
-	w.underlay = false
+	e := Event{Underlay: w.underlay, Changed: w.changed}
+	w.underlay, w.changed = false, false
 	if w.check && !time.Now().Before(w.notBefore) {
 		if pause := w.takeToken(); pause > 0 {
 			w.notBefore = time.Now().Add(pause)
@@ -148,7 +157,7 @@ func (w *watcher) act(ctx context.Context) {
 			w.restore(ctx, &e)
 		}
 	}
-	if e.Underlay || len(e.Lost) > 0 || e.Err != nil || len(e.Gone) > 0 {
+	if e.Underlay || e.Changed || len(e.Lost) > 0 || e.Err != nil || len(e.Gone) > 0 {
 		w.notify(e)
 	}
 }
@@ -162,6 +171,7 @@ func (w *watcher) restore(ctx context.Context, e *Event) {
 	for _, c := range res.done {
 		e.Lost = append(e.Lost, c.o.String())
 	}
+	e.Changed = e.Changed || res.accepted
 	if !slices.Equal(res.missing, w.gone) {
 		w.gone, e.Gone = res.missing, res.missing
 	}
@@ -171,11 +181,13 @@ func (w *watcher) restore(ctx context.Context, e *Event) {
 		w.tokens = min(w.tokens+1, restoreBurst) // nothing was missing: looking is free
 	}
 	w.port = 0
-	if err == nil {
+	switch {
+	case err == nil && !res.still:
 		w.retry, w.reported = 0, ""
 		return
-	}
-	if err.Error() != w.reported {
+	case err == nil:
+		w.reported = ""
+	case err.Error() != w.reported:
 		e.Err, w.reported = err, err.Error()
 	}
 	w.check = true
@@ -196,29 +208,47 @@ func (w *watcher) takeToken() time.Duration {
 	return 0
 }
 
-// own returns what tells notices about our objects from others: link indices, and the names of
-// devices, bridges and the nftables table.
-func (m *Manager) own() (indices map[int]bool, names map[string]bool) {
+// ownership tells notices about our objects from others.
+type ownership struct {
+	indices map[int]bool
+	names   map[string]bool // of devices, bridges and the nftables table
+	host    hostView
+	refused bool // something was refused by the kernel in the last Apply
+}
+
+func (m *Manager) own() ownership {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	names = map[string]bool{nftTable(m.instance): true}
+	names := map[string]bool{nftTable(m.instance): true}
 	for _, d := range m.state.Devices {
 		names[d.Name] = true
 		if d.Bridge != "" {
 			names[d.Bridge] = true
 		}
 	}
-	return m.indices, names
+	return ownership{m.indices, names, m.host, len(m.refused) > 0}
 }
 
-// restore adds what is missing of the State applied last, without touching anything else.
+// restore adds what is missing of the State applied last, without touching anything else. Its error is
+// about what was there once: what an Apply was refused has been reported by that.
 func (m *Manager) restore(ctx context.Context) (result, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return result{}, ErrClosed
 	}
-	return m.converge(ctx, restorable)
+	res, err := m.converge(ctx, func(c change, f facts) bool {
+		return restorable(c, f) && !m.refused[c.o]
+	})
+	if len(m.refused) == 0 || err != nil {
+		return res, err
+	}
+	again, _ := m.converge(ctx, func(c change, f facts) bool { return restorable(c, f) && m.refused[c.o] })
+	for _, c := range again.done {
+		delete(m.refused, c.o)
+	}
+	res.accepted, res.still = len(again.done) > 0, len(again.failed) > 0
+	return res, nil
 }
 
 // restorable reports whether a change puts back something that was lost.

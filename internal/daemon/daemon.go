@@ -103,6 +103,8 @@ type Daemon struct {
 	nudge chan struct{} // capacity 1: the network changed (follow)
 	gone  chan error    // capacity 1: a device of ours has gone (wait)
 
+	reapply atomic.Bool // the kernel's state is to be compared with the configuration again (follow)
+
 	background sync.WaitGroup
 	trimming   atomic.Bool // memory is about to be given back
 }

@@ -133,7 +133,8 @@ func (d *Daemon) lookAround() {
 	if path.least != was {
 		d.log.Info("path MTU changed", zap.Int("mtu", path.least), zap.Int("was", was))
 	}
-	if d.opts.Interface == nil && (refused || tunMTU(d.config, path.least) != d.mtu) {
+	reapply := d.reapply.Swap(false)
+	if d.opts.Interface == nil && (refused || reapply || tunMTU(d.config, path.least) != d.mtu) {
 		if err := d.applyRoutes(d.life); err != nil && d.life.Err() == nil && !refused {
 			d.log.Warn("network not as wanted", zap.Error(err))
 		}

@@ -52,20 +52,14 @@ func TestStart_saysWhatIsInTheWay(t *testing.T) {
 		return
 	}
 	uplink(t)
-	sh(t, "ip link add taken type veth peer name taken1 && ip route add 10.30.0.0/16 dev up0")
-	for _, test := range []struct{ what, file, want string }{
-		{"device", "[tun]\ndevice = \"taken\"\n", "choose another name, or remove that one with `ip link delete dev taken`"},
-		{"bridge", "[tap]\ndevice = \"DEVICE\"\nbridge = \"taken\"\n", "taken must be one: see `ip -d link show taken`"},
-		{"route", "[tun]\ndevice = \"DEVICE\"\n[[peer]]\npublic_key = \"" + berlinKey + "\"\nallowed_ips = [\"10.30.0.0/16\"]\n",
-			"another route is there already: see `ip route show 10.30.0.0/16 table main`"},
-	} {
-		n := newInstance(t, test.file)
-		ctx := n.prepare()
-		if err := n.d.run(ctx, n.d.steps()); err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: %v, want %q", test.what, err, test.want)
-		}
-		n.cancel()
+	sh(t, "ip link add taken type veth peer name taken1")
+	n := newInstance(t, "[tun]\ndevice = \"taken\"\n")
+	ctx := n.prepare()
+	const want = "choose another name, or remove that one with `ip link delete dev taken`"
+	if err := n.d.run(ctx, n.d.steps()); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %q", err, want)
 	}
+	n.cancel()
 }
 
 func TestStart_aPortIsNotSharedByAccident(t *testing.T) {

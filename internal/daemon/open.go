@@ -207,18 +207,21 @@ func (d *Daemon) rebind(c *config.Config, port uint16, mark uint32) error {
 	return nil
 }
 
-// configureNetwork makes addresses, routes and the rest. What the kernel refuses is fatal at the start, when somebody
-// is looking; later it is a warning in status.
+// configureNetwork makes addresses, routes and the rest. Here, as after a reload, an address, a route
+// or a whole address family that the kernel refuses is a warning in status, and is tried again:
+// whatever else the instance carries does not depend on it. Only the lack of a privilege, of which
+// nothing recovers, ends the start.
 func (d *Daemon) configureNetwork(ctx context.Context) error {
-	applied, err := d.routes.Apply(ctx, d.desired(d.config, d.mtu))
-	d.applied = applied
-	for _, w := range applied.Warnings {
-		d.log.Warn(w)
-	}
-	if errors.Is(err, unix.EPERM) { // not EACCES, which is what the kernel says where IPv6 is switched off
+	err := d.applyRoutes(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, unix.EPERM): // EACCES is what the kernel says where IPv6 is switched off
 		return notPermitted{err}
+	case err != nil:
+		d.log.Warn("the network is not all as configured; it is tried again", zap.Error(err))
 	}
-	return err
+	return nil
 }
 
 // tapMTU is the MTU that the TAP device is to have: as configured, or that of the bridge, because a bridge takes the

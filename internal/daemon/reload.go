@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,10 +139,13 @@ func (d *Daemon) applyRoutes(ctx context.Context) error {
 		setMark()
 	}
 	d.mu.Lock()
+	known := d.applied.Warnings
 	d.mtu, d.applied = mtu, applied
 	d.mu.Unlock()
 	for _, w := range applied.Warnings {
-		d.log.Warn(w)
+		if !slices.Contains(known, w) {
+			d.log.Warn(w)
+		}
 	}
 	for _, dev := range applied.Devices {
 		d.tunnel.SetMTU(dev.Name, dev.MTU)

@@ -44,6 +44,10 @@ func (d *Daemon) kernelChanged(e route.Event) {
 	case len(e.Lost) > 0:
 		d.solved("network", "")
 	}
+	if e.Changed {
+		d.reapply.Store(true)
+		d.lookSoon()
+	}
 	if e.Underlay {
 		d.checkPaths(true)
 		d.names.hurry()
