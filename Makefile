@@ -2,9 +2,16 @@
 
 # sudo's secure_path does not include /usr/local/go/bin, where the archive of go.dev puts Go.
 GO          ?= $(or $(shell command -v go),$(wildcard /usr/local/go/bin/go),go)
-VERSION     ?= $(shell scripts/as-owner.sh git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION     ?= $(shell scripts/as-owner.sh git describe --tags --always --dirty 2>/dev/null | sed 's/^v//')
 GOLANGCI    ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
+BENCHSTAT   ?= golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 TESTFLAGS   ?=
+# For fuzz, gobench and benchstat: which, how long and how often.
+FUZZTIME ?= 30s
+FUZZ     ?= .
+BENCH    ?= .
+COUNT    ?= 6
 # test/ is a module of its own, so that nobody who builds tund gets the modules that only tests use. Its packages that run
 # whole hosts have limits of time: one package at a time, and nothing beside them.
 UNITPKGS     = ./bench ./interop
@@ -15,7 +22,7 @@ PREFIX     ?= /usr
 SYSCONFDIR ?= /etc
 DESTDIR    ?=
 
-BUILDFLAGS = -trimpath -ldflags '-X main.version=$(VERSION)'
+BUILDFLAGS = -trimpath -ldflags '-X main.version=$(or $(VERSION),unknown)'
 SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard scripts/*.sh examples/*.sh examples/*/*.sh test/lab/*.sh test/vm/*.sh packaging/*.sh)
 
 # What the programs are built from: with bin/ up to date neither `sudo make demo` nor `sudo make install` needs Go.
@@ -23,11 +30,12 @@ PROGRAMS   = bin/tund bin/tunctl
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
 	-o \( -name '*.go' -o -name '*.s' \) -print)
 
-.PHONY: need-go help build test test-vm soak soak-alone soak-beside race lint bench demo install clean
+.PHONY: need-go help build static check test test-vm soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat bench \
+	demo install release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 need-go:
 	@scripts/need-go.sh $(GO)
@@ -74,14 +82,41 @@ race: need-go ## run the tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(TESTFLAGS) ./...
 	CGO_ENABLED=1 $(GO) -C test test -race -timeout 15m $(TESTFLAGS) $(UNITPKGS)
 
-lint: need-go ## gofmt, golangci-lint, shellcheck, and what go.mod requires
-	@test/tools.sh lint
-	@unformatted="$$(gofmt -l $$(git ls-files '*.go'))"; [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
+static: need-go
 	$(GO) run $(GOLANGCI) run ./...
 	$(GO) -C test run $(GOLANGCI) run ./...
 	scripts/pure.sh
+
+check: static ## what every commit passes, in two minutes and without root: golangci-lint and the unit tests
+	$(GO) test -timeout 5m $(TESTFLAGS) ./...
+	$(GO) -C test test -timeout 5m $(TESTFLAGS) $(UNITPKGS)
+
+lint: static ## golangci-lint, shellcheck, and what go.mod requires
+	@test/tools.sh lint
 	scripts/modules.sh $(GO)
 	shellcheck -x $(SCRIPTS)
+
+vuln: need-go ## look for known vulnerabilities in what the programs call (asks vuln.go.dev)
+	$(GO) run $(GOVULNCHECK) ./cmd/...
+
+fuzz: need-go ## run each fuzz target for FUZZTIME; FUZZ= picks some by name
+	scripts/fuzz.sh $(GO) $(FUZZTIME) '$(FUZZ)'
+
+cover: need-go ## run the unit tests and show which lines they reach: dist/cover.html
+	@mkdir -p dist
+	$(GO) test -timeout 10m -coverpkg=./... -coverprofile=dist/cover.out $(TESTFLAGS) ./...
+	$(GO) tool cover -html=dist/cover.out -o dist/cover.html
+	@$(GO) tool cover -func=dist/cover.out | tail -n 1
+
+gobench: need-go ## run the Go benchmarks into dist/gobench-VERSION.txt; BENCH= picks some, COUNT= says how often
+	@mkdir -p dist
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $(TESTFLAGS) ./... | tee dist/gobench-$(VERSION).txt
+
+benchstat: need-go ## compare two files of gobench: make benchstat OLD=FILE NEW=FILE
+	$(GO) run $(BENCHSTAT) $(OLD) $(NEW)
+
+release: need-go ## static binaries for amd64 and arm64, checksums and SBOM, in dist/release
+	scripts/as-owner.sh scripts/release.sh $(GO) $(or $(VERSION),unknown)
 
 bench: build ## measure tund beside other VPNs (root; ROUNDS= T= CASES= CONTENDERS= LINK= STORE=)
 	@test/tools.sh bench
