@@ -26,6 +26,18 @@ func Load(path string) (*Config, error) {
 	return load(path, host{readFile: readFile, getenv: os.Getenv})
 }
 
+// Parse is Load of data in place of what the file at path holds, as if it were there: names of files in it are
+// relative to the directory of path. The mode of the file is not looked at.
+func Parse(path string, data []byte) (*Config, error) {
+	given := func(name string, limit int64) ([]byte, fs.FileInfo, error) {
+		if name == path {
+			return data, nil, nil
+		}
+		return readFile(name, limit)
+	}
+	return load(path, host{readFile: given, getenv: os.Getenv})
+}
+
 // host is the part of the machine that loading needs; tests and the fuzzer bring their own.
 type host struct {
 	readFile func(path string, limit int64) ([]byte, fs.FileInfo, error)

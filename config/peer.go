@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -298,6 +299,15 @@ func (l *loader) peerEndpoints(s *section) []Endpoint {
 		}
 	}
 	return list
+}
+
+// ParseEndpoint reads host:port, with brackets around an IPv6 address.
+func ParseEndpoint(text string) (Endpoint, error) {
+	e, why := parseEndpoint(text)
+	if why != "" {
+		return Endpoint{}, errors.New(why)
+	}
+	return e, nil
 }
 
 // parseEndpoint reads host:port; why says what is wrong with it.

@@ -24,6 +24,7 @@ type app struct {
 	color    string
 	json     bool
 	all      bool
+	config   string
 }
 
 // commands builds the tree of verbs. Each verb is in the file named after it.
@@ -49,7 +50,7 @@ Without a verb it shows the status of every instance.`,
 		panic("cmd/tunctl: " + err.Error()) // the flag was defined three lines above
 	}
 	root.AddCommand(a.statusCommand(), a.fdbCommand(), a.reloadCommand(), a.logLevelCommand(),
-		a.genkeyCommand(), a.pubkeyCommand(), a.genpskCommand(), a.versionCommand())
+		a.importCommand(), a.exportCommand(), a.peerCommand(), a.genkeyCommand(), a.pubkeyCommand(), a.genpskCommand(), a.versionCommand())
 	return root
 }
 

@@ -50,9 +50,7 @@ func (a *app) genpskCommand() *cobra.Command {
 
 // printSecret prints a key, and warns when it went to a file that others can read.
 func (a *app) printSecret(text string) error {
-	if a.env.exposed {
-		fmt.Fprintln(a.env.stderr, "tunctl: warning: others may read this file (chmod 600 it, or begin with: umask 077)")
-	}
+	a.warnExposed()
 	_, err := fmt.Fprintln(a.env.stdout, text)
 	return err
 }

@@ -1,16 +1,16 @@
-// Command tunctl asks and steers running instances of tund, and makes keys.
+// Command tunctl asks and steers running instances of tund, translates and edits their configurations, and makes keys.
 //
 //	tunctl                     status of every instance
 //	tunctl status berlin       everything about one peer
 //	tunctl -i office reload    read the configuration again
+//	tunctl import wg0.conf     a configuration from a file of wg-quick
 //	tunctl genkey              a new private key
 //
 // It talks to the control socket of each instance (internal/control) and holds no state. It ends with 0, 1 when
 // something failed, 2 for wrong usage, 69 when a daemon cannot be reached, 77 when it lacks a permission and 78 when
 // a reload was refused for a faulty configuration. docs/tunctl.md lists every verb and flag.
 //
-// Deliberately not here: rates and histories (run it twice, or scrape the daemon), and anything that edits
-// configuration files.
+// Deliberately not here: rates and histories (run it twice, or scrape the daemon).
 package main
 
 import (
@@ -47,6 +47,7 @@ type environment struct {
 	getenv         func(string) string
 	now            func() time.Time
 	runDir         string
+	configDir      string // of configurations, one for each instance
 	user           string // login name, for hints; "" unknown
 	width          int    // of the terminal at stdout; 0: not a terminal
 	exposed        bool   // stdout is a file that others may read
@@ -56,6 +57,7 @@ type environment struct {
 func system() *environment {
 	e := &environment{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, now: time.Now, runDir: control.RunDir(),
+		configDir: "/etc/tund",
 	}
 	if u, err := user.Current(); err == nil {
 		e.user = u.Username

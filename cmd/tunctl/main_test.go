@@ -94,7 +94,7 @@ func (w *world) run(args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	env := &environment{
 		stdin: strings.NewReader(w.stdin), stdout: &out, stderr: &errs, now: noon, runDir: w.dir, user: "ana",
-		getenv: func(name string) string { return w.env[name] }, width: w.width, exposed: w.expose,
+		getenv: func(name string) string { return w.env[name] }, width: w.width, exposed: w.expose, configDir: filepath.Join(w.dir, "etc"),
 	}
 	code = run(args, env)
 	return code, strings.ReplaceAll(out.String(), w.dir, "$RUN"), strings.ReplaceAll(errs.String(), w.dir, "$RUN")

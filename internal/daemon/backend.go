@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -32,7 +33,7 @@ func (d *Daemon) Status() control.Instance {
 	host, _ := os.Hostname() // shown only
 	i := control.Instance{
 		Name: v.config.Instance, Version: d.opts.Version, PID: os.Getpid(), UptimeS: time.Since(d.started).Seconds(),
-		PublicKey: s.PublicKey.String(), ListenPort: int(s.ListenPort), Host: host, Config: v.config.Path,
+		PublicKey: s.PublicKey.String(), ListenPort: int(s.ListenPort), Host: host, Config: absolute(v.config.Path),
 		ConfigLoaded: control.At(v.loaded), ConfigError: v.reloadEr, LogLevel: d.opts.Level.Level().String(),
 		FwMark: v.mark, UnderLoad: s.UnderLoad, Underlay: underlay(v.conns), Lanes: laneCount(v.config), Drops: s.Drops,
 		Warnings: v.warnings,
@@ -245,4 +246,12 @@ func (d *Daemon) SetLogLevel(level string) error {
 	}
 	d.opts.Level.SetLevel(l)
 	return nil
+}
+
+// absolute is the path of the configuration for those who work in another directory; "" without a configuration.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil && path != "" {
+		return abs
+	}
+	return path
 }

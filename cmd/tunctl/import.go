@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tund/config"
+	"tund/internal/wgquick"
+)
+
+func (a *app) importCommand() *cobra.Command {
+	var out string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "import FILE.conf",
+		Short: "Turn a file of wg-quick into a configuration",
+		Long: `Turn a file of wg-quick(8) or wg(8) into a configuration of tund, with all of its peers, keys included. What
+tund has no counterpart for (hooks, DNS, SaveConfig, unknown keys) is reported on standard error, with what to do
+about it. The file is not changed, and nothing is started. FILE may be - for standard input.`,
+		Example: `  sudo tunctl import /etc/wireguard/wg0.conf -o /etc/tund/wg0.toml
+  sudo wg showconf wg0 | tunctl import -`,
+		Args: cobra.ExactArgs(1),
+		RunE: a.do(func(_ *cobra.Command, args []string) error { return a.importFile(args[0], out, force) }),
+	}
+	cmd.Flags().StringVarP(&out, "output", "o", "", "write to this file, with mode 0600 (default: standard output)")
+	cmd.Flags().BoolVar(&force, "force", false, "replace the file of --output if it is there")
+	return cmd
+}
+
+// importFile translates one file. Notes go to standard error, so that the configuration can be
+// piped on.
+func (a *app) importFile(path, out string, force bool) error {
+	data, err := a.readBounded(path, wgquick.MaxSize)
+	if err != nil {
+		return err
+	}
+	name, device := "standard input", "wg0"
+	if path != "-" {
+		name, device = path, strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	}
+	if out != "" {
+		device = strings.TrimSuffix(filepath.Base(out), ".toml")
+	}
+	file, notes, faults := wgquick.Parse(string(data), device)
+	if len(faults) > 0 {
+		lines := make([]string, len(faults))
+		for i, f := range faults {
+			lines[i] = name + ":" + f.Error()
+		}
+		return &failure{exitConfig, "the file has faults, nothing is imported:\n" + strings.Join(lines, "\n")}
+	}
+	text := file.TOML(device + ".key")
+	if file.PrivateKeyFile == "" && !file.PrivateKey.IsZero() {
+		more, err := checkImported(text)
+		if err != nil {
+			return &failure{exitConfig, name + ": what it says is no configuration for tund, nothing is imported:\n" + err.Error()}
+		}
+		notes = append(notes, more...)
+	}
+	if err := a.output(out, []byte(text), force); err != nil {
+		return err
+	}
+	a.printNotes(name, notes)
+	if out != "" {
+		_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", out, plural(len(file.Peers), "peer"))
+	}
+	return err
+}
+
+// checkImported reads a new configuration as tund will. Places in it are of no use to whoever has
+// not seen it yet.
+func checkImported(text string) ([]wgquick.Note, error) {
+	c, err := config.Parse("imported.toml", []byte(text))
+	if faults, ok := err.(config.Errors); ok {
+		lines := make([]string, len(faults))
+		for i, f := range faults {
+			lines[i] = f.Msg
+		}
+		return nil, fmt.Errorf("%s", strings.Join(lines, "\n"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	var notes []wgquick.Note
+	for _, w := range c.Warnings {
+		notes = append(notes, wgquick.Note{Text: w.Msg})
+	}
+	return notes, nil
+}
+
+// printNotes writes what did not come along to standard error.
+func (a *app) printNotes(name string, notes []wgquick.Note) {
+	s := style{utf8: true}
+	for _, n := range notes {
+		for i, line := range strings.Split(n.String(), "\n") {
+			if i == 0 {
+				line = name + ":" + line
+				if n.Line == 0 {
+					line = name + ": " + n.String()
+					line, _, _ = strings.Cut(line, "\n")
+				}
+			}
+			fmt.Fprintln(a.env.stderr, s.clean(line))
+		}
+	}
+}
