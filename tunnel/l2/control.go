@@ -26,7 +26,9 @@ import (
 //	|                      probe secret (16 bytes)                  |
 //	+---------------------------------------------------------------+
 //	|                      clock, seconds (4 bytes)                 |
-//	+---------------------------------------------------------------+
+//	+-------------------------------+-------------------------------+
+//	|             PVID              |
+//	+-------------------------------+
 //
 //	version  the highest the sender speaks, 1; both use the lower
 //	E        carries Ethernet with this peer      A  answer wanted: hello and announcements      H  is a hub
@@ -34,6 +36,8 @@ import (
 //	MTU      payload bytes of the longest frame, without Ethernet header and tags
 //	node     random for each run; 0 is never used
 //	secret   authenticates the sender's loop probes; clock is what they count in
+//	PVID     the sender's VLAN for untagged frames between the two, 0: the untagged LAN, 4095: it refuses them. A
+//	         sender that leaves it out does not name the VLAN in its loop probes
 //
 // Loop probe (type 2): body is a probe, drawn in loop.go, and one byte of hops.
 //
@@ -52,7 +56,8 @@ const (
 	controlAnnounce = 3
 
 	helloVersion = 1
-	helloLen     = 32
+	helloLen     = 32 // without PVID
+	helloPVIDLen = 34
 	flagEthernet = 1 << 0
 	flagAnswer   = 1 << 1
 	flagHub      = 1 << 2
@@ -73,6 +78,9 @@ type Hello struct {
 	Node     uint64
 	Secret   [16]byte
 	Clock    uint32
+
+	NamesVLAN bool   // PVID is there, and loop probes name their VLAN
+	PVID      uint16 // VLAN of the sender's untagged frames; 4095: none
 }
 
 // appendControl appends the header of a control message whose body of n bytes the caller appends.
@@ -91,12 +99,20 @@ func (h *Hello) Append(b []byte) []byte {
 			flags |= f.bit
 		}
 	}
-	b = appendControl(b, controlHello, helloLen)
+	length := helloLen
+	if h.NamesVLAN {
+		length = helloPVIDLen
+	}
+	b = appendControl(b, controlHello, length)
 	b = append(b, h.Version, flags)
 	b = binary.BigEndian.AppendUint16(b, uint16(min(h.MTU, 65535)))
 	b = binary.BigEndian.AppendUint64(b, h.Node)
 	b = append(b, h.Secret[:]...)
-	return binary.BigEndian.AppendUint32(b, h.Clock)
+	b = binary.BigEndian.AppendUint32(b, h.Clock)
+	if h.NamesVLAN {
+		b = binary.BigEndian.AppendUint16(b, h.PVID)
+	}
+	return b
 }
 
 // ParseHello reads the body of a hello; false when it is too short or says nothing.
@@ -108,6 +124,9 @@ func ParseHello(body []byte) (h Hello, ok bool) {
 		Version: body[0], Ethernet: body[1]&flagEthernet != 0, Answer: body[1]&flagAnswer != 0, Hub: body[1]&flagHub != 0,
 		Leaving: body[1]&flagLeaving != 0, MTU: int(binary.BigEndian.Uint16(body[2:])), Node: binary.BigEndian.Uint64(body[4:]),
 		Secret: [16]byte(body[12:28]), Clock: binary.BigEndian.Uint32(body[28:]),
+	}
+	if len(body) >= helloPVIDLen {
+		h.NamesVLAN, h.PVID = true, binary.BigEndian.Uint16(body[32:])
 	}
 	return h, h.Node != 0
 }
@@ -164,6 +183,9 @@ type peerInfo struct {
 	mac      MAC
 	secret   [16]byte
 	clock    int64 // its clock less ours, seconds
+
+	namesVLAN bool   // its loop probes name their VLAN
+	pvid      uint16 // its VLAN for untagged frames; noVLAN: none
 }
 
 // hello takes a peer's hello.
@@ -195,6 +217,7 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 	p.peer = peerInfo{
 		known: true, ethernet: h.Ethernet, hub: h.Hub, mtu: h.MTU, node: h.Node, mac: switchMAC(h.Node),
 		secret: h.Secret, clock: int64(h.Clock) - int64(second(now)),
+		namesVLAN: h.NamesVLAN, pvid: h.PVID,
 	}
 	if !was.known || !h.Answer && p.tries > 0 {
 		p.helloAt = 0 // ours was heard. Otherwise this one crossed it, and what we have to say is still to be said
@@ -262,9 +285,10 @@ func (s *Switch) reportHello(now boottime.Time, from PortID, p *slowPort, was pe
 
 // sendHello queues a hello to the port. mu is held.
 func (s *Switch) sendHello(now boottime.Time, id PortID, p *slowPort, answer bool) {
+	vlans := newMembership(p.cfg.VLANs, p.cfg.PVID, s.cfg.QinQ)
 	h := Hello{
 		Version: helloVersion, Ethernet: p.cfg.Ethernet, Answer: answer, Hub: s.cfg.Hub, MTU: int(s.maxMTU.Load()),
-		Node: s.node, Secret: s.secret, Clock: second(now),
+		Node: s.node, Secret: s.secret, Clock: second(now), NamesVLAN: true, PVID: vlans.native(),
 	}
 	s.toPeer(id, h.Append(nil))
 }

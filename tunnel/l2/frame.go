@@ -95,6 +95,7 @@ const (
 	minEtherType  = 0x0600 // below: an 802.3 length
 	vidMask       = 0x0fff
 	maxVID        = 4094 // 4095 is reserved, 802.1Q table 9-2
+	noVLAN        = 4095
 	headerLen     = 14
 	tagLen        = 4
 	maxParsedTags = 4 // enough to find what hides behind a stack; a frame with more does not parse

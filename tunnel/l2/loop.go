@@ -20,6 +20,9 @@ import (
 //	ours          from a peer P   P serves our LAN and does not know   we, port P
 //	ours          on our TAP      the LAN itself has a loop            nobody; the event says so
 //
+// A probe names its VLAN, by the number it has at its sender, and counts only in the VLAN that is joined with
+// that one by the tunnel. A probe of ours counts in its own.
+//
 // Blocked is a port in one VLAN, both directions, until no probe has shown the loop for holdTime, or the peer
 // that showed it is down. Its learned entries are flushed. Of two gateways of one LAN exactly one stays,
 // whichever way the LANs are joined, and no peer can block another: the probe that blocks P came through P. Probes
@@ -35,7 +38,7 @@ import (
 //
 // The probe, in both forms (on the LAN: EtherType 0x88b5, behind "tund" 1 0 0 0):
 //
-//	node (8 bytes) | clock, seconds (4) | port it left by (4) | HMAC-SHA-256 of these 16 bytes, cut to 16
+//	node (8 bytes) | clock, seconds (4) | on the LAN: VLAN; to a hub: port it left by (4) | HMAC-SHA-256 of these 16 bytes, cut to 16
 //
 // The secret of a probe on the LAN and the clock are in the sender's hello, inside the session. The secret of a probe
 // between hubs is the sender's alone. A probe whose clock is more than
@@ -61,12 +64,12 @@ type block struct {
 	until boottime.Time
 }
 
-// appendProbe appends a probe that leaves by port, authenticated by secret.
-func (s *Switch) appendProbe(b []byte, now boottime.Time, port PortID, secret *[16]byte) []byte {
+// appendProbe appends a probe that names where it leaves (a VLAN of the LAN, or a port), authenticated by secret.
+func (s *Switch) appendProbe(b []byte, now boottime.Time, where uint32, secret *[16]byte) []byte {
 	start := len(b)
 	b = binary.BigEndian.AppendUint64(b, s.node)
 	b = binary.BigEndian.AppendUint32(b, second(now))
-	b = binary.BigEndian.AppendUint32(b, uint32(port))
+	b = binary.BigEndian.AppendUint32(b, where)
 	sum := authenticate(secret, b[start:])
 	return append(b, sum[:]...)
 }
@@ -107,7 +110,7 @@ func (s *Switch) probeFrame(f *frameInfo, v *Verdict) (mine bool, reason drop.Re
 	if node == s.node || len(f.view.probers[node]) > 0 {
 		s.mu.Lock()
 		if id, ok := s.origin(f.now, b[8:], f.view); ok {
-			blocked, fresh := s.judge(f, id)
+			blocked, fresh := s.judge(f, id, binary.BigEndian.Uint32(b[8+12:]))
 			s.mu.Unlock()
 			if fresh {
 				s.fdb.flushVLAN(blocked, f.vid)
@@ -124,11 +127,13 @@ func (s *Switch) probeFrame(f *frameInfo, v *Verdict) (mine bool, reason drop.Re
 	return false, drop.None
 }
 
-// judge applies the table above to a probe of the node at port id, and returns the port it blocks; fresh is false when there is
-// none, or it is blocked already. mu is held.
-func (s *Switch) judge(f *frameInfo, id PortID) (blocked PortID, fresh bool) {
+// judge applies the table above to a probe of the node at port id that names a VLAN, and returns the port it blocks; fresh is
+// false when there is none, or it is blocked already. mu is held.
+func (s *Switch) judge(f *frameInfo, id PortID, named uint32) (blocked PortID, fresh bool) {
 	in := f.in.id
 	switch {
+	case id == LocalPort && named != uint32(f.vid), id != LocalPort && !s.joins(f, id, named):
+		return 0, false // the tunnel does not join that VLAN with this one
 	case id == LocalPort && in == LocalPort:
 		s.event(f.now, Event{Kind: EventLANLoop, VLAN: f.vid})
 		return 0, false
@@ -142,6 +147,20 @@ func (s *Switch) judge(f *frameInfo, id PortID) (blocked PortID, fresh bool) {
 	return in, s.ports[in].peer.node > s.ports[id].peer.node && s.block(f.now, in, f.vid, id)
 }
 
+// joins reports whether the tunnel joins the frame's VLAN with the one that the peer at the port calls named. mu is held.
+func (s *Switch) joins(f *frameInfo, id PortID, named uint32) bool {
+	p := f.view.port(id)
+	if p == nil {
+		return false
+	}
+	wire, ok := p.vlans.wire(f.vid)
+	peer := &s.ports[id].peer
+	if wire == 0 {
+		wire = peer.pvid
+	}
+	return ok && (!peer.namesVLAN || named == uint32(wire))
+}
+
 // block blocks a port in a VLAN, or holds it longer, and reports whether it is new. mu is held.
 func (s *Switch) block(now boottime.Time, port PortID, vid uint16, cause PortID) bool {
 	for i := range s.blocks {
@@ -150,7 +169,7 @@ func (s *Switch) block(now boottime.Time, port PortID, vid uint16, cause PortID)
 			return false
 		}
 	}
-	s.blocks = append(s.blocks, block{port, vid, cause, now.Add(holdTime)})
+	s.blocks = append(s.blocks, block{port: port, vid: vid, cause: cause, until: now.Add(holdTime)})
 	s.event(now, Event{Kind: EventLoop, Port: port, Other: cause, VLAN: vid})
 	s.rebuild()
 	return true
@@ -222,14 +241,14 @@ func (s *Switch) sendProbes(now boottime.Time) {
 		}
 		b := appendHeader(make([]byte, 0, 64), Broadcast, s.mac, vid, vid != 0, typeProbe)
 		b = binary.BigEndian.AppendUint64(b, probeMagic)
-		s.toDevice(s.appendProbe(b, now, LocalPort, &s.secret))
+		s.toDevice(s.appendProbe(b, now, uint32(vid), &s.secret))
 	}
 	if !view.cfg.Hub {
 		return
 	}
 	for _, p := range view.peers {
 		b := appendControl(nil, controlProbe, probeLen+1)
-		s.toPeer(p.id, append(s.appendProbe(b, now, p.id, &s.own), 0))
+		s.toPeer(p.id, append(s.appendProbe(b, now, uint32(p.id), &s.own), 0))
 	}
 }
 

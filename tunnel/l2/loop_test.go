@@ -350,7 +350,7 @@ func checkProbeforgedAndReplayedBlockNothing(t *testing.T, seed int) {
 	probe := func(s *site) []byte {
 		f := appendHeader(nil, Broadcast, s.sw.mac, 0, false, typeProbe)
 		f = append(f, 0x74, 0x75, 0x6e, 0x64, 1, 0, 0, 0)
-		return s.sw.appendProbe(f, w.now, LocalPort, &s.sw.secret)
+		return s.sw.appendProbe(f, w.now, 0, &s.sw.secret)
 	}
 	lesser, greater := a, b
 	if a.sw.node > b.sw.node {

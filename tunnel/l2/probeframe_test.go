@@ -32,11 +32,14 @@ func (p *prober) joins(t *testing.T, s *Switch, id PortID, ethernet bool) {
 	}
 }
 
-// frame returns a probe of the prober's as it travels on a LAN.
-func (p *prober) frame(now boottime.Time) []byte {
-	f := appendHeader(nil, Broadcast, switchMAC(p.node), 0, false, typeProbe)
+// frame returns a probe of the prober's as it travels on a LAN, untagged.
+func (p *prober) frame(now boottime.Time) []byte { return p.frameIn(now, 0, 0) }
+
+// frameIn returns a probe that names a VLAN and is in another: a host has moved it there.
+func (p *prober) frameIn(now boottime.Time, named uint32, vid uint16) []byte {
+	f := appendHeader(nil, Broadcast, switchMAC(p.node), vid, vid != 0, typeProbe)
 	f = append(f, 't', 'u', 'n', 'd', 1, 0, 0, 0)
-	return p.appendProbe(f, now, LocalPort, &p.secret)
+	return p.appendProbe(f, now, named, &p.secret)
 }
 
 // A host on the LAN sends garbage as fast as it likes, with names of nobody, of us and of the peer. The loop that a

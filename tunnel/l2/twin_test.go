@@ -17,7 +17,7 @@ func TestSwitch_twinOfANodeDoesNotHideALoop(t *testing.T) {
 
 		frame := appendHeader(nil, Broadcast, switchMAC(node.node), 0, false, typeProbe)
 		frame = append(frame, 't', 'u', 'n', 'd', 1, 0, 0, 0)
-		frame = node.appendProbe(frame, start, LocalPort, &node.secret)
+		frame = node.appendProbe(frame, start, 0, &node.secret)
 		var v Verdict
 		s.FromDevice(start, Superpacket{Frame: frame}, &v)
 		if s.Ports(start)[LocalPort].Blocked == nil {

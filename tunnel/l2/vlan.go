@@ -71,6 +71,14 @@ func (m *membership) untagged() (uint16, drop.Reason) {
 	return 0, drop.VLANRefused
 }
 
+// native returns the VLAN of the port's untagged frames; noVLAN when it has none.
+func (m *membership) native() uint16 {
+	if vid, reason := m.untagged(); reason == drop.None {
+		return vid
+	}
+	return noVLAN
+}
+
 // egress reports whether the port carries frames of VLAN vid, and whether with a tag.
 func (m *membership) egress(vid uint16) (tagged, ok bool) {
 	switch {

@@ -64,7 +64,7 @@ func TestPayloadKind_tellsByTheFirstNibble(t *testing.T) {
 
 func TestHello_roundTripAndLongerBody(t *testing.T) {
 	t.Parallel()
-	want := Hello{Version: 1, Ethernet: true, Answer: true, Hub: true, MTU: 1500, Node: 0xfeed, Secret: [16]byte{1, 15: 2}, Clock: 77}
+	want := Hello{Version: 1, Ethernet: true, Answer: true, Hub: true, MTU: 1500, Node: 0xfeed, Secret: [16]byte{1, 15: 2}, Clock: 77, NamesVLAN: true, PVID: 30}
 	b := want.Append(nil)
 	kind, body, ok := parseControl(append(b, make([]byte, 13)...)) // transport padding
 	if !ok || kind != controlHello {
@@ -73,6 +73,10 @@ func TestHello_roundTripAndLongerBody(t *testing.T) {
 	got, ok := ParseHello(append(bytes.Clone(body), 1, 2, 3)) // a later version's fields
 	if !ok || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, ok, want)
+	}
+	old, ok := ParseHello(body[:helloLen]) // of a version that does not name VLANs in its probes
+	if want.NamesVLAN, want.PVID = false, 0; !ok || old != want {
+		t.Errorf("without PVID: got %+v, %v; want %+v", old, ok, want)
 	}
 	for n := range helloLen {
 		if _, ok := ParseHello(body[:n]); ok {
