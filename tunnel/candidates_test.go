@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tund/crypto/wire"
+	"tund/tunnel/udp"
 	"tund/tunnel/udp/udptest"
 )
 
@@ -78,6 +79,38 @@ func TestTunnel_peerIsDownWhileTrafficGoesUnanswered(t *testing.T) {
 		s := a.tun.Status().Peers[0]
 		if s.State != StateDown || s.Attempts < 2 || s.LastError == "" {
 			t.Errorf("state %s after %d attempts, error %q; want down after 2", s.State, s.Attempts, s.LastError)
+		}
+	})
+}
+
+// The index of a link that was deleted and made again is another one, the name is the same.
+func TestTunnel_looksUpTheZoneOfALinkLocalEndpointAgain(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.end(), w.end()
+		named, numbered := netip.MustParseAddrPort("[fe80::2%wan]:51820"), netip.MustParseAddrPort("[fe80::2%10]:51820")
+		other := netip.MustParseAddrPort("[fe80::3%10]:51820")
+		a.knows(b, false, func(c *PeerChange) { c.Endpoints = []netip.AddrPort{named} })
+		endpoint := func() netip.AddrPort { return a.tun.Status().Peers[0].Endpoint }
+		heardFrom := func(at netip.AddrPort) {
+			if err := a.tun.Configure(Change{Peers: []PeerChange{{PublicKey: b.key.Public(), Endpoint: at}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		changed := func() { a.tun.PathsChanged(func(udp.Endpoint) bool { return true }) }
+		heardFrom(numbered)
+		changed()
+		if got := endpoint(); got != named {
+			t.Errorf("after a change of the network: %v, want %v", got, named)
+		}
+		heardFrom(other)
+		changed()
+		if got := endpoint(); got != other {
+			t.Errorf("after a change of the network: %v, want %v, where the peer roamed to", got, other)
+		}
+		heardFrom(numbered)
+		chatter(a, b, 12)
+		if got := endpoint(); got != named {
+			t.Errorf("after a handshake without an answer: %v, want %v", got, named)
 		}
 	})
 }

@@ -305,6 +305,9 @@ func (t *Tunnel) initiate(p *Peer, now boottime.Time) {
 // from there since. Callers hold p.mu.
 func (t *Tunnel) nextCandidate(p *Peer) {
 	failed := p.unanswered.Load() > 0 && p.lastReceived.Load() < p.handshakeSent.Load()
+	if failed {
+		p.renewZone()
+	}
 	if len(p.candidates) == 0 || (p.endpoint.Load() != nil && (!failed || len(p.candidates) == 1)) {
 		return
 	}

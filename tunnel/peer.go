@@ -129,6 +129,22 @@ func (p *Peer) clearSource() {
 	}
 }
 
+// renewZone returns to the zone with which the peer's link-local endpoint is configured. Where the
+// peer was last heard from names its link by an index, which does not outlive the link; the name of an
+// interface is looked up with each datagram. Callers hold mu.
+func (p *Peer) renewZone() {
+	ep := p.endpoint.Load()
+	if ep == nil || ep.Addr.Addr().Zone() == "" {
+		return
+	}
+	for _, c := range p.candidates {
+		if c.Port() == ep.Addr.Port() && c.Addr().WithZone("") == ep.Addr.Addr().WithZone("") {
+			p.setEndpoint(udp.Endpoint{Addr: c})
+			return
+		}
+	}
+}
+
 // fail remembers why the last attempt to reach the peer failed, in words. Callers hold mu.
 func (p *Peer) fail(t *Tunnel, now boottime.Time, why string) {
 	p.lastError, p.lastErrorAt = why, now

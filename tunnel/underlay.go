@@ -20,6 +20,9 @@ func (t *Tunnel) PathsChanged(stale func(udp.Endpoint) bool) {
 			continue
 		}
 		p.clearSource()
+		p.mu.Lock()
+		p.renewZone()
+		p.mu.Unlock()
 		if s := p.current.Load(); s != nil && s.usable(now) {
 			t.keepalive(p, now)
 		}

@@ -61,7 +61,9 @@ func (ns *NS) Snapshot() string {
 	// One shell for everything: a test takes dozens of snapshots, and entering a namespace costs more than
 	// listing a table. A family that the kernel lacks prints nothing.
 	parts := strings.Split(ns.Run(ns.t, "sh", "-c", `
-ip -d -j address show; echo ----
+list=interrupted # as ip says of a list that changed while it was read
+until case $list in *interrupted*) false;; esac; do list=$(ip -d -j address show 2>&1); done
+echo "$list"; echo ----
 for family in -4 -6; do
 	ip $family -N route show table all 2>/dev/null | sed "s/^/route$family /"
 	ip $family -N rule show 2>/dev/null | sed "s/^/rule$family /"
