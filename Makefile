@@ -30,7 +30,7 @@ PROGRAMS   = bin/tund bin/tunctl
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
 	-o \( -name '*.go' -o -name '*.s' \) -print)
 
-.PHONY: need-go help build static check test test-vm soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat bench \
+.PHONY: need-go help build check test test-vm soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat bench \
 	demo install release clean
 .DEFAULT_GOAL := help
 
@@ -82,17 +82,22 @@ race: need-go ## run the tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(TESTFLAGS) ./...
 	CGO_ENABLED=1 $(GO) -C test test -race -timeout 15m $(TESTFLAGS) $(UNITPKGS)
 
-static: need-go
-	$(GO) run $(GOLANGCI) run ./...
-	$(GO) -C test run $(GOLANGCI) run ./...
-	scripts/pure.sh
+GOFMT = $(shell $(GO) env GOROOT)/bin/gofmt
 
-check: static ## what every commit passes, in two minutes and without root: golangci-lint and the unit tests
+check: need-go ## gofmt, go vet and the unit tests: two minutes, no root, nothing but Go
+	@unformatted="$$($(GOFMT) -l cmd config crypto internal packaging route test tunnel)"; \
+		[ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) -C test vet ./...
+	scripts/pure.sh
 	$(GO) test -timeout 5m $(TESTFLAGS) ./...
 	$(GO) -C test test -timeout 5m $(TESTFLAGS) $(UNITPKGS)
 
-lint: static ## golangci-lint, shellcheck, and what go.mod requires
+lint: need-go ## golangci-lint (the first time it is built: a minute), shellcheck, and what go.mod requires
 	@test/tools.sh lint
+	$(GO) run $(GOLANGCI) run ./...
+	$(GO) -C test run $(GOLANGCI) run ./...
+	scripts/pure.sh
 	scripts/modules.sh $(GO)
 	shellcheck -x $(SCRIPTS)
 
