@@ -18,9 +18,10 @@ import (
 // Keys of the tests: privA is a private key, pubA its public half; the others are public keys of nobody.
 const (
 	privA = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHl8="
-	pubB  = "PutThePublicKeyOfBerlinHere0000000000000000="
-	pubC  = "PutThePublicKeyOfParisHere00000000000000000="
-	pskD  = "PutThePresharedKeyHere000000000000000000000="
+	pubB  = "GatewayOfBerlinU8JZpDE0iGXlD6gNCFbaEPFjbD0M="
+	pubC  = "GatewayOfParis8Oool8DklZDOCj2ISaJiHkTj0rLGY="
+	pubD  = "GatewayOfRomehf4VucSmEHgaKwVJ7faC9qEwjky40o="
+	pskD  = "SecretOfBerlinXGjtEkDnNfribxUdl7dXTPyLsxPFk="
 )
 
 // testHost has the files of a map, all of mode 0600, and no environment.
@@ -174,7 +175,7 @@ func TestLoad_fillsInDefaults(t *testing.T) {
 	if !reflect.DeepEqual(got.Tap, want) {
 		t.Errorf("tap = %+v, want %+v", got.Tap, want)
 	}
-	if p := got.Peers[0]; p.Name != "PutThePu" || p.MaxMACs != 0 || p.MACs != nil || p.Keepalive != 0 {
+	if p := got.Peers[0]; p.Name != "GatewayO" || p.MaxMACs != 0 || p.MACs != nil || p.Keepalive != 0 {
 		t.Errorf("peer = %+v", p)
 	}
 	if got := mustLoad(t, tapSection); got.Tap.Device != "office" || got.Tun != nil || len(got.Warnings) != 0 {
@@ -220,11 +221,11 @@ short"""
 ethernet = true
 colour = { red = 1 }
 `)
-	want := `office.toml:3:20: tunnel: private_key_file: open missing.key: file does not exist
+	want := `office.toml:3:20: tunnel: private_key_file: open missing.key: file does not exist: make one with ` + "`tunctl genkey`" + `, mode 0600
 office.toml:4:1: tunnel: unknown key "listen_prot": did you mean "listen_port"?
 office.toml:5:11: tunnel: offload: want "auto" or "off", not "maybe"
 office.toml:10:3: tun: address: "10.9.0.300/24" is not an address (want 10.20.0.0/16 or fd00::/64)
-office.toml:12:7: tun: mtu: want an integer, not a string
+office.toml:12:7: tun: mtu: want a number, without quotes and without a unit: mtu = 1400
 office.toml:17:17: peer "berlin": endpoint: missing port (want host:port)
 office.toml:20:1: "keepalive" given twice: first at 19:1
 office.toml:24:14: peer "paris": public_key: ` + keys.ErrFormat.Error() + `
@@ -330,7 +331,7 @@ func manyPeers(n int) string {
 	b.WriteString(tunSection)
 	for i := range n {
 		var k keys.PublicKey
-		k[0], k[1], k[2] = 1, byte(i), byte(i>>8)
+		k[0], k[1], k[2] = 9, byte(i), byte(i>>8)
 		fmt.Fprintf(&b, "[[peer]]\nname = \"p%d\"\npublic_key = %q\nendpoint = \"192.0.2.1:%d\"\nallowed_ips = [\"10.%d.%d.0/24\"]\n",
 			i, k, i+1, i>>8, i&255)
 	}
@@ -360,9 +361,9 @@ func TestLoad_timeGrowsWithThePeersAndNotWithTheirSquare(t *testing.T) {
 
 func TestLoad_namesPeersByTheirKeys(t *testing.T) {
 	t.Parallel()
-	c := mustLoad(t, peerSection+usable+secondPeer+"[[peer]]\nname = \"PutThePublicKeyOfB\"\npublic_key = \""+pskD+"\"\n")
+	c := mustLoad(t, peerSection+usable+secondPeer+"[[peer]]\nname = \"GatewayOfBerlin\"\npublic_key = \""+pubD+"\"\n")
 	got := []string{c.Peers[0].Name, c.Peers[1].Name, c.Peers[2].Name}
-	if want := []string{"PutThePu", "PutThePub", "PutThePublicKeyOfB"}; !reflect.DeepEqual(got, want) {
+	if want := []string{"GatewayO", "GatewayOf", "GatewayOfBerlin"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("names = %q, want %q", got, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -82,19 +83,47 @@ func parsePrefix(text string) (p netip.Prefix, why string) {
 	a, err := netip.ParseAddr(address)
 	switch {
 	case err != nil:
-		return p, "is not an address (want 10.20.0.0/16 or fd00::/64)"
+		return p, notAnAddress(text, address)
 	case a.Zone() != "":
-		return p, "has a zone, which means nothing here"
+		return p, "has a zone, which has no meaning here"
 	case a.Is4In6():
-		return p, "is an IPv4 address in IPv6 dress: write it as IPv4"
+		return p, fmt.Sprintf("is an IPv4 address in the form of IPv6: write %s", a.Unmap())
 	case !hasLength:
 		return netip.PrefixFrom(a, a.BitLen()), ""
 	}
 	p, err = netip.ParsePrefix(text)
+	if mask, maskErr := netip.ParseAddr(length); err != nil && maskErr == nil && mask.Is4() && a.Is4() {
+		if bits, size := net.IPMask(mask.AsSlice()).Size(); size != 0 {
+			return p, fmt.Sprintf("has a netmask: write %s/%d", a, bits)
+		}
+	}
 	if err != nil {
 		return p, fmt.Sprintf("has length %s, which is not 0 to %d", shown(length), a.BitLen())
 	}
 	return p, ""
+}
+
+// notAnAddress says why what stands before the length of text is no address.
+func notAnAddress(text, address string) string {
+	const want = " (want 10.20.0.0/16 or fd00::/64)"
+	switch {
+	case text == "":
+		return "is empty" + want
+	case strings.TrimSpace(text) != text:
+		return "has spaces around it"
+	case strings.Contains(text, ","):
+		return `is more than one: put each in quotes of its own: ["10.20.0.0/16", "fd00::/64"]`
+	case strings.ContainsAny(text, " \t"):
+		return "has spaces in it" + want
+	case slices.Contains([]string{"any", "all", "default", "*"}, text):
+		return `is not an address (for everything, want ["0.0.0.0/0", "::/0"])`
+	case strings.HasPrefix(address, "["):
+		return "has brackets, which belong around addresses with a port only"
+	}
+	if _, err := netip.ParseAddrPort(address); err == nil {
+		return "has a port, which belongs in endpoint"
+	}
+	return "is not an address" + want
 }
 
 // parseMAC reads the address of one Ethernet station.
@@ -118,7 +147,7 @@ func checkHost(host string, bracketed bool) (usual, why string) {
 	a, err := netip.ParseAddr(host)
 	switch {
 	case err == nil && a.Unmap().IsUnspecified(), err == nil && a.Unmap().IsMulticast():
-		return "", shown(host) + " is no address of a host"
+		return "", shown(host) + " is not the address of a host"
 	case err == nil:
 		return a.Unmap().String(), ""
 	case bracketed || strings.Contains(host, ":"):

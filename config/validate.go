@@ -1,9 +1,9 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"net/netip"
-	"time"
 )
 
 // Ranges and defaults of the numbers in a file. docs/config.md repeats them, checked by a test.
@@ -73,7 +73,7 @@ func (l *loader) tap(s *section) *Tap {
 		Bridge:              s.device("bridge"),
 		Addresses:           s.addresses("address"),
 		MTU:                 s.mtu(),
-		Ageing:              time.Duration(s.integer("ageing", defaultAgeing, minAgeing, maxAgeing)) * time.Second,
+		Ageing:              s.seconds("ageing", defaultAgeing, minAgeing, maxAgeing),
 		MaxMACs:             int(s.integer("max_macs", defaultMaxMACs, 1, maxMaxMACs)),
 		MaxMACsPerPeer:      int(s.integer("max_macs_per_peer", defaultMaxMACsPerPeer, 1, maxMaxMACs)),
 		BroadcastLimit:      s.stormLimit("broadcast_limit"),
@@ -186,9 +186,13 @@ func (s *section) addresses(key string) []netip.Prefix {
 		switch {
 		case why != "":
 		case p.Addr().IsUnspecified():
-			why = "is no address of a device"
+			why = "is not the address of a device"
 		case p.Addr().IsMulticast():
 			why = "is a multicast address"
+		case p.Addr().IsLoopback():
+			why = "is a loopback address, which no peer can reach"
+		default:
+			why = notOfAHost(p)
 		}
 		if why != "" {
 			s.errorAt(at[i], key, "%s %s", shown(word), why)
@@ -202,6 +206,22 @@ func (s *section) addresses(key string) []netip.Prefix {
 		list = append(list, p)
 	}
 	return list
+}
+
+// notOfAHost says why p stands for a network rather than for one host in it, or returns "". Networks of one and
+// of two addresses have none to spare (RFC 3021, RFC 6164).
+func notOfAHost(p netip.Prefix) string {
+	a := p.Addr()
+	switch {
+	case a.BitLen()-p.Bits() < 2:
+		return ""
+	case p.Masked() == p:
+		return fmt.Sprintf("is the network itself: want the address that this host has in it, such as %s/%d",
+			a.Next(), p.Bits())
+	case a.Is4() && !p.Contains(a.Next()):
+		return "is the broadcast address of its network: want the address that this host has in it"
+	}
+	return ""
 }
 
 // wholeFile checks what only shows when all sections are known.

@@ -76,7 +76,7 @@ func write(t *testing.T, name, text string, mode os.FileMode) string {
 const (
 	key  = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHl8="
 	good = "[tunnel]\nprivate_key = \"" + key + "\"\nlisten_port = 1\n[tun]\n"
-	peer = "[[peer]]\npublic_key = \"PutThePublicKeyOf%sHere0000000000000000=\"\nallowed_ips = [\"10.0.0.%d/32\"]\n"
+	peer = "[[peer]]\npublic_key = \"GatewayOf%s7cJ2mTz9RkWb4uHsYp1NdQfLx3g8=\"\nallowed_ips = [\"10.0.0.%d/32\"]\n"
 )
 
 func TestRun_exitCodesAndWhereWordsGo(t *testing.T) {
