@@ -34,7 +34,7 @@ func (l *loader) decode() (values map[string]any, places *node, ok bool) {
 		at, msg := l.syntaxError(err)
 		st, isAssignment := statementAt(string(src), at)
 		if !isAssignment || at == last {
-			l.errorAt(at, "%s", msg)
+			l.errorAt(at, "%s", l.explainHeader(msg, st, isAssignment))
 			return nil, nil, false
 		}
 		last = at

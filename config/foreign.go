@@ -1,7 +1,6 @@
 package config
 
 import (
-	"path/filepath"
 	"regexp"
 	"strings"
 )
@@ -36,7 +35,7 @@ func (l *loader) otherFormat() (at int, msg string) {
 	header := wgHeader.FindStringIndex(src)
 	if header != nil && wgKey.MatchString(src) && !ownHeader.MatchString(src) {
 		return header[0] + strings.IndexByte(src[header[0]:], '['),
-			"this is a wg-quick file: `tunctl import " + filepath.Base(l.cfg.Path) + "` makes one for tund of it"
+			"this is a wg-quick file: `tunctl import " + l.cfg.Path + "` makes one for tund of it"
 	}
 	return 0, ""
 }

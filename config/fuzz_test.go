@@ -8,10 +8,12 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"tund/crypto/keys"
 )
 
 // FuzzLoad feeds arbitrary files to the loader. It never panics, every message has a place inside the file and
-// one line, and the scanner's tree has the shape of what the decoder made of the same source.
+// one line and nothing in it that could be a key of the file, and the scanner's tree has the shape of what the decoder made of the same source.
 func FuzzLoad(f *testing.F) {
 	for _, pattern := range []string{"../examples/*/*.toml", "testdata/*.toml"} {
 		paths, _ := filepath.Glob(pattern)
@@ -22,6 +24,9 @@ func FuzzLoad(f *testing.F) {
 			}
 			f.Add(string(data))
 		}
+	}
+	for _, test := range firstHour {
+		f.Add(test.src)
 	}
 	for _, src := range []string{
 		"", "=", "[", "[[", "[[a]]\n[a.b]\n[[a]]\nb = 1", "a = {b = [{c = '''\n'''}], d = 1}", "a.b.c = \"\"\"x\\\"\"\"\"\"",
@@ -44,6 +49,13 @@ func FuzzLoad(f *testing.F) {
 		if c != nil {
 			for _, w := range c.Warnings {
 				errs = append(errs, Error(w))
+			}
+		}
+		for _, key := range wholeKey.FindAllString(src, -1) {
+			for _, e := range errs {
+				if strings.Contains(e.Msg, key) || strings.Contains(e.Msg, key[:keys.TextSize-1]) {
+					t.Errorf("a key is shown: %v", e)
+				}
 			}
 		}
 		lines := strings.Split(strings.TrimPrefix(src, "\ufeff"), "\n")

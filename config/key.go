@@ -81,7 +81,7 @@ func (l *loader) publicKey(s *section) (key keys.PublicKey) {
 	own := place{at: l.privateKeyAt}
 	switch {
 	case key.IsZero():
-		s.errorAt(at, name, "is all zero")
+		s.errorAt(at, name, "is all zero, which is no key")
 		return keys.PublicKey{}
 	case key.IsLowOrder():
 		s.errorAt(at, name, "is a low-order point, with which no handshake can succeed")

@@ -359,6 +359,23 @@ func TestLoad_timeGrowsWithThePeersAndNotWithTheirSquare(t *testing.T) {
 	}
 }
 
+// Lines that are not TOML cost a run of the decoder each, and there is a bound to that.
+func TestLoad_aFileFullOfFaultsIsNotReadForEver(t *testing.T) {
+	t.Parallel()
+	text := manyPeers(1000)
+	for i := range 5000 {
+		text += fmt.Sprintf("keepalive%d = 25s\n", i)
+	}
+	_, err := loadText(text)
+	var errs Errors
+	if !errors.As(err, &errs) || len(errs) != maxSyntaxErrors+1 {
+		t.Fatalf("%d errors: %.500v", len(errs), err)
+	}
+	if last := errs[len(errs)-1].Msg; !strings.Contains(last, "not read beyond") {
+		t.Errorf("last: %s", last)
+	}
+}
+
 func TestLoad_namesPeersByTheirKeys(t *testing.T) {
 	t.Parallel()
 	c := mustLoad(t, peerSection+usable+secondPeer+"[[peer]]\nname = \"GatewayOfBerlin\"\npublic_key = \""+pubD+"\"\n")

@@ -32,10 +32,10 @@ func TestLoad_saysWhatIsWrongAndWhere(t *testing.T) {
 		{"unknown list of sections", tunSection + "[[peers]]\n", "4:1: peer 1: public_key: missing\n" + `4:1: unknown section "peers": did you mean [[peer]]?`},
 		{"section of another program", tunSection + "[Interface]\n", `4:1: unknown section "Interface": did you mean [tunnel]?`},
 		{"key outside of sections", "listen_port = 1\n" + tunSection, `1:1: unknown key "listen_port": it belongs in [tunnel]`},
-		{"section as a value", "tap = 1\n" + tunSection, `1:7: tap: want one section [tap], not an integer`},
+		{"section as a value", "tap = 1\n" + tunSection, `1:7: tap: want one section [tap], not a number`},
 		{"section as a list", tunSection + "[[tap]]\n", `4:1: tap: want one section [tap], not a list`},
 		{"peer with one bracket", tunSection + "[peer]\n", "4:1: write [[peer]], with two brackets, before each peer\n4:1: peer 1: public_key: missing"},
-		{"peers that are numbers", "peer = [1]\n" + tunSection, `1:9: peer: want a table, not an integer`},
+		{"peers that are numbers", "peer = [1]\n" + tunSection, `1:9: peer: want a table, not a number`},
 
 		// Unknown keys.
 		{"unknown key", tunSection + "mtuu = 3\n", `4:1: tun: unknown key "mtuu": did you mean "mtu"?`},
@@ -63,7 +63,7 @@ func TestLoad_saysWhatIsWrongAndWhere(t *testing.T) {
 		{"two private keys, other order", "[tunnel]\ncredential = \"x\"\nprivate_key = \"" + privA + "\"\n[tun]\n",
 			"3:1: tunnel: private_key beside credential at 2:1: give one of the two"},
 		{"bad private key", "[tunnel]\nprivate_key = \"SECRET\"\n[tun]\n", "2:15: tunnel: private_key: " + badKey},
-		{"zero private key", "[tunnel]\nprivate_key_file = \"zero.key\"\n[tun]\n", "2:20: tunnel: private_key_file: is all zero"},
+		{"zero private key", "[tunnel]\nprivate_key_file = \"zero.key\"\n[tun]\n", "2:20: tunnel: private_key_file: is all zero, which is no key"},
 		{"bad key file", "[tunnel]\nprivate_key_file = \"broken.key\"\n[tun]\n", "2:20: tunnel: private_key_file: broken.key: " + badKey},
 		{"absolute key file", "[tunnel]\nprivate_key_file = \"/x/y.key\"\n[tun]\n", "2:20: tunnel: private_key_file: open /x/y.key: file does not exist: make one with `tunctl genkey`, mode 0600"},
 		{"empty key file name", "[tunnel]\nprivate_key_file = \"\"\n[tun]\n", "2:20: tunnel: private_key_file: is empty"},
@@ -71,7 +71,7 @@ func TestLoad_saysWhatIsWrongAndWhere(t *testing.T) {
 		{"key as file name", "[tunnel]\nprivate_key_file = \"" + privA + "\"\n[tun]\n",
 			"2:20: tunnel: private_key_file: looks like a key, where the name of a file is wanted (not shown)"},
 		{"credential outside its directory", "[tunnel]\ncredential = \"../x\"\n[tun]\n", "2:14: tunnel: credential: want the name of a credential, without a path"},
-		{"private key not a string", "[tunnel]\nprivate_key = 12345\n[tun]\n", "2:15: tunnel: private_key: want a string, not an integer"},
+		{"private key not a string", "[tunnel]\nprivate_key = 12345\n[tun]\n", "2:15: tunnel: private_key: want a string, not a number"},
 	}
 	checkMessages(t, tests)
 }
@@ -83,16 +83,16 @@ func TestLoad_saysWhatIsWrongWithADevice(t *testing.T) {
 		{"port out of range", "[tunnel]\nprivate_key_file = \"office.key\"\nlisten_port = 65536\n[tun]\n",
 			"3:15: tunnel: listen_port: 65536 is out of range (0 to 65535)"},
 		{"negative", tunSection + "metric = -1\n", "4:10: tun: metric: -1 is out of range (0 to 4294967295)"},
-		{"float", tunSection + "mtu = 1400.0\n", "4:7: tun: mtu: want an integer, not a float"},
-		{"date", tunSection + "mtu = 2020-01-01\n", "4:7: tun: mtu: want an integer, not a date or time"},
-		{"list for a number", tunSection + "mtu = [\n1]\n", "4:7: tun: mtu: want an integer, not a list"},
+		{"float", tunSection + "mtu = 1400.0\n", "4:7: tun: mtu: want a whole number, not a fraction"},
+		{"date", tunSection + "mtu = 2020-01-01\n", "4:7: tun: mtu: want a whole number, not a date or time"},
+		{"list for a number", tunSection + "mtu = [\n1]\n", "4:7: tun: mtu: want a whole number, not a list"},
 		{"small mtu", tunSection + "mtu = 500\n", "4:7: tun: mtu: 500 is out of range (0, or 576 to 65455)"},
 		{"small mtu with IPv6", tunSection + "mtu = 1279\naddress = [\"fd00::1/64\"]\n",
 			"4:7: tun: mtu: 1279 is too small for the address fd00::1/64: IPv6 needs 1280"},
 		{"local table", tunSection + "table = 255\n", "4:9: tun: table: 255 is the kernel's own table of local addresses"},
 		{"bad choice", tunSection + "routes = \"on\"\n", `4:10: tun: routes: want "auto" or "off", not "on"`},
 		{"bad local networks", tunSection + "local_networks = \"lan\"\n", `4:18: tun: local_networks: want "private", "all" or "none", not "lan"`},
-		{"bad choice of three", tapSection + "bpdu = 3\n", `5:8: tap: bpdu: want "drop", "forward" or "guard", not an integer`},
+		{"bad choice of three", tapSection + "bpdu = 3\n", `5:8: tap: bpdu: want "drop", "forward" or "guard", not a number`},
 		{"bad boolean", tapSection + "hub = \"yes\"\n", "5:7: tap: hub: want true or false, without quotes, not a string"},
 		{"ageing", tapSection + "ageing = 1\n", "5:10: tap: ageing: 1 is out of range (10 to 86400)"},
 
@@ -117,7 +117,7 @@ func TestLoad_saysWhatIsWrongWithADevice(t *testing.T) {
 		{"unspecified address", tunSection + "address = [\"::/0\"]\n", `4:12: tun: address: "::/0" is not the address of a device`},
 		{"address twice", tunSection + "address = [\"10.0.0.1/8\",\n\t\"10.0.0.1/9\"]\n", `5:2: tun: address: 10.0.0.1 given twice: first at 4:12`},
 		{"addresses not in a list", tunSection + "address = \"10.0.0.1/8\"\n", `4:11: tun: address: want a list: address = ["10.0.0.1/8"]`},
-		{"number among addresses", tunSection + "address = [\"10.0.0.1/8\", 7]\n", `4:26: tun: address: want a string, not an integer`},
+		{"number among addresses", tunSection + "address = [\"10.0.0.1/8\", 7]\n", `4:26: tun: address: want a string, not a number`},
 	}
 	checkMessages(t, tests)
 }
@@ -127,7 +127,7 @@ func TestLoad_saysWhatIsWrongWithAPeer(t *testing.T) {
 	tests := []messageTest{
 		{"no public key", tunSection + "[[peer]]\n" + usable, "4:1: peer 1: public_key: missing"},
 		{"bad public key", tunSection + "[[peer]]\npublic_key = \"x\"\n" + usable, "5:14: peer 1: public_key: " + badKey},
-		{"zero public key", tunSection + "[[peer]]\npublic_key = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"\n" + usable, "5:14: peer 1: public_key: is all zero"},
+		{"zero public key", tunSection + "[[peer]]\npublic_key = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"\n" + usable, "5:14: peer 1: public_key: is all zero, which is no key"},
 		{"own public key", tunSection + "[[peer]]\npublic_key = \"" + ownPublic() + "\"\n" + usable, "5:14: peer 1: public_key: is our own public key, that of the private key at 2:20: want the one of the peer"},
 		{"same public key", peerSection + usable + "[[peer]]\nname = \"second\"\npublic_key = \"" + pubB + "\"\n", `10:14: peer "second": public_key: is also that of peer 1 at 5:14`},
 		{"same name", peerSection + usable + "name = \"x\"\n" + secondPeer + "name=\"x\"\n", `11:6: peer "x": name: "x" is also the name of the peer at 8:8`},
@@ -163,7 +163,7 @@ func TestLoad_saysWhatIsWrongWithAPeer(t *testing.T) {
 		{"bad host", peerSection + "endpoint = \"a..b:1\"\n", `6:12: peer 1: endpoint: "a..b" is not a host name`},
 		{"URL", peerSection + "endpoint = \"udp://a:1\"\n", `6:12: peer 1: endpoint: "udp://a:1" is a URL (want host:port)`},
 		{"unspecified host", peerSection + "endpoint = \"0.0.0.0:1\"\n", `6:12: peer 1: endpoint: "0.0.0.0" is not the address of a host`},
-		{"endpoint a number", peerSection + "endpoint = 51820\n", `6:12: peer 1: endpoint: want host:port, or a list of them, not an integer`},
+		{"endpoint a number", peerSection + "endpoint = 51820\n", `6:12: peer 1: endpoint: want host:port, or a list of them, not a number`},
 		{"keepalive", peerSection + usable + "keepalive = 65536\n", "8:13: peer 1: keepalive: 65536 is out of range (0 to 65535)"},
 
 		{"ethernet without tap", peerSection + usable + "ethernet = true\n", "8:12: peer 1: ethernet: there is no [tap] section"},
@@ -213,10 +213,10 @@ const nothingElse = "1:1: no [tunnel] section, which holds the private key\n1:1:
 func TestLoad_reportsMalformedTOMLWithItsPlace(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ src, want string }{
-		{"[tunnel\n", "1:8: expected '.' or ']' to end table name, but got '\\n' instead"},
+		{"[tunnel\n", "1:8: a section begins with [tunnel] on a line of its own"},
 		{"x = 1\n  device = office\n", nothingElse + "\n1:1: unknown key \"x\"\n2:3: unknown key \"device\": it belongs in [tun] or [tap]\n2:12: device: a string needs quotes: device = \"office\""},
 		{"x = \"abc\n", nothingElse + "\n1:1: unknown key \"x\"\n1:5: x: the closing quote is missing"},
-		{"x = 012\n", nothingElse + "\n1:1: unknown key \"x\"\n1:5: invalid integer what is here: cannot have leading zeroes"},
+		{"x = 012\n", nothingElse + "\n1:1: unknown key \"x\"\n1:5: x: a number cannot begin with a zero"},
 		{"x = 25s\n", nothingElse + "\n1:1: unknown key \"x\"\n1:7: expected a top-level item to end with a newline, comment, or EOF, but got 's' instead"},
 		{"key\n", "1:1: want key = value, a [section] or a comment that begins with #\n" + nothingElse},
 		{"ä = 1\n", "1:1: expected '.' or '=', but got 'ä' instead\n" + nothingElse},
@@ -224,7 +224,7 @@ func TestLoad_reportsMalformedTOMLWithItsPlace(t *testing.T) {
 		{"x = \"\"\"y", nothingElse + "\n1:1: unknown key \"x\"\n1:8: unexpected EOF; expected '\"\"\"'"},
 		{"x = 1\x00", nothingElse + "\n1:1: unknown key \"x\"\n1:6: files cannot contain NULL bytes; probably using UTF-16; TOML files must be UTF-8"},
 		{"a.b = 1\na.b.c = 2\n", nothingElse + "\n1:1: unknown section \"a\"\n" + `2:1: key "a.b" has already been defined.`},
-		{strings.Repeat("[", 100), "1:3: expected '.' or ']' to end table name, but got '[' instead"},
+		{strings.Repeat("[", 100), "1:3: a section begins with its name in brackets on a line of its own, such as [tun] or [[peer]]"},
 		{"x = " + strings.Repeat("[", 100), "1:21: nested too deeply"},
 		{"x" + strings.Repeat(".x", 20) + " = 1\n", "1:34: nested too deeply"},
 		{"\ufeff\ufeffa = 1\n", "1:1: this file begins with two byte order marks: save it as UTF-8 without any"},

@@ -29,7 +29,7 @@ func (l *loader) privateKey(s *section) keys.PrivateKey {
 	errs := len(l.errs)
 	k := readSecret(s, key, src, keys.ParsePrivate)
 	if len(l.errs) == errs && src.ok && k.IsZero() {
-		s.errorAt(src.at, key, "is all zero")
+		s.errorAt(src.at, key, "is all zero, which is no key")
 	}
 	return k
 }

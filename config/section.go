@@ -129,9 +129,9 @@ func typeName(value any) string {
 	case string:
 		return "a string"
 	case int64:
-		return "an integer"
+		return "a number"
 	case float64:
-		return "a float"
+		return "a fraction"
 	case bool:
 		return "a boolean"
 	case []any, []map[string]any:
@@ -229,12 +229,16 @@ func (s *section) number(key string, want kind, otherwise, low, high int64) int6
 		return otherwise
 	}
 	n, ok := value.(int64)
+	wanted := "a whole number"
+	if want == kindSeconds {
+		wanted = "a number of seconds"
+	}
 	switch {
 	case !ok:
 		if text, isText := value.(string); isText && text != "" && text[0] >= '0' && text[0] <= '9' {
 			s.errorAt(s.where(key), key, "%s", withoutUnit(key, want, text))
 		} else {
-			s.wrongType(key, "an integer")
+			s.wrongType(key, wanted)
 		}
 	case n < low || n > high:
 		s.errorAt(s.where(key), key, "%d is out of range (%d to %d)", n, low, high)

@@ -32,7 +32,7 @@ var absent = map[string]string{
 	"postup":     "tund runs no commands: use ExecStartPost= in a drop-in of tund@.service",
 	"predown":    "tund runs no commands: use ExecStop= in a drop-in of tund@.service",
 	"postdown":   "tund runs no commands: use ExecStopPost= in a drop-in of tund@.service",
-	"dns":        "tund sets no DNS server: use resolvectl(1) in ExecStartPost= of tund@.service",
+	"dns":        "tund does not configure DNS: call resolvectl(1) in ExecStartPost= in a drop-in of tund@.service",
 	"saveconfig": "tund never writes to its configuration",
 }
 
@@ -79,14 +79,15 @@ func (k *keySet) respelt(section, key string) string {
 	return ""
 }
 
-// kind returns what a key takes, however it is spelt and in whichever section it stands; 0 for an unknown one.
-func (k *keySet) kind(key string) kind {
+// find returns a key, however it is spelt and in whichever section it stands, and what it takes; kind is 0 for an
+// unknown one.
+func (k *keySet) find(key string) (meant string, kind kind) {
 	for _, section := range k.sections[""] {
 		if meant := k.respelt(section, key); meant != "" {
-			return k.kinds[meant]
+			return meant, k.kinds[meant]
 		}
 	}
-	return 0
+	return key, 0
 }
 
 // homes returns the sections that have a key which this one has not, and how it is spelt there.

@@ -102,6 +102,7 @@ const (
 var (
 	colonForEquals = regexp.MustCompile(`^[A-Za-z0-9_-]+[ \t]*:`)
 	numberAndUnit  = regexp.MustCompile(`^[+-]?[0-9][0-9_.]*[ \t]*[A-Za-z]`)
+	leadingZero    = regexp.MustCompile(`^[+-]?0[0-9_]+$`)
 	wholeString    = regexp.MustCompile(`^("(\\.|[^"\\\n])*"|'[^'\n]*')[ \t]*`)
 )
 
@@ -113,7 +114,7 @@ func (l *loader) explainSyntax(src string, st statement) (at int, msg string) {
 		text = text[:hash]
 	}
 	if i := strings.IndexAny(text, typographic); i >= 0 && !insideQuotes(text[:i]) {
-		return st.start + i, `typographic quotes: type straight ones, "like this"`
+		return st.start + i, `use straight quotes, "like this"`
 	}
 	if i := strings.IndexAny(text, invisible); i >= 0 && !insideQuotes(text[:i]) {
 		return st.start + i, "an invisible character stands here: replace it with a plain space"
@@ -155,7 +156,7 @@ func noAssignment(text string) string {
 
 // explainValue says what is wrong with the text of a value; "" when the decoder knows better.
 func (l *loader) explainValue(st statement, value string) string {
-	kind := l.known.kind(st.key)
+	key, kind := l.known.find(st.key)
 	first := ""
 	if m := wholeString.FindString(value); m != "" {
 		first = strings.TrimSpace(value[len(m):])
@@ -168,7 +169,7 @@ func (l *loader) explainValue(st statement, value string) string {
 	case strings.HasPrefix(value, `"""`), strings.HasPrefix(value, "'''"), strings.HasPrefix(value, "{"):
 		return ""
 	case strings.HasPrefix(first, ","):
-		return "several values need brackets around them: " + example(st.key, kind, "")
+		return "several values need brackets around them: " + example(key, kind, "")
 	case first != "" && !strings.HasPrefix(first, "#"):
 		return "nothing may follow the value but a comment, which begins with #"
 	case value[0] == '"' || value[0] == '\'':
@@ -179,11 +180,11 @@ func (l *loader) explainValue(st statement, value string) string {
 	case value[0] == '[' && !st.complete && strings.Count(value, "[") > strings.Count(value, "]"):
 		return "the closing bracket is missing"
 	case value[0] == '[' && !strings.ContainsAny(value, `"'`) && (kind == 0 || kind == kindList):
-		return "the values of a list need quotes: " + example(st.key, kindList, "")
+		return "the values of a list need quotes: " + example(key, kindList, "")
 	case value[0] == '[':
 		return ""
 	}
-	return unquoted(st.key, kind, value)
+	return unquoted(key, kind, value)
 }
 
 // unquoted says how a value without quotes is to be written.
@@ -199,8 +200,10 @@ func unquoted(key string, kind kind, value string) string {
 	switch {
 	case number && numberAndUnit.MatchString(value):
 		return withoutUnit(key, kind, value)
+	case (number || kind == 0) && leadingZero.MatchString(value):
+		return "a number cannot begin with a zero"
 	case (number || kind == 0) && value[0] >= '0' && value[0] <= '9':
-		return "" // a leading zero, or the like: the decoder says what
+		return ""
 	case number:
 		return "want a number"
 	case kind == kindBoolean:
@@ -209,4 +212,22 @@ func unquoted(key string, kind kind, value string) string {
 		return "needs quotes and brackets: " + example(key, kind, safe)
 	}
 	return "a string needs quotes: " + example(key, kind, safe)
+}
+
+// explainHeader says how a header is written, if it is one that the decoder refuses; otherwise it returns msg.
+func (l *loader) explainHeader(msg string, st statement, isAssignment bool) string {
+	line := l.lines.src[st.start:lineEnd(l.lines.src, st.start)]
+	if isAssignment || strings.HasPrefix(msg, "key ") {
+		return msg
+	}
+	if hash := strings.IndexByte(line, '#'); hash >= 0 {
+		line = line[:hash]
+	}
+	name := strings.Trim(line, "[] \t")
+	for _, section := range l.known.sections[""] {
+		if fold(name) == section {
+			return "a section begins with " + bracketed(section) + " on a line of its own"
+		}
+	}
+	return "a section begins with its name in brackets on a line of its own, such as [tun] or [[peer]]"
 }

@@ -82,7 +82,7 @@ func parsePrefix(text string) (p netip.Prefix, why string) {
 	address, length, hasLength := strings.Cut(text, "/")
 	a, err := netip.ParseAddr(address)
 	switch {
-	case err != nil:
+	case err != nil, strings.ContainsAny(text, ", \t"):
 		return p, notAnAddress(text, address)
 	case a.Zone() != "":
 		return p, "has a zone, which has no meaning here"
