@@ -109,6 +109,7 @@ routes = "off"
 table = 100
 metric = 50
 local_networks = "none"
+guard = "always"
 [tap]
 device = "lan0"
 bridge = "br0"
@@ -143,7 +144,7 @@ trust = ["dhcp", "ra"]
 		Instance: "office", Path: "/etc/tund/office.toml",
 		Tunnel: Tunnel{PrivateKey: priv, ListenPort: 51820, FwMark: 0xca6c, Lanes: 2, VerifyInnerChecksum: true},
 		Tun: &Tun{Device: "wan0", Addresses: prefixes("10.9.0.1/24", "fd09::1/64", "10.8.0.1/32"), MTU: 1380,
-			Table: 100, Metric: 50, LocalNetworks: LocalNone},
+			Table: 100, Metric: 50, LocalNetworks: LocalNone, Guard: GuardAlways},
 		Tap: &Tap{Device: "lan0", Bridge: "br0", MTU: 9000, Ageing: time.Minute, MaxMACs: 1000, MaxMACsPerPeer: 20,
 			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, DoubleTags: true, Hub: true, BPDU: BPDUGuard},
 		Files: []string{"/etc/tund/berlin.psk"},

@@ -58,6 +58,7 @@ func (l *loader) tun(s *section) *Tun {
 		Metric:    int(s.integer("metric", 0, 0, math.MaxUint32)),
 
 		LocalNetworks: LocalNetworks(s.choice("local_networks", "private", "all", "none")),
+		Guard:         Guard(s.choice("guard", "crash", "off", "always")),
 	}
 	if t.Table == localTable {
 		s.errorAt(s.where("table"), "table", "255 is the kernel's own table of local addresses")

@@ -19,7 +19,21 @@ type State struct {
 
 	// LocalNetworks says which destinations a full tunnel leaves to the main table.
 	LocalNetworks LocalNetworks
+
+	// Guard says whether traffic for the Routes goes nowhere, instead of by another route, while their
+	// device is missing.
+	Guard Guard
 }
+
+// Guard is whether every Route has an unreachable route of a worse metric behind it.
+type Guard uint8
+
+const (
+	// GuardCrash has such routes. Close removes them; Leave does not.
+	GuardCrash Guard = iota
+	// GuardOff has none: without its device, traffic takes whatever route is left.
+	GuardOff
+)
 
 // Device is what one link shall look like.
 type Device struct {

@@ -24,6 +24,9 @@ func routeState(c *config.Config, tunMTU, tapMTU int) route.State {
 	s := route.State{FwMark: c.Tunnel.FwMark}
 	if c.Tun != nil {
 		s.LocalNetworks = route.LocalNetworks(c.Tun.LocalNetworks)
+		if c.Tun.Guard == config.GuardOff {
+			s.Guard = route.GuardOff
+		}
 		d := route.Device{Name: c.Tun.Device, Addrs: c.Tun.Addresses, MTU: tunMTU, Up: true}
 		if c.Tun.Routes {
 			var allowed []netip.Prefix

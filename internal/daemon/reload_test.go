@@ -47,6 +47,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"table":          {"0", "7"},
 		"metric":         {"0", "7"},
 		"local_networks": {`"private"`, `"all"`},
+		"guard":          {`"crash"`, `"off"`},
 	},
 	"tap": {
 		"device":                {`"t"`, `"u"`},
