@@ -87,6 +87,9 @@ func TestDocs_haveTheRightDefaults(t *testing.T) {
 				b.WriteString(row.key + " = " + strings.Trim(row.standard, "`") + "\n")
 			}
 		}
+		if b.Len() == 0 {
+			t.Errorf("the reference has no default of [%s]", section)
+		}
 		return b.String()
 	}
 	sources := func(tunnel, tun, tap, peer string) string {
@@ -95,9 +98,6 @@ func TestDocs_haveTheRightDefaults(t *testing.T) {
 	}
 	want := mustLoad(t, sources("", "", "", ""))
 	written := sources(write("tunnel"), write("tun"), write("tap"), write("peer"))
-	if n := strings.Count(written, "\n"); n < 38 {
-		t.Fatalf("only %d lines:\n%s", n, written)
-	}
 	if got := mustLoad(t, written); !equalConfigs(got, want) {
 		t.Errorf("got  %+v\nwant %+v\nof:\n%s", got, want, written)
 	}
