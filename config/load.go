@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"tund/crypto/keys"
+	"tund/internal/names"
 )
 
 // Bounds of what is read. 100,000 peers with long names make a file of 30 MB.
@@ -127,8 +128,8 @@ func load(path string, h host) (*Config, error) {
 	}
 	l := newLoader(path, h, strings.TrimPrefix(string(data), "\ufeff"))
 	l.known = allKeys()
-	if why := checkInstance(l.cfg.Instance); why != "" {
-		l.errorAt(0, "instance name %s, from the name of the file, %s", shown(l.cfg.Instance), why)
+	if err := names.Instance(l.cfg.Instance); err != nil {
+		l.errorAt(0, "instance name %s, from the name of the file, %v", shown(l.cfg.Instance), err)
 	}
 	if values, places, ok := l.decode(); ok {
 		l.file(values, places)

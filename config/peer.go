@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"tund/internal/names"
 )
 
 // ethernetKeys are the keys of a peer that mean something only for frames.
@@ -156,11 +158,12 @@ func (l *loader) peerMACs(s *section) []MAC {
 	var list []MAC
 	words, at := s.words(key)
 	for i, word := range words {
-		m, why := parseMAC(word)
-		if why != "" {
-			s.errorAt(at[i], key, "%s %s", shown(word), why)
+		station, err := names.Station(word)
+		if err != nil {
+			s.errorAt(at[i], key, "%s %v", shown(word), err)
 			continue
 		}
+		m := MAC(station)
 		if first, ok := l.macs[m]; ok {
 			s.errorAt(at[i], key, "%s is also at %s, at %s", m, first.peer.label, l.positionOf(first))
 			continue

@@ -6,73 +6,28 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"tund/internal/names"
 )
 
-// Bounds of names.
+// Bounds of the name of a host, as text.
 const (
-	maxDeviceName   = 15 // IFNAMSIZ less the zero byte
-	maxInstanceName = 64 // it becomes a part of directory and nftables table names
-	maxPeerName     = 63
-	maxHostName     = 253 // RFC 1035 §2.3.4, as text
-	maxHostLabel    = 63
+	maxHostName  = 253 // RFC 1035 §2.3.4
+	maxHostLabel = 63
 )
 
 // The functions below return why a text is not what its name says, as the end of a sentence that begins with the
 // text, or "".
 
-// checkAlphabet allows what wg-quick(8) allows in the name of an interface.
-func checkAlphabet(name string) string {
-	for _, r := range name {
-		if !(r < utf8.RuneSelf && (isBare(byte(r)) || strings.ContainsRune("=+.", r))) {
-			return "has a character other than letters, digits and _=+.-"
-		}
-	}
-	switch name {
-	case "":
-		return "is empty"
-	case ".", "..":
-		return "is the name of a directory"
-	}
-	return ""
-}
-
-func checkInstance(name string) string {
-	if len(name) > maxInstanceName {
-		return fmt.Sprintf("is longer than %d bytes", maxInstanceName)
-	}
-	return checkAlphabet(name)
-}
-
-func checkDevice(name string) string {
-	if len(name) > maxDeviceName {
-		return fmt.Sprintf("is longer than %d bytes", maxDeviceName)
-	}
-	if name == "all" || name == "default" { // names of their own under /proc/sys/net/ipv4/conf
-		return "is reserved by the kernel"
-	}
-	return checkAlphabet(name)
-}
-
-// checkName allows any name for a peer that can be printed, typed as one word and put into a path.
+// checkName checks the name of a peer.
 func checkName(name string) string {
+	err := names.Peer(name)
 	switch {
-	case name == "":
-		return "is empty"
-	case len(name) > maxPeerName:
-		return fmt.Sprintf("is longer than %d bytes", maxPeerName)
-	case name == "." || name == "..":
-		return "is the name of a directory"
-	case looksLikeKey(name):
+	case looksLikeKey(name) && len(name) <= names.MaxPeer:
 		return "looks like a key"
-	case strings.HasPrefix(name, "-"):
-		return "begins like an option"
-	}
-	for _, r := range name {
-		if !unicode.IsGraphic(r) || unicode.IsSpace(r) || strings.ContainsRune("\"'`\\/%?#&", r) {
-			return "has a space or another character that a name may not have"
-		}
+	case err != nil:
+		return err.Error()
 	}
 	return ""
 }
@@ -124,22 +79,6 @@ func notAnAddress(text, address string) string {
 		return "has a port, which belongs in endpoint"
 	}
 	return "is not an address" + want
-}
-
-// parseMAC reads the address of one Ethernet station.
-func parseMAC(text string) (m MAC, why string) {
-	hw, err := net.ParseMAC(text)
-	switch {
-	case err != nil || len(hw) != len(m):
-		return m, "is not a MAC address (want 02:00:00:00:00:01)"
-	case hw[0]&1 != 0:
-		return m, "is a group address, which no station has"
-	}
-	copy(m[:], hw)
-	if m == (MAC{}) {
-		return m, "is all zero"
-	}
-	return m, ""
 }
 
 // checkHost checks the host of an endpoint and returns it in its usual form.

@@ -4,17 +4,19 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+
+	"tund/internal/names"
+	"tund/internal/sizes"
 )
 
 // Ranges and defaults of the numbers in a file. docs/config.md repeats them, checked by a test.
 const (
 	maxLanes = 64 // queues of one TUN device that are worth having; the kernel allows 256
 
-	minMTU     = 576            // what every IPv4 host takes, RFC 791
-	minMTUIPv6 = 1280           // RFC 8200 §5; below, the kernel turns IPv6 off
-	maxMTU     = 65535 - 80     // the largest datagram, less IPv6, UDP and WireGuard headers
-	maxTable   = math.MaxUint32 // RTA_TABLE has 32 bits
-	localTable = 255            // RT_TABLE_LOCAL: the kernel's own
+	minMTU     = 576                    // what every IPv4 host takes, RFC 791
+	maxMTU     = 65535 - sizes.Overhead // the largest datagram, less IPv6, UDP and WireGuard headers
+	maxTable   = math.MaxUint32         // RTA_TABLE has 32 bits
+	localTable = 255                    // RT_TABLE_LOCAL: the kernel's own
 
 	maxKeepalive = 65535 // seconds, as in wg(8)
 
@@ -134,13 +136,13 @@ func (s *section) mtu() int {
 }
 
 // checkIPv6MTU reports an MTU at which IPv6 addresses cannot be.
-func (s *section) checkIPv6MTU(mtu int, addresses []netip.Prefix) {
-	if mtu == 0 || mtu >= minMTUIPv6 {
+func (s *section) checkIPv6MTU(size int, addresses []netip.Prefix) {
+	if size == 0 || size >= sizes.MinIPv6MTU {
 		return
 	}
 	for _, a := range addresses {
 		if a.Addr().Is6() {
-			s.errorAt(s.where("mtu"), "mtu", "%d is too small for the address %s: IPv6 needs %d", mtu, a, minMTUIPv6)
+			s.errorAt(s.where("mtu"), "mtu", "%d is too small for the address %s: IPv6 needs %d", size, a, sizes.MinIPv6MTU)
 			return
 		}
 	}
@@ -154,12 +156,12 @@ func (s *section) orInstance(key, given string) string {
 		return given
 	}
 	// Characters in the name of the instance are checked where that is.
-	if len(name) > maxDeviceName {
+	if len(name) > names.MaxDevice {
 		s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, is longer than %d bytes",
-			s.label, key, shown(name), maxDeviceName)
-	} else if why := checkDevice(name); why != "" && checkInstance(name) == "" {
-		s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, %s",
-			s.label, key, shown(name), why)
+			s.label, key, shown(name), names.MaxDevice)
+	} else if err := names.Device(name); err != nil && names.Instance(name) == nil {
+		s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, %v",
+			s.label, key, shown(name), err)
 	}
 	return name
 }
@@ -170,8 +172,8 @@ func (s *section) device(key string) string {
 	if !ok {
 		return ""
 	}
-	if why := checkDevice(name); why != "" {
-		s.errorAt(s.where(key), key, "%s %s", shown(name), why)
+	if err := names.Device(name); err != nil {
+		s.errorAt(s.where(key), key, "%s %v", shown(name), err)
 		return ""
 	}
 	return name
