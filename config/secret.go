@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -29,7 +28,7 @@ func (l *loader) privateKey(s *section) keys.PrivateKey {
 	errs := len(l.errs)
 	k := readSecret(s, key, src, keys.ParsePrivate)
 	if len(l.errs) == errs && src.ok && k.IsZero() {
-		s.errorAt(src.at, key, "is all zero, which is no key")
+		s.errorAt(src.at, key, "is all zero")
 	}
 	return k
 }
@@ -38,7 +37,7 @@ func (l *loader) privateKey(s *section) keys.PrivateKey {
 // the later ones and returns the first.
 func (s *section) oneOf(options ...string) (given string) {
 	for _, key := range options {
-		_, ok := s.value(key, textKind(key))
+		_, ok := s.value(key)
 		switch {
 		case !ok:
 		case given == "":
@@ -49,7 +48,7 @@ func (s *section) oneOf(options ...string) (given string) {
 				first, second = second, first
 			}
 			line, col := s.l.lines.position(s.at.child(first).key)
-			s.l.errorAt(s.at.child(second).key, "%s: %s beside %s at %d:%d: give one of the two",
+			s.l.errorAt(s.at.child(second).key, "%s: %s given beside %s at %d:%d: one is enough",
 				s.label, second, first, line, col)
 		}
 	}
@@ -95,7 +94,7 @@ func (l *loader) credential(s *section, key string) source {
 	switch {
 	case !ok:
 	case name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || looksLikeKey(name):
-		s.errorAt(src.at, key, "want the name of a credential, without a path")
+		s.errorAt(src.at, key, "not the name of a credential")
 	case dir == "":
 		s.errorAt(src.at, key, "$CREDENTIALS_DIRECTORY is not set: systemd sets it for a service with LoadCredential=")
 	default:
@@ -117,10 +116,6 @@ func readSecret[K any](s *section, key string, src source, parse func(string) (K
 			s.errorAt(src.at, key, "looks like a key, where the name of a file is wanted (not shown)")
 			return k
 		}
-		if errors.Is(err, fs.ErrNotExist) && key == "private_key_file" {
-			s.errorAt(src.at, key, "%v: make one with `tunctl genkey`, mode 0600", err)
-			return k
-		}
 		if err != nil {
 			s.errorAt(src.at, key, "%v%s", err, whoMayRead(err))
 			return k
@@ -129,14 +124,6 @@ func readSecret[K any](s *section, key string, src source, parse func(string) (K
 			s.checkKeyMode(key, src, info)
 		}
 		text, from = strings.TrimSpace(string(data)), src.path+": "
-	}
-	why := checkKey(text)
-	if strings.HasSuffix(key, "_key") && strings.HasSuffix(text, ".key") && len(text) < keys.TextSize {
-		why = "is the name of a file: use " + key + "_file"
-	}
-	if why != "" {
-		s.errorAt(src.at, key, "%s%s", from, why)
-		return k
 	}
 	k, err := parse(text)
 	if err != nil {

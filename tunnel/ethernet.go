@@ -12,7 +12,6 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
-	"tund/internal/sizes"
 	"tund/tunnel/l2"
 	"tund/tunnel/offload"
 	"tund/tunnel/protocol"
@@ -80,8 +79,8 @@ const (
 	greetAfter = protocol.KeepaliveTimeout
 	// defaultPath is the MTU assumed of a path of which nothing is known.
 	defaultPath = 1500
-	// outerOverhead is what an underlay of IPv6 adds to a plaintext.
-	outerOverhead = sizes.Overhead
+	// outerOverhead is what an underlay of IPv6 adds to a plaintext: 40 + 8 + 32 bytes.
+	outerOverhead = 80
 )
 
 func newEthernet(t *Tunnel, d *device, o EthernetOptions, mtu int) (*ethernet, error) {
@@ -138,7 +137,7 @@ func (t *Tunnel) EthernetRoom() int {
 
 // setPath says how large an IP packet the path to the peers takes.
 func (e *ethernet) setPath(mtu int) {
-	inner := max(mtu, sizes.MinIPv6MTU) - outerOverhead
+	inner := max(mtu, 1280) - outerOverhead
 	e.inner.Store(int32(inner))
 	e.dev.paddingLimit.Store(int32(inner - l2.FrameHeaderLen - 14))
 }

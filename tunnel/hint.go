@@ -11,7 +11,6 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
-	"tund/internal/sizes"
 	"tund/tunnel/protocol"
 	"tund/tunnel/udp"
 )
@@ -29,8 +28,8 @@ const (
 	hintPatience = 4 * time.Second
 	// hintWords is for how long the words of a hint are shown.
 	hintWords = 20 * time.Second
-	// minPathMTU is the least MTU that is believed.
-	minPathMTU = sizes.MinIPv6MTU
+	// minPathMTU is the least MTU that is believed: no path of IPv6 has less (RFC 8200 §5).
+	minPathMTU = 1280
 )
 
 // hints is what ICMP said, on its way from the sockets to the slow plane.

@@ -25,6 +25,10 @@ type app struct {
 	json     bool
 	all      bool
 	config   string
+
+	watch    bool
+	interval time.Duration
+	count    int
 }
 
 // commands builds the tree of verbs. Each verb is in the file named after it.
@@ -41,6 +45,7 @@ Without a verb it shows the status of every instance.`,
   (umask 077; tunctl genkey > office.key); tunctl pubkey < office.key`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          onlyVerbs,
 		RunE:          a.do(func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), "") }),
 	}
 	root.PersistentFlags().StringVarP(&a.instance, "instance", "i", "", "instance to talk to (default: all, or the only one)")
@@ -49,8 +54,10 @@ Without a verb it shows the status of every instance.`,
 	if err := root.RegisterFlagCompletionFunc("instance", a.completeInstance); err != nil {
 		panic("cmd/tunctl: " + err.Error()) // the flag was defined three lines above
 	}
+	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(a.statusCommand(), a.fdbCommand(), a.reloadCommand(), a.logLevelCommand(),
-		a.importCommand(), a.exportCommand(), a.peerCommand(), a.genkeyCommand(), a.pubkeyCommand(), a.genpskCommand(), a.versionCommand())
+		a.importCommand(), a.exportCommand(), a.peerCommand(), a.checkCommand(),
+		a.genkeyCommand(), a.pubkeyCommand(), a.genpskCommand(), a.versionCommand())
 	return root
 }
 

@@ -15,10 +15,13 @@ func (a *app) fdbCommand() *cobra.Command {
 		Use:   "fdb",
 		Short: "Show or change which MAC addresses are behind which port",
 		Long:  "Show or change the forwarding database of [tap]: which MAC addresses are behind which port, a peer or the TAP device.",
-		Args:  cobra.NoArgs,
+		Args:  onlyVerbs,
 		RunE:  show,
+
+		SuggestFor: []string{"mac", "macs", "bridge", "switch"},
 	}
-	showFDB := &cobra.Command{Use: "show", Short: "Show the forwarding database (the default)", Args: cobra.NoArgs, RunE: show}
+	showFDB := &cobra.Command{Use: "show", Short: "Show the forwarding database (the default)", Args: cobra.NoArgs, RunE: show,
+		SuggestFor: []string{"list", "dump"}}
 	for _, cmd := range []*cobra.Command{fdb, showFDB} {
 		cmd.Flags().BoolVar(&a.json, "json", false, "one JSON document, schema "+control.FDBSchema)
 	}

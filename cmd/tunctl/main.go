@@ -14,6 +14,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,10 +48,12 @@ type environment struct {
 	getenv         func(string) string
 	now            func() time.Time
 	runDir         string
-	configDir      string // of configurations, one for each instance
-	user           string // login name, for hints; "" unknown
-	width          int    // of the terminal at stdout; 0: not a terminal
-	exposed        bool   // stdout is a file that others may read
+	configDir      string                     // of configurations, one for each instance
+	user           string                     // login name, for hints; "" unknown
+	width          int                        // of the terminal at stdout; 0: not a terminal
+	height         int                        // of the same, in lines
+	measure        func() (width, height int) // asks the terminal again
+	exposed        bool                       // stdout is a file that others may read
 }
 
 // system is the real environment.
@@ -62,12 +65,14 @@ func system() *environment {
 	if u, err := user.Current(); err == nil {
 		e.user = u.Username
 	}
-	if size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ); err == nil {
-		e.width = int(size.Col)
-		if e.width == 0 {
-			e.width = 80 // a terminal that does not know its size
+	e.measure = func() (width, height int) {
+		size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
+		if err != nil {
+			return 0, 0
 		}
+		return cmp.Or(int(size.Col), 80), cmp.Or(int(size.Row), 24) // a terminal may not know its size
 	}
+	e.width, e.height = e.measure()
 	if info, err := os.Stdout.Stat(); err == nil {
 		e.exposed = info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0
 	}

@@ -20,6 +20,7 @@ type fake struct {
 	level    atomic.Value
 	reload   error
 	pinned   atomic.Value
+	changed  atomic.Value
 }
 
 func (f *fake) Status() control.Instance { return f.instance }
@@ -38,6 +39,10 @@ func (f *fake) FlushFDB(filter control.FDBFilter) (int, error) {
 	}
 	return 4, nil
 }
+func (f *fake) ChangePeer(change control.PeerChange) error {
+	f.changed.Store(change)
+	return nil
+}
 func (f *fake) PinFDB(pin control.FDBPin) error {
 	f.pinned.Store(pin)
 	return nil
@@ -50,6 +55,7 @@ type world struct {
 	env    map[string]string
 	stdin  string
 	width  int
+	height int
 	expose bool
 }
 
@@ -94,7 +100,7 @@ func (w *world) run(args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	env := &environment{
 		stdin: strings.NewReader(w.stdin), stdout: &out, stderr: &errs, now: noon, runDir: w.dir, user: "ana",
-		getenv: func(name string) string { return w.env[name] }, width: w.width, exposed: w.expose, configDir: filepath.Join(w.dir, "etc"),
+		getenv: func(name string) string { return w.env[name] }, width: w.width, height: w.height, exposed: w.expose, configDir: filepath.Join(w.dir, "etc"),
 	}
 	code = run(args, env)
 	return code, strings.ReplaceAll(out.String(), w.dir, "$RUN"), strings.ReplaceAll(errs.String(), w.dir, "$RUN")

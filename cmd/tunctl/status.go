@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +15,9 @@ import (
 func (a *app) statusFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&a.json, "json", false, "one JSON document, schema "+control.StatusSchema)
 	cmd.Flags().BoolVarP(&a.all, "all", "a", false, "show every peer and warning, however many")
+	cmd.Flags().BoolVarP(&a.watch, "watch", "w", false, "show it again and again, until Ctrl-C; with --json one document a line")
+	cmd.Flags().DurationVar(&a.interval, "interval", 2*time.Second, "time between two looks of --watch")
+	cmd.Flags().IntVar(&a.count, "count", 0, "end --watch after so many looks (0: never)")
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -32,47 +36,26 @@ With PEER (its name, its public key, or the beginning of either) show everything
 	return cmd
 }
 
-// status shows all instances, or one peer in them.
+// status shows all instances, or one peer in them, once or again and again.
 func (a *app) status(ctx context.Context, peer string) error {
-	s, err := a.newScreen() // checks flags before anything is asked
-	if err != nil {
+	if _, err := a.newScreen(); err != nil { // checks flags before anything is asked
 		return err
 	}
-	document := control.Status{Schema: control.StatusSchema, Instances: []control.Instance{}}
-	clients, err := a.clients()
+	if a.watch {
+		return a.watchStatus(ctx, peer)
+	}
+	document, failures, err := a.askStatus(ctx, peer)
 	if err != nil {
 		if a.json { // a program that asks for a document gets one
 			_ = a.printJSON(document)
 		}
 		return err
 	}
-	answers, failures := gather(ctx, clients, func(ctx context.Context, c *control.Client) (control.Status, error) {
-		return c.Status(ctx)
-	})
-	for _, answer := range answers {
-		document.Instances = append(document.Instances, answer.Instances...)
-	}
-	var found error
-	if peer != "" && len(document.Instances) > 0 {
-		document.Instances, found = selectPeer(document.Instances, peer)
-	}
 	switch {
-	case found != nil:
-		failures = append(failures, found)
-	case a.json:
+	case a.json && (peer == "" || len(document.Instances) > 0):
 		err = a.printJSON(document)
-	case len(document.Instances) == 0: // the failures say it all
-	case peer != "":
-		for n := range document.Instances {
-			if n > 0 {
-				s.WriteByte('\n')
-			}
-			s.peer(document.Instances[n].Name, &document.Instances[n].Peers[0])
-		}
-		err = a.show(s)
-	default:
-		s.status(document.Instances)
-		err = a.show(s)
+	case !a.json:
+		err = a.show(a.drawStatus(document, peer))
 	}
 	if err != nil {
 		return err
@@ -80,8 +63,51 @@ func (a *app) status(ctx context.Context, peer string) error {
 	return a.report(failures)
 }
 
-// selectPeer reduces instances to the ones that have the peer, and these to it. Exact names and keys win over
-// beginnings of them; a beginning must belong to one peer only.
+// askStatus asks all instances. The failures are of some of them, or that none has the peer; err is
+// that nobody can be asked.
+func (a *app) askStatus(ctx context.Context, peer string) (document control.Status, failures []error, err error) {
+	document = control.Status{Schema: control.StatusSchema, Instances: []control.Instance{}}
+	clients, err := a.clients()
+	if err != nil {
+		return document, nil, err
+	}
+	answers, failures := gather(ctx, clients, func(ctx context.Context, c *control.Client) (control.Status, error) {
+		return c.Status(ctx)
+	})
+	for _, answer := range answers {
+		document.Instances = append(document.Instances, answer.Instances...)
+	}
+	if peer != "" && len(document.Instances) > 0 {
+		found, err := selectPeer(document.Instances, peer)
+		if err != nil {
+			failures = append(failures, err)
+		}
+		document.Instances = append([]control.Instance{}, found...)
+	}
+	return document, failures, nil
+}
+
+// drawStatus is the human form of a document. Without instances there is nothing: the failures say
+// it all.
+func (a *app) drawStatus(document control.Status, peer string) *screen {
+	s, _ := a.newScreen() // the flags were checked at the beginning
+	switch {
+	case len(document.Instances) == 0:
+	case peer != "":
+		for n := range document.Instances {
+			if n > 0 {
+				s.WriteByte('\n')
+			}
+			s.peer(document.Instances[n].Name, &document.Instances[n].Peers[0])
+		}
+	default:
+		s.status(document.Instances)
+	}
+	return s
+}
+
+// selectPeer reduces instances to the ones that have the peer, and these to it. Exact names and
+// keys win over beginnings of them; a beginning must belong to one peer only.
 func selectPeer(instances []control.Instance, wanted string) ([]control.Instance, error) {
 	exact := func(p *control.Peer) bool { return p.Name == wanted || p.PublicKey == wanted }
 	prefix := func(p *control.Peer) bool {

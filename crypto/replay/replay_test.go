@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // step is one counter and whether it is to be accepted.
@@ -146,7 +147,10 @@ func TestWindow_agreesWithAMapOnRandomCounters(t *testing.T) {
 	}
 }
 
-func TestWindow_doesNotAllocate(t *testing.T) {
+func TestWindow_isSmallAndDoesNotAllocate(t *testing.T) {
+	if got := unsafe.Sizeof(Window{}); got != 1032 {
+		t.Errorf("%d bytes, want 1032", got)
+	}
 	var w Window
 	c := uint64(0)
 	if got := testing.AllocsPerRun(1000, func() {

@@ -14,6 +14,7 @@
 package control
 
 import (
+	"fmt"
 	"time"
 )
 
@@ -47,6 +48,9 @@ type Backend interface {
 	// PinFDB adds a static entry, or moves one. An unknown port is an *Error with CodeNotFound; without
 	// [tap] it is one with CodeUnsupported.
 	PinFDB(pin FDBPin) error
+	// ChangePeer adds, changes or removes a peer, with its routes, until the next reload or restart. A change that
+	// the configuration could not make is an *Error with CodeInvalid, an unknown peer one with CodeNotFound.
+	ChangePeer(change PeerChange) error
 }
 
 // Status is the document of `tunctl status --json` and of GET /v1/status (there with one instance).
@@ -238,6 +242,20 @@ type FDBPin struct {
 	MAC  string `json:"mac"`
 	VLAN int    `json:"vlan"` // 0: untagged
 	Port string `json:"port"`
+}
+
+// PeerChange is a change of one peer. It may hold a preshared key, and prints without its values.
+type PeerChange struct {
+	Op   string `json:"op"`   // "add", "set" or "remove"
+	Peer string `json:"peer"` // name or public key of the peer to change or remove; "" to add one
+	// Values are keys of [[peer]] and what the configuration would say there; null takes a key away. Numbers are
+	// whole. Not for "remove".
+	Values map[string]any `json:"values,omitempty"`
+}
+
+// Format hides the values.
+func (c PeerChange) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "%s peer %s (hidden)", c.Op, c.Peer)
 }
 
 // Time is a point in time that is null in JSON when it never came. Otherwise it is RFC 3339, in UTC, to the second.

@@ -134,6 +134,11 @@ func (c *Client) PinFDB(ctx context.Context, pin FDBPin) error {
 	return c.call(ctx, http.MethodPost, "/v1/fdb/pin", pin, nil)
 }
 
+// ChangePeer asks POST /v1/peer.
+func (c *Client) ChangePeer(ctx context.Context, change PeerChange) error {
+	return c.call(ctx, http.MethodPost, "/v1/peer", change, nil)
+}
+
 // call makes one request. Failures are a *DialError, an *Error from the daemon, or a broken conversation.
 func (c *Client) call(ctx context.Context, method, path string, request, answer any) error {
 	var body io.Reader

@@ -7,8 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-
-	"tund/internal/names"
+	"strings"
 )
 
 // maxVLAN is the greatest VLAN id; 0 stands for untagged, 4095 is reserved (IEEE 802.1Q).
@@ -100,6 +99,54 @@ func decodePin(r io.Reader) (FDBPin, error) {
 	return p, nil
 }
 
+// decodePeerChange reads the body of POST /v1/peer, with numbers as int64. What the values may be is for the
+// configuration to say.
+func decodePeerChange(r io.Reader) (PeerChange, error) {
+	var c PeerChange
+	if err := decode(r, &c); err != nil {
+		return PeerChange{}, err
+	}
+	switch {
+	case c.Op != "add" && c.Op != "set" && c.Op != "remove":
+		return PeerChange{}, invalid("op %q is not one of add, set, remove", clip(c.Op, 20))
+	case c.Op == "add" && c.Peer != "":
+		return PeerChange{}, invalid("add takes no peer: its name is one of the values")
+	case c.Op != "add" && c.Peer == "":
+		return PeerChange{}, invalid("%s needs a peer: its name or public key", c.Op)
+	case c.Op == "remove" && len(c.Values) > 0:
+		return PeerChange{}, invalid("remove takes no values")
+	}
+	for key, value := range c.Values {
+		whole, err := wholeNumbers(value)
+		if err != nil {
+			return PeerChange{}, invalid("%s: %v", clip(key, 32), err)
+		}
+		c.Values[key] = whole
+	}
+	return c, nil
+}
+
+// wholeNumbers turns the numbers of JSON into those that a configuration has.
+func wholeNumbers(value any) (any, error) {
+	switch v := value.(type) {
+	case float64:
+		n := int64(v)
+		if float64(n) != v {
+			return nil, errors.New("is no whole number")
+		}
+		return n, nil
+	case []any:
+		for i := range v {
+			whole, err := wholeNumbers(v[i])
+			if err != nil {
+				return nil, err
+			}
+			v[i] = whole
+		}
+	}
+	return value, nil
+}
+
 func checkVLAN(vlan int) error {
 	if vlan < 0 || vlan > maxVLAN {
 		return invalid("vlan %d is not between 0 (untagged) and %d", vlan, maxVLAN)
@@ -109,9 +156,15 @@ func checkVLAN(vlan int) error {
 
 // CanonicalMAC checks that text is the MAC address of one station and returns it in lower case with colons.
 func CanonicalMAC(text string) (string, error) {
-	mac, err := names.Station(text)
-	if err != nil {
-		return "", fmt.Errorf("%q %w", clip(text, 40), err)
+	mac, err := net.ParseMAC(text)
+	if err != nil || len(mac) != 6 {
+		return "", fmt.Errorf("%q is not a MAC address (want six bytes, like 02:00:00:00:00:01)", clip(text, 40))
 	}
-	return net.HardwareAddr(mac[:]).String(), nil
+	if mac[0]&1 != 0 {
+		return "", fmt.Errorf("%s is a group address: only single stations are in the FDB", mac)
+	}
+	if mac.String() == "00:00:00:00:00:00" {
+		return "", fmt.Errorf("%s is not the address of a station", mac)
+	}
+	return strings.ToLower(mac.String()), nil
 }

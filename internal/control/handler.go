@@ -42,6 +42,7 @@ func verbs() []verb {
 		{"/v1/fdb", http.MethodGet, false, (*handler).getFDB},
 		{"/v1/fdb/flush", http.MethodPost, true, (*handler).flushFDB},
 		{"/v1/fdb/pin", http.MethodPost, true, (*handler).pinFDB},
+		{"/v1/peer", http.MethodPost, true, (*handler).changePeer},
 	}
 }
 
@@ -195,6 +196,16 @@ func (h *handler) pinFDB(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	return done{true}, h.backend.PinFDB(pin)
+}
+
+func (h *handler) changePeer(w http.ResponseWriter, r *http.Request) (any, error) {
+	change, err := decodePeerChange(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	// As for a reload: the kernel may take its time for many routes.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(reloadTimeout))
+	return done{true}, h.backend.ChangePeer(change)
 }
 
 // errorBody is how an Error looks on the wire.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -50,6 +51,7 @@ type fakeBackend struct {
 	reload   error
 	flush    FDBFilter
 	pin      FDBPin
+	change   PeerChange
 	panics   bool
 	gate     chan struct{} // Status waits for it when not nil
 }
@@ -72,6 +74,7 @@ func (b *fakeBackend) SetLogLevel(level string) error {
 	return nil
 }
 func (b *fakeBackend) FlushFDB(f FDBFilter) (int, error) { b.flush = f; return 3, nil }
+func (b *fakeBackend) ChangePeer(c PeerChange) error     { b.change = c; return nil }
 func (b *fakeBackend) PinFDB(p FDBPin) error {
 	b.pin = p
 	if p.Port == "nobody" {
@@ -188,6 +191,18 @@ func TestServer_answersEveryVerb(t *testing.T) {
 	if n, err := c.FlushFDB(ctx, FDBFilter{MAC: "02-00-00-00-00-0A", VLAN: &vlan}); n != 3 || err != nil || b.flush.MAC != "02:00:00:00:00:0a" || *b.flush.VLAN != 7 {
 		t.Errorf("FlushFDB = %d, %v; backend got %+v", n, err, b.flush)
 	}
+	change := PeerChange{Op: "set", Peer: "berlin", Values: map[string]any{"keepalive": 25, "endpoint": []string{"x:1"}, "preshared_key": "secret", "name": nil}}
+	err = c.ChangePeer(ctx, change)
+	if want := map[string]any{"keepalive": int64(25), "endpoint": []any{"x:1"}, "preshared_key": "secret", "name": nil}; err != nil ||
+		!reflect.DeepEqual(b.change.Values, want) || strings.Contains(fmt.Sprintf("%v %+v %#v", change, &change, []PeerChange{change}), "secret") {
+		t.Errorf("ChangePeer: %v; backend got %#v", err, b.change.Values)
+	}
+	for _, bad := range []PeerChange{{Op: "sett", Peer: "x"}, {Op: "set"}, {Op: "add", Peer: "x"}, {Op: "remove", Peer: "x", Values: change.Values},
+		{Op: "add", Values: map[string]any{"keepalive": 2.5}}} {
+		if err := c.ChangePeer(ctx, bad); err == nil {
+			t.Errorf("%s of %q is taken", bad.Op, bad.Peer)
+		}
+	}
 	if err := c.PinFDB(ctx, FDBPin{MAC: "02:00:00:00:00:0A", Port: "berlin"}); err != nil || b.pin.MAC != "02:00:00:00:00:0a" {
 		t.Errorf("PinFDB: %v; backend got %+v", err, b.pin)
 	}
@@ -264,7 +279,7 @@ func TestHandler_letsOnlyRootAndTheDaemonsUserWrite(t *testing.T) {
 		for _, v := range verbs() {
 			body := map[string]string{
 				"/v1/log-level": `{"level":"info"}`, "/v1/fdb/flush": `{}`,
-				"/v1/fdb/pin": `{"mac":"02:00:00:00:00:01","port":"a"}`,
+				"/v1/fdb/pin": `{"mac":"02:00:00:00:00:01","port":"a"}`, "/v1/peer": `{"op":"remove","peer":"a"}`,
 			}[v.path]
 			r, _ := http.NewRequestWithContext(context.WithValue(context.Background(), callerKey{}, c.who), v.method, v.path, strings.NewReader(body))
 			w := &recorder{header: http.Header{}}

@@ -15,13 +15,13 @@ import (
 // maxNamed bounds how many differences one warning names; the rest is counted.
 const maxNamed = 8
 
-// atRunTime says in words how the running instance differs from its file because of what WireGuard's tools changed, "" when
+// atRunTime says in words how the running instance differs from its file because of what WireGuard's tools or tunctl changed, "" when
 // it does not. Endpoints do not count: they follow the peers. Callers hold mu.
 func (d *Daemon) atRunTime(s *tunnel.Status) string {
 	if d.opts.Interface != nil || d.override.since.IsZero() {
 		return ""
 	}
-	c := d.config
+	c := cmp.Or(d.override.file, d.config)
 	var all []string
 	if s.PrivateKey != c.Tunnel.PrivateKey {
 		all = append(all, "private key")

@@ -18,10 +18,11 @@ import (
 // wireguard is the instance as WireGuard's tools see it (uapi.Backend).
 type wireguard struct{ d *Daemon }
 
-// override is what was set at run time, through WireGuard's socket, in place of what the configuration says.
+// override is what was set at run time, through WireGuard's socket or tunctl, in place of what the configuration says.
 type override struct {
-	mark  *uint32   // nil: none
-	since time.Time // of the first change; zero: none
+	mark  *uint32        // nil: none
+	file  *config.Config // what the file said, when peers were changed over the control socket (peers.go); nil: Daemon.config
+	since time.Time      // of the first change; zero: none
 }
 
 // openSocket opens WireGuard's configuration socket for the TUN device. An instance with a file goes on without it: its

@@ -6,13 +6,12 @@ import (
 	"strconv"
 
 	"tund/crypto/keys"
-	"tund/internal/sizes"
 )
 
 // Bounds of an MTU in a configuration of tund, in bytes.
 const (
 	minMTU     = 576
-	minMTUIPv6 = sizes.MinIPv6MTU
+	minMTUIPv6 = 1280
 	maxMTU     = 65455
 )
 

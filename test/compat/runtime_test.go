@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -199,4 +200,79 @@ func TestInstance_removesItsSocketAtTheEnd(t *testing.T) {
 	if _, err := os.Lstat(i.socket()); err == nil {
 		t.Error("the socket is still there")
 	}
+}
+
+// Peers changed over the control socket have routes, are shown as changed at run time, leave alone what wg has set at
+// others, and go with a reload.
+func TestInstance_whatTunctlChangesIsShownAndRevertedByAReload(t *testing.T) {
+	t.Parallel()
+	k := publicKeys(t, 3)
+	i := newInstance(t, testnet.New(t), fmt.Sprintf(`listen_port = 51900
+[tun]
+address = ["10.9.0.1/24"]
+[[peer]]
+name = "berlin"
+public_key = %q
+allowed_ips = ["10.20.0.0/16"]
+[[peer]]
+name = "paris"
+public_key = %q
+allowed_ips = ["10.30.0.0/16"]
+`, k[0], k[1]))
+	before := i.wg("showconf")
+	i.set("peer", k[0], "persistent-keepalive", "5")
+	ctx := context.Background()
+	routes := func(want ...string) {
+		t.Helper()
+		out := i.ns.Run(t, "ip", "route", "show", "proto", "117")
+		if got := strings.Fields(out); strings.Count(out, "\n") != len(want) || !containsEach(got, want) {
+			t.Errorf("routes %q, want %v", out, want)
+		}
+	}
+	for _, s := range []struct {
+		change control.PeerChange
+		said   string
+		routes []string
+	}{
+		{control.PeerChange{Op: "set", Peer: "paris", Values: map[string]any{"allowed_ips": []string{"10.31.0.0/16"}}},
+			"peer berlin (keepalive), peer paris (allowed IPs)", []string{"10.20.0.0/16", "10.31.0.0/16"}},
+		{control.PeerChange{Op: "add", Values: map[string]any{"name": "oslo", "public_key": k[2], "allowed_ips": []string{"10.40.0.0/16"}}},
+			"peer berlin (keepalive), peer paris (allowed IPs), peer " + k[2][:8] + " added", []string{"10.20.0.0/16", "10.31.0.0/16", "10.40.0.0/16"}},
+		{control.PeerChange{Op: "remove", Peer: "paris"},
+			"peer berlin (keepalive), peer paris removed, peer " + k[2][:8] + " added", []string{"10.20.0.0/16", "10.40.0.0/16"}},
+	} {
+		if err := control.NewClient(i.runDir(), i.name).ChangePeer(ctx, s.change); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, _ := strings.Cut(i.runtime(), ": "); got != s.said {
+			t.Errorf("after %v: %q, want %q", s.change, got, s.said)
+		}
+		routes(s.routes...)
+	}
+	for _, bad := range []control.PeerChange{
+		{Op: "set", Peer: "nobody"},
+		{Op: "set", Peer: "berlin", Values: map[string]any{"public_key": k[1]}},
+		{Op: "add", Values: map[string]any{"name": "x", "public_key": k[1], "allowed_ips": []string{"10.20.0.0/16"}}},
+	} {
+		if err := control.NewClient(i.runDir(), i.name).ChangePeer(ctx, bad); err == nil {
+			t.Errorf("%v is taken", bad)
+		}
+	}
+	i.reload()
+	if got := i.runtime(); got != "" {
+		t.Errorf("after a reload: %q", got)
+	}
+	if after := i.wg("showconf"); after != before {
+		t.Errorf("before:\n%s\nafter a reload:\n%s", before, after)
+	}
+	routes("10.20.0.0/16", "10.30.0.0/16")
+}
+
+func containsEach(words, want []string) bool {
+	for _, w := range want {
+		if !slices.Contains(words, w) {
+			return false
+		}
+	}
+	return true
 }

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"tund/config"
+)
+
+// checkSchema is the name of the document of check --json.
+const checkSchema = "tund.check/v1"
+
+// checkDocument is what check --json prints.
+type checkDocument struct {
+	Schema   string    `json:"schema"` // checkSchema
+	File     string    `json:"file"`
+	OK       bool      `json:"ok"` // no errors; warnings do not count
+	Peers    int       `json:"peers"`
+	Errors   []finding `json:"errors"`
+	Warnings []finding `json:"warnings"`
+}
+
+// finding is one thing that is to be said about a file.
+type finding struct {
+	Line    int    `json:"line"` // from 1; 0: the file as a whole
+	Column  int    `json:"column"`
+	Message string `json:"message"`
+}
+
+func (a *app) checkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Say what is wrong with a configuration",
+		Long: `Say everything that is wrong with a configuration, with line and column, and what is allowed and probably not meant.
+Nothing is changed, and no instance is needed. Without FILE it is the configuration of the instance.`,
+		Example:    "  sudo tunctl check /etc/tund/office.toml",
+		SuggestFor: []string{"validate", "test", "verify", "lint"},
+		Args:       cobra.MaximumNArgs(1),
+		RunE: a.do(func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return a.check(args[0])
+			}
+			path, err := a.configPath(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.check(path)
+		}),
+	}
+	cmd.Flags().BoolVar(&a.json, "json", false, "one JSON document, schema "+checkSchema)
+	return cmd
+}
+
+// check reports on one file: findings go to standard error, as those of a compiler, the verdict to
+// standard output.
+func (a *app) check(path string) error {
+	c, err := config.Load(path)
+	var faults config.Errors
+	if err != nil && !errors.As(err, &faults) {
+		return configFailure(err)
+	}
+	document := checkDocument{Schema: checkSchema, File: path, OK: c != nil, Errors: []finding{}, Warnings: []finding{}}
+	for _, f := range faults {
+		document.Errors = append(document.Errors, finding{f.Line, f.Col, f.Msg})
+		a.printFinding(f.Error())
+	}
+	if c != nil {
+		document.Peers = len(c.Peers)
+		for _, w := range c.Warnings {
+			document.Warnings = append(document.Warnings, finding{w.Line, w.Col, w.Msg})
+			a.printFinding(w.String())
+		}
+	}
+	if a.json {
+		err = a.printJSON(document)
+	} else if c != nil {
+		_, err = fmt.Fprintf(a.env.stdout, "%s: ok, %s\n", path, plural(len(c.Peers), "peer"))
+	} else {
+		_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", path, plural(len(faults), "error"))
+	}
+	if err != nil || c != nil {
+		return err
+	}
+	return &reported{exitConfig}
+}
+
+// printFinding writes a line to standard error, unless a program reads the document.
+func (a *app) printFinding(text string) {
+	if !a.json {
+		fmt.Fprintln(a.env.stderr, style{utf8: true}.clean(text))
+	}
+}

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tund/config"
+	"tund/crypto/keys"
+	"tund/internal/control"
+	"tund/internal/tomledit"
+	"tund/internal/wgquick"
+)
+
+// peerFlags are the keys of [[peer]] that have a flag, and whether to write them to the
+// configuration.
+type peerFlags struct {
+	name, publicKey, pskFile string
+	endpoint, allowedIPs     []string
+	keepalive                int
+	ethernet                 bool
+	save                     bool
+}
+
+func (a *app) saveFlags(cmd *cobra.Command, f *peerFlags) {
+	a.configFlag(cmd)
+	cmd.Flags().BoolVar(&f.save, "save", false, "write the change to the configuration, where it survives reloads and restarts")
+}
+
+func (f *peerFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.endpoint, "endpoint", nil, `where the peer is called, HOST:PORT, or a list of them; "" for none`)
+	flags.StringSliceVar(&f.allowedIPs, "allowed-ips", nil, `all that the peer may send from and is sent, as in 10.9.0.2,10.20.0.0/16; "" for none`)
+	flags.IntVar(&f.keepalive, "keepalive", 0, "seconds, 0: off")
+	flags.BoolVar(&f.ethernet, "ethernet", false, "the peer carries frames of [tap]")
+	flags.StringVar(&f.pskFile, "preshared-key-file", "", `file with the preshared key; "" for none`)
+}
+
+func (a *app) peerAddCommand() *cobra.Command {
+	var f peerFlags
+	cmd := &cobra.Command{
+		Use:   "add NAME --public-key KEY",
+		Short: "Add a peer",
+		Long: `Add a peer, with its routes. Without --save it is gone with the next reload or restart; with --save it is written to
+the end of the configuration, and an instance that runs reads that again. See also: peer invite.`,
+		Example:    "  sudo tunctl -i office peer add berlin --public-key … --endpoint berlin.example.org:51820 --allowed-ips 10.20.0.0/16 --save",
+		SuggestFor: []string{"new", "create"},
+		Args:       cobra.ExactArgs(1),
+	}
+	f.add(cmd)
+	a.saveFlags(cmd, &f)
+	cmd.Flags().StringVar(&f.publicKey, "public-key", "", "public key of the peer")
+	cmd.RunE = a.do(func(cmd *cobra.Command, args []string) error {
+		if f.publicKey == "" {
+			return usage("--public-key: give the one that `tunctl pubkey` prints at the peer")
+		}
+		f.name = args[0]
+		return a.changePeer(cmd, "add", "", &f)
+	})
+	return cmd
+}
+
+func (a *app) peerSetCommand() *cobra.Command {
+	var f peerFlags
+	cmd := &cobra.Command{
+		Use:   "set PEER",
+		Short: "Change a peer",
+		Long: `Change what the flags say of a peer, with its routes. A list that is given replaces the old one. Without --save the
+change is gone with the next reload or restart; with --save it is written to the configuration.`,
+		Example:           "  sudo tunctl -i office peer set berlin --keepalive 25 --allowed-ips 10.20.0.0/16,10.21.0.0/16",
+		SuggestFor:        []string{"edit", "change", "modify", "update"},
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completePeer,
+	}
+	f.add(cmd)
+	a.saveFlags(cmd, &f)
+	cmd.Flags().StringVar(&f.name, "name", "", "new name of the peer")
+	cmd.RunE = a.do(func(cmd *cobra.Command, args []string) error { return a.changePeer(cmd, "set", args[0], &f) })
+	return cmd
+}
+
+func (a *app) peerRemoveCommand() *cobra.Command {
+	var f peerFlags
+	cmd := &cobra.Command{
+		Use:   "remove PEER",
+		Short: "Remove a peer",
+		Long: `Remove a peer, with its routes. Without --save it comes back with the next reload or restart; with --save it is taken
+out of the configuration, with the comments right above it. A file with its preshared key is left.`,
+		SuggestFor:        []string{"rm", "del", "delete"},
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completePeer,
+	}
+	a.saveFlags(cmd, &f)
+	cmd.RunE = a.do(func(cmd *cobra.Command, args []string) error { return a.changePeer(cmd, "remove", args[0], &f) })
+	return cmd
+}
+
+// setting is a key of [[peer]] and its new value, which is nil where the key is to go.
+type setting struct {
+	key   string
+	value any
+}
+
+// settings are those of the flags that were given, in the order of a file.
+func (f *peerFlags) settings(cmd *cobra.Command) ([]setting, error) {
+	var list []setting
+	given := cmd.Flags().Changed
+	if f.name != "" {
+		list = append(list, setting{"name", f.name})
+	}
+	if f.publicKey != "" {
+		list = append(list, setting{"public_key", f.publicKey})
+	}
+	if given("preshared-key-file") && f.pskFile == "" {
+		list = append(list, setting{"preshared_key_file", nil}, setting{"preshared_key", nil})
+	} else if f.pskFile != "" {
+		path, err := filepath.Abs(f.pskFile)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, setting{"preshared_key", nil}, setting{"preshared_key_file", path})
+	}
+	words := func(flag, key string, list []string) []setting {
+		if !given(flag) {
+			return nil
+		}
+		return []setting{{key, slices.DeleteFunc(slices.Clone(list), func(w string) bool { return w == "" })}}
+	}
+	list = append(list, words("endpoint", "endpoint", f.endpoint)...)
+	list = append(list, words("allowed-ips", "allowed_ips", f.allowedIPs)...)
+	if given("keepalive") {
+		list = append(list, setting{"keepalive", f.keepalive})
+	}
+	if given("ethernet") {
+		list = append(list, setting{"ethernet", f.ethernet})
+	}
+	if len(list) == 0 && cmd.Name() == "set" {
+		return nil, usage("nothing to change: see tunctl peer set --help")
+	}
+	return list, nil
+}
+
+// changePeer makes a change at the running instance, or in its configuration.
+func (a *app) changePeer(cmd *cobra.Command, op, wanted string, f *peerFlags) error {
+	list, err := f.settings(cmd)
+	if err != nil {
+		return err
+	}
+	if f.save {
+		return a.savePeer(cmd.Context(), op, wanted, list)
+	}
+	if a.config != "" {
+		return usage("--config is for --save: without it a running instance is changed, and no file")
+	}
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), control.ReloadTimeout)
+	defer cancel()
+	change := control.PeerChange{Op: op, Values: make(map[string]any)}
+	name := f.name
+	if op != "add" {
+		if change.Peer, name, err = runningPeer(ctx, c, wanted); err != nil {
+			return err
+		}
+	}
+	for _, s := range list {
+		if s.key == "preshared_key_file" && s.value != nil { // the daemon need not be able to read it
+			if s, err = pskOf(s.value.(string)); err != nil {
+				return err
+			}
+		} else if s.key == "preshared_key_file" || s.key == "preshared_key" && f.pskFile != "" {
+			continue
+		}
+		change.Values[s.key] = s.value
+	}
+	if err := c.ChangePeer(ctx, change); err != nil {
+		return fmt.Errorf("%s: peer %s: %w", c.Instance(), op, err)
+	}
+	until := map[string]string{"add": "gone", "set": "undone", "remove": "back"}[op]
+	_, err = fmt.Fprintf(a.env.stdout, "%s: peer %s %s, in force now and %s with the next reload or restart (--save keeps it)\n",
+		c.Instance(), name, done[op], until)
+	return err
+}
+
+// done is what became of a peer.
+var done = map[string]string{"add": "added", "set": "changed", "remove": "removed"}
+
+// runningPeer finds a peer of a running instance by name, public key, or the beginning of either.
+func runningPeer(ctx context.Context, c *control.Client, wanted string) (key, name string, err error) {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	found, err := selectPeer(s.Instances, wanted)
+	if err != nil {
+		return "", "", err
+	}
+	p := found[0].Peers[0]
+	return p.PublicKey, p.Name, nil
+}
+
+// pskOf reads a preshared key.
+func pskOf(path string) (setting, error) {
+	data, err := readFile(path, maxKeyInput)
+	if err != nil {
+		return setting{}, err
+	}
+	k, err := keys.ParsePreshared(strings.TrimSpace(string(data)))
+	if err != nil {
+		return setting{}, fmt.Errorf("--preshared-key-file: %s: %w", path, err)
+	}
+	return setting{"preshared_key", k.Base64()}, nil
+}
+
+// savePeer makes a change in the configuration.
+func (a *app) savePeer(ctx context.Context, op, wanted string, list []setting) error {
+	path, err := a.configPath(ctx)
+	if err != nil {
+		return err
+	}
+	old, c, err := readConfig(path)
+	if err != nil {
+		return err
+	}
+	var text []byte
+	name := wanted
+	if op == "add" {
+		name, _ = list[0].value.(string)
+		text = tomledit.Append(old, peerSection(list))
+	} else {
+		p, err := findPeer(c, wanted)
+		if err != nil {
+			return err
+		}
+		name = p.Name
+		number := slices.IndexFunc(c.Peers, func(q config.Peer) bool { return q.PublicKey == p.PublicKey })
+		if text, err = editPeer(old, op, number, list); errors.Is(err, tomledit.ErrNoTable) {
+			return &failure{exitFailure, fmt.Sprintf("%s: peer %s has no [[peer]] section of its own: change it by hand", path, name)}
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	said, err := a.replaceConfig(ctx, path, old, text)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.env.stdout, "%s: peer %s %s, %s\n", path, name, done[op], said)
+	return err
+}
+
+// peerSection is a new [[peer]].
+func peerSection(list []setting) string {
+	width := 0
+	for _, s := range list {
+		width = max(width, len(s.key))
+	}
+	var b strings.Builder
+	b.WriteString("[[peer]]\n")
+	for _, s := range list {
+		if s.value != nil {
+			fmt.Fprintf(&b, "%-*s = %s\n", width, s.key, tomlValue(s.value))
+		}
+	}
+	return b.String()
+}
+
+// editPeer changes or removes the peer of that number (from 0) in a configuration.
+func editPeer(doc []byte, op string, number int, list []setting) ([]byte, error) {
+	if op == "remove" {
+		return tomledit.Remove(doc, "peer", number)
+	}
+	var err error
+	for _, s := range list {
+		if s.value == nil {
+			doc, err = tomledit.Delete(doc, "peer", number, s.key)
+		} else {
+			doc, err = tomledit.Set(doc, "peer", number, s.key, tomlValue(s.value))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return doc, nil
+}
+
+// tomlValue writes a value as a file does: an endpoint alone, and allowed IPs too, as a list.
+func tomlValue(value any) string {
+	switch v := value.(type) {
+	case string:
+		return wgquick.Quote(v)
+	case []string:
+		return wgquick.QuoteList(v)
+	case int:
+		return strconv.Itoa(v)
+	}
+	return fmt.Sprint(value)
+}

@@ -1,0 +1,104 @@
+package daemon
+
+import (
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/config"
+	"tund/crypto/keys"
+	"tund/internal/control"
+	"tund/tunnel"
+)
+
+// ChangePeer changes one peer and its routes until the next reload (control.Backend). Other peers
+// are not touched, also not by what WireGuard's tools have set at them.
+func (d *Daemon) ChangePeer(change control.PeerChange) error {
+	if d.opts.Interface != nil {
+		return errNoFile
+	}
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.stopping || d.life.Err() != nil {
+		return errStopping
+	}
+	next, key, err := changedPeers(d.config, change)
+	if err != nil {
+		return err
+	}
+	if err := d.tunnel.Fits(d.peerPart(next, key)); err != nil {
+		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
+	}
+	d.names.set(next.Peers)
+	if err := d.tunnel.Configure(d.peerPart(next, key)); err != nil { // now with endpoints that need no look-up
+		return err // Fits was asked whether it would be
+	}
+	d.setOverride(func(o *override) {
+		if o.file == nil {
+			o.file = d.config
+		}
+		if o.since.IsZero() {
+			o.since = time.Now()
+		}
+		d.config = next
+	})
+	err = d.applyRoutes(d.life)
+	d.lookSoon()
+	if err != nil {
+		return partly(err)
+	}
+	d.log.Info("peer changed until the next reload", zap.String("op", change.Op), zap.String("key", key.Short()))
+	return nil
+}
+
+// peerPart is the change that makes one peer of the tunnel what it is in c, and leaves the others
+// alone.
+func (d *Daemon) peerPart(c *config.Config, key keys.PublicKey) tunnel.Change {
+	one := *c
+	one.Peers = nil
+	for _, p := range c.Peers {
+		if p.PublicKey == key {
+			one.Peers = []config.Peer{p}
+		}
+	}
+	part := peersChange(&one, d.names.endpoints)
+	part.PrivateKey, part.ReplacePeers = nil, false
+	if len(one.Peers) == 0 {
+		part.Peers = []tunnel.PeerChange{{PublicKey: key, Remove: true}}
+	}
+	return part
+}
+
+// changedPeers returns the configuration with the change, and the public key of the peer that it is
+// about.
+func changedPeers(c *config.Config, change control.PeerChange) (*config.Config, keys.PublicKey, error) {
+	refuse := func(err error) (*config.Config, keys.PublicKey, error) {
+		return nil, keys.PublicKey{}, &control.Error{Code: control.CodeInvalid, Message: err.Error()}
+	}
+	if change.Op == "add" {
+		next, err := c.WithPeer(keys.PublicKey{}, change.Values)
+		if err != nil {
+			return refuse(err)
+		}
+		return next, next.Peers[len(next.Peers)-1].PublicKey, nil
+	}
+	for i := range c.Peers {
+		p := &c.Peers[i]
+		if p.Name != change.Peer && p.PublicKey.String() != change.Peer {
+			continue
+		}
+		if change.Op == "remove" {
+			return c.WithoutPeer(p.PublicKey), p.PublicKey, nil
+		}
+		if _, other := change.Values["public_key"]; other {
+			return refuse(fmt.Errorf("peer %q: public_key: is who the peer is: remove the peer and add another", p.Name))
+		}
+		next, err := c.WithPeer(p.PublicKey, change.Values)
+		if err != nil {
+			return refuse(err)
+		}
+		return next, p.PublicKey, nil
+	}
+	return nil, keys.PublicKey{}, &control.Error{Code: control.CodeNotFound, Message: fmt.Sprintf("no peer %q", change.Peer)}
+}
