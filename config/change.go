@@ -118,7 +118,7 @@ func texts[T interface{ String() string }](list []T) []any {
 func unplaced(faults Errors) error {
 	var lines []string
 	for _, f := range faults.sorted() {
-		lines = append(lines, strings.TrimSuffix(strings.TrimSuffix(f.Msg, " at 1:1"), ","))
+		lines = append(lines, strings.NewReplacer(", at 1:1", "", " at 1:1", "").Replace(f.Msg))
 	}
 	return errors.New(strings.Join(lines, "\n"))
 }

@@ -25,7 +25,7 @@ func TestWithPeer_checksAsTheFileIs(t *testing.T) {
 	}
 	a, b, n := other(), other(), other()
 	c, err := Parse("office.toml", []byte("[tunnel]\nprivate_key = \""+private.Base64()+"\"\nlisten_port = 1\n[tun]\naddress = [\"10.9.0.1/24\"]\n"+
-		"[tap]\ndevice = \"t\"\n[[peer]]\nname = \"a\"\npublic_key = \""+a+"\"\npreshared_key = \""+private.Base64()+"\"\nendpoint = [\"x:1\", \"[2001:db8::1]:2\"]\n"+
+		"[tap]\ndevice = \"t\"\n[[peer]]\nname = \"a\"\npublic_key = \""+a+"\"\npreshared_key = \""+pskD+"\"\nendpoint = [\"x:1\", \"[2001:db8::1]:2\"]\n"+
 		"allowed_ips = [\"10.20.0.0/16\"]\nkeepalive = 7\nethernet = true\nmacs = [\"02:00:00:00:00:01\"]\nvlans = [\"2-4\"]\npvid = 5\ntrust = [\"dhcp\", \"ra\"]\n"+
 		"[[peer]]\npublic_key = \""+b+"\"\nallowed_ips = [\"10.9.0.2/32\"]\n"))
 	if err != nil {
@@ -48,13 +48,13 @@ func TestWithPeer_checksAsTheFileIs(t *testing.T) {
 		t.Errorf("%v %+v", err, next)
 	}
 	for want, values := range map[string]map[string]any{
-		`peer 3: public_key: missing`:                                {"name": nil},
-		`peer "x": allowed_ips: 10.20.0.0/16 is also at peer "a"`:    {"name": "x", "public_key": n, "allowed_ips": []any{"10.20.0.0/16"}},
-		`peer "a": name: "a" is also the name of the peer`:           {"name": "a", "public_key": n},
-		`peer 3: unknown key "keepalife": did you mean "keepalive"?`: {"public_key": n, "keepalife": int64(1)},
-		`peer 3: public_key: is our own, that of the private key`:    {"public_key": private.Public().String()},
-		`peer 3: endpoint: missing port (want host:port)`:            {"public_key": n, "endpoint": "x"},
-		`peer 3: macs: 02:00:00:00:00:01 is also at peer "a"`:        {"public_key": n, "ethernet": true, "macs": []any{"02:00:00:00:00:01"}},
+		`peer 3: public_key: missing`:                                                                  {"name": nil},
+		`peer "x": allowed_ips: 10.20.0.0/16 is also at peer "a"`:                                      {"name": "x", "public_key": n, "allowed_ips": []any{"10.20.0.0/16"}},
+		`peer "a": name: "a" is also the name of the peer`:                                             {"name": "a", "public_key": n},
+		`peer 3: unknown key "keepalife": did you mean "keepalive"?`:                                   {"public_key": n, "keepalife": int64(1)},
+		`peer 3: public_key: is our own public key, that of the private key: want the one of the peer`: {"public_key": private.Public().String()},
+		`peer 3: endpoint: missing port (want host:port)`:                                              {"public_key": n, "endpoint": "x"},
+		`peer 3: macs: 02:00:00:00:00:01 is also at peer "a"`:                                          {"public_key": n, "ethernet": true, "macs": []any{"02:00:00:00:00:01"}},
 	} {
 		if _, err := c.WithPeer(keys.PublicKey{}, values); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)

@@ -63,6 +63,30 @@ type Tun struct {
 	Metric    int            // priority of the routes, 0 to 4294967295
 
 	LocalNetworks LocalNetworks // what a full tunnel leaves to the main table
+	Guard         Guard         // when traffic for allowed IPs goes nowhere
+}
+
+// Guard is a choice of when traffic for allowed IPs goes nowhere, instead of by another route.
+type Guard uint8
+
+// The choices of [tun] guard.
+const (
+	GuardCrash  Guard = iota // after a crash, until the instance runs again
+	GuardOff                 // never
+	GuardAlways              // also after a stop
+)
+
+// String returns the choice as the file writes it.
+func (g Guard) String() string {
+	switch g {
+	case GuardCrash:
+		return "crash"
+	case GuardOff:
+		return "off"
+	case GuardAlways:
+		return "always"
+	}
+	return "guard " + strconv.Itoa(int(g))
 }
 
 // LocalNetworks is a choice of destinations that a full tunnel leaves to the main routing table.

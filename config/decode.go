@@ -4,47 +4,69 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 )
 
-// decode turns the source into values, and reports what keeps it from being TOML. Keys given twice are reported
-// with both places and then cut out, so that the rest of the file is still checked.
+// decode turns the source into values and their places. What is not TOML is reported and set aside, and so
+// are keys given twice, so that the rest of the file is still checked; ok is false when there is no rest.
 func (l *loader) decode() (values map[string]any, places *node, ok bool) {
-	for _, mark := range []string{"\xff\xfe", "\xfe\xff", "\ufeff"} { // load removed the one that is allowed
-		if strings.HasPrefix(l.lines.src, mark) {
-			l.errorAt(0, "begins with a byte order mark: want UTF-8")
-			return nil, nil, false
-		}
-	}
-	found := scanSource(l.lines.src)
-	if found.tooDeep >= 0 {
-		l.errorAt(found.tooDeep, "nested too deeply")
+	if at, msg := l.otherFormat(); msg != "" {
+		l.errorAt(at, "%s", msg)
 		return nil, nil, false
 	}
 	src := []byte(l.lines.src)
+	last := -1
+	for range maxSyntaxErrors {
+		found := scanSource(string(src))
+		if found.tooDeep >= 0 {
+			l.errorAt(found.tooDeep, "nested too deeply")
+			return nil, nil, false
+		}
+		l.cutDuplicates(src, found)
+		values, err := decodeTOML(string(src))
+		if err == nil {
+			return values, &found.root, true
+		}
+		at, msg := l.syntaxError(err)
+		st, isAssignment := statementAt(string(src), at)
+		if !isAssignment || at == last {
+			l.errorAt(at, "%s", l.explainHeader(msg, st, isAssignment))
+			return nil, nil, false
+		}
+		last = at
+		if where, better := l.explainSyntax(string(src), st); better != "" {
+			at, msg = where, better
+		}
+		l.errorAt(at, "%s", msg)
+		l.setAside(src, st)
+	}
+	l.errorAt(last, "too many lines that are not TOML: the file is not read beyond this one")
+	return nil, nil, false
+}
+
+// cutDuplicates reports the keys and sections that are given twice, with both places, and takes the later one
+// out of src.
+func (l *loader) cutDuplicates(src []byte, found *scan) {
 	for _, d := range found.duplicates {
 		line, col := l.lines.position(d.first)
-		name := shownKey(d.name)
-		if d.table {
-			name = "section " + name
+		switch {
+		case d.table && d.name == "peer":
+			l.errorAt(d.start, "write [[peer]], with two brackets, before each peer: [peer] can stand only once")
+		case d.table:
+			l.errorAt(d.start, "section %s given twice: first at %d:%d", shownKey(d.name), line, col)
+		default:
+			l.errorAt(d.start, "%s given twice: first at %d:%d", shownKey(d.name), line, col)
 		}
-		l.errorAt(d.start, "%s given twice: first at %d:%d", name, line, col)
 		for i := d.start; i < d.end; i++ {
 			if src[i] != '\n' && src[i] != '\r' {
 				src[i] = ' '
 			}
 		}
 	}
-	values, err := decodeTOML(string(src))
-	if err != nil {
-		at, msg := l.syntaxError(err)
-		l.errorAt(at, "%s", msg)
-		return nil, nil, false
-	}
-	return values, &found.root, true
 }
 
 // errDecoder says that the TOML library panicked.
@@ -109,7 +131,7 @@ const (
 // shownKey returns the name of a key for a message. A long one is not shown: it may be a secret on a line of its
 // own, or a key file given in place of a configuration.
 func shownKey(name string) string {
-	if len(name) > maxShownKey {
+	if len(name) > maxShownKey || mayBeSecret(name) {
 		return fmt.Sprintf("(%d bytes, not shown)", len(name))
 	}
 	return fmt.Sprintf("%q", name)
@@ -117,21 +139,31 @@ func shownKey(name string) string {
 
 // shown returns a value for a message, unless it may be a secret in the wrong place.
 func shown(value string) string {
-	if len(value) > maxShownText || looksLikeKey(value) {
+	if len(value) > maxShownText || mayBeSecret(value) {
 		return fmt.Sprintf("(%d bytes, not shown)", len(value))
 	}
 	return fmt.Sprintf("%q", value)
 }
 
 // keyText matches what could be a key, or most of one, in base64 or hexadecimal; keyTail the same at the end of a
-// text, in an alphabet without what names of files mostly have.
+// text, in an alphabet without what names of files mostly have; wholeKey is a key as wg(8) writes it.
 var (
-	keyText = regexp.MustCompile(`[A-Za-z0-9+/=_-]{40}`)
-	keyTail = regexp.MustCompile(`[A-Za-z0-9+/=]{40}\s*$`)
+	keyText  = regexp.MustCompile(`[A-Za-z0-9+/=_-]{40}`)
+	keyTail  = regexp.MustCompile(`[A-Za-z0-9+/=]{40}\s*$`)
+	wholeKey = regexp.MustCompile(`[A-Za-z0-9+/]{43}=`)
+	keyPart  = regexp.MustCompile(`[A-Za-z0-9+/=]{20,}`)
 )
 
 // looksLikeKey reports whether value has something in it that could be a key.
 func looksLikeKey(value string) bool { return keyText.MatchString(value) }
 
+// mayBeSecret reports whether value has something in it that could be a key or a good part of one: a key that
+// lost some characters when it was copied is still a secret.
+func mayBeSecret(value string) bool {
+	return looksLikeKey(value) || slices.ContainsFunc(keyPart.FindAllString(value, -1), func(part string) bool {
+		return strings.ContainsAny(part, "0123456789") && strings.ToLower(part) != part && strings.ToUpper(part) != part
+	})
+}
+
 // endsLikeKey reports whether the name of a file could be a key, or end in one.
-func endsLikeKey(path string) bool { return keyTail.MatchString(path) }
+func endsLikeKey(path string) bool { return keyTail.MatchString(path) || wholeKey.MatchString(path) }

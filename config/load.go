@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"tund/crypto/keys"
+	"tund/internal/names"
 )
 
 // Bounds of what is read. 100,000 peers with long names make a file of 30 MB.
@@ -92,8 +93,9 @@ type loader struct {
 	warnings Errors
 	inline   bool // the file itself holds a secret
 
-	known keySet              // nil while allKeys finds out
-	asked map[string][]string // records what is read; nil but in allKeys
+	known    *keySet      // nil while allKeys finds out
+	asked    *keySet      // records what is read; nil but in allKeys
+	reported map[int]bool // offsets of values that were malformed
 
 	ownKey       keys.PublicKey // of our private key; zero while that is not known
 	privateKeyAt int
@@ -111,6 +113,7 @@ func newLoader(path string, h host, src string) *loader {
 		host:       h,
 		lines:      newLines(src),
 		cfg:        &Config{Path: path, Instance: strings.TrimSuffix(filepath.Base(path), ".toml")},
+		reported:   make(map[int]bool),
 		keys:       make(map[keys.PublicKey]place),
 		names:      make(map[string]place),
 		allowedIPs: make(map[netip.Prefix]place),
@@ -125,8 +128,8 @@ func load(path string, h host) (*Config, error) {
 	}
 	l := newLoader(path, h, strings.TrimPrefix(string(data), "\ufeff"))
 	l.known = allKeys()
-	if why := checkInstance(l.cfg.Instance); why != "" {
-		l.errorAt(0, "instance name %s, from the name of the file, %s", shown(l.cfg.Instance), why)
+	if err := names.Instance(l.cfg.Instance); err != nil {
+		l.errorAt(0, "instance name %s, from the name of the file, %v", shown(l.cfg.Instance), err)
 	}
 	if values, places, ok := l.decode(); ok {
 		l.file(values, places)
@@ -163,7 +166,7 @@ func clean(msg string) string {
 
 // file checks a whole file.
 func (l *loader) file(values map[string]any, places *node) {
-	root := &section{l: l, values: values, at: places}
+	root := l.section("", "", values, places)
 	l.cfg.Tunnel = l.tunnel(root)
 	l.ownKey = l.cfg.Tunnel.PrivateKey.Public()
 	if s, ok := root.table("tun"); ok {

@@ -18,9 +18,10 @@ import (
 // Keys of the tests: privA is a private key, pubA its public half; the others are public keys of nobody.
 const (
 	privA = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHl8="
-	pubB  = "PutThePublicKeyOfBerlinHere0000000000000000="
-	pubC  = "PutThePublicKeyOfParisHere00000000000000000="
-	pskD  = "PutThePresharedKeyHere000000000000000000000="
+	pubB  = "GatewayOfBerlinU8JZpDE0iGXlD6gNCFbaEPFjbD0M="
+	pubC  = "GatewayOfParis8Oool8DklZDOCj2ISaJiHkTj0rLGY="
+	pubD  = "GatewayOfRomehf4VucSmEHgaKwVJ7faC9qEwjky40o="
+	pskD  = "SecretOfBerlinXGjtEkDnNfribxUdl7dXTPyLsxPFk="
 )
 
 // testHost has the files of a map, all of mode 0600, and no environment.
@@ -108,6 +109,7 @@ routes = "off"
 table = 100
 metric = 50
 local_networks = "none"
+guard = "always"
 [tap]
 device = "lan0"
 bridge = "br0"
@@ -142,7 +144,7 @@ trust = ["dhcp", "ra"]
 		Instance: "office", Path: "/etc/tund/office.toml",
 		Tunnel: Tunnel{PrivateKey: priv, ListenPort: 51820, FwMark: 0xca6c, Lanes: 2, VerifyInnerChecksum: true},
 		Tun: &Tun{Device: "wan0", Addresses: prefixes("10.9.0.1/24", "fd09::1/64", "10.8.0.1/32"), MTU: 1380,
-			Table: 100, Metric: 50, LocalNetworks: LocalNone},
+			Table: 100, Metric: 50, LocalNetworks: LocalNone, Guard: GuardAlways},
 		Tap: &Tap{Device: "lan0", Bridge: "br0", MTU: 9000, Ageing: time.Minute, MaxMACs: 1000, MaxMACsPerPeer: 20,
 			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, DoubleTags: true, Hub: true, BPDU: BPDUGuard},
 		Files: []string{"/etc/tund/berlin.psk"},
@@ -174,7 +176,7 @@ func TestLoad_fillsInDefaults(t *testing.T) {
 	if !reflect.DeepEqual(got.Tap, want) {
 		t.Errorf("tap = %+v, want %+v", got.Tap, want)
 	}
-	if p := got.Peers[0]; p.Name != "PutThePu" || p.MaxMACs != 0 || p.MACs != nil || p.Keepalive != 0 {
+	if p := got.Peers[0]; p.Name != "GatewayO" || p.MaxMACs != 0 || p.MACs != nil || p.Keepalive != 0 {
 		t.Errorf("peer = %+v", p)
 	}
 	if got := mustLoad(t, tapSection); got.Tap.Device != "office" || got.Tun != nil || len(got.Warnings) != 0 {
@@ -220,11 +222,11 @@ short"""
 ethernet = true
 colour = { red = 1 }
 `)
-	want := `office.toml:3:20: tunnel: private_key_file: open missing.key: file does not exist
+	want := `office.toml:3:20: tunnel: private_key_file: open missing.key: file does not exist: make one with ` + "`tunctl genkey`" + `, mode 0600
 office.toml:4:1: tunnel: unknown key "listen_prot": did you mean "listen_port"?
 office.toml:5:11: tunnel: offload: want "auto" or "off", not "maybe"
 office.toml:10:3: tun: address: "10.9.0.300/24" is not an address (want 10.20.0.0/16 or fd00::/64)
-office.toml:12:7: tun: mtu: want an integer, not a string
+office.toml:12:7: tun: mtu: want a number, without quotes and without a unit: mtu = 1400
 office.toml:17:17: peer "berlin": endpoint: missing port (want host:port)
 office.toml:20:1: "keepalive" given twice: first at 19:1
 office.toml:24:14: peer "paris": public_key: ` + keys.ErrFormat.Error() + `
@@ -330,7 +332,7 @@ func manyPeers(n int) string {
 	b.WriteString(tunSection)
 	for i := range n {
 		var k keys.PublicKey
-		k[0], k[1], k[2] = 1, byte(i), byte(i>>8)
+		k[0], k[1], k[2] = 9, byte(i), byte(i>>8)
 		fmt.Fprintf(&b, "[[peer]]\nname = \"p%d\"\npublic_key = %q\nendpoint = \"192.0.2.1:%d\"\nallowed_ips = [\"10.%d.%d.0/24\"]\n",
 			i, k, i+1, i>>8, i&255)
 	}
@@ -358,11 +360,28 @@ func TestLoad_timeGrowsWithThePeersAndNotWithTheirSquare(t *testing.T) {
 	}
 }
 
+// Lines that are not TOML cost a run of the decoder each, and there is a bound to that.
+func TestLoad_aFileFullOfFaultsIsNotReadForEver(t *testing.T) {
+	t.Parallel()
+	text := manyPeers(1000)
+	for i := range 5000 {
+		text += fmt.Sprintf("keepalive%d = 25s\n", i)
+	}
+	_, err := loadText(text)
+	var errs Errors
+	if !errors.As(err, &errs) || len(errs) != maxSyntaxErrors+1 {
+		t.Fatalf("%d errors: %.500v", len(errs), err)
+	}
+	if last := errs[len(errs)-1].Msg; !strings.Contains(last, "not read beyond") {
+		t.Errorf("last: %s", last)
+	}
+}
+
 func TestLoad_namesPeersByTheirKeys(t *testing.T) {
 	t.Parallel()
-	c := mustLoad(t, peerSection+usable+secondPeer+"[[peer]]\nname = \"PutThePublicKeyOfB\"\npublic_key = \""+pskD+"\"\n")
+	c := mustLoad(t, peerSection+usable+secondPeer+"[[peer]]\nname = \"GatewayOfBerlin\"\npublic_key = \""+pubD+"\"\n")
 	got := []string{c.Peers[0].Name, c.Peers[1].Name, c.Peers[2].Name}
-	if want := []string{"PutThePu", "PutThePub", "PutThePublicKeyOfB"}; !reflect.DeepEqual(got, want) {
+	if want := []string{"GatewayO", "GatewayOf", "GatewayOfBerlin"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("names = %q, want %q", got, want)
 	}
 }

@@ -2,14 +2,14 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	"tund/crypto/keys"
+	"tund/internal/names"
 )
 
 // ethernetKeys are the keys of a peer that mean something only for frames.
@@ -22,13 +22,15 @@ func (l *loader) peer(s *section, number int) Peer {
 		s.label = "peer " + strconv.Quote(name)
 	}
 	s.unknownKeys()
+	name := l.peerName(s)
+	s.publicKey = l.publicKey(s)
 	p := Peer{
-		Name:         l.peerName(s),
-		PublicKey:    l.publicKey(s),
+		Name:         name,
+		PublicKey:    s.publicKey,
 		PresharedKey: l.presharedKey(s),
 		Endpoints:    l.peerEndpoints(s),
 		AllowedIPs:   l.peerPrefixes(s),
-		Keepalive:    time.Duration(s.integer("keepalive", 0, 0, maxKeepalive)) * time.Second,
+		Keepalive:    s.seconds("keepalive", 0, 0, maxKeepalive),
 		Ethernet:     s.boolean("ethernet", false),
 	}
 	l.peerEthernet(s, &p)
@@ -79,48 +81,6 @@ func (l *loader) nameOthers() {
 	}
 }
 
-func (l *loader) publicKey(s *section) (key keys.PublicKey) {
-	text, ok := s.text("public_key")
-	if !s.has("public_key") {
-		l.errorAt(s.at.value, "%s: public_key: missing", s.label)
-	}
-	if !ok {
-		return key
-	}
-	at := s.where("public_key")
-	key, err := keys.ParsePublic(text)
-	switch {
-	case err != nil:
-		s.errorAt(at, "public_key", "%v", err)
-		return keys.PublicKey{}
-	case key.IsZero():
-		s.errorAt(at, "public_key", "is all zero")
-		return key
-	case key == l.ownKey:
-		s.errorAt(at, "public_key", "is our own, that of the private key at %s", l.positionOf(place{at: l.privateKeyAt}))
-	}
-	if first, ok := l.keys[key]; ok {
-		s.errorAt(at, "public_key", "is also that of %s at %s", first.peer.label, l.positionOf(first))
-	} else {
-		l.keys[key] = place{at: at, peer: s}
-	}
-	return key
-}
-
-func (l *loader) presharedKey(s *section) keys.PresharedKey {
-	key := s.oneOf("preshared_key", "preshared_key_file")
-	if key == "" {
-		return keys.PresharedKey{}
-	}
-	src := s.secretSource(key)
-	errs := len(l.errs)
-	psk := readSecret(s, key, src, keys.ParsePreshared)
-	if len(l.errs) == errs && psk.IsZero() {
-		s.warnAt(src.at, key, "is all zero, which is the same as none")
-	}
-	return psk
-}
-
 // peerPrefixes returns the allowed IPs of a peer.
 func (l *loader) peerPrefixes(s *section) []netip.Prefix {
 	const key = "allowed_ips"
@@ -128,12 +88,15 @@ func (l *loader) peerPrefixes(s *section) []netip.Prefix {
 	words, at := s.words(key)
 	for i, word := range words {
 		p, why := parsePrefix(word)
+		if why == "" && p.IsSingleIP() && p.Addr().IsUnspecified() {
+			why = fmt.Sprintf("is not the address of a host: did you mean %s/0?", p.Addr())
+		}
 		if why != "" {
 			s.errorAt(at[i], key, "%s %s", shown(word), why)
 			continue
 		}
 		if masked := p.Masked(); masked != p {
-			s.warnAt(at[i], key, "%s has bits behind its length set: read as %s", p, masked)
+			s.warnAt(at[i], key, "%s has host bits set: %s is used, as wg(8) does", p, masked)
 			p = masked
 		}
 		if first, ok := l.allowedIPs[p]; ok && first.peer == s {
@@ -144,27 +107,25 @@ func (l *loader) peerPrefixes(s *section) []netip.Prefix {
 			continue
 		}
 		l.allowedIPs[p] = place{at: at[i], peer: s}
-		l.checkAllowed(s, p, at[i])
+		if l.isOwnAddress(p) {
+			s.errorAt(at[i], key, "%s is our own address: want the addresses that are behind the peer", p.Addr())
+		}
+		if p.Bits() == 0 && p.Addr().Is4() {
+			l.fullTunnel[0] = at[i] + 1
+		} else if p.Bits() == 0 {
+			l.fullTunnel[1] = at[i] + 1
+		}
 		list = append(list, p)
 	}
 	return list
 }
 
-// checkAllowed looks at an allowed IP beside our own addresses, and remembers the full-tunnel ones.
-func (l *loader) checkAllowed(s *section, p netip.Prefix, at int) {
-	if p.Bits() == 0 && p.Addr().Is4() {
-		l.fullTunnel[0] = at + 1
-	} else if p.Bits() == 0 {
-		l.fullTunnel[1] = at + 1
-	}
-	if l.cfg.Tun == nil || !p.IsSingleIP() {
-		return
-	}
-	for _, a := range l.cfg.Tun.Addresses {
-		if a.Addr() == p.Addr() {
-			s.warnAt(at, "allowed_ips", "%s is our own address", p.Addr())
-		}
-	}
+// isOwnAddress reports whether p is one address alone, and one of our own. A wider prefix around it is usual:
+// the kernel delivers to its own addresses before it looks at routes.
+func (l *loader) isOwnAddress(p netip.Prefix) bool {
+	own := func(a netip.Prefix) bool { return a.Addr() == p.Addr() }
+	return p.IsSingleIP() && (l.cfg.Tun != nil && slices.ContainsFunc(l.cfg.Tun.Addresses, own) ||
+		l.cfg.Tap != nil && slices.ContainsFunc(l.cfg.Tap.Addresses, own))
 }
 
 // peerEthernet checks what concerns frames.
@@ -197,11 +158,12 @@ func (l *loader) peerMACs(s *section) []MAC {
 	var list []MAC
 	words, at := s.words(key)
 	for i, word := range words {
-		m, why := parseMAC(word)
-		if why != "" {
-			s.errorAt(at[i], key, "%s %s", shown(word), why)
+		station, err := names.Station(word)
+		if err != nil {
+			s.errorAt(at[i], key, "%s %v", shown(word), err)
 			continue
 		}
+		m := MAC(station)
 		if first, ok := l.macs[m]; ok {
 			s.errorAt(at[i], key, "%s is also at %s, at %s", m, first.peer.label, l.positionOf(first))
 			continue
@@ -272,7 +234,7 @@ func (l *loader) peerEndpoints(s *section) []Endpoint {
 	const key = "endpoint"
 	var words []string
 	var at []int
-	value, _ := s.value(key)
+	value, _ := s.value(key, kindText)
 	switch v := value.(type) {
 	case nil:
 		return nil
@@ -316,11 +278,15 @@ func parseEndpoint(text string) (e Endpoint, why string) {
 	if text == "" {
 		return e, "is empty" + want
 	}
-	if a, err := netip.ParseAddr(text); err == nil && a.Is6() {
-		return e, "missing brackets around an IPv6 address, or port (want [2001:db8::1]:51820)"
+	if unbracketed(text) {
+		return e, "an IPv6 address needs brackets, and a port after them (want [2001:db8::1]:51820)"
 	}
 	host, port, err := net.SplitHostPort(text)
 	switch {
+	case strings.Contains(text, "://"):
+		return e, shown(text) + " is a URL" + want
+	case strings.ContainsAny(text, ", ;\t"):
+		return e, shown(text) + ` has spaces or commas: want host:port, or a list: ["one:51820", "two:51820"]`
 	case err != nil && (!strings.Contains(text, ":") || strings.HasSuffix(text, "]")):
 		return e, "missing port" + want
 	case err != nil:
@@ -336,4 +302,18 @@ func parseEndpoint(text string) (e Endpoint, why string) {
 	}
 	host, why = checkHost(host, strings.HasPrefix(text, "["))
 	return Endpoint{Host: host, Port: uint16(n)}, why
+}
+
+// unbracketed reports whether text is an IPv6 address without brackets, with a port or without: which of both
+// cannot always be told.
+func unbracketed(text string) bool {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return a.Is6()
+	}
+	last := strings.LastIndexByte(text, ':')
+	if last < 0 {
+		return false
+	}
+	a, err := netip.ParseAddr(text[:last])
+	return err == nil && a.Is6()
 }

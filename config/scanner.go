@@ -37,11 +37,15 @@ type scanner struct {
 	out  scan
 	cur  *node      // the table that assignments go to
 	open *duplicate // a table given twice, until the next header ends it
+
+	until        int // no statement that begins behind this offset is read
+	statement    int // offset of the last statement that was begun
+	statementEnd int // offset of its end; 0 where the scanner did not find it
 }
 
 // scanSource finds the places of everything in src.
 func scanSource(src string) *scan {
-	s := &scanner{src: src}
+	s := &scanner{src: src, until: len(src)}
 	s.out.tooDeep = -1
 	s.cur = &s.out.root
 	s.document()
@@ -54,9 +58,10 @@ func scanSource(src string) *scan {
 func (s *scanner) document() {
 	for {
 		s.blank(true)
-		if s.pos == len(s.src) {
+		if s.pos == len(s.src) || s.pos > s.until {
 			return
 		}
+		s.statement, s.statementEnd = s.pos, 0
 		ok := false
 		if s.src[s.pos] == '[' {
 			ok = s.header()
@@ -66,6 +71,7 @@ func (s *scanner) document() {
 		if !ok {
 			return
 		}
+		s.statementEnd = s.pos
 		s.blank(false)
 		if s.pos < len(s.src) && s.src[s.pos] != '\n' {
 			return

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -28,7 +29,7 @@ func (l *loader) privateKey(s *section) keys.PrivateKey {
 	errs := len(l.errs)
 	k := readSecret(s, key, src, keys.ParsePrivate)
 	if len(l.errs) == errs && src.ok && k.IsZero() {
-		s.errorAt(src.at, key, "is all zero")
+		s.errorAt(src.at, key, "is all zero, which is no key")
 	}
 	return k
 }
@@ -37,7 +38,7 @@ func (l *loader) privateKey(s *section) keys.PrivateKey {
 // the later ones and returns the first.
 func (s *section) oneOf(options ...string) (given string) {
 	for _, key := range options {
-		_, ok := s.value(key)
+		_, ok := s.value(key, textKind(key))
 		switch {
 		case !ok:
 		case given == "":
@@ -48,7 +49,7 @@ func (s *section) oneOf(options ...string) (given string) {
 				first, second = second, first
 			}
 			line, col := s.l.lines.position(s.at.child(first).key)
-			s.l.errorAt(s.at.child(second).key, "%s: %s given beside %s at %d:%d: one is enough",
+			s.l.errorAt(s.at.child(second).key, "%s: %s beside %s at %d:%d: give one of the two",
 				s.label, second, first, line, col)
 		}
 	}
@@ -94,7 +95,7 @@ func (l *loader) credential(s *section, key string) source {
 	switch {
 	case !ok:
 	case name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || looksLikeKey(name):
-		s.errorAt(src.at, key, "not the name of a credential")
+		s.errorAt(src.at, key, "want the name of a credential, without a path")
 	case dir == "":
 		s.errorAt(src.at, key, "$CREDENTIALS_DIRECTORY is not set: systemd sets it for a service with LoadCredential=")
 	default:
@@ -116,6 +117,10 @@ func readSecret[K any](s *section, key string, src source, parse func(string) (K
 			s.errorAt(src.at, key, "looks like a key, where the name of a file is wanted (not shown)")
 			return k
 		}
+		if errors.Is(err, fs.ErrNotExist) && key == "private_key_file" {
+			s.errorAt(src.at, key, "%v: make one with `tunctl genkey`, mode 0600", err)
+			return k
+		}
 		if err != nil {
 			s.errorAt(src.at, key, "%v%s", err, whoMayRead(err))
 			return k
@@ -124,6 +129,14 @@ func readSecret[K any](s *section, key string, src source, parse func(string) (K
 			s.checkKeyMode(key, src, info)
 		}
 		text, from = strings.TrimSpace(string(data)), src.path+": "
+	}
+	why := checkKey(text)
+	if strings.HasSuffix(key, "_key") && strings.HasSuffix(text, ".key") && len(text) < keys.TextSize {
+		why = "is the name of a file: use " + key + "_file"
+	}
+	if why != "" {
+		s.errorAt(src.at, key, "%s%s", from, why)
+		return k
 	}
 	k, err := parse(text)
 	if err != nil {

@@ -2,8 +2,12 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
+
+	"tund/crypto/keys"
 )
 
 // section is one table of the file. Its methods that are named for a type read the value of a key; they
@@ -14,15 +18,45 @@ type section struct {
 	label  string // how messages begin: tunnel, or peer "berlin"
 	values map[string]any
 	at     *node
+
+	// respelt has the keys that the file writes in another way, such as PublicKey for public_key, and how it
+	// does. They are errors, and are read nevertheless, so that nobody is told that they are missing.
+	respelt map[string]string
+
+	publicKey keys.PublicKey // of a peer, once it is known
+}
+
+// section returns the section called name with the values that the file gives it.
+func (l *loader) section(name, label string, values map[string]any, at *node) *section {
+	s := &section{l: l, name: name, label: label, values: values, at: at}
+	if l.known == nil {
+		return s
+	}
+	known := l.known.sections[name]
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if slices.Contains(known, key) {
+			continue
+		}
+		meant := l.known.respelt(name, key)
+		if _, given := values[meant]; meant == "" || given {
+			continue
+		}
+		if s.respelt == nil {
+			s.respelt, s.values = make(map[string]string), maps.Clone(values)
+		}
+		s.respelt[meant], s.values[meant] = key, values[key]
+		at.put(meant, at.child(key))
+	}
+	return s
 }
 
 // allKeys returns the keys of each section, in the order in which they are read, and under "" the sections.
 // It loads a file that has every section and no key, and records what is asked for: a key exists because
 // something reads it, and is declared nowhere else. Every key is therefore to be read whether or not it is
 // there, and whatever other keys say.
-func allKeys() map[string][]string {
+func allKeys() *keySet {
 	l := newLoader("", host{getenv: func(string) string { return "" }}, "")
-	l.asked = make(map[string][]string)
+	l.asked = &keySet{sections: make(map[string][]string), kinds: make(map[string]kind)}
 	empty := map[string]any{}
 	l.file(map[string]any{
 		"tunnel": empty, "tun": empty, "tap": empty, "peer": []map[string]any{empty},
@@ -30,12 +64,16 @@ func allKeys() map[string][]string {
 	return l.asked
 }
 
-// value returns what the file says at key.
-func (s *section) value(key string) (value any, ok bool) {
-	if asked := s.l.asked; asked != nil && !slices.Contains(asked[s.name], key) {
-		asked[s.name] = append(asked[s.name], key)
+// value returns what the file says at key, which takes what want says.
+func (s *section) value(key string, want kind) (value any, ok bool) {
+	if asked := s.l.asked; asked != nil && !slices.Contains(asked.sections[s.name], key) {
+		asked.sections[s.name] = append(asked.sections[s.name], key)
+		asked.kinds[key] = want
 	}
 	value, ok = s.values[key]
+	if s.l.reported[s.at.child(key).value] {
+		return reportedValue{}, ok
+	}
 	return value, ok
 }
 
@@ -69,7 +107,7 @@ func (s *section) unknownKeys() {
 		return
 	}
 	for key := range s.values {
-		if slices.Contains(s.l.known[s.name], key) {
+		if slices.Contains(s.l.known.sections[s.name], key) {
 			continue
 		}
 		prefix := ""
@@ -91,9 +129,9 @@ func typeName(value any) string {
 	case string:
 		return "a string"
 	case int64:
-		return "an integer"
+		return "a number"
 	case float64:
-		return "a float"
+		return "a fraction"
 	case bool:
 		return "a boolean"
 	case []any, []map[string]any:
@@ -104,20 +142,26 @@ func typeName(value any) string {
 	return "a date or time"
 }
 
+// wrongType reports that the value of key is not what is wanted, unless it has been reported as malformed.
 func (s *section) wrongType(key, want string) {
+	if s.l.reported[s.at.child(key).value] {
+		return
+	}
 	s.errorAt(s.where(key), key, "want %s, not %s", want, typeName(s.values[key]))
 }
 
 // table returns the section called name; ok is false when there is none.
 func (s *section) table(name string) (sub *section, ok bool) {
-	value, _ := s.value(name)
+	value, _ := s.value(name, kindSection)
 	switch v := value.(type) {
 	case nil:
 		return nil, false
 	case map[string]any:
-		sub = &section{l: s.l, name: name, label: name, values: v, at: s.at.child(name)}
+		sub = s.l.section(name, name, v, s.at.child(name))
 		sub.unknownKeys()
 		return sub, true
+	case reportedValue:
+		return nil, false
 	default:
 		s.l.errorAt(s.where(name), "%s: want one section %s, not %s", name, bracketed(name), typeName(v))
 		return nil, false
@@ -127,7 +171,7 @@ func (s *section) table(name string) (sub *section, ok bool) {
 // tables returns the sections called name, of which there may be any number.
 func (s *section) tables(name string) []*section {
 	var all []any
-	value, _ := s.value(name)
+	value, _ := s.value(name, kindSection)
 	switch v := value.(type) {
 	case nil:
 		return nil
@@ -137,8 +181,15 @@ func (s *section) tables(name string) []*section {
 		}
 	case []any:
 		all = v
+	case map[string]any:
+		if _, respelt := s.respelt[name]; !respelt {
+			s.l.errorAt(s.where(name), "write %s, with two brackets, before each peer", bracketed(name))
+		}
+		return []*section{s.l.section(name, "", v, s.at.child(name))}
+	case reportedValue:
+		return nil
 	default:
-		s.l.errorAt(s.where(name), "%s: want %s, with two brackets", name, bracketed(name))
+		s.l.errorAt(s.where(name), "%s: want sections %s, not %s", name, bracketed(name), typeName(v))
 		return nil
 	}
 	var subs []*section
@@ -149,21 +200,46 @@ func (s *section) tables(name string) []*section {
 			s.l.errorAt(at.value, "%s: want a table, not %s", name, typeName(v))
 			continue
 		}
-		subs = append(subs, &section{l: s.l, name: name, values: t, at: at})
+		subs = append(subs, s.l.section(name, "", t, at))
 	}
 	return subs
 }
 
+// textKind says whether the text at key is a secret, or would be if the wrong key were pasted there.
+func textKind(key string) kind {
+	if strings.HasSuffix(key, "_key") {
+		return kindSecret
+	}
+	return kindText
+}
+
 // integer returns the value of key, or otherwise the default.
 func (s *section) integer(key string, otherwise, low, high int64) int64 {
-	value, given := s.value(key)
+	return s.number(key, kindNumber, otherwise, low, high)
+}
+
+// seconds returns the value of key, a number of seconds, or otherwise the default.
+func (s *section) seconds(key string, otherwise, low, high int64) time.Duration {
+	return time.Duration(s.number(key, kindSeconds, otherwise, low, high)) * time.Second
+}
+
+func (s *section) number(key string, want kind, otherwise, low, high int64) int64 {
+	value, given := s.value(key, want)
 	if !given {
 		return otherwise
 	}
 	n, ok := value.(int64)
+	wanted := "a whole number"
+	if want == kindSeconds {
+		wanted = "a number of seconds"
+	}
 	switch {
 	case !ok:
-		s.wrongType(key, "an integer")
+		if text, isText := value.(string); isText && text != "" && text[0] >= '0' && text[0] <= '9' {
+			s.errorAt(s.where(key), key, "%s", withoutUnit(key, want, text))
+		} else {
+			s.wrongType(key, wanted)
+		}
 	case n < low || n > high:
 		s.errorAt(s.where(key), key, "%d is out of range (%d to %d)", n, low, high)
 	default:
@@ -173,13 +249,13 @@ func (s *section) integer(key string, otherwise, low, high int64) int64 {
 }
 
 func (s *section) boolean(key string, otherwise bool) bool {
-	value, given := s.value(key)
+	value, given := s.value(key, kindBoolean)
 	if !given {
 		return otherwise
 	}
 	b, ok := value.(bool)
 	if !ok {
-		s.wrongType(key, "true or false")
+		s.wrongType(key, "true or false, without quotes")
 		return otherwise
 	}
 	return b
@@ -187,7 +263,7 @@ func (s *section) boolean(key string, otherwise bool) bool {
 
 // choice returns the index in words of the value of key; the first word is the default.
 func (s *section) choice(key string, words ...string) int {
-	value, given := s.value(key)
+	value, given := s.value(key, kindText)
 	if !given {
 		return 0
 	}
@@ -210,7 +286,7 @@ func (s *section) choice(key string, words ...string) int {
 
 // text returns the value of key; ok is false when it is not there or not a string.
 func (s *section) text(key string) (text string, ok bool) {
-	value, given := s.value(key)
+	value, given := s.value(key, textKind(key))
 	if !given {
 		return "", false
 	}
@@ -229,11 +305,15 @@ type item struct {
 
 // list returns the elements of the list at key.
 func (s *section) list(key, want string) []item {
-	value, given := s.value(key)
+	value, given := s.value(key, kindList)
 	if !given {
 		return nil
 	}
 	values, ok := value.([]any)
+	if text, isText := value.(string); isText && !mayBeSecret(text) && examples[key] != "" {
+		s.errorAt(s.where(key), key, "want a list: %s", example(key, kindList, clean(text)))
+		return nil
+	}
 	if !ok { // a list of tables has a type of its own, and nothing here wants it
 		s.wrongType(key, want)
 		return nil

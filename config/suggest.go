@@ -1,39 +1,62 @@
 package config
 
 import (
-	"slices"
 	"strings"
 )
 
-// aliases are names that other programs use for what tund calls otherwise, in the form that fold makes.
-var aliases = map[string]string{
-	"interface":           "tunnel",
-	"persistentkeepalive": "keepalive",
-	"allowedip":           "allowed_ips",
-	"mac":                 "macs",
-	"vlan":                "vlans",
+// keySet is what the file may say.
+type keySet struct {
+	sections map[string][]string // keys of each section; under "" the names of the sections
+	kinds    map[string]kind     // what a key takes, which is the same wherever it stands
 }
 
-// keySet has the keys of each section, and under "" the names of the sections.
-type keySet map[string][]string
+// aliases are names that wg-quick(8) and others use for keys of tund, in the form that fold makes.
+var aliases = map[string]string{
+	"interface":                   "tunnel",
+	"persistentkeepalive":         "keepalive",
+	"persistentkeepaliveinterval": "keepalive",
+	"allowedip":                   "allowed_ips",
+	"addresses":                   "address",
+	"endpoints":                   "endpoint",
+	"port":                        "listen_port",
+	"firewallmark":                "fwmark",
+	"psk":                         "preshared_key",
+	"mac":                         "macs",
+	"vlan":                        "vlans",
+}
 
-// suggest returns what to add to the report of an unknown key: the key that was probably meant, or the section
-// it belongs to; "" when there is no good guess.
-func (k keySet) suggest(section, key string) string {
+// absent are keys of other programs that tund has no counterpart of, in the form that fold makes, each with what
+// to do in their place.
+var absent = map[string]string{
+	"preup":      "tund runs no commands: use ExecStartPre= in a drop-in of tund@.service",
+	"postup":     "tund runs no commands: use ExecStartPost= in a drop-in of tund@.service",
+	"predown":    "tund runs no commands: use ExecStop= in a drop-in of tund@.service",
+	"postdown":   "tund runs no commands: use ExecStopPost= in a drop-in of tund@.service",
+	"dns":        "tund does not configure DNS: call resolvectl(1) in ExecStartPost= in a drop-in of tund@.service",
+	"saveconfig": "tund never writes to its configuration",
+}
+
+// suggest returns the end of the report of an unknown key: the key that was probably meant, the section it belongs
+// to, or what takes its place; "" when there is no good guess.
+func (k *keySet) suggest(section, key string) string {
 	if len(key) > maxShownKey {
 		return ""
 	}
-	folded := fold(key)
-	if meant := aliases[folded]; slices.Contains(k[section], meant) {
-		return didYouMean(meant)
+	if meant := k.respelt(section, key); meant != "" {
+		return didYouMean(section, meant)
 	}
-	for _, other := range k[""] { // the same key, at home elsewhere
-		if other != section && slices.Contains(k[other], key) {
-			return " here: it belongs in " + bracketed(other)
+	if name, homes := k.homes(section, key); name != "" {
+		if name == key {
+			return ": it belongs in " + strings.Join(homes, " or ")
 		}
+		return `: "` + name + `" belongs in ` + strings.Join(homes, " or ")
+	}
+	folded := fold(key)
+	if instead := absent[folded]; instead != "" {
+		return ": " + instead
 	}
 	best, meant := 1+max(1, len(folded)/3), ""
-	for _, known := range k[section] {
+	for _, known := range k.sections[section] {
 		if d := distance(folded, fold(known)); d < best {
 			best, meant = d, known
 		}
@@ -41,10 +64,51 @@ func (k keySet) suggest(section, key string) string {
 	if meant == "" {
 		return ""
 	}
-	return didYouMean(meant)
+	return didYouMean(section, meant)
 }
 
-func didYouMean(key string) string { return `: did you mean "` + key + `"?` }
+// respelt returns the key of a section that is spelt in another way, or known to others by another name; "" when
+// there is none.
+func (k *keySet) respelt(section, key string) string {
+	folded := fold(key)
+	for _, known := range k.sections[section] {
+		if folded == fold(known) || folded == fold(known)+"s" && section == "" || aliases[folded] == known {
+			return known
+		}
+	}
+	return ""
+}
+
+// find returns a key, however it is spelt and in whichever section it stands, and what it takes; kind is 0 for an
+// unknown one.
+func (k *keySet) find(key string) (meant string, kind kind) {
+	for _, section := range k.sections[""] {
+		if meant := k.respelt(section, key); meant != "" {
+			return meant, k.kinds[meant]
+		}
+	}
+	return key, 0
+}
+
+// homes returns the sections that have a key which this one has not, and how it is spelt there.
+func (k *keySet) homes(section, key string) (name string, homes []string) {
+	for _, other := range k.sections[""] {
+		if other == section {
+			continue
+		}
+		if meant := k.respelt(other, key); meant != "" {
+			name, homes = meant, append(homes, bracketed(other))
+		}
+	}
+	return name, homes
+}
+
+func didYouMean(section, key string) string {
+	if section == "" {
+		return ": did you mean " + bracketed(key) + "?"
+	}
+	return `: did you mean "` + key + `"?`
+}
 
 // fold removes what people vary in a name: case, hyphens and underscores.
 func fold(key string) string {

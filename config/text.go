@@ -4,74 +4,30 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"tund/internal/names"
 )
 
-// Bounds of names.
+// Bounds of the name of a host, as text.
 const (
-	maxDeviceName   = 15 // IFNAMSIZ less the zero byte
-	maxInstanceName = 64 // it becomes a part of directory and nftables table names
-	maxPeerName     = 63
-	maxHostName     = 253 // RFC 1035 §2.3.4, as text
-	maxHostLabel    = 63
+	maxHostName  = 253 // RFC 1035 §2.3.4
+	maxHostLabel = 63
 )
 
 // The functions below return why a text is not what its name says, as the end of a sentence that begins with the
 // text, or "".
 
-// checkAlphabet allows what wg-quick(8) allows in the name of an interface.
-func checkAlphabet(name string) string {
-	for _, r := range name {
-		if !(r < utf8.RuneSelf && (isBare(byte(r)) || strings.ContainsRune("=+.", r))) {
-			return "has a character other than letters, digits and _=+.-"
-		}
-	}
-	switch name {
-	case "":
-		return "is empty"
-	case ".", "..":
-		return "is the name of a directory"
-	}
-	return ""
-}
-
-func checkInstance(name string) string {
-	if len(name) > maxInstanceName {
-		return fmt.Sprintf("is longer than %d bytes", maxInstanceName)
-	}
-	return checkAlphabet(name)
-}
-
-func checkDevice(name string) string {
-	if len(name) > maxDeviceName {
-		return fmt.Sprintf("is longer than %d bytes", maxDeviceName)
-	}
-	if name == "all" || name == "default" { // names of their own under /proc/sys/net/ipv4/conf
-		return "is reserved by the kernel"
-	}
-	return checkAlphabet(name)
-}
-
-// checkName allows any name for a peer that can be printed, typed as one word and put into a path.
+// checkName checks the name of a peer.
 func checkName(name string) string {
+	err := names.Peer(name)
 	switch {
-	case name == "":
-		return "is empty"
-	case len(name) > maxPeerName:
-		return fmt.Sprintf("is longer than %d bytes", maxPeerName)
-	case name == "." || name == "..":
-		return "is the name of a directory"
-	case looksLikeKey(name):
+	case looksLikeKey(name) && len(name) <= names.MaxPeer:
 		return "looks like a key"
-	case strings.HasPrefix(name, "-"):
-		return "begins like an option"
-	}
-	for _, r := range name {
-		if !unicode.IsGraphic(r) || unicode.IsSpace(r) || strings.ContainsRune("\"'`\\/%?#&", r) {
-			return "has a space or another character that a name may not have"
-		}
+	case err != nil:
+		return err.Error()
 	}
 	return ""
 }
@@ -81,36 +37,48 @@ func parsePrefix(text string) (p netip.Prefix, why string) {
 	address, length, hasLength := strings.Cut(text, "/")
 	a, err := netip.ParseAddr(address)
 	switch {
-	case err != nil:
-		return p, "is not an address (want 10.20.0.0/16 or fd00::/64)"
+	case err != nil, strings.ContainsAny(text, ", \t"):
+		return p, notAnAddress(text, address)
 	case a.Zone() != "":
-		return p, "has a zone, which means nothing here"
+		return p, "has a zone, which has no meaning here"
 	case a.Is4In6():
-		return p, "is an IPv4 address in IPv6 dress: write it as IPv4"
+		return p, fmt.Sprintf("is an IPv4 address in the form of IPv6: write %s", a.Unmap())
 	case !hasLength:
 		return netip.PrefixFrom(a, a.BitLen()), ""
 	}
 	p, err = netip.ParsePrefix(text)
+	if mask, maskErr := netip.ParseAddr(length); err != nil && maskErr == nil && mask.Is4() && a.Is4() {
+		if bits, size := net.IPMask(mask.AsSlice()).Size(); size != 0 {
+			return p, fmt.Sprintf("has a netmask: write %s/%d", a, bits)
+		}
+	}
 	if err != nil {
 		return p, fmt.Sprintf("has length %s, which is not 0 to %d", shown(length), a.BitLen())
 	}
 	return p, ""
 }
 
-// parseMAC reads the address of one Ethernet station.
-func parseMAC(text string) (m MAC, why string) {
-	hw, err := net.ParseMAC(text)
+// notAnAddress says why what stands before the length of text is no address.
+func notAnAddress(text, address string) string {
+	const want = " (want 10.20.0.0/16 or fd00::/64)"
 	switch {
-	case err != nil || len(hw) != len(m):
-		return m, "is not a MAC address (want 02:00:00:00:00:01)"
-	case hw[0]&1 != 0:
-		return m, "is a group address, which no station has"
+	case text == "":
+		return "is empty" + want
+	case strings.TrimSpace(text) != text:
+		return "has spaces around it"
+	case strings.Contains(text, ","):
+		return `is more than one: put each in quotes of its own: ["10.20.0.0/16", "fd00::/64"]`
+	case strings.ContainsAny(text, " \t"):
+		return "has spaces in it" + want
+	case slices.Contains([]string{"any", "all", "default", "*"}, text):
+		return `is not an address (for everything, want ["0.0.0.0/0", "::/0"])`
+	case strings.HasPrefix(address, "["):
+		return "has brackets, which belong around addresses with a port only"
 	}
-	copy(m[:], hw)
-	if m == (MAC{}) {
-		return m, "is all zero"
+	if _, err := netip.ParseAddrPort(address); err == nil {
+		return "has a port, which belongs in endpoint"
 	}
-	return m, ""
+	return "is not an address" + want
 }
 
 // checkHost checks the host of an endpoint and returns it in its usual form.
@@ -118,7 +86,7 @@ func checkHost(host string, bracketed bool) (usual, why string) {
 	a, err := netip.ParseAddr(host)
 	switch {
 	case err == nil && a.Unmap().IsUnspecified(), err == nil && a.Unmap().IsMulticast():
-		return "", shown(host) + " is no address of a host"
+		return "", shown(host) + " is not the address of a host"
 	case err == nil:
 		return a.Unmap().String(), ""
 	case bracketed || strings.Contains(host, ":"):

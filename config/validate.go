@@ -1,20 +1,22 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"net/netip"
-	"time"
+
+	"tund/internal/names"
+	"tund/internal/sizes"
 )
 
 // Ranges and defaults of the numbers in a file. docs/config.md repeats them, checked by a test.
 const (
 	maxLanes = 64 // queues of one TUN device that are worth having; the kernel allows 256
 
-	minMTU     = 576            // what every IPv4 host takes, RFC 791
-	minMTUIPv6 = 1280           // RFC 8200 §5; below, the kernel turns IPv6 off
-	maxMTU     = 65535 - 80     // the largest datagram, less IPv6, UDP and WireGuard headers
-	maxTable   = math.MaxUint32 // RTA_TABLE has 32 bits
-	localTable = 255            // RT_TABLE_LOCAL: the kernel's own
+	minMTU     = 576                    // what every IPv4 host takes, RFC 791
+	maxMTU     = 65535 - sizes.Overhead // the largest datagram, less IPv6, UDP and WireGuard headers
+	maxTable   = math.MaxUint32         // RTA_TABLE has 32 bits
+	localTable = 255                    // RT_TABLE_LOCAL: the kernel's own
 
 	maxKeepalive = 65535 // seconds, as in wg(8)
 
@@ -58,6 +60,7 @@ func (l *loader) tun(s *section) *Tun {
 		Metric:    int(s.integer("metric", 0, 0, math.MaxUint32)),
 
 		LocalNetworks: LocalNetworks(s.choice("local_networks", "private", "all", "none")),
+		Guard:         Guard(s.choice("guard", "crash", "off", "always")),
 	}
 	if t.Table == localTable {
 		s.errorAt(s.where("table"), "table", "255 is the kernel's own table of local addresses")
@@ -73,7 +76,7 @@ func (l *loader) tap(s *section) *Tap {
 		Bridge:              s.device("bridge"),
 		Addresses:           s.addresses("address"),
 		MTU:                 s.mtu(),
-		Ageing:              time.Duration(s.integer("ageing", defaultAgeing, minAgeing, maxAgeing)) * time.Second,
+		Ageing:              s.seconds("ageing", defaultAgeing, minAgeing, maxAgeing),
 		MaxMACs:             int(s.integer("max_macs", defaultMaxMACs, 1, maxMaxMACs)),
 		MaxMACsPerPeer:      int(s.integer("max_macs_per_peer", defaultMaxMACsPerPeer, 1, maxMaxMACs)),
 		BroadcastLimit:      s.stormLimit("broadcast_limit"),
@@ -133,13 +136,13 @@ func (s *section) mtu() int {
 }
 
 // checkIPv6MTU reports an MTU at which IPv6 addresses cannot be.
-func (s *section) checkIPv6MTU(mtu int, addresses []netip.Prefix) {
-	if mtu == 0 || mtu >= minMTUIPv6 {
+func (s *section) checkIPv6MTU(size int, addresses []netip.Prefix) {
+	if size == 0 || size >= sizes.MinIPv6MTU {
 		return
 	}
 	for _, a := range addresses {
 		if a.Addr().Is6() {
-			s.errorAt(s.where("mtu"), "mtu", "%d is too small for the address %s: IPv6 needs %d", mtu, a, minMTUIPv6)
+			s.errorAt(s.where("mtu"), "mtu", "%d is too small for the address %s: IPv6 needs %d", size, a, sizes.MinIPv6MTU)
 			return
 		}
 	}
@@ -153,12 +156,12 @@ func (s *section) orInstance(key, given string) string {
 		return given
 	}
 	// Characters in the name of the instance are checked where that is.
-	if len(name) > maxDeviceName {
+	if len(name) > names.MaxDevice {
 		s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, is longer than %d bytes",
-			s.label, key, shown(name), maxDeviceName)
-	} else if why := checkDevice(name); why != "" && checkInstance(name) == "" {
-		s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, %s",
-			s.label, key, shown(name), why)
+			s.label, key, shown(name), names.MaxDevice)
+	} else if err := names.Device(name); err != nil && names.Instance(name) == nil {
+		s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, %v",
+			s.label, key, shown(name), err)
 	}
 	return name
 }
@@ -169,8 +172,8 @@ func (s *section) device(key string) string {
 	if !ok {
 		return ""
 	}
-	if why := checkDevice(name); why != "" {
-		s.errorAt(s.where(key), key, "%s %s", shown(name), why)
+	if err := names.Device(name); err != nil {
+		s.errorAt(s.where(key), key, "%s %v", shown(name), err)
 		return ""
 	}
 	return name
@@ -186,9 +189,13 @@ func (s *section) addresses(key string) []netip.Prefix {
 		switch {
 		case why != "":
 		case p.Addr().IsUnspecified():
-			why = "is no address of a device"
+			why = "is not the address of a device"
 		case p.Addr().IsMulticast():
 			why = "is a multicast address"
+		case p.Addr().IsLoopback():
+			why = "is a loopback address, which no peer can reach"
+		default:
+			why = notOfAHost(p)
 		}
 		if why != "" {
 			s.errorAt(at[i], key, "%s %s", shown(word), why)
@@ -202,6 +209,22 @@ func (s *section) addresses(key string) []netip.Prefix {
 		list = append(list, p)
 	}
 	return list
+}
+
+// notOfAHost says why p stands for a network rather than for one host in it, or returns "". Networks of one and
+// of two addresses have none to spare (RFC 3021, RFC 6164).
+func notOfAHost(p netip.Prefix) string {
+	a := p.Addr()
+	switch {
+	case a.BitLen()-p.Bits() < 2:
+		return ""
+	case p.Masked() == p:
+		return fmt.Sprintf("is the network itself: want the address that this host has in it, such as %s/%d",
+			a.Next(), p.Bits())
+	case a.Is4() && !p.Contains(a.Next()):
+		return "is the broadcast address of its network: want the address that this host has in it"
+	}
+	return ""
 }
 
 // wholeFile checks what only shows when all sections are known.

@@ -11,7 +11,7 @@ import (
 // applied compares the plan with the facts and returns what is there. mu is held.
 func (m *Manager) applied(p plan, f facts) Applied {
 	a := Applied{Warnings: p.warnings}
-	a.LocalNetworks = m.state.LocalNetworks
+	a.LocalNetworks, a.Guard = m.state.LocalNetworks, m.state.Guard
 	a.FwMark = m.Mark(m.state)
 	table := Table(m.instance)
 	for _, d := range m.state.Devices {
@@ -55,10 +55,9 @@ func (m *Manager) reached(d Device, r Route, l link, f facts) (Route, bool) {
 	if r.Table == 0 && !r.policy() && connected(d, r.Dst) {
 		return r, l.up
 	}
-	o := routeObject{d.Name, r.Dst, r.Table, storedMetric(r.Dst, r.Metric)}
+	o := routeObject{d.Name, r.Dst, r.Table, storedMetric(r.Dst, min(r.Metric, maxMetric))}
 	if r.policy() {
 		o.table, r.Table = Table(m.instance), Table(m.instance)
-		o.metric = min(o.metric, fenceMetric-1)
 	} else if r.Table == 0 {
 		o.table = unix.RT_TABLE_MAIN
 	}

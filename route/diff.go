@@ -99,7 +99,7 @@ func surplusObjects(instance string, wanted map[object]bool, f facts, m memory) 
 		}
 	}
 	for o := range f.routes {
-		if m.devices[o.dev] || o.table == table {
+		if m.devices[o.dev] || o.table == table || o.dev == "" && o.metric == guardMetric(instance) {
 			leave(o)
 		}
 	}

@@ -13,8 +13,9 @@
 // SIGKILL without any file on disk:
 //
 //   - routes and rules: protocol 117 (Protocol);
-//   - the routing table of a full tunnel: number 0x75000000 plus 24 bits of a hash of the
-//     instance's name (Table), the same at every start, different between instances;
+//   - unreachable routes (guards): metric 0xff000000 plus 24 bits of a hash of the instance's name,
+//     the same at every start, different between instances;
+//   - the routing table of a full tunnel: number 0x75000000 plus the same 24 bits (Table);
 //   - rules: priorities 31169 to 31171 (PriorityLocalAll, PriorityLocal, PriorityTunnel) for every
 //     instance. The last looks up the instance's table and thereby names its owner. The others
 //     look up main, and carry the table's number as suppress_ifgroup instead: no device is in that
@@ -27,6 +28,15 @@
 // Addresses and routes of a TUN device do not name an instance: the kernel drops them with the
 // device.
 //
+// # Guards
+//
+// The kernel drops a route with its device, that is, when the process was killed or is being
+// replaced, and what went through the tunnel would then take the default route, in the clear. So
+// every Route has an unreachable route to the same destination behind it, of a metric that is worse
+// than any other, unless State.Guard is GuardOff. Close removes the guards; Leave, for an instance
+// that ended by a failure or will start again, does not. A network that the host itself is in is not
+// affected: its own route has a better metric.
+//
 // # Full tunnel
 //
 // A Route to 0.0.0.0/0 or ::/0 with Table 0 never enters the main table. It goes to the
@@ -38,9 +48,8 @@
 //
 // T ends in an unreachable default route of the highest metric, the fence. Without it, a lookup
 // would go on to main as soon as the device and its routes are gone, that is, when the process
-// was killed, and traffic would leave in the clear. Close removes it; Leave, for an instance that
-// ended by a failure, does not. While it stands, programs that bind their sockets to another
-// interface reach private destinations only.
+// was killed, and traffic would leave in the clear. Close removes it; Leave does not. While it
+// stands, programs that bind their sockets to another interface reach private destinations only.
 //
 // The mark on our UDP packets is the only exception from the tunnel: a route to the endpoint's
 // address would let everything else to that address leave in the clear (TunnelCrack,

@@ -70,37 +70,108 @@ func TestManager_fullTunnelStaysClosedWithoutItsDevice(t *testing.T) {
 	}
 }
 
-func TestManager_leaveRemovesAllButTheFence(t *testing.T) {
+func TestManager_leaveRemovesAllButWhatKeepsTrafficIn(t *testing.T) {
 	t.Parallel()
 	for _, s := range testStates() {
-		k := newFake()
-		before := k.text(t)
-		m := newManager("office", k, nil)
-		if _, err := m.Apply(context.Background(), s.state); err != nil {
-			t.Fatal(err)
-		}
-		if err := m.Leave(); err != nil {
-			t.Fatal(err)
-		}
-		v4, v6 := s.state.FullTunnel()
-		k.locked(func() {
-			for o := range k.routes {
-				if !o.fences() {
-					t.Errorf("%s: left %v", s.name, o)
-				}
-			}
-		})
-		if after := k.text(t); !v4 && !v6 && after != before {
-			t.Errorf("%s: got:\n%swant:\n%s", s.name, after, before)
-		} else if v4 && !strings.Contains(after, "unreachable 0.0.0.0/0") || v6 && !strings.Contains(after, "unreachable ::/0") {
-			t.Errorf("%s: no fence in:\n%s", s.name, after)
-		}
-		m = newManager("office", k, nil)
-		if err := m.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if after := k.text(t); after != before {
-			t.Errorf("%s: after Close of the next: got:\n%swant:\n%s", s.name, after, before)
+		for _, s.state.Guard = range []Guard{GuardCrash, GuardOff} {
+			leaves(t, s)
 		}
 	}
+}
+
+func leaves(t *testing.T, s namedState) {
+	t.Helper()
+	k := newFake()
+	before := k.text(t)
+	m := newManager("office", k, nil)
+	if _, err := m.Apply(context.Background(), s.state); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	guarded := 0 // routes that have to be unreachable now
+	if s.state.Guard == GuardCrash {
+		for _, d := range s.state.Devices {
+			guarded += len(d.Routes)
+		}
+	}
+	left := k.text(t)
+	v4, v6 := s.state.FullTunnel()
+	if !v4 && !v6 && guarded == 0 && left != before {
+		t.Errorf("%s: got:\n%swant:\n%s", s.name, left, before)
+	}
+	k.locked(func() {
+		for o := range k.routes {
+			if !o.fences() {
+				t.Errorf("%s: left %v", s.name, o)
+			}
+		}
+		if len(k.routes) != guarded {
+			t.Errorf("%s: %d unreachable routes, want %d:\n%s", s.name, len(k.routes), guarded, left)
+		}
+	})
+	other := newManager("another", k, nil)
+	if err := other.Close(); err != nil || k.text(t) != left {
+		t.Errorf("%s: another instance took what is not its own: %v\n%s", s.name, err, k.text(t))
+	}
+	m = newManager("office", k, nil)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after := k.text(t); after != before {
+		t.Errorf("%s: after Close of the next: got:\n%swant:\n%s", s.name, after, before)
+	}
+}
+
+// TestManager_guardKeepsSiteTrafficIn: without the guard, packets to the other site took the default
+// route, in the clear, as soon as the device was gone.
+func TestManager_guardKeepsSiteTrafficIn(t *testing.T) {
+	t.Parallel()
+	ns := newHost(t)
+	ns.Run(t, "ip", "route", "add", "default", "via", "2001:db8::2")
+	removeDevices(t, ns)
+	before := ns.Snapshot()
+	addDevices(t, ns)
+	s := State{Devices: []Device{testStates()[1].state.Devices[0]}}
+	s.Devices[0].Routes = append(s.Devices[0].Routes, RoutesFor(prefixes("10.40.0.0/16"), 0, maxMetric+7)...)
+	reaches := func(want string) []reach {
+		return []reach{
+			{"the other site", "10.20.1.1", "0", want}, {"the other site's IPv6", "fd20::1", "0", want},
+			{"the tunnel's own network", "10.9.0.7", "0", want}, {"the worst metric", "10.40.1.1", "0", want},
+			{"somebody else", "10.30.1.1", "0", "dev eth0"},
+		}
+	}
+	m := newInside(t, ns, "office")
+	apply(t, m, s)
+	checkReach(t, ns, "up", reaches("dev office"))
+	ns.Run(t, "ip", "link", "set", "office", "down")
+	checkReach(t, ns, "down", reaches(""))
+	ns.Run(t, "ip", "link", "set", "office", "up")
+	apply(t, m, s)
+	checkReach(t, ns, "up again", reaches("dev office"))
+	removeDevices(t, ns)
+	checkReach(t, ns, "killed", reaches(""))
+	ns.Do(func() {
+		if err := Cleanup("another"); err != nil {
+			t.Error(err)
+		}
+		checkReach(t, ns, "after a cleanup of another instance", reaches(""))
+		if err := CleanupClosed("office"); err != nil {
+			t.Error(err)
+		}
+		checkReach(t, ns, "before a restart", reaches(""))
+		if err := Cleanup("office"); err != nil {
+			t.Error(err)
+		}
+	})
+	if after := ns.Snapshot(); after != before {
+		t.Errorf("after Cleanup\ngot:\n%swant:\n%s", after, before)
+	}
+	addDevices(t, ns)
+	s.Guard = GuardOff
+	m = newInside(t, ns, "office")
+	apply(t, m, s)
+	removeDevices(t, ns)
+	checkReach(t, ns, "killed without a guard", reaches("dev eth0"))
 }

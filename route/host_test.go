@@ -96,8 +96,8 @@ func TestWatch_triesAgainWhatApplyWasRefused(t *testing.T) {
 			t.Fatal("Apply succeeded")
 		}
 		w.lose()
-		if events := w.pass(5 * time.Minute); len(events) != 1 || len(events[0].Lost) != 2 || events[0].Err != nil || events[0].Changed {
-			t.Errorf("events = %+v, want the two routes back, and no word of what was never there", events)
+		if events := w.pass(5 * time.Minute); len(events) != 1 || len(events[0].Lost) != 5 || events[0].Err != nil || events[0].Changed {
+			t.Errorf("events = %+v, want the routes and their guards back, and no word of what was never there", events)
 		}
 		w.k.locked(func() { refuse = false })
 		if events := w.pass(retryMost); len(events) != 1 || !events[0].Changed || len(events[0].Lost) > 0 {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tund/internal/sizes"
 )
 
 // bridgeObject is a bridge that the instance made.
@@ -202,7 +204,7 @@ func (o addrObject) advice(err error) string {
 		return "IPv6 is switched off: sysctl net.ipv6.conf." + o.dev +
 			".disable_ipv6=0, or remove the address from the configuration"
 	case errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.EINVAL):
-		return "IPv6 needs an MTU of at least 1280 on the device"
+		return "IPv6 needs an MTU of at least " + strconv.Itoa(sizes.MinIPv6MTU) + " bytes on the device"
 	case errors.Is(err, unix.EEXIST):
 		return "the device has the address with another length: see `ip address show dev " + o.dev + "`"
 	}

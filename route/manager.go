@@ -266,9 +266,9 @@ func firstUntried(due []change, failed map[change]error) change {
 // idempotent, and best called before the devices are closed.
 func (m *Manager) Close() error { return m.end(anyChange) }
 
-// Leave is Close for an instance that did not end because it was asked to: what keeps a full tunnel
-// closed stays, if it is there. Until the instance starts again, or Cleanup, traffic then goes
-// nowhere instead of leaving in the clear.
+// Leave is Close for an instance that will start again: guards, and what keeps a full tunnel closed,
+// stay where they are. Until the instance runs again, or Cleanup, its traffic goes nowhere instead of
+// leaving in the clear.
 func (m *Manager) Leave() error {
 	return m.end(func(c change, _ facts) bool {
 		f, ok := c.o.(fencing)
@@ -276,8 +276,8 @@ func (m *Manager) Leave() error {
 	})
 }
 
-// Fenced reports whether the kernel has rules of this instance's full tunnel, for example those
-// of a process that was killed.
+// Fenced reports whether the kernel has guards, or rules of a full tunnel, of this instance: those of
+// a process that was killed, for example.
 func (m *Manager) Fenced() (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -290,6 +290,11 @@ func (m *Manager) Fenced() (bool, error) {
 	}
 	for o := range f.rules {
 		if o.table == Table(m.instance) {
+			return true, nil
+		}
+	}
+	for o := range f.routes {
+		if o.dev == "" && o.metric == guardMetric(m.instance) {
 			return true, nil
 		}
 	}
@@ -346,8 +351,8 @@ func Cleanup(instance string) error {
 	return m.Close() // a new Manager owns nothing, but finds what carries the instance's marks
 }
 
-// CleanupClosed is Cleanup for an instance that is about to be started again: like Leave, it does
-// not open a full tunnel.
+// CleanupClosed is Cleanup for an instance that is about to be started again: like Leave, it keeps
+// guards, and a full tunnel closed.
 func CleanupClosed(instance string) error {
 	m, err := New(instance)
 	if err != nil {

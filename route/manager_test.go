@@ -170,7 +170,7 @@ func TestManager_withoutPrivilegeTheErrorIsShort(t *testing.T) {
 	k.fail = func(int, change) error { return unix.EPERM }
 	_, err := m.Apply(context.Background(), testStates()[1].state)
 	const want = "add link office mtu 1420: operation not permitted (needs CAP_NET_ADMIN: run as root or by the tund@ service)\n" +
-		"5 more changes refused for the same reason"
+		"8 more changes refused for the same reason"
 	if err == nil || err.Error() != want {
 		t.Errorf("Apply = %v\nwant    %s", err, want)
 	}

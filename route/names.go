@@ -24,14 +24,18 @@ const (
 	PriorityTunnel   = 31171 // everything without our mark: the instance's table
 )
 
-// tableBase is the first byte of a table's number (117), groupBase that of a link group. 24 bits of
-// a hash follow.
+// tableBase is the first byte of a table's number (117), groupBase that of a link group, and guardBase
+// that of the metric of a guard. 24 bits of a hash follow.
 const (
 	tableBase = Protocol << 24
 	groupBase = (Protocol - 1) << 24
+	guardBase = 0xff << 24
 	hashMask  = 1<<24 - 1
 	baseMask  = 0xff << 24
 )
+
+// maxMetric is the worst metric of a route into a device: a guard's is worse.
+const maxMetric = guardBase - 1
 
 // markHash are the bits of an automatic mark that vary. Kubernetes uses bits 14 and 15, Tailscale
 // bits 16 to 23: a mark of ours must mean nothing to either.
@@ -45,6 +49,9 @@ func DefaultMark(instance string) uint32 { return tableBase | nameHash(instance)
 
 // group returns the link group that marks bridges which the instance made.
 func group(instance string) uint32 { return groupBase | nameHash(instance) }
+
+// guardMetric returns the metric of the unreachable routes that guard those of the instance.
+func guardMetric(instance string) uint32 { return guardBase | nameHash(instance) }
 
 // nameHash is FNV-1a folded to 24 bits. It need not resist an attacker: an operator names the
 // instances.

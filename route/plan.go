@@ -54,6 +54,7 @@ func newPlan(instance string, s State, mark uint32, f facts, m memory) plan {
 	p.restore = m.restore || f.guards[instance].restore
 	p.v4, p.v6 = s.FullTunnel()
 	for _, d := range s.Devices {
+		p.guard(d)
 		if _, ok := f.links[d.Name]; !ok {
 			p.missing = append(p.missing, d.Name)
 			continue
@@ -113,15 +114,27 @@ func (p *planner) routes(d Device, r Route) []object {
 	switch {
 	case r.policy():
 		o.table = Table(p.instance)
-		r.Metric = min(r.Metric, fenceMetric-1)
 	case r.Table == 0:
 		o.table = unix.RT_TABLE_MAIN
 		if connected(d, r.Dst) || p.yields(r) {
 			return nil
 		}
 	}
-	o.metric = storedMetric(r.Dst, r.Metric)
+	o.metric = storedMetric(r.Dst, min(r.Metric, maxMetric))
 	return []object{o}
+}
+
+// guard adds the unreachable routes behind those of a device. They do not depend on whether the device
+// is there, because that is when they are needed.
+func (p *planner) guard(d Device) {
+	if p.state.Guard == GuardOff {
+		return
+	}
+	for _, r := range d.Routes {
+		if !r.policy() {
+			p.add(guardRoute(p.instance, r))
+		}
+	}
 }
 
 // connected reports whether the kernel makes a route to dst from one of d's addresses.
@@ -170,7 +183,9 @@ func (p *planner) policy() {
 	}
 	for _, v6 := range []bool{false, true} {
 		if v6 && p.v6 || !v6 && p.v4 {
-			p.add(fence(p.instance, v6))
+			if p.state.Guard != GuardOff {
+				p.add(fence(p.instance, v6))
+			}
 			for _, o := range p.rules(v6) {
 				p.add(o)
 			}

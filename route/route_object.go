@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// routeObject is a route into a device or, without one, an unreachable route: the fence.
+// routeObject is a route into a device or, without one, an unreachable route: a fence or a guard.
 type routeObject struct {
 	dev    string
 	dst    netip.Prefix
@@ -29,6 +29,16 @@ func fence(instance string, v6 bool) routeObject {
 		dst = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
 	return routeObject{dst: dst, table: Table(instance), metric: fenceMetric}
+}
+
+// guardRoute returns the unreachable route behind r. Its metric names the instance, for which there is
+// no other room in a route without a device.
+func guardRoute(instance string, r Route) routeObject {
+	o := routeObject{dst: r.Dst, table: r.Table, metric: guardMetric(instance)}
+	if o.table == 0 {
+		o.table = unix.RT_TABLE_MAIN
+	}
+	return o
 }
 
 func (o routeObject) String() string {

@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
+
+	"tund/internal/names"
 )
 
 // State is everything that one instance wants from the kernel. The zero State wants nothing.
@@ -19,7 +20,21 @@ type State struct {
 
 	// LocalNetworks says which destinations a full tunnel leaves to the main table.
 	LocalNetworks LocalNetworks
+
+	// Guard says whether traffic for the Routes goes nowhere, instead of by another route, while their
+	// device is missing.
+	Guard Guard
 }
+
+// Guard is whether every Route has an unreachable route of a worse metric behind it.
+type Guard uint8
+
+const (
+	// GuardCrash has such routes. Close removes them; Leave does not.
+	GuardCrash Guard = iota
+	// GuardOff has none: without its device, traffic takes whatever route is left.
+	GuardOff
+)
 
 // Device is what one link shall look like.
 type Device struct {
@@ -147,16 +162,10 @@ func (s State) validate() error {
 }
 
 func badName(kind, name string) error {
-	return fmt.Errorf("%s name %q: want 1 to %d bytes without '/' and spaces", kind, name, maxName)
+	return fmt.Errorf("%s name %q: want 1 to %d bytes without '/' and spaces", kind, name, names.MaxDevice)
 }
 
-// maxName is IFNAMSIZ less the terminating zero: linux/if.h.
-const maxName = 15
-
-func validName(name string) bool {
-	return name != "" && len(name) <= maxName && name != "." && name != ".." &&
-		!strings.ContainsAny(name, "/: \t\n\v\f\r\x00")
-}
+func validName(name string) bool { return names.KernelDevice(name) == nil }
 
 // clone returns a copy that shares no slice with s.
 func (s State) clone() State {

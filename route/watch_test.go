@@ -128,8 +128,8 @@ func TestWatch_restoresWhatOthersRemove(t *testing.T) {
 		before := w.k.text(t)
 		w.lose()
 		events := w.pass(2 * settle)
-		if len(events) != 1 || len(events[0].Lost) != 13 || events[0].Underlay || events[0].Err != nil {
-			t.Errorf("events = %+v, want one with 8 rules and 5 routes", events)
+		if len(events) != 1 || len(events[0].Lost) != 14 || events[0].Underlay || events[0].Err != nil {
+			t.Errorf("events = %+v, want one with 8 rules and 6 routes", events)
 		}
 		if after := w.k.text(t); after != before {
 			t.Errorf("got:\n%swant:\n%s", after, before)
@@ -166,7 +166,7 @@ func TestWatch_retriesWithGrowingPausesAndTellsOnce(t *testing.T) {
 		refuse := true
 		w.k.locked(func() {
 			w.k.fail = func(_ int, c change) error {
-				if _, ok := c.o.(routeObject); ok && refuse {
+				if o, ok := c.o.(routeObject); ok && o.dev != "" && refuse {
 					attempts++
 					return unix.EPERM
 				}

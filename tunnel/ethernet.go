@@ -12,6 +12,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/internal/sizes"
 	"tund/tunnel/l2"
 	"tund/tunnel/offload"
 	"tund/tunnel/protocol"
@@ -79,8 +80,8 @@ const (
 	greetAfter = protocol.KeepaliveTimeout
 	// defaultPath is the MTU assumed of a path of which nothing is known.
 	defaultPath = 1500
-	// outerOverhead is what an underlay of IPv6 adds to a plaintext: 40 + 8 + 32 bytes.
-	outerOverhead = 80
+	// outerOverhead is what an underlay of IPv6 adds to a plaintext.
+	outerOverhead = sizes.Overhead
 )
 
 func newEthernet(t *Tunnel, d *device, o EthernetOptions, mtu int) (*ethernet, error) {
@@ -137,7 +138,7 @@ func (t *Tunnel) EthernetRoom() int {
 
 // setPath says how large an IP packet the path to the peers takes.
 func (e *ethernet) setPath(mtu int) {
-	inner := max(mtu, 1280) - outerOverhead
+	inner := max(mtu, sizes.MinIPv6MTU) - outerOverhead
 	e.inner.Store(int32(inner))
 	e.dev.paddingLimit.Store(int32(inner - l2.FrameHeaderLen - 14))
 }

@@ -11,6 +11,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/internal/sizes"
 	"tund/tunnel/protocol"
 	"tund/tunnel/udp"
 )
@@ -28,8 +29,8 @@ const (
 	hintPatience = 4 * time.Second
 	// hintWords is for how long the words of a hint are shown.
 	hintWords = 20 * time.Second
-	// minPathMTU is the least MTU that is believed: no path of IPv6 has less (RFC 8200 §5).
-	minPathMTU = 1280
+	// minPathMTU is the least MTU that is believed.
+	minPathMTU = sizes.MinIPv6MTU
 )
 
 // hints is what ICMP said, on its way from the sockets to the slow plane.

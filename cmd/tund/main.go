@@ -17,7 +17,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"syscall"
 
 	"tund/config"
@@ -111,7 +110,7 @@ func serve(c command, stderr io.Writer) int {
 	tune()
 	keepMemory(log)
 	o := daemon.Options{
-		Config: cfg, Log: log, Level: level, Version: versionString(), Reload: s.reload,
+		Config: cfg, Log: log, Level: level, Version: versionString(), Reload: s.reload, Restart: s.again.Load,
 		Confine: func() error { return confine.Files(filesOf(cfg)) },
 	}
 	if err := daemon.Run(s.ctx, o); err != nil {
@@ -156,8 +155,7 @@ func cleanup(instance string, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "tund: clean up %s: %v\n", instance, err)
 	}
 	remove := route.Cleanup
-	if willRestart(os.Getenv) {
-		fmt.Fprintf(stderr, "tund: clean up %s: a full tunnel stays closed until the service has been restarted\n", instance)
+	if afterService(os.Getenv) {
 		remove = route.CleanupClosed
 	}
 	if err := remove(instance); err != nil {
@@ -167,17 +165,11 @@ func cleanup(instance string, stderr io.Writer) int {
 	return exitOK
 }
 
-// willRestart reports whether we are called by systemd after a service that failed in a way after which it is restarted
-// (ExecStopPost= in tund@.service; systemd.exec(5) on $SERVICE_RESULT).
-func willRestart(getenv func(string) string) bool {
-	switch getenv("SERVICE_RESULT") {
-	case "exit-code":
-		return !slices.Contains([]string{"2", "77", "78"}, getenv("EXIT_STATUS")) // RestartPreventExitStatus=
-	case "signal", "core-dump", "watchdog", "oom-kill":
-		return true
-	}
-	return false
-}
+// afterService reports whether systemd calls us after a service has ended (ExecStopPost= in tund@.service;
+// systemd.exec(5) on $SERVICE_RESULT). What keeps traffic from leaving in the clear then stays: after a
+// success the service has left no more of it than it should, and after a failure it has to be there until
+// the service runs again, even if that takes a mended configuration.
+func afterService(getenv func(string) string) bool { return getenv("SERVICE_RESULT") != "" }
 
 func exitCode(err error) int {
 	var faults config.Errors

@@ -76,7 +76,7 @@ func write(t *testing.T, name, text string, mode os.FileMode) string {
 const (
 	key  = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHl8="
 	good = "[tunnel]\nprivate_key = \"" + key + "\"\nlisten_port = 1\n[tun]\n"
-	peer = "[[peer]]\npublic_key = \"PutThePublicKeyOf%sHere0000000000000000=\"\nallowed_ips = [\"10.0.0.%d/32\"]\n"
+	peer = "[[peer]]\npublic_key = \"GatewayOf%s7cJ2mTz9RkWb4uHsYp1NdQfLx3g8=\"\nallowed_ips = [\"10.0.0.%d/32\"]\n"
 )
 
 func TestRun_exitCodesAndWhereWordsGo(t *testing.T) {
@@ -145,18 +145,12 @@ func TestExitCode_ofErrors(t *testing.T) {
 	}
 }
 
-func TestWillRestart_readsWhatSystemdSays(t *testing.T) {
+func TestAfterService_readsWhatSystemdSays(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		result, status string
-		want           bool
-	}{
-		{"", "", false}, {"success", "0", false}, {"exit-code", "1", true}, {"exit-code", "2", false}, {"exit-code", "77", false},
-		{"exit-code", "78", false}, {"signal", "KILL", true}, {"core-dump", "ABRT", true}, {"watchdog", "ABRT", true}, {"timeout", "KILL", false},
-	} {
-		env := map[string]string{"SERVICE_RESULT": test.result, "EXIT_STATUS": test.status}
-		if got := willRestart(func(name string) string { return env[name] }); got != test.want {
-			t.Errorf("%v: %t, want %t", env, got, test.want)
+	for result, want := range map[string]bool{"": false, "success": true, "exit-code": true, "signal": true, "timeout": true} {
+		env := map[string]string{"SERVICE_RESULT": result}
+		if got := afterService(func(name string) string { return env[name] }); got != want {
+			t.Errorf("%v: %t, want %t", env, got, want)
 		}
 	}
 }

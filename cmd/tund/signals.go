@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -18,6 +19,7 @@ const impatience = 3
 type signals struct {
 	ctx    context.Context // ends with the first SIGTERM or SIGINT
 	reload chan struct{}   // capacity 1: SIGHUP; one that waits stands for all that follow
+	again  atomic.Bool     // SIGUSR1: the stop that follows is the first half of a restart
 	close  func()
 
 	mu  sync.Mutex // guards log
@@ -28,7 +30,7 @@ type signals struct {
 func catchSignals(exit func(code int)) *signals {
 	ctx, cancel := context.WithCancel(context.Background())
 	caught := make(chan os.Signal, 8)
-	signal.Notify(caught, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(caught, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	s := &signals{ctx: ctx, reload: make(chan struct{}, 1), log: zap.NewNop()}
 	var handling sync.WaitGroup
 	handling.Go(func() { s.handle(caught, cancel, exit) })
@@ -57,11 +59,15 @@ func (s *signals) logger() *zap.Logger {
 func (s *signals) handle(caught <-chan os.Signal, cancel context.CancelFunc, exit func(int)) {
 	stops := 0
 	for sig := range caught {
-		if sig == syscall.SIGHUP {
+		switch sig {
+		case syscall.SIGHUP:
 			select {
 			case s.reload <- struct{}{}:
 			default:
 			}
+			continue
+		case syscall.SIGUSR1:
+			s.again.Store(true)
 			continue
 		}
 		switch stops++; {

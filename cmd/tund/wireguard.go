@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"tund/internal/daemon"
+	"tund/internal/names"
 )
 
 // The environment of a WireGuard program, as wireguard-go has it.
@@ -104,14 +105,8 @@ func descriptor(name string) (int, error) {
 
 // checkInterface refuses names that WireGuard's tools cannot use.
 func checkInterface(name string) error {
-	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_=+.-%"
-	if name == "" || len(name) > 15 || name[0] == '.' && len(name) <= 2 {
-		return fmt.Errorf("interface name %q: want 1 to 15 letters, digits and _=+.-", name)
-	}
-	for _, b := range []byte(name) {
-		if strings.IndexByte(letters, b) < 0 {
-			return fmt.Errorf("interface name %q holds %q: want letters, digits and _=+.-", name, b)
-		}
+	if err := names.Device(strings.ReplaceAll(name, "%", "_")); err != nil { // wg%d: the kernel numbers it
+		return fmt.Errorf("interface name %q %w", name, err)
 	}
 	return nil
 }

@@ -92,9 +92,9 @@ func TestListen_saysWhatIsInTheWay(t *testing.T) {
 		{dir, "link", "not a directory"},
 		{dir, "socket", "not a socket"},
 		{dir, "", "empty"},
-		{dir, "..", "begins with"},
-		{dir, "a/b", "holds"},
-		{dir, strings.Repeat("x", 65), "65 bytes"},
+		{dir, "..", "name of a directory"},
+		{dir, "a/b", "other than letters"},
+		{dir, strings.Repeat("x", 65), "64 bytes"},
 		{filepath.Join(dir, strings.Repeat("y", 100)), "office", "TUND_RUN_DIR"},
 	} {
 		s, err := Listen(Options{RunDir: c.dir, Instance: c.name})

@@ -7,7 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
+
+	"tund/internal/names"
 )
 
 // maxVLAN is the greatest VLAN id; 0 stands for untagged, 4095 is reserved (IEEE 802.1Q).
@@ -156,15 +157,9 @@ func checkVLAN(vlan int) error {
 
 // CanonicalMAC checks that text is the MAC address of one station and returns it in lower case with colons.
 func CanonicalMAC(text string) (string, error) {
-	mac, err := net.ParseMAC(text)
-	if err != nil || len(mac) != 6 {
-		return "", fmt.Errorf("%q is not a MAC address (want six bytes, like 02:00:00:00:00:01)", clip(text, 40))
+	mac, err := names.Station(text)
+	if err != nil {
+		return "", fmt.Errorf("%q %w", clip(text, 40), err)
 	}
-	if mac[0]&1 != 0 {
-		return "", fmt.Errorf("%s is a group address: only single stations are in the FDB", mac)
-	}
-	if mac.String() == "00:00:00:00:00:00" {
-		return "", fmt.Errorf("%s is not the address of a station", mac)
-	}
-	return strings.ToLower(mac.String()), nil
+	return net.HardwareAddr(mac[:]).String(), nil
 }

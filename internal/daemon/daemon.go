@@ -40,6 +40,9 @@ type Options struct {
 	Level     zap.AtomicLevel
 	Version   string
 	Reload    <-chan struct{} // a value asks for a reload (SIGHUP)
+	// Restart reports whether the instance that is asked to stop will run again at once (SIGUSR1): traffic for
+	// the tunnel is then blocked until it does. nil: never.
+	Restart func() bool
 	// Confine, when not nil, is called once everything is open and before the first packet: it takes from the process
 	// what a running instance does not need. Its failure is a warning.
 	Confine func() error
@@ -71,9 +74,9 @@ type Daemon struct {
 	socket  *uapi.Server // WireGuard's; nil: none
 	undo    undo
 	ready   bool // the start succeeded
-	fenced  bool // a full tunnel of an earlier run, which failed, still stood
+	fenced  bool // guards or a full tunnel of an earlier run still stood
 
-	keepFence bool // of stop
+	keepGuards bool // of stop
 
 	// changing serializes whatever changes the instance: reloads, WireGuard's tools, following the kernel. It may be
 	// held for seconds. Fields below are written with both it and mu held, and read with either.
@@ -274,15 +277,18 @@ func (d *Daemon) wait(ctx context.Context) error {
 	}
 }
 
-// stop takes everything down, in the reverse order of start. A full tunnel is opened again only when the instance was
-// asked to stop: after a failure, cause, its traffic is to go nowhere rather than out in the clear.
+// stop takes everything down, in the reverse order of start. Traffic for the tunnel may take other routes
+// only after a stop that was asked for and is not half of a restart, and never with guard = "always": after
+// a failure, cause, it is to go nowhere rather than out in the clear.
 func (d *Daemon) stop(cancel context.CancelFunc, cause error) error {
 	d.tell(d.notify.Stopping())
 	cancel()
 	d.changing.Lock() // a reload under way ends first, soon: it sees that ctx has ended
 	d.stopping = true
 	d.changing.Unlock()
-	d.keepFence = cause != nil && (d.ready || d.fenced)
+	failed := cause != nil && (d.ready || d.fenced)
+	always := d.config.Tun != nil && d.config.Tun.Guard == config.GuardAlways
+	d.keepGuards = failed || always || d.opts.Restart != nil && d.opts.Restart()
 	err := d.undo.run()
 	d.background.Wait()
 	if err == nil && cause == nil {
@@ -293,12 +299,12 @@ func (d *Daemon) stop(cancel context.CancelFunc, cause error) error {
 
 // closeRoutes takes back what we changed in the kernel.
 func (d *Daemon) closeRoutes() error {
-	if !d.keepFence {
+	if !d.keepGuards {
 		return d.routes.Close()
 	}
 	if stands, err := d.routes.Fenced(); err == nil && stands {
-		d.log.Warn("the full tunnel stays closed: nothing takes the default route out of this host until the instance runs again, "+
-			"or `tund --cleanup` opens it", zap.String("instance", d.config.Instance))
+		d.log.Warn("traffic for the tunnel stays blocked, so that it does not leave in the clear, until the instance "+
+			"runs again or `tund --cleanup` unblocks it", zap.String("instance", d.config.Instance))
 	}
 	return d.routes.Leave()
 }

@@ -4,26 +4,23 @@ import (
 	"net/netip"
 
 	"tund/config"
+	"tund/internal/sizes"
 	"tund/route"
 	"tund/tunnel"
 	"tund/tunnel/l2"
 )
 
-// Bytes that WireGuard adds to an inner packet: the outer IPv6 header, UDP, and its own header and tag. wg-quick
-// takes 80 off the path's MTU for every path, and so do we: 40 + 8 + 32.
-const overhead = 80
-
 // defaultPath is the path MTU assumed where nothing is known.
 const defaultPath = route.DefaultPathMTU
-
-// minMTU is the least MTU with which IPv6 works (RFC 8200 §5).
-const minMTU = 1280
 
 // routeState is what the kernel shall have for a configuration, once the devices exist.
 func routeState(c *config.Config, tunMTU, tapMTU int) route.State {
 	s := route.State{FwMark: c.Tunnel.FwMark}
 	if c.Tun != nil {
 		s.LocalNetworks = route.LocalNetworks(c.Tun.LocalNetworks)
+		if c.Tun.Guard == config.GuardOff {
+			s.Guard = route.GuardOff
+		}
 		d := route.Device{Name: c.Tun.Device, Addrs: c.Tun.Addresses, MTU: tunMTU, Up: true}
 		if c.Tun.Routes {
 			var allowed []netip.Prefix
@@ -58,7 +55,7 @@ func tunMTU(c *config.Config, path int) int {
 	if c.Tun.MTU != 0 {
 		return c.Tun.MTU
 	}
-	return max(path-overhead, minMTU)
+	return max(path-sizes.Overhead, sizes.MinIPv6MTU)
 }
 
 // peersChange is the change that makes the tunnel's peers those of c, whatever they were.

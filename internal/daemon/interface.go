@@ -11,13 +11,14 @@ import (
 
 	"tund/config"
 	"tund/internal/control"
+	"tund/internal/sizes"
 	"tund/route"
 	"tund/tunnel/tundev"
 )
 
 // interfaceMTU is the MTU of a new device without a file: what an Ethernet path leaves. Whoever configures the device
 // may set another; tund follows.
-const interfaceMTU = route.DefaultPathMTU - overhead
+const interfaceMTU = route.DefaultPathMTU - sizes.Overhead
 
 // Interface is a device without a configuration file, as wg-quick(8) calls for it: a TUN device and WireGuard's socket.
 // It gets its configuration from wg(8), and its addresses, routes and link state from others.

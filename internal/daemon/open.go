@@ -51,7 +51,7 @@ func (d *Daemon) openRoutes(context.Context) error {
 		return err
 	}
 	if d.fenced {
-		d.log.Warn("an earlier run ended without taking its full tunnel down", zap.String("instance", d.config.Instance))
+		d.log.Info("traffic for the tunnel is still blocked since an earlier run", zap.String("instance", d.config.Instance))
 	}
 	return nil
 }

@@ -18,9 +18,9 @@ import (
 const (
 	ownKey    = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHl8="
 	otherKey  = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHk8="
-	berlinKey = "PutThePublicKeyOfBerlinHere0000000000000000="
-	parisKey  = "PutThePublicKeyOfParisHere00000000000000000="
-	sharedKey = "PutThePresharedKeyHere000000000000000000000="
+	berlinKey = "GatewayOfBerlin7cJ2mTz9RkWb4uHsYp1NdQfLx3g8="
+	parisKey  = "GatewayOfParis7cJ2mTz9RkWb4uHsYp1NdQfLx3gA4="
+	sharedKey = "SecretOfBerlin7cJ2mTz9RkWb4uHsYp1NdQfLx3Ag8="
 )
 
 // keyChange is two values of a key, with which a file is valid.
@@ -47,6 +47,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"table":          {"0", "7"},
 		"metric":         {"0", "7"},
 		"local_networks": {`"private"`, `"all"`},
+		"guard":          {`"crash"`, `"off"`},
 	},
 	"tap": {
 		"device":                {`"t"`, `"u"`},
@@ -70,7 +71,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"name":               {`"x"`, `"y"`},
 		"public_key":         {`"` + berlinKey + `"`, `"` + parisKey + `"`},
 		"preshared_key":      {`"` + sharedKey + `"`, `"` + parisKey + `"`},
-		"preshared_key_file": {`"own.key"`, `"other.key"`},
+		"preshared_key_file": {`"berlin.psk"`, `"paris.psk"`},
 		"endpoint":           {`"192.0.2.1:1"`, `["192.0.2.1:1", "192.0.2.2:1"]`},
 		"allowed_ips":        {`["10.1.0.0/16"]`, `["10.2.0.0/16"]`},
 		"keepalive":          {"0", "25"},
@@ -141,7 +142,7 @@ func handedOver(c *config.Config) string {
 func TestReload_doesWhatTheDocumentationSays(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)
-	for name, key := range map[string]string{"own.key": ownKey, "other.key": otherKey} {
+	for name, key := range map[string]string{"own.key": ownKey, "other.key": otherKey, "berlin.psk": sharedKey, "paris.psk": parisKey} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(key), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -6,12 +6,13 @@ import (
 	"strconv"
 
 	"tund/crypto/keys"
+	"tund/internal/sizes"
 )
 
 // Bounds of an MTU in a configuration of tund, in bytes.
 const (
 	minMTU     = 576
-	minMTUIPv6 = 1280
+	minMTUIPv6 = sizes.MinIPv6MTU
 	maxMTU     = 65455
 )
 

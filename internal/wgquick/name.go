@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+
+	"tund/internal/names"
 )
 
 // WireGuard has no names for peers, so people write them into comments: above the section, beside
@@ -28,10 +30,10 @@ var (
 	numbered   = regexp.MustCompile(`^\((\S+)\)$`)
 )
 
-// Bounds of a name: a longer comment is a sentence. maxName is that of tund.
+// Bounds of a name: a longer comment is a sentence. maxName is in bytes.
 const (
 	maxNameWords = 3
-	maxName      = 63
+	maxName      = names.MaxPeer
 )
 
 // offerName takes the name of the peer out of a comment, when there is one and no better one was
@@ -70,7 +72,7 @@ func fit(text string) string {
 	}
 	var b strings.Builder
 	for _, r := range strings.Join(strings.Fields(text), "-") {
-		if unicode.IsGraphic(r) && r != unicode.ReplacementChar && !strings.ContainsRune(notInNames, r) &&
+		if unicode.IsGraphic(r) && r != unicode.ReplacementChar && !strings.ContainsRune(names.NotInPeer, r) &&
 			b.Len()+len(string(r)) <= maxName-numberRoom {
 			b.WriteRune(r)
 		}
@@ -86,12 +88,9 @@ func fit(text string) string {
 func usable(text string) bool {
 	return len(text) <= maxName && text != "." && text != ".." && !strings.HasPrefix(text, "-") && !keyText.MatchString(text) &&
 		!strings.ContainsFunc(text, func(r rune) bool {
-			return !unicode.IsGraphic(r) || unicode.IsSpace(r) || r == unicode.ReplacementChar || strings.ContainsRune(notInNames, r)
+			return !unicode.IsGraphic(r) || unicode.IsSpace(r) || r == unicode.ReplacementChar || strings.ContainsRune(names.NotInPeer, r)
 		})
 }
-
-// notInNames are the characters that a name may not have (config).
-const notInNames = "\"'`\\/%?#&"
 
 // numberRoom is left free at the end of a name: for "-2" behind one that is there twice.
 const numberRoom = 6

@@ -3,9 +3,10 @@ package tundev
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"tund/internal/names"
 )
 
 // Device is an open TUN or TAP device. It disappears from the kernel when its last queue is closed, unless
@@ -88,13 +89,11 @@ func explain(o Options, err error) error {
 
 // checkName refuses names that the kernel refuses with nothing but EINVAL, or that would be cut silently.
 func checkName(name string) error {
-	switch {
-	case name == "":
+	if name == "" { // the kernel chooses
 		return nil
-	case len(name) >= unix.IFNAMSIZ:
-		return fmt.Errorf("device name %q is %d bytes long: at most %d", name, len(name), unix.IFNAMSIZ-1)
-	case name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\v\f\r\x00"):
-		return fmt.Errorf("device name %q: the kernel takes no spaces, slashes or colons", name)
+	}
+	if err := names.KernelDevice(name); err != nil {
+		return fmt.Errorf("device name %q %w", name, err)
 	}
 	return nil
 }
