@@ -113,6 +113,7 @@ func TestManual_listsEveryFieldOfTheDocuments(t *testing.T) {
 	}
 	check(sections["status --json"]+sections["fdb --json"], reflect.TypeFor[control.Status]())
 	check(sections["fdb --json"], reflect.TypeFor[control.FDBTable]())
+	check(sections["routes --json"], reflect.TypeFor[control.RouteTable]())
 	for _, code := range []control.Code{control.CodeInvalid, control.CodePermission, control.CodeNotFound, control.CodeMethod,
 		control.CodeUnsupported, control.CodeTooLarge, control.CodeConfig, control.CodeInternal, control.CodeBusy} {
 		if !strings.Contains(whole, "`"+string(code)+"`") {

@@ -21,6 +21,7 @@ type fake struct {
 	reload   error
 	pinned   atomic.Value
 	changed  atomic.Value
+	routes   control.RouteInstance
 }
 
 func (f *fake) Status() control.Instance { return f.instance }
@@ -39,6 +40,7 @@ func (f *fake) FlushFDB(filter control.FDBFilter) (int, error) {
 	}
 	return 4, nil
 }
+func (f *fake) Routes() (control.RouteInstance, error) { return f.routes, nil }
 func (f *fake) ChangePeer(change control.PeerChange) error {
 	f.changed.Store(change)
 	return nil

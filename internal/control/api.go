@@ -22,6 +22,7 @@ import (
 const (
 	StatusSchema = "tund.status/v1" // Status
 	FDBSchema    = "tund.fdb/v1"    // FDBTable
+	RoutesSchema = "tund.routes/v1" // RouteTable
 )
 
 // Backend is the running instance as the control API sees it.
@@ -48,6 +49,8 @@ type Backend interface {
 	// PinFDB adds a static entry, or moves one. An unknown port is an *Error with CodeNotFound; without
 	// [tap] it is one with CodeUnsupported.
 	PinFDB(pin FDBPin) error
+	// Routes compares what the instance wants in the kernel's network configuration with what is there now.
+	Routes() (RouteInstance, error)
 	// ChangePeer adds, changes or removes a peer, with its routes, until the next reload or restart. A change that
 	// the configuration could not make is an *Error with CodeInvalid, an unknown peer one with CodeNotFound.
 	ChangePeer(change PeerChange) error
@@ -210,6 +213,29 @@ type FDBInstance struct {
 	Name  string     `json:"name"`
 	FDB   []FDBEntry `json:"fdb"`
 	Limit int        `json:"fdb_limit"`
+}
+
+// RouteTable is the document of `tunctl routes --json` and of GET /v1/routes (there with one instance).
+type RouteTable struct {
+	Schema    string          `json:"schema"` // RoutesSchema
+	Instances []RouteInstance `json:"instances"`
+}
+
+// RouteInstance is what one instance wants in the kernel, and has there.
+type RouteInstance struct {
+	Name    string        `json:"name"`
+	Objects []RouteObject `json:"objects"`
+	// Warnings name what is left out on purpose, one sentence each.
+	Warnings []string `json:"warnings"`
+}
+
+// RouteObject is a route, or something else that goes with it.
+type RouteObject struct {
+	Kind   string `json:"kind"`   // "route", "rule", "address", "link", "bridge", "nft" or "sysctl"
+	Object string `json:"object"` // what ip(8) calls it, without the kind
+	// State is "present", "missing", "refused" (by the kernel, when it was tried last) or "surplus" (there by our
+	// mark, and not wanted).
+	State string `json:"state"`
 }
 
 // AllVLANs in FDBEntry.VLAN stands for every VLAN: an address of macs = [...] is pinned in all of them.

@@ -134,6 +134,13 @@ func (c *Client) PinFDB(ctx context.Context, pin FDBPin) error {
 	return c.call(ctx, http.MethodPost, "/v1/fdb/pin", pin, nil)
 }
 
+// Routes asks GET /v1/routes.
+func (c *Client) Routes(ctx context.Context) (RouteTable, error) {
+	var t RouteTable
+	err := c.call(ctx, http.MethodGet, "/v1/routes", nil, &t)
+	return t, err
+}
+
 // ChangePeer asks POST /v1/peer.
 func (c *Client) ChangePeer(ctx context.Context, change PeerChange) error {
 	return c.call(ctx, http.MethodPost, "/v1/peer", change, nil)

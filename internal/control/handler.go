@@ -42,6 +42,7 @@ func verbs() []verb {
 		{"/v1/fdb", http.MethodGet, false, (*handler).getFDB},
 		{"/v1/fdb/flush", http.MethodPost, true, (*handler).flushFDB},
 		{"/v1/fdb/pin", http.MethodPost, true, (*handler).pinFDB},
+		{"/v1/routes", http.MethodGet, false, (*handler).getRoutes},
 		{"/v1/peer", http.MethodPost, true, (*handler).changePeer},
 	}
 }
@@ -196,6 +197,15 @@ func (h *handler) pinFDB(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	return done{true}, h.backend.PinFDB(pin)
+}
+
+func (h *handler) getRoutes(http.ResponseWriter, *http.Request) (any, error) {
+	routes, err := h.backend.Routes()
+	if err != nil {
+		return nil, err
+	}
+	routes.Objects, routes.Warnings = list(routes.Objects), list(routes.Warnings)
+	return RouteTable{Schema: RoutesSchema, Instances: []RouteInstance{routes}}, nil
 }
 
 func (h *handler) changePeer(w http.ResponseWriter, r *http.Request) (any, error) {

@@ -77,6 +77,7 @@ func (b *fakeBackend) SetLogLevel(level string) error {
 	return nil
 }
 func (b *fakeBackend) FlushFDB(f FDBFilter) (int, error) { b.flush = f; return 3, nil }
+func (b *fakeBackend) Routes() (RouteInstance, error)    { return RouteInstance{Name: "office"}, nil }
 func (b *fakeBackend) ChangePeer(c PeerChange) error     { b.change = c; return nil }
 func (b *fakeBackend) PinFDB(p FDBPin) error {
 	b.pin = p

@@ -248,6 +248,24 @@ allowed_ips = ["10.30.0.0/16"]
 			t.Errorf("after %v: %q, want %q", s.change, got, s.said)
 		}
 		routes(s.routes...)
+		t.Run("routes", func(t *testing.T) {
+			table, err := control.NewClient(i.runDir(), i.name).Routes(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := 0
+			for _, o := range table.Instances[0].Objects {
+				if o.State != "present" {
+					t.Errorf("%+v", o)
+				}
+				if o.Kind == "route" {
+					want++
+				}
+			}
+			if want != len(s.routes) {
+				t.Errorf("%d routes in %+v", want, table)
+			}
+		})
 	}
 	for _, bad := range []control.PeerChange{
 		{Op: "set", Peer: "nobody"},
