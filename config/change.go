@@ -83,8 +83,12 @@ func (l *loader) takePeer(p *Peer) {
 // values is what a file would say of p.
 func (p *Peer) values() map[string]any {
 	v := map[string]any{
-		"name": p.Name, "public_key": p.PublicKey.String(), "endpoint": texts(p.Endpoints), "allowed_ips": texts(p.AllowedIPs),
+		"public_key": p.PublicKey.String(), "endpoint": texts(p.Endpoints), "allowed_ips": texts(p.AllowedIPs),
 		"keepalive": int64(p.Keepalive / time.Second), "ethernet": p.Ethernet,
+	}
+	// A name that is the beginning of the key was given by nameOthers, and is no name that a file may give.
+	if !strings.HasPrefix(p.PublicKey.String(), p.Name) {
+		v["name"] = p.Name
 	}
 	if !p.PresharedKey.IsZero() {
 		v["preshared_key"] = p.PresharedKey.Base64()
