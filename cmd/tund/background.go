@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // envReady is how a process in the background knows the pipe on which to say that it is ready: the number of a
@@ -96,8 +94,7 @@ func keepsOutput() bool {
 	if level := os.Getenv(envLogLevel); level != "" && wireguardLevel(level) != "" {
 		return true
 	}
-	var st unix.Stat_t
-	return unix.Fstat(2, &st) == nil && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+	return toJournal(2)
 }
 
 // readiness returns the function with which this process tells whoever waits for it that it is ready, or why not. It

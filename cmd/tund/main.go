@@ -19,6 +19,8 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"go.uber.org/zap/zapcore"
+
 	"tund/config"
 	"tund/internal/confine"
 	"tund/internal/control"
@@ -96,7 +98,11 @@ func loadCode(err error) int {
 func serve(c command, stderr io.Writer) int {
 	s := catchSignals(os.Exit)
 	defer s.close()
-	log, level, err := newLogger(c.logFormat, c.logLevel, stderr)
+	journal := toJournal(2)
+	log, level, err := newLogger(c.logFormat, c.logLevel, stderr, journal)
+	if journal {
+		stderr = journalWriter{stderr, zapcore.ErrorLevel}
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "tund: %v\n", err)
 		return exitUsage
@@ -135,6 +141,9 @@ func tune() {
 // cleanup removes what a killed instance left: kernel objects, and its files in the run directory. It holds the
 // instance's claim meanwhile, so that it never takes anything from one that runs.
 func cleanup(instance string, stderr io.Writer) int {
+	if toJournal(2) {
+		stderr = journalWriter{stderr, zapcore.WarnLevel}
+	}
 	if err := control.CheckInstanceName(instance); err != nil {
 		fmt.Fprintf(stderr, "tund: %v\n\n%s", err, usage)
 		return exitUsage

@@ -159,7 +159,7 @@ func TestNewLogger_formats(t *testing.T) {
 	t.Parallel()
 	event := func(format, level string) string {
 		var b bytes.Buffer
-		log, at, err := newLogger(format, level, &b)
+		log, at, err := newLogger(format, level, &b, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +185,7 @@ func TestNewLogger_formats(t *testing.T) {
 		t.Errorf("console:\n%s", console)
 	}
 	for _, bad := range [][2]string{{"xml", "info"}, {"json", "loud"}, {"json", "fatal"}, {"json", ""}} {
-		if _, _, err := newLogger(bad[0], bad[1], &bytes.Buffer{}); err == nil {
+		if _, _, err := newLogger(bad[0], bad[1], &bytes.Buffer{}, false); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
 	}
@@ -197,7 +197,7 @@ func TestSignals_stopReloadAndImpatience(t *testing.T) {
 	s := catchSignals(func(code int) { exited <- code })
 	defer s.close()
 	var b bytes.Buffer
-	log, _, err := newLogger("console", "info", &b)
+	log, _, err := newLogger("console", "info", &b, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,5 +221,39 @@ func TestSignals_stopReloadAndImpatience(t *testing.T) {
 	}
 	if n := strings.Count(b.String(), "\n"); n != 3 || !strings.Contains(b.String(), "stopping already") {
 		t.Errorf("log:\n%s", b.String())
+	}
+}
+
+// TestLogger_forTheJournal: priorities before each line, and no second time.
+func TestLogger_forTheJournal(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	log, level, err := newLogger("console", "info", &b, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	level.SetLevel(zap.DebugLevel)
+	log = log.With(zap.String("instance", "office"))
+	log.Debug("d")
+	log.Info("i")
+	log.Warn("w")
+	log.Error("two\nlines")
+	want := "<7>DEBUG d {\"instance\": \"office\"}\n<6>INFO i {\"instance\": \"office\"}\n<4>WARN w {\"instance\": \"office\"}\n" +
+		"<3>ERROR two\n<3>lines {\"instance\": \"office\"}\n"
+	if b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
+	}
+	b.Reset()
+	if log, _, err = newLogger("json", "info", &b, true); err != nil {
+		t.Fatal(err)
+	}
+	log.Info("i")
+	if !strings.HasPrefix(b.String(), `<6>{"level":"info","ts":"`) {
+		t.Errorf("JSON: %s", b.String())
+	}
+	b.Reset()
+	w := journalWriter{&b, zap.ErrorLevel}
+	if n, err := fmt.Fprint(w, "a.toml:1:1: x\na.toml:2:1: y\n"); n != 28 || err != nil || b.String() != "<3>a.toml:1:1: x\n<3>a.toml:2:1: y\n" {
+		t.Errorf("printed %q, %d, %v", b.String(), n, err)
 	}
 }

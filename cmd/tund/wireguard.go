@@ -71,7 +71,7 @@ func serveInterface(c command, stderr io.Writer) int {
 func interfaceOptions(c command) (daemon.Options, error) {
 	o := daemon.Options{Version: versionString(), Interface: &daemon.Interface{Name: c.device, Tun: -1}}
 	level := wireguardLevel(os.Getenv(envLogLevel))
-	log, at, err := newLogger(c.logFormat, cmp.Or(level, "error"), os.Stderr)
+	log, at, err := newLogger(c.logFormat, cmp.Or(level, "error"), os.Stderr, toJournal(2))
 	if err != nil {
 		return o, err
 	}

@@ -217,6 +217,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	d.background.Go(func() { d.watch(ctx) })
 	d.background.Go(func() { d.follow(ctx) })
 	d.background.Go(func() { d.names.run(ctx) })
+	d.background.Go(func() { d.keepChronicle(ctx) })
 	if every := sdnotify.WatchdogInterval(); every > 0 {
 		d.background.Go(func() { d.beat(ctx, every, d.tunnel.Pulse, func() { d.tell(d.notify.Watchdog()) }) })
 	}
@@ -244,8 +245,9 @@ func (d *Daemon) confine() {
 // summary is the line that systemctl status shows.
 func (d *Daemon) summary() string {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	return fmt.Sprintf("%d peers, port %d", len(d.config.Peers), d.port)
+	peers, port := d.config.Peers, d.port
+	d.mu.Unlock()
+	return summarize(peers, d.tunnel.PeerState, port)
 }
 
 // tell takes the error of a message to systemd. Nothing depends on those.
