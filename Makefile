@@ -23,15 +23,16 @@ SYSCONFDIR ?= /etc
 DESTDIR    ?=
 
 BUILDFLAGS = -trimpath -ldflags '-X main.version=$(or $(VERSION),unknown)'
-SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard scripts/*.sh examples/*.sh examples/*/*.sh test/lab/*.sh test/vm/*.sh packaging/*.sh)
+SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard scripts/*.sh examples/*.sh examples/*/*.sh test/lab/*.sh test/vm/*.sh \
+	test/deb/*.sh packaging/*.sh packaging/debian/*)
 
 # What the programs are built from: with bin/ up to date neither `sudo make demo` nor `sudo make install` needs Go.
 PROGRAMS   = bin/tund bin/tunctl
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
 	-o \( -name '*.go' -o -name '*.s' \) -print)
 
-.PHONY: need-go help build check test test-vm soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat bench \
-	demo install release clean
+.PHONY: need-go help build check test test-vm test-deb soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat \
+	bench demo install install-files deb release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -135,21 +136,37 @@ demo: $(PROGRAMS) ## show two gateways and a tunnel on this machine (root)
 SHARE = $(DESTDIR)$(PREFIX)/share
 UNIT  = $(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service
 
-install: $(PROGRAMS) ## install below $(DESTDIR)$(PREFIX): programs, service, examples, documents
+install: $(PROGRAMS) install-files ## install below $(DESTDIR)$(PREFIX): programs, service, examples, documents
 	install -D -m 0755 bin/tund $(DESTDIR)$(PREFIX)/sbin/tund
 	install -D -m 0755 bin/tunctl $(DESTDIR)$(PREFIX)/bin/tunctl
+	install -d -m 0755 $(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions
+	bin/tunctl completion bash > $(SHARE)/bash-completion/completions/tunctl
+	bin/tunctl completion zsh > $(SHARE)/zsh/vendor-completions/_tunctl
+	@[ -n "$(DESTDIR)" ] || echo "Now: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload"
+
+# All but what has to be built. Documents lie as they do here, so that their links work; keys that somebody made in
+# examples/ to try them stay here.
+install-files:
 	install -D -m 0644 packaging/tund@.service $(UNIT)
 	sed -i 's#/usr/\(sbin/tund\|bin/tunctl\|share/\)#$(PREFIX)/\1#g' $(UNIT)
 	install -D -m 0644 packaging/sysusers.d/tund.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/tund.conf
 	install -D -m 0644 packaging/tmpfiles.d/tund.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/tund.conf
+	install -D -m 0644 packaging/networkd.conf.d/50-tund.conf $(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d/50-tund.conf
 	install -D -m 0644 packaging/rt_protos.d/tund.conf $(DESTDIR)$(SYSCONFDIR)/iproute2/rt_protos.d/tund.conf
-	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/tund
-	install -d -m 0755 $(SHARE)/doc/tund $(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions
-	install -m 0644 README.md CHANGELOG.md LICENSE $(wildcard docs/*.md) $(SHARE)/doc/tund/
-	cp -R --no-preserve=ownership examples $(SHARE)/doc/tund/
-	bin/tunctl completion bash > $(SHARE)/bash-completion/completions/tunctl
-	bin/tunctl completion zsh > $(SHARE)/zsh/vendor-completions/_tunctl
-	@[ -n "$(DESTDIR)" ] || echo "Now: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload"
+	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/tund $(SHARE)/doc/tund
+	install -m 0644 $(wildcard *.md) LICENSE $(SHARE)/doc/tund/
+	cp -R --no-preserve=ownership docs examples $(SHARE)/doc/tund/
+	find $(SHARE)/doc/tund/examples \( -name '*.key' -o -name '*.psk' -o -name .gitignore \) -delete
+
+deb: need-go ## make Debian packages for amd64 and arm64 in dist/
+	@test/tools.sh deb
+	scripts/as-owner.sh env GO=$(GO) VERSION=$(or $(VERSION),unknown) packaging/deb.sh $(or $(ARCH),amd64 arm64)
+
+test-deb: ## try the Debian package under systemd in a virtual machine (root; minutes)
+	@test/tools.sh vm deb testdeb
+	rm -f dist/tund_*_amd64.deb
+	$(MAKE) deb ARCH=amd64
+	test/deb/run.sh dist/tund_*_amd64.deb
 
 clean: ## remove what was built
 	rm -rf bin dist

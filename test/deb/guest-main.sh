@@ -1,0 +1,234 @@
+#!/usr/bin/env bash
+# guest-main.sh: what test/deb/run.sh runs as a service in the guest, once per boot. /test holds it and the package.
+# It prints a line per check, and ends the guest with its result.
+set -uo pipefail
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive
+state=/test/state
+mkdir -p "$state"
+failed=0
+
+ok() { echo "ok: $*"; }
+bad() {
+	echo "FAILED: $*"
+	echo x >>"$state/failed"
+	failed=1
+}
+# check WORDS COMMAND…: the command succeeds.
+check() {
+	local words=$1 out
+	shift
+	if out=$("$@" 2>&1); then ok "$words"; else bad "$words: $* ($?): $(tail -n 20 <<<"$out")"; fi
+}
+# refused CODE WORDS COMMAND…: the command fails with that exit code.
+refused() {
+	local code=$1 words=$2 out got=0
+	shift 2
+	out=$("$@" 2>&1) || got=$?
+	if [ "$got" = "$code" ]; then ok "$words"; else bad "$words: exit code $got, want $code: $out"; fi
+}
+equal() { if [ "$2" = "$3" ]; then ok "$1"; else bad "$1: got $2, want $3"; fi; }
+pid() { systemctl show -P MainPID "tund@$1"; }
+pings() { ip netns exec paris ping -q -c 3 -i 0.2 -W 5 10.9.0.1; }
+# eventually SECONDS COMMAND…
+eventually() {
+	local until=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ "$SECONDS" -lt "$until" ] || return 1
+		sleep 0.2
+	done
+}
+
+# snapshot: every file of the system with mode, owner and contents, but those that live from change.
+snapshot() {
+	find / -xdev \( -path /test -o -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/log -o -path /var/tmp \
+		-o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/systemd -o -path /root -o -path '/etc/*-' -o -path /lost+found \
+		-o -path /etc/.pwd.lock \) -prune -o -printf '%p %y %m %u %g %l\n' | sort
+	find /etc -xdev -type f ! -name '*-' ! -name .pwd.lock -exec sha256sum {} + | sort -k 2
+	systemctl list-unit-files --no-legend 'tund*'
+	ip -o link | sed 's/.*: \(.*\): .*/\1/'
+	ip rule
+	nft list ruleset
+}
+
+gateways() {
+	# Paris is another host: a namespace of its own behind a wire, the same at each boot.
+	cat >/etc/systemd/system/paris-net.service <<'UNIT'
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -ec 'ip netns add paris; ip -n paris link set lo up; ip link add wire type veth peer name wire netns paris; \
+  ip address add 192.0.2.1/24 dev wire; ip link set wire up; ip -n paris address add 192.0.2.2/24 dev wire; ip -n paris link set wire up; \
+  ip -n paris route add default via 192.0.2.1'
+UNIT
+	mkdir -p /etc/systemd/system/tund@paris.service.d
+	cat >/etc/systemd/system/tund@paris.service.d/net.conf <<'UNIT'
+[Unit]
+Requires=paris-net.service
+After=paris-net.service
+[Service]
+NetworkNamespacePath=/run/netns/paris
+UNIT
+	systemctl daemon-reload
+	# As README says.
+	local name
+	for name in berlin paris; do
+		tunctl genkey | install -o tund -m 0400 /dev/stdin "/etc/tund/$name.key"
+	done
+	gateway berlin 10.9.0.1 paris 192.0.2.2 '10.9.0.2/32", "10.30.0.0/16'
+	gateway paris 10.9.0.2 berlin 192.0.2.1 "0.0.0.0/0"
+}
+
+gateway() { # NAME ADDRESS PEER ENDPOINT ALLOWED
+	cat >"/etc/tund/$1.toml" <<CONFIG
+[tunnel]
+private_key_file = "$1.key"
+listen_port = 51820
+[tun]
+address = ["$2/24"]
+[[peer]]
+name = "$3"
+public_key = "$(tunctl pubkey <"/etc/tund/$3.key")"
+endpoint = "$4:51820"
+allowed_ips = ["$5"]
+CONFIG
+	chmod 0640 "/etc/tund/$1.toml"
+}
+
+sandbox() {
+	local main exposure
+	main=$(pid berlin)
+	equal "the daemon's user" "$(ps -o user= -p "$main")" tund
+	equal "its one capability, effective and at most" "$(grep -E 'Cap(Eff|Bnd)' "/proc/$main/status" | cut -f 2 | sort -u)" 0000000000001000
+	equal "new privileges" "$(sed -n 's/NoNewPrivs:\t//p' "/proc/$main/status")" 1
+	exposure=$(systemd-analyze security --no-pager tund@berlin | sed -n 's/.*Overall exposure level.*: \([0-9.]*\) .*/\1/p')
+	if awk -v e="$exposure" 'BEGIN { exit !(e != "" && e <= 1.7) }'; then ok "exposure $exposure"; else bad "exposure ${exposure:-unknown}, want at most 1.7"; fi
+	refused 1 "its memory is closed to its own user" runuser -u tund -- head -c 0 "/proc/$main/mem"
+
+	# Code that runs inside the service. The same line as root, without the service, shows that the probe can find something.
+	sleep 1000 &
+	echo $! >/run/victim
+	(umask 077; echo secret >/var/lib/private-of-root)
+	touch /run/wireguard/other.sock
+	mkdir -p /run/systemd/system/tund@probe.service.d
+	printf '[Service]\nType=exec\nWatchdogSec=0\nRestart=no\nExecStart=\nExecStart=/bin/sh /test/probe.sh\nExecStopPost=\n' \
+		>/run/systemd/system/tund@probe.service.d/probe.conf
+	systemctl daemon-reload
+	systemctl start tund@probe
+	eventually 20 sh -c '! systemctl is-active -q tund@probe'
+	local said
+	said=$(journalctl -o cat -u tund@probe)
+	equal "the probe ran inside the service" "$(grep -c '^probed' <<<"$said")" 1
+	equal "what code inside the service can do and should not, or cannot and should" "$(grep '^CAN' <<<"$said")" ""
+	equal "as root the probe finds" "$(sh /test/probe.sh 2>/dev/null | grep -c '^CAN [rswm]')" 9
+	kill "$(cat /run/victim)"
+	rm -rf /run/victim /var/lib/private-of-root /run/systemd/system/tund@probe.service.d /etc/tund/made-by-probe /usr/sbin/made-by-probe
+	systemctl daemon-reload
+}
+
+people() {
+	useradd -G tund ana
+	check "a member of the group tund may look" runuser -u ana -- tunctl -i berlin status
+	refused 77 "and not steer" runuser -u ana -- tunctl -i berlin reload
+	refused 1 "and not read keys" runuser -u ana -- cat /etc/tund/berlin.key
+	refused 77 "others may not even look" runuser -u nobody -- tunctl -i berlin status
+	userdel ana
+	check "wg(8) finds the device" wg show berlin latest-handshakes
+	refused 1 "--cleanup sees that the instance runs" tund --cleanup berlin
+}
+
+changes() {
+	local before
+	before=$(pid berlin)
+	sed -i 's/^listen_port.*/&\nfwmark = 77/' /etc/tund/berlin.toml
+	check "reload" systemctl reload tund@berlin
+	equal "the reload is in force" "$(wg show berlin fwmark)" 0x4d
+	cp -a /etc/tund/berlin.toml /test/berlin.toml
+	echo "nonsense = 1" >>/etc/tund/berlin.toml
+	refused 1 "a reload of a faulty file fails" systemctl reload tund@berlin
+	cp -a /test/berlin.toml /etc/tund/berlin.toml
+	check "and the tunnel goes on" pings
+	equal "in the same process" "$(pid berlin)" "$before"
+	kill -9 "$before"
+	if eventually 20 pings; then ok "killed, and back"; else bad "killed, and not back"; fi
+	chown root /etc/tund/berlin.key
+	systemctl restart tund@berlin
+	equal "a key of root's ends the start for good" "$(systemctl show -P ExecMainStatus tund@berlin)" 78
+	if journalctl -u tund@berlin -p err -o cat | grep -q 'chown tund'; then ok "with what to do, as an error"; else bad "the journal does not say what to do: $(journalctl -u tund@berlin -n 5)"; fi
+	chown tund /etc/tund/berlin.key
+	check "and with the owner right it starts" systemctl restart tund@berlin
+	systemctl stop tund@paris
+	mkdir -p /etc/systemd/system/tund@paris.service.d
+	mv /etc/tund/paris.key /test/paris.key && chown root: /test/paris.key
+	printf '[Service]\nLoadCredential=private-key:/test/paris.key\n' >/etc/systemd/system/tund@paris.service.d/key.conf
+	sed -i 's/^private_key_file.*/credential = "private-key"/' /etc/tund/paris.toml
+	systemctl daemon-reload
+	check "a key of root's by LoadCredential" systemctl start tund@paris
+	if eventually 20 pings; then ok "and its tunnel"; else bad "no tunnel with it"; fi
+}
+
+# networkd has a file that matches every device, and starts while a tunnel stands.
+networkd() {
+	printf '[Match]\nName=!wire\n[Network]\nLinkLocalAddressing=no\n' >/etc/systemd/network/90-all.network
+	sed 's/^Name=.*/Name=berlin/' /usr/share/doc/tund/examples/host/10-office.network >/etc/systemd/network/10-berlin.network
+	systemctl start systemd-networkd
+	eventually 20 sh -c 'networkctl list --no-legend | grep -q "lo .*carrier *unmanaged\|lo .*carrier *config"'
+	equal "systemd-networkd leaves the device alone" "$(networkctl list --no-legend berlin | awk '{ print $NF }')" unmanaged
+	check "and the route" ip route show 10.30.0.0/16 proto 117
+	equal "which nobody had to put back" "$(journalctl -b -o cat -u tund@berlin | grep -c 'put back')" 0
+	systemctl stop systemd-networkd.socket systemd-networkd
+	rm /etc/systemd/network/90-all.network /etc/systemd/network/10-berlin.network
+}
+
+first() {
+	snapshot >"$state/before"
+	check "dpkg -i" dpkg -i /test/tund.deb
+	equal "instances that the installation started" "$(systemctl list-units --no-legend 'tund@*' | wc -l)" 0
+	equal "/run/wireguard" "$(getfacl -p /run/wireguard 2>/dev/null | grep -E '^# (owner|flags)|^user:tund' | tr '\n' ' ')" "# owner: root # flags: --t user:tund:rwx "
+	gateways
+	check "a check with the eyes of the service" runuser -u tund -- tund --check -c /etc/tund/berlin.toml
+	check "enable --now" systemctl enable --now tund@berlin tund@paris
+	if eventually 20 pings; then ok "a tunnel"; else bad "no tunnel: $(journalctl -n 30 -u 'tund@*')"; fi
+	sleep 3 # states are looked at every two seconds
+	equal "warnings in the journal of an instance that is well" "$(journalctl -o cat -p warning -u tund@berlin)" ""
+	equal "the right to make a socket for wg(8)" "$(getfacl -p /run/wireguard | grep '^user:tund')" "user:tund:rwx"
+	equal "lines about its sessions" "$(journalctl -o cat -p info -u tund@berlin | grep -c '^INFO session up {"peer": "paris"}')" 1
+	equal "STATUS=" "$(systemctl show -P StatusText tund@berlin)" "port 51820, 1 peer: 1 up"
+	people
+	sandbox
+	changes
+	touch "$state/rebooted"
+}
+
+second() {
+	eventually 60 systemctl is-active tund@berlin tund@paris
+	equal "both run after the reboot" "$(systemctl is-active tund@berlin tund@paris | sort -u)" active
+	if eventually 20 pings; then ok "a tunnel"; else bad "no tunnel: $(journalctl -b -n 30 -u 'tund@*')"; fi
+	networkd
+	local berlin paris
+	berlin=$(pid berlin) paris=$(pid paris)
+	check "the package again, as an upgrade does it" dpkg -i /test/tund.deb
+	equal "which restarts nothing" "$(pid berlin) $(pid paris)" "$berlin $paris"
+	check "remove" dpkg -r tund
+	equal "stops the instances" "$(pgrep -c -x tund)" 0
+	check "and keeps the configuration" test -s /etc/tund/berlin.toml
+	check "purge" dpkg -P tund
+	systemctl stop paris-net
+	ip netns delete paris
+	rm -rf /etc/systemd/system/paris-net.service
+	systemctl daemon-reload
+	snapshot >"$state/after"
+	if diff "$state/before" "$state/after" >"$state/diff"; then ok "the root is as it was"; else bad "purge left: $(head -n 30 "$state/diff")"; fi
+}
+
+if [ -e "$state/rebooted" ]; then
+	second
+	[ ! -e "$state/failed" ] || failed=1
+	echo "exit $failed" >/dev/ttyS2
+	sync
+	systemctl start --no-block --job-mode=replace-irreversibly poweroff.target
+else
+	first
+	sync
+	systemctl start --no-block --job-mode=replace-irreversibly reboot.target
+fi
