@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"tund/config"
 )
 
 // manual is docs/tund.md, and its sections by heading.
@@ -112,5 +114,29 @@ func TestManual_listsTheEnvironment(t *testing.T) {
 	}
 	if found < 10 {
 		t.Errorf("only %d variables found", found)
+	}
+}
+
+// What the manual says that a running instance may still read and write is what it asks Landlock for.
+func TestManual_namesTheFilesOfARunningInstance(t *testing.T) {
+	t.Setenv("TUND_RUN_DIR", "")
+	_, sections := manual(t)
+	files := filesOf(&config.Config{Path: "/etc/tund/office.toml", Files: []string{"/srv/keys/office.key"}})
+	read, write, found := strings.Cut(sections["The service"], "only write below")
+	if !found {
+		t.Fatal("docs/tund.md does not say what is written")
+	}
+	for _, dir := range files.Read {
+		if !strings.Contains(read, "`"+dir+"`") && !slices.Contains([]string{"/etc/tund", "/srv/keys"}, dir) && !strings.HasPrefix(dir, "/run/") {
+			t.Errorf("docs/tund.md does not say that %s can be read", dir)
+		}
+	}
+	for _, dir := range files.Write {
+		if !strings.Contains(write, "`"+strings.TrimPrefix(dir, "/var")+"`") {
+			t.Errorf("docs/tund.md does not say that %s can be written", dir)
+		}
+	}
+	if !slices.Contains(files.Read, "/srv/keys") {
+		t.Errorf("the directory of a key is not among %q", files.Read)
 	}
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +113,24 @@ func TestSummarize_followsReality(t *testing.T) {
 		peers := peersNamed("a", "b", "c", "d", "e")[:len(test.states)]
 		if got := summarize(peers, states(test.states...), 1); got != test.want {
 			t.Errorf("%v: %q, want %q", test.states, got, test.want)
+		}
+	}
+}
+
+func TestChronicle_isWhatTheManualSays(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/tund.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual := strings.Join(strings.Fields(string(text)), " ")
+	for _, want := range []string{
+		fmt.Sprintf("looked at every %d seconds", int(chronicleEvery.Seconds())),
+		fmt.Sprintf("at most %d lines a minute", chronicleLines),
+		"`" + summarize(peersNamed("a", "b", "berlin"), states(tunnel.StateUp, tunnel.StateUp, tunnel.StateDown), 51820) + "`",
+	} {
+		if !strings.Contains(manual, want) {
+			t.Errorf("docs/tund.md does not say %q", want)
 		}
 	}
 }
