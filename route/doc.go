@@ -16,7 +16,7 @@
 //   - unreachable routes (guards): metric 0xff000000 plus 24 bits of a hash of the instance's name,
 //     the same at every start, different between instances;
 //   - the routing table of a full tunnel: number 0x75000000 plus the same 24 bits (Table);
-//   - rules: priorities 31169 to 31171 (PriorityLocalAll, PriorityLocal, PriorityTunnel) for every
+//   - rules: priorities 31168 to 31171 (PriorityNeighbor to PriorityTunnel) for every
 //     instance. The last looks up the instance's table and thereby names its owner. The others
 //     look up main, and carry the table's number as suppress_ifgroup instead: no device is in that
 //     group, so the kernel ignores it;
@@ -43,8 +43,15 @@
 // instance's own table T, and rules lead there what does not carry our mark M (our own packets go
 // on to main). For each address family:
 //
+//	31168: from 203.0.113.0/24 to 203.0.113.0/24 lookup main suppress_prefixlength 0
 //	31170: to 10.0.0.0/8 lookup main suppress_prefixlength 0    (and the other private ranges)
 //	31171: not fwmark M lookup T
+//
+// The first is there for each public network that the host is in, and lets it answer its neighbours
+// there, the router among them. Without it, strict reverse path filtering (rp_filter=1) drops even
+// their ARP requests, which carry no mark. It matches only what is bound to the host's own address in
+// that network: what a program sends of its own accord has no source address yet when its route is
+// looked up, and goes into the tunnel, whatever network a DHCP server claims to be the local one.
 //
 // T ends in an unreachable default route of the highest metric, the fence. Without it, a lookup
 // would go on to main as soon as the device and its routes are gone, that is, when the process

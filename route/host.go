@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,12 +16,21 @@ type hostView struct {
 	routed map[netip.Prefix]bool // destinations that the State leads into a device by the main table
 	rivals map[int]bool          // indices of links that have such a network, also while they are down
 	lans   map[netip.Prefix]link // such networks, with a link that has one and is up
+
+	// neighbors are the networks that this host is in and that a full tunnel would otherwise hide
+	// from it, in ascending order.
+	neighbors []netip.Prefix
+	hides     func(netip.Prefix) bool // whether the full tunnel, if any, would hide a network
 }
+
+// maxNeighbors bounds the networks with a rule each: the kernel goes through all rules for each route
+// that it looks up.
+const maxNeighbors = 64
 
 func newHostView(s State, f facts) hostView {
 	h := hostView{
 		routed: make(map[netip.Prefix]bool), rivals: make(map[int]bool),
-		lans: make(map[netip.Prefix]link),
+		lans: make(map[netip.Prefix]link), hides: s.hides(),
 	}
 	for _, d := range s.Devices {
 		for _, r := range d.Routes {
@@ -31,7 +41,13 @@ func newHostView(s State, f facts) hostView {
 	}
 	for o := range f.addrs {
 		l, ok := f.links[o.dev]
-		if !ok || !h.routed[o.addr.Masked()] || s.has(o.dev) {
+		if !ok || l.loopback || s.has(o.dev) {
+			continue
+		}
+		if h.hides(o.addr) {
+			h.neighbors = append(h.neighbors, o.addr.Masked())
+		}
+		if !h.routed[o.addr.Masked()] {
 			continue
 		}
 		h.rivals[l.index] = true
@@ -39,7 +55,29 @@ func newHostView(s State, f facts) hostView {
 			h.lans[o.addr.Masked()] = l
 		}
 	}
+	slices.SortFunc(h.neighbors, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	h.neighbors = slices.Compact(h.neighbors)
 	return h
+}
+
+// hides returns whether the full tunnel of s, if it is one, leads packets to a network of this host into
+// the tunnel, and so also the kernel's question, with strict reverse path filtering, whether a neighbour
+// in that network may send to us: then it would not even answer ARP.
+func (s State) hides() func(network netip.Prefix) bool {
+	v4, v6 := s.FullTunnel()
+	if s.LocalNetworks == LocalAll {
+		v4, v6 = false, false
+	}
+	return func(network netip.Prefix) bool {
+		addr := network.Addr()
+		if network.IsSingleIP() || addr.Is4() && !v4 || addr.Is6() && !v6 || addr.IsLinkLocalUnicast() && addr.Is6() {
+			return false
+		}
+		return s.LocalNetworks == LocalNone || !slices.ContainsFunc(privateDestinations(addr.Is6()),
+			func(p netip.Prefix) bool { return p.Bits() <= network.Bits() && p.Contains(addr) })
+	}
 }
 
 // has reports whether a link is one of the State's devices.
@@ -54,7 +92,7 @@ func (h hostView) affects(n netwatch.Notice) bool {
 	case netwatch.Link:
 		return h.rivals[n.Index]
 	case netwatch.Addr:
-		return n.Prefix.IsValid() && h.routed[n.Prefix.Masked()]
+		return n.Prefix.IsValid() && (h.routed[n.Prefix.Masked()] || h.hides != nil && h.hides(n.Prefix))
 	case netwatch.Route:
 		return n.Del && n.Protocol != Protocol && h.routed[n.Prefix]
 	}

@@ -247,6 +247,9 @@ func (k *netlinkKernel) readRules(f *facts, family int) error {
 			v6: family == unix.AF_INET6, priority: uint32(r.Priority), mark: r.Mark,
 			table: uint32(r.Table),
 		}
+		if r.Src != nil {
+			o.from, _ = netwatch.PrefixOf(r.Src)
+		}
 		if r.Dst != nil {
 			o.to, _ = netwatch.PrefixOf(r.Dst)
 		}

@@ -51,6 +51,11 @@ type planner struct {
 func newPlan(instance string, s State, mark uint32, f facts, m memory) plan {
 	p := &planner{instance: instance, state: s, facts: f, mark: mark, seen: make(map[object]bool)}
 	p.host = newHostView(s, f)
+	if n := len(p.host.neighbors); n > maxNeighbors {
+		p.host.neighbors = p.host.neighbors[:maxNeighbors]
+		p.warnings = append(p.warnings, fmt.Sprintf("this host is in %d networks, too many for a full "+
+			"tunnel to let each be reached: hosts in %d of them get no answer", n, n-maxNeighbors))
+	}
 	p.restore = m.restore || f.guards[instance].restore
 	p.v4, p.v6 = s.FullTunnel()
 	for _, d := range s.Devices {
@@ -215,6 +220,14 @@ func (p *planner) rules(v6 bool) []object {
 	table := Table(p.instance)
 	local := ruleObject{v6: v6, priority: PriorityLocal, table: unix.RT_TABLE_MAIN, owner: table}
 	var rules []object
+	for _, network := range p.host.neighbors {
+		if network.Addr().Is6() == v6 {
+			rules = append(rules, ruleObject{
+				v6: v6, priority: PriorityNeighbor, from: network, to: network,
+				table: unix.RT_TABLE_MAIN, owner: table,
+			})
+		}
+	}
 	switch p.state.LocalNetworks {
 	case LocalPrivate:
 		for _, to := range privateDestinations(v6) {

@@ -13,6 +13,7 @@ type ruleObject struct {
 	v6       bool
 	priority uint32
 	mark     uint32       // "not fwmark mark"; 0: any mark
+	from     netip.Prefix // zero: all
 	to       netip.Prefix // zero: all; never together with a mark, since "not" inverts the whole match
 	table    uint32
 	owner    uint32 // the instance's table, as suppress_ifgroup; 0 when table says it
@@ -26,6 +27,9 @@ func (o ruleObject) String() string {
 	text += fmt.Sprintf(" %d:", o.priority)
 	if o.mark != 0 {
 		text += fmt.Sprintf(" not fwmark %#x", o.mark)
+	}
+	if o.from.IsValid() {
+		text += " from " + o.from.String()
 	}
 	if o.to.IsValid() {
 		text += " to " + o.to.String()
@@ -58,6 +62,9 @@ func (o ruleObject) netlink() *netlink.Rule {
 	}
 	r.Priority, r.Table, r.Protocol = int(o.priority), int(o.table), Protocol
 	r.Mark, r.Invert = o.mark, o.mark != 0
+	if o.from.IsValid() {
+		r.Src = ipNetOf(o.from)
+	}
 	if o.to.IsValid() {
 		r.Dst = ipNetOf(o.to)
 	}
