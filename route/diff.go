@@ -30,6 +30,12 @@ type memory struct {
 	restore bool            // src_valid_mark was 0 before us, and no table could say so
 }
 
+func newMemory() memory {
+	return memory{
+		owned: make(map[object]bool), devices: make(map[string]bool), mtu: make(map[string]int),
+	}
+}
+
 // diff returns the changes that lead from f to want: adds by rank, then removals the other way
 // round, so that nothing is ever missing in between. Both orders are total, for readable logs and
 // golden tests.

@@ -60,11 +60,7 @@ func newManager(instance string, k kernel, events []netwatch.Source) *Manager {
 		stop:     make(chan struct{}),
 		k:        k,
 		events:   events,
-		memory: memory{
-			owned:   make(map[object]bool),
-			devices: make(map[string]bool),
-			mtu:     make(map[string]int),
-		},
+		memory:   newMemory(),
 	}
 }
 
@@ -275,6 +271,9 @@ func (m *Manager) Leave() error {
 		return !ok || !f.fences()
 	})
 }
+
+// Release releases the kernel handles and changes nothing else: for a Manager that was only asked.
+func (m *Manager) Release() error { return m.end(func(change, facts) bool { return false }) }
 
 // Fenced reports whether the kernel has guards, or rules of a full tunnel, of this instance: those of
 // a process that was killed, for example.

@@ -7,13 +7,14 @@ import (
 	"io"
 )
 
-const usage = `usage: tund -c FILE [--check]
+const usage = `usage: tund -c FILE [--check [--plan]]
        tund [-f] INTERFACE
        tund --cleanup INSTANCE
        tund --version
 
   -c, --config FILE      configuration of the instance; its name is the file's, without .toml
   -t, --check            check the configuration, say everything that is wrong with it, and exit
+      --plan             with --check: also say what a start or reload would change in the kernel
   -f, --foreground       with INTERFACE: stay in the foreground
       --cleanup INSTANCE remove what a killed instance left in the kernel, and exit
       --log-level LEVEL  debug, info, warn or error [info]
@@ -31,7 +32,8 @@ type command struct {
 	config, cleanup     string
 	device              string // INTERFACE
 	foreground          bool
-	check, version      bool
+	check, plan         bool
+	version             bool
 	logLevel, logFormat string
 }
 
@@ -47,6 +49,7 @@ func (c *command) flags() *flag.FlagSet {
 	for _, name := range []string{"t", "check"} {
 		f.BoolVar(&c.check, name, false, "")
 	}
+	f.BoolVar(&c.plan, "plan", false, "")
 	for _, name := range []string{"f", "foreground"} {
 		f.BoolVar(&c.foreground, name, false, "")
 	}
@@ -68,6 +71,8 @@ func parse(args []string) (command, error) {
 		return c, err
 	}
 	switch {
+	case c.plan && !c.check:
+		return c, errors.New("--plan goes with --check")
 	case c.version, c.cleanup != "" && f.NArg() == 0:
 		return c, nil
 	case f.NArg() == 1 && c.config == "" && c.cleanup == "" && !c.check:

@@ -61,14 +61,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return serveInterface(c, stderr)
 	}
 	if c.check {
-		return check(c.config, stdout, stderr)
+		return check(c, stdout, stderr)
 	}
 	return serve(c, stderr)
 }
 
 // check says what is to be said about a configuration.
-func check(path string, stdout, stderr io.Writer) int {
-	cfg, err := config.Load(path)
+func check(c command, stdout, stderr io.Writer) int {
+	cfg, err := config.Load(c.config)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return loadCode(err)
@@ -80,7 +80,29 @@ func check(path string, stdout, stderr io.Writer) int {
 	if len(cfg.Peers) == 1 {
 		peers = "peer"
 	}
-	fmt.Fprintf(stdout, "%s: ok, %d %s\n", path, len(cfg.Peers), peers)
+	fmt.Fprintf(stdout, "%s: ok, %d %s\n", c.config, len(cfg.Peers), peers)
+	if c.plan {
+		return plan(cfg, stdout, stderr)
+	}
+	return exitOK
+}
+
+// plan says what a start or reload would change in the kernel.
+func plan(cfg *config.Config, stdout, stderr io.Writer) int {
+	changes, warnings, err := daemon.Plan(cfg)
+	for _, w := range warnings {
+		fmt.Fprintln(stderr, w)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "tund: plan %s: %v\n", cfg.Instance, err)
+		return exitCode(err)
+	}
+	for _, line := range changes {
+		fmt.Fprintln(stdout, line)
+	}
+	if len(changes) == 0 {
+		fmt.Fprintln(stdout, "nothing would change in the kernel")
+	}
 	return exitOK
 }
 

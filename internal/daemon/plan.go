@@ -1,0 +1,43 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"tund/config"
+	"tund/route"
+)
+
+// Plan returns what a start of the instance, or a reload if it runs, would change in the kernel: one line
+// each, in order, in the words of ip(8), and the warnings that it would give. It changes nothing. No name is
+// looked up: an automatic MTU is that of the paths to endpoints given by address, and where the device
+// exists already it is left alone.
+func Plan(c *config.Config) (changes, warnings []string, err error) {
+	m, err := route.New(c.Instance)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, m.Release()) }()
+	d := newDaemon(Options{Config: c})
+	d.routes, d.names = m, &resolver{}
+	mtu := 0
+	if c.Tun != nil {
+		_, missing := net.InterfaceByName(c.Tun.Device)
+		if c.Tun.MTU != 0 || missing != nil {
+			mtu = tunMTU(c, d.lookUpPaths(c, m.Mark(routeState(c, 0, 0))).least)
+		}
+	}
+	state := routeState(c, mtu, tapMTU(c))
+	for _, dev := range state.Devices {
+		if _, err := net.InterfaceByName(dev.Name); err != nil {
+			kind := "TUN"
+			if c.Tap != nil && dev.Name == c.Tap.Device {
+				kind = "TAP"
+			}
+			changes = append(changes, fmt.Sprintf("add device %s (%s)", dev.Name, kind))
+		}
+	}
+	more, warnings, err := m.Preview(state)
+	return append(changes, more...), warnings, err
+}
