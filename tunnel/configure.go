@@ -3,6 +3,7 @@ package tunnel
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 	"tund/internal/drop"
 	"tund/tunnel/l2"
 	"tund/tunnel/l3"
-	"tund/tunnel/tundev"
+	"tund/tunnel/peer"
 	"tund/tunnel/udp"
 )
 
@@ -72,12 +73,6 @@ func (t *Tunnel) Configure(c Change) error {
 	}
 	touched := t.updatePeers(&c)
 	t.updateRoutes(&c, touched)
-	now := t.clock.Now()
-	for i, p := range touched {
-		if p != nil && c.Peers[i].Keepalive != nil && p.greet.Swap(false) && !t.down.Load() {
-			t.keepalive(p, now) // says at once that we are here, and begins a handshake if need be
-		}
-	}
 	return nil
 }
 
@@ -93,42 +88,88 @@ func (t *Tunnel) Fits(c Change) error {
 func (t *Tunnel) fits(c *Change) error {
 	n := len(c.Peers)
 	if !c.RemovePeers {
-		n += len(t.order)
+		n += len(t.peers.All())
 	}
 	if n > maxPeers {
 		return fmt.Errorf("configure: %w: %d of at most %d", ErrTooManyPeers, n, maxPeers)
 	}
+	if err := t.lan.Check(t.portsAfter(c)); err != nil {
+		return fmt.Errorf("configure: %w", err)
+	}
 	return nil
 }
 
+// portsAfter returns the ports of the switch as they will be after a change, by key of the peer.
+func (t *Tunnel) portsAfter(c *Change) map[keys.PublicKey]l2.PortConfig {
+	ports := make(map[keys.PublicKey]l2.PortConfig)
+	if t.lan == nil {
+		return ports
+	}
+	own := t.ownAfter(c)
+	if !c.RemovePeers {
+		t.lan.Configs(ports)
+	}
+	there := make(map[keys.PublicKey]bool) // what is known of the peers that the change names
+	if c.ReplacePeers {
+		for i := range c.Peers {
+			there[c.Peers[i].PublicKey] = !c.Peers[i].Remove
+		}
+		maps.DeleteFunc(ports, func(key keys.PublicKey, _ l2.PortConfig) bool { return !there[key] })
+		clear(there)
+	}
+	delete(ports, own)
+	for i := range c.Peers {
+		pc := &c.Peers[i]
+		exists, known := there[pc.PublicKey]
+		if !known {
+			exists = !c.RemovePeers && t.peers.Get(pc.PublicKey) != nil
+		}
+		stays := !pc.Remove && (pc.PublicKey != own || own.IsZero()) && (exists || !pc.UpdateOnly)
+		there[pc.PublicKey] = stays
+		if !stays {
+			delete(ports, pc.PublicKey)
+		} else if pc.Ethernet != nil {
+			ports[pc.PublicKey] = *pc.Ethernet
+		}
+	}
+	return ports
+}
+
+// ownAfter returns our public key as it will be after a change.
+func (t *Tunnel) ownAfter(c *Change) keys.PublicKey {
+	if c.PrivateKey != nil {
+		return c.PrivateKey.Public()
+	}
+	return t.handshakes.PublicKey()
+}
+
 // updatePeers makes, changes and removes peers. It returns the peer of each change, nil where there is none.
-func (t *Tunnel) updatePeers(c *Change) []*Peer {
-	touched := make([]*Peer, len(c.Peers))
-	own := t.identity.Load().Public()
-	gone := map[*Peer]bool{} // removed together, since each removal copies the table of allowed IPs
+func (t *Tunnel) updatePeers(c *Change) []*peer.Peer {
+	touched := make([]*peer.Peer, len(c.Peers))
+	own := t.handshakes.PublicKey()
+	gone := map[*peer.Peer]bool{} // removed together, since each removal copies the table of allowed IPs
+	left := map[*peer.Peer]bool{} // all that were removed
+	ports := map[*peer.Peer]l2.PortConfig{}
 	if c.RemovePeers || c.ReplacePeers {
 		stay := make(map[keys.PublicKey]bool, len(c.Peers))
 		for i := range c.Peers {
 			stay[c.Peers[i].PublicKey] = !c.RemovePeers && !c.Peers[i].Remove
 		}
-		for _, p := range t.order {
-			if !stay[p.key] {
+		for _, p := range t.peers.All() {
+			if !stay[p.PublicKey()] {
 				gone[p] = true
 			}
 		}
-		t.removePeers(gone) // before others want what they had, such as a pinned MAC
+		t.removePeers(gone)
+		maps.Copy(left, gone)
 		clear(gone)
 	}
 	for i := range c.Peers {
-		if p, port := t.peer(c.Peers[i].PublicKey), c.Peers[i].Ethernet; p != nil && port != nil && t.ethernet != nil {
-			t.ethernet.release(p, port.MACs)
-		}
-	}
-	for i := range c.Peers {
 		pc := &c.Peers[i]
-		p := t.peer(pc.PublicKey)
+		p := t.peers.Get(pc.PublicKey)
 		if p != nil && gone[p] {
 			t.removePeers(gone)
+			maps.Copy(left, gone)
 			clear(gone)
 			p = nil
 		}
@@ -141,94 +182,60 @@ func (t *Tunnel) updatePeers(c *Change) []*Peer {
 		case p == nil && pc.UpdateOnly:
 			continue
 		case p == nil:
-			p = t.addPeer(pc.PublicKey)
+			p = t.peers.Add(pc.PublicKey)
 		}
 		t.changePeer(p, pc)
 		touched[i] = p
+		if pc.Ethernet != nil {
+			ports[p] = *pc.Ethernet
+		}
 	}
 	t.removePeers(gone)
+	maps.Copy(left, gone)
+	if err := t.lan.SetPorts(ports, left); err != nil { // fits would have refused it
+		t.log.Error("bug: ports of the switch not configured", zap.Error(err))
+	}
 	return touched
 }
 
-func (t *Tunnel) addPeer(key keys.PublicKey) *Peer {
-	t.peersMu.Lock()
-	defer t.peersMu.Unlock()
-	p := &Peer{key: key, heapAt: -1}
-	t.peers[key] = p
-	t.order = append(t.order, p)
-	return p
-}
-
-// removePeers takes peers out of every table. A lane that holds one finishes its batch.
-func (t *Tunnel) removePeers(gone map[*Peer]bool) {
+// removePeers takes peers out of every table but the switch's. A lane that holds one finishes its batch.
+func (t *Tunnel) removePeers(gone map[*peer.Peer]bool) {
 	if len(gone) == 0 {
 		return
 	}
-	t.routes.Update(func(tx *l3.Tx[*Peer]) { tx.RemoveOwners(func(p *Peer) bool { return gone[p] }) })
-	t.peersMu.Lock()
-	kept := make([]*Peer, 0, len(t.order))
-	for _, p := range t.order {
-		if gone[p] {
-			delete(t.peers, p.key)
-		} else {
-			kept = append(kept, p)
-		}
-	}
-	t.order = kept
-	t.peersMu.Unlock()
+	t.routes.Update(func(tx *l3.Tx[*peer.Peer]) { tx.RemoveOwners(func(p *peer.Peer) bool { return gone[p] }) })
+	t.peers.Remove(gone)
 	for p := range gone {
-		p.removed.Store(true)
-		t.timers.remove(p)
-		p.mu.Lock()
-		p.dropSessions(t)
-		p.timers.Stop()
-		p.mu.Unlock()
-		p.endpoint.Store(nil)
-		if t.ethernet != nil {
-			t.ethernet.removePort(p)
-		}
-		p.staged.close(&t.budget, &t.drops, drop.NoPeer)
+		p.Remove(t.env.Index)
+		t.env.Deadlines.Remove(&p.Deadline)
+		t.env.Drops.Add(drop.NoPeer, uint64(p.Staged.Close(t.env.Waiting)))
 	}
 }
 
-func (t *Tunnel) changePeer(p *Peer, c *PeerChange) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := t.clock.Now()
+func (t *Tunnel) changePeer(p *peer.Peer, c *PeerChange) {
+	now := t.env.Clock.Now()
 	if c.Name != nil {
-		p.name = *c.Name
+		p.SetName(*c.Name)
 	}
 	if c.PresharedKey != nil {
-		p.psk = *c.PresharedKey
+		p.SetPresharedKey(*c.PresharedKey)
 	}
 	if c.Endpoints != nil {
-		p.candidates = append([]netip.AddrPort(nil), c.Endpoints...)
-		p.candidate = 0
-		s := p.current.Load()
-		if len(p.candidates) > 0 && (p.endpoint.Load() == nil || s == nil || !s.usable(now)) {
-			p.setEndpoint(udp.Endpoint{Addr: p.candidates[0]})
-		}
+		p.SetCandidates(c.Endpoints, now)
 	}
 	if c.Endpoint.IsValid() {
-		p.setEndpoint(udp.Endpoint{Addr: c.Endpoint})
+		p.SetEndpoint(udp.Endpoint{Addr: c.Endpoint})
 	}
 	if c.Keepalive != nil {
-		if p.timers.Persistent() == 0 && *c.Keepalive != 0 {
-			p.greet.Store(true)
+		if p.SetKeepalive(*c.Keepalive, now) && !t.env.Link.KnownDown() {
+			t.env.WantKeepalive(p, now) // says at once that we are here, and begins a handshake if need be
 		}
-		p.timers.SetPersistent(*c.Keepalive, now)
-		t.armed(p)
-	}
-	if c.Ethernet != nil && t.ethernet != nil {
-		p.ethernet.Store(c.Ethernet.Ethernet)
-		if err := t.ethernet.setPort(p, *c.Ethernet); err != nil {
-			t.log.Error("port of the switch not configured", zap.String("peer", p.display()), zap.Error(err))
-		}
+		t.env.Arm(p)
 	}
 }
 
 // updateRoutes changes the table of allowed IPs for all peers of a change at once.
-func (t *Tunnel) updateRoutes(c *Change, touched []*Peer) {
+func (t *Tunnel) updateRoutes(c *Change, touched []*peer.Peer) {
 	any := false
 	for i := range c.Peers {
 		pc := &c.Peers[i]
@@ -237,19 +244,19 @@ func (t *Tunnel) updateRoutes(c *Change, touched []*Peer) {
 	if !any {
 		return
 	}
-	t.routes.Update(func(tx *l3.Tx[*Peer]) {
-		replaced := map[*Peer]bool{}
+	t.routes.Update(func(tx *l3.Tx[*peer.Peer]) {
+		replaced := map[*peer.Peer]bool{}
 		for i, p := range touched {
 			if p != nil && c.Peers[i].ReplaceAllowedIPs {
 				replaced[p] = true
 			}
 		}
 		if len(replaced) > 0 {
-			tx.RemoveOwners(func(p *Peer) bool { return replaced[p] })
+			tx.RemoveOwners(func(p *peer.Peer) bool { return replaced[p] })
 		}
-		fresh := map[*Peer][]netip.Prefix{} // added by this change, in case it names the peer again to replace them
+		fresh := map[*peer.Peer][]netip.Prefix{} // added by this change, in case it names the peer again to replace them
 		for i, p := range touched {
-			if p == nil || p.removed.Load() {
+			if p == nil || p.Removed() {
 				continue
 			}
 			pc := &c.Peers[i]
@@ -268,7 +275,7 @@ func (t *Tunnel) updateRoutes(c *Change, touched []*Peer) {
 	})
 }
 
-func removeAll(tx *l3.Tx[*Peer], prefixes []netip.Prefix, owner *Peer) {
+func removeAll(tx *l3.Tx[*peer.Peer], prefixes []netip.Prefix, owner *peer.Peer) {
 	for _, prefix := range prefixes {
 		tx.Remove(prefix, owner)
 	}
@@ -276,86 +283,21 @@ func removeAll(tx *l3.Tx[*Peer], prefixes []netip.Prefix, owner *Peer) {
 
 // rekey replaces our identity: all sessions and handshakes belong to the old one.
 func (t *Tunnel) rekey(k keys.PrivateKey) {
-	old := t.identity.Load()
-	if old.Public() == k.Public() {
+	if t.handshakes.PublicKey() == k.Public() {
 		return
 	}
-	if p := t.peer(k.Public()); p != nil && !k.IsZero() {
-		t.removePeers(map[*Peer]bool{p: true})
+	if p := t.peers.Get(k.Public()); p != nil && !k.IsZero() {
+		gone := map[*peer.Peer]bool{p: true}
+		t.removePeers(gone)
+		_ = t.lan.SetPorts(nil, gone) // nothing of a removal is refused
 	}
-	t.setIdentity(k)
-	for _, p := range t.order {
-		p.mu.Lock()
-		p.dropSessions(t)
-		p.timers.Stop() // or the next handshake waits for the response to the one that ended here
-		p.remote, p.macs = nil, nil
-		p.handshakeSent.Store(0)
-		p.wantHandshake.Store(false)
-		p.mu.Unlock()
-		if p.staged.count.Load() != 0 {
-			t.wantHandshake(p, t.clock.Now())
+	t.handshakes.SetIdentity(k)
+	for _, p := range t.peers.All() {
+		p.ForgetIdentity(t.env.Index)
+		p.Timers.Granted()
+		t.env.SessionChanged(p)
+		if p.Staged.Len() != 0 {
+			t.env.WantHandshake(p, t.env.Clock.Now())
 		}
-	}
-}
-
-// Rebind replaces the sockets, one for each lane, and closes the old ones. On an error nothing has changed, and the new ones
-// remain the caller's. Peers learn the new port from the next
-// datagram they get, which is sent at once to those with a session.
-func (t *Tunnel) Rebind(conns []udp.Conn) error {
-	t.configMu.Lock()
-	defer t.configMu.Unlock()
-	if len(conns) != len(t.lanes) {
-		return fmt.Errorf("rebind: %d sockets for %d lanes", len(conns), len(t.lanes))
-	}
-	if t.closed.Load() {
-		return errors.New("rebind: tunnel is closed")
-	}
-	for i, l := range t.lanes {
-		conns[i].OnHint(t.hints.put)
-		old := l.binding.Swap(&binding{conns[i]})
-		select {
-		case l.reboundC <- struct{}{}:
-		default:
-		}
-		t.drops.Add(drop.QueueOverflow, old.conn.Overflows()) // the new one counts from zero
-		if err := old.conn.Close(); err != nil {
-			t.log.Debug("old socket", zap.Error(err))
-		}
-	}
-	t.UnderlayChanged()
-	return nil
-}
-
-// SetMark sets the fwmark of our datagrams (SO_MARK); 0 removes it.
-func (t *Tunnel) SetMark(mark uint32) error {
-	t.configMu.Lock()
-	defer t.configMu.Unlock()
-	var errs []error
-	for _, l := range t.lanes {
-		errs = append(errs, l.binding.Load().conn.SetMark(mark))
-	}
-	return errors.Join(errs...)
-}
-
-// SetMTU tells the tunnel the MTU of its device of one link, which bounds the padding of what it reads.
-func (t *Tunnel) SetMTU(device string, mtu int) {
-	for _, d := range t.devices {
-		if d.name != device || mtu <= 0 {
-			continue
-		}
-		d.mtu.Store(int32(mtu))
-		if d.kind == tundev.TAP {
-			t.ethernet.setMTU(mtu)
-		} else {
-			d.paddingLimit.Store(int32(mtu))
-		}
-	}
-}
-
-// SetPathMTU tells the tunnel how large an IP packet the path to its peers takes, in bytes. Frames that would need a
-// larger one are cut.
-func (t *Tunnel) SetPathMTU(mtu int) {
-	if t.ethernet != nil {
-		t.ethernet.setPath(mtu)
 	}
 }

@@ -39,7 +39,7 @@ func TestConfigure_removedPeerIsCutOffBothWays(t *testing.T) {
 		if _, r, c, _, _ := w.ears.take(); r+c != 0 {
 			t.Errorf("%d answers to a removed peer", r+c)
 		}
-		if p.current.Load() != nil || p.endpoint.Load() != nil || p.heapAt >= 0 {
+		if p.Current() != nil || p.Endpoint() != nil || a.tun.env.Deadlines.Len() != 0 {
 			t.Error("the removed peer has a session, an endpoint or a timer left")
 		}
 		b.knows(a, false) // comes back as somebody new
@@ -62,8 +62,8 @@ func TestConfigure_removedPeerLeavesNothingStaged(t *testing.T) {
 		}
 		p := a.peerOf(b)
 		a.configure(Change{ReplacePeers: true})
-		a.tun.stage(p, make([]byte, 100), w.clock.Now())
-		if n := a.tun.budget.bytes.Load(); n != 0 {
+		a.tun.env.Stage(p, make([]byte, 100), w.clock.Now())
+		if n := a.tun.env.Waiting.Bytes(); n != 0 {
 			t.Errorf("%d bytes wait for a peer that is gone", n)
 		}
 		w.ears.take()
@@ -92,10 +92,8 @@ func TestConfigure_replacingPeersWithNoneClearsAll(t *testing.T) {
 		for range a.tun.routes.All {
 			t.Error("an allowed IP is left")
 		}
-		for i := range a.tun.index.buckets {
-			if a.tun.index.buckets[i].Load() != nil {
-				t.Fatal("an index is left")
-			}
+		if n := a.tun.env.Index.Len(); n != 0 {
+			t.Errorf("%d indices are left", n)
 		}
 	})
 }
@@ -369,7 +367,7 @@ func TestSetUp_downIsSilent(t *testing.T) {
 		if n := a.dropped(drop.DeviceDown); n < 60 {
 			t.Errorf("%d counted as lost to the device, want 60 and more", n)
 		}
-		if n := a.tun.budget.bytes.Load(); n != 0 {
+		if n := a.tun.env.Waiting.Bytes(); n != 0 {
 			t.Errorf("%d bytes still wait", n)
 		}
 		b.got()

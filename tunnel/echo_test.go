@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"tund/crypto/wire"
-	"tund/tunnel/offload"
+	"tund/tunnel/peer"
 	"tund/tunnel/udp/udptest"
 )
 
@@ -93,7 +93,7 @@ func TestTunnel_routeIntoItselfEndsInAWordAndNotInALoop(t *testing.T) {
 			t.Errorf("%d datagrams came back in 200 s", n)
 		}
 		w.net.Filter(nil)
-		time.Sleep(echoAge)
+		time.Sleep(peer.LoopMemory)
 		a.sends(b, 10)
 		time.Sleep(10 * time.Second)
 		if p := a.tun.Status().Peers[0]; p.State != StateUp || p.LastError != "" {
@@ -117,7 +117,7 @@ func TestTunnel_tunnelInATunnelWorksOneLevelDeep(t *testing.T) {
 		}
 		a.covers(c, b.addr) // and now b through c
 		looped = w.reroute(a, b.addr, c.addr)
-		time.Sleep(echoAge)
+		time.Sleep(peer.LoopMemory)
 		for range 10 {
 			a.sends(b, 1000)
 			a.sends(c, 1000)
@@ -161,28 +161,6 @@ func TestTunnel_datagramsOfOthersAreNoEchoes(t *testing.T) {
 	})
 }
 
-func TestDatagramFrom_readsFramesToo(t *testing.T) {
-	t.Parallel()
-	src, dst := netip.MustParseAddrPort("[fd09::1]:51820"), netip.MustParseAddrPort("[fd09::2]:7")
-	ip := datagram(src, dst, []byte{1, 0, 0, 0, 9, 9})
-	macs := make([]byte, 12)
-	for what, frame := range map[string][]byte{
-		"untagged": append(append(macs, 0x86, 0xdd), ip...),
-		"tagged":   append(append(macs, 0x81, 0, 0, 7, 0x86, 0xdd), ip...),
-		"twice":    append(append(macs, 0x88, 0xa8, 0, 7, 0x81, 0, 0, 7, 0x86, 0xdd), ip...),
-	} {
-		from, to, ok := datagramFrom(51820, frame, offload.Ethernet)
-		if !ok || from != src.Addr() || to != dst {
-			t.Errorf("%s: %v, %v, %t", what, from, to, ok)
-		}
-		for n := range len(frame) { // cut short, it is read no further than it goes
-			if _, _, ok := datagramFrom(51820, frame[:n], offload.Ethernet); ok && n < len(frame)-2 {
-				t.Errorf("%s: %d of %d bytes are enough", what, n, len(frame))
-			}
-		}
-	}
-}
-
 func TestTunnel_pulseShowsWhoIsStuck(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
@@ -205,24 +183,4 @@ func TestTunnel_pulseShowsWhoIsStuck(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestBeat_stuck(t *testing.T) {
-	t.Parallel()
-	var p pulse
-	read := func() Beat { c := p.count.Load(); return Beat{Count: c, Idle: c%2 == 1} }
-	then := read()
-	if !read().Stuck(then) {
-		t.Error("a loop that does nothing is not stuck")
-	}
-	for what, f := range map[string]func(){
-		"rests": p.rest, "wakes": p.wake, "wakes again": p.wake, "rests, wakes": func() { p.rest(); p.wake() },
-		"rests twice": func() { p.rest(); p.rest() },
-	} {
-		then := read()
-		f()
-		if read().Stuck(then) {
-			t.Errorf("%s: stuck", what)
-		}
-	}
 }

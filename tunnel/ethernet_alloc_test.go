@@ -12,11 +12,12 @@ import (
 
 	"tund/crypto/keys"
 	"tund/crypto/noise"
-	"tund/crypto/session"
 	"tund/internal/boottime"
 	"tund/internal/drop"
 	"tund/tunnel/l2"
+	"tund/tunnel/lane"
 	"tund/tunnel/offload"
+	"tund/tunnel/peer"
 	"tund/tunnel/tundev"
 	"tund/tunnel/udp"
 )
@@ -73,8 +74,8 @@ type wired struct {
 	tun   *Tunnel
 	conn  *loopConn
 	queue *lastWrites
-	out   *outbound
-	in    *inbound
+	out   *lane.SendLoop
+	in    *lane.ReceiveLoop
 	mem   []byte // of the packet that the host sends
 	now   boottime.Time
 }
@@ -96,17 +97,16 @@ func newWired(t *testing.T, o EthernetOptions) *wired {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.out = newOutbound(w.tun, w.tun.lanes[0], w.tun.devices[0], w.queue, nil)
-	w.mem = make([]byte, tagRoom+tundev.MaxRead+offload.MaxPadding)
-	w.in = newInbound(w.tun, w.tun.lanes[0])
-	w.in.now = w.now
+	w.out = lane.NewSendLoop(w.tun.env, w.tun.lanes[0], w.tun.devices[0], 0)
+	w.mem = make([]byte, lane.Headroom+tundev.MaxRead+offload.MaxPadding)
+	w.in = lane.NewReceiveLoop(w.tun.env, w.tun.lanes[0], w.tun.devices)
 	return w
 }
 
 // joined gives two tunnels a session and an Ethernet port for each other.
 func joined(t *testing.T, a, b *wired, configA, configB l2.PortConfig) {
 	t.Helper()
-	k := noise.Keys{Send: [32]byte{1, byte(len(a.tun.order))}, Receive: [32]byte{2, byte(len(b.tun.order))}, Initiator: true}
+	k := noise.Keys{Send: [32]byte{1, byte(len(a.tun.peers.All()))}, Receive: [32]byte{2, byte(len(b.tun.peers.All()))}, Initiator: true}
 	for i, side := range []struct {
 		w      *wired
 		other  *wired
@@ -114,35 +114,39 @@ func joined(t *testing.T, a, b *wired, configA, configB l2.PortConfig) {
 	}{{a, b, configA}, {b, a, configB}} {
 		side.config.Ethernet = true
 		err := side.w.tun.Configure(Change{Peers: []PeerChange{{
-			PublicKey: side.other.tun.identity.Load().Public(), Ethernet: &side.config,
+			PublicKey: side.other.tun.handshakes.PublicKey(), Ethernet: &side.config,
 			Endpoint: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), 51820),
 		}}})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	pa, pb := a.tun.peer(b.tun.identity.Load().Public()), b.tun.peer(a.tun.identity.Load().Public())
-	k.LocalIndex, k.RemoteIndex = a.tun.index.reserve(pa), b.tun.index.reserve(pb)
+	pa, pb := a.tun.peers.Get(b.tun.handshakes.PublicKey()), b.tun.peers.Get(a.tun.handshakes.PublicKey())
+	k.LocalIndex, k.RemoteIndex = a.tun.env.Index.Reserve(pa), b.tun.env.Index.Reserve(pb)
 	mirror := noise.Keys{Send: k.Receive, Receive: k.Send, LocalIndex: k.RemoteIndex, RemoteIndex: k.LocalIndex}
 	for _, side := range []struct {
 		w *wired
-		p *Peer
+		p *peer.Peer
 		k *noise.Keys
 	}{{a, pa, &k}, {b, pb, &mirror}} {
-		s := &slot{session: session.New(side.k), peer: side.p, established: side.w.now}
-		side.w.tun.index.assign(side.k.LocalIndex, s)
-		side.p.current.Store(s)
+		kp, own := peer.NewKeypair(side.p, side.k, side.w.now), side.w.tun.handshakes.PublicKey()
+		if side.k.Initiator {
+			side.p.Finished(side.w.tun.env.Index, kp, own, peer.Event{Now: side.w.now})
+		} else {
+			side.p.Responded(side.w.tun.env.Index, kp, own, peer.Event{Now: side.w.now})
+			side.p.Confirm(side.w.tun.env.Index, kp, time.Time{})
+		}
 	}
 	for range 3 { // hellos and their answers
 		for _, side := range []struct {
 			from, to *wired
-			p, q     *Peer
+			p, q     *peer.Peer
 		}{{a, b, pa, pb}, {b, a, pb, pa}} {
-			e := side.from.tun.ethernet
-			e.sw.SetPortUp(l2.PortID(side.p.port.Load()), true, side.from.now)
-			for _, m := range e.sw.Tick(side.from.now).ToPeers {
-				if m.Port == l2.PortID(side.p.port.Load()) {
-					side.to.tun.ethernet.sw.Control(side.to.now, l2.PortID(side.q.port.Load()), m.Payload)
+			sw := side.from.tun.lan.Switch()
+			sw.SetPortUp(l2.PortID(side.p.Port.Load()), true, side.from.now)
+			for _, m := range sw.Tick(side.from.now).ToPeers {
+				if m.Port == l2.PortID(side.p.Port.Load()) {
+					side.to.tun.lan.Switch().Control(side.to.now, l2.PortID(side.q.Port.Load()), m.Payload)
 				}
 			}
 		}
@@ -152,20 +156,19 @@ func joined(t *testing.T, a, b *wired, configA, configB l2.PortConfig) {
 // carry sends what the host of w wrote, and hands what is sent to the next tunnel.
 func (w *wired) carry(t testing.TB, frame []byte, to *wired) {
 	w.conn.sent = 0
-	w.out.now = w.now
-	w.out.packet(w.mem, copy(w.mem[tagRoom:], frame))
-	w.out.flush(w.now)
+	w.out.Carry(w.mem, copy(w.mem[lane.Headroom:], frame), w.now)
+	w.out.Flush()
 	if w.conn.sent == 0 {
-		t.Fatalf("nothing was sent: %v, port %v", w.tun.drops.Snapshot(), w.tun.ethernet.sw.Ports(w.now)[0].Drops)
+		t.Fatalf("nothing was sent: %v, port %v", w.tun.drops.Snapshot(), w.tun.lan.Switch().Ports(w.now)[0].Drops)
 	}
 	to.take(w.conn)
 }
 
 func (w *wired) take(conn *loopConn) {
 	for i := range conn.sent {
-		w.in.train(&conn.trains[i])
+		w.in.Carry(&conn.trains[i], w.now)
 	}
-	w.in.flush()
+	w.in.Flush()
 }
 
 var hostA, hostB = l2.MAC(0x02000000000a), l2.MAC(0x02000000000b)
@@ -318,7 +321,6 @@ func TestEthernet_longerFramesAfterTheMTUGrew(t *testing.T) {
 	for _, w := range []*wired{a, b} {
 		w.tun.SetMTU("tap", 2000)
 		w.now = w.now.Add(time.Second)
-		w.in.now = w.now
 	}
 	joinedAgain(a, b)
 	a.carry(t, ethernetFrame(hostB, hostA, 0, 1900, 1), b)
@@ -331,8 +333,8 @@ func TestEthernet_longerFramesAfterTheMTUGrew(t *testing.T) {
 func joinedAgain(a, b *wired) {
 	for _, side := range [][2]*wired{{a, b}, {b, a}, {a, b}} {
 		from, to := side[0], side[1]
-		for _, m := range from.tun.ethernet.sw.Tick(from.now).ToPeers {
-			to.tun.ethernet.sw.Control(to.now, 1, m.Payload)
+		for _, m := range from.tun.lan.Switch().Tick(from.now).ToPeers {
+			to.tun.lan.Switch().Control(to.now, 1, m.Payload)
 		}
 	}
 }

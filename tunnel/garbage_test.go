@@ -22,7 +22,7 @@ func TestTunnel_garbageIsSilentlyCounted(t *testing.T) {
 		w.net.Filter(nil)
 		passes(30 * time.Second)
 		w.ears.take()
-		indices, before := entries(&b.tun.index), total(b.tun)
+		indices, before := b.tun.env.Index.Len(), total(b.tun)
 		s := w.stranger(elsewhere)
 		random := rand.New(rand.NewPCG(3, 3))
 		const rounds, each = 50, 2000
@@ -41,12 +41,11 @@ func TestTunnel_garbageIsSilentlyCounted(t *testing.T) {
 		if n := total(b.tun) - before; n != rounds*each {
 			t.Errorf("%d counted, want %d: %v", n, rounds*each, b.tun.drops.Snapshot())
 		}
-		if n := entries(&b.tun.index); n != indices {
+		if n := b.tun.env.Index.Len(); n != indices {
 			t.Errorf("%d indices, before %d", n, indices)
 		}
-		if len(b.tun.handshakes.source.sources) != 0 || b.tun.budget.bytes.Load() != 0 || len(b.tun.timers.heap) > 1 {
-			t.Errorf("tables grew: %d sources, %d bytes staged, %d timers", len(b.tun.handshakes.source.sources),
-				b.tun.budget.bytes.Load(), len(b.tun.timers.heap))
+		if b.tun.env.Waiting.Bytes() != 0 || b.tun.env.Deadlines.Len() > 1 {
+			t.Errorf("tables grew: %d bytes staged, %d timers", b.tun.env.Waiting.Bytes(), b.tun.env.Deadlines.Len())
 		}
 		if got := b.endpointOf(a); got != a.addr {
 			t.Errorf("garbage moved the peer to %v", got)
@@ -92,16 +91,6 @@ func static(random *rand.Rand, n int) []byte {
 		out[i] = byte(random.Uint32())
 	}
 	return out
-}
-
-// entries counts the indices in use.
-func entries(t *indexTable) (n int) {
-	for i := range t.buckets {
-		for e := t.buckets[i].Load(); e != nil; e = e.next {
-			n++
-		}
-	}
-	return n
 }
 
 // total is the number of packets that died, for all reasons.

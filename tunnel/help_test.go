@@ -14,6 +14,7 @@ import (
 	"tund/crypto/wire"
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/tunnel/peer"
 	"tund/tunnel/udp"
 	"tund/tunnel/udp/udptest"
 )
@@ -191,9 +192,9 @@ func await(t testing.TB, what string, cond func() bool) {
 func (e *end) dropped(r drop.Reason) uint64 { return e.tun.drops.Get(r) }
 
 // peerOf returns what e knows of other.
-func (e *end) peerOf(other *end) *Peer {
+func (e *end) peerOf(other *end) *peer.Peer {
 	e.t.Helper()
-	p := e.tun.peer(other.key.Public())
+	p := e.tun.peers.Get(other.key.Public())
 	if p == nil {
 		e.t.Fatal("not a peer")
 	}
@@ -203,7 +204,7 @@ func (e *end) peerOf(other *end) *Peer {
 // endpointOf returns where e believes other to be.
 func (e *end) endpointOf(other *end) netip.AddrPort {
 	e.t.Helper()
-	ep := e.peerOf(other).endpoint.Load()
+	ep := e.peerOf(other).Endpoint()
 	if ep == nil {
 		return netip.AddrPort{}
 	}

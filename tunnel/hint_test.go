@@ -12,7 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/internal/drop"
-	"tund/tunnel/protocol"
+	"tund/tunnel/handshake"
+	"tund/tunnel/peer"
+	"tund/tunnel/timers"
 	"tund/tunnel/udp"
 )
 
@@ -39,12 +41,12 @@ func TestHint_restartedPeerIsFoundAtOnce(t *testing.T) {
 				synctest.Wait()
 				if time.Since(killed) < down {
 					a.hears(b, unix.ECONNREFUSED, 0)
-				} else if b.tun.closed.Load() {
+				} else if b.tun.env.Stopped() {
 					w.start(b)
 					b.knows(a, false)
 				}
 				passes(50 * time.Millisecond)
-				if !b.tun.closed.Load() && b.got() > 0 {
+				if !b.tun.env.Stopped() && b.got() > 0 {
 					back = time.Since(killed)
 				}
 			}
@@ -61,7 +63,7 @@ func TestHint_aboutAPeerThatSpeaksIsIgnored(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
 		passes(20 * time.Second)
-		session := a.peerOf(b).current.Load()
+		session := a.peerOf(b).Current()
 		w.ears.take()
 		for range 60 * 4 {
 			a.sends(b, 10)
@@ -77,7 +79,7 @@ func TestHint_aboutAPeerThatSpeaksIsIgnored(t *testing.T) {
 		if i, r, _, _, _ := w.ears.take(); i+r != 0 {
 			t.Errorf("%d handshakes for forged hints", i)
 		}
-		if a.peerOf(b).current.Load() != session || a.endpointOf(b) != b.addr {
+		if a.peerOf(b).Current() != session || a.endpointOf(b) != b.addr {
 			t.Error("forged hints ended the session or moved the endpoint")
 		}
 	})
@@ -100,7 +102,7 @@ func TestHint_forgedOnesCostAHandshakeInFiveSecondsAtMost(t *testing.T) {
 			t.Errorf("%d handshakes in 60 s", len(got))
 		}
 		for i := range got[1:] {
-			if gap := got[i+1] - got[i]; gap < protocol.RekeyTimeout {
+			if gap := got[i+1] - got[i]; gap < timers.RekeyTimeout {
 				t.Errorf("handshakes %v apart", gap)
 			}
 		}
@@ -164,13 +166,13 @@ func TestHint_fillsInTheWords(t *testing.T) {
 			unix.ENETUNREACH: "network unreachable", unix.EACCES: "forbidden by a router", unix.EPROTO: "protocol error",
 		} {
 			a.hears(b, errno, 0)
-			passes(protocol.RekeyTimeout + protocol.RekeyTimeoutJitterMax)
+			passes(timers.RekeyTimeout + timers.RekeyTimeoutJitterMax)
 			got := a.tun.Status().Peers[0].LastError
 			if !strings.HasPrefix(got, "no answer from "+b.addr.String()) || !strings.Contains(got, words) {
 				t.Errorf("%v: %q", errno, got)
 			}
 		}
-		passes(protocol.RekeyTimeout + protocol.RekeyTimeoutJitterMax)
+		passes(timers.RekeyTimeout + timers.RekeyTimeoutJitterMax)
 		if got := a.tun.Status().Peers[0].LastError; strings.Contains(got, "protocol error") {
 			t.Errorf("a try later still %q", got)
 		}
@@ -194,9 +196,9 @@ func TestHint_wordsOfAPeerThatIsUp(t *testing.T) {
 			t.Errorf("LastError = %q after the peer spoke", got)
 		}
 		a.hears(b, unix.EHOSTUNREACH, 0)
-		passes(hintWords)
+		passes(peer.ICMPShown)
 		if got := say(); got != "" {
-			t.Errorf("LastError = %q after %v", got, hintWords)
+			t.Errorf("LastError = %q after %v", got, peer.ICMPShown)
 		}
 	})
 }
@@ -244,14 +246,14 @@ func TestHint_aFloodIsNotWorkedOn(t *testing.T) {
 			a.hears(b, unix.EMSGSIZE, 1300)
 		}
 		synctest.Wait()
-		if n := a.dropped(drop.TooBig); n > hintsPerSecond {
-			t.Errorf("%d hints were looked at in no time, want at most %d", n, hintsPerSecond)
+		if n := a.dropped(drop.TooBig); n > handshake.ICMPPerSecond {
+			t.Errorf("%d hints were looked at in no time, want at most %d", n, handshake.ICMPPerSecond)
 		}
 		a.sends(b, 10)
 		b.expect(1, "afterwards")
 		there := netip.MustParseAddrPort("[fe80::1%7]:5")
-		a.peerOf(b).setEndpoint(endpointAt(netip.MustParseAddrPort("[fe80::1%eth0]:5")))
-		if a.tun.peerAt(there) == nil {
+		a.peerOf(b).SetEndpoint(endpointAt(netip.MustParseAddrPort("[fe80::1%eth0]:5")))
+		if a.tun.peers.At(there) == nil {
 			t.Error("a link-local endpoint is not found by its interface's number")
 		}
 	})

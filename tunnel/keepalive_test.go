@@ -2,9 +2,10 @@ package tunnel
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"tund/tunnel/protocol"
+	"tund/tunnel/timers"
 )
 
 func keepsAlive(d time.Duration) func(*PeerChange) {
@@ -48,6 +49,7 @@ func TestKeepalive_persistentRestsWhileTrafficFlows(t *testing.T) {
 		inBubble(t, func(w *world) {
 			a, b := w.connected()
 			a.knows(b, true, keepsAlive(25*time.Second))
+			synctest.Wait() // it greets at once
 			seen := w.times()
 			for range 200 {
 				if c.aSays {
@@ -99,8 +101,8 @@ func TestKeepalive_passiveIsTimedFromReceivedData(t *testing.T) {
 		passes(4 * time.Second)
 		b.sends(a, 10) // more data does not put it off
 		passes(40 * time.Second)
-		if got := seen.keepalives(a); len(got) != 1 || got[0] != protocol.KeepaliveTimeout {
-			t.Errorf("keepalives at %v, want one at %v", got, protocol.KeepaliveTimeout)
+		if got := seen.keepalives(a); len(got) != 1 || got[0] != timers.KeepaliveTimeout {
+			t.Errorf("keepalives at %v, want one at %v", got, timers.KeepaliveTimeout)
 		}
 		if n := len(seen.keepalives(b)); n != 0 {
 			t.Errorf("%d keepalives in answer to keepalives", n)

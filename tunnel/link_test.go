@@ -1,66 +1,22 @@
 package tunnel
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"reflect"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"tund/crypto/keys"
-	"tund/tunnel/offload"
 	"tund/tunnel/udp"
 )
-
-func TestPadLimit_isTheSmallestRouteThatThePacketFits(t *testing.T) {
-	t.Parallel()
-	frame := func(size int) []byte { return make([]byte, offload.VirtioHeaderLen+size) }
-	super := func(segment int) []byte {
-		b := frame(60000)
-		b[1] = offload.GSOTCPv4
-		binary.NativeEndian.PutUint16(b[4:], uint16(segment))
-		return b
-	}
-	tests := []struct {
-		name   string
-		routes []int
-		buf    []byte
-		want   int
-	}{
-		{"no routes", nil, frame(100), 1420},
-		{"fits the smallest", []int{1300, 1350}, frame(1300), 1300},
-		{"fits the next", []int{1300, 1350}, frame(1301), 1350},
-		{"fits the device only", []int{1300, 1350}, frame(1351), 1420},
-		{"larger than the device", []int{1300}, frame(1500), 1420},
-		{"in any order, some twice", []int{1350, 1300, 1350}, frame(1), 1300},
-		{"above the device", []int{9000}, frame(1), 1420},
-		{"superpacket of full segments", []int{1300, 1350}, super(1300 - 40), 1300},
-		{"superpacket of longer ones", []int{1300, 1350}, super(1350 - 40), 1350},
-		{"superpacket of the longest", []int{1300, 1350}, super(1420 - 40), 1420},
-		{"too short to say", []int{1300}, nil, 1420},
-	}
-	for _, tt := range tests {
-		tun := &Tunnel{devices: []*device{{name: "other"}, {name: "test"}}}
-		tun.devices[1].paddingLimit.Store(1420)
-		given := slices.Clone(tt.routes)
-		tun.SetRouteMTUs("test", given)
-		if got := tun.devices[1].padLimit(tt.buf); got != tt.want {
-			t.Errorf("%s: padLimit = %d, want %d", tt.name, got, tt.want)
-		}
-		if !slices.Equal(given, tt.routes) {
-			t.Errorf("%s: the caller's slice was changed", tt.name)
-		}
-	}
-}
 
 // The first packet may come before the word that the link is up.
 func TestSetUp_asksTheDeviceBeforeAPacketIsLost(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
 		up := false
-		a.tun.devices[0].up = func() bool { return up }
+		a.tun.env.Link.Up = []func() bool{func() bool { return up }}
 		a.tun.SetUp(false)
 		a.sends(b, 10)
 		b.expect(0, "while it is down")
@@ -81,11 +37,11 @@ func TestSetUp_greetsEvenIfAPacketWasFirst(t *testing.T) {
 		a.knows(b, true, func(c *PeerChange) { every := 25 * time.Second; c.Keepalive = &every })
 		b.knows(a, false)
 		synctest.Wait()
-		a.tun.devices[0].up = func() bool { return true }
+		a.tun.env.Link.Up = []func() bool{func() bool { return true }}
 		a.tun.SetUp(false)
 		time.Sleep(time.Second) // of virtual time: two initiations of one moment are one to the peer
 		w.ears.take()
-		a.tun.isDown() // a lane was here
+		a.tun.env.Link.Down() // a lane was here
 		a.tun.SetUp(true)
 		synctest.Wait()
 		if i, _, _, _, empty := w.ears.take(); i != 1 || empty == 0 {
@@ -189,15 +145,15 @@ func TestPathsChanged_othersGoOn(t *testing.T) {
 		hub.expect(2, "from the spokes")
 		source := netip.MustParseAddr("192.0.2.77")
 		for _, s := range spokes {
-			hub.peerOf(s).setEndpoint(udp.Endpoint{Addr: s.addr, Source: source, Ifindex: 3})
+			hub.peerOf(s).SetEndpoint(udp.Endpoint{Addr: s.addr, Source: source, Ifindex: 3})
 		}
 		w.ears.take()
 		hub.tun.PathsChanged(func(ep udp.Endpoint) bool { return ep.Addr == spokes[0].addr && ep.Source == source && ep.Ifindex == 3 })
 		synctest.Wait()
-		if got := hub.peerOf(spokes[0]).endpoint.Load(); got.Source.IsValid() || got.Ifindex != 0 {
+		if got := hub.peerOf(spokes[0]).Endpoint(); got.Source.IsValid() || got.Ifindex != 0 {
 			t.Errorf("endpoint %+v of a path that has changed, want no source", got)
 		}
-		if got := hub.peerOf(spokes[1]).endpoint.Load(); got.Source != source {
+		if got := hub.peerOf(spokes[1]).Endpoint(); got.Source != source {
 			t.Errorf("endpoint %+v of a path that has not changed, want source %v", got, source)
 		}
 		if i, r, _, data, empty := w.ears.take(); empty != 1 || i+r+data != 0 {

@@ -13,7 +13,7 @@ import (
 
 	"tund/crypto/wire"
 	"tund/internal/drop"
-	"tund/tunnel/protocol"
+	"tund/tunnel/timers"
 	"tund/tunnel/tundev"
 	"tund/tunnel/tundev/tundevtest"
 	"tund/tunnel/udp"
@@ -234,18 +234,31 @@ func TestLoops_rebindKeepsSessions(t *testing.T) {
 	})
 }
 
+// overflowing is a socket whose receive buffer has overflowed.
+type overflowing struct {
+	udp.Conn
+	n uint64
+}
+
+func (c overflowing) Overflows() uint64 { return c.n }
+
 // The counters of a socket that is replaced are not forgotten.
 func TestLoops_rebindKeepsCounters(t *testing.T) {
-	b := newBench(t, tundev.Features{})
-	for i := range 3 {
-		b.t.lanes[0].binding.Load().conn.(*hole).overflows = 5
-		if n := b.t.Status().Drops["queue-overflow"]; n != uint64(5*(i+1)) {
-			t.Errorf("queue-overflow = %d, want %d", n, 5*(i+1))
+	inBubble(t, func(w *world) {
+		a := w.end()
+		for i := range 3 {
+			conn, err := w.net.Open(netip.AddrPortFrom(a.addr.Addr(), uint16(1000+i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.tun.Rebind([]udp.Conn{overflowing{conn, 5}}); err != nil {
+				t.Fatal(err)
+			}
+			if n := a.tun.Status().Drops["queue-overflow"]; n != uint64(5*(i+1)) {
+				t.Errorf("queue-overflow = %d, want %d", n, 5*(i+1))
+			}
 		}
-		if err := b.t.Rebind([]udp.Conn{newHole()}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 }
 
 // Mistake 24: one peer keeps the others waiting. Here one never answers, one cannot be sent to, and the third gets
@@ -306,8 +319,7 @@ func TestLoops_refusedDatagramsAreCountedExactly(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
 		passes(30 * time.Second)
-		p := a.peerOf(b)
-		before, bytes := p.txPackets.Load(), p.txBytes.Load()
+		before := a.tun.Status().Peers[0]
 		n := 0
 		w.net.Filter(func(udptest.Datagram) error {
 			if n++; n == 3 || n == 7 || n == 10 {
@@ -321,10 +333,10 @@ func TestLoops_refusedDatagramsAreCountedExactly(t *testing.T) {
 		if got := a.dropped(drop.SendError); got != 3 {
 			t.Errorf("%d counted as refused, want 3", got)
 		}
-		if got := p.txPackets.Load() - before; got != 7 {
+		if got := a.tun.Status().Peers[0].TxPackets - before.TxPackets; got != 7 {
 			t.Errorf("%d counted as sent, want 7", got)
 		}
-		if got, want := p.txBytes.Load()-bytes, uint64(7*(128+32)); got != want {
+		if got, want := a.tun.Status().Peers[0].TxBytes-before.TxBytes, uint64(7*(128+32)); got != want {
 			t.Errorf("%d bytes counted as sent, want %d", got, want)
 		}
 	})
@@ -361,7 +373,7 @@ func TestLoops_tooLargeIsCountedAndNamed(t *testing.T) {
 		}
 		a.sends(b, 500)
 		b.expect(1, "smaller ones pass")
-		passes(protocol.UnansweredAfter)
+		passes(timers.UnansweredAfter)
 	})
 }
 

@@ -1,10 +1,11 @@
 package tunnel
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,11 +27,42 @@ type bubbleClock struct{ start time.Time }
 func (c bubbleClock) Now() boottime.Time { return boottime.Time(time.Hour + time.Since(c.start)) }
 func (c bubbleClock) Wall() time.Time    { return time.Now() }
 
+// heldClock is a clock for which handshake workers have to wait while a test holds them.
+type heldClock struct {
+	Clock
+	held    atomic.Bool
+	workers sync.Mutex
+}
+
+func (c *heldClock) Now() boottime.Time {
+	if c.held.Load() && inWorker() {
+		c.workers.Lock()
+		defer c.workers.Unlock()
+	}
+	return c.Clock.Now()
+}
+
+// inWorker reports whether the caller handles a handshake message.
+func inWorker() bool {
+	var pcs [16]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if strings.HasSuffix(f.Function, "handshake.(*Worker).message") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
 // end is one tunnel of a test, with the host and the network played by the test.
 type end struct {
 	t     *testing.T
 	tun   *Tunnel
 	key   keys.PrivateKey
+	clock *heldClock
 	queue *tundevtest.Queue
 	conn  *udptest.Conn
 	inner netip.Addr
@@ -147,8 +179,9 @@ func (w *world) startWith(e *end, clock Clock, configure ...func(*Options)) {
 	if e.conn, err = w.net.Open(e.addr); err != nil {
 		w.t.Fatal(err)
 	}
+	e.clock = &heldClock{Clock: clock}
 	o := Options{
-		PrivateKey: e.key, Conns: []udp.Conn{e.conn}, Clock: clock, Log: zap.NewNop(),
+		PrivateKey: e.key, Conns: []udp.Conn{e.conn}, Clock: e.clock, Log: zap.NewNop(),
 		Devices: []Device{{Name: "test", Kind: tundev.TUN, Queues: []tundev.Queue{e.queue}, MTU: 1420}},
 	}
 	for _, f := range configure {
@@ -186,15 +219,11 @@ func (w *world) pair() (a, b *end) {
 	return a, b
 }
 
-// packet makes an IPv4 packet with n bytes of payload.
-func packet(src, dst netip.Addr, n int) []byte {
-	p := make([]byte, 20+n)
-	p[0], p[8], p[9] = 0x45, 64, 253 // protocol 253: for experiments (RFC 3692)
-	binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
-	copy(p[12:], src.AsSlice())
-	copy(p[16:], dst.AsSlice())
-	return p
-}
+// What hosts send.
+var (
+	packet   = tundevtest.Packet
+	udpSuper = tundevtest.UDPSuper
+)
 
 // sends injects one packet to other and lets the world settle.
 func (e *end) sends(other *end, n int) {

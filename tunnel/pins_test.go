@@ -4,34 +4,8 @@ import (
 	"testing"
 
 	"tund/crypto/keys"
-	"tund/internal/boottime"
 	"tund/tunnel/l2"
 )
-
-func TestMeter_letsABurstAndThenTheRateThrough(t *testing.T) {
-	t.Parallel()
-	var m meter
-	now := boottime.Time(1_000_000_000)
-	passed := 0
-	for range 2 * controlBurst {
-		if m.allow(now) {
-			passed++
-		}
-	}
-	if passed != controlBurst {
-		t.Errorf("%d passed at once, want %d", passed, controlBurst)
-	}
-	passed = 0
-	for range 1000 {
-		now += 1_000_000
-		if m.allow(now) {
-			passed++
-		}
-	}
-	if passed != controlsPerSecond {
-		t.Errorf("%d passed in the second after, want %d", passed, controlsPerSecond)
-	}
-}
 
 // Two peers swap their pinned MACs in one change, as a reload may do.
 func TestConfigure_pinnedMACsMaySwap(t *testing.T) {
@@ -51,7 +25,7 @@ func TestConfigure_pinnedMACsMaySwap(t *testing.T) {
 			t.Fatal(err)
 		}
 		for key, want := range map[keys.PublicKey]l2.MAC{b: m[0], c: m[1]} {
-			port, ok := a.tun.ethernet.sw.Port(l2.PortID(a.tun.peer(key).port.Load()))
+			port, ok := a.tun.lan.Switch().Port(l2.PortID(a.tun.peers.Get(key).Port.Load()))
 			if !ok || len(port.MACs) != 1 || port.MACs[0] != want {
 				t.Errorf("port %+v, %v; want it to have %v", port, ok, want)
 			}

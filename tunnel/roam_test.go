@@ -55,10 +55,8 @@ func TestReplay_forgedMessagesChangeNothing(t *testing.T) {
 			highest     uint64
 		}
 		look := func() state {
-			s := p.current.Load().session
-			s.LockReceive()
-			defer s.UnlockReceive()
-			return state{p.rxBytes.Load(), p.rxPackets.Load(), p.lastReceived.Load(), b.endpointOf(a), s.Highest()}
+			s := p.Status(w.clock.Now(), w.clock.Wall())
+			return state{s.RxBytes, s.RxPackets, int64(p.LastReceived()), s.Endpoint, s.Session.Highest}
 		}
 		before := look()
 		s := w.stranger(elsewhere)
@@ -209,7 +207,7 @@ func TestRoaming_secondEndpointIsTried(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.peerOf(b).setEndpoint(endpointAt(dead))
+		a.peerOf(b).SetEndpoint(endpointAt(dead))
 		for range 12 {
 			a.sends(b, 10)
 			passes(time.Second)

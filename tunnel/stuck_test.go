@@ -19,7 +19,7 @@ func TestSetUp_wishFromBetweenIsGrantedOnceUp(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
 		a.tun.SetUp(false)
-		a.tun.stage(a.peerOf(b), packet(a.inner, b.inner, 12), w.clock.Now())
+		a.tun.env.Stage(a.peerOf(b), packet(a.inner, b.inner, 12), w.clock.Now())
 		passes(time.Second)
 		a.tun.SetUp(true)
 		passes(time.Second)

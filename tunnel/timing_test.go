@@ -11,7 +11,8 @@ import (
 
 	"tund/crypto/wire"
 	"tund/internal/drop"
-	"tund/tunnel/protocol"
+	"tund/tunnel/peer"
+	"tund/tunnel/timers"
 	"tund/tunnel/udp/udptest"
 )
 
@@ -140,15 +141,15 @@ func TestTunnel_keysAreZeroedAfter540Seconds(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
 		pa, pb := a.peerOf(b), b.peerOf(a)
-		sa, sb := pa.current.Load().session, pb.current.Load().session
+		sa, sb := pa.Current().Session, pb.Current().Session
 		passes(539 * time.Second)
-		if pa.current.Load() == nil || pb.current.Load() == nil {
+		if pa.Current() == nil || pb.Current() == nil {
 			t.Error("keys were zeroed too early")
 		}
 		passes(2 * time.Second)
-		for _, p := range []*Peer{pa, pb} {
-			if p.current.Load() != nil || p.previous != nil || p.next != nil || p.pending != nil {
-				t.Error("keys are still there after 541 s")
+		for _, e := range []*end{a, b} {
+			if n := e.tun.env.Index.Len(); n != 0 || e.tun.peers.All()[0].Current() != nil {
+				t.Errorf("%d keys are still there after 541 s", n)
 			}
 		}
 		if _, ok := sa.Reserve(1); ok {
@@ -157,7 +158,7 @@ func TestTunnel_keysAreZeroedAfter540Seconds(t *testing.T) {
 		if _, ok := sb.Reserve(1); ok {
 			t.Error("the responder's session still has keys")
 		}
-		if _, ok := a.tun.index.get(sa.LocalIndex()); ok {
+		if _, ok := a.tun.env.Index.Get(sa.LocalIndex()); ok {
 			t.Error("its index is still taken")
 		}
 	})
@@ -167,13 +168,13 @@ func TestTunnel_keysAreZeroedAfter540Seconds(t *testing.T) {
 func TestTunnel_replacedSessionIsLetGo(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
-		var old []weak.Pointer[slot]
-		for _, p := range []*Peer{a.peerOf(b), b.peerOf(a)} {
-			old = append(old, weak.Make(p.current.Load()))
+		var old []weak.Pointer[peer.Keypair]
+		for _, p := range []*peer.Peer{a.peerOf(b), b.peerOf(a)} {
+			old = append(old, weak.Make(p.Current()))
 		}
 		for range 2 { // twice, so that the first is not the previous one any more
 			passes(130 * time.Second)
-			a.tun.keepalive(a.peerOf(b), w.clock.Now()) // by the slow plane: the lanes send nothing
+			a.tun.env.WantKeepalive(a.peerOf(b), w.clock.Now()) // by the slow plane: the lanes send nothing
 			passes(time.Second)
 		}
 		for i, s := range old {
@@ -195,13 +196,13 @@ func TestTunnel_handshakeIsRetriedFor90SecondsAndGivenUp(t *testing.T) {
 		}
 		passes(10 * time.Minute)
 		got := seen.initiations(a)
-		if len(got) != 1+protocol.MaxHandshakeAttempts {
-			t.Fatalf("%d initiations, want %d", len(got), 1+protocol.MaxHandshakeAttempts)
+		if len(got) != 1+timers.MaxHandshakeAttempts {
+			t.Fatalf("%d initiations, want %d", len(got), 1+timers.MaxHandshakeAttempts)
 		}
 		jitters := map[time.Duration]bool{}
 		for i, at := range got[1:] {
 			gap := at - got[i]
-			if gap < protocol.RekeyTimeout || gap >= protocol.RekeyTimeout+protocol.RekeyTimeoutJitterMax {
+			if gap < timers.RekeyTimeout || gap >= timers.RekeyTimeout+timers.RekeyTimeoutJitterMax {
 				t.Errorf("gap of %v between two initiations", gap)
 			}
 			jitters[gap] = true
@@ -209,7 +210,7 @@ func TestTunnel_handshakeIsRetriedFor90SecondsAndGivenUp(t *testing.T) {
 		if len(jitters) < 5 { // mistake 8
 			t.Errorf("only %d different gaps: there is no jitter", len(jitters))
 		}
-		if last := got[len(got)-1]; last < protocol.RekeyAttemptTime || last > protocol.RekeyAttemptTime+6*time.Second {
+		if last := got[len(got)-1]; last < timers.RekeyAttemptTime || last > timers.RekeyAttemptTime+6*time.Second {
 			t.Errorf("last attempt at %v", last)
 		}
 		if n := a.dropped(drop.StagedTimeout); n != 3 {
@@ -237,8 +238,8 @@ func TestTunnel_handshakeGoesOnWhilePacketsCome(t *testing.T) {
 		if n := len(seen.initiations(a)); n < 36 || n > 40 {
 			t.Errorf("%d initiations in 200 s, want one each 5 s", n)
 		}
-		if got := a.tun.Status().Peers[0].Staged; got != maxStaged {
-			t.Errorf("%d packets wait, want %d", got, maxStaged)
+		if got := a.tun.Status().Peers[0].Staged; got != peer.MaxStaged {
+			t.Errorf("%d packets wait, want %d", got, peer.MaxStaged)
 		}
 	})
 }
@@ -262,7 +263,7 @@ func TestTunnel_unansweredDataStartsAHandshakeAfter15SecondsWithJitter(t *testin
 					t.Fatalf("%d initiations", len(got))
 				}
 				after := got[0] - begin
-				if after < protocol.UnansweredAfter || after >= protocol.UnansweredAfter+protocol.RekeyTimeoutJitterMax {
+				if after < timers.UnansweredAfter || after >= timers.UnansweredAfter+timers.RekeyTimeoutJitterMax {
 					t.Errorf("handshake %v after unanswered data", after)
 				}
 				if e == b {

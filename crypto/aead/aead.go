@@ -32,6 +32,8 @@ const (
 	KeySize = chacha20poly1305.KeySize
 	// NonceSize is the length of a nonce in bytes.
 	NonceSize = chacha20poly1305.NonceSize
+	// Name is what the algorithm is called where people see it.
+	Name = "chacha20-poly1305"
 	// Overhead is how many bytes longer a sealed message is: the tag.
 	Overhead = chacha20poly1305.Overhead
 )

@@ -71,8 +71,8 @@ func New(k *noise.Keys) *Session {
 // LocalIndex returns the receiver index of messages to us.
 func (s *Session) LocalIndex() uint32 { return s.local }
 
-// RemoteIndex returns the receiver index of messages to the peer.
-func (s *Session) RemoteIndex() uint32 { return s.remote }
+// Suite returns the name of the AEAD that seals the session's messages, as status shows it.
+func (s *Session) Suite() string { return aead.Name }
 
 // Initiator reports whether we sent the initiation of this session.
 func (s *Session) Initiator() bool { return s.initiator }

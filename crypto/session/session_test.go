@@ -81,7 +81,7 @@ func TestSession_reproducesCapturesOfTheKernel(t *testing.T) {
 			if !m.FromInitiator {
 				from, to = responder, initiator
 			}
-			if got := wire.TransportReceiver(m.Message); got != to.LocalIndex() || got != from.RemoteIndex() {
+			if got := wire.TransportReceiver(m.Message); got != to.LocalIndex() || got != from.remote {
 				t.Errorf("%s, message %d: for %#x, want %#x", c.Name, i, got, to.LocalIndex())
 			}
 			counter := wire.TransportCounter(m.Message)
@@ -271,7 +271,7 @@ func TestSession_zeroEndsEverything(t *testing.T) {
 	if n := a.Seal(out, 0, make([]byte, 32), &sc); n != 0 || !bytes.Equal(out, make([]byte, 64)) {
 		t.Errorf("Seal after Zero: %d, %x", n, out)
 	}
-	if a.LocalIndex() != 11 || a.RemoteIndex() != 22 || !a.Initiator() || b.Initiator() {
+	if a.LocalIndex() != 11 || a.remote != 22 || !a.Initiator() || b.Initiator() {
 		t.Error("the names are gone")
 	}
 }

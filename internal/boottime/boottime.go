@@ -4,7 +4,7 @@
 // could outlive its 180 seconds on a laptop that was closed. The kernel's WireGuard ages keys on
 // CLOCK_BOOTTIME (drivers/net/wireguard/noise.c) and so do we.
 //
-// The package only reads the clock. It holds no timers; code that decides takes a Time as an argument
+// The package only reads the clocks. It holds no timers; code that decides takes a Time as an argument
 // and is tested with invented ones. All functions are safe for concurrent use.
 package boottime
 
@@ -38,3 +38,19 @@ func (t Time) Before(u Time) bool { return t < u }
 
 // IsZero reports whether t is the zero Time, "never".
 func (t Time) IsZero() bool { return t == 0 }
+
+// Clock tells the time. Tests that run on virtual time give their own.
+type Clock interface {
+	// Now is the age of the machine, suspend included: the clock of keys and timers.
+	Now() Time
+	// Wall is the time of day: for handshake timestamps and for showing to people, never for deciding.
+	Wall() time.Time
+}
+
+type systemClock struct{}
+
+func (systemClock) Now() Time       { return Now() }
+func (systemClock) Wall() time.Time { return time.Now() }
+
+// System returns the machine's clocks: CLOCK_BOOTTIME and the time of day.
+func System() Clock { return systemClock{} }

@@ -14,11 +14,10 @@ import (
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/control"
-	"tund/internal/drop"
 	"tund/internal/netwatch"
 	"tund/route"
 	"tund/tunnel"
-	"tund/tunnel/protocol"
+	"tund/tunnel/timers"
 	"tund/tunnel/udp"
 )
 
@@ -46,7 +45,7 @@ func (d *Daemon) Status() control.Instance {
 		add(&i.Handshakes, peer.Handshake)
 		i.Peers = append(i.Peers, peer)
 	}
-	i.Handshakes.CookiesTx = s.Drops[drop.UnderLoad.String()]
+	i.Handshakes.CookiesTx = s.CookiesSent
 	if s.Ethernet != nil {
 		describeSwitch(&i, s.Ethernet)
 	}
@@ -185,13 +184,13 @@ func (v *view) peer(s *tunnel.PeerStatus) control.Peer {
 		KeepaliveS: int(s.Keepalive / time.Second), LastError: s.LastError, AllowedIPs: []string{},
 		PresharedKey: !s.PresharedKey.IsZero(), StateSince: control.At(s.Since), Roamed: control.At(s.Roamed),
 		LastRx: control.At(s.LastReceived), RxPackets: s.RxPackets, TxPackets: s.TxPackets, Staged: s.Staged,
-		Handshake: handshakes(s.Handshakes),
+		Handshake: handshakes(s.Handshakes), Drops: s.Drops,
 	}
 	out.Handshake.Tries = s.Attempts
 	if ss := s.Session; ss != nil {
 		out.Session = &control.Session{
-			AgeS: ss.Age.Seconds(), Initiator: ss.Initiator, RekeyS: protocol.RekeyAfterTime.Seconds(),
-			RejectS: protocol.RejectAfterTime.Seconds(), TxMessages: ss.Sent, RxHighest: ss.Highest, Suite: "chacha20-poly1305",
+			AgeS: ss.Age.Seconds(), Initiator: ss.Initiator, RekeyS: timers.RekeyAfterTime.Seconds(),
+			RejectS: timers.RejectAfterTime.Seconds(), TxMessages: ss.Sent, RxHighest: ss.Highest, Suite: ss.Suite,
 		}
 	}
 	if s.Endpoint.IsValid() {

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"errors"
-	"maps"
 
 	"tund/internal/control"
 	"tund/tunnel"
@@ -26,7 +25,7 @@ func describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
 		if p.ID == l2.LocalPort {
 			for n := range i.Devices {
 				if i.Devices[n].Kind == "tap" {
-					i.Devices[n].Drops = greater(i.Devices[n].Drops, p.Drops)
+					addDrops(&i.Devices[n].Drops, p.Drops)
 				}
 			}
 			continue
@@ -35,7 +34,8 @@ func describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
 		if peer == nil {
 			continue
 		}
-		peer.Drops, peer.MACs = maps.Clone(p.Drops), p.Entries
+		addDrops(&peer.Drops, p.Drops)
+		peer.MACs = p.Entries
 		if p.Peer.Ethernet {
 			peer.Capabilities = append(peer.Capabilities, "ethernet")
 		}
@@ -48,15 +48,14 @@ func describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
 	}
 }
 
-// greater joins two counts of the same drops: the lanes count what the switch refused of the device, and the switch what
-// it refused later.
-func greater(a, b map[string]uint64) map[string]uint64 {
-	sum := make(map[string]uint64, len(a)+len(b))
-	maps.Copy(sum, a)
-	for reason, n := range b {
-		sum[reason] = max(sum[reason], n)
+// addDrops adds what the switch refused of a port, or for it, to what the lanes dropped. Each drop is counted by one of them.
+func addDrops(sum *map[string]uint64, more map[string]uint64) {
+	if *sum == nil {
+		*sum = make(map[string]uint64, len(more))
 	}
-	return sum
+	for reason, n := range more {
+		(*sum)[reason] += n
+	}
 }
 
 // FlushFDB removes entries of the forwarding database (control.Backend).

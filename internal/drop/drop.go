@@ -17,11 +17,10 @@ const (
 	// Device to peer.
 	NoPeer          // no allowed IP covers the destination
 	NoEndpoint      // the peer's endpoint is not known (yet)
-	StagedFull      // waiting for a session, pushed out by newer packets (128 per peer, 8192 in all)
+	StagedFull      // waiting for a session, pushed out by newer packets (128 per peer, 16 MiB in all)
 	StagedTimeout   // waited for a session that never came
 	SendError       // the kernel refused our datagram (EPERM, ENOBUFS, ENETUNREACH, …)
 	TooBig          // the datagram is larger than the path to the endpoint takes (EMSGSIZE)
-	Nonce           // the session has sent all the messages it may (RejectAfterMessages)
 	BadDevicePacket // the device handed us something that is not a packet of its kind, or a stale virtio header
 	RoutingLoop     // a datagram of our own that a route led back into the tunnel
 
@@ -39,12 +38,13 @@ const (
 	Expired         // transport data for a session past RejectAfterTime or RejectAfterMessages
 
 	// Peer to device, after authentication.
-	Replay          // counter already seen, or older than the window
-	BadInnerPacket  // neither IPv4, IPv6 nor one of ours, or an inner length that does not fit
-	ForeignSource   // the inner source belongs to another peer, or to none
-	NoDevice        // an Ethernet frame without [tap] here, or an IP packet without [tun]
-	DeviceWrite     // the device refused the write (down, or full)
-	DeviceQueueFull // would have waited for the device
+	Replay         // counter already seen, or older than the window
+	BadInnerPacket // neither IPv4, IPv6 nor one of ours, or an inner length that does not fit
+	ForeignSource  // the inner source belongs to another peer, or to none
+	NoDevice       // an Ethernet frame without [tap] here, or an IP packet without [tun]
+	DeviceWrite    // the device refused the write (down, or full)
+	ControlQueue   // a control message of a tund peer found the queue to the switch full
+	ControlRate    // a control message over the rate that one peer may send them at
 
 	// Ethernet (tunnel/l2).
 	ShortFrame       // shorter than its own headers
@@ -88,7 +88,7 @@ var names = [count]string{
 	None: "none",
 
 	NoPeer: "no-peer", NoEndpoint: "no-endpoint", StagedFull: "staged-full", StagedTimeout: "staged-timeout",
-	SendError: "send-error", TooBig: "too-big", Nonce: "nonce", BadDevicePacket: "bad-device-packet",
+	SendError: "send-error", TooBig: "too-big", BadDevicePacket: "bad-device-packet",
 	RoutingLoop: "routing-loop",
 
 	Malformed: "malformed", BadMAC1: "bad-mac1", UnknownIndex: "unknown-index", HandshakeQueue: "handshake-queue",
@@ -96,7 +96,8 @@ var names = [count]string{
 	CookieBudget: "cookie-budget", HandshakeFailed: "handshake-failed", BadTag: "bad-tag", Expired: "expired",
 
 	Replay: "replay", BadInnerPacket: "bad-inner-packet", ForeignSource: "foreign-source", NoDevice: "no-device",
-	DeviceWrite: "device-write", DeviceQueueFull: "device-queue-full",
+	DeviceWrite: "device-write", ControlQueue: "control-queue",
+	ControlRate: "control-rate",
 
 	ShortFrame: "short-frame", OversizeFrame: "oversize-frame", SourceMulticast: "source-multicast",
 	SourceForeign: "source-foreign", MACLimit: "mac-limit", MACFrozen: "mac-frozen", LinkLocalFrame: "link-local-frame",

@@ -145,7 +145,7 @@ func parseControl(payload []byte) (kind byte, body []byte, ok bool) {
 
 // Control takes a payload of KindControl from the peer at port from. What it asks for happens at the next Tick, which
 // should be soon. The reason, counted for the port, is drop.None; drop.NotEthernetPeer (no such port, or none of [tap]);
-// drop.BadInnerPacket; drop.RateLimited or drop.StormBroadcast (too many messages, too many probes); or the last
+// drop.BadInnerPacket; drop.ControlRate or drop.StormBroadcast (too many messages, too many probes); or the last
 // one for which an announced MAC was refused.
 func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Reason {
 	p := s.view.Load().port(from)
@@ -159,7 +159,7 @@ func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Re
 	}
 	reason := drop.None
 	if !p.state.control.take(now, 1, s.controlRate) {
-		kind, reason = 0, drop.RateLimited
+		kind, reason = 0, drop.ControlRate
 	}
 	switch kind {
 	case controlHello:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -232,97 +231,6 @@ func (s *Switch) SetMTU(mtu int) {
 			p.helloAt, p.tries = dueNow, 0
 		}
 	}
-}
-
-// SetPort adds the port, or gives it a new configuration; its session, learned entries and counters stay.
-// It returns an error for id 0 or one above MaxPortID, and for a MAC pinned to another port.
-func (s *Switch) SetPort(id PortID, cfg PortConfig) error {
-	if id == LocalPort || id > MaxPortID {
-		return fmt.Errorf("port %d is not between 1 and %d", id, MaxPortID)
-	}
-	cfg.MACs, cfg.VLANs = slices.Clone(cfg.MACs), slices.Clone(cfg.VLANs)
-	if err := s.setPort(id, cfg); err != nil {
-		return err
-	}
-	limit := s.view.Load().cfg.MaxPerPort
-	if cfg.MaxMACs > 0 {
-		limit = cfg.MaxMACs
-	}
-	s.fdb.setLimit(id, limit, cfg.MaxMACs > 0)
-	// What was learned under other rules is not believed any longer.
-	view := s.view.Load()
-	s.fdb.flush(func(e *Entry) bool {
-		if e.Kind == KindStatic {
-			return false
-		}
-		if owner, ok := view.pinned[e.MAC]; ok && owner != e.Port {
-			return true
-		}
-		if e.Port != id || view.port(id) == nil {
-			return false
-		}
-		_, carried := view.port(id).vlans.egress(e.VLAN)
-		return !carried || len(cfg.MACs) > 0 && !slices.Contains(cfg.MACs, e.MAC)
-	})
-	return nil
-}
-
-func (s *Switch) setPort(id PortID, cfg PortConfig) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for other, p := range s.ports {
-		for _, m := range p.cfg.MACs {
-			if other != id && slices.Contains(cfg.MACs, m) {
-				return fmt.Errorf("MAC %v is pinned to %s already", m, p.cfg.Name)
-			}
-		}
-	}
-	p := s.ports[id]
-	if p == nil {
-		p = &slowPort{state: &portState{}}
-		s.ports[id] = p
-	}
-	p.cfg = cfg
-	if p.up {
-		p.helloAt, p.tries = dueNow, 0 // the peer learns of the change
-	}
-	s.rebuild()
-	return nil
-}
-
-// Port returns the configuration of a port; its slices are the caller's.
-func (s *Switch) Port(id PortID) (PortConfig, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p, ok := s.ports[id]
-	if !ok {
-		return PortConfig{}, false
-	}
-	c := p.cfg
-	c.MACs, c.VLANs = slices.Clone(c.MACs), slices.Clone(c.VLANs)
-	return c, true
-}
-
-// RemovePort forgets the port and all that was learned or pinned behind it.
-func (s *Switch) RemovePort(id PortID) {
-	s.mu.Lock()
-	_, ok := s.ports[id]
-	if ok {
-		s.unblockFor(id, 0)
-		delete(s.ports, id)
-		s.rebuild()
-	}
-	s.mu.Unlock()
-	if ok {
-		s.forget(id, true)
-	}
-}
-
-// forget flushes what was learned at a port, and with static also what was pinned there.
-func (s *Switch) forget(id PortID, static bool) {
-	s.fdb.flushPort(id, static)
-	s.groups.flush(id)
-	s.hosts.flush(id)
 }
 
 // rebuild publishes a new view. mu is held (or s is not shared yet).

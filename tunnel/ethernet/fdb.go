@@ -1,0 +1,113 @@
+package ethernet
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/tunnel/l2"
+)
+
+// maxEvents is the number of events remembered for status.
+const maxEvents = 64
+
+// Event is something the switch wants an operator to know.
+type Event struct {
+	At   time.Time
+	Text string
+	Port string
+}
+
+// Status is the switch at one moment.
+type Status struct {
+	Entries []l2.Entry
+	Ports   []l2.PortStatus
+	Events  []Event // reported lately, oldest first
+	Limit   int     // greatest number of entries
+	Names   map[l2.PortID]string
+}
+
+// report tells people. The switch itself bounds how often.
+func (e *LAN) report(ev l2.Event) {
+	e.env.Log.Warn(ev.String(), zap.String("peer", ev.Name))
+	e.recentMu.Lock()
+	defer e.recentMu.Unlock()
+	if len(e.recent) >= maxEvents {
+		e.recent = e.recent[1:]
+	}
+	e.recent = append(e.recent, Event{At: e.env.Clock.Wall(), Text: ev.String(), Port: ev.Name})
+}
+
+// events returns what was reported lately, oldest first.
+func (e *LAN) events() []Event {
+	e.recentMu.Lock()
+	defer e.recentMu.Unlock()
+	return append([]Event(nil), e.recent...)
+}
+
+// Status describes the switch; nil without one.
+func (e *LAN) Status() *Status {
+	if e == nil {
+		return nil
+	}
+	now := e.env.Clock.Now()
+	return &Status{
+		Entries: e.sw.Entries(now), Ports: e.sw.Ports(now), Events: e.events(), Limit: int(e.limit.Load()), Names: e.names(),
+	}
+}
+
+// names returns what the ports are called.
+func (e *LAN) names() map[l2.PortID]string {
+	names := map[l2.PortID]string{l2.LocalPort: e.dev.Name}
+	for id, p := range *e.ports.Load() {
+		if p != nil {
+			names[l2.PortID(id)] = p.peer.DisplayName()
+		}
+	}
+	return names
+}
+
+// Flush removes entries from the forwarding database and returns their number. port selects those behind a peer, or
+// behind the device, by name; empty: all.
+func (e *LAN) Flush(f l2.Filter, port string) (int, error) {
+	if e == nil {
+		return 0, ErrNoEthernet
+	}
+	if port != "" {
+		id, err := e.portNamed(port)
+		if err != nil {
+			return 0, err
+		}
+		f.Port = &id
+	}
+	return e.sw.Flush(f), nil
+}
+
+// Pin makes a static entry behind the peer, or the device, with the name.
+func (e *LAN) Pin(vlan uint16, mac l2.MAC, port string) error {
+	if e == nil {
+		return ErrNoEthernet
+	}
+	id, err := e.portNamed(port)
+	if err != nil {
+		return err
+	}
+	return e.sw.Pin(e.env.Clock.Now(), vlan, mac, id)
+}
+
+// Switch returns the switch itself, for who wants to look at one port or entry; nil without one.
+func (e *LAN) Switch() *l2.Switch {
+	if e == nil {
+		return nil
+	}
+	return e.sw
+}
+
+func (e *LAN) portNamed(name string) (l2.PortID, error) {
+	for id, n := range e.names() {
+		if n == name {
+			return id, nil
+		}
+	}
+	return 0, l2.ErrNoPort
+}

@@ -1,0 +1,44 @@
+package ethernet
+
+import (
+	"tund/crypto/wire"
+	"tund/tunnel/l2"
+	"tund/tunnel/lane"
+)
+
+// fragmenter cuts frames in two. It belongs to one loop.
+type fragmenter struct{ parts [2][]byte }
+
+// cut makes two payloads of at most limit bytes from a frame to the peer behind p that is too long for one. They are of equal
+// length, so that they travel in one run, and valid until the next call. ok is false when two are not enough.
+func (f *fragmenter) cut(p *port, hops uint8, frame []byte, limit int) (first, second []byte, ok bool) {
+	at, ok := l2.Cut(len(frame), limit)
+	if !ok || p == nil {
+		return nil, nil, false
+	}
+	id := p.fragments.Reserve(1)
+	for i, part := range [2][]byte{frame[:at], frame[at:]} {
+		b := append(f.parts[i][:0], make([]byte, l2.FragmentHeaderLen)...)
+		l2.PutFragmentHeader(b, hops, len(frame), id, at, i == 1)
+		b = append(b, part...)
+		if len(b) < l2.FragmentHeaderLen+at { // an odd frame
+			b = append(b, 0)
+		}
+		f.parts[i] = pad(b, 0, limit)
+	}
+	return f.parts[0], f.parts[1], true
+}
+
+// pad pads b[at:] with zeros to a multiple of 16 bytes (whitepaper §5.4.6), but not beyond limit; 0: no limit. The segments of
+// superpackets are padded where they lie, by offload.Splitter.
+func pad(b []byte, at, limit int) []byte {
+	for n := len(b) - at; n%wire.PaddingMultiple != 0 && (limit == 0 || n < limit); n++ {
+		b = append(b, 0)
+	}
+	return b
+}
+
+// Cut implements lane.Forwarder.
+func (f *frames) Cut(r *lane.Recipient, plaintext []byte) (first, second []byte, ok bool) {
+	return f.fragments.cut(f.lan.port(l2.PortID(r.Peer.Port.Load())), 0, plaintext[l2.FrameHeaderLen:], r.Limit)
+}

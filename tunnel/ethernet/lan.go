@@ -1,0 +1,231 @@
+// Package ethernet is layer 2 of a tunnel: it stands between the learning switch (tunnel/l2), which knows ports and frames, and
+// the lanes, which know peers and plaintexts. frames is what a lane sees of it (lane.Forwarder). LAN is its slow side: it runs
+// the clock of the switch, carries its control messages, gives peers ports and tells it which of them have a session.
+//
+// Nothing outside this package and l2 knows what a frame is. It opens no device, makes no sessions, and decides nothing about
+// forwarding, which is the switch's. All methods of LAN are safe for concurrent use, also those of a nil *LAN: that is
+// a tunnel without a TAP device, which has no ports.
+package ethernet
+
+import (
+	"crypto/rand"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/internal/sizes"
+	"tund/internal/watchdog"
+	"tund/tunnel/l2"
+	"tund/tunnel/lane"
+	"tund/tunnel/offload"
+	"tund/tunnel/timers"
+	"tund/tunnel/tundev"
+)
+
+// Options is what a tunnel with a TAP device is told of its switch.
+type Options struct {
+	Switch l2.Config
+	// Fragment lets a frame that does not fit into one datagram travel as two. Without it such a frame is sent whole,
+	// and the underlay has to fragment it.
+	Fragment bool
+	// MSSClamp lowers the MSS of TCP connections in both directions to what fits into one datagram.
+	MSSClamp bool
+}
+
+// LAN is the Ethernet side of a tunnel.
+type LAN struct {
+	env      *lane.Env
+	sw       *l2.Switch
+	dev      *lane.Device
+	progress *watchdog.Progress // of Run
+
+	fragment atomic.Bool
+	mssClamp atomic.Bool
+	limit    atomic.Int64 // greatest number of FDB entries
+	inner    atomic.Int32 // largest plaintext that fits into one datagram on the path, in bytes
+	frame    atomic.Int32 // longest frame of the TAP, headers and two tags included
+
+	ports    atomic.Pointer[[]*port] // by id; replaced as a whole
+	sessions *timers.Heap[port]      // ports whose session is to be looked at
+
+	mu   sync.Mutex  // guards changes of ports, and free. Order: before the switch's own
+	free []l2.PortID // of removed peers
+
+	wake     chan struct{} // capacity 1
+	messages chan message  // control messages for the switch; full: dropped, they are repeated
+	recentMu sync.Mutex    // guards recent; no lock is taken while it is held
+	recent   []Event
+}
+
+const (
+	// defaultPath is the MTU assumed of a path of which nothing is known.
+	defaultPath = 1500
+	// macLen and tagLen are the sizes of an Ethernet header and of a VLAN tag, in bytes.
+	macLen, tagLen = 14, 4
+)
+
+// New returns the LAN behind a device with the given MTU, and makes it the device's forwarder. Nothing runs before Run.
+func New(env *lane.Env, d *lane.Device, o Options, progress *watchdog.Progress) (*LAN, error) {
+	o.Switch.MTU = d.MTU()
+	sw, err := l2.New(o.Switch, rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	e := &LAN{
+		env: env, sw: sw, dev: d, progress: progress,
+		wake: make(chan struct{}, 1), messages: make(chan message, maxMessages),
+	}
+	e.sessions = timers.NewHeap[port](e.kick)
+	e.note(&o)
+	e.ports.Store(new([]*port))
+	e.SetPath(defaultPath)
+	e.SetMTU(d.MTU())
+	d.NewForwarder = func(l *lane.Lane, q tundev.Queue) lane.Forwarder { return &frames{lan: e, lane: l, queue: q} }
+	return e, nil
+}
+
+// note keeps what of o is not the switch's own.
+func (e *LAN) note(o *Options) {
+	e.fragment.Store(o.Fragment)
+	e.mssClamp.Store(o.MSSClamp)
+	limit := o.Switch.MaxEntries
+	if limit <= 0 {
+		limit = l2.DefaultMaxEntries
+	}
+	e.limit.Store(int64(limit))
+}
+
+// ErrNoEthernet is returned for a request about frames by a tunnel without a TAP device.
+var ErrNoEthernet = errors.New("no TAP device")
+
+// SetOptions changes how frames are switched and cut, while they pass. The forwarding database keeps the size it was
+// made with: Room says how many entries it can be given.
+func (e *LAN) SetOptions(o Options) error {
+	if e == nil {
+		return ErrNoEthernet
+	}
+	if err := e.sw.SetConfig(o.Switch); err != nil {
+		return err
+	}
+	e.note(&o)
+	e.kick()
+	return nil
+}
+
+// Room is the greatest Options.Switch.MaxEntries that SetOptions takes.
+func (e *LAN) Room() int {
+	if e == nil {
+		return 0
+	}
+	return e.sw.Room()
+}
+
+// SetPath says how large an IP packet, in bytes, the path to the peers takes. Frames that would need a larger one are cut.
+func (e *LAN) SetPath(mtu int) {
+	if e == nil {
+		return
+	}
+	inner := max(mtu, sizes.MinIPv6MTU) - sizes.Overhead
+	e.inner.Store(int32(inner))
+	e.dev.SetPadLimit(inner - l2.FrameHeaderLen - macLen)
+}
+
+// SetMTU says that the TAP has another MTU, in bytes.
+func (e *LAN) SetMTU(mtu int) {
+	e.sw.SetMTU(mtu)
+	e.frame.Store(int32(mtu + macLen + 2*tagLen))
+}
+
+// maxFrame is the longest frame that may cross.
+func (e *LAN) maxFrame() int { return int(e.frame.Load()) }
+
+// cutLimit is the largest plaintext for one datagram; 0 when frames are not to be cut.
+func (e *LAN) cutLimit() int {
+	if !e.fragment.Load() {
+		return 0
+	}
+	return int(e.inner.Load())
+}
+
+// mssLimit is the largest IP packet that fits into one datagram with a tagged frame around it; 0: TCP is left alone.
+func (e *LAN) mssLimit() int {
+	if !e.mssClamp.Load() {
+		return 0
+	}
+	return int(e.inner.Load()) - l2.FrameHeaderLen - macLen - tagLen
+}
+
+// kick makes the switch's clock tick soon.
+func (e *LAN) kick() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run is the clock of the switch. It sends what the switch has to say through the socket of the lane, and ends with the tunnel.
+func (e *LAN) Run(l *lane.Lane) {
+	out := lane.NewBatch(e.env, l, lane.MaxDatagram)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		e.progress.Idle()
+		select {
+		case <-e.env.Stop:
+			return
+		case m := <-e.messages:
+			e.env.Guard("switch", func() { e.control(m) })
+		case <-e.wake:
+		case <-timer.C:
+		}
+		e.progress.Busy()
+		e.env.Guard("switch", func() { e.tick(timer, out) })
+	}
+}
+
+func (e *LAN) tick(timer *time.Timer, out *lane.Batch) {
+	timer.Reset(l2.TickInterval) // also when what follows panics
+	now := e.env.Clock.Now()
+	next := e.followSessions(now)
+	a := e.sw.Tick(now)
+	timer.Reset(max(min(a.Next.Sub(now), next), time.Millisecond))
+	for _, frame := range a.ToDevice {
+		e.writeFrame(e.dev.Queues[0], frame)
+	}
+	e.sendAll(out, a.ToPeers, now)
+	for _, ev := range a.Events {
+		e.report(ev)
+	}
+}
+
+// sendAll sends messages of the switch to peers.
+func (e *LAN) sendAll(out *lane.Batch, messages []l2.Message, now boottime.Time) {
+	for _, m := range messages {
+		if p := e.peer(m.Port); p != nil {
+			out.Transmit(p, pad(m.Payload, 0, 0), now)
+		}
+	}
+	out.Flush(now)
+}
+
+// Goodbye tells the peers that we leave, through the socket of the lane. Nothing is sent to them afterwards.
+func (e *LAN) Goodbye(l *lane.Lane) {
+	if e == nil {
+		return
+	}
+	now := e.env.Clock.Now()
+	e.sendAll(lane.NewBatch(e.env, l, lane.MaxDatagram), e.sw.Goodbye(now), now)
+}
+
+// writeFrame writes one frame of the switch's own to the TAP.
+func (e *LAN) writeFrame(q tundev.Queue, frame []byte) {
+	b := make([]byte, offload.VirtioHeaderLen+len(frame))
+	copy(b[offload.VirtioHeaderLen:], frame)
+	if q.Write(b) != nil {
+		e.env.Drops.Add(drop.DeviceWrite, 1)
+		e.dev.CountDrop(drop.DeviceWrite, 1)
+	}
+}

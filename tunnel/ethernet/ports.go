@@ -1,0 +1,237 @@
+package ethernet
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"tund/crypto/keys"
+	"tund/internal/boottime"
+	"tund/tunnel/l2"
+	"tund/tunnel/peer"
+	"tund/tunnel/timers"
+)
+
+const (
+	// deadAttempts is how many initiations without an answer make a port go down, so that what was learned behind it may
+	// appear elsewhere: 10 seconds.
+	deadAttempts = 2
+	// greetAfter is how long a peer with a session may be silent before it is sent something that it has to answer.
+	greetAfter = timers.KeepaliveTimeout
+	// atOnce is a deadline that has always passed.
+	atOnce boottime.Time = 1
+)
+
+// port is a peer as the switch sees it.
+type port struct {
+	id        l2.PortID
+	peer      *peer.Peer
+	config    l2.PortConfig // guarded by LAN.mu
+	carries   atomic.Bool   // config.Ethernet
+	fragments l2.FragmentIDs
+
+	deadline timers.Deadline[port] // when to look at the session
+	greeted  boottime.Time         // when the silent peer was last asked for a sign of life; of Run alone
+	up       bool                  // what the switch was told; of Run alone
+}
+
+// port returns the port with an id, or nil.
+func (e *LAN) port(id l2.PortID) *port {
+	if all := *e.ports.Load(); int(id) < len(all) {
+		return all[id]
+	}
+	return nil
+}
+
+// peer returns who is behind a port, or nil.
+func (e *LAN) peer(id l2.PortID) *peer.Peer {
+	if p := e.port(id); p != nil {
+		return p.peer
+	}
+	return nil
+}
+
+// Carries reports whether p is configured to carry frames.
+func (e *LAN) Carries(p *peer.Peer) bool {
+	if e == nil {
+		return false
+	}
+	port := e.port(l2.PortID(p.Port.Load()))
+	return port != nil && port.carries.Load()
+}
+
+// ErrTooManyPorts is returned for a change that gives more peers a port than the switch has.
+var ErrTooManyPorts = errors.New("too many Ethernet peers")
+
+// Configs adds the configuration of each port to all, by the key of its peer.
+func (e *LAN) Configs(all map[keys.PublicKey]l2.PortConfig) {
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, p := range *e.ports.Load() {
+		if p != nil {
+			all[p.peer.PublicKey()] = p.config
+		}
+	}
+}
+
+// Check returns the error with which the ports of all peers, by key, could not be as given: too many, or a MAC pinned twice.
+func (e *LAN) Check(all map[keys.PublicKey]l2.PortConfig) error {
+	if e == nil {
+		return nil
+	}
+	carrying := 0
+	pinned := make(map[l2.MAC]keys.PublicKey)
+	for key, c := range all {
+		if c.Ethernet {
+			carrying++
+		}
+		for _, m := range c.MACs {
+			if other, taken := pinned[m]; taken && other != key {
+				return fmt.Errorf("MAC %v is pinned to both %s and %s", m, label(all[other], other), label(c, key))
+			}
+			pinned[m] = key
+		}
+	}
+	if carrying > int(l2.MaxPortID) {
+		return fmt.Errorf("%w: %d of at most %d", ErrTooManyPorts, carrying, l2.MaxPortID)
+	}
+	return nil
+}
+
+func label(c l2.PortConfig, key keys.PublicKey) string {
+	if c.Name != "" {
+		return c.Name
+	}
+	return key.Short()
+}
+
+// SetPorts gives peers a port, or the port they have another configuration, and frees the ports of those that are gone. The
+// switch sees one change; a port whose configuration stays is not touched. What Check has accepted is not refused.
+// More peers than ports: those without Ethernet go without one and lose nothing.
+func (e *LAN) SetPorts(set map[*peer.Peer]l2.PortConfig, gone map[*peer.Peer]bool) error {
+	if e == nil || len(set)+len(gone) == 0 {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	next := slices.Clone(*e.ports.Load())
+	var removed []l2.PortID
+	for p := range gone {
+		if id := l2.PortID(p.Port.Swap(0)); id != l2.LocalPort {
+			e.sessions.Remove(&next[id].deadline)
+			next[id] = nil
+			removed = append(removed, id)
+		}
+	}
+	changed := make(map[l2.PortID]l2.PortConfig, len(set))
+	var fresh []*port
+	for _, first := range []bool{true, false} { // those that carry frames come first
+		for p, c := range set {
+			if c.Ethernet != first || gone[p] {
+				continue
+			}
+			id := l2.PortID(p.Port.Load())
+			if id == l2.LocalPort {
+				if id = e.newID(len(next)); id == l2.LocalPort {
+					continue
+				}
+				made := &port{id: id, peer: p}
+				made.deadline.Owner = made
+				next = append(next, make([]*port, max(0, int(id)+1-len(next)))...)
+				next[id] = made
+				fresh = append(fresh, made)
+			}
+			next[id].config = c
+			next[id].carries.Store(c.Ethernet)
+			changed[id] = c
+		}
+	}
+	e.ports.Store(&next)
+	for _, p := range fresh {
+		p.peer.Port.Store(uint32(p.id))
+	}
+	err := e.sw.SetPorts(changed, removed)
+	e.free = append(e.free, removed...)
+	for id := range changed {
+		e.sessions.Arm(&next[id].deadline, atOnce)
+	}
+	return err
+}
+
+// newID returns the id of a port that is free, when the table has n; LocalPort: there is none. Callers hold mu.
+func (e *LAN) newID(n int) l2.PortID {
+	if last := len(e.free) - 1; last >= 0 {
+		id := e.free[last]
+		e.free = e.free[:last]
+		return id
+	}
+	if id := l2.PortID(max(n, 1)); id <= l2.MaxPortID {
+		return id
+	}
+	return l2.LocalPort
+}
+
+// SessionChanged is called when a peer has got a session or lost it, or does not answer. It does not wait.
+func (e *LAN) SessionChanged(p *peer.Peer) {
+	if e == nil {
+		return
+	}
+	if port := e.port(l2.PortID(p.Port.Load())); port != nil {
+		e.sessions.Arm(&port.deadline, atOnce)
+	}
+}
+
+// followSessions looks at the ports whose deadline has come, and returns how long until the next.
+func (e *LAN) followSessions(now boottime.Time) time.Duration {
+	for {
+		port, wait := e.sessions.Next(now)
+		if port == nil {
+			return wait
+		}
+		if next := e.follow(port, now); next != 0 {
+			e.sessions.Arm(&port.deadline, next)
+		}
+	}
+}
+
+// follow tells the switch whether the peer behind a port has a session, and asks for one if it is to carry frames: a port
+// is wanted up whether or not there is anything to send. It returns when to look again; 0: when something happens.
+func (e *LAN) follow(port *port, now boottime.Time) (next boottime.Time) {
+	p := port.peer
+	kp := p.Current()
+	usable := kp != nil && kp.Usable(now)
+	silent := p.LastReceived().Add(greetAfter) // until then handshakes are lost, not the peer
+	alive := usable && (now < silent || p.Unanswered() < deadAttempts)
+	if alive != port.up {
+		port.up = alive
+		e.sw.SetPortUp(port.id, alive, now)
+	}
+	switch {
+	case alive:
+		return min(kp.Established.Add(timers.RejectAfterTime), e.greet(port, now))
+	case usable:
+		return now.Add(l2.TickInterval) // a sign of life brings it back
+	case !port.carries.Load():
+		return 0
+	}
+	if p.Endpoint() != nil && !p.Timers.Handshaking() {
+		e.env.WantHandshake(p, now)
+	}
+	return now.Add(timers.RekeyTimeout)
+}
+
+// greet sends a peer that has been silent for long something that it has to answer: its death is noticed, and what was
+// learned behind it forgotten, though no host has anything to say to it. It returns when to do so again.
+func (e *LAN) greet(port *port, now boottime.Time) boottime.Time {
+	last := max(port.peer.LastReceived(), port.greeted)
+	if now.Sub(last) >= greetAfter {
+		port.greeted, last = now, now
+		e.sw.Greet(now, port.id)
+	}
+	return last.Add(greetAfter)
+}

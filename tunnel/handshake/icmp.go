@@ -1,0 +1,60 @@
+package handshake
+
+import (
+	"golang.org/x/sys/unix"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/internal/limit"
+	"tund/tunnel/udp"
+)
+
+// Bounds on what ICMP says. Anybody can send us ICMP messages about datagrams of ours, or of his invention.
+const (
+	// icmpQueueLength is the number of messages between the sockets and the workers.
+	icmpQueueLength = 64
+	// ICMPPerSecond is how many are looked at: each costs a walk over the peers.
+	ICMPPerSecond = 32
+)
+
+// icmpQueue is what ICMP said, on its way from the sockets to the workers.
+type icmpQueue struct {
+	hints chan udp.Hint
+	taken limit.Bucket
+}
+
+func newICMPQueue() *icmpQueue { return &icmpQueue{hints: make(chan udp.Hint, icmpQueueLength)} }
+
+var icmpRate = limit.PerSecond(ICMPPerSecond, ICMPPerSecond)
+
+// ICMP takes what ICMP said about a datagram of ours: it is the handler for udp.Conn.OnHint, and never waits.
+func (h *Handshakes) ICMP(x udp.Hint) {
+	select {
+	case h.icmp.hints <- x:
+	default:
+	}
+}
+
+// allow takes one from the budget.
+func (q *icmpQueue) allow(now boottime.Time) bool { return q.taken.Take(now, 1, icmpRate) }
+
+// hinted handles one ICMP message: it is noted with the peer whose current endpoint it is about (peer.NoteICMP).
+func (w *Worker) hinted(h udp.Hint) {
+	now := w.env.Clock.Now()
+	if !w.icmp.allow(now) {
+		return
+	}
+	p := w.peers.At(h.To)
+	if p == nil {
+		return
+	}
+	if ask := p.NoteICMP(h.Errno, h.MTU, now); ask != 0 {
+		w.env.Deadlines.Arm(&p.Deadline, ask)
+	}
+	if h.Errno == unix.EMSGSIZE {
+		w.env.Drop(p, drop.TooBig, 1)
+		if w.env.PathHint != nil {
+			w.env.PathHint()
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package handshake
+
+import (
+	"errors"
+
+	"go.uber.org/zap"
+
+	"tund/crypto/keys"
+	"tund/crypto/noise"
+	"tund/crypto/wire"
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/tunnel/peer"
+	"tund/tunnel/udp"
+)
+
+// initiate sends an initiation to p. When the rules do not allow one yet it asks for one (whitepaper §6.4).
+func (w *Worker) initiate(p *peer.Peer, now boottime.Time) {
+	if p.Timers.MayInitiate(now) > now {
+		w.env.WantHandshake(p, now)
+		return
+	}
+	var msg [wire.InitiationSize]byte
+	if w.makeInitiation(p, &msg, now) {
+		w.out.SendToPeer(p, msg[:], now)
+	}
+}
+
+// makeInitiation makes an initiation for p and reports whether it did.
+func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, now boottime.Time) bool {
+	hs := &p.Handshake
+	hs.Lock()
+	defer hs.Unlock()
+	id := w.identity.Load().noise
+	if p.Removed() || w.env.Link.KnownDown() || id.Public() == (keys.PublicKey{}) {
+		return false
+	}
+	p.NextCandidate()
+	if p.Endpoint() == nil {
+		return false
+	}
+	remote := hs.Remote(id, p.PublicKey())
+	hs.DropPending(w.env.Index)
+	local := w.env.Index.Reserve(p)
+	pending, err := id.Initiate(msg, remote, local, noise.NewTimestamp(w.env.Clock.Wall()))
+	if err != nil {
+		w.env.Index.Release(local)
+		p.Fail(now, w.env.Clock.Wall(), "handshake cannot be made: "+err.Error())
+		p.Timers.InitiationFailed(now)
+		w.purge(p) // it waits for what will never be
+		return false
+	}
+	hs.Pending, hs.PendingIndex = pending, local
+	hs.Macs().Add(msg[:], now)
+	p.Initiated(w.event(now, 0))
+	return true
+}
+
+// purge drops what waits for a session with p.
+func (w *Worker) purge(p *peer.Peer) {
+	w.env.Drop(p, drop.StagedTimeout, uint64(p.Staged.Purge(w.env.Waiting)))
+}
+
+// consumeResponse turns our initiation into a session (whitepaper §5.4.3). What waited for it goes now. When nothing waited
+// a keepalive says so, since the responder may not send before it hears from us (whitepaper §5.4.4).
+func (w *Worker) consumeResponse(msg []byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
+	owner, ok := w.env.Index.Get(wire.ResponseReceiver(msg))
+	if !ok || owner.Keypair != nil {
+		return drop.UnknownIndex
+	}
+	p := owner.Peer
+	if reason := w.finish(p, msg, from, now); reason != drop.None {
+		return reason
+	}
+	w.keepalive(p, w.env.Clock.Now())
+	w.env.SessionUp(p, now)
+	return drop.None
+}
+
+// finish consumes a response and installs the session.
+func (w *Worker) finish(p *peer.Peer, msg []byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
+	hs := &p.Handshake
+	hs.Lock()
+	defer hs.Unlock()
+	if hs.Pending == nil || hs.PendingIndex != wire.ResponseReceiver(msg) {
+		return drop.UnknownIndex
+	}
+	id := w.identity.Load().noise
+	k, err := id.Finish(hs.Pending, hs.Remote(id, p.PublicKey()), hs.PresharedKey, msg)
+	if err != nil {
+		if errors.Is(err, noise.ErrResponse) {
+			w.failed(p, now, "response does not decrypt: the preshared keys differ", zap.Stringer("endpoint", from.Addr))
+		}
+		return drop.HandshakeFailed
+	}
+	hs.Pending.Zero()
+	hs.Pending = nil
+	w.moved(p, from)
+	p.Finished(w.env.Index, peer.NewKeypair(p, &k, now), id.Public(), w.event(now, len(msg)))
+	k.Zero()
+	return drop.None
+}
+
+// keepalive sends an empty transport message, or what waits, which says as well that we are here; and begins a handshake when
+// there is no session.
+func (w *Worker) keepalive(p *peer.Peer, now boottime.Time) {
+	if p.Staged.Len() == 0 {
+		w.out.Transmit(p, nil, now)
+		w.out.Flush(now)
+		return
+	}
+	w.out.SendStaged(p, now)
+	if kp := p.Current(); kp == nil || !kp.Usable(now) {
+		w.env.WantHandshake(p, now)
+	}
+}

@@ -1,0 +1,115 @@
+package handshake
+
+import (
+	"hash/maphash"
+	"sync/atomic"
+	"time"
+
+	"tund/crypto/noise"
+	"tund/crypto/wire"
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/tunnel/udp"
+)
+
+// Bounds of what waits for the workers.
+const (
+	// queueLength is the number of handshake messages that wait for a worker.
+	queueLength = 1024
+	// UnderLoadDepth is the queue length at which proof of address is demanded, and keepUnderLoad how long after it.
+	UnderLoadDepth = queueLength / 8
+	keepUnderLoad  = time.Second
+)
+
+// queue is what stands between the lanes and the workers, with the defence against floods.
+type queue struct {
+	messages chan message
+	recent   *recentInitiations
+	source   sourceLimiter
+	cookies  cookieBudget
+}
+
+// message is a copy of a message whose mac1 has been checked.
+type message struct {
+	kind byte
+	data [wire.InitiationSize]byte
+	size int
+	from udp.Endpoint
+}
+
+func newQueue() *queue {
+	return &queue{
+		messages: make(chan message, queueLength), recent: newRecentInitiations(),
+		cookies: cookieBudget{seed: maphash.MakeSeed()},
+	}
+}
+
+// put queues a message; it never waits.
+func (q *queue) put(load *Load, kind byte, d []byte, from udp.Endpoint, now boottime.Time) drop.Reason {
+	if kind == wire.TypeInitiation && q.recent.add(wire.MAC1(d), now) {
+		return drop.DuplicateInit
+	}
+	m := message{kind: kind, size: len(d), from: from}
+	copy(m.data[:], d)
+	if len(q.messages) >= UnderLoadDepth {
+		load.Raise(now.Add(keepUnderLoad))
+	}
+	select {
+	case q.messages <- m:
+		return drop.None
+	default:
+		return drop.HandshakeQueue
+	}
+}
+
+// Load is whether handshakes come faster than they can be answered, and initiators have to prove their address. The zero Load
+// is none. It is safe for concurrent use.
+type Load struct{ until atomic.Int64 }
+
+// Raise says that there is load until a time.
+func (l *Load) Raise(until boottime.Time) { l.until.Store(int64(until)) }
+
+// Under reports whether there is load.
+func (l *Load) Under(now boottime.Time) bool { return int64(now) < l.until.Load() }
+
+// intake is the door of one receive loop (lane.Handshakes).
+type intake struct {
+	h      *Handshakes
+	mac1   *noise.MAC1Checker
+	mac1Of *noise.Identity
+}
+
+// Message checks what costs little of a handshake message, and queues it for the workers. Garbage ends here: it never fills
+// the queue, so it cannot make us look under load.
+func (i *intake) Message(kind byte, d []byte, from *udp.Endpoint, now boottime.Time) {
+	reason := i.check(kind, d, from, now)
+	if reason == drop.None {
+		reason = i.h.queue.put(&i.h.Load, kind, d, *from, now)
+	}
+	i.h.env.Drops.Add(reason, 1)
+}
+
+func (i *intake) check(kind byte, d []byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
+	if id := i.h.identity.Load().noise; i.mac1Of != id {
+		i.mac1, i.mac1Of = noise.NewMAC1Checker(id), id
+	}
+	switch kind {
+	case wire.TypeInitiation:
+		if !i.mac1.Valid(d) {
+			i.h.env.Log.WrongKey(now, from.Addr)
+			return drop.BadMAC1
+		}
+	case wire.TypeResponse:
+		if !i.h.env.Index.Awaited(wire.ResponseReceiver(d)) {
+			return drop.UnknownIndex
+		}
+		if !i.mac1.Valid(d) {
+			return drop.BadMAC1
+		}
+	case wire.TypeCookieReply:
+		if !i.h.env.Index.MayAnswer(wire.CookieReplyReceiver(d), now) {
+			return drop.UnknownIndex
+		}
+	}
+	return drop.None
+}

@@ -1,0 +1,103 @@
+package handshake
+
+import (
+	"go.uber.org/zap"
+
+	"tund/crypto/noise"
+	"tund/crypto/wire"
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/tunnel/peer"
+	"tund/tunnel/timers"
+	"tund/tunnel/udp"
+)
+
+// doubtfulAnswers is how many responses in a row that led to no session are worth a word.
+const doubtfulAnswers = 3
+
+// message handles one message of the queue.
+func (w *Worker) message(m *message) {
+	now := w.env.Clock.Now()
+	msg := m.data[:m.size]
+	if m.kind == wire.TypeCookieReply {
+		w.env.Drops.Add(w.consumeCookie(msg, now), 1)
+		return
+	}
+	if reason := w.provesAddress(m, msg, now); reason != drop.None {
+		w.env.Drops.Add(reason, 1)
+		return
+	}
+	if m.kind == wire.TypeInitiation {
+		w.env.Drops.Add(w.consumeInitiation(msg, &m.from, now), 1)
+	} else {
+		w.env.Drops.Add(w.consumeResponse(msg, &m.from, now), 1)
+	}
+}
+
+// consumeInitiation answers a genuine initiation (whitepaper §5.4.2, §5.4.3).
+func (w *Worker) consumeInitiation(msg []byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
+	id := w.identity.Load().noise
+	in, err := id.OpenInitiation(msg)
+	if err != nil {
+		return drop.HandshakeFailed
+	}
+	p := w.peers.Get(in.Public())
+	if p == nil {
+		w.env.Log.UnknownPeer(now, in.Public(), from.Addr)
+		return drop.HandshakeFailed
+	}
+	var response [wire.ResponseSize]byte
+	if reason := w.respond(p, id, in, msg, &response, from, now); reason != drop.None {
+		return reason
+	}
+	w.out.SendToPeer(p, response[:], now)
+	return drop.None
+}
+
+// respond makes the response to an initiation of p, once it is authenticated, and installs the session.
+func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, msg []byte,
+	response *[wire.ResponseSize]byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
+	hs := &p.Handshake
+	hs.Lock()
+	defer hs.Unlock()
+	if p.Removed() || w.identity.Load().noise != id { // the message was for who we were a moment ago
+		return drop.HandshakeFailed
+	}
+	if w.env.Link.KnownDown() {
+		return drop.DeviceDown
+	}
+	remote := hs.Remote(id, p.PublicKey())
+	stamp, err := in.Authenticate(remote)
+	if err != nil {
+		return drop.HandshakeFailed
+	}
+	if !stamp.After(hs.LastTimestamp) {
+		w.failed(p, now, "initiation with an old timestamp: replayed, or the peer's clock went back", zap.Stringer("endpoint", from.Addr))
+		return drop.HandshakeFailed
+	}
+	if hs.LastInitiation != 0 && now.Sub(hs.LastInitiation) < timers.InitiationInterval {
+		return drop.RateLimited
+	}
+	hs.LastTimestamp, hs.LastInitiation = stamp, now
+	p.InitiationReceived()
+	local := w.env.Index.Reserve(p)
+	k, err := in.Respond(response, remote, hs.PresharedKey, local)
+	if err != nil {
+		w.env.Index.Release(local)
+		return drop.HandshakeFailed
+	}
+	hs.Macs().Add(response[:], now)
+	w.moved(p, from)
+	n := p.Responded(w.env.Index, peer.NewKeypair(p, &k, now), id.Public(), w.event(now, len(msg)))
+	k.Zero()
+	if n >= doubtfulAnswers {
+		w.failed(p, now, "peer does not accept our responses: its preshared key differs, or they do not reach it", zap.Int("responses", n))
+	}
+	return drop.None
+}
+
+// failed remembers why a handshake with p failed, and says so.
+func (w *Worker) failed(p *peer.Peer, now boottime.Time, why string, fields ...zap.Field) {
+	p.Fail(now, w.env.Clock.Wall(), why)
+	w.env.Log.Peer(p, now, why, fields...)
+}

@@ -1,0 +1,142 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"go.uber.org/zap"
+
+	"tund/internal/drop"
+	"tund/tunnel/offload"
+	"tund/tunnel/peer"
+	"tund/tunnel/udp"
+)
+
+// SetUp tells the tunnel whether its device is up; it begins as up. While it is down nothing is sent or answered: as in
+// the kernel (wg_stop), sessions end, timers stand still and what waited is dropped, while peers, counters and
+// sockets stay. When it comes up, peers with a persistent keepalive hear from us at once. Saying the same again
+// does nothing. A tunnel of two devices that share the sessions is down only when both are: that is for the caller
+// to judge.
+func (t *Tunnel) SetUp(up bool) {
+	t.configMu.Lock()
+	defer t.configMu.Unlock()
+	t.env.Link.Set(up)
+	if t.toldDown == !up {
+		return
+	}
+	t.toldDown = !up
+	now := t.env.Clock.Now()
+	for _, p := range t.peers.All() {
+		if !up {
+			t.quiet(p)
+			continue
+		}
+		if p.Timers.Granted() { // of a lane that had looked just before the device went down: the timers were deaf to it
+			t.env.WantHandshake(p, now)
+		}
+		if p.Timers.Persistent() != 0 {
+			t.env.WantKeepalive(p, now)
+			t.env.Arm(p)
+		}
+	}
+}
+
+// quiet ends everything under way with p.
+func (t *Tunnel) quiet(p *peer.Peer) {
+	p.DropSessions(t.env.Index)
+	p.StopTimers()
+	p.Timers.Granted()
+	t.env.SessionChanged(p)
+	t.env.Drop(p, drop.DeviceDown, uint64(p.Staged.Purge(t.env.Waiting)))
+}
+
+// Rebind replaces the sockets, one for each lane, and closes the old ones. On an error nothing has changed, and the new ones
+// remain the caller's. Peers learn the new port from the next datagram they get, which is sent at once to those with a
+// session.
+func (t *Tunnel) Rebind(conns []udp.Conn) error {
+	t.configMu.Lock()
+	defer t.configMu.Unlock()
+	if len(conns) != len(t.lanes) {
+		return fmt.Errorf("rebind: %d sockets for %d lanes", len(conns), len(t.lanes))
+	}
+	if t.env.Stopped() {
+		return errors.New("rebind: tunnel is closed")
+	}
+	for i, l := range t.lanes {
+		conns[i].OnHint(t.handshakes.ICMP)
+		old := l.Rebind(conns[i])
+		t.drops.Add(drop.QueueOverflow, old.Overflows()) // the new one counts from zero
+		if err := old.Close(); err != nil {
+			t.log.Debug("old socket", zap.Error(err))
+		}
+	}
+	t.UnderlayChanged()
+	return nil
+}
+
+// SetMark sets the fwmark of our datagrams (SO_MARK); 0 removes it.
+func (t *Tunnel) SetMark(mark uint32) error {
+	t.configMu.Lock()
+	defer t.configMu.Unlock()
+	var errs []error
+	for _, l := range t.lanes {
+		errs = append(errs, l.Conn().SetMark(mark))
+	}
+	return errors.Join(errs...)
+}
+
+// SetMTU tells the tunnel the MTU of one of its devices, in bytes, which bounds the padding of what it reads.
+func (t *Tunnel) SetMTU(device string, mtu int) {
+	for _, d := range t.devices {
+		if d.Name != device || mtu <= 0 {
+			continue
+		}
+		d.SetMTU(mtu)
+		if d.Link == offload.Ethernet {
+			t.lan.SetMTU(mtu)
+		} else {
+			d.SetPadLimit(mtu)
+		}
+	}
+}
+
+// SetRouteMTUs tells the tunnel the MTUs that routes through a device set below the device's own (`ip route add …
+// mtu 1300`).
+func (t *Tunnel) SetRouteMTUs(device string, mtus []int) {
+	for _, d := range t.devices {
+		if d.Name == device {
+			d.SetRouteMTUs(mtus)
+		}
+	}
+}
+
+// SetPathMTU tells the tunnel how large an IP packet the path to its peers takes, in bytes. Frames that would need a
+// larger one are cut.
+func (t *Tunnel) SetPathMTU(mtu int) { t.lan.SetPath(mtu) }
+
+// SetLocalAddresses tells the tunnel which addresses this host has, by which it knows its own datagrams from those of
+// hosts behind it. Until it is told, any address may be ours.
+func (t *Tunnel) SetLocalAddresses(addrs []netip.Addr) { t.env.Routes.SetLocal(addrs) }
+
+// UnderlayChanged is called when everything under the tunnel changed: the source addresses remembered for peers are
+// forgotten, and peers with a session hear from us at once, so that they learn our new address.
+func (t *Tunnel) UnderlayChanged() { t.PathsChanged(func(udp.Endpoint) bool { return true }) }
+
+// PathsChanged is called when addresses or routes under the tunnel changed. It does what UnderlayChanged does, for those
+// peers whose path stale says has changed, and for those whose path is not known. The others go on as they are: a
+// peer that has chosen one of our addresses goes on hearing from that one. stale is given endpoints with a Source.
+func (t *Tunnel) PathsChanged(stale func(udp.Endpoint) bool) {
+	now := t.env.Clock.Now()
+	for _, p := range t.peers.All() {
+		ep := p.Endpoint()
+		if ep != nil && ep.Source.IsValid() && !stale(*ep) {
+			continue
+		}
+		p.ClearSource()
+		p.RenewZone()
+		if kp := p.Current(); kp != nil && kp.Usable(now) {
+			t.env.WantKeepalive(p, now)
+		}
+	}
+}

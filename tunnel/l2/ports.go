@@ -1,0 +1,154 @@
+package l2
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+)
+
+// SetPort adds the port, or gives it a new configuration: SetPorts with one port.
+func (s *Switch) SetPort(id PortID, cfg PortConfig) error {
+	return s.SetPorts(map[PortID]PortConfig{id: cfg}, nil)
+}
+
+// RemovePort forgets the port and all that was learned or pinned behind it.
+func (s *Switch) RemovePort(id PortID) { _ = s.SetPorts(nil, []PortID{id}) } // nothing of a removal is refused
+
+// SetPorts adds ports, or gives them a new configuration, and removes others, in one step: all of it or, with an error, nothing.
+// Sessions, learned entries and counters of the ports that stay are kept. A port whose configuration is what it was
+// is not touched, and its peer is sent nothing. It returns an error for id 0 or one above MaxPortID, and for a MAC
+// that would be pinned to two ports. The maps and slices stay the caller's.
+func (s *Switch) SetPorts(set map[PortID]PortConfig, remove []PortID) error {
+	for id := range set {
+		if id == LocalPort || id > MaxPortID {
+			return fmt.Errorf("port %d is not between 1 and %d", id, MaxPortID)
+		}
+	}
+	changed, gone, err := s.changePorts(set, remove)
+	if err != nil {
+		return err
+	}
+	for _, id := range gone {
+		s.forget(id, true)
+	}
+	view := s.view.Load()
+	for id, cfg := range changed {
+		limit := view.cfg.MaxPerPort
+		if cfg.MaxMACs > 0 {
+			limit = cfg.MaxMACs
+		}
+		s.fdb.setLimit(id, limit, cfg.MaxMACs > 0)
+	}
+	if len(changed) > 0 {
+		s.fdb.flush(func(e *Entry) bool { return view.contradicts(e, changed) })
+	}
+	return nil
+}
+
+// changePorts is SetPorts without what follows from it in the tables. It returns what it changed.
+func (s *Switch) changePorts(set map[PortID]PortConfig, remove []PortID) (changed map[PortID]PortConfig, gone []PortID, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	leaves := make(map[PortID]bool, len(remove))
+	for _, id := range remove {
+		if _, there := s.ports[id]; there && !leaves[id] {
+			leaves[id] = true
+			gone = append(gone, id)
+		}
+	}
+	changed = make(map[PortID]PortConfig)
+	for id, cfg := range set {
+		cfg = cfg.clone()
+		if p := s.ports[id]; p == nil || leaves[id] || !reflect.DeepEqual(p.cfg, cfg) {
+			changed[id] = cfg
+		}
+	}
+	if len(changed)+len(gone) == 0 {
+		return nil, nil, nil
+	}
+	if err := s.checkPins(changed, leaves); err != nil {
+		return nil, nil, err
+	}
+	for _, id := range gone {
+		s.unblockFor(id, 0)
+		delete(s.ports, id)
+	}
+	for id, cfg := range changed {
+		p := s.ports[id]
+		if p == nil {
+			p = &slowPort{state: &portState{}}
+			s.ports[id] = p
+		}
+		p.cfg = cfg
+		if p.up {
+			p.helloAt, p.tries = dueNow, 0 // the peer learns of the change
+		}
+	}
+	s.rebuild()
+	return changed, gone, nil
+}
+
+// checkPins returns an error when a MAC would be pinned to two ports. mu is held.
+func (s *Switch) checkPins(changed map[PortID]PortConfig, leaves map[PortID]bool) error {
+	pinned := make(map[MAC]string)
+	for id, p := range s.ports {
+		if _, changes := changed[id]; changes || leaves[id] {
+			continue
+		}
+		for _, m := range p.cfg.MACs {
+			pinned[m] = p.cfg.Name
+		}
+	}
+	for _, cfg := range changed {
+		for _, m := range slices.Compact(slices.Sorted(slices.Values(cfg.MACs))) {
+			if name, taken := pinned[m]; taken {
+				return fmt.Errorf("MAC %v is pinned to %s already", m, name)
+			}
+			pinned[m] = cfg.Name
+		}
+	}
+	return nil
+}
+
+// contradicts reports whether a learned entry is not to be believed any longer, because it was learned under other rules than
+// those of the ports that have changed.
+func (v *view) contradicts(e *Entry, changed map[PortID]PortConfig) bool {
+	if e.Kind == KindStatic {
+		return false
+	}
+	if owner, ok := v.pinned[e.MAC]; ok && owner != e.Port {
+		return true
+	}
+	cfg, ok := changed[e.Port]
+	if p := v.port(e.Port); ok && p != nil {
+		_, carried := p.vlans.egress(e.VLAN)
+		return !carried || len(cfg.MACs) > 0 && !slices.Contains(cfg.MACs, e.MAC)
+	}
+	return false
+}
+
+// clone returns a copy with slices of its own, nil where they are empty.
+func (c PortConfig) clone() PortConfig {
+	c.MACs, c.VLANs = append([]MAC(nil), c.MACs...), append([]uint16(nil), c.VLANs...)
+	return c
+}
+
+// Port returns the configuration of a port; its slices are the caller's.
+func (s *Switch) Port(id PortID) (PortConfig, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.ports[id]
+	if !ok {
+		return PortConfig{}, false
+	}
+	c := p.cfg
+	c.MACs, c.VLANs = slices.Clone(c.MACs), slices.Clone(c.VLANs)
+	return c, true
+}
+
+// forget flushes what was learned at a port, and with static also what was pinned there.
+func (s *Switch) forget(id PortID, static bool) {
+	s.fdb.flushPort(id, static)
+	s.groups.flush(id)
+	s.hosts.flush(id)
+}

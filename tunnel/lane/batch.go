@@ -1,0 +1,251 @@
+package lane
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"tund/crypto/session"
+	"tund/crypto/wire"
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/tunnel/peer"
+	"tund/tunnel/udp"
+)
+
+// Terms: a run is what one UDP_SEGMENT send carries: datagrams of one size to one endpoint, the last of which may
+// be shorter. A batch is what one sendmmsg carries: several runs, to any endpoints.
+
+// Bounds of one batch.
+const (
+	// maxRunSegments is what kernels before 6.9 cut one send into (UDP_MAX_SEGMENTS); later ones take 128, but a
+	// full superpacket needs no more than 47.
+	maxRunSegments = 64
+	// maxRunBytes is the largest UDP payload over IPv4: 65,535 less 20 and 8.
+	maxRunBytes = 65507
+	// maxRuns bounds the messages of one sendmmsg.
+	maxRuns = 64
+	// flushBytes is where gathering ends and sending begins: four superpackets. At the usual MTU a superpacket is a run
+	// and two datagrams more, and sending two leftover datagrams costs the kernels of both sides almost as much as a full
+	// run: a send, a train of its own, a wakeup. So runs go on across superpackets while more wait.
+	flushBytes = 256 << 10
+	// sendArena holds that and another superpacket, sealed (47 × 1,452 bytes at the usual MTU, 100 % overhead at the
+	// smallest segments are flushed in between).
+	sendArena = flushBytes + 160<<10
+	// MaxDatagram is the largest datagram, in bytes, that may be appended to a batch, and so the least arena.
+	MaxDatagram = 65535 + wire.TransportOverhead
+)
+
+// Batch gathers sealed datagrams in send order and sends them in as few system calls as they allow, through the socket of
+// one lane. Each loop and each worker has its own, so nobody waits for the send of anybody else. It is not safe for
+// concurrent use.
+type Batch struct {
+	env     *Env
+	lane    *Lane
+	binding *binding
+	sender  udp.Sender
+
+	arena []byte
+	used  int
+	runs  []udp.Run
+	infos []runInfo
+	nonce session.Scratch
+}
+
+// runInfo is what has to be known of a run after it was sent.
+type runInfo struct {
+	peer     *peer.Peer
+	count    int  // datagrams
+	open     bool // takes another datagram of the same size or a last, shorter one
+	hasData  bool // not only keepalives
+	endpoint *udp.Endpoint
+}
+
+// NewBatch returns an empty batch that gathers up to arena bytes, at least MaxDatagram.
+func NewBatch(env *Env, l *Lane, arena int) *Batch {
+	return &Batch{
+		env: env, lane: l, arena: make([]byte, arena),
+		runs: make([]udp.Run, 0, maxRuns), infos: make([]runInfo, 0, maxRuns),
+	}
+}
+
+// full reports whether a datagram that carries n bytes might not fit any more.
+func (b *Batch) full(n int) bool {
+	return len(b.runs) == maxRuns || len(b.arena)-b.used < n+wire.TransportOverhead
+}
+
+// empty reports whether nothing was gathered.
+func (b *Batch) empty() bool { return len(b.runs) == 0 }
+
+// seal appends one datagram for p: plaintext, already padded, under the given counter. It must not be full.
+func (b *Batch) seal(p *peer.Peer, ep *udp.Endpoint, s *session.Session, counter uint64, plaintext []byte) {
+	n := s.Seal(b.arena[b.used:], counter, plaintext, &b.nonce)
+	start := b.used
+	b.used += n
+	if last := len(b.runs) - 1; last >= 0 {
+		r, info := &b.runs[last], &b.infos[last]
+		if info.open && info.peer == p && info.endpoint == ep && n <= r.Segment &&
+			info.count < maxRunSegments && len(r.Buf)+n <= maxRunBytes {
+			r.Buf = r.Buf[:len(r.Buf)+n]
+			info.count++
+			info.open = n == r.Segment
+			info.hasData = info.hasData || len(plaintext) > 0
+			return
+		}
+	}
+	b.runs = append(b.runs, udp.Run{Buf: b.arena[start:b.used:len(b.arena)], Segment: n, To: *ep})
+	b.infos = append(b.infos, runInfo{peer: p, count: 1, open: true, hasData: len(plaintext) > 0, endpoint: ep})
+}
+
+// via returns the sender for the lane's socket.
+func (b *Batch) via() udp.Sender {
+	if now := b.lane.binding.Load(); now != b.binding {
+		b.binding, b.sender = now, now.conn.NewSender()
+	}
+	return b.sender
+}
+
+// Flush sends the batch and tells the peers' timers. The batch is empty afterwards whatever happened:
+// a datagram that the kernel refuses is lost, counted, and nobody waits for it.
+func (b *Batch) Flush(now boottime.Time) {
+	if len(b.runs) == 0 {
+		return
+	}
+	b.via().Send(b.runs)
+	for i := range b.runs {
+		b.account(&b.runs[i], &b.infos[i], now)
+	}
+	clear(b.runs)
+	clear(b.infos)
+	b.runs, b.infos, b.used = b.runs[:0], b.infos[:0], 0
+}
+
+func (b *Batch) account(r *udp.Run, info *runInfo, now boottime.Time) {
+	p := info.peer
+	if r.SourceGone {
+		p.ClearSource()
+	}
+	switch r.Err {
+	case nil:
+	case unix.ENOBUFS: // a full queue on the way out, as it happens to any flow that is faster than the link
+		b.env.Drop(p, drop.SendError, uint64(info.count-r.Sent))
+	default:
+		b.env.SendFailed(p, r.Err, info.count-r.Sent, now)
+	}
+	if r.Sent > 0 {
+		p.Sent(uint64(r.Sent), uint64(min(r.Sent*r.Segment, len(r.Buf))), now)
+	}
+	if info.hasData {
+		p.Timers.DataSent(now) // what the kernel refused is not answered: the handshake that follows finds a way or says why
+	}
+	b.env.Arm(p)
+}
+
+// SendStaged seals and sends what waits for p, if it has a session by now, and reports whether nothing waits any more. It
+// returns false as well while somebody else sends it: what comes next is to be staged behind it.
+func (b *Batch) SendStaged(p *peer.Peer, now boottime.Time) bool {
+	for {
+		kp, ep := p.Current(), p.Endpoint()
+		if kp == nil || ep == nil || !kp.Usable(now) {
+			return false
+		}
+		packets := p.Staged.Take(b.env.Waiting)
+		if packets == nil {
+			return p.Staged.Len() == 0
+		}
+		n := b.sealAll(p, kp, ep, packets, now)
+		b.Flush(now)
+		p.Staged.Done(n, packets[n:], b.env.Waiting)
+		if n < len(packets) {
+			b.env.WantHandshake(p, now)
+			return false
+		}
+	}
+}
+
+// sealAll seals packets for p and returns how many it could: a session has a last counter.
+func (b *Batch) sealAll(p *peer.Peer, kp *peer.Keypair, ep *udp.Endpoint, packets [][]byte, now boottime.Time) int {
+	for i, plaintext := range packets {
+		counter, ok := kp.Session.Reserve(1)
+		if !ok {
+			return i
+		}
+		if b.full(len(plaintext)) {
+			b.Flush(now)
+		}
+		b.seal(p, ep, kp.Session, counter, plaintext)
+	}
+	return len(packets)
+}
+
+// Transmit seals one plaintext for p, already padded, or stages it. It is the way of single messages; SendLoop does the same
+// for superpackets.
+func (b *Batch) Transmit(p *peer.Peer, plaintext []byte, now boottime.Time) {
+	if b.full(len(plaintext)) {
+		b.Flush(now)
+	}
+	kp, ep, reason := ready(p, now)
+	if reason != drop.None {
+		b.env.Drop(p, reason, 1)
+		return
+	}
+	if kp != nil {
+		if counter, ok := kp.Session.Reserve(1); ok {
+			b.seal(p, ep, kp.Session, counter, plaintext)
+			if kp.RenewOnSend(counter, now) {
+				b.env.WantHandshake(p, now)
+			}
+			return
+		}
+	}
+	b.env.Stage(p, plaintext, now)
+}
+
+// ready returns the session and endpoint to send to p with. A nil keypair without a reason means that p has no session
+// yet and its packets are to be staged.
+func ready(p *peer.Peer, now boottime.Time) (*peer.Keypair, *udp.Endpoint, drop.Reason) {
+	ep := p.Endpoint()
+	if ep == nil {
+		return nil, nil, drop.NoEndpoint
+	}
+	kp := p.Current()
+	if kp == nil || !kp.Usable(now) {
+		return nil, ep, drop.None
+	}
+	return kp, ep, drop.None
+}
+
+// SendMessage sends one datagram that is not transport data, past what was gathered. sourceGone tells that the local address
+// of to does not exist any more; the kernel has chosen another.
+func (b *Batch) SendMessage(msg []byte, to *udp.Endpoint) (sourceGone bool, err error) {
+	run := [1]udp.Run{{Buf: msg, Segment: len(msg), To: *to}}
+	b.via().Send(run[:])
+	return run[0].SourceGone, run[0].Err
+}
+
+// SendToPeer sends an initiation or response to p's endpoint and tells its timers.
+func (b *Batch) SendToPeer(p *peer.Peer, msg []byte, now boottime.Time) {
+	ep := p.Endpoint()
+	if ep == nil {
+		return
+	}
+	gone, err := b.SendMessage(msg, ep)
+	if gone {
+		p.ClearSource()
+	}
+	p.Timers.AuthenticatedSent(now)
+	if err != nil {
+		b.env.SendFailed(p, err, 1, now)
+	} else {
+		p.MessageSent(len(msg))
+	}
+	b.env.Arm(p)
+}
+
+// ReasonOf returns under which reason a datagram is counted that the kernel refused to send with err.
+func ReasonOf(err error) drop.Reason {
+	if errors.Is(err, unix.EMSGSIZE) {
+		return drop.TooBig
+	}
+	return drop.SendError
+}

@@ -1,0 +1,143 @@
+package lane
+
+import (
+	"time"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/tunnel/peer"
+	"tund/tunnel/peerlog"
+	"tund/tunnel/timers"
+	"tund/tunnel/udp"
+)
+
+// Handshakes takes the handshake messages that one receive loop finds.
+type Handshakes interface {
+	// Message takes a message of the given kind (wire.Kind) whose length has been checked. It copies what it keeps, counts
+	// what it drops, and never waits.
+	Message(kind byte, msg []byte, from *udp.Endpoint, now boottime.Time)
+}
+
+// Env is what all loops of a tunnel share. Its fields are constant once the first loop runs; what they point to is safe for
+// concurrent use.
+type Env struct {
+	Clock     boottime.Clock
+	Drops     *drop.Counters
+	Index     *peer.Index
+	Waiting   *peer.Budget // of what is staged
+	Deadlines *timers.Heap[peer.Peer]
+	Log       *peerlog.Log
+	Link      *LinkState
+	Routes    *RouteLoops
+	Stop      <-chan struct{} // closed when the tunnel ends
+
+	// NewHandshakes gives each receive loop its own door to the handshakes.
+	NewHandshakes func() Handshakes
+	// Control takes an inner payload that is neither a packet nor a frame. It copies what it keeps, and never waits.
+	Control func(from *peer.Peer, payload []byte, now boottime.Time) drop.Reason
+	// SessionChanged is called when a peer has got a session or lost it, or does not answer. It must not wait.
+	SessionChanged func(*peer.Peer)
+	// PathHint is called when a path takes less than was sent. It must not wait. Nil: nobody wants to know.
+	PathHint func()
+	// VerifyChecksums makes the receive loops verify the transport checksums of inner packets.
+	VerifyChecksums bool
+}
+
+// Stopped reports whether the tunnel ends.
+func (e *Env) Stopped() bool {
+	select {
+	case <-e.Stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// pause keeps a socket or device that fails without end from burning a core.
+func (e *Env) pause() {
+	timer := time.NewTimer(10 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-e.Stop:
+	case <-timer.C:
+	}
+}
+
+// Guard runs one unit of work. A panic there is a bug of ours: it is counted and logged, and the caller goes on.
+func (e *Env) Guard(what string, f func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			e.Drops.Add(drop.Internal, 1)
+			e.Log.Bug(what, r)
+		}
+	}()
+	f()
+}
+
+// survive runs a loop of the packet path. A panic there is a bug of ours: the loop begins again, and the caller makes
+// its state anew. It returns false when the loop has ended by itself.
+func (e *Env) survive(what string, loop func()) (again bool) {
+	again = true
+	e.Guard(what, func() {
+		loop()
+		again = false
+	})
+	return again && !e.Stopped()
+}
+
+// WantHandshake asks for a handshake with p, as soon as the rules allow one.
+func (e *Env) WantHandshake(p *peer.Peer, now boottime.Time) {
+	if at, arm := p.Timers.WantHandshake(now); arm {
+		e.Deadlines.Arm(&p.Deadline, at)
+	}
+}
+
+// WantKeepalive has p hear from us at once, and begins a handshake if need be.
+func (e *Env) WantKeepalive(p *peer.Peer, now boottime.Time) {
+	p.Timers.WantKeepalive()
+	e.Deadlines.Arm(&p.Deadline, now)
+}
+
+// Arm makes sure that p's timers are looked at in time for those that traffic starts.
+func (e *Env) Arm(p *peer.Peer) {
+	if next, ok := p.Timers.NextOfTraffic(); ok {
+		e.Deadlines.Arm(&p.Deadline, next)
+	}
+}
+
+// Drop counts n packets of p, or for it, that were dropped.
+func (e *Env) Drop(p *peer.Peer, r drop.Reason, n uint64) {
+	e.Drops.Add(r, n)
+	p.CountDrop(r, n)
+}
+
+// Stage keeps plaintext until p has a session, and asks for one.
+func (e *Env) Stage(p *peer.Peer, plaintext []byte, now boottime.Time) {
+	if lost := p.Staged.Put(plaintext, e.Waiting); lost > 0 {
+		e.Drop(p, drop.StagedFull, uint64(lost))
+	}
+	if kp := p.Current(); kp != nil && kp.Usable(now) {
+		e.Deadlines.Arm(&p.Deadline, now) // it came up in between, or has no counters left: the timers send what they can
+		return
+	}
+	e.WantHandshake(p, now)
+}
+
+// SessionUp is called when p has a session that it had not before and that the peer is known to have: what waits is sent by
+// the timers, at once.
+func (e *Env) SessionUp(p *peer.Peer, now boottime.Time) {
+	if p.Staged.Len() != 0 {
+		e.Deadlines.Arm(&p.Deadline, now)
+	}
+	e.Arm(p)
+	e.SessionChanged(p)
+}
+
+// SendFailed counts datagrams to p that the kernel refused.
+func (e *Env) SendFailed(p *peer.Peer, err error, count int, now boottime.Time) {
+	reason := ReasonOf(err)
+	e.Drop(p, reason, uint64(count))
+	if p.SendFailed(err, now) && reason == drop.TooBig && e.PathHint != nil {
+		e.PathHint()
+	}
+}

@@ -1,0 +1,111 @@
+package lane
+
+import (
+	"net/netip"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/tunnel/l3"
+	"tund/tunnel/peer"
+)
+
+// Forwarder decides who gets a packet and from whom one is taken. Its two implementations, that of NewIPForwarder (layer 3)
+// and tunnel/ethernet (layer 2), are the only places where the layers differ: everything around them carries bytes.
+// Each loop has its own, so it may keep scratch state.
+type Forwarder interface {
+	// Route appends the recipients of what was read from the device, and sets p.IP. A reason says why there are none, or
+	// fewer than there should be; the loop counts it for the tunnel, the forwarder for the device.
+	Route(to []Recipient, p *Outgoing) ([]Recipient, drop.Reason)
+	// Reshape gives what was read another form, a number that Route gave a recipient. buf is the read, its virtio header
+	// included; it lies in mem behind Headroom, into which it may grow. Reshape returns it where it lies then.
+	Reshape(mem, buf []byte, form int) []byte
+	// Cut makes two plaintexts of one that is longer than r.Limit. They are valid until the next call. ok is false
+	// when two are not enough.
+	Cut(r *Recipient, plaintext []byte) (first, second []byte, ok bool)
+
+	// Deliver checks a plaintext from a peer and returns what the device gets, without its prefix: a part of plaintext from the
+	// prefix on, or memory of its own that is valid until the next call; nil: nothing. A reason says why a packet was
+	// dropped; the loop counts it for the tunnel, the forwarder for the peer.
+	Deliver(from *peer.Peer, plaintext []byte, now boottime.Time) ([]byte, drop.Reason)
+	// EndTrain ends a train: what was remembered of it is not to be trusted any more.
+	EndTrain()
+	// Flush is called when the receive loop is about to wait.
+	Flush(now boottime.Time)
+}
+
+// Headroom is the number of bytes before each read into which Reshape may let it grow: a VLAN tag.
+const Headroom = 4
+
+// Outgoing is one packet or superpacket read from a device.
+type Outgoing struct {
+	Packet   []byte // as the device gave it, without the virtio header
+	Segments int
+	Longest  int // bytes of the longest of them
+	Now      boottime.Time
+
+	IP []byte // set by Route: the IP packet in Packet, or what stands in its place
+}
+
+// Recipient is a peer that gets the packet in hand, and how.
+type Recipient struct {
+	Peer  *peer.Peer
+	Form  int // the form in which it gets it: 0 as it was read, or a number for Reshape
+	Limit int // largest plaintext in bytes for one datagram, beyond which the packet is cut in two; 0: none
+
+	// Filled in by the loop.
+	keypair *peer.Keypair // nil: staged
+	counter uint64        // of the next segment
+}
+
+// ipForwarder is cryptokey routing (whitepaper §2).
+type ipForwarder struct {
+	table *l3.Table[*peer.Peer]
+	dev   *Device
+
+	// The source admitted last: the segments of a train share it. Forgotten at the end of each train.
+	lastSource netip.Addr
+	lastOwner  *peer.Peer
+}
+
+// NewIPForwarder returns the forwarder of layer 3 for a device: packets go to whoever owns their destination in table, and
+// come from whoever owns their source.
+func NewIPForwarder(table *l3.Table[*peer.Peer], dev *Device) Forwarder {
+	return &ipForwarder{table: table, dev: dev}
+}
+
+func (f *ipForwarder) Route(to []Recipient, p *Outgoing) ([]Recipient, drop.Reason) {
+	p.IP = p.Packet
+	reason := drop.NoPeer
+	if dst, ok := l3.ParseDestination(p.Packet); !ok {
+		reason = drop.BadDevicePacket
+	} else if owner, ok := f.table.Lookup(dst); ok {
+		return append(to, Recipient{Peer: owner}), drop.None
+	}
+	f.dev.CountDrop(reason, uint64(p.Segments))
+	return to, reason
+}
+
+func (f *ipForwarder) Reshape(_, buf []byte, _ int) []byte { return buf }
+
+func (f *ipForwarder) Cut(*Recipient, []byte) (first, second []byte, ok bool) { return nil, nil, false }
+
+func (f *ipForwarder) Deliver(from *peer.Peer, plaintext []byte, _ boottime.Time) ([]byte, drop.Reason) {
+	h, ok := l3.ParseHeader(plaintext)
+	if !ok {
+		from.CountDrop(drop.BadInnerPacket, 1)
+		return nil, drop.BadInnerPacket
+	}
+	if h.Src != f.lastSource || from != f.lastOwner {
+		owner, ok := f.table.Lookup(h.Src)
+		if !ok || owner != from {
+			from.CountDrop(drop.ForeignSource, 1)
+			return nil, drop.ForeignSource
+		}
+		f.lastSource, f.lastOwner = h.Src, from
+	}
+	return plaintext[:h.Length], drop.None
+}
+
+func (f *ipForwarder) EndTrain() { f.lastSource, f.lastOwner = netip.Addr{}, nil }
+
+func (f *ipForwarder) Flush(boottime.Time) {}

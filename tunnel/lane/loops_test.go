@@ -1,0 +1,168 @@
+package lane
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/crypto/keys"
+	"tund/crypto/noise"
+	"tund/crypto/session"
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/internal/watchdog"
+	"tund/tunnel/l3"
+	"tund/tunnel/peer"
+	"tund/tunnel/peerlog"
+	"tund/tunnel/timers"
+	"tund/tunnel/tundev"
+	"tund/tunnel/tundev/tundevtest"
+	"tund/tunnel/udp"
+)
+
+// hole is a socket into which everything disappears.
+type hole struct{ closed chan struct{} }
+
+func newHole() *hole { return &hole{closed: make(chan struct{})} }
+
+func (h *hole) Receive([]udp.Train, bool) (int, error) { <-h.closed; return 0, net.ErrClosed }
+func (h *hole) NewSender() udp.Sender                  { return h }
+func (h *hole) OnHint(func(udp.Hint))                  {}
+func (h *hole) Port() uint16                           { return 51820 }
+func (h *hole) SetMark(uint32) error                   { return nil }
+func (h *hole) Overflows() uint64                      { return 0 }
+func (h *hole) Close() error                           { close(h.closed); return nil }
+
+func (h *hole) Send(runs []udp.Run) {
+	for i := range runs {
+		runs[i].Err, runs[i].Sent, runs[i].SourceGone = nil, runs[i].Datagrams(), false
+	}
+}
+
+// still is a clock that stands still: timers that are armed stay armed.
+type still struct{}
+
+func (still) Now() boottime.Time { return boottime.Time(time.Hour) }
+func (still) Wall() time.Time    { return time.Unix(1_700_000_000, 0) }
+
+// sinkQueue is a device that takes everything and keeps nothing.
+type sinkQueue struct{ *tundevtest.Queue }
+
+func (sinkQueue) Write([]byte) error { return nil }
+
+// bench is one lane that does not run, with one peer and a session, for tests of its loops.
+type bench struct {
+	env   *Env
+	lane  *Lane
+	dev   *Device
+	peer  *peer.Peer
+	out   *SendLoop
+	in    *ReceiveLoop
+	far   *session.Session // the other end of the session
+	inner netip.Addr       // the peer's
+	from  udp.Endpoint
+	mem   []byte
+	train udp.Train
+	nonce session.Scratch
+}
+
+// noHandshakes takes no handshake message.
+type noHandshakes struct{}
+
+func (noHandshakes) Message(byte, []byte, *udp.Endpoint, boottime.Time) {}
+
+func newBench(t testing.TB, f tundev.Features) *bench {
+	t.Helper()
+	b := &bench{
+		inner: netip.MustParseAddr("10.9.0.2"), mem: make([]byte, Headroom+tundev.MaxRead, Headroom+tundev.MaxRead+16),
+		from: udp.Endpoint{Addr: netip.MustParseAddrPort("192.0.2.2:51820"), Source: netip.MustParseAddr("192.0.2.1"), Ifindex: 2},
+	}
+	b.env = &Env{
+		Clock: still{}, Drops: new(drop.Counters), Index: new(peer.Index), Waiting: new(peer.Budget),
+		Deadlines: timers.NewHeap[peer.Peer](func() {}), Log: peerlog.New(zap.NewNop()), Link: new(LinkState),
+		Routes: NewRouteLoops(), Stop: make(chan struct{}), NewHandshakes: func() Handshakes { return noHandshakes{} },
+		Control:        func(*peer.Peer, []byte, boottime.Time) drop.Reason { return drop.BadInnerPacket },
+		SessionChanged: func(*peer.Peer) {},
+	}
+	b.lane = New(0, newHole(), new(watchdog.Progress))
+	routes := new(l3.Table[*peer.Peer])
+	b.dev = &Device{
+		Name: "test", Features: f, Queues: []tundev.Queue{sinkQueue{tundevtest.New(16, f)}},
+		Progress: []*watchdog.Progress{new(watchdog.Progress)},
+	}
+	b.dev.NewForwarder = func(*Lane, tundev.Queue) Forwarder { return NewIPForwarder(routes, b.dev) }
+	b.dev.SetPadLimit(1420)
+
+	b.peer = peer.New(keys.PublicKey{9})
+	b.peer.SetEndpoint(udp.Endpoint{Addr: b.from.Addr})
+	routes.Update(func(tx *l3.Tx[*peer.Peer]) { tx.Insert(netip.PrefixFrom(b.inner, 32), b.peer) })
+	index := b.env.Index.Reserve(b.peer)
+	near := noise.Keys{Send: [32]byte{1}, Receive: [32]byte{2}, LocalIndex: index, RemoteIndex: 7, Initiator: true}
+	b.far = session.New(&noise.Keys{Send: near.Receive, Receive: near.Send, LocalIndex: 7, RemoteIndex: index})
+	now := still{}.Now()
+	b.peer.Finished(b.env.Index, peer.NewKeypair(b.peer, &near, now), keys.PublicKey{}, peer.Event{Now: now})
+	b.out, b.in = NewSendLoop(b.env, b.lane, b.dev, 0), NewReceiveLoop(b.env, b.lane, []*Device{b.dev})
+	b.train = udp.Train{Buf: make([]byte, 65536), From: b.from}
+	return b
+}
+
+// send puts a read of the device through the send loop.
+func (b *bench) send(frame []byte) {
+	b.out.Carry(b.mem, copy(b.mem[Headroom:], frame), still{}.Now())
+	b.out.Flush()
+}
+
+// receive puts plaintexts, all but the last of one size, through the receive loop as one train.
+func (b *bench) receive(plaintexts [][]byte) {
+	b.train.N, b.train.Segment = 0, 0
+	for _, p := range plaintexts {
+		counter, _ := b.far.Reserve(1)
+		n := b.far.Seal(b.train.Buf[b.train.N:], counter, p, &b.nonce)
+		b.train.N += n
+		b.train.Segment = max(b.train.Segment, n)
+	}
+	b.in.Carry(&b.train, still{}.Now())
+	b.in.Flush()
+}
+
+// A packet, and a superpacket, costs no allocation in either direction.
+func TestLoops_allocateNothingPerPacket(t *testing.T) {
+	here := netip.MustParseAddr("10.9.0.1")
+	for _, f := range []tundev.Features{{}, {Checksum: true, TSO: true, USO: true}} {
+		b := newBench(t, f)
+		for name, frame := range map[string][]byte{
+			"packet":           append(make([]byte, 10), tundevtest.Packet(here, b.inner, 1000)...),
+			"TCP superpacket":  tundevtest.TCPSuper(here, b.inner, 46, 1380),
+			"UDP superpacket":  tundevtest.UDPSuper(here, b.inner, 40, 1200),
+			"to nobody":        append(make([]byte, 10), tundevtest.Packet(here, netip.MustParseAddr("10.10.0.1"), 1000)...),
+			"no packet at all": make([]byte, 100),
+		} {
+			if n := testing.AllocsPerRun(100, func() { b.send(frame) }); n != 0 {
+				t.Errorf("features %+v: sending a %s allocates %v times", f, name, n)
+			}
+		}
+		if sent := b.peer.TxPackets(); sent != 101*(1+46+40) {
+			t.Errorf("%d datagrams were sent, want %d: %v", sent, 101*(1+46+40), b.env.Drops.Snapshot())
+		}
+
+		single := [][]byte{tundevtest.Packet(b.inner, here, 1000)}
+		var segments, foreign [][]byte
+		for i := range 40 {
+			segments = append(segments, tundevtest.TCPSegment(b.inner, here, i*1380, 1380))
+			foreign = append(foreign, tundevtest.Packet(netip.MustParseAddr("10.10.0.1"), here, 1000))
+		}
+		for name, plaintexts := range map[string][][]byte{
+			"packet": single, "train": segments, "keepalive": {nil}, "train of foreign packets": foreign,
+		} {
+			if n := testing.AllocsPerRun(100, func() { b.receive(plaintexts) }); n != 0 {
+				t.Errorf("features %+v: receiving a %s allocates %v times", f, name, n)
+			}
+		}
+		if got := b.dev.Counts().RxPackets; got != 101*(1+40) {
+			t.Errorf("%d packets were delivered, want %d: %v", got, 101*(1+40), b.env.Drops.Snapshot())
+		}
+	}
+}

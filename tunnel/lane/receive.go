@@ -1,0 +1,245 @@
+package lane
+
+import (
+	"tund/crypto/session"
+	"tund/crypto/wire"
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/tunnel/offload"
+	"tund/tunnel/udp"
+)
+
+// Bounds of one turn of the receive loop.
+const (
+	// trainsPerReceive is the number of trains one receive call takes. Two hold a whole superpacket of the sender, which may
+	// end in the middle of the second; the others serve bursts of small datagrams, which arrive one by one.
+	trainsPerReceive = 8
+	// trainBytes is the largest train: a UDP payload.
+	trainBytes = 65536
+	// maxTurns is how many receives in a row may leave superpackets unfinished. It bounds the wait of the last
+	// packet of a flow while others keep the socket busy.
+	maxTurns = 4
+)
+
+// ReceiveLoop carries datagrams from one socket to the devices: receive, demultiplex, open, admit, join, write. It runs
+// on one goroutine and waits for nothing but the socket.
+type ReceiveLoop struct {
+	env     *Env
+	lane    *Lane
+	devices []*Device
+
+	trains  []udp.Train
+	writers [linkCount]*deviceWriter // by offload.Link; nil where there is no such device
+	shakes  Handshakes
+	nonce   session.Scratch
+	now     boottime.Time
+	yield   yielder
+	run     sessionRun
+}
+
+// NewReceiveLoop returns the loop of the lane's socket, which writes to the given devices: at least one, of each kind at most one.
+func NewReceiveLoop(env *Env, l *Lane, devices []*Device) *ReceiveLoop {
+	in := &ReceiveLoop{env: env, lane: l, devices: devices, trains: make([]udp.Train, trainsPerReceive), shakes: env.NewHandshakes()}
+	room := make([]byte, trainsPerReceive*trainBytes)
+	for i := range in.trains {
+		in.trains[i].Buf, room = room[:trainBytes:trainBytes], room[trainBytes:]
+	}
+	for _, d := range devices {
+		in.writers[d.Link] = newDeviceWriter(env, l, d)
+	}
+	return in
+}
+
+// Run carries datagrams until the tunnel is closed. Nothing else ends it: an error of the socket is counted, and a
+// socket that was replaced is followed.
+func (in *ReceiveLoop) Run() {
+	for in.env.survive("receive loop", in.loop) {
+		if in.run.locked {
+			in.run.keypair.Session.UnlockReceive()
+		}
+		*in = *NewReceiveLoop(in.env, in.lane, in.devices)
+	}
+}
+
+func (in *ReceiveLoop) loop() {
+	wait, turns := true, 0
+	b := in.lane.binding.Load()
+	for {
+		if wait {
+			in.yield.beforeWait(in.now)
+			in.lane.Progress.Idle()
+		}
+		n, err := b.conn.Receive(in.trains, wait)
+		in.lane.Progress.Busy()
+		if err != nil {
+			in.Flush()
+			if b = in.lane.rebound(in.env, b, err); b == nil {
+				return
+			}
+			continue
+		}
+		if n == 0 {
+			in.Flush()
+			wait, turns = true, 0
+			continue
+		}
+		in.now = in.env.Clock.Now()
+		for i := range n {
+			in.train(&in.trains[i])
+		}
+		wait = false
+		if turns++; turns >= maxTurns {
+			in.Flush()
+			turns = 0
+		}
+	}
+}
+
+// Flush writes what was joined.
+func (in *ReceiveLoop) Flush() {
+	for _, w := range in.writers {
+		if w != nil {
+			w.forward.Flush(in.now)
+			w.flush()
+		}
+	}
+}
+
+// Carry handles one train as if it had just been received at now. It joins; Flush writes. Run does all of it; Carry is for
+// measuring and testing one step.
+func (in *ReceiveLoop) Carry(tr *udp.Train, now boottime.Time) {
+	in.now = now
+	in.train(tr)
+}
+
+// train handles one received train of datagrams.
+func (in *ReceiveLoop) train(tr *udp.Train) {
+	if tr.N == 0 { // an empty datagram, or one that was cut
+		in.env.Drops.Add(drop.Malformed, 1)
+		return
+	}
+	size := tr.Segment
+	if size <= 0 {
+		size = tr.N
+	}
+	for off := 0; off < tr.N; off += size {
+		in.datagram(tr.Buf[off:min(off+size, tr.N)], &tr.From)
+	}
+	in.leave()
+	for _, w := range in.writers {
+		if w != nil {
+			w.forward.EndTrain()
+		}
+	}
+}
+
+func (in *ReceiveLoop) datagram(d []byte, from *udp.Endpoint) {
+	kind, ok := wire.Kind(d)
+	if !ok {
+		in.env.Drops.Add(drop.Malformed, 1)
+		return
+	}
+	if kind != wire.TypeTransport {
+		in.leave()
+		if in.env.Link.Down() {
+			in.env.Drops.Add(drop.DeviceDown, 1)
+			return
+		}
+		in.shakes.Message(kind, d, from, in.now)
+		return
+	}
+	if index := wire.TransportReceiver(d); in.run.keypair == nil || index != in.run.index {
+		in.leave()
+		if !in.enter(index, from) {
+			in.env.Drops.Add(drop.UnknownIndex, 1)
+			return
+		}
+	}
+	if reason := in.transport(d); reason != drop.None {
+		in.env.Drops.Add(reason, 1)
+	}
+}
+
+// transport opens one transport message of the run in hand and delivers what is in it. The order is that of the
+// whitepaper §5.4.6: nothing changes before the tag has verified and the counter is fresh.
+func (in *ReceiveLoop) transport(d []byte) drop.Reason {
+	r := &in.run
+	counter := wire.TransportCounter(d)
+	if !r.keypair.Usable(in.now) || counter >= session.RejectAfterMessages {
+		return drop.Expired
+	}
+	w := in.writers[r.keypair.LastLink.Load()]
+	if w == nil {
+		w = in.anyWriter()
+	}
+	dst := w.join.Slot(len(d) - wire.TransportOverhead)
+	n, ok := r.keypair.Session.Open(dst, d, &in.nonce)
+	if !ok {
+		w.join.Cancel()
+		return drop.BadTag
+	}
+	if !r.keypair.Session.Accept(counter) {
+		w.join.Cancel()
+		r.keypair.Peer.CountDrop(drop.Replay, 1)
+		return drop.Replay
+	}
+	in.authenticated(counter)
+	r.packets++
+	r.bytes += uint64(len(d))
+	if n == 0 { // a keepalive
+		w.join.Cancel()
+		return drop.None
+	}
+	r.data = true
+	return in.deliver(w, dst[:n])
+}
+
+// deliver hands a plaintext, opened into the room of w, to the device it is for.
+func (in *ReceiveLoop) deliver(w *deviceWriter, plaintext []byte) drop.Reason {
+	from := in.run.keypair.Peer
+	link, ok := linkOf(plaintext[0])
+	if !ok {
+		reason := in.env.Control(from, plaintext, in.now)
+		w.join.Cancel() // puts back what the plaintext was opened over: it is gone now
+		from.CountDrop(reason, 1)
+		return reason
+	}
+	want := in.writers[link]
+	if want == nil {
+		w.join.Cancel()
+		from.CountDrop(drop.NoDevice, 1)
+		return drop.NoDevice
+	}
+	if want != w { // it was opened where the last one went; move it
+		dst := want.join.Slot(len(plaintext))
+		copy(dst, plaintext)
+		w.join.Cancel()
+		w, plaintext = want, dst[:len(plaintext)]
+		in.run.keypair.LastLink.Store(uint32(link))
+	}
+	packet, reason := w.forward.Deliver(from, plaintext, in.now)
+	if r := w.put(plaintext, packet); r != drop.None {
+		return r
+	}
+	return reason
+}
+
+func (in *ReceiveLoop) anyWriter() *deviceWriter {
+	for _, w := range in.writers {
+		if w != nil {
+			return w
+		}
+	}
+	panic("tunnel/lane: no device") // NewReceiveLoop is given at least one
+}
+
+// linkOf tells the device an inner payload is for by its first nibble (docs/protocol.md).
+func linkOf(first byte) (offload.Link, bool) {
+	switch first >> 4 {
+	case 4, 6:
+		return offload.IP, true
+	case 1:
+		return offload.Ethernet, true
+	}
+	return 0, false
+}

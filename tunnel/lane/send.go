@@ -1,0 +1,303 @@
+package lane
+
+import (
+	"errors"
+	"net"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/internal/watchdog"
+	"tund/tunnel/offload"
+	"tund/tunnel/peer"
+	"tund/tunnel/tundev"
+)
+
+// drainPackets bounds how many packets are read from the device between two superpackets, or before a batch of small
+// ones is sent, so that the first one of a burst is not kept waiting by those behind it.
+const drainPackets = 64
+
+// SendLoop carries packets from one device queue to peers: read, choose the recipients, cut, seal, send. It runs on
+// one goroutine and waits for nothing but the device.
+type SendLoop struct {
+	env      *Env
+	lane     *Lane
+	dev      *Device
+	queue    tundev.Queue
+	progress *watchdog.Progress
+	forward  Forwarder
+
+	now     boottime.Time
+	yield   yielder
+	waiting backlog
+	codel   codel  // over waiting
+	mem     []byte // of the packet in hand: Headroom, then the read
+	spare   []byte // a copy of it, when it goes out in several forms; nil until that happens
+	split   offload.Splitter
+	packet  Outgoing // the packet in hand, as the forwarder sees it
+	lose    int      // number of the segment to lose of the packet in hand; -1: none
+	out     *Batch
+	to      []Recipient
+}
+
+// NewSendLoop returns the loop of one queue of a device, which sends through the lane's socket.
+func NewSendLoop(env *Env, l *Lane, d *Device, queue int) *SendLoop {
+	q := d.Queues[queue]
+	return &SendLoop{
+		env: env, lane: l, dev: d, queue: q, progress: d.Progress[queue], forward: d.NewForwarder(l, q),
+		out: NewBatch(env, l, sendArena),
+	}
+}
+
+// Run carries packets until the device is closed or gone.
+func (o *SendLoop) Run() (err error) {
+	for o.env.survive("send loop", func() { err = o.loop() }) {
+		*o = SendLoop{
+			env: o.env, lane: o.lane, dev: o.dev, queue: o.queue, progress: o.progress,
+			forward: o.dev.NewForwarder(o.lane, o.queue), out: NewBatch(o.env, o.lane, sendArena),
+		}
+	}
+	return err
+}
+
+func (o *SendLoop) loop() error {
+	for {
+		if err := o.readAhead(); err != nil {
+			o.Flush()
+			return err
+		}
+		gathered := o.out.used
+		if q := o.waiting.pop(); q != nil {
+			o.now = o.env.Clock.Now()
+			o.carry(q.mem, q.n, o.codel.shed(o.now.Sub(q.since), o.now))
+		}
+		// A superpacket that gathers nothing (nobody is to get it, or it was staged) does not keep waiting what was
+		// gathered before: there may be no end of such.
+		if o.waiting.count == 0 || o.out.used >= flushBytes || o.out.used <= gathered {
+			o.Flush()
+		}
+	}
+}
+
+// readAhead reads what the device has: small packets are sealed at once, unless their flow waits already; superpackets
+// join the backlog. It blocks when nothing waits.
+func (o *SendLoop) readAhead() error {
+	for range drainPackets {
+		q := o.waiting.free()
+		if q == nil {
+			return nil
+		}
+		block := o.waiting.count == 0 && o.out.empty()
+		if block {
+			o.yield.beforeWait(o.now)
+			o.progress.Idle()
+		}
+		n, err := o.queue.Read(q.mem[Headroom:Headroom+tundev.MaxRead], block)
+		o.progress.Busy()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) || errors.Is(err, tundev.ErrGone) {
+				return err
+			}
+			o.drop(drop.BadDevicePacket, 1)
+			o.Flush()
+			o.env.pause()
+			return nil
+		}
+		if n == 0 {
+			return nil
+		}
+		if block {
+			o.now = o.env.Clock.Now()
+		}
+		q.n, q.since = n, o.now
+		if n < sparseBytes && o.waiting.count == 0 {
+			o.carry(q.mem, n, false)
+			continue
+		}
+		q.flow = offload.Flow(q.read()[offload.VirtioHeaderLen:], o.dev.Link)
+		if n < sparseBytes && !o.waiting.holds(q.flow) {
+			o.carry(q.mem, n, false)
+			continue
+		}
+		o.waiting.push()
+	}
+	return nil
+}
+
+// drop counts n packets of the device that were dropped, for whichever peer.
+func (o *SendLoop) drop(reason drop.Reason, n uint64) {
+	o.env.Drops.Add(reason, n)
+	o.dev.CountDrop(reason, n)
+}
+
+// dropFor counts n packets of the device for one peer that were dropped.
+func (o *SendLoop) dropFor(p *peer.Peer, reason drop.Reason, n uint64) {
+	o.drop(reason, n)
+	p.CountDrop(reason, n)
+}
+
+// Flush sends what was gathered.
+func (o *SendLoop) Flush() { o.out.Flush(o.now) }
+
+// Carry seals what one read of n bytes gave, which lies in mem behind Headroom, for its recipients, as if the device had
+// just been read at now. It gathers; Flush sends. Run does all of it; Carry is for measuring and testing one step.
+func (o *SendLoop) Carry(mem []byte, n int, now boottime.Time) {
+	o.now = now
+	o.carry(mem, n, false)
+}
+
+// carry is Carry at o.now. With shed it marks the packet as having met congestion, or loses one of its segments: a TCP sender
+// takes either for a queue that stands (RFC 3168, RFC 8289).
+func (o *SendLoop) carry(mem []byte, n int, shed bool) {
+	o.mem = mem
+	buf := mem[Headroom : Headroom+n]
+	if o.env.Link.Down() { // what was read had been queued before
+		o.drop(drop.DeviceDown, 1)
+		return
+	}
+	reason := o.split.Begin(buf, o.dev.Link, o.dev.Prefix, o.dev.padLimitOf(buf))
+	if reason != drop.None {
+		o.drop(reason, 1)
+		return
+	}
+	o.lose = -1
+	if shed && o.split.IsTCP() && !o.split.MarkCE() {
+		o.lose = o.split.Count() / 2
+	}
+	p := &o.packet // not a local variable: that would escape to the heap through the interface
+	*p = Outgoing{Packet: buf[offload.VirtioHeaderLen:], Segments: o.split.Count(), Longest: o.split.Longest(), Now: o.now}
+	o.dev.txPackets.Add(uint64(p.Segments))
+	o.dev.txBytes.Add(uint64(len(p.Packet)))
+	if o.to, reason = o.forward.Route(o.to[:0], p); reason != drop.None {
+		o.env.Drops.Add(reason, uint64(p.Segments))
+	}
+	o.refuseLoops(p)
+	switch {
+	case len(o.to) == 0:
+	case sameForm(o.to):
+		o.send(buf, o.to)
+	default:
+		o.sendForms(buf)
+	}
+	clear(o.to) // while we wait for the next, nothing here keeps old keys or removed peers alive
+}
+
+// sameForm reports whether all recipients get the packet in the same form. At layer 3 they always do.
+func sameForm(to []Recipient) bool {
+	for i := range to {
+		if to[i].Form != to[0].Form {
+			return false
+		}
+	}
+	return true
+}
+
+// sendForms sends a packet that its recipients get in different forms: once for each form, from a copy, because
+// cutting destroys it.
+func (o *SendLoop) sendForms(buf []byte) {
+	o.spare = append(o.spare[:0], buf...)
+	for rest := o.to; len(rest) > 0; {
+		n := 1
+		for i := 1; i < len(rest); i++ { // bring those of the first one's form to the front
+			if rest[i].Form == rest[0].Form {
+				rest[n], rest[i] = rest[i], rest[n]
+				n++
+			}
+		}
+		copy(buf, o.spare)
+		o.send(buf, rest[:n])
+		rest = rest[n:]
+	}
+}
+
+// send cuts buf and seals its segments for recipients that get it in one form.
+func (o *SendLoop) send(buf []byte, to []Recipient) {
+	if to[0].Form != 0 || len(to) != len(o.to) {
+		buf = o.forward.Reshape(o.mem, buf, to[0].Form)
+		if reason := o.split.Begin(buf, o.dev.Link, o.dev.Prefix, o.dev.padLimitOf(buf)); reason != drop.None {
+			o.drop(reason, 1)
+			return
+		}
+	}
+	count := o.split.Count()
+	to = o.prepare(to, count, o.split.Longest()+o.dev.Prefix)
+	if len(to) == 0 {
+		return
+	}
+	for i := range count {
+		padded, length := o.split.Next()
+		if i == o.lose {
+			o.drop(drop.StandingQueue, 1)
+			continue
+		}
+		o.segment(to, padded, length)
+	}
+}
+
+// prepare finds the session of each recipient, reserves its counters and asks for a newer session when it is time. It
+// returns the recipients that are left.
+func (o *SendLoop) prepare(to []Recipient, count, longest int) []Recipient {
+	kept := to[:0]
+	for _, r := range to {
+		kp, _, reason := ready(r.Peer, o.now)
+		if reason != drop.None {
+			o.dropFor(r.Peer, reason, uint64(count))
+			continue
+		}
+		if kp != nil && r.Peer.Staged.Len() != 0 {
+			o.Flush()
+			if !o.out.SendStaged(r.Peer, o.now) {
+				kp = nil // behind what somebody else is sending
+			}
+		}
+		datagrams := count
+		if r.Limit > 0 && longest > r.Limit {
+			datagrams = 2 * count
+		}
+		if kp != nil {
+			if first, ok := kp.Session.Reserve(datagrams); ok {
+				if kp.RenewOnSend(first, o.now) {
+					o.env.WantHandshake(r.Peer, o.now)
+				}
+				r.keypair, r.counter = kp, first
+			}
+		}
+		kept = append(kept, r)
+	}
+	return kept
+}
+
+// segment seals one segment for every recipient. A recipient that fails never stops the others.
+func (o *SendLoop) segment(to []Recipient, padded []byte, length int) {
+	for i := range to {
+		r := &to[i]
+		if r.Limit == 0 || length <= r.Limit {
+			o.plaintext(r, padded)
+			continue
+		}
+		first, second, ok := o.forward.Cut(r, padded[:length])
+		if !ok {
+			o.dropFor(r.Peer, drop.TooBig, 1)
+			continue
+		}
+		o.plaintext(r, first)
+		o.plaintext(r, second)
+	}
+}
+
+// plaintext seals or stages what goes into one datagram.
+func (o *SendLoop) plaintext(r *Recipient, plaintext []byte) {
+	if r.keypair == nil {
+		o.env.Stage(r.Peer, plaintext, o.now)
+		return
+	}
+	if o.out.full(len(plaintext)) {
+		o.Flush()
+	}
+	ep := r.Peer.Endpoint()
+	if ep == nil {
+		o.dropFor(r.Peer, drop.NoEndpoint, 1)
+		return
+	}
+	o.out.seal(r.Peer, ep, r.keypair.Session, r.counter, plaintext)
+	r.counter++
+}

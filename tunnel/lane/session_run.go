@@ -1,0 +1,92 @@
+package lane
+
+import (
+	"tund/tunnel/peer"
+	"tund/tunnel/udp"
+)
+
+// sessionRun is the part of a train that belongs to one session: consecutive datagrams with one receiver index. What they
+// mean for the peer is noted once, at the end.
+type sessionRun struct {
+	keypair *peer.Keypair
+	index   uint32
+	from    *udp.Endpoint
+	locked  bool
+
+	opened, data   bool // something has been authenticated; and was more than a keepalive
+	newest         bool // holds the newest message of the session so far
+	packets, bytes uint64
+}
+
+// enter begins a run for the session of a local index.
+func (in *ReceiveLoop) enter(index uint32, from *udp.Endpoint) bool {
+	owner, ok := in.env.Index.Get(index)
+	if !ok || owner.Keypair == nil {
+		return false
+	}
+	in.run = sessionRun{keypair: owner.Keypair, index: index, from: from, locked: true}
+	owner.Keypair.Session.LockReceive()
+	return true
+}
+
+// leave ends the run: the peer learns what came.
+func (in *ReceiveLoop) leave() {
+	r := &in.run
+	if r.keypair == nil {
+		return
+	}
+	if r.locked {
+		r.keypair.Session.UnlockReceive()
+		r.locked = false
+	}
+	kp := r.keypair
+	r.keypair = nil
+	if !r.opened {
+		return
+	}
+	renew := kp.Peer.Received(kp, r.packets, r.bytes, r.data, in.now)
+	in.env.Arm(kp.Peer)
+	if renew {
+		in.env.WantHandshake(kp.Peer, in.now)
+	}
+}
+
+// authenticated notes the message with the given counter. The first of a run confirms its session, and the newest says where
+// the peer is; both before anything of the run is delivered.
+func (in *ReceiveLoop) authenticated(counter uint64) {
+	r := &in.run
+	if !r.opened {
+		r.opened = true
+		in.confirm()
+	}
+	if !r.newest && counter == r.keypair.Session.Highest() {
+		r.newest = true
+		in.roam()
+	}
+}
+
+// roam moves the peer to where the run in hand comes from: the host's answer goes where the question came from.
+func (in *ReceiveLoop) roam() {
+	r := &in.run
+	if p := r.keypair.Peer; p.Roam(r.keypair, *r.from) {
+		in.env.Log.Moved(p, r.from.Addr, in.env.Clock.Wall())
+	}
+}
+
+// confirm makes the session of the run in hand current when it was the next one, and has sent what waited for it. It
+// comes before anything of the run is delivered: the host answers the first packet while the others are being opened,
+// and an answer without a session would begin another handshake. Nobody holds the peer's lock for longer than a few
+// assignments, so the lane waits for no handshake here.
+func (in *ReceiveLoop) confirm() {
+	kp := in.run.keypair
+	if kp.Peer.Current() == kp {
+		return
+	}
+	kp.Session.UnlockReceive() // the peer's lock comes before it
+	in.run.locked = false
+	if kp.Peer.Confirm(in.env.Index, kp, in.env.Clock.Wall()) {
+		in.env.SessionUp(kp.Peer, in.now)
+	}
+	kp.Session.LockReceive()
+	in.run.locked = true
+}

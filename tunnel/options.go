@@ -1,0 +1,58 @@
+package tunnel
+
+import (
+	"go.uber.org/zap"
+
+	"tund/crypto/keys"
+	"tund/internal/boottime"
+	"tund/internal/watchdog"
+	"tund/tunnel/ethernet"
+	"tund/tunnel/tundev"
+	"tund/tunnel/udp"
+)
+
+// Options is what a tunnel is made of.
+type Options struct {
+	// PrivateKey is our identity. A zero key makes a tunnel that neither starts nor answers handshakes.
+	PrivateKey keys.PrivateKey
+	// Conns are the sockets, one per lane, all on one UDP port. The tunnel owns and closes them.
+	Conns []udp.Conn
+	// Devices are the tunnel's devices, at most one of each kind. The tunnel owns and closes their queues.
+	Devices []Device
+	// Ethernet configures the switch of a TAP device, if there is one.
+	Ethernet EthernetOptions
+	// VerifyInnerChecksums makes the receive side verify the transport checksums of inner packets instead of
+	// trusting the tag that covers them.
+	VerifyInnerChecksums bool
+	// PathHint, when not nil, is called when the network says that a peer's path takes less than was sent. Anybody
+	// can say so: it is a reason to ask the kernel. It must not wait, and is called at most handshake.ICMPPerSecond times
+	// a second.
+	PathHint func()
+	// Clock is SystemClock unless a test brings its own.
+	Clock Clock
+	// Log gets what an operator should know. It must not be nil.
+	Log *zap.Logger
+}
+
+// Device is an open device, handed to a tunnel.
+type Device struct {
+	Name     string
+	Kind     tundev.Kind
+	Features tundev.Features
+	Queues   []tundev.Queue
+	MTU      int // bytes of an IP packet
+	// Up, when not nil, asks the device whether it is up, quickly; lanes call it while SetUp says that it is down.
+	Up func() bool
+}
+
+// Clock tells a tunnel the time.
+type Clock = boottime.Clock
+
+// EthernetOptions is what a tunnel with a TAP device is told of its switch.
+type EthernetOptions = ethernet.Options
+
+// ErrNoEthernet is returned for a request about frames by a tunnel without a TAP device.
+var ErrNoEthernet = ethernet.ErrNoEthernet
+
+// Beat is the progress of one loop of a tunnel.
+type Beat = watchdog.Beat

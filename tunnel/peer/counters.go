@@ -1,0 +1,73 @@
+package peer
+
+import (
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+// HandshakeCounts counts the handshake messages of one peer; those received are authenticated ones.
+type HandshakeCounts struct {
+	InitiationsSent, InitiationsReceived uint64
+	ResponsesSent, ResponsesReceived     uint64
+	CookiesReceived                      uint64
+	Completed                            uint64 // sessions confirmed
+	Failed                               uint64 // initiations without a response
+}
+
+// Received notes what a train brought under a session: packets authenticated datagrams of so many bytes in all, with data
+// in them or only keepalives. It reports whether that is a reason to ask for the next session.
+func (p *Peer) Received(kp *Keypair, packets, bytes uint64, data bool, now boottime.Time) (renew bool) {
+	p.rxBytes.Add(bytes)
+	p.rxPackets.Add(packets)
+	p.lastReceived.Store(int64(now))
+	kp.heardAt.Store(int64(now))
+	p.Timers.AuthenticatedReceived(now)
+	if data {
+		p.Timers.DataReceived(now)
+	}
+	return p.current.Load() == kp && p.Timers.RenewOnReceive(kp.Session.Initiator(), now.Sub(kp.Established))
+}
+
+// Sent notes datagrams that the kernel took: so many bytes in packets transport messages.
+func (p *Peer) Sent(packets, bytes uint64, now boottime.Time) {
+	p.txBytes.Add(bytes)
+	p.txPackets.Add(packets)
+	p.Timers.AuthenticatedSent(now)
+}
+
+// MessageSent notes a handshake message that the kernel took.
+func (p *Peer) MessageSent(bytes int) {
+	p.txBytes.Add(uint64(bytes))
+	p.sendFailure.Store(nil)
+}
+
+// LastReceived returns when the newest authenticated datagram came; 0: never.
+func (p *Peer) LastReceived() boottime.Time { return boottime.Time(p.lastReceived.Load()) }
+
+// TxPackets returns how many transport messages the kernel took.
+func (p *Peer) TxPackets() uint64 { return p.txPackets.Load() }
+
+// Unanswered returns how many initiations in a row had no response.
+func (p *Peer) Unanswered() int { return int(p.unanswered.Load()) }
+
+// CountDrop counts n packets of the peer, or for it, that were dropped. Each drop is counted by whoever drops. What is not
+// authenticated is not the peer's and is not counted here.
+func (p *Peer) CountDrop(r drop.Reason, n uint64) {
+	if r == drop.None || n == 0 {
+		return
+	}
+	c := p.drops.Load()
+	for c == nil { // the first ever: most peers never need the table
+		p.drops.CompareAndSwap(nil, new(drop.Counters))
+		c = p.drops.Load()
+	}
+	c.Add(r, n)
+}
+
+// Drops returns what CountDrop has counted, by name. The map is the caller's.
+func (p *Peer) Drops() map[string]uint64 {
+	if c := p.drops.Load(); c != nil {
+		return c.Snapshot()
+	}
+	return map[string]uint64{}
+}

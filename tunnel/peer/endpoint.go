@@ -1,0 +1,101 @@
+package peer
+
+import (
+	"net/netip"
+	"time"
+
+	"tund/internal/boottime"
+	"tund/tunnel/udp"
+)
+
+// Endpoint returns where the peer is; nil when that is not known. What it points to is not changed.
+func (p *Peer) Endpoint() *udp.Endpoint { return p.endpoint.Load() }
+
+// SetEndpoint moves the peer to ep if that is a change. It allocates only then. It reports whether the address changed,
+// rather than only our own side of the path.
+func (p *Peer) SetEndpoint(ep udp.Endpoint) (moved bool) {
+	old := p.endpoint.Load()
+	if old != nil && *old == ep {
+		return false
+	}
+	moved = old == nil || old.Addr != ep.Addr
+	e := ep // the copy escapes only on a change
+	p.endpoint.Store(&e)
+	return moved
+}
+
+// Roam moves the peer to where a datagram of this session came from, the newest of it so far, and reports whether that is
+// another address. A session that is not the current one moves the peer only while the current one has not been heard.
+func (p *Peer) Roam(kp *Keypair, from udp.Endpoint) (moved bool) {
+	cur := p.current.Load()
+	return (cur == kp || cur != nil && cur.heardAt.Load() == 0) && p.SetEndpoint(from)
+}
+
+// NoteRoamed remembers when the peer moved, for status.
+func (p *Peer) NoteRoamed(wall time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.roamedAt = wall
+}
+
+// ClearSource forgets the local address and interface used towards the peer, so that the kernel chooses anew.
+func (p *Peer) ClearSource() {
+	old := p.endpoint.Load()
+	if old != nil && (old.Source.IsValid() || old.Ifindex != 0) {
+		p.endpoint.CompareAndSwap(old, &udp.Endpoint{Addr: old.Addr})
+	}
+}
+
+// SetCandidates says where to look for the peer, in order of preference. It moves to the first unless it has a usable session
+// and an endpoint.
+func (p *Peer) SetCandidates(list []netip.AddrPort, now boottime.Time) {
+	p.Handshake.Lock()
+	defer p.Handshake.Unlock()
+	p.Handshake.Candidates = append([]netip.AddrPort(nil), list...)
+	p.Handshake.Candidate = 0
+	kp := p.current.Load()
+	if len(list) > 0 && (p.endpoint.Load() == nil || kp == nil || !kp.Usable(now)) {
+		p.SetEndpoint(udp.Endpoint{Addr: list[0]})
+	}
+}
+
+// RenewZone returns to the zone with which the peer's link-local endpoint is configured. Where the
+// peer was last heard from names its link by an index, which does not outlive the link; the name of an
+// interface is looked up with each datagram.
+func (p *Peer) RenewZone() {
+	p.Handshake.Lock()
+	defer p.Handshake.Unlock()
+	p.renewZone()
+}
+
+// renewZone is RenewZone. Callers hold Handshake.
+func (p *Peer) renewZone() {
+	ep := p.endpoint.Load()
+	if ep == nil || ep.Addr.Addr().Zone() == "" {
+		return
+	}
+	for _, c := range p.Handshake.Candidates {
+		if c.Port() == ep.Addr.Port() && c.Addr().WithZone("") == ep.Addr.Addr().WithZone("") {
+			p.SetEndpoint(udp.Endpoint{Addr: c})
+			return
+		}
+	}
+}
+
+// NextCandidate moves the peer to the next configured endpoint when the last attempt at this one failed, and nothing has
+// come from there since. Callers hold Handshake.
+func (p *Peer) NextCandidate() {
+	h := &p.Handshake
+	known := p.endpoint.Load() != nil
+	failed := p.unanswered.Load() > 0 && p.lastReceived.Load() < int64(p.Timers.InitiatedAt())
+	if failed {
+		p.renewZone()
+	}
+	if len(h.Candidates) == 0 || known && (!failed || len(h.Candidates) == 1) {
+		return
+	}
+	if known {
+		h.Candidate = (h.Candidate + 1) % len(h.Candidates)
+	}
+	p.SetEndpoint(udp.Endpoint{Addr: h.Candidates[h.Candidate%len(h.Candidates)]})
+}

@@ -1,0 +1,119 @@
+package peer
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+
+	"tund/internal/boottime"
+	"tund/tunnel/timers"
+)
+
+// indexBuckets is the number of buckets of the index table: 30,000 entries (10,000 peers with three sessions
+// each) make chains of two. The array is untouched, and so costs no memory, until it is used.
+const indexBuckets = 1 << 14
+
+// Index finds who owns a local index, the 32-bit name that a datagram carries for its session or handshake.
+// Indices are random, so that they tell nobody how many peers we have.
+//
+// Get takes no lock. Changes are serialized by mu and publish immutable chain nodes.
+type Index struct {
+	mu      sync.Mutex // guards changes; not taken by Get
+	buckets [indexBuckets]atomic.Pointer[indexNode]
+}
+
+type indexNode struct {
+	index uint32
+	owner Owner
+	next  *indexNode
+}
+
+// Owner is what an index stands for: a peer's session, or, when Keypair is nil, the handshake it began.
+type Owner struct {
+	Peer    *Peer
+	Keypair *Keypair
+}
+
+func (t *Index) bucket(index uint32) *atomic.Pointer[indexNode] {
+	return &t.buckets[index%indexBuckets]
+}
+
+// Get returns the owner of index; ok is false when it has none.
+func (t *Index) Get(index uint32) (owner Owner, ok bool) {
+	for n := t.bucket(index).Load(); n != nil; n = n.next {
+		if n.index == index {
+			return n.owner, true
+		}
+	}
+	return Owner{}, false
+}
+
+// Reserve picks a free random index for a handshake of peer.
+func (t *Index) Reserve(peer *Peer) uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for {
+		var b [4]byte
+		rand.Read(b[:])
+		index := binary.LittleEndian.Uint32(b[:])
+		if _, taken := t.Get(index); taken {
+			continue
+		}
+		head := t.bucket(index)
+		head.Store(&indexNode{index: index, owner: Owner{Peer: peer}, next: head.Load()})
+		return index
+	}
+}
+
+// assign makes a reserved index stand for a session.
+func (t *Index) assign(index uint32, kp *Keypair) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.remove(index)
+	head := t.bucket(index)
+	head.Store(&indexNode{index: index, owner: Owner{Peer: kp.Peer, Keypair: kp}, next: head.Load()})
+}
+
+// Release frees an index.
+func (t *Index) Release(index uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.remove(index)
+}
+
+// remove rebuilds the chain without index; readers keep the old one until they are through.
+func (t *Index) remove(index uint32) {
+	head := t.bucket(index)
+	var kept *indexNode
+	for n := head.Load(); n != nil; n = n.next {
+		if n.index != index {
+			kept = &indexNode{index: n.index, owner: n.owner, next: kept}
+		}
+	}
+	head.Store(kept)
+}
+
+// Len returns the number of indices in use. It walks the whole table.
+func (t *Index) Len() (n int) {
+	for i := range t.buckets {
+		for e := t.buckets[i].Load(); e != nil; e = e.next {
+			n++
+		}
+	}
+	return n
+}
+
+// MayAnswer reports whether a cookie reply to index can be genuine: it answers an initiation that waits for its
+// response, or a response of the last seconds, by which time its index is that of a session.
+func (t *Index) MayAnswer(index uint32, now boottime.Time) bool {
+	owner, ok := t.Get(index)
+	return ok && (owner.Keypair == nil ||
+		!owner.Keypair.Session.Initiator() && now.Sub(owner.Keypair.Established) < timers.RekeyTimeout)
+}
+
+// Awaited reports whether index belongs to a handshake that waits for its response.
+func (t *Index) Awaited(index uint32) bool {
+	owner, ok := t.Get(index)
+	return ok && owner.Keypair == nil
+}

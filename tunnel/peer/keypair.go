@@ -1,0 +1,213 @@
+package peer
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"tund/crypto/keys"
+	"tund/crypto/noise"
+	"tund/crypto/session"
+	"tund/internal/boottime"
+	"tund/tunnel/timers"
+)
+
+// Keypair is a session together with what the tunnel knows of it: whose it is and since when. A peer has up to three
+// (kernel noise.c, struct noise_keypairs): the current one, under which we send; the previous one, under which messages may
+// still be on their way; and the next one, which we answered for and which nobody has used yet.
+type Keypair struct {
+	Session     *session.Session
+	Peer        *Peer
+	Established boottime.Time
+	// LastLink is the kind of payload that came last (offload.Link): where the lane expects the next one to go.
+	LastLink atomic.Uint32
+
+	// heardAt is the boottime at which something authenticated last came under this session; 0: never.
+	heardAt atomic.Int64
+	// renewAfter is the age at which the initiator asks for the next session, and crossed tells that the peer began
+	// one at the same time. Constant once it is current.
+	renewAfter time.Duration
+	crossed    bool
+}
+
+// NewKeypair makes a session of p from the keys of a handshake, which are the caller's to wipe.
+func NewKeypair(p *Peer, k *noise.Keys, now boottime.Time) *Keypair {
+	return &Keypair{Session: session.New(k), Peer: p, Established: now, renewAfter: timers.RekeyAfterTime}
+}
+
+// Usable reports whether the session may still send and receive by its age.
+func (kp *Keypair) Usable(now boottime.Time) bool {
+	return now.Sub(kp.Established) < timers.RejectAfterTime
+}
+
+// RenewOnSend reports whether sending a message with the given counter is a reason to ask for the next session: this one is
+// used up, or old and ours to renew (kernel send.c, keep_key_fresh).
+func (kp *Keypair) RenewOnSend(counter uint64, now boottime.Time) bool {
+	return counter > session.RekeyAfterMessages ||
+		kp.Session.Initiator() && now.Sub(kp.Established) >= kp.renewAfter
+}
+
+// Current returns the session under which to send; nil when there is none. It may be too old: see Usable.
+func (p *Peer) Current() *Keypair { return p.current.Load() }
+
+// begin puts a new session into its place: the initiator uses it at once, the responder waits for the first
+// message that proves that the initiator has it (kernel noise.c, add_new_keypair). own is our public key. Callers hold mu.
+func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
+	ix.assign(kp.Session.LocalIndex(), kp)
+	if kp.Session.Initiator() {
+		if p.next != nil { // the peer began one at the same time, and will use that
+			retire(ix, p.current.Load())
+			retire(ix, p.previous)
+			p.previous, p.next = p.next, nil
+			kp.crossed, kp.renewAfter = true, kp.renewAfter+p.putOff(own)
+		} else {
+			p.replaced(ix)
+		}
+		p.current.Store(kp)
+		return
+	}
+	retire(ix, p.next)
+	p.next = kp
+}
+
+// replaced makes previous the one of the two sessions so far that the peer sends under, so that what is on its way
+// still arrives: the current one, but after handshakes that crossed the other. Callers hold mu.
+func (p *Peer) replaced(ix *Index) {
+	cur, prev := p.current.Load(), p.previous
+	if cur != nil && cur.crossed && prev != nil && prev.heardAt.Load() >= cur.heardAt.Load() {
+		cur, prev = prev, cur
+	}
+	retire(ix, prev)
+	p.previous = cur
+}
+
+// putOff is by how much to put off the renewal of a session whose handshake crossed one of the peer's. Both sides
+// are initiators then, and their renewals would cross for ever; each time packets are lost. So one goes first, and the
+// other becomes a responder. A peer that does not think of it is as good as any: it goes at an age of its own.
+func (p *Peer) putOff(own keys.PublicKey) time.Duration {
+	const spread = timers.RekeyTimeout / 2
+	if bytes.Compare(own[:], p.key[:]) > 0 {
+		return spread + rand.N(spread)
+	}
+	return rand.N(spread)
+}
+
+// Confirm makes kp current when it was the next session and its first message came. It reports whether it did. Lanes call
+// it: it waits for nothing that takes longer than another goroutine's few assignments.
+func (p *Peer) Confirm(ix *Index, kp *Keypair, wall time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next != kp {
+		return false
+	}
+	p.replaced(ix)
+	p.next = nil
+	p.current.Store(kp)
+	p.completed(wall)
+	return true
+}
+
+// completed notes that a handshake led to a usable session. Callers hold mu.
+func (p *Peer) completed(wall time.Time) {
+	p.Timers.HandshakeComplete()
+	p.unanswered.Store(0)
+	if wall.Sub(p.handshakeWall) >= timers.RejectAfterTime {
+		p.upSince = wall
+	}
+	p.handshakeWall, p.failingSince = wall, time.Time{}
+	p.count.Completed++
+	p.unconfirmed = 0
+	p.lastError = ""
+}
+
+// DropSessions forgets all sessions and the handshake under way.
+func (p *Peer) DropSessions(ix *Index) {
+	p.Handshake.Lock()
+	defer p.Handshake.Unlock()
+	p.Handshake.DropPending(ix)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, kp := range []*Keypair{p.previous, p.current.Load(), p.next} {
+		if kp != nil {
+			retire(ix, kp)
+			kp.Session.Zero()
+		}
+	}
+	p.current.Store(nil)
+	p.previous, p.next = nil, nil
+}
+
+// ForgetIdentity ends everything that belongs to our identity of before: sessions, handshakes and their timers, so that the
+// next handshake does not wait for the response to the last.
+func (p *Peer) ForgetIdentity(ix *Index) {
+	p.DropSessions(ix)
+	p.StopTimers()
+	p.Handshake.Lock()
+	defer p.Handshake.Unlock()
+	p.Handshake.remote, p.Handshake.macs = nil, nil
+}
+
+// retire takes a session out of use. Its keys are left to the collector rather than wiped here, because a lane
+// may be in the middle of a train with it.
+func retire(ix *Index, kp *Keypair) {
+	if kp != nil {
+		ix.Release(kp.Session.LocalIndex())
+	}
+}
+
+// Event is what the other side of a handshake message brought: when it came, from where, and how large it was.
+type Event struct {
+	Now   boottime.Time
+	Wall  time.Time
+	Size  int           // bytes
+	Delay time.Duration // random in [0, timers.RekeyTimeoutJitterMax)
+}
+
+// Initiated notes that an initiation is about to be sent.
+func (p *Peer) Initiated(e Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count.InitiationsSent++
+	p.Timers.HandshakeInitiated(e.Now, e.Delay)
+}
+
+// InitiationReceived notes an initiation that has been authenticated.
+func (p *Peer) InitiationReceived() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count.InitiationsReceived++
+}
+
+// Responded installs the session of an initiation that we answer. It returns how many answers in a row, this one
+// included, have not led to a session.
+func (p *Peer) Responded(ix *Index, kp *Keypair, own keys.PublicKey, e Event) (unconfirmed int) {
+	p.rxBytes.Add(uint64(e.Size))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.Timers.AuthenticatedReceived(e.Now)
+	p.begin(ix, kp, own)
+	p.Timers.SessionDerived(e.Now, e.Delay)
+	p.count.ResponsesSent++
+	p.unconfirmed++
+	return p.unconfirmed
+}
+
+// Finished installs the session of an initiation of ours that was answered.
+func (p *Peer) Finished(ix *Index, kp *Keypair, own keys.PublicKey, e Event) {
+	p.rxBytes.Add(uint64(e.Size))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.Timers.AuthenticatedReceived(e.Now)
+	p.count.ResponsesReceived++
+	p.begin(ix, kp, own)
+	p.Timers.SessionDerived(e.Now, e.Delay)
+	p.completed(e.Wall)
+}
+
+// CookieReceived notes a cookie of the peer.
+func (p *Peer) CookieReceived() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count.CookiesReceived++
+}

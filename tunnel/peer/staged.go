@@ -1,0 +1,124 @@
+package peer
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Bounds of what waits for sessions.
+const (
+	// MaxStaged is the number of packets that wait for one peer's session, as in the kernel (MAX_STAGED_PACKETS).
+	MaxStaged = 128
+	// MaxStagedBytes bounds what waits for all peers together, so that 10,000 unreachable peers cannot hold
+	// 10,000 × 128 packets.
+	MaxStagedBytes = 16 << 20
+)
+
+// Staged holds the padded plaintexts of one peer, oldest first, until it has a session. The zero Staged is empty. It is safe
+// for concurrent use; nobody waits for anybody who sends.
+type Staged struct {
+	count atomic.Int32 // waiting, or taken and not sent yet; lanes look at it without the lock
+
+	mu      sync.Mutex // guards what follows; never held while sending
+	packets [][]byte
+	taken   bool // somebody has packets in hand that he has not sent yet
+	closed  bool // the peer was removed: nothing is kept any more
+}
+
+// Budget is what all Staged of a tunnel share. The zero Budget is ready.
+type Budget struct{ bytes atomic.Int64 }
+
+// Bytes returns how many bytes wait.
+func (b *Budget) Bytes() int64 { return b.bytes.Load() }
+
+// Len returns how many packets wait, those included that are being sent this moment: while it is not zero, a packet that
+// must not overtake them is put behind them.
+func (s *Staged) Len() int { return int(s.count.Load()) }
+
+// Put keeps a copy of plaintext, pushing out the oldest packet when there are MaxStaged.
+// It returns how many packets were lost.
+func (s *Staged) Put(plaintext []byte, budget *Budget) (lost int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 1
+	}
+	for len(s.packets) >= MaxStaged {
+		s.pop(budget)
+		s.count.Add(-1)
+		lost++
+	}
+	if budget.bytes.Add(int64(len(plaintext))) > MaxStagedBytes {
+		budget.bytes.Add(-int64(len(plaintext)))
+		return lost + 1
+	}
+	s.packets = append(s.packets, append([]byte(nil), plaintext...))
+	s.count.Add(1)
+	return lost
+}
+
+// Take takes out all that waits, oldest first, for a caller who sends it at once and then calls Done. It returns nil when
+// nothing waits, or when somebody else has packets in hand: what is put meanwhile stays behind those.
+func (s *Staged) Take(budget *Budget) [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken || len(s.packets) == 0 {
+		return nil
+	}
+	s.taken = true
+	packets := s.packets
+	s.packets = nil
+	for _, p := range packets {
+		budget.bytes.Add(-int64(len(p)))
+	}
+	return packets
+}
+
+// Done gives back what Take lent: sent packets have been handed to the socket, and rest, the newest, goes on waiting.
+func (s *Staged) Done(sent int, rest [][]byte, budget *Budget) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken = false
+	if s.closed {
+		sent, rest = sent+len(rest), nil
+	}
+	for _, p := range rest {
+		budget.bytes.Add(int64(len(p)))
+	}
+	if len(rest) > 0 {
+		s.packets = append(rest, s.packets...)
+	}
+	s.count.Add(-int32(sent)) // only now: until then a lane that comes by has to stay behind them
+}
+
+// pop removes the oldest packet; the caller settles the count. Callers hold mu.
+func (s *Staged) pop(budget *Budget) []byte {
+	p := s.packets[0]
+	s.packets[0] = nil
+	s.packets = s.packets[1:]
+	budget.bytes.Add(-int64(len(p)))
+	if len(s.packets) == 0 {
+		s.packets = nil
+	}
+	return p
+}
+
+// Close drops everything, and keeps nothing from now on. It returns how many packets were lost.
+func (s *Staged) Close(budget *Budget) (lost int) {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	return s.Purge(budget)
+}
+
+// Purge drops everything that nobody has in hand, and returns how many packets were lost.
+func (s *Staged) Purge(budget *Budget) (lost int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.packets) > 0 {
+		s.pop(budget)
+		lost++
+	}
+	s.count.Add(-int32(lost))
+	return lost
+}

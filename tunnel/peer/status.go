@@ -1,0 +1,148 @@
+package peer
+
+import (
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tund/crypto/keys"
+	"tund/internal/boottime"
+)
+
+// State is the verdict on one peer.
+type State string
+
+// The states of a peer.
+const (
+	StateUp         State = "up"         // a session is usable now
+	StateConnecting State = "connecting" // a handshake is under way
+	StateIdle       State = "idle"       // no traffic has wanted it yet
+	StateDown       State = "down"       // tried and failed
+)
+
+// Status is one peer at one moment.
+type Status struct {
+	Name          string
+	PublicKey     keys.PublicKey
+	PresharedKey  keys.PresharedKey
+	State         State
+	Endpoint      netip.AddrPort // zero: not known
+	LastHandshake time.Time      // zero: never
+	RxBytes       uint64         // of datagrams, as wg(8) counts
+	TxBytes       uint64
+	AllowedIPs    []netip.Prefix
+	Ethernet      bool // configured to carry frames
+	Keepalive     time.Duration
+	Attempts      int // initiations in a row without a response
+	LastError     string
+
+	Since        time.Time // when the peer came up, or began to fail; zero: neither
+	Roamed       time.Time // when an authenticated datagram last moved the endpoint; zero: never
+	LastReceived time.Time // newest authenticated datagram; zero: never
+	RxPackets    uint64
+	TxPackets    uint64
+	Staged       int // packets that wait for a session
+	Session      *SessionStatus
+	Handshakes   HandshakeCounts
+	Drops        map[string]uint64 // of what the lanes dropped of it or for it; those of the switch are the switch's
+}
+
+// SessionStatus is the current session of a peer.
+type SessionStatus struct {
+	Suite     string // name of the AEAD
+	Age       time.Duration
+	Initiator bool
+	Sent      uint64 // messages
+	Highest   uint64 // greatest counter received
+}
+
+// Status describes the peer at now, which is wall to people. AllowedIPs and Ethernet are left for others to fill in. Packets
+// flow meanwhile; the counters are read one after another.
+func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
+	s := Status{
+		Name: p.Name(), PublicKey: p.key, RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
+		Keepalive: p.Timers.Persistent(), Attempts: p.Unanswered(), RxPackets: p.rxPackets.Load(),
+		TxPackets: p.txPackets.Load(), Staged: p.Staged.Len(), Drops: p.Drops(),
+	}
+	p.Handshake.Lock()
+	s.PresharedKey = p.Handshake.PresharedKey
+	p.Handshake.Unlock()
+	if last := p.LastReceived(); last != 0 {
+		s.LastReceived = wall.Add(-now.Sub(last))
+	}
+	if cur := p.current.Load(); cur != nil && cur.Usable(now) {
+		s.Session = cur.status(now)
+	}
+	ep := p.endpoint.Load()
+	if ep != nil {
+		s.Endpoint = ep.Addr
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.State, s.LastError = p.state(now), p.lastError
+	s.LastHandshake, s.Roamed, s.Handshakes = p.handshakeWall, p.roamedAt, p.count
+	switch s.State {
+	case StateUp:
+		s.Since, s.LastError = p.upSince, ""
+		if ep != nil {
+			s.LastError = p.trouble(ep.Addr, now)
+		}
+	case StateDown:
+		s.Since = p.failingSince
+	}
+	return s
+}
+
+func (kp *Keypair) status(now boottime.Time) *SessionStatus {
+	kp.Session.LockReceive()
+	highest := kp.Session.Highest()
+	kp.Session.UnlockReceive()
+	return &SessionStatus{
+		Suite: kp.Session.Suite(), Age: now.Sub(kp.Established), Initiator: kp.Session.Initiator(),
+		Sent: kp.Session.Sent(), Highest: highest,
+	}
+}
+
+// trouble says what is wrong with the path to a peer that is up; "" when nothing is known. Callers hold mu.
+func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
+	if p.Looped(now) {
+		return LoopText(ep)
+	}
+	if f := p.sendFailure.Load(); f != nil && now.Sub(f.At) < RefusedFor {
+		return "cannot send: " + f.Err.Error()
+	}
+	if now.Sub(p.icmp.at) < ICMPShown {
+		since := p.LastReceived()
+		if p.icmp.errno == unix.EMSGSIZE {
+			since = 0 // smaller ones pass
+		}
+		if words := p.said(since); words != "" {
+			return "to " + ep.String() + ": " + words
+		}
+	}
+	return ""
+}
+
+// State judges the peer.
+func (p *Peer) State(now boottime.Time) State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state(now)
+}
+
+// state is State. Callers hold mu.
+func (p *Peer) state(now boottime.Time) State {
+	if cur := p.current.Load(); cur != nil && cur.Usable(now) {
+		return StateUp
+	}
+	switch {
+	case p.Timers.GaveUp(), p.Timers.Handshaking() && p.unanswered.Load() > 0 && p.lastError != "":
+		return StateDown
+	case p.Timers.Handshaking(), p.Timers.Wanted(), p.next != nil && p.next.Usable(now):
+		return StateConnecting
+	case p.lastError != "":
+		return StateDown
+	}
+	return StateIdle
+}

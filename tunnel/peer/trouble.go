@@ -1,0 +1,89 @@
+package peer
+
+import (
+	"net/netip"
+	"time"
+
+	"tund/internal/boottime"
+	"tund/tunnel/timers"
+)
+
+// RefusedFor is for how long the last refusal of the kernel to send is shown while the peer is up.
+const RefusedFor = 20 * time.Second
+
+// LoopMemory is for how long one of our own datagrams that came back is remembered. A loop that has been repaired is
+// forgotten after it.
+const LoopMemory = 10 * time.Second
+
+// Fail remembers why the last attempt to reach the peer failed, in words.
+func (p *Peer) Fail(now boottime.Time, wall time.Time, why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fail(now, wall, why)
+}
+
+// fail is Fail. Callers hold mu.
+func (p *Peer) fail(now boottime.Time, wall time.Time, why string) {
+	p.lastError, p.lastErrorAt = why, now
+	if p.failingSince.IsZero() {
+		p.failingSince = wall
+	}
+}
+
+// SendFailure is the last refusal of the kernel to send to a peer.
+type SendFailure struct {
+	Err error
+	At  boottime.Time
+}
+
+// SendFailed notes that the kernel refused to send. It allocates at most once a second and takes no lock. It reports whether
+// it made a new note.
+func (p *Peer) SendFailed(err error, now boottime.Time) (fresh bool) {
+	if f := p.sendFailure.Load(); f != nil && now.Sub(f.At) <= time.Second && f.Err == err {
+		return false
+	}
+	p.sendFailure.Store(&SendFailure{err, now})
+	return true
+}
+
+// NoAnswer is called when an initiation had no response in time: it finds the words for why. They are empty when the peer's
+// endpoint is not known.
+func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
+	ep := p.endpoint.Load()
+	if ep == nil {
+		return ""
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := p.sendFailure.Load()
+	switch {
+	case p.Looped(now):
+		p.fail(now, wall, LoopText(ep.Addr))
+	case f != nil:
+		p.fail(now, wall, "cannot send to "+ep.Addr.String()+": "+f.Err.Error())
+	case p.said(p.Timers.InitiatedAt()) != "":
+		p.fail(now, wall, "no answer from "+ep.Addr.String()+": "+p.said(0))
+	case now.Sub(p.lastErrorAt) >= timers.RekeyTimeout || p.lastError == "": // nothing better is known of this attempt
+		p.fail(now, wall, "no answer from "+ep.Addr.String()+
+			": peer down, datagrams blocked, wrong public key for it, or ours unknown there")
+	}
+	return p.lastError
+}
+
+// NoteLoop notes that a datagram of ours to the peer came back. It reports whether that is worth saying: at most once a
+// second.
+func (p *Peer) NoteLoop(now boottime.Time) bool {
+	last := p.loopedAt.Load()
+	return (last == 0 || now.Sub(boottime.Time(last)) >= time.Second) && p.loopedAt.CompareAndSwap(last, int64(now))
+}
+
+// Looped reports whether the peer's datagrams came back lately.
+func (p *Peer) Looped(now boottime.Time) bool {
+	at := boottime.Time(p.loopedAt.Load())
+	return at != 0 && now.Sub(at) < LoopMemory
+}
+
+// LoopText is what is said of a peer whose datagrams come back.
+func LoopText(ep netip.AddrPort) string {
+	return "datagrams to " + ep.String() + " come back to us: a route or an allowed IP leads the peer's endpoint into the tunnel itself"
+}

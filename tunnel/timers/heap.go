@@ -1,0 +1,129 @@
+package timers
+
+import (
+	"container/heap"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tund/internal/boottime"
+)
+
+// Deadline is what a Heap knows of one owner: when it is to be looked at. It belongs into its owner, which it names. The zero
+// Deadline is not armed.
+type Deadline[T any] struct {
+	Owner *T // constant
+
+	at     atomic.Int64 // 0: not armed; written with Heap.mu held
+	pos    int          // position in the heap plus one, 0 when not in it; guarded by Heap.mu
+	closed bool         // never armed again; guarded by Heap.mu
+}
+
+// Heap finds the owner whose deadline is next. It is safe for concurrent use.
+//
+// A deadline is armed once. An event moves it only when the new one is earlier; a later one is found when the
+// old one fires and the timers are asked again. So traffic touches the heap about once in ten seconds per peer.
+type Heap[T any] struct {
+	mu      sync.Mutex // guards the order, and all of Deadline but Owner
+	order   order[T]
+	earlier func()
+}
+
+// NewHeap returns an empty heap. earlier is called, without a lock, when the earliest deadline has moved forward; it must
+// not wait.
+func NewHeap[T any](earlier func()) *Heap[T] { return &Heap[T]{earlier: earlier} }
+
+// Arm makes sure that the owner of d is looked at no later than at.
+func (h *Heap[T]) Arm(d *Deadline[T], at boottime.Time) {
+	if armed := d.at.Load(); armed != 0 && armed <= int64(at) {
+		return
+	}
+	h.arm(d, at)
+}
+
+func (h *Heap[T]) arm(d *Deadline[T], at boottime.Time) {
+	h.mu.Lock()
+	if armed := d.at.Load(); armed != 0 && armed <= int64(at) || d.closed {
+		h.mu.Unlock()
+		return
+	}
+	d.at.Store(int64(at))
+	if d.pos > 0 {
+		heap.Fix(&h.order, d.pos-1)
+	} else {
+		heap.Push(&h.order, d)
+	}
+	first := h.order[0] == d
+	h.mu.Unlock()
+	if first {
+		h.earlier()
+	}
+}
+
+// Remove forgets d for good.
+func (h *Heap[T]) Remove(d *Deadline[T]) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d.closed = true
+	if d.pos > 0 {
+		heap.Remove(&h.order, d.pos-1)
+		d.at.Store(0)
+	}
+}
+
+// Next takes out the owner whose deadline has come. When there is none it returns nil and how long to sleep, at most
+// maxSleep.
+func (h *Heap[T]) Next(now boottime.Time) (owner *T, sleep time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.order) == 0 {
+		return nil, noDeadline
+	}
+	if wait := boottime.Time(h.order[0].at.Load()).Sub(now); wait > 0 {
+		return nil, min(wait, maxSleep)
+	}
+	d := heap.Pop(&h.order).(*Deadline[T])
+	d.at.Store(0)
+	return d.Owner, 0
+}
+
+// Len returns the number of deadlines that are armed.
+func (h *Heap[T]) Len() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.order)
+}
+
+// Bounds of one sleep between two deadlines.
+const (
+	// maxSleep is for when there are deadlines: Go's timers stand still while the machine sleeps and keys do not, so after
+	// a suspend the real clock is to be looked at again soon.
+	maxSleep = 5 * time.Second
+	// noDeadline is for when there are none.
+	noDeadline = time.Hour
+)
+
+// order sorts deadlines by at (container/heap).
+type order[T any] []*Deadline[T]
+
+func (o order[T]) Len() int           { return len(o) }
+func (o order[T]) Less(i, j int) bool { return o[i].at.Load() < o[j].at.Load() }
+func (o order[T]) Swap(i, j int) {
+	o[i], o[j] = o[j], o[i]
+	o[i].pos, o[j].pos = i+1, j+1
+}
+
+func (o *order[T]) Push(x any) {
+	d := x.(*Deadline[T])
+	d.pos = len(*o) + 1
+	*o = append(*o, d)
+}
+
+func (o *order[T]) Pop() any {
+	old := *o
+	d := old[len(old)-1]
+	old[len(old)-1] = nil
+	*o = old[:len(old)-1]
+	d.pos = 0
+	return d
+}
