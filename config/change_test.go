@@ -49,13 +49,13 @@ func TestWithPeer_checksAsTheFileIs(t *testing.T) {
 		t.Errorf("%v %+v", err, next)
 	}
 	for want, values := range map[string]map[string]any{
-		`peer 3: public_key: missing`:                                                                  {"name": nil},
-		`peer "x": allowed_ips: 10.20.0.0/16 is also at peer "a"`:                                      {"name": "x", "public_key": n, "allowed_ips": []any{"10.20.0.0/16"}},
-		`peer "a": name: "a" is also the name of the peer`:                                             {"name": "a", "public_key": n},
-		`peer 3: unknown key "keepalife": did you mean "keepalive"?`:                                   {"public_key": n, "keepalife": int64(1)},
-		`peer 3: public_key: is our own public key, that of the private key: want the one of the peer`: {"public_key": private.Public().String()},
-		`peer 3: endpoint: missing port (want host:port)`:                                              {"public_key": n, "endpoint": "x"},
-		`peer 3: macs: 02:00:00:00:00:01 is also at peer "a"`:                                          {"public_key": n, "ethernet": true, "macs": []any{"02:00:00:00:00:01"}},
+		`peer 3: public_key: missing`:                                                                   {"name": nil},
+		`peer "x": allowed_ips: 10.20.0.0/16 is also an allowed IP of peer "a"`:                         {"name": "x", "public_key": n, "allowed_ips": []any{"10.20.0.0/16"}},
+		`peer "a": name: "a" is also the name of the peer`:                                              {"name": "a", "public_key": n},
+		`peer 3: unknown key "keepalife": did you mean "keepalive"?`:                                    {"public_key": n, "keepalife": int64(1)},
+		`peer 3: public_key: is our own public key, that of the private key: put that of the peer here`: {"public_key": private.Public().String()},
+		`peer 3: endpoint: missing port (want host:port)`:                                               {"public_key": n, "endpoint": "x"},
+		`peer 3: macs: 02:00:00:00:00:01 is also pinned to peer "a"`:                                    {"public_key": n, "ethernet": true, "macs": []any{"02:00:00:00:00:01"}},
 	} {
 		if _, err := c.WithPeer(keys.PublicKey{}, values); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)

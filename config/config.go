@@ -1,17 +1,19 @@
 // Package config reads the TOML file of one tund instance into plain, checked values.
 //
-// Load reports every mistake of a file in one run, each with file, line and column, and applies all defaults, so
-// that whoever uses a Config asks no further questions. It reads the file, the key files it names and the
-// environment variable CREDENTIALS_DIRECTORY, and nothing else: it resolves no name, opens no device and changes
-// nothing. What a Config means to the kernel is decided by internal/daemon.
+// Load reports every mistake of a file in one run, each with file, line and column, and applies all
+// defaults, so that whoever uses a Config asks no further questions. It reads the file, the key
+// files it names and the environment variable CREDENTIALS_DIRECTORY, and nothing else: it resolves
+// no name, opens no device and changes nothing. What a Config means to the kernel is decided by
+// internal/daemon.
 //
-// Secrets: private and preshared keys print as "(hidden)" wherever a Config is printed, and no error or warning
-// quotes a value that is, or may be, a key.
+// Secrets: private and preshared keys print as "(hidden)" wherever a Config is printed, and no
+// error or warning quotes a value that is, or may be, a key.
 //
-// There is no state: Load may be called concurrently. A Config is not changed after Load; its slices are shared
-// with whoever holds it and are not to be written to.
+// There is no state: Load may be called concurrently. A Config is not changed after Load; its
+// slices are shared with whoever holds it and are not to be written to.
 //
-// Sources: /docs/config.md (the reference for users, checked against this package by a test), TOML 1.1.
+// Sources: /docs/config.md (the reference for users, checked against this package by a test), TOML
+// 1.1.
 package config
 
 import (
@@ -48,8 +50,8 @@ type Tunnel struct {
 	UDPOffload bool            // udp_offload = "auto" (true) or "off" (false)
 	Lanes      int             // 0: chosen from the number of processors
 
-	// VerifyInnerChecksum asks for TCP and UDP checksums of received packets to be verified before they are
-	// handed to the kernel, rather than trusted because the peer authenticated them.
+	// VerifyInnerChecksum asks for TCP and UDP checksums of received packets to be verified before
+	// they are handed to the kernel, rather than trusted because the peer authenticated them.
 	VerifyInnerChecksum bool
 }
 
@@ -146,7 +148,8 @@ type Tap struct {
 	MaxMACs        int           // FDB entries in total
 	MaxMACsPerPeer int           // learned entries of one peer: past it nothing more is learned, and frames still pass
 
-	// Storm limits: frames per second that one port may send into the switch; 0: no limit (not: the default).
+	// Storm limits: frames per second that one port may send into the switch; 0: no limit (not: the
+	// default).
 	BroadcastLimit      int
 	MulticastLimit      int
 	UnknownUnicastLimit int

@@ -11,8 +11,9 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// decode turns the source into values and their places. What is not TOML is reported and set aside, and so
-// are keys given twice, so that the rest of the file is still checked; ok is false when there is no rest.
+// decode turns the source into values and their places. What is not TOML is reported and set aside,
+// and so are keys given twice, so that the rest of the file is still checked; ok is false when
+// there is no rest.
 func (l *loader) decode() (values map[string]any, places *node, ok bool) {
 	if at, msg := l.otherFormat(); msg != "" {
 		l.errorAt(at, "%s", msg)
@@ -48,8 +49,8 @@ func (l *loader) decode() (values map[string]any, places *node, ok bool) {
 	return nil, nil, false
 }
 
-// cutDuplicates reports the keys and sections that are given twice, with both places, and takes the later one
-// out of src.
+// cutDuplicates reports the keys and sections that are given twice, with both places, and takes the
+// later one out of src.
 func (l *loader) cutDuplicates(src []byte, found *scan) {
 	for _, d := range found.duplicates {
 		line, col := l.lines.position(d.first)
@@ -72,7 +73,8 @@ func (l *loader) cutDuplicates(src []byte, found *scan) {
 // errDecoder says that the TOML library panicked.
 var errDecoder = errors.New("the TOML decoder gave up on this file")
 
-// decodeTOML calls the library. A panic there, which it uses for what it holds impossible, becomes an error.
+// decodeTOML calls the library. A panic there, which it uses for what it holds impossible, becomes
+// an error.
 func decodeTOML(src string) (values map[string]any, err error) {
 	defer func() {
 		if recover() != nil {
@@ -83,14 +85,15 @@ func decodeTOML(src string) (values map[string]any, err error) {
 	return values, err
 }
 
-// quotedText matches what the library quotes from the source, and oneCharacter a single character in such quotes.
+// quotedText matches what the library quotes from the source, and oneCharacter a single character
+// in such quotes.
 var (
 	quotedText   = regexp.MustCompile(`"(\\.|[^"\\])*"|'[^']*'`)
 	oneCharacter = regexp.MustCompile(`^(\\(.|x..|u....)|0x[0-9a-f]{2,4})$`)
 )
 
-// syntaxError returns the place and the wording of an error of the library. Of the source, which may be a
-// secret in the wrong place, it shows no more than single characters.
+// syntaxError returns the place and the wording of an error of the library. Of the source, which
+// may be a secret in the wrong place, it shows no more than single characters.
 func (l *loader) syntaxError(err error) (at int, msg string) {
 	var parse toml.ParseError
 	if !errors.As(err, &parse) {
@@ -128,8 +131,8 @@ const (
 	maxShownText = 64
 )
 
-// shownKey returns the name of a key for a message. A long one is not shown: it may be a secret on a line of its
-// own, or a key file given in place of a configuration.
+// shownKey returns the name of a key for a message. A long one is not shown: it may be a secret on
+// a line of its own, or a key file given in place of a configuration.
 func shownKey(name string) string {
 	if len(name) > maxShownKey || mayBeSecret(name) {
 		return fmt.Sprintf("(%d bytes, not shown)", len(name))
@@ -145,8 +148,9 @@ func shown(value string) string {
 	return fmt.Sprintf("%q", value)
 }
 
-// keyText matches what could be a key, or most of one, in base64 or hexadecimal; keyTail the same at the end of a
-// text, in an alphabet without what names of files mostly have; wholeKey is a key as wg(8) writes it.
+// keyText matches what could be a key, or most of one, in base64 or hexadecimal; keyTail the same
+// at the end of a text, in an alphabet without what names of files mostly have; wholeKey is a key
+// as wg(8) writes it.
 var (
 	keyText  = regexp.MustCompile(`[A-Za-z0-9+/=_-]{40}`)
 	keyTail  = regexp.MustCompile(`[A-Za-z0-9+/=]{40}\s*$`)
@@ -157,8 +161,8 @@ var (
 // looksLikeKey reports whether value has something in it that could be a key.
 func looksLikeKey(value string) bool { return keyText.MatchString(value) }
 
-// mayBeSecret reports whether value has something in it that could be a key or a good part of one: a key that
-// lost some characters when it was copied is still a secret.
+// mayBeSecret reports whether value has something in it that could be a key or a good part of one:
+// a key that lost some characters when it was copied is still a secret.
 func mayBeSecret(value string) bool {
 	return looksLikeKey(value) || slices.ContainsFunc(keyPart.FindAllString(value, -1), func(part string) bool {
 		return strings.ContainsAny(part, "0123456789") && strings.ToLower(part) != part && strings.ToUpper(part) != part

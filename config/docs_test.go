@@ -76,7 +76,8 @@ func TestDocs_haveEveryKeyOnce(t *testing.T) {
 	}
 }
 
-// TestDocs_haveTheRightDefaults writes every default of the reference down and expects no difference.
+// TestDocs_haveTheRightDefaults writes every default of the reference down and expects no
+// difference.
 func TestDocs_haveTheRightDefaults(t *testing.T) {
 	t.Parallel()
 	_, sections := readReference(t)
@@ -128,7 +129,8 @@ func emptied(v any) string {
 	return b.String()
 }
 
-// TestDocs_haveTheRightRanges tries both ends of every numeric range in the reference, and one step beyond.
+// TestDocs_haveTheRightRanges tries both ends of every numeric range in the reference, and one step
+// beyond.
 func TestDocs_haveTheRightRanges(t *testing.T) {
 	t.Parallel()
 	_, sections := readReference(t)
@@ -208,7 +210,8 @@ func TestExamples_load(t *testing.T) {
 	}
 }
 
-// withRealKeys puts a key in the place of each placeholder, which is refused: the same for the same one.
+// withRealKeys puts a key in the place of each placeholder, which is refused: the same for the same
+// one.
 func withRealKeys(t *testing.T, src string) string {
 	t.Helper()
 	made := make(map[string]string)
@@ -224,8 +227,8 @@ func withRealKeys(t *testing.T, src string) string {
 	})
 }
 
-// TestExamples_placeholdersAreRefused: somebody who forgets to put a key in place is told so, and not that a
-// handshake fails.
+// TestExamples_placeholdersAreRefused: somebody who forgets to put a key in place is told so, and
+// not that a handshake fails.
 func TestExamples_placeholdersAreRefused(t *testing.T) {
 	t.Parallel()
 	var all []byte

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// firstHour has the mistakes that people make in their first hour with tund: what they write, put into a file that is
-// otherwise right, and every word that they are told.
+// firstHour has the mistakes that people make in their first hour with tund: what they write, put
+// into a file that is otherwise right, and every word that they are told.
 var firstHour = []messageTest{
 	// Syntax: the other lines of the file are still checked.
 	{"unquoted address", tunSection + "address = 10.9.0.1/24\n",
@@ -21,6 +21,8 @@ var firstHour = []messageTest{
 	{"list without brackets", tunSection + "address = \"10.9.0.1/24\", \"fd09::1/64\"\n",
 		`4:11: address: several values need brackets around them: address = ["10.9.0.1/24", "fd09::1/64"]`},
 	{"unquoted endpoint", peerSection + "endpoint = berlin.example.org:51820\n",
+		`6:12: endpoint: a string needs quotes: endpoint = "berlin.example.org:51820"`},
+	{"unquoted IPv6 endpoint", peerSection + "endpoint = 2001:db8::1:51820\n",
 		`6:12: endpoint: a string needs quotes: endpoint = "berlin.example.org:51820"`},
 	{"unquoted public key", tunSection + "[[peer]]\npublic_key = " + pubB + "\n" + callable + "allowed_ips = [\"10.9.0.0/16\"]\n",
 		`5:14: public_key: a string needs quotes: public_key = "…"`},
@@ -77,9 +79,9 @@ var firstHour = []messageTest{
 	// Files of other programs.
 	{"wg-quick", "[Interface]\nPrivateKey = " + privA + "\nAddress = 10.9.0.1/24\nPostUp = iptables -A FORWARD -i %i -j ACCEPT\n" +
 		"\n[Peer]\nPublicKey = " + pubB + "\nAllowedIPs = 10.9.0.2/32\n",
-		"1:1: this is a wg-quick file: `tunctl import office.toml` makes one for tund of it"},
+		"1:1: this is a wg-quick file: convert it with `tunctl import office.toml`"},
 	{"wg-quick, comments first", "# berlin\r\n\r\n[interface]\r\nprivatekey=" + privA + "\r\n",
-		"3:1: this is a wg-quick file: `tunctl import office.toml` makes one for tund of it"},
+		"3:1: this is a wg-quick file: convert it with `tunctl import office.toml`"},
 	{"a part of wg-quick", tunSection + "[Peer]\nPublicKey = " + pubB + "\nAllowedIPs = 10.9.0.2/32\n",
 		`4:1: unknown section "Peer": did you mean [[peer]]?
 5:1: peer 1: unknown key "PublicKey": did you mean "public_key"?
@@ -152,11 +154,11 @@ var firstHour = []messageTest{
 	{"low-order key", tunSection + "[[peer]]\npublic_key = \"AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"\n" + usable,
 		`5:14: peer 1: public_key: is a low-order point, with which no handshake can succeed`},
 	{"our private key at a peer", tunSection + "[[peer]]\npublic_key = \"" + privA + "\"\n" + usable,
-		`5:14: peer 1: public_key: is our own private key, that of 2:20: want the public key of the peer`},
+		`5:14: peer 1: public_key: is our own private key, that of 2:20: put the public key of the peer here`},
 	{"our private key, not clamped", tunSection + "[[peer]]\npublic_key = \"AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"\n" + usable,
-		`5:14: peer 1: public_key: is our own private key, that of 2:20: want the public key of the peer`},
+		`5:14: peer 1: public_key: is our own private key, that of 2:20: put the public key of the peer here`},
 	{"our public key at a peer", tunSection + "[[peer]]\npublic_key = \"" + ownPublic() + "\"\n" + usable,
-		`5:14: peer 1: public_key: is our own public key, that of the private key at 2:20: want the one of the peer`},
+		`5:14: peer 1: public_key: is our own public key, that of the private key at 2:20: put that of the peer here`},
 	{"our private key as preshared key", peerSection + usable + "preshared_key = \"" + privA + "\"\n",
 		"8:17: peer 1: preshared_key: is our own private key, which is shared with nobody: make one with `tunctl genpsk`"},
 	{"the peer's public key as preshared key", peerSection + usable + "preshared_key = \"" + pubB + "\"\n",
@@ -174,20 +176,20 @@ var firstHour = []messageTest{
 	{"key file missing", "[tunnel]\nprivate_key_file = \"offcie.key\"\n[tun]\n",
 		"2:20: tunnel: private_key_file: open offcie.key: file does not exist: make one with `tunctl genkey`, mode 0600"},
 	{"one public key at two peers", peerSection + usable + "[[peer]]\npublic_key = \"" + pubB + "\"\n",
-		`9:14: peer 2: public_key: is also that of peer 1 at 5:14`},
+		`9:14: peer 2: public_key: is also the key of peer 1, at 5:14`},
 
 	// Addresses.
 	{"network address", tunSection + "address = [\"10.9.0.0/24\"]\n",
-		`4:12: tun: address: "10.9.0.0/24" is the network itself: want the address that this host has in it, such as 10.9.0.1/24`},
+		`4:12: tun: address: "10.9.0.0/24" is the network itself: give the address of this host in it, such as 10.9.0.1/24`},
 	{"network address, IPv6", tunSection + "address = [\"fd09::/64\"]\n",
-		`4:12: tun: address: "fd09::/64" is the network itself: want the address that this host has in it, such as fd09::1/64`},
+		`4:12: tun: address: "fd09::/64" is the network itself: give the address of this host in it, such as fd09::1/64`},
 	{"broadcast address", tunSection + "address = [\"10.9.0.255/24\"]\n",
-		`4:12: tun: address: "10.9.0.255/24" is the broadcast address of its network: want the address that this host has in it`},
+		`4:12: tun: address: "10.9.0.255/24" is the broadcast address of its network: give the address of this host in it`},
 	{"short networks", tunSection + "address = [\"10.9.0.0/31\", \"10.9.1.0/32\", \"10.9.1.3/31\", \"fd09::/127\", \"fd0a::/128\", \"fd0b::ffff/64\"]\n", ""},
 	{"networks of four", tunSection + "address = [\"10.9.0.0/30\", \"10.9.1.3/30\", \"fd09::/126\"]\n",
-		`4:12: tun: address: "10.9.0.0/30" is the network itself: want the address that this host has in it, such as 10.9.0.1/30
-4:27: tun: address: "10.9.1.3/30" is the broadcast address of its network: want the address that this host has in it
-4:42: tun: address: "fd09::/126" is the network itself: want the address that this host has in it, such as fd09::1/126`},
+		`4:12: tun: address: "10.9.0.0/30" is the network itself: give the address of this host in it, such as 10.9.0.1/30
+4:27: tun: address: "10.9.1.3/30" is the broadcast address of its network: give the address of this host in it
+4:42: tun: address: "fd09::/126" is the network itself: give the address of this host in it, such as fd09::1/126`},
 	{"host bits further up", tunSection + "address = [\"10.9.0.0/8\", \"10.9.0.255/16\"]\n", ""},
 	{"netmask", tunSection + "address = [\"10.9.0.1/255.255.255.0\"]\n",
 		`4:12: tun: address: "10.9.0.1/255.255.255.0" has a netmask: write 10.9.0.1/24`},
@@ -204,13 +206,13 @@ var firstHour = []messageTest{
 		`7:16: peer 1: allowed_ips: "10.9.0.2:51820" has a port, which belongs in endpoint`},
 	{"our address allowed", tunSection + "address = [\"10.9.0.1/24\", \"fd09::1/64\"]\n[[peer]]\npublic_key = \"" + pubB + "\"\n" +
 		callable + "allowed_ips = [\"10.9.0.1/32\", \"fd09::1\"]\n",
-		`8:16: peer 1: allowed_ips: 10.9.0.1 is our own address: want the addresses that are behind the peer
-8:31: peer 1: allowed_ips: fd09::1 is our own address: want the addresses that are behind the peer`},
+		`8:16: peer 1: allowed_ips: 10.9.0.1 is our own address: list the addresses behind the peer
+8:31: peer 1: allowed_ips: fd09::1 is our own address: list the addresses behind the peer`},
 	{"our address inside what is allowed", tunSection + "address = [\"10.9.0.0/31\"]\n[[peer]]\npublic_key = \"" + pubB + "\"\n" +
 		callable + "allowed_ips = [\"10.9.0.1/32\", \"10.9.0.0/31\", \"10.9.0.0/24\"]\n", ""},
 	{"our address on the TAP allowed", tunSection + "address = [\"10.9.0.1/24\"]\n[tap]\ndevice = \"lan\"\naddress = [\"10.8.0.1/24\"]\n" +
 		"[[peer]]\npublic_key = \"" + pubB + "\"\n" + callable + "allowed_ips = [\"10.8.0.1\"]\n",
-		`11:16: peer 1: allowed_ips: 10.8.0.1 is our own address: want the addresses that are behind the peer`},
+		`11:16: peer 1: allowed_ips: 10.8.0.1 is our own address: list the addresses behind the peer`},
 	{"host bits", peerSection + callable + "allowed_ips = [\"10.20.0.1/16\"]\n",
 		`7:16: warning: peer 1: allowed_ips: 10.20.0.1/16 has host bits set: 10.20.0.0/16 is used, as wg(8) does`},
 	{"everything, without a length", peerSection + callable + "allowed_ips = [\"0.0.0.0\", \"::\"]\n",
@@ -219,9 +221,9 @@ var firstHour = []messageTest{
 	{"everything, in a word", peerSection + callable + "allowed_ips = [\"any\"]\n",
 		`7:16: peer 1: allowed_ips: "any" is not an address (for everything, want ["0.0.0.0/0", "::/0"])`},
 	{"same prefix at two peers", peerSection + usable + secondPeer + "allowed_ips = [\"10.0.0.0/8\"]\n",
-		`10:16: peer 2: allowed_ips: 10.0.0.0/8 is also at peer 1, at 7:16`},
+		`10:16: peer 2: allowed_ips: 10.0.0.0/8 is also an allowed IP of peer 1, at 7:16`},
 	{"same prefix, other spelling", peerSection + usable + secondPeer + "allowed_ips = [\"10.1.2.3/8\"]\n",
-		`10:16: peer 2: allowed_ips: 10.0.0.0/8 is also at peer 1, at 7:16`},
+		`10:16: peer 2: allowed_ips: 10.0.0.0/8 is also an allowed IP of peer 1, at 7:16`},
 	{"nested prefixes", peerSection + usable + secondPeer + "allowed_ips = [\"10.1.0.0/16\", \"10.1.2.3\"]\n", ""},
 
 	// Endpoints and numbers.
@@ -279,7 +281,7 @@ func TestLoad_namesTheFileOfWgQuickAsItIsCalled(t *testing.T) {
 	t.Parallel()
 	const path = "/etc/wireguard/wg0.conf"
 	_, err := load(path, testHost(map[string]string{path: "[Interface]\nPrivateKey = " + privA + "\n"}))
-	want := path + ":1:1: this is a wg-quick file: `tunctl import " + path + "` makes one for tund of it"
+	want := path + ":1:1: this is a wg-quick file: convert it with `tunctl import " + path + "`"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// wgHeader and wgKey match lines of a wg-quick(8) file that TOML does not allow or tund does not have.
+// wgHeader and wgKey match lines of a wg-quick(8) file that TOML does not allow or tund does not
+// have.
 var (
 	wgHeader = regexp.MustCompile(`(?mi)^[ \t]*\[(interface|peer)\][ \t\r]*(#.*)?$`)
 	wgKey    = regexp.MustCompile(`(?mi)^[ \t]*(PrivateKey|PublicKey|PresharedKey|Address|AllowedIPs|Endpoint)` +
@@ -14,8 +15,8 @@ var (
 	keyAlone  = regexp.MustCompile(`^\s*[A-Za-z0-9+/]{43}=\s*$`)
 )
 
-// otherFormat says what the source is if it is not TOML at all: the file of another program, a key, or text in
-// another encoding. Then nothing else is said of it.
+// otherFormat says what the source is if it is not TOML at all: the file of another program, a key,
+// or text in another encoding. Then nothing else is said of it.
 func (l *loader) otherFormat() (at int, msg string) {
 	src := l.lines.src
 	for _, mark := range []string{"\xff\xfe", "\xfe\xff"} {
@@ -35,7 +36,7 @@ func (l *loader) otherFormat() (at int, msg string) {
 	header := wgHeader.FindStringIndex(src)
 	if header != nil && wgKey.MatchString(src) && !ownHeader.MatchString(src) {
 		return header[0] + strings.IndexByte(src[header[0]:], '['),
-			"this is a wg-quick file: `tunctl import " + l.cfg.Path + "` makes one for tund of it"
+			"this is a wg-quick file: convert it with `tunctl import " + l.cfg.Path + "`"
 	}
 	return 0, ""
 }

@@ -12,8 +12,9 @@ import (
 	"tund/crypto/keys"
 )
 
-// FuzzLoad feeds arbitrary files to the loader. It never panics, every message has a place inside the file and
-// one line and nothing in it that could be a key of the file, and the scanner's tree has the shape of what the decoder made of the same source.
+// FuzzLoad feeds arbitrary files to the loader. It never panics, every message has a place inside
+// the file and one line and nothing in it that could be a key of the file, and the scanner's tree
+// has the shape of what the decoder made of the same source.
 func FuzzLoad(f *testing.F) {
 	for _, pattern := range []string{"../examples/*/*.toml", "testdata/*.toml"} {
 		paths, _ := filepath.Glob(pattern)
@@ -73,7 +74,8 @@ func FuzzLoad(f *testing.F) {
 		}
 		values, err := decodeTOML(src)
 		found := scanSource(src)
-		// The library takes a.b.c = 1 followed by a.b = 2, which TOML forbids, so its word on duplicates is not final.
+		// The library takes a.b.c = 1 followed by a.b = 2, which TOML forbids, so its word on
+		// duplicates is not final.
 		if err != nil || found.tooDeep >= 0 || len(found.duplicates) > 0 {
 			return
 		}

@@ -8,15 +8,16 @@ import (
 	"tund/crypto/keys"
 )
 
-// placeholderWords are in the keys that stand in documentation, in any case. A random key has one of them by
-// chance once in a hundred million.
+// placeholderWords are in the keys that stand in documentation, in any case. A random key has one
+// of them by chance once in a hundred million.
 var placeholderWords = []string{"publickey", "privatekey", "presharedkey", "placeholder", "changeme", "yourkey", "replaceme"}
 
-// padding is a run of one character, by which a text is brought to the length of a key. Runs of A and / are zero
-// bits and one bits, which keys made by programs for tests have.
+// padding is a run of one character, by which a text is brought to the length of a key. Runs of A
+// and / are zero bits and one bits, which keys made by programs for tests have.
 var padding = regexp.MustCompile(`[B-Zb-z0-9]{12,}`)
 
-// isPlaceholder reports whether the text of a key was written by a human to show where a key belongs.
+// isPlaceholder reports whether the text of a key was written by a human to show where a key
+// belongs.
 func isPlaceholder(text string) bool {
 	lower := strings.ToLower(text)
 	for _, word := range placeholderWords {
@@ -38,7 +39,8 @@ func isPlaceholder(text string) bool {
 	return false
 }
 
-// checkKey says why a text cannot be a key, or returns "". It never has anything of the text in what it says.
+// checkKey says why a text cannot be a key, or returns "". It never has anything of the text in
+// what it says.
 func checkKey(text string) string {
 	switch trimmed := strings.TrimSpace(text); {
 	case trimmed == "":
@@ -62,7 +64,8 @@ func checkKey(text string) string {
 
 func isHex(text string) bool { _, err := hex.DecodeString(text); return err == nil }
 
-// publicKey reads the key of a peer, and compares it with our own and with those of the other peers.
+// publicKey reads the key of a peer, and compares it with our own and with those of the other
+// peers.
 func (l *loader) publicKey(s *section) (key keys.PublicKey) {
 	const name = "public_key"
 	text, ok := s.text(name)
@@ -87,13 +90,13 @@ func (l *loader) publicKey(s *section) (key keys.PublicKey) {
 		s.errorAt(at, name, "is a low-order point, with which no handshake can succeed")
 		return keys.PublicKey{}
 	case l.isOwnPrivateKey(text):
-		s.errorAt(at, name, "is our own private key, that of %s: want the public key of the peer", l.positionOf(own))
+		s.errorAt(at, name, "is our own private key, that of %s: put the public key of the peer here", l.positionOf(own))
 		return keys.PublicKey{}
 	case key == l.ownKey:
-		s.errorAt(at, name, "is our own public key, that of the private key at %s: want the one of the peer", l.positionOf(own))
+		s.errorAt(at, name, "is our own public key, that of the private key at %s: put that of the peer here", l.positionOf(own))
 	}
 	if first, ok := l.keys[key]; ok {
-		s.errorAt(at, name, "is also that of %s at %s", first.peer.label, l.positionOf(first))
+		s.errorAt(at, name, "is also the key of %s, at %s", first.peer.label, l.positionOf(first))
 	} else {
 		l.keys[key] = place{at: at, peer: s}
 	}

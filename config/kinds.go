@@ -29,7 +29,8 @@ var examples = map[string]string{
 	"trust":       `["dhcp", "ra"]`,
 }
 
-// example returns an assignment to key as it should be, with the value that the file has when that may be shown.
+// example returns an assignment to key as it should be, with the value that the file has when that
+// may be shown.
 func example(key string, kind kind, value string) string {
 	switch {
 	case len(key) > maxShownKey || looksLikeKey(key):

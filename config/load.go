@@ -21,14 +21,15 @@ const (
 	maxKeyFileSize = 4096
 )
 
-// Load reads and checks the file at path. When the file can be read and says something wrong, the error is an
-// Errors; otherwise it wraps that of the operating system. The Config is nil whenever there is an error.
+// Load reads and checks the file at path. When the file can be read and says something wrong, the
+// error is an Errors; otherwise it wraps that of the operating system. The Config is nil whenever
+// there is an error.
 func Load(path string) (*Config, error) {
 	return load(path, host{readFile: readFile, getenv: os.Getenv})
 }
 
-// Parse is Load of data in place of what the file at path holds, as if it were there: names of files in it are
-// relative to the directory of path. The mode of the file is not looked at.
+// Parse is Load of data in place of what the file at path holds, as if it were there: names of
+// files in it are relative to the directory of path. The mode of the file is not looked at.
 func Parse(path string, data []byte) (*Config, error) {
 	given := func(name string, limit int64) ([]byte, fs.FileInfo, error) {
 		if name == path {
@@ -68,8 +69,9 @@ func readFile(path string, limit int64) ([]byte, fs.FileInfo, error) {
 	return data, info, nil
 }
 
-// whoMayRead is the next step after a file could not be read: for the service, whose user is not root, and for a reload,
-// which may not read in directories that were not in use at the start. "" when a permission is not what was missing.
+// whoMayRead is the next step after a file could not be read: for the service, whose user is not
+// root, and for a reload, which may not read in directories that were not in use at the start. ""
+// when a permission is not what was missing.
 func whoMayRead(err error) string {
 	if !errors.Is(err, fs.ErrPermission) {
 		return ""
@@ -188,8 +190,8 @@ func (l *loader) file(values map[string]any, places *node) {
 	root.unknownKeys()
 }
 
-// checkMode warns about a configuration that others may read or write: everybody, or, if a secret is in it, the
-// group too.
+// checkMode warns about a configuration that others may read or write: everybody, or, if a secret
+// is in it, the group too.
 func (l *loader) checkMode(info fs.FileInfo) {
 	if info == nil || !info.Mode().IsRegular() {
 		return

@@ -12,10 +12,10 @@ type literal struct {
 	at   int
 }
 
-// checkEndpoints warns about endpoints that lie inside allowed IPs: the routes of those lead our own datagrams into
-// the tunnel. A default route does not, since full tunnels spare our datagrams; and with a table of the operator's
-// own the rules are, too. An endpoint behind another peer is a tunnel inside a tunnel, which works as long as that peer
-// is reached directly.
+// checkEndpoints warns about endpoints that lie inside allowed IPs: the routes of those lead our
+// own datagrams into the tunnel. A default route does not, since full tunnels spare our datagrams;
+// and with a table of the operator's own the rules are, too. An endpoint behind another peer is a
+// tunnel inside a tunnel, which works as long as that peer is reached directly.
 func (l *loader) checkEndpoints() {
 	if l.cfg.Tun == nil || !l.cfg.Tun.Routes || l.cfg.Tun.Table != 0 {
 		return
@@ -52,11 +52,11 @@ func (l *loader) checkEndpoints() {
 		switch {
 		case owner == nil:
 		case owner == e.peer:
-			e.peer.warnAt(e.at, "endpoint", "%s is inside the peer's own allowed IP %s: unless a longer route leads there, "+
+			e.peer.warnAt(e.at, "endpoint", "%s is inside the peer's own allowed IP %s: unless a more specific route leads there, "+
 				"our datagrams to it go into the tunnel itself", e.addr, p)
 		case nested[owner]:
 			e.peer.warnAt(e.at, "endpoint", "%s is inside the allowed IP %s of %s, whose own endpoint is inside allowed IPs, too: "+
-				"a tunnel inside a tunnel goes one level deep", e.addr, p, owner.label)
+				"a tunnel inside a tunnel works one level deep only", e.addr, p, owner.label)
 		}
 	}
 }

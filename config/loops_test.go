@@ -9,7 +9,7 @@ func TestLoad_warnsOfEndpointsInsideAllowedIPs(t *testing.T) {
 	t.Parallel()
 	const second = "[[peer]]\nname = \"paris\"\npublic_key = \"" + pubC + "\"\n"
 	own := func(place, addr, prefix string) string {
-		return fmt.Sprintf("%s: warning: peer 1: endpoint: %s is inside the peer's own allowed IP %s: unless a longer route leads there, "+
+		return fmt.Sprintf("%s: warning: peer 1: endpoint: %s is inside the peer's own allowed IP %s: unless a more specific route leads there, "+
 			"our datagrams to it go into the tunnel itself", place, addr, prefix)
 	}
 	checkMessages(t, []messageTest{
@@ -28,8 +28,8 @@ func TestLoad_warnsOfEndpointsInsideAllowedIPs(t *testing.T) {
 		{"the longest counts", peerSection + callable + "allowed_ips = [\"192.0.0.0/16\"]\n" + second + "endpoint = \"198.51.100.1:1\"\nallowed_ips = [\"192.0.2.0/24\"]\n", ""},
 		{"each in the other", peerSection + callable + "allowed_ips = [\"198.51.100.0/24\"]\n" + second + "endpoint = \"198.51.100.1:1\"\nallowed_ips = [\"192.0.2.0/24\"]\n",
 			"6:12: warning: peer 1: endpoint: 192.0.2.1 is inside the allowed IP 192.0.2.0/24 of peer \"paris\", whose own endpoint is inside allowed IPs, too: " +
-				"a tunnel inside a tunnel goes one level deep\n" +
+				"a tunnel inside a tunnel works one level deep only\n" +
 				"11:12: warning: peer \"paris\": endpoint: 198.51.100.1 is inside the allowed IP 198.51.100.0/24 of peer 1, whose own endpoint is inside allowed IPs, too: " +
-				"a tunnel inside a tunnel goes one level deep"},
+				"a tunnel inside a tunnel works one level deep only"},
 	})
 }

@@ -36,7 +36,7 @@ func (l *loader) peer(s *section, number int) Peer {
 	l.peerEthernet(s, &p)
 	switch {
 	case l.cfg.Tun == nil && len(p.AllowedIPs) > 0:
-		s.warnAt(s.where("allowed_ips"), "allowed_ips", "without [tun] they mean nothing")
+		s.warnAt(s.where("allowed_ips"), "allowed_ips", "has no effect without a [tun] section")
 	case len(p.AllowedIPs) == 0 && !p.Ethernet && !s.has("allowed_ips") && !s.has("ethernet"):
 		l.warnAt(s.at.value, "%s: has neither allowed_ips nor ethernet = true: nothing is sent to it", s.label)
 	}
@@ -62,8 +62,9 @@ func (l *loader) peerName(s *section) string {
 	return text
 }
 
-// nameOthers names the peers that the file leaves without a name by the beginning of their key: 8 characters,
-// and more of them where that is taken, as it may be by keys that were made to begin with a word.
+// nameOthers names the peers that the file leaves without a name by the beginning of their key: 8
+// characters, and more of them where that is taken, as it may be by keys that were made to begin
+// with a word.
 func (l *loader) nameOthers() {
 	for i := range l.cfg.Peers {
 		p := &l.cfg.Peers[i]
@@ -103,12 +104,12 @@ func (l *loader) peerPrefixes(s *section) []netip.Prefix {
 			s.warnAt(at[i], key, "%s given twice: first at %s", p, l.positionOf(first))
 			continue
 		} else if ok {
-			s.errorAt(at[i], key, "%s is also at %s, at %s", p, first.peer.label, l.positionOf(first))
+			s.errorAt(at[i], key, "%s is also an allowed IP of %s, at %s", p, first.peer.label, l.positionOf(first))
 			continue
 		}
 		l.allowedIPs[p] = place{at: at[i], peer: s}
 		if l.isOwnAddress(p) {
-			s.errorAt(at[i], key, "%s is our own address: want the addresses that are behind the peer", p.Addr())
+			s.errorAt(at[i], key, "%s is our own address: list the addresses behind the peer", p.Addr())
 		}
 		if p.Bits() == 0 && p.Addr().Is4() {
 			l.fullTunnel[0] = at[i] + 1
@@ -120,8 +121,8 @@ func (l *loader) peerPrefixes(s *section) []netip.Prefix {
 	return list
 }
 
-// isOwnAddress reports whether p is one address alone, and one of our own. A wider prefix around it is usual:
-// the kernel delivers to its own addresses before it looks at routes.
+// isOwnAddress reports whether p is one address alone, and one of our own. A wider prefix around it
+// is usual: the kernel delivers to its own addresses before it looks at routes.
 func (l *loader) isOwnAddress(p netip.Prefix) bool {
 	own := func(a netip.Prefix) bool { return a.Addr() == p.Addr() }
 	return p.IsSingleIP() && (l.cfg.Tun != nil && slices.ContainsFunc(l.cfg.Tun.Addresses, own) ||
@@ -165,7 +166,7 @@ func (l *loader) peerMACs(s *section) []MAC {
 		}
 		m := MAC(station)
 		if first, ok := l.macs[m]; ok {
-			s.errorAt(at[i], key, "%s is also at %s, at %s", m, first.peer.label, l.positionOf(first))
+			s.errorAt(at[i], key, "%s is also pinned to %s, at %s", m, first.peer.label, l.positionOf(first))
 			continue
 		}
 		l.macs[m] = place{at: at[i], peer: s}
@@ -174,7 +175,8 @@ func (l *loader) peerMACs(s *section) []MAC {
 	return list
 }
 
-// vlans returns a list of VLANs, written as numbers and as ranges in strings, ascending and without repetitions.
+// vlans returns a list of VLANs, written as numbers and as ranges in strings, ascending and without
+// repetitions.
 func (s *section) vlans(key string) []uint16 {
 	var list []uint16
 	for _, it := range s.list(key, `a list of numbers and ranges like "10-19"`) {
@@ -304,8 +306,8 @@ func parseEndpoint(text string) (e Endpoint, why string) {
 	return Endpoint{Host: host, Port: uint16(n)}, why
 }
 
-// unbracketed reports whether text is an IPv6 address without brackets, with a port or without: which of both
-// cannot always be told.
+// unbracketed reports whether text is an IPv6 address without brackets, with a port or without:
+// which of both cannot always be told.
 func unbracketed(text string) bool {
 	if a, err := netip.ParseAddr(text); err == nil {
 		return a.Is6()

@@ -5,10 +5,10 @@ import (
 	"unicode/utf8"
 )
 
-// The TOML library gives values without their places. A scanner (scanner.go) walks over the source and
-// builds a tree of the same shape as the decoded values, with a byte offset for each. It decides nothing
-// about validity: where the source is malformed it stops, and the decoder says why; where it knows less
-// than the decoder, a value has the place of the table it is in.
+// The TOML library gives values without their places. A scanner (scanner.go) walks over the source
+// and builds a tree of the same shape as the decoded values, with a byte offset for each. It
+// decides nothing about validity: where the source is malformed it stops, and the decoder says why;
+// where it knows less than the decoder, a value has the place of the table it is in.
 
 // node is the place of one value.
 type node struct {
@@ -43,8 +43,8 @@ func (n *node) put(name string, c *node) {
 	n.children[name] = c
 }
 
-// open returns the table that name stands for as a part of a longer key, made where there is none: for an array
-// of tables it is the last one.
+// open returns the table that name stands for as a part of a longer key, made where there is none:
+// for an array of tables it is the last one.
 func (n *node) open(name string, at int) *node {
 	c := n.children[name]
 	if c == nil {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Bounds of what the decoder is given: it recurses for each level of nesting and copies a dotted key for each
-// of its parts. No file for tund needs more than two levels.
+// Bounds of what the decoder is given: it recurses for each level of nesting and copies a dotted
+// key for each of its parts. No file for tund needs more than two levels.
 const (
 	maxDepth    = 16
 	maxKeyParts = 16
@@ -29,8 +29,8 @@ type scan struct {
 	end        int // offset at which the scanner stopped: the length of the source unless that is malformed
 }
 
-// scanner walks over src. Its methods named for a piece of TOML leave pos behind that piece and report false
-// where the source is malformed or too deep.
+// scanner walks over src. Its methods named for a piece of TOML leave pos behind that piece and
+// report false where the source is malformed or too deep.
 type scanner struct {
 	src  string
 	pos  int
@@ -79,7 +79,8 @@ func (s *scanner) document() {
 	}
 }
 
-// blank skips spaces, and comments up to the end of their line; newlines too, when they mean nothing here.
+// blank skips spaces, and comments up to the end of their line; newlines too, when they mean
+// nothing here.
 func (s *scanner) blank(newlines bool) {
 	for s.pos < len(s.src) {
 		switch c := s.src[s.pos]; {
@@ -247,7 +248,8 @@ func (s *scanner) quoted(mark string, escapes bool) bool {
 	return false
 }
 
-// multiline reads a string between two marks of three quotes, which may have up to two quotes before its end.
+// multiline reads a string between two marks of three quotes, which may have up to two quotes
+// before its end.
 func (s *scanner) multiline(mark string, escapes bool) bool {
 	for s.pos += len(mark); s.pos < len(s.src); s.pos++ {
 		switch {
@@ -333,7 +335,8 @@ func (s *scanner) inlineTable(n *node, depth int) bool {
 	}
 }
 
-// unescape resolves the escapes of a basic string. The decoder has the say on whether they are valid.
+// unescape resolves the escapes of a basic string. The decoder has the say on whether they are
+// valid.
 func unescape(text string) string {
 	if !strings.Contains(text, `\`) {
 		return text

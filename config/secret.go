@@ -34,8 +34,8 @@ func (l *loader) privateKey(s *section) keys.PrivateKey {
 	return k
 }
 
-// oneOf returns which of several keys that exclude each other is given, "" for none. Of more than one it reports
-// the later ones and returns the first.
+// oneOf returns which of several keys that exclude each other is given, "" for none. Of more than
+// one it reports the later ones and returns the first.
 func (s *section) oneOf(options ...string) (given string) {
 	for _, key := range options {
 		_, ok := s.value(key, textKind(key))
@@ -64,8 +64,8 @@ type source struct {
 	ok   bool
 }
 
-// secretSource returns the source of a secret that stands in the value of key, or in the file it names when the
-// name of the key ends in _file.
+// secretSource returns the source of a secret that stands in the value of key, or in the file it
+// names when the name of the key ends in _file.
 func (s *section) secretSource(key string) source {
 	text, ok := s.text(key)
 	src := source{text: text, at: s.where(key), ok: ok}
@@ -87,7 +87,8 @@ func (s *section) secretSource(key string) source {
 	return src
 }
 
-// credential returns the source of a secret that systemd hands over (systemd.exec(5), LoadCredential=).
+// credential returns the source of a secret that systemd hands over (systemd.exec(5),
+// LoadCredential=).
 func (l *loader) credential(s *section, key string) source {
 	name, ok := s.text(key)
 	src := source{at: s.where(key)}
@@ -155,8 +156,8 @@ func (s *section) checkKeyMode(key string, src source, info fs.FileInfo) {
 	}
 }
 
-// oursAlone is what makes a file with a secret ours alone. Where it belongs to somebody else, as a key that root made for
-// the service does, a mode without an owner would keep us out.
+// oursAlone is what makes a file with a secret ours alone. Where it belongs to somebody else, as a
+// key that root made for the service does, a mode without an owner would keep us out.
 func oursAlone(info fs.FileInfo) string {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() != 0 && int(st.Uid) != os.Geteuid() {
 		return "chown it to the user that runs tund (the service's is tund), then chmod 400"

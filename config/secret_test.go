@@ -9,8 +9,8 @@ import (
 	"tund/crypto/keys"
 )
 
-// secret is what must never be seen: a key with its last characters cut off, in parts of eight characters, so that
-// a part of it is found as well.
+// secret is what must never be seen: a key with its last characters cut off, in parts of eight
+// characters, so that a part of it is found as well.
 const secret = "qL0vcmVhZHRoaXNhbmR3aGVyZXZlcml0aXNzaG93bjA"
 
 func TestErrors_neverShowASecret(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"tund/crypto/keys"
 )
 
-// section is one table of the file. Its methods that are named for a type read the value of a key; they
-// report what is not of that type or out of range, and return the default in its place.
+// section is one table of the file. Its methods that are named for a type read the value of a key;
+// they report what is not of that type or out of range, and return the default in its place.
 type section struct {
 	l      *loader
 	name   string // tunnel, tun, tap or peer; "" for the file itself
@@ -19,8 +19,9 @@ type section struct {
 	values map[string]any
 	at     *node
 
-	// respelt has the keys that the file writes in another way, such as PublicKey for public_key, and how it
-	// does. They are errors, and are read nevertheless, so that nobody is told that they are missing.
+	// respelt has the keys that the file writes in another way, such as PublicKey for public_key,
+	// and how it does. They are errors, and are read nevertheless, so that nobody is told that they
+	// are missing.
 	respelt map[string]string
 
 	publicKey keys.PublicKey // of a peer, once it is known
@@ -50,10 +51,10 @@ func (l *loader) section(name, label string, values map[string]any, at *node) *s
 	return s
 }
 
-// allKeys returns the keys of each section, in the order in which they are read, and under "" the sections.
-// It loads a file that has every section and no key, and records what is asked for: a key exists because
-// something reads it, and is declared nowhere else. Every key is therefore to be read whether or not it is
-// there, and whatever other keys say.
+// allKeys returns the keys of each section, in the order in which they are read, and under "" the
+// sections. It loads a file that has every section and no key, and records what is asked for: a key
+// exists because something reads it, and is declared nowhere else. Every key is therefore to be
+// read whether or not it is there, and whatever other keys say.
 func allKeys() *keySet {
 	l := newLoader("", host{getenv: func(string) string { return "" }}, "")
 	l.asked = &keySet{sections: make(map[string][]string), kinds: make(map[string]kind)}
@@ -142,7 +143,8 @@ func typeName(value any) string {
 	return "a date or time"
 }
 
-// wrongType reports that the value of key is not what is wanted, unless it has been reported as malformed.
+// wrongType reports that the value of key is not what is wanted, unless it has been reported as
+// malformed.
 func (s *section) wrongType(key, want string) {
 	if s.l.reported[s.at.child(key).value] {
 		return
@@ -205,7 +207,8 @@ func (s *section) tables(name string) []*section {
 	return subs
 }
 
-// textKind says whether the text at key is a secret, or would be if the wrong key were pasted there.
+// textKind says whether the text at key is a secret, or would be if the wrong key were pasted
+// there.
 func textKind(key string) kind {
 	if strings.HasSuffix(key, "_key") {
 		return kindSecret

@@ -25,8 +25,8 @@ var aliases = map[string]string{
 	"vlan":                        "vlans",
 }
 
-// absent are keys of other programs that tund has no counterpart of, in the form that fold makes, each with what
-// to do in their place.
+// absent are keys of other programs that tund has no counterpart of, in the form that fold makes,
+// each with what to do in their place.
 var absent = map[string]string{
 	"preup":      "tund runs no commands: use ExecStartPre= in a drop-in of tund@.service",
 	"postup":     "tund runs no commands: use ExecStartPost= in a drop-in of tund@.service",
@@ -36,8 +36,8 @@ var absent = map[string]string{
 	"saveconfig": "tund never writes to its configuration",
 }
 
-// suggest returns the end of the report of an unknown key: the key that was probably meant, the section it belongs
-// to, or what takes its place; "" when there is no good guess.
+// suggest returns the end of the report of an unknown key: the key that was probably meant, the
+// section it belongs to, or what takes its place; "" when there is no good guess.
 func (k *keySet) suggest(section, key string) string {
 	if len(key) > maxShownKey {
 		return ""
@@ -67,8 +67,8 @@ func (k *keySet) suggest(section, key string) string {
 	return didYouMean(section, meant)
 }
 
-// respelt returns the key of a section that is spelt in another way, or known to others by another name; "" when
-// there is none.
+// respelt returns the key of a section that is spelt in another way, or known to others by another
+// name; "" when there is none.
 func (k *keySet) respelt(section, key string) string {
 	folded := fold(key)
 	for _, known := range k.sections[section] {
@@ -79,8 +79,8 @@ func (k *keySet) respelt(section, key string) string {
 	return ""
 }
 
-// find returns a key, however it is spelt and in whichever section it stands, and what it takes; kind is 0 for an
-// unknown one.
+// find returns a key, however it is spelt and in whichever section it stands, and what it takes;
+// kind is 0 for an unknown one.
 func (k *keySet) find(key string) (meant string, kind kind) {
 	for _, section := range k.sections[""] {
 		if meant := k.respelt(section, key); meant != "" {
@@ -120,8 +120,8 @@ func fold(key string) string {
 	}, strings.ToLower(key))
 }
 
-// distance is the least number of letters inserted, deleted, changed or swapped with their neighbour that makes
-// b out of a (optimal string alignment).
+// distance is the least number of letters inserted, deleted, changed or swapped with their
+// neighbour that makes b out of a (optimal string alignment).
 func distance(a, b string) int {
 	before, above, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range above {

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxSyntaxErrors bounds how often a malformed statement is set aside and the decoder run again: each run
-// costs as much as the first, and a file with more such errors is not TOML at all.
+// maxSyntaxErrors bounds how often a malformed statement is set aside and the decoder run again:
+// each run costs as much as the first, and a file with more such errors is not TOML at all.
 const maxSyntaxErrors = 20
 
 // statement is an assignment that the decoder refused.
@@ -18,13 +18,15 @@ type statement struct {
 	complete   bool   // the scanner found the end of the value, so quotes and brackets are closed
 }
 
-// beginsStatement matches the first line of a statement or a header, other than an element of a list.
+// beginsStatement matches the first line of a statement or a header, other than an element of a
+// list.
 var beginsStatement = regexp.MustCompile(`(?m)^[ \t]*(?:[A-Za-z0-9_."'-]+[ \t]*=|\[{1,2}[ \t]*[A-Za-z_])`)
 
 // assignmentStart matches the key of an assignment and what separates it from its value.
 var assignmentStart = regexp.MustCompile(`^([A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*=[ \t]*`)
 
-// statementAt returns the assignment that the decoder refused at offset pos; ok is false when it is a header.
+// statementAt returns the assignment that the decoder refused at offset pos; ok is false when it is
+// a header.
 func statementAt(src string, pos int) (st statement, ok bool) {
 	pos = max(0, min(pos, len(src)))
 	s := &scanner{src: src, until: pos}
@@ -74,8 +76,9 @@ func lineEnd(src string, at int) int {
 // afterKey returns what follows "key =" in the text of a statement, or all of it.
 func afterKey(text string) string { return text[len(assignmentStart.FindString(text)):] }
 
-// setAside takes a refused statement out of src, so that the rest can be read. Its key stays, with a value
-// that counts as reported: nobody is told that the key is missing, or that its value is of the wrong type.
+// setAside takes a refused statement out of src, so that the rest can be read. Its key stays, with
+// a value that counts as reported: nobody is told that the key is missing, or that its value is of
+// the wrong type.
 func (l *loader) setAside(src []byte, st statement) {
 	from := st.start
 	if st.key != "" && st.value < st.end {
@@ -106,8 +109,8 @@ var (
 	wholeString    = regexp.MustCompile(`^("(\\.|[^"\\\n])*"|'[^'\n]*')[ \t]*`)
 )
 
-// explainSyntax says what is wrong with a statement and where, in the terms of this file rather than those of
-// TOML's grammar; msg is "" when it does not know better than the decoder.
+// explainSyntax says what is wrong with a statement and where, in the terms of this file rather
+// than those of TOML's grammar; msg is "" when it does not know better than the decoder.
 func (l *loader) explainSyntax(src string, st statement) (at int, msg string) {
 	text := src[st.start:st.end]
 	if hash := strings.IndexByte(text, '#'); hash >= 0 && !strings.ContainsAny(text[:hash], `"'`) {
@@ -133,7 +136,8 @@ func (l *loader) explainSyntax(src string, st statement) (at int, msg string) {
 	return st.value, key + ": " + msg
 }
 
-// insideQuotes reports whether a position is inside a string, given what stands before it in a statement.
+// insideQuotes reports whether a position is inside a string, given what stands before it in a
+// statement.
 func insideQuotes(before string) bool {
 	return strings.Count(before, `"`)%2 == 1 || strings.Count(before, "'")%2 == 1
 }
@@ -193,7 +197,7 @@ func unquoted(key string, kind kind, value string) string {
 	if kind != kindSecret && kind != 0 && len(value) <= maxShownText && !mayBeSecret(value) {
 		safe = value
 	}
-	if strings.ContainsAny(value, "\"'\\,;\r\n\t#") || !utf8.ValidString(value) {
+	if key == "endpoint" && unbracketed(value) || strings.ContainsAny(value, "\"'\\,;\r\n\t#") || !utf8.ValidString(value) {
 		safe = ""
 	}
 	number := kind == kindNumber || kind == kindSeconds
@@ -214,7 +218,8 @@ func unquoted(key string, kind kind, value string) string {
 	return "a string needs quotes: " + example(key, kind, safe)
 }
 
-// explainHeader says how a header is written, if it is one that the decoder refuses; otherwise it returns msg.
+// explainHeader says how a header is written, if it is one that the decoder refuses; otherwise it
+// returns msg.
 func (l *loader) explainHeader(msg string, st statement, isAssignment bool) string {
 	line := l.lines.src[st.start:lineEnd(l.lines.src, st.start)]
 	if isAssignment || strings.HasPrefix(msg, "key ") {

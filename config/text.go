@@ -17,8 +17,8 @@ const (
 	maxHostLabel = 63
 )
 
-// The functions below return why a text is not what its name says, as the end of a sentence that begins with the
-// text, or "".
+// The functions below return why a text is not what its name says, as the end of a sentence that
+// begins with the text, or "".
 
 // checkName checks the name of a peer.
 func checkName(name string) string {

@@ -93,7 +93,7 @@ func (l *loader) tap(s *section) *Tap {
 	case l.cfg.Tun == nil:
 		t.Device = s.orInstance("device", t.Device)
 	case !s.has("device"):
-		s.l.errorAt(s.at.value, "tap: device: give a name, because [tun] has that of the instance")
+		s.l.errorAt(s.at.value, "tap: device: set a name: the [tun] device has that of the instance")
 	case t.Device != "" && t.Device == l.cfg.Tun.Device:
 		s.errorAt(s.where("device"), "device", "%s is the name of the [tun] device", shown(t.Device))
 	}
@@ -114,7 +114,7 @@ func (l *loader) checkBridge(s *section, t *Tap) {
 		s.errorAt(at, "bridge", "%s is the name of the [tun] device", shown(t.Bridge))
 	}
 	if len(t.Addresses) > 0 {
-		s.warnAt(s.where("address"), "address", "a bridge port is not reached by its address: give it to the bridge")
+		s.warnAt(s.where("address"), "address", "a bridge port is not reachable by an address of its own: put it on the bridge")
 	}
 }
 
@@ -148,8 +148,8 @@ func (s *section) checkIPv6MTU(size int, addresses []netip.Prefix) {
 	}
 }
 
-// orInstance returns the name that the section gives its device at key or, where it gives none, that of the
-// instance.
+// orInstance returns the name that the section gives its device at key or, where it gives none,
+// that of the instance.
 func (s *section) orInstance(key, given string) string {
 	name := s.l.cfg.Instance
 	if s.has(key) {
@@ -157,10 +157,10 @@ func (s *section) orInstance(key, given string) string {
 	}
 	// Characters in the name of the instance are checked where that is.
 	if len(name) > names.MaxDevice {
-		s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, is longer than %d bytes",
+		s.l.errorAt(s.at.value, "%s: %s: set a name: that of the instance, %s, is longer than %d bytes",
 			s.label, key, shown(name), names.MaxDevice)
 	} else if err := names.Device(name); err != nil && names.Instance(name) == nil {
-		s.l.errorAt(s.at.value, "%s: %s: give a name, because that of the instance, %s, %v",
+		s.l.errorAt(s.at.value, "%s: %s: set a name: that of the instance, %s, %v",
 			s.label, key, shown(name), err)
 	}
 	return name
@@ -211,18 +211,18 @@ func (s *section) addresses(key string) []netip.Prefix {
 	return list
 }
 
-// notOfAHost says why p stands for a network rather than for one host in it, or returns "". Networks of one and
-// of two addresses have none to spare (RFC 3021, RFC 6164).
+// notOfAHost says why p stands for a network rather than for one host in it, or returns "".
+// Networks of one and of two addresses have none to spare (RFC 3021, RFC 6164).
 func notOfAHost(p netip.Prefix) string {
 	a := p.Addr()
 	switch {
 	case a.BitLen()-p.Bits() < 2:
 		return ""
 	case p.Masked() == p:
-		return fmt.Sprintf("is the network itself: want the address that this host has in it, such as %s/%d",
+		return fmt.Sprintf("is the network itself: give the address of this host in it, such as %s/%d",
 			a.Next(), p.Bits())
 	case a.Is4() && !p.Contains(a.Next()):
-		return "is the broadcast address of its network: want the address that this host has in it"
+		return "is the broadcast address of its network: give the address of this host in it"
 	}
 	return ""
 }
@@ -246,5 +246,5 @@ func (l *loader) wholeFile() {
 			return
 		}
 	}
-	l.warnAt(0, "no peer has an endpoint and listen_port is not set: nobody can begin")
+	l.warnAt(0, "no peer has an endpoint and listen_port is not set: neither side can start a session")
 }

@@ -134,7 +134,7 @@ func TestInvite_addsAPeerAndMakesItsFile(t *testing.T) {
 	w.expect(1, "", `peer "phone" is there already`, "peer", "invite", "phone", "--endpoint", "x")
 	w.expect(2, "", "--endpoint: give the name or address", "peer", "invite", "tab")
 	w.expect(78, "", `hub.toml is not changed, because with the change it would have faults`, "peer", "invite", "a b", "--endpoint", "x")
-	w.expect(78, "", "10.9.0.2/32 is also at peer", "peer", "invite", "tab", "--endpoint", "x", "--address", "10.9.0.2")
+	w.expect(78, "", "10.9.0.2/32 is also an allowed IP of peer", "peer", "invite", "tab", "--endpoint", "x", "--address", "10.9.0.2")
 	w.expect(1, "", "phone.conf is there already", "peer", "invite", "tab", "--endpoint", "x", "-o", out)
 
 	// What the instance refuses is taken back as a whole.

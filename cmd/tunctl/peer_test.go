@@ -71,7 +71,7 @@ func TestPeer_saveKeepsCommentsAndOrder(t *testing.T) {
 	if got := w.read(path); got != want {
 		t.Errorf("after set:\n%s\nwant\n%s", got, want)
 	}
-	w.expect(78, "", "10.9.0.3/32 is also at peer", "peer", "set", "ann", "--allowed-ips", "10.9.0.3", "--save")
+	w.expect(78, "", "10.9.0.3/32 is also an allowed IP of peer", "peer", "set", "ann", "--allowed-ips", "10.9.0.3", "--save")
 	f.reload = &control.Error{Code: control.CodeConfig, Message: "hub.toml: no"}
 	w.expect(78, "", "reload refused", "peer", "remove", "ann", "--save")
 	if got := w.read(path); got != want {

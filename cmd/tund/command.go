@@ -39,7 +39,8 @@ type command struct {
 
 var errHelp = errors.New("help wanted")
 
-// flags are those of the command line, which fill c. docs/tund.md describes them, checked by a test.
+// flags are those of the command line, which fill c. docs/tund.md describes them, checked by a
+// test.
 func (c *command) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("tund", flag.ContinueOnError)
 	f.SetOutput(io.Discard)

@@ -1,13 +1,13 @@
-// Command tund is the tunnel daemon: it runs one instance from one configuration file, in the foreground, or one device
-// for WireGuard's tools, in the background.
+// Command tund is the tunnel daemon: it runs one instance from one configuration file, in the
+// foreground, or one device for WireGuard's tools, in the background.
 //
 //	tund -c /etc/tund/office.toml           run
 //	tund -c /etc/tund/office.toml --check   say what is wrong with the file, and exit
 //	tund wg0                                make a device for wg(8), in the background (-f: foreground)
 //	tund --cleanup office                   remove what a killed instance left in the kernel
 //
-// It logs to standard error and ends with 0 after SIGTERM or SIGINT, 1 when something failed at run time, 2 for wrong
-// usage, 77 when it lacks a permission and 78 when the configuration has a fault.
+// It logs to standard error and ends with 0 after SIGTERM or SIGINT, 1 when something failed at run
+// time, 2 for wrong usage, 77 when it lacks a permission and 78 when the configuration has a fault.
 package main
 
 import (
@@ -106,8 +106,8 @@ func plan(cfg *config.Config, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// loadCode is the exit code for an error of config.Load: everything is the configuration's fault but that we may not
-// read it.
+// loadCode is the exit code for an error of config.Load: everything is the configuration's fault
+// but that we may not read it.
 func loadCode(err error) int {
 	var faults config.Errors
 	if !errors.As(err, &faults) && errors.Is(err, os.ErrPermission) {
@@ -148,9 +148,9 @@ func serve(c command, stderr io.Writer) int {
 	return exitOK
 }
 
-// tune makes the scheduler and the collector fit the packet path: its loops sit in system calls, where each occupies
-// a thread but no core, so there are to be more of Go's processors than those of the machine, or a loop that comes
-// back from the kernel would have to wait for one.
+// tune makes the scheduler and the collector fit the packet path: its loops sit in system calls,
+// where each occupies a thread but no core, so there are to be more of Go's processors than those
+// of the machine, or a loop that comes back from the kernel would have to wait for one.
 func tune() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.NumCPU() + 2)
@@ -160,8 +160,8 @@ func tune() {
 	}
 }
 
-// cleanup removes what a killed instance left: kernel objects, and its files in the run directory. It holds the
-// instance's claim meanwhile, so that it never takes anything from one that runs.
+// cleanup removes what a killed instance left: kernel objects, and its files in the run directory.
+// It holds the instance's claim meanwhile, so that it never takes anything from one that runs.
 func cleanup(instance string, stderr io.Writer) int {
 	if toJournal(2) {
 		stderr = journalWriter{stderr, zapcore.WarnLevel}
@@ -180,8 +180,8 @@ func cleanup(instance string, stderr io.Writer) int {
 	} else {
 		fmt.Fprintf(stderr, "tund: clean up %s: its files stay: %v\n", instance, err)
 	}
-	// WireGuard's socket bears the name of the device, which is usually that of the instance; otherwise the next start
-	// replaces it.
+	// WireGuard's socket bears the name of the device, which is usually that of the instance;
+	// otherwise the next start replaces it.
 	if err := uapi.RemoveStale("", instance); err != nil {
 		fmt.Fprintf(stderr, "tund: clean up %s: %v\n", instance, err)
 	}
@@ -196,10 +196,11 @@ func cleanup(instance string, stderr io.Writer) int {
 	return exitOK
 }
 
-// afterService reports whether systemd calls us after a service has ended (ExecStopPost= in tund@.service;
-// systemd.exec(5) on $SERVICE_RESULT). What keeps traffic from leaving in the clear then stays: after a
-// success the service has left no more of it than it should, and after a failure it has to be there until
-// the service runs again, even if that takes a mended configuration.
+// afterService reports whether systemd calls us after a service has ended (ExecStopPost= in
+// tund@.service; systemd.exec(5) on $SERVICE_RESULT). What keeps traffic from leaving in the clear
+// then stays: after a success the service has left no more of it than it should, and after a
+// failure it has to be there until the service runs again, even if that takes a mended
+// configuration.
 func afterService(getenv func(string) string) bool { return getenv("SERVICE_RESULT") != "" }
 
 func exitCode(err error) int {
