@@ -2,23 +2,24 @@ package offload
 
 import "encoding/binary"
 
-// Terms of this file: the *landing* is where the cipher writes the next plaintext; a *train* is a frame
-// under construction, of one or more segments; the *spare* is a train's buffer that has no train yet.
+// Terms of this file: the *landing* is where the cipher writes the next plaintext; a *train* is a
+// frame under construction, of one or more segments; the *spare* is a train's buffer that has no
+// train yet.
 
 const (
-	// maxTrains is how many flows can be joined side by side. Bounded because each may hold 64 KiB: four keep
-	// acknowledgements and a second and third flow from breaking a train.
+	// maxTrains is how many flows can be joined side by side. Bounded because each may hold 64 KiB:
+	// four keep acknowledgements and a second and third flow from breaking a train.
 	maxTrains = 4
 
-	// maxDatagrams bounds the segments of a UDP superpacket. Linux 6.6 to 6.8 refuse more than 64 when written to a
-	// TUN device (UDP_MAX_SEGMENTS; 128 since 6.9).
+	// maxDatagrams bounds the segments of a UDP superpacket. Linux 6.6 to 6.8 refuse more than 64
+	// when written to a TUN device (UDP_MAX_SEGMENTS; 128 since 6.9).
 	maxDatagrams = 64
 
 	// maxSaved is the most that a landing overwrites: prefix, link, IP and TCP headers.
 	maxSaved = VirtioHeaderLen + maxLink + ipv6Header + maxTCP
 
-	// roomLen is the buffer of a train: virtio header, link header, an IP packet of any length, and the padding of a
-	// last segment that turns out not to belong.
+	// roomLen is the buffer of a train: virtio header, link header, an IP packet of any length, and
+	// the padding of a last segment that turns out not to belong.
 	roomLen = VirtioHeaderLen + maxLink + maxIPLen + 2*(MaxPadding+1)
 )
 
@@ -28,11 +29,13 @@ const MaxPlaintext = roomLen - VirtioHeaderLen
 // Features says what the device accepts when written to. TSO and USO need Checksum.
 type Features struct{ Checksum, TSO, USO bool }
 
-// Coalescer joins segments that continue each other into superpackets, as the kernel's GRO does, and hands
-// complete frames to a device. It belongs to one loop and does not allocate after its buffers exist (64 KiB for each flow
-// joined at a time, at most five). Order within a flow is kept; order between flows is not.
+// Coalescer joins segments that continue each other into superpackets, as the kernel's GRO does,
+// and hands complete frames to a device. It belongs to one loop and does not allocate after its
+// buffers exist (64 KiB for each flow joined at a time, at most five). Order within a flow is kept;
+// order between flows is not.
 //
-// For each plaintext: Slot, then either Commit or Cancel. Flush when nothing more is to be had at once.
+// For each plaintext: Slot, then either Commit or Cancel. Flush when nothing more is to be had at
+// once.
 type Coalescer struct {
 	link     Link
 	prefix   int
@@ -47,12 +50,13 @@ type Coalescer struct {
 	into    *train // where the landing is; nil when there is none
 	at      int    // offset of the landing in into.buf
 	size    int    // of the landing
-	borrows bool   // the landing lies over the end of into, an open train, and saved holds what was there
+	borrows bool   // the landing lies over the end of into, an open train; saved holds what was there
 
 	saved [maxSaved]byte
 }
 
-// train is a frame under construction: the first segment as it came, and the payloads of those that continue it.
+// train is a frame under construction: the first segment as it came, and the payloads of those that
+// continue it.
 type train struct {
 	buf      []byte
 	end      int // of the payload so far
@@ -64,9 +68,10 @@ type train struct {
 	flags    uint8 // FIN and PSH of the last segment
 }
 
-// NewCoalescer returns a Coalescer for a device of kind link. prefix is 0 or 4: the number of bytes before each packet in a
-// plaintext that are not for the device. write is called with one frame, a virtio_net_hdr and a packet, which it borrows
-// until it returns and may change; it must not call the Coalescer, save SetFeatures.
+// NewCoalescer returns a Coalescer for a device of kind link. prefix is 0 or 4: the number of bytes
+// before each packet in a plaintext that are not for the device. write is called with one frame, a
+// virtio_net_hdr and a packet, which it borrows until it returns and may change; it must not call
+// the Coalescer, save SetFeatures.
 func NewCoalescer(link Link, prefix int, features Features, write func(frame []byte)) *Coalescer {
 	if prefix < 0 || prefix > VirtioHeaderLen {
 		panic("tunnel/offload: a prefix has the room of the virtio header")
@@ -76,8 +81,8 @@ func NewCoalescer(link Link, prefix int, features Features, write func(frame []b
 	return c
 }
 
-// SetFeatures changes what the device accepts, for packets committed from now on. It may be called from write: what
-// is already joined is still written as it is.
+// SetFeatures changes what the device accepts, for packets committed from now on. It may be called
+// from write: what is already joined is still written as it is.
 func (c *Coalescer) SetFeatures(features Features) {
 	features.TSO = features.TSO && features.Checksum
 	features.USO = features.USO && features.Checksum
@@ -87,18 +92,20 @@ func (c *Coalescer) SetFeatures(features Features) {
 // Features returns what is in force.
 func (c *Coalescer) Features() Features { return c.features }
 
-// VerifyChecksums chooses between trusting the TCP and UDP checksums of what peers sent (false, the default: the kernel is
-// told to regard them as right, as its own WireGuard does) and verifying each before the packet is joined or
-// marked; a wrong one is then written alone and as it is.
+// VerifyChecksums chooses between trusting the TCP and UDP checksums of what peers sent (false, the
+// default: the kernel is told to regard them as right, as its own WireGuard does) and verifying
+// each before the packet is joined or marked; a wrong one is then written alone and as it is.
 func (c *Coalescer) VerifyChecksums(verify bool) { c.verify = verify }
 
-// Slot returns room for a plaintext of n bytes, prefix and padding included. It is valid until Commit or Cancel, one
-// of which must follow. It returns nil when n is negative or above MaxPlaintext.
+// Slot returns room for a plaintext of n bytes, prefix and padding included. It is valid until
+// Commit or Cancel, one of which must follow. It returns nil when n is negative or above
+// MaxPlaintext.
 //
-// The room is chosen so that, if the packet continues the train last used, its payload is in its final place. Its
-// headers then lie over the end of that train; what was there is kept until Commit or Cancel puts it back. They never
-// lie over the train's own headers, with which the packet is going to be compared: a packet that repeats itself would
-// equal what it has written there, and leave under the addresses of another peer.
+// The room is chosen so that, if the packet continues the train last used, its payload is in its
+// final place. Its headers then lie over the end of that train; what was there is kept until Commit
+// or Cancel puts it back. They never lie over the train's own headers, with which the packet is
+// going to be compared: a packet that repeats itself would equal what it has written there, and
+// leave under the addresses of another peer.
 func (c *Coalescer) Slot(n int) []byte {
 	if c.into != nil {
 		c.Cancel()
@@ -122,8 +129,9 @@ func (c *Coalescer) Slot(n int) []byte {
 	return c.into.buf[c.at : c.at+n : c.at+n]
 }
 
-// Cancel gives up the plaintext of the last Slot: it did not authenticate, or is not for the device. Whatever was written
-// to the slot, the trains are as they were before. Without a slot it does nothing.
+// Cancel gives up the plaintext of the last Slot: it did not authenticate, or is not for the
+// device. Whatever was written to the slot, the trains are as they were before. Without a slot it
+// does nothing.
 func (c *Coalescer) Cancel() {
 	switch {
 	case c.into == nil:
@@ -135,9 +143,9 @@ func (c *Coalescer) Cancel() {
 	c.into = nil
 }
 
-// Commit takes the first length bytes of the last Slot, prefix included and padding not, as a packet for the device. It
-// joins it to its train, or writes it, and whatever of its flow came before it, at once.
-// A length that leaves no packet is a Cancel.
+// Commit takes the first length bytes of the last Slot, prefix included and padding not, as a
+// packet for the device. It joins it to its train, or writes it, and whatever of its flow came
+// before it, at once. A length that leaves no packet is a Cancel.
 func (c *Coalescer) Commit(length int) {
 	if length <= c.prefix || length > c.size {
 		c.Cancel()
@@ -159,7 +167,8 @@ func (c *Coalescer) Commit(length int) {
 	c.commitElsewhere(packet)
 }
 
-// Flush writes everything held, the train least recently used first. A slot not committed is cancelled.
+// Flush writes everything held, the train least recently used first. A slot not committed is
+// cancelled.
 func (c *Coalescer) Flush() {
 	c.Cancel()
 	for c.open > 0 {
@@ -228,7 +237,8 @@ func (c *Coalescer) find(packet []byte, s *segment) int {
 	return -1
 }
 
-// takeOut ends the landing: it returns a buffer of its own that begins with the packet, copied when it lay over a train.
+// takeOut ends the landing: it returns a buffer of its own that begins with the packet, copied when
+// it lay over a train.
 func (c *Coalescer) takeOut(packet []byte) *train {
 	t := c.into
 	if c.borrows {
@@ -247,7 +257,8 @@ func (c *Coalescer) restore() {
 	c.borrows = false
 }
 
-// grow adds n bytes of payload, already in place, to train i, and writes it when nothing can follow.
+// grow adds n bytes of payload, already in place, to train i, and writes it when nothing can
+// follow.
 func (c *Coalescer) grow(i, n int, flags uint8) {
 	t := c.trains[i]
 	t.end += n
@@ -273,8 +284,8 @@ func (c *Coalescer) finish(i int) {
 	c.giveFree(t)
 }
 
-// takeFree returns a buffer without a train. There are never more than maxTrains+1 buffers: maxTrains open and one for
-// a packet that has just arrived.
+// takeFree returns a buffer without a train. There are never more than maxTrains+1 buffers:
+// maxTrains open and one for a packet that has just arrived.
 func (c *Coalescer) takeFree() *train {
 	if n := len(c.free); n > 0 {
 		t := c.free[n-1]
@@ -334,7 +345,8 @@ func (t *train) begin(packet []byte, s *segment) {
 	}
 }
 
-// closed says that nothing can follow: data ended (PSH, FIN), or there is no room for another byte or datagram.
+// closed says that nothing can follow: data ended (PSH, FIN), or there is no room for another byte
+// or datagram.
 func (t *train) closed() bool {
 	return t.flags != 0 || t.end-VirtioHeaderLen-t.head.network >= maxIPLen ||
 		t.head.proto == protoUDP && t.segments >= maxDatagrams
@@ -366,7 +378,8 @@ func (t *train) close(packet []byte) {
 	}
 }
 
-// partialChecksum leaves the checksum of packet to the kernel: only the sum of the pseudo-header is stored.
+// partialChecksum leaves the checksum of packet to the kernel: only the sum of the pseudo-header is
+// stored.
 func partialChecksum(packet []byte, s *segment, h *VirtioHeader) {
 	l4 := packet[s.transport:]
 	h.Flags = NeedsChecksum

@@ -230,6 +230,17 @@ func FuzzCoalescer(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0}, uint8(0))
 	f.Add(bytes.Repeat([]byte{0x11, 0x80, 3, 0}, 40), uint8(7))
 	f.Add(bytes.Repeat([]byte{0x20, 0xc1, 33, 255, 0x20, 0, 0, 0}, 30), uint8(2))
+	for i, s := range victims() { // a short packet, and one that repeats itself, as raw bytes
+		for _, period := range []int{1, 4, 15, 23, 40} {
+			s.payload = pattern(period)
+			victim := s.build(f)
+			var commands []byte
+			for _, p := range [][]byte{victim, periodic(victim, s.link, period)} {
+				commands = append(append(commands, 0x3f, byte(len(p)), 0, 0), p...)
+			}
+			f.Add(commands, uint8(s.link)|uint8(i/12)<<4)
+		}
+	}
 	f.Fuzz(func(t *testing.T, commands []byte, mode uint8) {
 		link := Link(mode & 1)
 		features := Features{Checksum: mode&2 == 0, TSO: mode&4 == 0, USO: mode&8 == 0}
