@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -16,20 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limits of what asking may cost.
+// Pauses after a failure to accept.
 const (
-	maxConns = 64 // open connections; one more is hung up on
-	// refusalConns of them are never served but told that there are too many, in HTTP, as a client expects.
-	refusalConns = 8
-	// reservedConns of them are for root and the daemon's own user, so that nobody with read access can lock the
-	// administrator out.
-	reservedConns = 8
-
 	acceptDelayMin = 5 * time.Millisecond
 	acceptDelayMax = time.Second
 )
 
-// bindSocket replaces a socket file that nobody serves (the caller holds the claim, so nobody does) and listens.
+// bindSocket replaces a socket file that nobody serves (the caller holds the claim, so nobody does)
+// and listens.
 func bindSocket(c *claim, path string) (*net.UnixListener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("control socket path %s is %d bytes long (at most %d): choose a shorter TUND_RUN_DIR",
@@ -46,8 +39,8 @@ func bindSocket(c *claim, path string) (*net.UnixListener, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	// The mode of a socket's inode before bind is the mode of the file that bind makes (less the umask), so
-	// at no time can anybody connect who should not.
+	// The mode of a socket's inode before bind is the mode of the file that bind makes (less the
+	// umask), so at no time can anybody connect who should not.
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var chmod error
 		if err := raw.Control(func(fd uintptr) { chmod = unix.Fchmod(int(fd), 0o660) }); err != nil {
@@ -72,12 +65,13 @@ func bindSocket(c *claim, path string) (*net.UnixListener, error) {
 	return unixListener, nil
 }
 
-// boundedListener hands out at most maxConns connections at a time, each with its peer's credentials, and
-// outlives every error but its own end: running out of file descriptors must not end the control API.
+// boundedListener hands out connections as far as there are places for their callers, each with its
+// peer's credentials, and outlives every error but its own end: running out of file descriptors
+// must not end the control API.
 type boundedListener struct {
 	net.Listener
 	log    *zap.Logger
-	open   atomic.Int64
+	gate   *gate
 	closed chan struct{}
 	once   sync.Once
 	// wait pauses after an error, and returns false when the listener was closed meanwhile.
@@ -88,7 +82,7 @@ type boundedListener struct {
 
 // newBoundedListener bounds inner, which it closes when it is closed.
 func newBoundedListener(inner net.Listener, log *zap.Logger) *boundedListener {
-	l := &boundedListener{Listener: inner, log: log, closed: make(chan struct{}), identify: credentials}
+	l := &boundedListener{Listener: inner, log: log, gate: newGate(), closed: make(chan struct{}), identify: credentials}
 	l.wait = func(d time.Duration) bool {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
@@ -121,19 +115,11 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 			continue
 		}
 		delay = 0
-		who := l.identify(conn)
-		n := l.open.Add(1)
-		if n > maxConns {
-			l.open.Add(-1)
-			_ = conn.Close()
-			continue
+		c := &boundedConn{Conn: conn, caller: l.identify(conn)}
+		if l.gate.admit(c, time.Now()) {
+			return c, nil
 		}
-		limit := int64(maxConns - refusalConns)
-		if !who.mayWrite() {
-			limit -= reservedConns
-		}
-		who.refused = n > limit
-		return &boundedConn{Conn: conn, caller: who, done: func() { l.open.Add(-1) }}, nil
+		_ = conn.Close()
 	}
 }
 
@@ -147,13 +133,16 @@ func (l *boundedListener) Close() error {
 type boundedConn struct {
 	net.Conn
 	caller caller
-	once   sync.Once
-	done   func()
+	places *places
+
+	// Guarded by places.mu.
+	since     time.Time // when answering last changed, or the connection came
+	answering bool      // a request is complete, and its answer is not
 }
 
-// Close closes the connection; a second call only repeats the first one's error.
+// Close closes the connection and frees its place.
 func (c *boundedConn) Close() error {
-	c.once.Do(c.done)
+	c.places.remove(c)
 	return c.Conn.Close()
 }
 
@@ -164,8 +153,17 @@ type caller struct {
 	refused  bool // there are too many connections: answer nothing but that
 }
 
-// mayWrite reports whether the caller may use verbs that change something: root, and the daemon's own user.
+// mayWrite reports whether the caller may use verbs that change something: root, and the daemon's
+// own user.
 func (c caller) mayWrite() bool { return c.known && (c.uid == 0 || c.uid == os.Geteuid()) }
+
+// user tells users apart: a number that no other user has, and unknown callers share.
+func (c caller) user() int {
+	if !c.known {
+		return -1
+	}
+	return c.uid
+}
 
 // credentials asks the kernel who connected; an unknown caller may only read.
 func credentials(conn net.Conn) caller {

@@ -1,48 +1,16 @@
 package control
 
 import (
-	"context"
 	"errors"
-	"go.uber.org/zap"
 	"net"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
-)
 
-func TestServer_boundsConnectionsAndKeepsRoomForRoot(t *testing.T) {
-	t.Parallel()
-	s, c := serveAs(t, &fakeBackend{level: "info"}, func(net.Conn) caller { return caller{} })
-	var conns []net.Conn
-	defer func() {
-		for _, conn := range conns {
-			conn.Close()
-		}
-	}()
-	for range maxConns - refusalConns - reservedConns {
-		conn, err := net.Dial("unix", s.Path())
-		if err != nil {
-			t.Fatal(err)
-		}
-		conns = append(conns, conn)
-	}
-	var e *Error
-	if _, err := c.LogLevel(context.Background()); !errors.As(err, &e) || e.Code != CodeBusy {
-		t.Errorf("connection over the limit: %v, want busy", err)
-	}
-	conns[0].Close()
-	for { // the server needs a moment to see that one left
-		_, err := c.LogLevel(context.Background())
-		if err == nil {
-			break
-		}
-		if !errors.As(err, &e) || e.Code != CodeBusy {
-			t.Fatalf("after one left: %v", err)
-		}
-	}
-}
+	"go.uber.org/zap"
+)
 
 // failingListener fails as often as it is told, then behaves.
 type failingListener struct {
@@ -86,20 +54,5 @@ func TestBoundedListener_outlivesRunningOutOfDescriptors(t *testing.T) {
 	l.Close()
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept after Close: %v", err)
-	}
-}
-
-func TestBoundedListener_givesTheReservedPlacesToRoot(t *testing.T) {
-	t.Parallel()
-	s, c := serveAs(t, &fakeBackend{level: "info"}, func(net.Conn) caller { return caller{known: true} })
-	for range maxConns - refusalConns - reservedConns {
-		conn, err := net.Dial("unix", s.Path())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-	}
-	if _, err := c.LogLevel(context.Background()); err != nil {
-		t.Errorf("root with %d connections open: %v", maxConns-refusalConns-reservedConns, err)
 	}
 }

@@ -81,7 +81,7 @@ func (s *Server) Path() string { return s.path }
 func (s *Server) Serve(backend Backend) error {
 	handler := &handler{backend: backend, name: s.opts.Instance, version: s.opts.Version, log: s.log}
 	server := &http.Server{
-		Handler:           handler,
+		Handler:           answering(handler),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       idleTimeout,
 		WriteTimeout:      idleTimeout,
@@ -90,6 +90,7 @@ func (s *Server) Serve(backend Backend) error {
 		ErrorLog:          quiet(s.log),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			if bounded, ok := conn.(*boundedConn); ok {
+				ctx = context.WithValue(ctx, connKey{}, bounded)
 				return context.WithValue(ctx, callerKey{}, bounded.caller)
 			}
 			return ctx
@@ -107,6 +108,20 @@ func (s *Server) Serve(backend Backend) error {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	return nil
+}
+
+// connKey is the context key of a request's connection.
+type connKey struct{}
+
+// answering notes which connections have a request that is being answered: they keep their place.
+func answering(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(connKey{}).(*boundedConn); ok {
+			c.places.answer(c, true)
+			defer c.places.answer(c, false)
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Close stops answering and removes the socket, the lock and, when nothing else is in it, the instance's
