@@ -51,6 +51,35 @@ func TestUnit_isSandboxed(t *testing.T) {
 	}
 }
 
+// A stop that is half of a restart is announced by SIGUSR1, any other is not: systemctl says which it is.
+func TestUnit_announcesARestart(t *testing.T) {
+	t.Parallel()
+	unit, err := os.ReadFile("tund@.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^ExecStop=\+-/bin/sh -c '(.*)'$`).FindSubmatch(unit)
+	if found == nil {
+		t.Fatal("no ExecStop= line that runs a shell")
+	}
+	script := strings.ReplaceAll(string(found[1]), "%n", "tund@office.service")
+	for jobs, want := range map[string]string{
+		"": "stop", "4711 tund@office.service stop running": "stop", "4711 tund@office.service restart running": "restart",
+		"4711 tund@restart.service stop running": "stop",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte("#!/bin/sh\necho '"+jobs+"'\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		// The shell is its own main process, and says which signal it has got by the end.
+		cmd := exec.Command("sh", "-c", "said=stop; trap 'said=restart' USR1; MAINPID=$$; export MAINPID; sh -c \"$1\"; echo $said", "sh", script)
+		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+		if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("jobs %q: %q, %v, want %s", jobs, out, err, want)
+		}
+	}
+}
+
 // The routing protocol has one number, in the kernel and in iproute2's file.
 func TestRtProtos_namesOurNumber(t *testing.T) {
 	t.Parallel()
