@@ -3,11 +3,11 @@ package route
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"tund/route/firewall"
 )
 
 // guardObject is the instance's whole nftables table.
@@ -28,14 +28,12 @@ func (o guardObject) String() string {
 	return text
 }
 
-// digest identifies the contents of the guard's chains. It is kept in the kernel as the name of a
-// chain, because reading rules back and comparing them expression by expression would take a second
-// compiler.
-func (o guardObject) digest() string {
-	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "%d %s", o.mark, o.protect)
-	return strconv.FormatUint(h.Sum64(), 16)
+// table returns the object as what the table is to hold.
+func (o guardObject) table() firewall.Table {
+	return firewall.Table{Mark: o.mark, Protect: o.protect, Restore: o.restore}
 }
+
+func (o guardObject) digest() string { return o.table().Digest() }
 
 func (guardObject) rank() int { return rankGuard }
 
@@ -48,10 +46,10 @@ func (o guardObject) add(k *netlinkKernel, instance string) error {
 	if k.nft == nil {
 		return k.nftErr
 	}
-	return k.nft.add(instance, o)
+	return k.nft.Add(instance, o.table())
 }
 
-func (guardObject) remove(k *netlinkKernel, instance string) error { return k.nft.remove(instance) }
+func (guardObject) remove(k *netlinkKernel, instance string) error { return k.nft.Remove(instance) }
 
 func (guardObject) tolerates(err error, _ facts) (warning string, ok bool) {
 	if unsupported(err) || errors.Is(err, unix.ENOENT) {
@@ -99,14 +97,14 @@ func (sysctlObject) fences() bool { return true }
 type restoreObject struct{ heir string }
 
 func (o restoreObject) String() string {
-	return "nft chain " + restoreChain + " in table inet " + nftTable(o.heir)
+	return "nft chain " + firewall.RestoreChain + " in table inet " + firewall.TableName(o.heir)
 }
 
 func (restoreObject) rank() int { return rankGuard }
 
 func (o restoreObject) present(f facts, _ string) bool { return f.guards[o.heir].restore }
 
-func (o restoreObject) add(k *netlinkKernel, _ string) error { return k.nft.addRestore(o.heir) }
+func (o restoreObject) add(k *netlinkKernel, _ string) error { return k.nft.AddRestore(o.heir) }
 
 // remove does nothing: the duty goes with the table that has it.
 func (restoreObject) remove(*netlinkKernel, string) error { return nil }

@@ -63,15 +63,6 @@ func nameHash(instance string) uint32 {
 	return (sum ^ sum>>24) & hashMask
 }
 
-// nftPrefix starts the names of all nftables tables of ours.
-const nftPrefix = "tund-"
-
-// nftTable returns the name of the instance's nftables table.
-func nftTable(instance string) string { return nftPrefix + instance }
-
-// restoreChain is the empty chain that says that src_valid_mark was 0 before us.
-const restoreChain = "restore_src_valid_mark"
-
 func tableName(table uint32) string {
 	if table == unix.RT_TABLE_MAIN {
 		return "main"

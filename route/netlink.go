@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/internal/netwatch"
+	"tund/route/firewall"
 )
 
 // kernelTimeout bounds one request to the kernel. Netlink answers at once; only a lost answer takes
@@ -29,7 +30,7 @@ const maxInterrupted = 10
 type netlinkKernel struct {
 	rt            *netlink.Handle
 	dump          map[int]*nl.SocketHandle // for route dumps, with strict checking: the kernel filters
-	nft           *firewall                // nil: nftErr says why
+	nft           *firewall.Firewall       // nil: nftErr says why
 	nftErr        error
 	srcValidMark  *os.File // nil: unreadable
 	strictReverse bool
@@ -64,7 +65,7 @@ func openKernel() (kernel, error) {
 	}
 	// Kernels before 4.20 refuse this and send every route; routes() filters again anyway.
 	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
-	k.nft, k.nftErr = openFirewall()
+	k.nft, k.nftErr = firewall.Open()
 	k.openSysctls()
 	return k, nil
 }
@@ -93,7 +94,7 @@ func (k *netlinkKernel) close() error {
 	}
 	var errs []error
 	if k.nft != nil {
-		errs = append(errs, k.nft.close())
+		errs = append(errs, k.nft.Close())
 	}
 	if k.srcValidMark != nil {
 		errs = append(errs, k.srcValidMark.Close())
@@ -156,8 +157,13 @@ func (k *netlinkKernel) read() (facts, error) {
 		}
 	}
 	if k.nft != nil {
-		if f.guards, err = k.nft.read(); err != nil {
+		tables, err := k.nft.Read()
+		if err != nil {
 			return facts{}, fmt.Errorf("nftables: %w", err)
+		}
+		f.guards = make(map[string]guardFact, len(tables))
+		for instance, t := range tables {
+			f.guards[instance] = guardFact{digest: t.Digest, restore: t.Restore}
 		}
 	}
 	if k.srcValidMark != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/internal/netwatch"
+	"tund/route/firewall"
 )
 
 // Bounds of Watch. The burst and the refill keep two programs that both insist on their version of
@@ -219,7 +220,7 @@ type ownership struct {
 func (m *Manager) own() ownership {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	names := map[string]bool{nftTable(m.instance): true}
+	names := map[string]bool{firewall.TableName(m.instance): true}
 	for _, d := range m.state.Devices {
 		names[d.Name] = true
 		if d.Bridge != "" {

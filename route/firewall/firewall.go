@@ -1,9 +1,15 @@
-package route
+// Package firewall keeps the nftables table of each instance that runs a full tunnel: rules that drop
+// packets to a tunnel's addresses from other interfaces, and rules that give the mark of our datagrams
+// to their answers. It knows nothing of routes, and touches no table but those of tund.
+//
+// A Firewall belongs to one goroutine at a time. Sources: nft(8), linux/netfilter/nf_tables.h.
+package firewall
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -31,16 +37,49 @@ const (
 // register is where every expression loads its value and the next one compares it.
 const register = unix.NFT_REG_1
 
-// firewall is the nftables half of netlinkKernel: one lasting connection.
-type firewall struct {
+// timeout bounds one exchange with the kernel, which answers at once unless an answer is lost.
+const timeout = 10 * time.Second
+
+// tablePrefix starts the names of all tables of ours.
+const tablePrefix = "tund-"
+
+// TableName returns the name of the instance's table.
+func TableName(instance string) string { return tablePrefix + instance }
+
+// RestoreChain is the empty chain that says that src_valid_mark was 0 before us.
+const RestoreChain = "restore_src_valid_mark"
+
+// Table is what the table of an instance is to hold.
+type Table struct {
+	Mark    uint32
+	Protect string // sorted "device address" lines
+	Restore bool   // src_valid_mark was 0 before us
+}
+
+// Digest identifies the contents of the chains. It is kept in the kernel as the name of a chain,
+// because reading rules back and comparing them expression by expression would take a second compiler.
+func (t Table) Digest() string {
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%d %s", t.Mark, t.Protect)
+	return strconv.FormatUint(h.Sum64(), 16)
+}
+
+// Found is what there is of a table.
+type Found struct {
+	Digest  string // "" when chains or rules are missing
+	Restore bool
+}
+
+// Firewall is one lasting connection to nftables, in the network namespace of the thread that opened it.
+type Firewall struct {
 	conn *nftables.Conn
 	sock *nlink.Conn // the connection inside conn, for deadlines
 }
 
-// openFirewall connects to nftables. It fails with EOPNOTSUPP when the kernel has none, and with
+// Open connects to nftables. It fails with EOPNOTSUPP when the kernel has none, and with
 // EPERM without CAP_NET_ADMIN.
-func openFirewall() (*firewall, error) {
-	fw := &firewall{}
+func Open() (*Firewall, error) {
+	fw := &Firewall{}
 	keep := func(c *nlink.Conn) error {
 		fw.sock = c
 		return nil
@@ -50,39 +89,40 @@ func openFirewall() (*firewall, error) {
 		return nil, err
 	}
 	fw.conn = conn
-	_, err = fw.read()
+	_, err = fw.Read()
 	if err == nil {
 		return fw, nil
 	}
-	_ = fw.close()
+	_ = fw.Close()
 	if errors.Is(err, unix.EPERM) {
 		return nil, unix.EPERM
 	}
 	return nil, fmt.Errorf("%w: %v", unix.EOPNOTSUPP, err) // nfnetlink knows no such subsystem: EINVAL
 }
 
-func (fw *firewall) close() error { return fw.conn.CloseLasting() }
+// Close releases the connection. The tables stay.
+func (fw *Firewall) Close() error { return fw.conn.CloseLasting() }
 
 // limit bounds the next exchange with the kernel, because a refused batch may be answered by fewer
 // acknowledgements than there were messages.
-func (fw *firewall) limit() { _ = fw.sock.SetDeadline(time.Now().Add(kernelTimeout)) }
+func (fw *Firewall) limit() { _ = fw.sock.SetDeadline(time.Now().Add(timeout)) }
 
 // tableOf returns the table of an instance.
 func tableOf(instance string) *nftables.Table {
-	return &nftables.Table{Name: nftTable(instance), Family: nftables.TableFamilyINet}
+	return &nftables.Table{Name: TableName(instance), Family: nftables.TableFamilyINet}
 }
 
-// read returns what is there of every instance's table.
-func (fw *firewall) read() (map[string]guardFact, error) {
+// Read returns what is there of every instance's table.
+func (fw *Firewall) Read() (map[string]Found, error) {
 	fw.limit()
 	tables, err := fw.conn.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
 		return nil, err
 	}
-	guards := make(map[string]guardFact)
+	guards := make(map[string]Found)
 	for _, t := range tables {
-		if instance, ok := strings.CutPrefix(t.Name, nftPrefix); ok {
-			guards[instance] = guardFact{}
+		if instance, ok := strings.CutPrefix(t.Name, tablePrefix); ok {
+			guards[instance] = Found{}
 		}
 	}
 	if len(guards) == 0 {
@@ -93,15 +133,15 @@ func (fw *firewall) read() (map[string]guardFact, error) {
 		return nil, err
 	}
 	for _, c := range chains {
-		instance, ok := strings.CutPrefix(c.Table.Name, nftPrefix)
+		instance, ok := strings.CutPrefix(c.Table.Name, tablePrefix)
 		if !ok {
 			continue
 		}
 		g := guards[instance]
-		if c.Name == restoreChain {
-			g.restore = true
+		if c.Name == RestoreChain {
+			g.Restore = true
 		} else if stamp, ok := strings.CutPrefix(c.Name, digestChain); ok {
-			g.digest = fw.verified(c.Table, stamp)
+			g.Digest = fw.verified(c.Table, stamp)
 		}
 		guards[instance] = g
 	}
@@ -110,7 +150,7 @@ func (fw *firewall) read() (map[string]guardFact, error) {
 
 // verified returns the digest in a stamp if the guard chain holds as many rules as it should:
 // flushing a table leaves its chains.
-func (fw *firewall) verified(t *nftables.Table, stamp string) string {
+func (fw *Firewall) verified(t *nftables.Table, stamp string) string {
 	digest, count, _ := strings.Cut(stamp, "_")
 	rules, err := fw.conn.GetRules(t, &nftables.Chain{Name: guardChain, Table: t})
 	if err != nil || strconv.Itoa(len(rules)) != count {
@@ -119,11 +159,11 @@ func (fw *firewall) verified(t *nftables.Table, stamp string) string {
 	return digest
 }
 
-// add replaces the instance's table in one transaction, so that there is no moment without it. The
+// Add replaces the instance's table in one transaction, so that there is no moment without it. The
 // mark chains are left out when the kernel cannot track connections.
-func (fw *firewall) add(instance string, o guardObject) error {
+func (fw *Firewall) Add(instance string, o Table) error {
 	fw.table(instance, o)
-	fw.marks(instance, o.mark)
+	fw.marks(instance, o.Mark)
 	fw.limit()
 	err := fw.conn.Flush()
 	if err == nil {
@@ -138,7 +178,7 @@ func (fw *firewall) add(instance string, o guardObject) error {
 }
 
 // table queues the table with its guard, digest and restore chains.
-func (fw *firewall) table(instance string, o guardObject) {
+func (fw *Firewall) table(instance string, o Table) {
 	t := tableOf(instance)
 	fw.conn.AddTable(t) // so that deleting it cannot fail
 	fw.conn.DelTable(t)
@@ -148,19 +188,19 @@ func (fw *firewall) table(instance string, o guardObject) {
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
 	})
 	rules := 0
-	for line := range strings.Lines(o.protect) {
+	for line := range strings.Lines(o.Protect) {
 		dev, text, _ := strings.Cut(strings.TrimSpace(line), " ")
 		addr, err := netip.ParseAddr(text)
 		if err != nil {
-			panic("route: guard of a malformed address " + text) // plan.go writes these lines
+			panic("firewall: malformed address " + text) // a caller writes these lines from netip values
 		}
 		fw.conn.AddRule(&nftables.Rule{Table: t, Chain: guard, Exprs: guardRule(dev, addr)})
 		rules++
 	}
-	stamp := fmt.Sprintf("%s%s_%d", digestChain, o.digest(), rules)
+	stamp := fmt.Sprintf("%s%s_%d", digestChain, o.Digest(), rules)
 	fw.conn.AddChain(&nftables.Chain{Name: stamp, Table: t})
-	if o.restore {
-		fw.conn.AddChain(&nftables.Chain{Name: restoreChain, Table: t})
+	if o.Restore {
+		fw.conn.AddChain(&nftables.Chain{Name: RestoreChain, Table: t})
 	}
 }
 
@@ -194,7 +234,7 @@ func guardRule(dev string, addr netip.Addr) []expr.Any {
 // marks queues the chains that carry our mark from a connection's packets to its answers, so that
 // a strict reverse path check (rp_filter=1 with src_valid_mark=1) looks them up where the packets
 // went.
-func (fw *firewall) marks(instance string, mark uint32) {
+func (fw *Firewall) marks(instance string, mark uint32) {
 	t := tableOf(instance)
 	value := binaryutil.NativeEndian.PutUint32(mark)
 	udp := []expr.Any{
@@ -222,13 +262,15 @@ func equals(value []byte) expr.Any {
 	return &expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: bytes.Clone(value)}
 }
 
-func (fw *firewall) addRestore(heir string) error {
-	fw.conn.AddChain(&nftables.Chain{Name: restoreChain, Table: tableOf(heir)})
+// AddRestore hands the duty to set src_valid_mark back to 0 to another instance.
+func (fw *Firewall) AddRestore(heir string) error {
+	fw.conn.AddChain(&nftables.Chain{Name: RestoreChain, Table: tableOf(heir)})
 	fw.limit()
 	return fw.conn.Flush()
 }
 
-func (fw *firewall) remove(instance string) error {
+// Remove deletes the instance's table.
+func (fw *Firewall) Remove(instance string) error {
 	fw.conn.DelTable(tableOf(instance))
 	fw.limit()
 	return fw.conn.Flush()
