@@ -184,9 +184,8 @@ func (a *app) changePeer(cmd *cobra.Command, op, wanted string, f *peerFlags) er
 	if err := c.ChangePeer(ctx, change); err != nil {
 		return fmt.Errorf("%s: peer %s: %w", c.Instance(), op, err)
 	}
-	until := map[string]string{"add": "gone", "set": "undone", "remove": "back"}[op]
-	_, err = fmt.Fprintf(a.env.stdout, "%s: peer %s %s, in force now and %s with the next reload or restart (--save keeps it)\n",
-		c.Instance(), name, done[op], until)
+	_, err = fmt.Fprintf(a.env.stdout, "%s: peer %s %s, in force now; a reload or restart returns to the configuration (--save writes it there)\n",
+		c.Instance(), name, done[op])
 	return err
 }
 
@@ -231,7 +230,7 @@ func (a *app) savePeer(ctx context.Context, op, wanted string, list []setting) e
 		return err
 	}
 	var text []byte
-	name := wanted
+	var name string
 	if op == "add" {
 		name, _ = list[0].value.(string)
 		text = tomledit.Append(old, peerSection(list))

@@ -33,14 +33,14 @@ func TestPeer_changesAreOfTheRunningInstance(t *testing.T) {
 		want control.PeerChange
 	}{
 		{[]string{"peer", "add", "paris", "--public-key", "KEY", "--endpoint", "a:1,b:2", "--keepalive", "25"},
-			"office: peer paris added, in force now and gone with the next reload or restart (--save keeps it)\n",
+			"office: peer paris added, in force now; a reload or restart returns to the configuration (--save writes it there)\n",
 			control.PeerChange{Op: "add", Values: map[string]any{"name": "paris", "public_key": "KEY", "endpoint": []any{"a:1", "b:2"}, "keepalive": int64(25)}}},
 		{[]string{"peer", "set", name, "--allowed-ips", "", "--preshared-key-file", file, "--ethernet=false"},
-			"peer " + name + " changed, in force now and undone with",
+			"peer " + name + " changed, in force now; a reload",
 			control.PeerChange{Op: "set", Peer: berlin, Values: map[string]any{"allowed_ips": []any{}, "preshared_key": psk, "ethernet": false}}},
 		{[]string{"peer", "set", name, "--preshared-key-file", ""}, "changed",
 			control.PeerChange{Op: "set", Peer: berlin, Values: map[string]any{"preshared_key": nil}}},
-		{[]string{"peer", "remove", name}, "removed, in force now and back with", control.PeerChange{Op: "remove", Peer: berlin}},
+		{[]string{"peer", "remove", name}, "removed, in force now; a reload", control.PeerChange{Op: "remove", Peer: berlin}},
 	} {
 		w.expect(0, c.said, "", c.args...)
 		got, _ := f.changed.Load().(control.PeerChange)

@@ -71,7 +71,7 @@ func fit(text string) string {
 		text = m[1]
 	}
 	var b strings.Builder
-	for _, r := range strings.Join(strings.Fields(text), "-") {
+	for _, r := range strings.NewReplacer("/", "-", `\`, "-").Replace(strings.Join(strings.Fields(text), "-")) {
 		if unicode.IsGraphic(r) && r != unicode.ReplacementChar && !strings.ContainsRune(names.NotInPeer, r) &&
 			b.Len()+len(string(r)) <= maxName-numberRoom {
 			b.WriteRune(r)
