@@ -77,6 +77,7 @@ func portConfig(p config.Peer) l2.PortConfig {
 	c := l2.PortConfig{
 		Name: p.Name, Ethernet: p.Ethernet, MaxMACs: p.MaxMACs, VLANs: p.VLANs, PVID: p.PVID,
 		TrustDHCP: p.TrustDHCP, TrustRA: p.TrustRA,
+		PublicKey: [32]byte(p.PublicKey),
 	}
 	for _, m := range p.MACs {
 		c.MACs = append(c.MACs, l2.MACFromBytes(m[:]))

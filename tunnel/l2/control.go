@@ -10,11 +10,13 @@ import (
 	"tund/internal/drop"
 )
 
-// Control messages: header of wire.go, format 0, then a body by type. A body may be longer than described here:
-// later versions append, and a receiver reads what it knows. An unknown type is ignored.
+// Control messages: header of wire.go, format 0, then a body by type. A body may be longer than
+// described here: later versions append, and a receiver reads what it knows. An unknown type is
+// ignored.
 //
-// Hello (type 1) says who we are and what we carry. It is sent when a session comes up, again until one comes
-// back, and in answer to one that asks. No frame is sent to a peer before its hello says that it carries Ethernet.
+// Hello (type 1) says who we are and what we carry. It is sent when a session comes up, again until
+// one comes back, and in answer to one that asks. No frame is sent to a peer before its hello says
+// that it carries Ethernet.
 //
 //	 0                   1                   2                   3
 //	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -27,7 +29,11 @@ import (
 //	+---------------------------------------------------------------+
 //	|                      clock, seconds (4 bytes)                 |
 //	+-------------------------------+-------------------------------+
-//	|             PVID              |
+//	|             PVID              |                               |
+//	+-------------------------------+                               |
+//	|                      probe key (16 bytes)                     |
+//	|                               +-------------------------------+
+//	|                               |
 //	+-------------------------------+
 //
 //	version  the highest the sender speaks, 1; both use the lower
@@ -38,6 +44,8 @@ import (
 //	secret   authenticates the sender's loop probes; clock is what they count in
 //	PVID     the sender's VLAN for untagged frames between the two, 0: the untagged LAN, 4095: it refuses them. A
 //	         sender that leaves it out does not name the VLAN in its loop probes
+//	key      for the receiver's tag in the sender's loop probes, told to nobody else. A sender that leaves it out
+//	         makes no tags and knows no messages of type 4 and 5
 //
 // Loop probe (type 2): body is a probe, drawn in loop.go, and one byte of hops.
 //
@@ -48,16 +56,32 @@ import (
 //	+-------------------------------+       MAC (6 bytes)           |
 //	|                                                               |
 //	+---------------------------------------------------------------+
+//
+// Cut (type 4): VLAN (2 bytes, 0: untagged) and state (1 byte): what the receiver is to the sender
+// there. 0: a gateway as any other; 1: the second gateway of its LAN, blocked; 2: one of two, and
+// the one in use.
+//
+// Join test (type 5): VLAN (2 bytes, 0: untagged) and MAC (6 bytes): write an ARP probe from that
+// MAC to your LAN.
 const (
 	ControlHeaderLen = 4
 
 	controlHello    = 1
 	controlProbe    = 2
 	controlAnnounce = 3
+	controlCut      = 4
+	controlJoinTest = 5
+
+	cutLen      = 3
+	cutOpen     = 0
+	cutStandby  = 1
+	cutActive   = 2
+	joinTestLen = 8
 
 	helloVersion = 1
 	helloLen     = 32 // without PVID
 	helloPVIDLen = 34
+	helloKeyLen  = 50
 	flagEthernet = 1 << 0
 	flagAnswer   = 1 << 1
 	flagHub      = 1 << 2
@@ -81,6 +105,9 @@ type Hello struct {
 
 	NamesVLAN bool   // PVID is there, and loop probes name their VLAN
 	PVID      uint16 // VLAN of the sender's untagged frames; 4095: none
+
+	Keyed bool     // Key is there (and PVID), and loop probes have tags
+	Key   [16]byte // for the receiver's tag
 }
 
 // appendControl appends the header of a control message whose body of n bytes the caller appends.
@@ -100,8 +127,11 @@ func (h *Hello) Append(b []byte) []byte {
 		}
 	}
 	length := helloLen
-	if h.NamesVLAN {
+	if h.NamesVLAN || h.Keyed {
 		length = helloPVIDLen
+	}
+	if h.Keyed {
+		length = helloKeyLen
 	}
 	b = appendControl(b, controlHello, length)
 	b = append(b, h.Version, flags)
@@ -109,8 +139,11 @@ func (h *Hello) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, h.Node)
 	b = append(b, h.Secret[:]...)
 	b = binary.BigEndian.AppendUint32(b, h.Clock)
-	if h.NamesVLAN {
+	if h.NamesVLAN || h.Keyed {
 		b = binary.BigEndian.AppendUint16(b, h.PVID)
+	}
+	if h.Keyed {
+		b = append(b, h.Key[:]...)
 	}
 	return b
 }
@@ -128,10 +161,14 @@ func ParseHello(body []byte) (h Hello, ok bool) {
 	if len(body) >= helloPVIDLen {
 		h.NamesVLAN, h.PVID = true, binary.BigEndian.Uint16(body[32:])
 	}
+	if len(body) >= helloKeyLen {
+		h.Keyed, h.Key = true, [16]byte(body[34:])
+	}
 	return h, h.Node != 0
 }
 
-// parseControl returns the type and the body of a payload of KindControl; false when it is not as long as it says.
+// parseControl returns the type and the body of a payload of KindControl; false when it is not as
+// long as it says.
 func parseControl(payload []byte) (kind byte, body []byte, ok bool) {
 	if len(payload) < ControlHeaderLen || payload[0] != kindControl<<4 {
 		return 0, nil, false
@@ -143,10 +180,11 @@ func parseControl(payload []byte) (kind byte, body []byte, ok bool) {
 	return payload[1], payload[ControlHeaderLen : ControlHeaderLen+n], true
 }
 
-// Control takes a payload of KindControl from the peer at port from. What it asks for happens at the next Tick, which
-// should be soon. The reason, counted for the port, is drop.None; drop.NotEthernetPeer (no such port, or none of [tap]);
-// drop.BadInnerPacket; drop.ControlRate or drop.StormBroadcast (too many messages, too many probes); or the last
-// one for which an announced MAC was refused.
+// Control takes a payload of KindControl from the peer at port from. What it asks for happens at
+// the next Tick, which should be soon. The reason, counted for the port, is drop.None;
+// drop.NotEthernetPeer (no such port, or none of [tap]); drop.BadInnerPacket; drop.ControlRate or
+// drop.StormBroadcast (too many messages, too many probes); or the last one for which an announced
+// MAC was refused.
 func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Reason {
 	p := s.view.Load().port(from)
 	if p == nil || from == LocalPort {
@@ -168,132 +206,17 @@ func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Re
 		reason = s.hubProbe(now, p, body)
 	case controlAnnounce:
 		reason = s.announced(now, p, body)
+	case controlCut:
+		reason = s.takeCut(now, p, body)
+	case controlJoinTest:
+		reason = s.joinTest(now, p, body)
 	}
 	p.state.drops.Add(reason, 1)
 	return reason
 }
 
-// peerInfo is what a peer's hello told.
-type peerInfo struct {
-	known    bool
-	ethernet bool
-	hub      bool
-	mtu      int
-	node     uint64
-	mac      MAC
-	secret   [16]byte
-	clock    int64 // its clock less ours, seconds
-
-	namesVLAN bool   // its loop probes name their VLAN
-	pvid      uint16 // its VLAN for untagged frames; noVLAN: none
-}
-
-// hello takes a peer's hello.
-func (s *Switch) hello(now boottime.Time, from PortID, body []byte) drop.Reason {
-	h, ok := ParseHello(body)
-	if !ok {
-		return drop.BadInnerPacket
-	}
-	reason, gone := s.takeHello(now, from, &h)
-	if gone {
-		s.forget(from, false)
-	}
-	return reason
-}
-
-// takeHello notes what a hello says. gone: the peer carries Ethernet no longer.
-func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason drop.Reason, gone bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.ports[from]
-	if p == nil || h.Node == s.node {
-		return drop.BadInnerPacket, false // our own, from a peer: no honest peer has it
-	}
-	if h.Leaving {
-		s.leave(now, from, p)
-		return drop.None, true
-	}
-	was := p.peer
-	p.peer = peerInfo{
-		known: true, ethernet: h.Ethernet, hub: h.Hub, mtu: h.MTU, node: h.Node, mac: switchMAC(h.Node),
-		secret: h.Secret, clock: int64(h.Clock) - int64(second(now)),
-		namesVLAN: h.NamesVLAN, pvid: h.PVID,
-	}
-	if !was.known || !h.Answer && p.tries > 0 {
-		p.helloAt = 0 // ours was heard. Otherwise this one crossed it, and what we have to say is still to be said
-	}
-	wasUp := p.up
-	p.up = true // if its hello overtook SetPortUp
-	if h.Answer || !wasUp {
-		s.sendHello(now, from, p, false)
-	}
-	s.reportHello(now, from, p, was)
-	if !was.known || !wasUp || was.ethernet != h.Ethernet || was.mtu != h.MTU || was.node != h.Node {
-		s.rebuild()
-	}
-	if !was.known {
-		s.probeAt = dueNow // a new way between two LANs: look for another
-	}
-	if p.cfg.Ethernet && h.Ethernet && (h.Answer || !was.known) {
-		p.announce = true
-	}
-	return drop.None, was.ethernet && !h.Ethernet
-}
-
-// leave makes the port what it was before the peer's first hello. mu is held.
-func (s *Switch) leave(now boottime.Time, id PortID, p *slowPort) {
-	p.peer, p.helloAt, p.announce = peerInfo{}, 0, false
-	p.state.bpduUntil.Store(0)
-	s.unblockFor(id, now)
-	s.rebuild()
-}
-
-// Goodbye returns what tells each peer that we leave, so that nobody has to wait for our silence: what was learned
-// behind us is forgotten there, and another way to our LAN is opened. Nothing else is to be sent after it.
-func (s *Switch) Goodbye(now boottime.Time) (out []Message) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h := Hello{Version: helloVersion, Leaving: true, MTU: int(s.maxMTU.Load()), Node: s.node, Clock: second(now)}
-	for id, p := range s.ports {
-		if p.up && p.peer.known {
-			out = append(out, Message{id, h.Append(nil)})
-		}
-	}
-	return out
-}
-
-// Greet queues a hello to the peer at the port, if it is up and known to listen. It changes nothing there; but it is
-// data, which a peer that is alive answers, so a dead one is found out though no host has anything to say to it.
-func (s *Switch) Greet(now boottime.Time, id PortID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p := s.ports[id]; p != nil && p.up && p.peer.known {
-		s.sendHello(now, id, p, false)
-	}
-}
-
-func (s *Switch) reportHello(now boottime.Time, from PortID, p *slowPort, was peerInfo) {
-	switch {
-	case p.cfg.Ethernet && !p.peer.ethernet:
-		s.event(now, Event{Kind: EventNoEthernet, Port: from})
-	case !p.cfg.Ethernet && p.peer.ethernet:
-		s.event(now, Event{Kind: EventUnwantedEthernet, Port: from})
-	case p.cfg.Ethernet && int64(p.peer.mtu) != s.maxMTU.Load() && p.peer.mtu != was.mtu:
-		s.event(now, Event{Kind: EventMTU, Port: from, Number: p.peer.mtu})
-	}
-}
-
-// sendHello queues a hello to the port. mu is held.
-func (s *Switch) sendHello(now boottime.Time, id PortID, p *slowPort, answer bool) {
-	vlans := newMembership(p.cfg.VLANs, p.cfg.PVID, s.cfg.QinQ)
-	h := Hello{
-		Version: helloVersion, Ethernet: p.cfg.Ethernet, Answer: answer, Hub: s.cfg.Hub, MTU: int(s.maxMTU.Load()),
-		Node: s.node, Secret: s.secret, Clock: second(now), NamesVLAN: true, PVID: vlans.native(),
-	}
-	s.toPeer(id, h.Append(nil))
-}
-
-// announced takes a peer's list of MACs: each is a claim like a frame's source, and passes the same checks.
+// announced takes a peer's list of MACs: each is a claim like a frame's source, and passes the same
+// checks.
 func (s *Switch) announced(now boottime.Time, p *port, body []byte) drop.Reason {
 	if !p.cfg.Ethernet {
 		return drop.NotEthernetPeer
@@ -337,11 +260,13 @@ const (
 	tellLimit     = 512
 )
 
-// controlLimit bounds the control messages that a peer may send, per second: what they cost us is not small.
+// controlLimit bounds the control messages that a peer may send, per second: what they cost us is
+// not small.
 const controlLimit = 100
 
-// tellLAN queues a gratuitous frame with source mac for the TAP, so that the bridge, and the switches behind it, send
-// what is for that MAC to us: a RARP request, as qemu sends after a migration. Hosts ignore it.
+// tellLAN queues a gratuitous frame with source mac for the TAP, so that the bridge, and the
+// switches behind it, send what is for that MAC to us: a RARP request, as qemu sends after a
+// migration. Hosts ignore it.
 func (s *Switch) tellLAN(now boottime.Time, vid uint16, mac MAC) {
 	if !s.tell.take(now, 1, s.tellRate) {
 		return
@@ -372,11 +297,12 @@ func appendHeader(b []byte, dst, src MAC, vid uint16, tagged bool, etherType uin
 	return appendTagged(b, dst, src, tag[:], &h, etherType)
 }
 
-// switchMAC returns the MAC of a switch by its node name: locally administered, unicast, with a prefix by which a
-// human recognizes it.
+// switchMAC returns the MAC of a switch by its node name: locally administered, unicast, with a
+// prefix by which a human recognizes it.
 func switchMAC(node uint64) MAC { return 0x767464_000000 | MAC(node&0xffffff) }
 
-// authenticate returns the 16-byte authenticator of a probe's first bytes under secret: HMAC-SHA-256, cut (RFC 2104 §5).
+// authenticate returns the 16-byte authenticator of a probe's first bytes under secret:
+// HMAC-SHA-256, cut (RFC 2104 §5).
 func authenticate(secret *[16]byte, probe []byte) (sum [16]byte) {
 	mac := hmac.New(sha256.New, secret[:])
 	mac.Write(probe)

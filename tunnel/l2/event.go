@@ -23,9 +23,12 @@ const (
 	EventNoEthernet                            // Port's peer does not carry Ethernet with us
 	EventUnwantedEthernet                      // Port's peer would, but is not configured to here
 	EventMTU                                   // Port's peer has another MTU: Number
+	EventStandby                               // Port's peer takes us for a second gateway of our LAN in VLAN, and blocks us
+	EventStandbyEnd                            // it no longer does
 )
 
-// Event is something an operator may want to know. Each kind is reported at most once a minute for a port.
+// Event is something an operator may want to know. Each kind is reported at most once a minute for
+// a port.
 type Event struct {
 	Kind      EventKind
 	Port      PortID
@@ -55,6 +58,10 @@ func (e Event) String() string {
 			e.Name, e.OtherName, e.Name, vlanWords(e.VLAN))
 	case EventLoopEnd:
 		return fmt.Sprintf("loop gone: %s is open again (VLAN %s)", e.Name, vlanWords(e.VLAN))
+	case EventStandby:
+		return fmt.Sprintf("%s reaches our LAN by another gateway: this one stands by for it (VLAN %s)", e.Name, vlanWords(e.VLAN))
+	case EventStandbyEnd:
+		return fmt.Sprintf("%s reaches our LAN by this gateway again (VLAN %s)", e.Name, vlanWords(e.VLAN))
 	case EventLANLoop:
 		return fmt.Sprintf("the local LAN has a loop of its own (VLAN %s): our probe came back from it", vlanWords(e.VLAN))
 	case EventBPDU:
@@ -102,7 +109,13 @@ func (s *Switch) event(now boottime.Time, e Event) {
 }
 
 // always reports whether the event is a change of state, of which none may be left out.
-func (e *Event) always() bool { return e.Kind == EventLoop || e.Kind == EventLoopEnd }
+func (e *Event) always() bool {
+	switch e.Kind {
+	case EventLoop, EventLoopEnd, EventStandby, EventStandbyEnd:
+		return true
+	}
+	return false
+}
 
 // name returns what a port is called. mu is held.
 func (s *Switch) name(id PortID) string {

@@ -5,8 +5,8 @@ import (
 	"tund/internal/drop"
 )
 
-// Superpacket is a frame as it is read from the TAP or built for it: one Ethernet header, and a payload that
-// is one frame's or is to be cut into several.
+// Superpacket is a frame as it is read from the TAP or built for it: one Ethernet header, and a
+// payload that is one frame's or is to be cut into several.
 type Superpacket struct {
 	Frame    []byte // borrowed for the call, not changed
 	Segments int    // frames it stands for; 0 counts as 1
@@ -28,8 +28,8 @@ type Out struct {
 	Rewrite Rewrite
 }
 
-// Verdict is what is to be done with a superpacket. Each lane loop keeps one and passes it to every call, which
-// overwrites it; its slices are valid until then.
+// Verdict is what is to be done with a superpacket. Each lane loop keeps one and passes it to every
+// call, which overwrites it; its slices are valid until then.
 type Verdict struct {
 	Out           []Out   // peers to send it to; a failure to send to one is no reason not to send to the next
 	Hops          uint8   // for the frame header of what goes to Out
@@ -60,12 +60,14 @@ type frameInfo struct {
 	class Class
 	dst   PortID // when class is ClassUnicast
 	probe bool   // a loop probe of a node we do not know: passes storm control
+	relay PortID // not 0: a genuine probe of the peer there, from the TAP, which others are to hear
 	node  bool   // from the peer's own switch: the answer to a question of ours, or a question
 }
 
-// FromDevice decides about a superpacket read from the TAP. With drop.None it goes to the peers in v.Out, of which
-// there is at least one. Any other reason: to nobody (v.Out is empty), counted for the local port; for
-// drop.SuppressedARP v.Reply may hold the answer. v.Wake is meaningful either way.
+// FromDevice decides about a superpacket read from the TAP. With drop.None it goes to the peers in
+// v.Out, of which there is at least one. Any other reason: to nobody (v.Out is empty), counted for
+// the local port; for drop.SuppressedARP v.Reply may hold the answer. v.Wake is meaningful either
+// way.
 //
 // It does not allocate once v.Out has grown to the number of peers.
 func (s *Switch) FromDevice(now boottime.Time, p Superpacket, v *Verdict) drop.Reason {
@@ -82,6 +84,9 @@ func (s *Switch) FromDevice(now boottime.Time, p Superpacket, v *Verdict) drop.R
 
 func (s *Switch) fromDevice(f *frameInfo, v *Verdict) drop.Reason {
 	if reason := s.admit(f, v); reason != drop.None {
+		if f.relay != 0 {
+			return s.relayProbe(f, v)
+		}
 		return reason
 	}
 	if f.h.Dst == s.mac {
@@ -100,9 +105,9 @@ func (s *Switch) fromDevice(f *frameInfo, v *Verdict) drop.Reason {
 	return s.flood(f, v, kind)
 }
 
-// FromPeer decides about a superpacket received from the peer at port from; hops is that of its frame header.
-// With drop.None it goes to the TAP if v.ToDevice is set, and (on a hub) to the peers in v.Out. Any other reason: to
-// nobody, and counted for the port.
+// FromPeer decides about a superpacket received from the peer at port from; hops is that of its
+// frame header. With drop.None it goes to the TAP if v.ToDevice is set, and (on a hub) to the peers
+// in v.Out. Any other reason: to nobody, and counted for the port.
 //
 // It does not allocate once v.Out has grown to the number of peers.
 func (s *Switch) FromPeer(now boottime.Time, from PortID, hops uint8, p Superpacket, v *Verdict) drop.Reason {
@@ -178,7 +183,8 @@ func (s *Switch) wantedOnLAN(f *frameInfo, v *Verdict, kind messageKind) drop.Re
 	return drop.None
 }
 
-// admit runs the checks that are the same from both sides, finds the destination, and learns the source last.
+// admit runs the checks that are the same from both sides, finds the destination, and learns the
+// source last.
 func (s *Switch) admit(f *frameInfo, v *Verdict) drop.Reason {
 	var ok bool
 	if f.h, ok = Parse(f.p.Frame); !ok {
@@ -202,6 +208,9 @@ func (s *Switch) admit(f *frameInfo, v *Verdict) drop.Reason {
 		if mine, reason := s.probeFrame(f, v); mine {
 			return reason
 		}
+	}
+	if s.isJoinTest(f) && s.joinTestBack(f, v) {
+		return drop.LoopBlocked
 	}
 	if reason := s.refuse(f, v); reason != drop.None {
 		return reason
@@ -261,7 +270,8 @@ func (f *frameInfo) pinnedHere(src MAC) bool {
 	return len(f.in.cfg.MACs) == 0
 }
 
-// arpForeign reports whether the ARP packet names a sender that the pinned MACs do not let come in at the port.
+// arpForeign reports whether the ARP packet names a sender that the pinned MACs do not let come in
+// at the port.
 func (f *frameInfo) arpForeign() bool {
 	b := f.p.Frame[f.h.Payload:]
 	return len(b) >= 14 && !f.pinnedHere(MACFromBytes(b[8:]))
@@ -284,8 +294,9 @@ func (s *Switch) classify(f *frameInfo) bool {
 	return f.probe || f.in.state.meters[f.class].take(f.now, f.p.segments(), f.view.rates[f.class])
 }
 
-// locate finds the port of a unicast destination. What was learned at a port that is not up any more is not known:
-// a frame may have been under way to learn while the port's entries were flushed.
+// locate finds the port of a unicast destination. What was learned at a port that is not up any
+// more is not known: a frame may have been under way to learn while the port's entries were
+// flushed.
 func (s *Switch) locate(f *frameInfo) bool {
 	if e, _, ok := s.fdb.find(entryKey(f.vid, f.h.Dst)); ok {
 		f.dst = e.port()
@@ -324,8 +335,8 @@ const (
 	messageReport // goes to all peers, to a LAN only where it is wanted
 )
 
-// inspect reads ARP, neighbour discovery, IGMP and MLD, learns from it, and says which it was. What it read
-// is in v.neigh or v.group.
+// inspect reads ARP, neighbour discovery, IGMP and MLD, learns from it, and says which it was. What
+// it read is in v.neigh or v.group.
 func (s *Switch) inspect(f *frameInfo, v *Verdict) messageKind {
 	if !mayBeControl(f) {
 		return messageNone
@@ -419,8 +430,8 @@ func (f *frameInfo) sendTo(id PortID, v *Verdict) drop.Reason {
 	return drop.None
 }
 
-// flood sends the frame to every peer that may have it, but not back where it came from. A peer that may not
-// costs the others nothing; the reason is the last one's when nobody gets it.
+// flood sends the frame to every peer that may have it, but not back where it came from. A peer
+// that may not costs the others nothing; the reason is the last one's when nobody gets it.
 func (s *Switch) flood(f *frameInfo, v *Verdict, kind messageKind) drop.Reason {
 	reason := drop.NoEthernetPeer
 	if f.class == ClassMulticast && kind != messageQuery && kind != messageReport {

@@ -86,7 +86,7 @@ func checkSimbackDoorIsCutAndHeals(t *testing.T, seed int) {
 	if limit := 2 * 6 * (DefaultBroadcastLimit + DefaultBroadcastLimit/4); through > limit {
 		t.Errorf("%d frames passed while the loop stood, limit %d", through, limit)
 	}
-	if a.blockedPorts(w)+b.blockedPorts(w) != 1 {
+	if a.blockedPorts(w) != 1 || b.blockedPorts(w) != 1 { // both, of which one would do
 		t.Fatalf("after 6 s %d ports are blocked at A, %d at B\n%s", a.blockedPorts(w), b.blockedPorts(w), w.dump())
 	}
 	in = a.in + b.in
@@ -347,36 +347,36 @@ func checkProbeforgedAndReplayedBlockNothing(t *testing.T, seed int) {
 	a, b := w.site("A", la, Config{}), w.site("B", lb, Config{})
 	w.connect(a, b)
 	w.run(3 * time.Second)
-	probe := func(s *site) []byte {
-		f := appendHeader(nil, Broadcast, s.sw.mac, 0, false, typeProbe)
-		f = append(f, 0x74, 0x75, 0x6e, 0x64, 1, 0, 0, 0)
-		return s.sw.appendProbe(f, w.now, 0, &s.sw.secret)
-	}
-	lesser, greater := a, b
-	if a.sw.node > b.sw.node {
-		lesser, greater = b, a
-	}
-	genuine := probe(lesser)
+	probe := func(s *site) []byte { return (&prober{Switch: s.sw, keys: s.sw.told()}).frame(w.now) }
+	genuine := probe(a)
 	forged := append([]byte(nil), genuine...)
 	forged[len(forged)-1] ^= 1
-	if _, r := fromDevice(greater.sw, w.now, forged); r != drop.None {
+	if _, r := fromDevice(b.sw, w.now, forged); r != drop.None {
 		t.Errorf("forged: %v; it is somebody's broadcast", r)
 	}
-	if greater.blockedPorts(w) != 0 {
+	if b.blockedPorts(w) != 0 {
 		t.Fatal("blocked by a forged probe")
 	}
-	if _, r := fromDevice(lesser.sw, w.now, probe(greater)); r != drop.LoopBlocked || lesser.blockedPorts(w) != 0 {
-		t.Errorf("the lesser node blocks: %v", r)
+	if v, r := fromDevice(b.sw, w.now, genuine); r != drop.LoopBlocked || !v.Wake || b.blockedPorts(w) != 1 {
+		t.Errorf("genuine: %v, %d blocked", r, b.blockedPorts(w))
 	}
-	if v, r := fromDevice(greater.sw, w.now, genuine); r != drop.LoopBlocked || !v.Wake || greater.blockedPorts(w) != 1 {
-		t.Errorf("genuine: %v, %d blocked", r, greater.blockedPorts(w))
+	if _, r := fromDevice(b.sw, w.now, eth(Broadcast, hostMAC(1), typeIPv4)); r != drop.LoopBlocked {
+		t.Errorf("a frame for the blocked port: %v", r)
 	}
-	if _, r := fromDevice(greater.sw, w.now, eth(Broadcast, hostMAC(1), typeIPv4)); r != drop.LoopBlocked {
-		t.Errorf("a frame from the blocked TAP: %v", r)
+	if _, r := fromPeer(b.sw, w.now, 1, eth(Broadcast, hostMAC(1), typeIPv4)); r != drop.LoopBlocked {
+		t.Errorf("a frame from the blocked port: %v", r)
 	}
 	later := w.now.Add(2 * clockSlack * time.Second)
-	greater.sw.Tick(later)
-	if _, r := fromDevice(greater.sw, later, genuine); r != drop.None || greater.blockedPorts(w) != 0 {
-		t.Errorf("replayed a minute later: %v, %d blocked", r, greater.blockedPorts(w))
+	b.sw.Tick(later)
+	if _, r := fromDevice(b.sw, later, genuine); r != drop.None || b.blockedPorts(w) != 0 {
+		t.Errorf("replayed a minute later: %v, %d blocked", r, b.blockedPorts(w))
 	}
+}
+
+// told returns the keys that the switch has told its peers.
+func (s *Switch) told() (keys []*[16]byte) {
+	for _, p := range s.ports {
+		keys = append(keys, &p.key)
+	}
+	return keys
 }

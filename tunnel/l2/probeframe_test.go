@@ -12,6 +12,7 @@ import (
 type prober struct {
 	*Switch
 	hello Hello
+	keys  []*[16]byte // what it was told: of those its probes have tags
 }
 
 func newProber(node uint64) *prober {
@@ -39,7 +40,8 @@ func (p *prober) frame(now boottime.Time) []byte { return p.frameIn(now, 0, 0) }
 func (p *prober) frameIn(now boottime.Time, named uint32, vid uint16) []byte {
 	f := appendHeader(nil, Broadcast, switchMAC(p.node), vid, vid != 0, typeProbe)
 	f = append(f, 't', 'u', 'n', 'd', 1, 0, 0, 0)
-	return p.appendProbe(f, now, named, &p.secret)
+	f = p.appendProbe(f, now, named, &p.secret)
+	return p.appendTags(f, p.keys)
 }
 
 // A host on the LAN sends garbage as fast as it likes, with names of nobody, of us and of the peer. The loop that a

@@ -38,7 +38,7 @@ func TestProbe_peersIsBoundToItsVLAN(t *testing.T) {
 			} else {
 				addPeer(t, s, 2, PortConfig{VLANs: []uint16{0, 10, 20}})
 				fromPeer(s, start, 2, p.frameIn(start, uint32(c.named), uint16(c.vid)))
-				got = len(s.blocks) > 0
+				got = len(s.pairs) > 0
 			}
 			if got != c.blocks {
 				t.Errorf("%s, seen at port %d: blocked %v, want %v", c.why, way, got, c.blocks)

@@ -29,12 +29,15 @@ type site struct {
 	lan   *lan
 	peers map[PortID]*site
 	next  boottime.Time
-	in    int // frames that came through the tunnel and were written to the TAP
+	key   [32]byte // its public key
+	dead  bool     // killed: it does nothing any more, and no peer has noticed
+	in    int      // frames that came through the tunnel and were written to the TAP
 }
 
 type lan struct {
 	sites []*site
 	hosts []*simHost
+	spies []func(frame []byte) // hosts that see all broadcasts and do with them what they like
 }
 
 // simHost is a host with one address. It answers ARP requests for it.
@@ -106,6 +109,7 @@ func (w *sim) site(name string, l *lan, cfg Config) *site {
 		w.t.Fatal(err)
 	}
 	s := &site{name: name, sw: sw, lan: l, peers: map[PortID]*site{}}
+	newRandom(byte(100 + 7*w.seed + len(w.sites))).Read(s.key[:])
 	w.sites = append(w.sites, s)
 	l.sites = append(l.sites, s)
 	w.tick(s)
@@ -122,10 +126,10 @@ func (w *sim) host(l *lan, n int) *simHost {
 func (w *sim) connect(a, b *site) (PortID, PortID) {
 	pa, pb := PortID(len(a.peers)+1), PortID(len(b.peers)+1)
 	a.peers[pa], b.peers[pb] = b, a
-	if err := a.sw.SetPort(pa, PortConfig{Name: b.name, Ethernet: true}); err != nil {
+	if err := a.sw.SetPort(pa, PortConfig{Name: b.name, Ethernet: true, PublicKey: b.key}); err != nil {
 		w.t.Fatal(err)
 	}
-	if err := b.sw.SetPort(pb, PortConfig{Name: a.name, Ethernet: true}); err != nil {
+	if err := b.sw.SetPort(pb, PortConfig{Name: a.name, Ethernet: true, PublicKey: a.key}); err != nil {
 		w.t.Fatal(err)
 	}
 	a.sw.SetPortUp(pa, true, w.now)
@@ -154,6 +158,9 @@ func (w *sim) disconnect(a, b *site) {
 }
 
 func (w *sim) tick(s *site) {
+	if s.dead {
+		return
+	}
 	a := s.sw.Tick(w.now)
 	for _, f := range a.ToDevice {
 		w.toLAN(s.lan, f, s, nil)
@@ -184,7 +191,7 @@ func (w *sim) toPeer(s *site, id PortID, payload []byte) {
 		}
 	}
 	w.after(tunnelDelay, func() {
-		if back == 0 || peer.peers[back] != s {
+		if back == 0 || peer.peers[back] != s || peer.dead {
 			return
 		}
 		switch PayloadKind(payload) {
@@ -231,6 +238,11 @@ func (w *sim) toLAN(l *lan, frame []byte, site *site, host *simHost) {
 			w.after(lanDelay, func() { w.fromTAP(s, frame) })
 		}
 	}
+	for _, spy := range l.spies {
+		if e, ok := Parse(frame); ok && e.Dst.Group() {
+			w.after(lanDelay, func() { spy(frame) })
+		}
+	}
 	for _, h := range l.hosts {
 		if h != host {
 			w.after(lanDelay, func() { w.hear(h, frame) })
@@ -239,6 +251,9 @@ func (w *sim) toLAN(l *lan, frame []byte, site *site, host *simHost) {
 }
 
 func (w *sim) fromTAP(s *site, frame []byte) {
+	if s.dead {
+		return
+	}
 	var v Verdict
 	s.sw.FromDevice(w.now, Superpacket{Frame: frame}, &v)
 	w.send(s, &v, frame)

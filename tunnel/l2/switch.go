@@ -56,6 +56,8 @@ type PortConfig struct {
 	VLANs []uint16 // carried tagged (0: untagged); see membership in vlan.go for how VLANs and PVID go together
 	PVID  uint16   // VLAN of the peer's untagged frames; 0: none
 
+	PublicKey [32]byte // of the peer: decides, equally at all sites, which of two gateways of a LAN is used; zero: unknown
+
 	TrustDHCP, TrustRA bool // it may send what only a DHCP server, or a router, sends
 }
 
@@ -68,8 +70,11 @@ type Switch struct {
 	node   uint64   // our name in hellos and probes
 	mac    MAC      // source of the frames we make ourselves
 	secret [16]byte // authenticates our probes on the LAN; known to our peers
-	own    [16]byte // authenticates our probes to other hubs; known to nobody else
+	own    [16]byte // authenticates our probes to other hubs; known to nobody else. Other secrets are derived from it
+	lan    [16]byte // our own tag in our probes on the LAN; known to nobody else
 	local  *portState
+
+	testSeed [2]uint64 // by which we know our join tests
 
 	announceRate, tellRate, controlRate rate
 
@@ -81,44 +86,18 @@ type Switch struct {
 	cfg     Config
 	ports   map[PortID]*slowPort
 	blocks  []block
-	queue   Actions
-	warned  map[warning]boottime.Time
-	probeAt boottime.Time // next loop probe
-	ageAt   boottime.Time // next ageing of groups and neighbours
+	pairs   map[pairKey]*pair
+	tests   map[MAC]pairKey // join tests under way
+	stale   []stale         // to be flushed by the next Tick
+	derived uint64          // secrets derived so far
+
+	helloSeq uint64 // nodes told so far
+	queue    Actions
+	warned   map[warning]boottime.Time
+	probeAt  boottime.Time // next loop probe
+	ageAt    boottime.Time // next ageing of groups and neighbours
 
 	probeVID uint16 // VLAN with which the next round of probes begins
-}
-
-// view is the configuration as the packet path sees it: never changed, replaced as a whole.
-type view struct {
-	cfg    Config
-	rates  [classes]rate
-	local  *port
-	byID   []*port
-	peers  []*port // up, and known to carry Ethernet
-	pinned map[MAC]PortID
-	nodes  map[MAC]PortID // the peers' own switch MACs: never learned, exempt from pinning
-
-	probers map[uint64][]PortID // by node: the ports that are ready and whose peer has that name
-}
-
-func (v *view) port(id PortID) *port {
-	if int(id) < len(v.byID) {
-		return v.byID[id]
-	}
-	return nil
-}
-
-// port is one port in a view.
-type port struct {
-	id      PortID
-	cfg     PortConfig
-	vlans   membership
-	state   *portState
-	ready   bool     // up, and its peer said that it carries Ethernet
-	mtu     int      // the peer's, or a bound larger than any frame
-	node    MAC      // the peer's switch; 0: not known yet
-	blocked *vlanSet // by the loop guard; nil: none
 }
 
 // portState is what of a port survives a new view.
@@ -128,6 +107,11 @@ type portState struct {
 	bpduUntil atomic.Int64 // boottime until which BPDU guard blocks the port
 	announce  meter        // MACs announced
 	control   meter        // control messages
+	renames   meter        // changes of the peer's node
+	relay     meter        // its probes, passed on to other peers
+	joinTests meter        // join tests asked of us
+
+	relayed map[uint16]relayed // by VLAN; Switch.mu guards it
 }
 
 // New returns a switch with no peers. Its node name, MAC, hash seeds and probe secrets are read from random, which
@@ -148,11 +132,21 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 		announceRate: newRate(announceLimit, 0), tellRate: newRate(tellLimit, 0),
 		controlRate: newRate(controlLimit, 0),
 	}
+	s.pairs, s.tests = make(map[pairKey]*pair), make(map[MAC]pairKey)
+	s.lan = s.derive("tag of our own")
+	check := s.derive("join test")
+	s.testSeed = [2]uint64{binary.LittleEndian.Uint64(check[:]), binary.LittleEndian.Uint64(check[8:]) | 1}
 	s.mac = switchMAC(s.node)
 	s.maxMTU.Store(int64(cfg.MTU))
 	s.fdb.setLimit(LocalPort, cfg.localLimit(), false)
 	s.rebuild()
 	return s, nil
+}
+
+// derive returns a secret that no other call returns. mu is held (or s is not shared yet).
+func (s *Switch) derive(purpose string) [16]byte {
+	s.derived++
+	return authenticate(&s.own, binary.BigEndian.AppendUint64([]byte(purpose), s.derived))
 }
 
 // fill replaces what is not set by its default.
@@ -232,53 +226,3 @@ func (s *Switch) SetMTU(mtu int) {
 		}
 	}
 }
-
-// rebuild publishes a new view. mu is held (or s is not shared yet).
-func (s *Switch) rebuild() {
-	next := &view{cfg: s.cfg, rates: s.cfg.rates(), local: &port{
-		id: LocalPort, cfg: PortConfig{Name: "local", Ethernet: true}, state: s.local, ready: true, mtu: maxPayload,
-		vlans: membership{all: true, qinq: s.cfg.QinQ}, blocked: s.blockedSet(LocalPort),
-	}}
-	last := LocalPort
-	for id := range s.ports {
-		last = max(last, id)
-	}
-	next.byID = make([]*port, last+1)
-	next.byID[LocalPort] = next.local
-	for id, sp := range s.ports {
-		p := &port{
-			id: id, cfg: sp.cfg, state: sp.state, mtu: sp.peer.mtu, node: sp.peer.mac, blocked: s.blockedSet(id),
-			vlans: newMembership(sp.cfg.VLANs, sp.cfg.PVID, s.cfg.QinQ),
-			ready: sp.carries(),
-		}
-		next.byID[id] = p
-		if p.ready {
-			if next.probers == nil {
-				next.probers = make(map[uint64][]PortID)
-			}
-			next.probers[sp.peer.node] = append(next.probers[sp.peer.node], id)
-		}
-		if sp.peer.known {
-			if next.nodes == nil {
-				next.nodes = make(map[MAC]PortID)
-			}
-			if _, twice := next.nodes[sp.peer.mac]; !twice {
-				next.nodes[sp.peer.mac] = id
-			}
-		}
-		for _, m := range sp.cfg.MACs {
-			if next.pinned == nil {
-				next.pinned = make(map[MAC]PortID)
-			}
-			next.pinned[m] = id
-		}
-	}
-	for _, p := range next.byID[1:] {
-		if p != nil && p.ready {
-			next.peers = append(next.peers, p)
-		}
-	}
-	s.view.Store(next)
-}
-
-const maxPayload = 1 << 20 // more than any superpacket

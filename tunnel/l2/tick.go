@@ -47,15 +47,20 @@ type slowPort struct {
 	helloAt  boottime.Time // next hello; 0: none is due
 	tries    int           // hellos sent without an answer
 	announce bool          // send our MACs at the next tick
+
+	key     [16]byte                 // for the peer's tag in our probes; known to it alone
+	seenBy  int                      // halves of pairs in Switch.pairs that rest on what came by this port
+	standby map[uint16]boottime.Time // VLANs in which the peer says that we are a second gateway, since when
 }
 
-// carries reports whether frames are exchanged with the peer: it has a session, and both sides want it.
+// carries reports whether frames are exchanged with the peer: it has a session, and both sides want
+// it.
 func (p *slowPort) carries() bool { return p.up && p.cfg.Ethernet && p.peer.ethernet }
 
-// SetPortUp tells the switch that a session with the peer came up (once for a new session after none, not for
-// each rekey), or that there is none any longer. Up: hello and announcements follow at the next Tick, which should be at
-// once. Down: what was learned there is forgotten, so that its MACs are at once flooded for and may appear elsewhere.
-// An unknown id is ignored.
+// SetPortUp tells the switch that a session with the peer came up (once for a new session after
+// none, not for each rekey), or that there is none any longer. Up: hello and announcements follow
+// at the next Tick, which should be at once. Down: what was learned there is forgotten, so that its
+// MACs are at once flooded for and may appear elsewhere. An unknown id is ignored.
 func (s *Switch) SetPortUp(id PortID, up bool, now boottime.Time) {
 	s.mu.Lock()
 	p := s.ports[id]
@@ -69,15 +74,16 @@ func (s *Switch) SetPortUp(id PortID, up bool, now boottime.Time) {
 	} else {
 		s.leave(now, id, p)
 	}
-	s.rebuild()
+	s.refresh(id)
 	s.mu.Unlock()
 	if !up {
 		s.forget(id, false)
 	}
 }
 
-// Tick does what time brings: ageing, claims, hellos, announcements, loop probes; and returns what has been
-// queued since the last call. It is called at Actions.Next, after Verdict.Wake, Control and SetPortUp.
+// Tick does what time brings: ageing, claims, hellos, announcements, loop probes; and returns what
+// has been queued since the last call. It is called at Actions.Next, after Verdict.Wake, Control
+// and SetPortUp.
 func (s *Switch) Tick(now boottime.Time) Actions {
 	claims := s.settleClaims(now)
 	s.fdb.age(now)
@@ -87,6 +93,7 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 	if slow {
 		s.ageAt = now.Add(slowAgeing)
 	}
+	s.agePairs(now)
 	s.unblock(now, func(b *block) bool { return !now.Before(b.until) })
 	if !now.Before(s.probeAt) {
 		s.probeAt = now.Add(ProbeInterval)
@@ -100,7 +107,10 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 			announce = append(announce, id)
 		}
 	}
+	worthless := s.stale
+	s.stale = nil
 	s.mu.Unlock()
+	s.fdb.flushStale(worthless)
 	if slow {
 		s.groups.age(now)
 		s.hosts.age(now)
@@ -142,8 +152,8 @@ func (s *Switch) tickHello(now boottime.Time, id PortID, p *slowPort) {
 	}
 }
 
-// settleClaims sends the challenges that are due and completes the moves that silence has decided. It returns when
-// the next is due; 0 when none is pending.
+// settleClaims sends the challenges that are due and completes the moves that silence has decided.
+// It returns when the next is due; 0 when none is pending.
 func (s *Switch) settleClaims(now boottime.Time) boottime.Time {
 	ask, done, next := s.fdb.dueClaims(now)
 	for i := range ask {
@@ -158,7 +168,8 @@ func (s *Switch) settleClaims(now boottime.Time) boottime.Time {
 	return next
 }
 
-// challenge queues an ARP request or a neighbour solicitation for a host, to the port that has its MAC.
+// challenge queues an ARP request or a neighbour solicitation for a host, to the port that has its
+// MAC.
 func (s *Switch) challenge(c *challenge) {
 	p := s.view.Load().port(c.port)
 	if p == nil || !p.ready {
@@ -196,7 +207,8 @@ func linkLocal(m MAC) (ip [16]byte) {
 	return ip
 }
 
-// announceAll queues an announcement of what lives on our side to the port: our LAN's MACs, and on a hub the other peers'.
+// announceAll queues an announcement of what lives on our side to the port: our LAN's MACs, and on
+// a hub the other peers'.
 func (s *Switch) announceAll(id PortID) {
 	view := s.view.Load()
 	p := view.port(id)
@@ -285,8 +297,8 @@ func (s *Switch) guardBPDU(f *frameInfo, v *Verdict) {
 	s.fdb.flushPort(f.in.id, false)
 }
 
-// toDevice, toPeer and event queue for the next tick. mu is held. What does not fit is lost: every one of them is
-// repeated by its cause, or a courtesy.
+// toDevice, toPeer and event queue for the next tick. mu is held. What does not fit is lost: every
+// one of them is repeated by its cause, or a courtesy.
 
 func (s *Switch) toDevice(frame []byte) {
 	if len(s.queue.ToDevice) < maxQueueFrame {

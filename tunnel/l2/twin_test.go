@@ -20,7 +20,7 @@ func TestSwitch_twinOfANodeDoesNotHideALoop(t *testing.T) {
 		frame = node.appendProbe(frame, start, 0, &node.secret)
 		var v Verdict
 		s.FromDevice(start, Superpacket{Frame: frame}, &v)
-		if s.Ports(start)[LocalPort].Blocked == nil {
+		if s.Ports(start)[2].Blocked == nil {
 			t.Fatal("the loop was not found")
 		}
 	}

@@ -1,0 +1,373 @@
+package l2
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"tund/internal/drop"
+)
+
+// blockedPairs returns what is blocked, as pairs of port and VLAN.
+func blockedPairs(s *Switch) (out [][2]int) {
+	for _, b := range s.blocks {
+		out = append(out, [2]int{int(b.port), int(b.vid)})
+	}
+	return out
+}
+
+// mesh connects all sites with each other.
+func (w *sim) mesh(sites ...*site) {
+	for i, a := range sites {
+		for _, b := range sites[:i] {
+			w.connect(a, b)
+		}
+	}
+}
+
+// hearOnce fails the test unless a broadcast of each host is heard exactly once by every other.
+func (w *sim) hearOnce(hosts ...*simHost) {
+	w.t.Helper()
+	for _, from := range hosts {
+		before := make([]int, len(hosts))
+		for i, h := range hosts {
+			before[i] = h.heard
+		}
+		w.say(from, eth(Broadcast, from.mac, 0x1234))
+		w.run(200 * time.Millisecond)
+		for i, h := range hosts {
+			want := 1
+			if h == from {
+				want = 0
+			}
+			if n := h.heard - before[i]; n != want {
+				w.t.Errorf("at %v: %v hears the broadcast of %v %d times, want %d\n%s", w.now, h.mac, from.mac, n, want, w.dump())
+			}
+		}
+	}
+}
+
+// allReach fails the test unless a frame from each host to each arrives exactly once.
+func (w *sim) allReach(hosts ...*simHost) {
+	w.t.Helper()
+	for _, from := range hosts {
+		for _, to := range hosts {
+			if from == to {
+				continue
+			}
+			before := to.heard
+			w.say(from, eth(to.mac, from.mac, 0x1234))
+			w.run(50 * time.Millisecond)
+			if n := to.heard - before; n != 1 {
+				w.t.Fatalf("a frame from %v to %v arrived %d times\n%s", from.mac, to.mac, n, w.dump())
+			}
+		}
+	}
+}
+
+// A peer's probe on our LAN blocks the peer, and nobody else.
+func TestGateway_aProbeAtTheTAPBlocksItsPeerAlone(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	p := newProber(1)
+	p.joins(t, s, 1, true)
+	addPeer(t, s, 2, PortConfig{})
+	if v, r := fromDevice(s, start, p.frame(start)); r != drop.None || !slices.Equal(outPorts(v), []PortID{2}) {
+		t.Errorf("the probe goes to %v (%v), want the other peer", outPorts(v), r)
+	}
+	if got := blockedPairs(s); !slices.Equal(got, [][2]int{{1, 0}}) {
+		t.Fatalf("blocked %v, want port 1 alone", got)
+	}
+	if v, r := fromDevice(s, start, eth(Broadcast, hostMAC(1), typeIPv4)); !slices.Equal(outPorts(v), []PortID{2}) {
+		t.Errorf("a broadcast goes to %v (%v), want port 2", outPorts(v), r)
+	}
+}
+
+// redundantMesh makes two gateways of one LAN and two other sites, in a full mesh.
+func redundantMesh(t *testing.T, seed int) (w *sim, gateways, others []*site, hosts []*simHost) {
+	w = newSim(t, seed)
+	la, lc, ld := &lan{}, &lan{}, &lan{}
+	gateways = []*site{w.site("A1", la, Config{}), w.site("A2", la, Config{})}
+	others = []*site{w.site("C", lc, Config{}), w.site("D", ld, Config{})}
+	hosts = []*simHost{w.host(la, 1), w.host(lc, 2), w.host(ld, 3), w.host(la, 4)}
+	return w, gateways, others, hosts
+}
+
+// active returns the gateway that the keys choose, and the other one.
+func active(gateways []*site) (active, standby *site) {
+	if bytes.Compare(gateways[0].key[:], gateways[1].key[:]) < 0 {
+		return gateways[0], gateways[1]
+	}
+	return gateways[1], gateways[0]
+}
+
+// blocks reports whether the site has the port of its peer blocked.
+func (s *site) blocks(peer *site) bool {
+	for id, p := range s.peers {
+		if p == peer && s.sw.view.Load().port(id).blocked != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Two gateways of one LAN and two other sites, all peers of each other: within three seconds both
+// other sites block the same gateway, although nobody has sent a frame yet, and each broadcast is
+// heard once from then on.
+func TestSim_redundantGatewaysInAMesh(t *testing.T) { worlds(t, checkRedundantMesh) }
+
+func checkRedundantMesh(t *testing.T, seed int) {
+	w, gateways, others, hosts := redundantMesh(t, seed)
+	w.mesh(append(others, gateways...)...)
+	w.run(3 * time.Second)
+	first, second := active(gateways)
+	for _, s := range others {
+		if s.blocks(first) || !s.blocks(second) {
+			t.Fatalf("%s blocks %s: %v, %s: %v\n%s", s.name, first.name, s.blocks(first), second.name, s.blocks(second), w.dump())
+		}
+		if s.blockedPorts(w) != 1 {
+			t.Fatalf("%s blocks %d ports", s.name, s.blockedPorts(w))
+		}
+	}
+	for range 20 {
+		w.hearOnce(hosts...)
+		w.allReach(hosts...)
+		w.run(5 * time.Second)
+	}
+	for _, s := range w.sites {
+		for _, e := range s.sw.Entries(w.now) {
+			if e.Frozen > 0 {
+				t.Errorf("%s has frozen %v", s.name, e.MAC)
+			}
+		}
+	}
+}
+
+// The gateway in use is killed, and no session notices: the other takes over within three seconds.
+// When it is back it is used again. Three times in three minutes, and no host is frozen.
+func TestSim_standbyTakesOverFromASilentGateway(t *testing.T) { worlds(t, checkSilentGateway) }
+
+func checkSilentGateway(t *testing.T, seed int) {
+	w, gateways, others, hosts := redundantMesh(t, seed)
+	w.mesh(append(others, gateways...)...)
+	w.run(3 * time.Second)
+	for _, h := range hosts {
+		w.announce(h)
+	}
+	w.run(10 * time.Second)
+	w.allReach(hosts...)
+	first, _ := active(gateways)
+	for range 3 {
+		first.dead = true
+		w.run(3 * time.Second)
+		w.allReach(hosts...)
+		w.hearOnce(hosts...)
+		w.run(20 * time.Second)
+		w.allReach(hosts...)
+		first.dead = false
+		w.tick(first)
+		w.run(3 * time.Second)
+		w.hearOnce(hosts...)
+		w.allReach(hosts...)
+		w.run(20 * time.Second)
+	}
+}
+
+// A cable makes one LAN of two in the middle of traffic, while a third site has both. Within three
+// seconds all hosts reach each other again, and none is frozen.
+func TestSim_copiesThatWentAroundAreForgotten(t *testing.T) { worlds(t, checkCopiesForgotten) }
+
+func checkCopiesForgotten(t *testing.T, seed int) {
+	w := newSim(t, seed)
+	la, lb, lc := &lan{}, &lan{}, &lan{}
+	a, b, c := w.site("A", la, Config{}), w.site("B", lb, Config{}), w.site("C", lc, Config{})
+	ha, hb, hc := w.host(la, 1), w.host(lb, 2), w.host(lc, 3)
+	w.mesh(a, b, c)
+	w.run(time.Second)
+	hosts := []*simHost{ha, hb, hc}
+	var talk func()
+	talk = func() {
+		for _, h := range hosts {
+			w.announce(h)
+		}
+		w.after(100*time.Millisecond, talk)
+	}
+	talk()
+	w.run(5*time.Second + time.Duration(seed)*130*time.Millisecond)
+	b.lan, hb.lan = la, la
+	la.sites, la.hosts = append(la.sites, b), append(la.hosts, hb)
+	w.run(3 * time.Second)
+	for range 10 {
+		w.allReach(hosts...)
+		w.hearOnce(hosts...)
+		w.run(time.Second)
+	}
+	for _, s := range w.sites {
+		for _, e := range s.sw.Entries(w.now) {
+			if e.Frozen > 0 {
+				t.Errorf("%s has frozen %v", s.name, e.MAC)
+			}
+		}
+	}
+}
+
+// relayProbes has hosts on both LANs hand each other the loop probes, and nothing else.
+func relayProbes(w *sim, a, b *lan) {
+	carried := map[string]bool{}
+	spy := func(to *lan) func([]byte) {
+		return func(frame []byte) {
+			if h, _ := Parse(frame); h.EtherType != typeProbe || carried[string(frame)] {
+				return
+			}
+			carried[string(frame)] = true
+			w.after(time.Millisecond, func() { w.toLAN(to, frame, nil, nil) })
+		}
+	}
+	a.spies, b.spies = append(a.spies, spy(b)), append(b.spies, spy(a))
+}
+
+// Hosts on two LANs carry the probes across, all of them and in both directions. They cut the way
+// between these two sites, and no other.
+func TestSim_relayedProbesCutNoThirdSite(t *testing.T) { worlds(t, checkRelayedProbes) }
+
+func checkRelayedProbes(t *testing.T, seed int) {
+	w := newSim(t, seed)
+	la, lb, lc := &lan{}, &lan{}, &lan{}
+	a, b, c := w.site("A", la, Config{}), w.site("B", lb, Config{}), w.site("C", lc, Config{})
+	ha, hb, hc := w.host(la, 1), w.host(lb, 2), w.host(lc, 3)
+	w.mesh(a, b, c)
+	w.run(3 * time.Second)
+	for _, h := range []*simHost{ha, hb, hc} {
+		w.announce(h)
+	}
+	relayProbes(w, la, lb)
+	for range 20 {
+		w.run(3 * time.Second)
+		w.allReach(ha, hc)
+		w.allReach(hb, hc)
+		w.hearOnce(hb, hc)
+	}
+	if len(c.sw.pairs) == 0 {
+		t.Error("the third site never suspected anything: the test shows nothing")
+	}
+}
+
+// The same among three sites: each pair is cut, which is as much as the LANs of all three have done
+// to themselves. A fourth site reaches all.
+func TestSim_probesRelayedAmongThree(t *testing.T) { worlds(t, checkRelayedAmongThree) }
+
+func checkRelayedAmongThree(t *testing.T, seed int) {
+	w := newSim(t, seed)
+	lans := [4]*lan{{}, {}, {}, {}}
+	var sites []*site
+	var hosts []*simHost
+	for i, l := range lans {
+		sites = append(sites, w.site(string(rune('A'+i)), l, Config{}))
+		hosts = append(hosts, w.host(l, i+1))
+	}
+	w.mesh(sites...)
+	w.run(3 * time.Second)
+	for i := range 3 {
+		relayProbes(w, lans[i], lans[(i+1)%3])
+	}
+	for range 5 {
+		w.run(3 * time.Second)
+		for _, h := range hosts[:3] {
+			w.announce(h)
+			w.run(100 * time.Millisecond)
+			w.allReach(h, hosts[3])
+		}
+	}
+}
+
+// Two gateways of which M is a peer, under another name each, and an honest site V. M sends the
+// probes of each name by the other gateway: it cuts itself off, at most.
+func TestSim_lyingPeerOfTwoGateways(t *testing.T) { worlds(t, checkLyingPeer) }
+
+func checkLyingPeer(t *testing.T, seed int) {
+	w := newSim(t, seed)
+	lt, lv, lm := &lan{}, &lan{}, &lan{}
+	t1, t2 := w.site("T1", lt, Config{}), w.site("T2", lt, Config{})
+	v, m := w.site("V", lv, Config{}), w.site("M", lm, Config{})
+	ht, hv := w.host(lt, 1), w.host(lv, 2)
+	w.connect(v, t1)
+	w.connect(v, t2)
+	w.connect(m, v)
+	_, q1 := w.connect(m, t1)
+	_, q2 := w.connect(m, t2)
+	w.run(5 * time.Second)
+	w.announce(ht)
+	w.announce(hv)
+	w.run(time.Second)
+	secret := [16]byte{7}
+	say := func(s *site, port PortID, node uint64) {
+		h := Hello{Version: 1, Ethernet: true, MTU: 1500, Node: node, Secret: secret, Clock: second(w.now)}
+		s.sw.Control(w.now, port, h.Append(nil))
+		w.tick(s)
+	}
+	var attack func()
+	attack = func() {
+		say(t1, q1, 1)
+		say(t2, q2, 2)
+		for i, s := range []*site{t1, t2} {
+			liar := &prober{Switch: &Switch{node: uint64(2 - i), secret: secret}}
+			f := liar.frame(w.now)
+			b := make([]byte, FrameHeaderLen)
+			PutFrameHeader(b, 0, len(f))
+			w.arrive(s, []PortID{q1, q2}[i], append(b, f...))
+		}
+		w.after(500*time.Millisecond, attack)
+	}
+	attack()
+	w.run(5 * time.Second)
+	for range 10 {
+		if there, back := w.reaches(ht, hv), w.reaches(hv, ht); there != 1 || back != 1 {
+			t.Fatalf("between the honest sites %d and %d frames\n%s", there, back, w.dump())
+		}
+	}
+}
+
+// Malicious O has a host on P's LAN, which puts O's probes there and takes P's away to O, who shows
+// them to C. Without carrying broadcasts this has P blocked nowhere, whoever has the greater key.
+func TestSim_accompliceOnAnotherLAN(t *testing.T) { worlds(t, checkAccomplice) }
+
+func checkAccomplice(t *testing.T, seed int) {
+	w := newSim(t, seed)
+	lo, lp, lc := &lan{}, &lan{}, &lan{}
+	o, p, c := w.site("O", lo, Config{}), w.site("P", lp, Config{}), w.site("C", lc, Config{})
+	hp, hc := w.host(lp, 1), w.host(lc, 2)
+	w.mesh(o, p, c)
+	w.run(time.Second)
+	seen := map[string]bool{}
+	lp.spies = append(lp.spies, func(frame []byte) { // the accomplice
+		if h, _ := Parse(frame); h.EtherType == typeProbe && !seen[string(frame)] {
+			seen[string(frame)] = true
+			b := make([]byte, FrameHeaderLen)
+			PutFrameHeader(b, 0, len(frame))
+			for id, peer := range o.peers {
+				if peer == c {
+					w.toPeer(o, id, append(b, frame...))
+				}
+			}
+		}
+	})
+	lo.spies = append(lo.spies, func(frame []byte) {
+		if h, _ := Parse(frame); h.EtherType == typeProbe && !seen[string(frame)] {
+			seen[string(frame)] = true
+			w.toLAN(lp, frame, nil, nil)
+		}
+	})
+	for range 10 {
+		w.announce(hp)
+		w.announce(hc)
+		w.run(3 * time.Second)
+		w.allReach(hp, hc)
+		if c.blocks(p) || p.blocks(c) {
+			t.Fatalf("P is blocked\n%s", w.dump())
+		}
+	}
+	if len(c.sw.pairs) == 0 {
+		t.Error("C never suspected anything: the test shows nothing")
+	}
+}

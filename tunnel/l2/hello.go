@@ -1,0 +1,146 @@
+package l2
+
+import (
+	"time"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+// renameRate bounds how often a peer may change its node, which it does once for each run: eight at
+// once, then one in ten seconds.
+var renameRate = rate{interval: int64(10 * time.Second), tolerance: int64(80 * time.Second)}
+
+// peerInfo is what a peer's hello told.
+type peerInfo struct {
+	known    bool
+	ethernet bool
+	hub      bool
+	mtu      int
+	node     uint64
+	mac      MAC
+	secret   [16]byte
+	clock    int64 // its clock less ours, seconds
+
+	namesVLAN bool   // its loop probes name their VLAN
+	pvid      uint16 // its VLAN for untagged frames; noVLAN: none
+
+	keyed bool     // its loop probes have tags
+	key   [16]byte // for ours
+	since uint64   // order in which peers told us their nodes
+}
+
+// hello takes a peer's hello.
+func (s *Switch) hello(now boottime.Time, from PortID, body []byte) drop.Reason {
+	h, ok := ParseHello(body)
+	if !ok {
+		return drop.BadInnerPacket
+	}
+	reason, gone := s.takeHello(now, from, &h)
+	if gone {
+		s.forget(from, false)
+	}
+	return reason
+}
+
+// takeHello notes what a hello says. gone: the peer carries Ethernet no longer.
+func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason drop.Reason, gone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.ports[from]
+	if p == nil || h.Node == s.node {
+		return drop.BadInnerPacket, false // our own, from a peer: no honest peer has it
+	}
+	if h.Leaving {
+		s.leave(now, from, p)
+		return drop.None, true
+	}
+	was := p.peer
+	if was.known && was.node != h.Node && !p.state.renames.take(now, 1, renameRate) {
+		return drop.ControlRate, false
+	}
+	p.peer = peerInfo{
+		known: true, ethernet: h.Ethernet, hub: h.Hub, mtu: h.MTU, node: h.Node, mac: switchMAC(h.Node),
+		secret: h.Secret, clock: int64(h.Clock) - int64(second(now)),
+		namesVLAN: h.NamesVLAN, pvid: h.PVID, keyed: h.Keyed, key: h.Key, since: was.since,
+	}
+	if !was.known || was.node != h.Node {
+		s.helloSeq++
+		p.peer.since = s.helloSeq
+	}
+	if !was.known || !h.Answer && p.tries > 0 {
+		p.helloAt = 0 // ours was heard. Otherwise this one crossed it, and what we have to say is still to be said
+	}
+	wasUp := p.up
+	p.up = true // if its hello overtook SetPortUp
+	if h.Answer || !wasUp {
+		s.sendHello(now, from, p, false)
+	}
+	s.reportHello(now, from, p, was)
+	if !was.known || !wasUp || was.ethernet != h.Ethernet || was.mtu != h.MTU || was.node != h.Node {
+		s.refresh(from)
+	}
+	if !was.known {
+		s.probeAt = dueNow // a new way between two LANs: look for another
+	}
+	if p.cfg.Ethernet && h.Ethernet && (h.Answer || !was.known) {
+		p.announce = true
+	}
+	return drop.None, was.ethernet && !h.Ethernet
+}
+
+// leave makes the port what it was before the peer's first hello. mu is held.
+func (s *Switch) leave(now boottime.Time, id PortID, p *slowPort) {
+	s.unblockFor(id, now)
+	p.peer, p.helloAt, p.announce, p.standby = peerInfo{}, 0, false, nil
+	p.state.bpduUntil.Store(0)
+	s.refresh(id)
+}
+
+// Goodbye returns what tells each peer that we leave, so that nobody has to wait for our silence:
+// what was learned behind us is forgotten there, and another way to our LAN is opened. Nothing else
+// is to be sent after it.
+func (s *Switch) Goodbye(now boottime.Time) (out []Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := Hello{Version: helloVersion, Leaving: true, MTU: int(s.maxMTU.Load()), Node: s.node, Clock: second(now)}
+	for id, p := range s.ports {
+		if p.up && p.peer.known {
+			out = append(out, Message{id, h.Append(nil)})
+		}
+	}
+	return out
+}
+
+// Greet queues a hello to the peer at the port, if it is up and known to listen. It changes nothing
+// there; but it is data, which a peer that is alive answers, so a dead one is found out though no
+// host has anything to say to it.
+func (s *Switch) Greet(now boottime.Time, id PortID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.ports[id]; p != nil && p.up && p.peer.known {
+		s.sendHello(now, id, p, false)
+	}
+}
+
+func (s *Switch) reportHello(now boottime.Time, from PortID, p *slowPort, was peerInfo) {
+	switch {
+	case p.cfg.Ethernet && !p.peer.ethernet:
+		s.event(now, Event{Kind: EventNoEthernet, Port: from})
+	case !p.cfg.Ethernet && p.peer.ethernet:
+		s.event(now, Event{Kind: EventUnwantedEthernet, Port: from})
+	case p.cfg.Ethernet && int64(p.peer.mtu) != s.maxMTU.Load() && p.peer.mtu != was.mtu:
+		s.event(now, Event{Kind: EventMTU, Port: from, Number: p.peer.mtu})
+	}
+}
+
+// sendHello queues a hello to the port. mu is held.
+func (s *Switch) sendHello(now boottime.Time, id PortID, p *slowPort, answer bool) {
+	vlans := newMembership(p.cfg.VLANs, p.cfg.PVID, s.cfg.QinQ)
+	h := Hello{
+		Version: helloVersion, Ethernet: p.cfg.Ethernet, Answer: answer, Hub: s.cfg.Hub, MTU: int(s.maxMTU.Load()),
+		Node: s.node, Secret: s.secret, Clock: second(now), NamesVLAN: true, PVID: vlans.native(),
+		Keyed: true, Key: p.key,
+	}
+	s.toPeer(id, h.Append(nil))
+}

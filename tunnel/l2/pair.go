@@ -1,0 +1,326 @@
+package l2
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"math/bits"
+	"time"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+// Pairs: two peers that may serve one LAN; see loop.go for when and why.
+//
+// A suspicion begins when, within suspectTime, a genuine probe of each of the two has come from the
+// other. Then we ask both for a join test (controlJoinTest): each writes to its LAN an ARP probe
+// (RFC 5227 §2.1.1) that we choose the source MAC of and that has nothing to tell it from a host's.
+// One that comes back from the other peer proves that broadcasts get from the first LAN to the
+// second. With both proven one port is blocked. The proof is renewed each retestTime, and is good
+// for proofTime; otherwise the probes hold the block.
+//
+// Peers of versions that know no tags do not know join tests; of them the probes are believed.
+const (
+	suspectTime = holdTime
+	quietTime   = 2500 * time.Millisecond // two probes lost each way, and the next not due for long
+
+	testRetry   = 500 * time.Millisecond // between the first fastTests tests that prove nothing
+	testSlow    = 10 * time.Second       // and between the others
+	fastTests   = 4
+	retestTime  = 30 * time.Second
+	proofTime   = 100 * time.Second // three tests may be lost
+	maxSeenBy   = 256               // suspicions a port may raise: four gateways in 64 VLANs
+	testMACByte = 0x02              // locally administered, unicast
+)
+
+// testRate bounds the join tests that a peer may ask of us: each is a broadcast on our LAN.
+var testRate = rate{interval: int64(time.Second) / 16, tolerance: 256 * int64(time.Second) / 16}
+
+// pairKey names two ports, low < high, and the VLAN of ours that their LANs share.
+type pairKey struct {
+	low, high PortID
+	vid       uint16
+}
+
+func (k pairKey) port(i int) PortID { return [2]PortID{k.low, k.high}[i] }
+
+// pair is what is known of two ports. Index 0 is the low one, 1 the high one.
+type pair struct {
+	seen   [2]boottime.Time // the other's probe came by this port; 0: not of late
+	gap    [2]time.Duration // between the last two of them
+	proven [2]boottime.Time // the test asked of this port came back by the other
+	test   [2]MAC           // asked of this port and not back yet
+	askAt  boottime.Time    // next tests
+	tries  int              // tests since the last proof
+}
+
+// quiet reports whether neither probe has come for longer than losses explain. VLANs that take
+// turns are probed less often.
+func (p *pair) quiet(now boottime.Time) bool {
+	limit := min(max(quietTime, max(p.gap[0], p.gap[1])*5/2), holdTime)
+	return now.Sub(p.seen[0]) > limit && now.Sub(p.seen[1]) > limit
+}
+
+// sighted notes that a genuine probe of the peer at port origin came by another, and blocks one of
+// them if they are known to serve one LAN. It reports whether there is something for Tick to do. mu
+// is held.
+func (s *Switch) sighted(now boottime.Time, origin, by PortID, vid uint16) (wake bool) {
+	key, i := pairKey{origin, by, vid}, 1
+	if by < origin {
+		key, i = pairKey{by, origin, vid}, 0
+	}
+	p := s.pairs[key]
+	if p == nil || p.seen[i] == 0 {
+		if s.ports[by].seenBy >= maxSeenBy {
+			return false
+		}
+		s.ports[by].seenBy++
+		if p == nil {
+			p = &pair{}
+			s.pairs[key] = p
+		}
+	} else if gap := now.Sub(p.seen[i]); gap > ProbeInterval/2 {
+		p.gap[i] = gap
+	}
+	p.seen[i] = now
+	if other := p.seen[1-i]; other == 0 || now.Sub(other) > suspectTime {
+		return false
+	}
+	asked := s.test(now, key, p)
+	return s.cut(now, key, p) || asked
+}
+
+// test asks both peers for join tests, if they are due. mu is held.
+func (s *Switch) test(now boottime.Time, key pairKey, p *pair) (asked bool) {
+	if now.Before(p.askAt) {
+		return false
+	}
+	p.tries++
+	switch {
+	case s.isProven(now, key, p):
+		p.askAt = now.Add(retestTime)
+	case p.tries < fastTests:
+		p.askAt = now.Add(testRetry)
+	default:
+		p.askAt = now.Add(testSlow)
+	}
+	for i := range p.test {
+		id := key.port(i)
+		if wire, ok := s.view.Load().port(id).vlans.wire(key.vid); ok && s.ports[id].peer.keyed {
+			delete(s.tests, p.test[i])
+			p.test[i] = s.newTestMAC()
+			s.tests[p.test[i]] = key
+			b := appendControl(nil, controlJoinTest, joinTestLen)
+			b = binary.BigEndian.AppendUint16(b, wire)
+			b = append(b, 0, 0, 0, 0, 0, 0)
+			p.test[i].Put(b[len(b)-6:])
+			s.toPeer(id, b)
+			asked = true
+		}
+	}
+	return asked
+}
+
+// isProven reports whether tests have gone each way, as far as the peers know them. mu is held.
+func (s *Switch) isProven(now boottime.Time, key pairKey, p *pair) bool {
+	for i, at := range p.proven {
+		if s.ports[key.port(i)].peer.keyed && (at == 0 || now.Sub(at) > proofTime) {
+			return false
+		}
+	}
+	return true
+}
+
+// cut blocks one port of the pair, or holds the block, if their join is proven. It reports whether
+// the block is new. mu is held.
+func (s *Switch) cut(now boottime.Time, key pairKey, p *pair) (fresh bool) {
+	if !s.isProven(now, key, p) {
+		return false
+	}
+	stays, goes := s.rank(key)
+	if !s.block(now, block{port: goes, vid: key.vid, cause: stays, other: stays}) {
+		return false
+	}
+	s.tellCut(stays, key.vid, cutActive)
+	s.tellCut(goes, key.vid, cutStandby)
+	return true
+}
+
+// rank returns which port of a pair stays open: the one whose peer has the lesser public key, the
+// same at all sites. Without keys the node names decide. mu is held.
+func (s *Switch) rank(key pairKey) (stays, goes PortID) {
+	a, b := s.ports[key.low], s.ports[key.high]
+	order := cmp.Compare(a.peer.node, b.peer.node)
+	if none := [32]byte{}; a.cfg.PublicKey != none && b.cfg.PublicKey != none {
+		order = bytes.Compare(a.cfg.PublicKey[:], b.cfg.PublicKey[:])
+	}
+	if order > 0 {
+		return key.high, key.low
+	}
+	return key.low, key.high
+}
+
+// agePairs forgets probes of long ago, and opens the port whose pair has fallen quiet. mu is held.
+func (s *Switch) agePairs(now boottime.Time) {
+	for key, p := range s.pairs {
+		if p.quiet(now) {
+			stays, goes := s.rank(key)
+			s.unblock(now, func(b *block) bool {
+				if b.port != goes || b.vid != key.vid || b.cause != stays {
+					return false
+				}
+				s.stale = append(s.stale, stale{port: stays, vid: key.vid}) // it may be dead: its hosts are looked for on both ways
+				return true
+			})
+		}
+		for i, at := range p.seen {
+			if at != 0 && now.Sub(at) > holdTime {
+				p.seen[i] = 0
+				s.ports[key.port(i)].seenBy--
+			}
+		}
+		if p.seen == [2]boottime.Time{} {
+			s.forgetPair(key, p)
+		}
+	}
+}
+
+// forgetPairs forgets what is known of a port's pairs. mu is held.
+func (s *Switch) forgetPairs(id PortID) {
+	for key, p := range s.pairs {
+		if key.low == id || key.high == id {
+			s.forgetPair(key, p)
+		}
+	}
+}
+
+func (s *Switch) forgetPair(key pairKey, p *pair) {
+	for i, at := range p.seen {
+		if at != 0 {
+			s.ports[key.port(i)].seenBy--
+		}
+		delete(s.tests, p.test[i])
+	}
+	delete(s.pairs, key)
+}
+
+// newTestMAC returns a MAC for a join test: three bytes of chance, and two by which we, and nobody
+// else, tell it from others without looking into a table. mu is held.
+func (s *Switch) newTestMAC() MAC {
+	random := s.derive("join test")
+	n := MAC(random[0])<<16 | MAC(random[1])<<8 | MAC(random[2])
+	return testMACByte<<40 | n<<16 | MAC(s.testCheck(n))
+}
+
+func (s *Switch) testCheck(n MAC) uint16 {
+	hi, lo := bits.Mul64(uint64(n)^s.testSeed[0], s.testSeed[1])
+	return uint16(hi ^ lo)
+}
+
+// isJoinTest reports whether the frame may be a join test of ours that comes back.
+func (s *Switch) isJoinTest(f *frameInfo) bool {
+	src := f.h.Src
+	return f.in.id != LocalPort && f.h.EtherType == typeARP && f.h.Dst == Broadcast && src>>40 == testMACByte &&
+		uint16(src) == s.testCheck(src>>16&0xffffff)
+}
+
+// joinTestBack takes a frame for which isJoinTest holds, and reports whether it was a test that we
+// wait for at that port.
+func (s *Switch) joinTestBack(f *frameInfo, v *Verdict) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key, ok := s.tests[f.h.Src]
+	if !ok || key.vid != f.vid {
+		return false
+	}
+	p := s.pairs[key]
+	for i := range p.test {
+		if p.test[i] == f.h.Src && key.port(1-i) == f.in.id {
+			delete(s.tests, p.test[i])
+			p.test[i], p.proven[i], p.tries = 0, f.now, 0
+			if s.isProven(f.now, key, p) {
+				p.askAt = f.now.Add(retestTime)
+			}
+			v.Wake = s.cut(f.now, key, p) || v.Wake
+			return true
+		}
+	}
+	return false
+}
+
+// joinTest takes a peer's request for a join test: an ARP probe from the MAC it names goes to our
+// LAN. The MAC must be one that nobody has.
+func (s *Switch) joinTest(now boottime.Time, p *port, body []byte) drop.Reason {
+	if len(body) < joinTestLen {
+		return drop.BadInnerPacket
+	}
+	if !p.ready {
+		return drop.NotEthernetPeer
+	}
+	vid, ok := p.vlans.fromWire(binary.BigEndian.Uint16(body))
+	if !ok {
+		return drop.VLANRefused
+	}
+	mac, view := MACFromBytes(body[2:]), s.view.Load()
+	_, pinned := view.pinned[mac]
+	_, _, known := s.fdb.find(entryKey(vid, mac))
+	if mac>>40 != testMACByte || pinned || known || mac == s.mac {
+		return drop.SourceForeign
+	}
+	if !p.state.joinTests.take(now, 1, testRate) {
+		return drop.ControlRate
+	}
+	b := appendHeader(make([]byte, 0, 64), Broadcast, mac, vid, vid != 0, typeARP)
+	b = appendARP(b, 1, mac, []byte{0, 0, 0, 0}, 0, []byte{169, 254, byte(mac>>24)%254 + 1, byte(mac >> 16)})
+	s.mu.Lock()
+	s.toDevice(b)
+	s.mu.Unlock()
+	return drop.None
+}
+
+// tellCut tells the peer at a port what it is to us in a VLAN. mu is held.
+func (s *Switch) tellCut(id PortID, vid uint16, state byte) {
+	p := s.view.Load().port(id)
+	if p == nil || !p.ready {
+		return
+	}
+	if wire, ok := p.vlans.wire(vid); ok {
+		b := appendControl(nil, controlCut, cutLen)
+		s.toPeer(id, append(b, byte(wire>>8), byte(wire), state))
+	}
+}
+
+// takeCut takes what a peer says that we are to it in a VLAN: one of two gateways of our LAN, or
+// again the only one. Hosts that copies have moved to our TAP are forgotten.
+func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
+	if len(body) < cutLen {
+		return drop.BadInnerPacket
+	}
+	vid, ok := p.vlans.fromWire(binary.BigEndian.Uint16(body))
+	if !ok {
+		return drop.VLANRefused
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sp := s.ports[p.id]
+	if sp == nil || !sp.carries() {
+		return drop.NotEthernetPeer
+	}
+	since := max(now.Add(-suspectTime), 0)
+	began, standby := sp.standby[vid]
+	switch {
+	case body[2] == cutStandby && !standby:
+		if sp.standby == nil {
+			sp.standby = make(map[uint16]boottime.Time) // at most one for each VLAN
+		}
+		sp.standby[vid] = now
+		s.event(now, Event{Kind: EventStandby, Port: p.id, VLAN: vid})
+	case body[2] == cutOpen && standby:
+		delete(sp.standby, vid)
+		since = began
+		s.event(now, Event{Kind: EventStandbyEnd, Port: p.id, VLAN: vid})
+	}
+	s.stale = append(s.stale, stale{port: LocalPort, vid: vid, moved: true, since: second(since)})
+	return drop.None
+}
