@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -13,69 +12,37 @@ import (
 	"tund/crypto/keys"
 	"tund/internal/control"
 	"tund/internal/testnet"
+	"tund/test/instance"
 )
 
-// instance is a tund with a configuration file.
-type instance struct {
+// configured is a tund with a configuration file, and the device it makes.
+type configured struct {
 	device
-	dir     string
-	process *testnet.Process
+	daemon instance.Instance
 }
 
-// newInstance starts `tund -c` with what config says besides the key.
-func newInstance(t testing.TB, ns *testnet.NS, config string, wrap ...string) *instance {
+// newConfigured starts `tund -c` with what config says besides the key, by the command wrap if there is one.
+func newConfigured(t testing.TB, ns *testnet.NS, config string, wrap ...string) *configured {
 	t.Helper()
-	key, err := keys.GeneratePrivate()
-	if err != nil {
-		t.Fatal(err)
-	}
-	i := &instance{device: device{t: t, name: newName(), ns: ns, inner: ns, key: key}, dir: testnet.Scratch(t)}
-	i.write(config)
-	command := append(wrap, "env", "TUND_RUN_DIR="+i.runDir(), testnet.Tund(t), "-c", i.configFile())
-	i.process = ns.Start(t, command...)
-	testnet.Await(t, "start of "+i.name, limit, func() bool {
-		select {
-		case <-i.process.Done():
-			t.Fatalf("ended: %v: %s", i.process.Wait(), i.process.Output())
-		default:
-		}
-		return strings.Contains(i.process.Output(), "ready")
-	})
+	name := newName()
+	i := &configured{daemon: instance.New(t, ns, name)}
+	i.device = device{t: t, name: name, ns: ns, inner: ns, key: i.daemon.Key}
+	i.daemon.Wrap = wrap
+	i.daemon.WriteConfig("[tunnel]\nprivate_key_file = \"own.key\"\n" + config)
+	process := i.daemon.Launch()
+	i.daemon.Ready()
 	t.Cleanup(func() {
-		if err := i.process.Stop(syscall.SIGTERM, limit); err != nil {
-			t.Errorf("%v: %s", err, i.process.Output())
+		if err := process.Stop(syscall.SIGTERM, limit); err != nil {
+			t.Errorf("%v: %s", err, process.Output())
 		}
 	})
 	return i
 }
 
-func (i *instance) configFile() string { return filepath.Join(i.dir, i.name+".toml") }
-func (i *instance) runDir() string     { return filepath.Join(i.dir, "run") }
-
-func (i *instance) write(config string) {
-	i.t.Helper()
-	text := "[tunnel]\nprivate_key = \"" + i.key.Base64() + "\"\n" + config
-	if err := os.WriteFile(i.configFile(), []byte(text), 0o600); err != nil {
-		i.t.Fatal(err)
-	}
-}
-
-// status asks the control socket.
-func (i *instance) status() control.Instance {
-	i.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	s, err := control.NewClient(i.runDir(), i.name).Status(ctx)
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	return s.Instances[0]
-}
-
 // runtime returns the message of the warning about changes at run time; "" is none.
-func (i *instance) runtime() string {
+func (i *configured) runtime() string {
 	i.t.Helper()
-	for _, w := range i.status().Warnings {
+	for _, w := range i.daemon.Status().Warnings {
 		if w.Kind == "runtime" {
 			return w.Message
 		}
@@ -83,19 +50,10 @@ func (i *instance) runtime() string {
 	return ""
 }
 
-func (i *instance) reload() {
-	i.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	if err := control.NewClient(i.runDir(), i.name).Reload(ctx); err != nil {
-		i.t.Fatal(err)
-	}
-}
-
 func TestInstance_whatWGChangesIsShownAndRevertedByAReload(t *testing.T) {
 	t.Parallel()
 	k := publicKeys(t, 3)
-	i := newInstance(t, testnet.New(t), fmt.Sprintf(`listen_port = 51900
+	i := newConfigured(t, testnet.New(t), fmt.Sprintf(`listen_port = 51900
 [tun]
 address = ["10.9.0.1/24"]
 [[peer]]
@@ -145,7 +103,9 @@ allowed_ips = ["10.30.0.0/16", "fd30::/64"]
 			t.Error("a key is shown")
 		}
 	}
-	i.reload()
+	if err := i.daemon.Reload(); err != nil {
+		t.Fatal(err)
+	}
 	if got := i.runtime(); got != "" {
 		t.Errorf("after a reload: %q", got)
 	}
@@ -154,7 +114,7 @@ allowed_ips = ["10.30.0.0/16", "fd30::/64"]
 	}
 	// A peer that was removed and comes back has its name again.
 	i.apply("setconf", "[Interface]\nListenPort = 51900\nPrivateKey = "+i.key.Base64()+"\n[Peer]\nPublicKey = "+k[1]+"\n")
-	if s := i.status(); len(s.Peers) != 1 || s.Peers[0].Name != "paris" {
+	if s := i.daemon.Status(); len(s.Peers) != 1 || s.Peers[0].Name != "paris" {
 		t.Errorf("peers after wg setconf: %+v", s.Peers)
 	}
 }
@@ -167,22 +127,22 @@ func TestInstance_goesOnWithoutTheSocket(t *testing.T) {
 	t.Run("it cannot be made", func(t *testing.T) {
 		t.Parallel()
 		// The directory is read-only in the mount namespace of this one process.
-		i := newInstance(t, ns, config, "unshare", "-m", "sh", "-c", "mount -t tmpfs -o ro none "+sockets+" && exec \"$@\"", "sh")
-		if !strings.Contains(i.process.Output(), "no WireGuard socket") {
-			t.Errorf("nothing is said: %s", i.process.Output())
+		i := newConfigured(t, ns, config, "unshare", "-m", "sh", "-c", "mount -t tmpfs -o ro none "+sockets+" && exec \"$@\"", "sh")
+		if !strings.Contains(i.daemon.Process.Output(), "no WireGuard socket") {
+			t.Errorf("nothing is said: %s", i.daemon.Process.Output())
 		}
-		if s := i.status(); !s.Devices[0].Up {
+		if s := i.daemon.Status(); !s.Devices[0].Up {
 			t.Errorf("device %+v", s.Devices[0])
 		}
 	})
 	t.Run("it is removed", func(t *testing.T) {
 		t.Parallel()
-		i := newInstance(t, testnet.New(t), config)
+		i := newConfigured(t, testnet.New(t), config)
 		if err := os.Remove(i.socket()); err != nil {
 			t.Fatal(err)
 		}
-		testnet.Await(t, "a word about it", limit, func() bool { return strings.Contains(i.process.Output(), "removed the WireGuard socket") })
-		if s := i.status(); !s.Devices[0].Up {
+		testnet.Await(t, "a word about it", limit, func() bool { return strings.Contains(i.daemon.Process.Output(), "removed the WireGuard socket") })
+		if s := i.daemon.Status(); !s.Devices[0].Up {
 			t.Errorf("device %+v", s.Devices[0])
 		}
 	})
@@ -190,11 +150,11 @@ func TestInstance_goesOnWithoutTheSocket(t *testing.T) {
 
 func TestInstance_removesItsSocketAtTheEnd(t *testing.T) {
 	t.Parallel()
-	i := newInstance(t, testnet.New(t), "[tun]\naddress = [\"10.9.0.1/24\"]\n")
+	i := newConfigured(t, testnet.New(t), "[tun]\naddress = [\"10.9.0.1/24\"]\n")
 	if info, err := os.Lstat(i.socket()); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("socket %v (%v), want mode 0600", info, err)
 	}
-	if err := i.process.Stop(syscall.SIGTERM, limit); err != nil {
+	if err := i.daemon.Process.Stop(syscall.SIGTERM, limit); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(i.socket()); err == nil {
@@ -207,7 +167,7 @@ func TestInstance_removesItsSocketAtTheEnd(t *testing.T) {
 func TestInstance_whatTunctlChangesIsShownAndRevertedByAReload(t *testing.T) {
 	t.Parallel()
 	k := publicKeys(t, 3)
-	i := newInstance(t, testnet.New(t), fmt.Sprintf(`listen_port = 51900
+	i := newConfigured(t, testnet.New(t), fmt.Sprintf(`listen_port = 51900
 [tun]
 address = ["10.9.0.1/24"]
 [[peer]]
@@ -241,7 +201,7 @@ allowed_ips = ["10.30.0.0/16"]
 		{control.PeerChange{Op: "remove", Peer: "paris"},
 			"peer berlin (keepalive), peer paris removed, peer " + k[2][:8] + " added", []string{"10.20.0.0/16", "10.40.0.0/16"}},
 	} {
-		if err := control.NewClient(i.runDir(), i.name).ChangePeer(ctx, s.change); err != nil {
+		if err := i.daemon.Client().ChangePeer(ctx, s.change); err != nil {
 			t.Fatal(err)
 		}
 		if _, got, _ := strings.Cut(i.runtime(), ": "); got != s.said {
@@ -249,7 +209,7 @@ allowed_ips = ["10.30.0.0/16"]
 		}
 		routes(s.routes...)
 		t.Run("routes", func(t *testing.T) {
-			table, err := control.NewClient(i.runDir(), i.name).Routes(ctx)
+			table, err := i.daemon.Client().Routes(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -272,11 +232,13 @@ allowed_ips = ["10.30.0.0/16"]
 		{Op: "set", Peer: "berlin", Values: map[string]any{"public_key": k[1]}},
 		{Op: "add", Values: map[string]any{"name": "x", "public_key": k[1], "allowed_ips": []string{"10.20.0.0/16"}}},
 	} {
-		if err := control.NewClient(i.runDir(), i.name).ChangePeer(ctx, bad); err == nil {
+		if err := i.daemon.Client().ChangePeer(ctx, bad); err == nil {
 			t.Errorf("%v is taken", bad)
 		}
 	}
-	i.reload()
+	if err := i.daemon.Reload(); err != nil {
+		t.Fatal(err)
+	}
 	if got := i.runtime(); got != "" {
 		t.Errorf("after a reload: %q", got)
 	}

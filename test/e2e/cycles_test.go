@@ -26,8 +26,8 @@ func fullTunnel(t testing.TB) *gateway {
 	g := newGateway(t, ns, "full")
 	g.addresses = []string{"10.9.0.1/24", "fd09::1/64"}
 	g.peers = []peerConfig{
-		{name: "exit", key: newGateway(t, ns, "").key.Public(), endpoint: endpoint(underlayB4), allowed: []string{"0.0.0.0/0", "::/0"}},
-		{name: "site", key: newGateway(t, ns, "").key.Public(), endpoint: endpoint("[" + underlayB6 + "]"), keepalive: 25,
+		{name: "exit", key: newGateway(t, ns, "").Key.Public(), endpoint: endpoint(underlayB4), allowed: []string{"0.0.0.0/0", "::/0"}},
+		{name: "site", key: newGateway(t, ns, "").Key.Public(), endpoint: endpoint("[" + underlayB6 + "]"), keepalive: 25,
 			allowed: []string{"10.20.0.0/16", "fd20::/48"}},
 	}
 	return g
@@ -35,22 +35,22 @@ func fullTunnel(t testing.TB) *gateway {
 
 // leavesNothing compares the namespace with what it was, and looks for files and processes.
 func (g *gateway) leavesNothing(before, when string) {
-	g.t.Helper()
-	if after := g.ns.Snapshot(); after != before {
-		g.t.Errorf("%s: the kernel has\n%swant\n%s", when, after, before)
+	g.T.Helper()
+	if after := g.NS.Snapshot(); after != before {
+		g.T.Errorf("%s: the kernel has\n%swant\n%s", when, after, before)
 	}
-	left, err := filepath.Glob(filepath.Join(g.runDir(), "*"))
+	left, err := filepath.Glob(filepath.Join(g.RunDir(), "*"))
 	if err != nil || len(left) > 0 {
-		g.t.Errorf("%s: files %v are left, %v", when, left, err)
+		g.T.Errorf("%s: files %v are left, %v", when, left, err)
 	}
-	if socket := "/var/run/wireguard/" + g.name + ".sock"; exists(socket) {
-		g.t.Errorf("%s: %s is left", when, socket)
+	if socket := "/var/run/wireguard/" + g.Name + ".sock"; exists(socket) {
+		g.T.Errorf("%s: %s is left", when, socket)
 	}
-	if pids := strings.Fields(g.ns.Run(g.t, "ip", "netns", "pids", g.ns.Name())); len(pids) > 1 { // ip(8) itself may be among them
+	if pids := strings.Fields(g.NS.Run(g.T, "ip", "netns", "pids", g.NS.Name())); len(pids) > 1 { // ip(8) itself may be among them
 		for _, pid := range pids {
 			name, err := os.ReadFile("/proc/" + pid + "/comm")
 			if err == nil && strings.TrimSpace(string(name)) != "ip" {
-				g.t.Errorf("%s: process %s (%s) is left", when, pid, name)
+				g.T.Errorf("%s: process %s (%s) is left", when, pid, name)
 			}
 		}
 	}
@@ -75,18 +75,18 @@ func TestSoakCycles_aHundredStartsAndStopsLeaveNothing(t *testing.T) {
 
 func cycles(t *testing.T, count int) {
 	g := fullTunnel(t)
-	before := g.ns.Snapshot()
+	before := g.NS.Snapshot()
 	for i := range count {
 		g.start()
 		if i == 0 {
-			during := g.ns.Snapshot()
-			for _, want := range []string{"addr " + g.name + " 10.9.0.1/24", "10.20.0.0/16 dev " + g.name, "fd20::/48 dev " + g.name, "nft table", "lookup"} {
+			during := g.NS.Snapshot()
+			for _, want := range []string{"addr " + g.Name + " 10.9.0.1/24", "10.20.0.0/16 dev " + g.Name, "fd20::/48 dev " + g.Name, "nft table", "lookup"} {
 				if !strings.Contains(during, want) {
 					t.Errorf("running instance lacks %q:\n%s", want, during)
 				}
 			}
 		}
-		g.stop()
+		g.Stop()
 		g.leavesNothing(before, fmt.Sprintf("after stop %d", i))
 		if t.Failed() {
 			return
@@ -113,9 +113,9 @@ type failure struct {
 // inNS runs a command and returns another as the undo. NAME is that of the instance.
 func inNS(do, undo string) func(*testing.T, *gateway, *rand.Rand) func() {
 	return func(t *testing.T, g *gateway, _ *rand.Rand) func() {
-		words := func(line string) []string { return strings.Fields(strings.ReplaceAll(line, "NAME", g.name)) }
-		g.ns.Run(t, words(do)...)
-		return func() { g.ns.Run(t, words(undo)...) }
+		words := func(line string) []string { return strings.Fields(strings.ReplaceAll(line, "NAME", g.Name)) }
+		g.NS.Run(t, words(do)...)
+		return func() { g.NS.Run(t, words(undo)...) }
 	}
 }
 
@@ -133,22 +133,22 @@ var failures = []failure{
 	{name: "route taken", prepare: inNS("ip route add 10.20.0.0/16 dev eth0", "ip route delete 10.20.0.0/16 dev eth0")},
 	{name: "IPv6 off", prepare: inNS("sysctl -q net.ipv6.conf.default.disable_ipv6=1", "sysctl -q net.ipv6.conf.default.disable_ipv6=0")},
 	{name: "port taken", prepare: func(t *testing.T, g *gateway, _ *rand.Rand) func() {
-		conn := packetConn(t, g.ns, fmt.Sprintf(":%d", listenPort))
+		conn := packetConn(t, g.NS, fmt.Sprintf(":%d", listenPort))
 		return func() { _ = conn.Close() }
 	}},
 	{name: "run directory is a file", prepare: func(t *testing.T, g *gateway, _ *rand.Rand) func() {
-		_ = os.RemoveAll(g.runDir())
-		g.file("run", "")
-		return func() { _ = os.Remove(g.runDir()) }
+		_ = os.RemoveAll(g.RunDir())
+		g.File("run", "")
+		return func() { _ = os.Remove(g.RunDir()) }
 	}},
 	{name: "something else at the socket's path", prepare: func(t *testing.T, g *gateway, _ *rand.Rand) func() {
-		path := filepath.Join(g.runDir(), g.name, "control.sock")
+		path := filepath.Join(g.RunDir(), g.Name, "control.sock")
 		if err := os.MkdirAll(path, 0o750); err != nil {
 			t.Fatal(err)
 		}
-		return func() { _ = os.RemoveAll(g.runDir()) }
+		return func() { _ = os.RemoveAll(g.RunDir()) }
 	}},
-	{name: "key file gone", spoil: func(g *gateway) { _ = os.Remove(filepath.Join(g.dir, "own.key")) }},
+	{name: "key file gone", spoil: func(g *gateway) { _ = os.Remove(filepath.Join(g.Dir, "own.key")) }},
 	{name: "wrong value", prepare: withLine(func(g *gateway) *[]string { return &g.tun }, `mtu = "large"`)},
 	{name: "MTU the device refuses", prepare: withLine(func(g *gateway) *[]string { return &g.tun }, `mtu = 1200`)},
 	{name: "few files", args: func(random *rand.Rand) []string {
@@ -169,7 +169,7 @@ func TestCycles_startsThatFailLeaveNothing(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(seed, uint64(lane)))
 			g := fullTunnel(t)
-			before := g.ns.Snapshot()
+			before := g.NS.Snapshot()
 			for i := range starts / lanes {
 				f := failures[i%len(failures)]
 				failToStart(t, g, f, before, random)
@@ -192,11 +192,11 @@ func failToStart(t *testing.T, g *gateway, f failure, before string, random *ran
 	if f.spoil != nil {
 		f.spoil(g)
 	}
-	command := g.command()
+	command := g.Command()
 	if f.args != nil {
 		command = append(f.args(random), command...)
 	}
-	p := g.ns.Start(t, command...)
+	p := g.NS.Start(t, command...)
 	if f.kill != 0 {
 		pause(time.Duration(random.Int64N(int64(startMoments))))
 	} else {
@@ -240,14 +240,14 @@ func stopOrDump(p *testnet.Process, s syscall.Signal) error {
 
 // sweep takes away what a killed instance left: by the command for that, or by the next start and its stop.
 func (g *gateway) sweep(byCommand bool) {
-	g.t.Helper()
+	g.T.Helper()
 	if byCommand {
-		g.ns.Run(g.t, "env", "TUND_RUN_DIR="+g.runDir(), testnet.Tund(g.t), "--cleanup", g.name)
+		g.NS.Run(g.T, "env", "TUND_RUN_DIR="+g.RunDir(), testnet.Tund(g.T), "--cleanup", g.Name)
 		return
 	}
-	g.launch()
-	g.ready()
-	g.stop()
+	g.Launch()
+	g.Ready()
+	g.Stop()
 }
 
 func TestCycles_killedInstanceIsSweptEitherWay(t *testing.T) {
@@ -256,20 +256,20 @@ func TestCycles_killedInstanceIsSweptEitherWay(t *testing.T) {
 		t.Run(fmt.Sprintf("by --cleanup=%v", byCommand), func(t *testing.T) {
 			t.Parallel()
 			g := fullTunnel(t)
-			before := g.ns.Snapshot()
+			before := g.NS.Snapshot()
 			g.start()
 			if byCommand {
-				during := g.ns.Snapshot()
-				out, err := g.ns.Try("env", "TUND_RUN_DIR="+g.runDir(), testnet.Tund(t), "--cleanup", g.name)
+				during := g.NS.Snapshot()
+				out, err := g.NS.Try("env", "TUND_RUN_DIR="+g.RunDir(), testnet.Tund(t), "--cleanup", g.Name)
 				if exitCode(errors.Unwrap(err)) != 1 || !strings.Contains(out, "already running") {
 					t.Errorf("--cleanup of a running instance: %v, want exit code 1 and a reason:\n%s", err, out)
 				}
-				if after := g.ns.Snapshot(); after != during {
+				if after := g.NS.Snapshot(); after != during {
 					t.Errorf("--cleanup of a running instance took from it:\n%swas\n%s", after, during)
 				}
 			}
-			_ = g.process.Stop(syscall.SIGKILL, startLimit)
-			if after := g.ns.Snapshot(); after == before {
+			_ = g.Process.Stop(syscall.SIGKILL, startLimit)
+			if after := g.NS.Snapshot(); after == before {
 				t.Error("a killed instance left nothing: this test shows nothing")
 			}
 			g.sweep(byCommand)
@@ -282,29 +282,29 @@ func TestCycles_oneProcessKeepsNoFileAndNoGoroutine(t *testing.T) {
 	t.Parallel()
 	g := fullTunnel(t)
 	g.write()
-	text, err := os.ReadFile(g.config())
+	text, err := os.ReadFile(g.ConfigPath())
 	if err != nil {
 		t.Fatal(err)
 	}
 	// One gets as far as the port, the other as far as the routes, when all else is there.
-	taken := packetConn(t, g.ns, ":51999").LocalAddr().(*net.UDPAddr).Port
-	g.file("port.toml", strings.Replace(string(text), fmt.Sprint(listenPort), fmt.Sprint(taken), 1))
-	g.ns.Run(t, "ip", "route", "add", "10.66.0.0/16", "dev", "eth0")
-	g.file("route.toml", strings.Replace(string(text), "10.20.0.0/16", "10.66.0.0/16", 1))
-	before := g.ns.Snapshot()
+	taken := packetConn(t, g.NS, ":51999").LocalAddr().(*net.UDPAddr).Port
+	g.File("port.toml", strings.Replace(string(text), fmt.Sprint(listenPort), fmt.Sprint(taken), 1))
+	g.NS.Run(t, "ip", "route", "add", "10.66.0.0/16", "dev", "eth0")
+	g.File("route.toml", strings.Replace(string(text), "10.20.0.0/16", "10.66.0.0/16", 1))
+	before := g.NS.Snapshot()
 	request, err := json.Marshal(cyclesRequest{
-		Good: g.config(), Bad: []string{filepath.Join(g.dir, "port.toml"), filepath.Join(g.dir, "route.toml")}, Cycles: 20,
+		Good: g.ConfigPath(), Bad: []string{filepath.Join(g.Dir, "port.toml"), filepath.Join(g.Dir, "route.toml")}, Cycles: 20,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.file("cycles.json", string(request))
+	g.File("cycles.json", string(request))
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(g.dir, "cycles.json")
-	p := g.ns.Start(t, "env", "TUND_RUN_DIR="+g.runDir(), cyclesEnv+"="+path, self)
+	path := filepath.Join(g.Dir, "cycles.json")
+	p := g.NS.Start(t, "env", "TUND_RUN_DIR="+g.RunDir(), cyclesEnv+"="+path, self)
 	select {
 	case <-p.Done():
 	case <-time.After(5 * time.Minute):

@@ -46,20 +46,20 @@ func TestSoakFlood_aMillionDatagramsOfNoise(t *testing.T) {
 func flood(t *testing.T, count int) {
 	p := newPair(t, false)
 	enemy := testnet.New(t)
-	testnet.Veth(t, p.a.ns, enemy, []string{"198.51.100.1/24"}, []string{"198.51.100.2/24"})
+	testnet.Veth(t, p.a.NS, enemy, []string{"198.51.100.1/24"}, []string{"198.51.100.2/24"})
 	// Everything that leaves towards the enemy is counted but the kernel's own neighbour discovery.
-	p.a.ns.Run(t, "nft", "add table inet e2e; add chain inet e2e out { type filter hook output priority 0; };"+
+	p.a.NS.Run(t, "nft", "add table inet e2e; add chain inet e2e out { type filter hook output priority 0; };"+
 		"add rule inet e2e out oifname eth1 icmpv6 type { nd-router-solicit, nd-neighbor-solicit, mld2-listener-report } accept;"+
 		"add rule inet e2e out oifname eth1 counter")
-	seen := startCapture(t, p.b.ns, "eth0")
+	seen := startCapture(t, p.b.NS, "eth0")
 	p.start()
-	pings := startPing(t, p.b.ns, p.endA().v4, 50*time.Millisecond)
+	pings := startPing(t, p.b.NS, p.endA().v4, 50*time.Millisecond)
 	pings.goesOn("at first", startLimit)
-	victim := p.a.process.Pid()
+	victim := p.a.Process.Pid()
 	f := newNoiseMaker(t, enemy, seen.all())
 	f.send(2000) // buffers that grow once have grown
 	f.await(p.a, 2000)
-	memory, files, known := resident(t, victim), descriptors(t, victim), p.a.peer("berlin").Endpoint
+	memory, files, known := resident(t, victim), descriptors(t, victim), p.a.Peer("berlin").Endpoint
 
 	began, half := time.Now(), int64(0)
 	for sent := 0; sent < count; sent += floodChunk {
@@ -69,12 +69,12 @@ func flood(t *testing.T, count int) {
 		f.send(floodChunk)
 		f.await(p.a, f.sent)
 	}
-	t.Logf("%d datagrams in %v; drops %v", f.sent, time.Since(began).Round(time.Millisecond), p.a.status().Drops)
+	t.Logf("%d datagrams in %v; drops %v", f.sent, time.Since(began).Round(time.Millisecond), p.a.Status().Drops)
 
-	if out := p.a.ns.Run(t, "nft", "list", "chain", "inet", "e2e", "out"); !strings.Contains(out, "counter packets 0 bytes 0") {
+	if out := p.a.NS.Run(t, "nft", "list", "chain", "inet", "e2e", "out"); !strings.Contains(out, "counter packets 0 bytes 0") {
 		t.Errorf("noise was answered:\n%s", out)
 	}
-	if got := p.a.peer("berlin").Endpoint; got != known {
+	if got := p.a.Peer("berlin").Endpoint; got != known {
 		t.Errorf("endpoint moved from %s to %s", known, got)
 	}
 	// Memory levels off: of 7.3 to 8.0 MB in 3 million datagrams, 5 to 7 came with the first 250,000 (two runs on an idle
@@ -98,11 +98,11 @@ func flood(t *testing.T, count int) {
 
 // dumpedGoroutines ends an instance and counts the goroutines it had.
 func (g *gateway) dumpedGoroutines() int {
-	g.t.Helper()
-	_ = g.process.Stop(syscall.SIGQUIT, startLimit)
-	n := goroutines(g.process.Output())
+	g.T.Helper()
+	_ = g.Process.Stop(syscall.SIGQUIT, startLimit)
+	n := goroutines(g.Process.Output())
 	if n == 0 {
-		g.t.Errorf("%s printed no goroutines:\n%s", g.name, g.process.Output())
+		g.T.Errorf("%s printed no goroutines:\n%s", g.Name, g.Process.Output())
 	}
 	return n
 }
@@ -259,7 +259,7 @@ func (f *noiseMaker) await(g *gateway, sent int) {
 	f.t.Helper()
 	deadline := time.Now().Add(startLimit)
 	for {
-		drops := g.status().Drops
+		drops := g.Status().Drops
 		n := received(drops)
 		if n == uint64(sent) {
 			return
@@ -278,24 +278,24 @@ func TestFlood_initiationsThatOnlyLookGenuine(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, false)
 	enemy, third := testnet.New(t), testnet.New(t)
-	testnet.Veth(t, p.a.ns, enemy, []string{"198.51.100.1/24"}, []string{"198.51.100.2/24"})
-	testnet.Veth(t, p.a.ns, third, []string{"203.0.113.1/24"}, []string{"203.0.113.2/24"})
+	testnet.Veth(t, p.a.NS, enemy, []string{"198.51.100.1/24"}, []string{"198.51.100.2/24"})
+	testnet.Veth(t, p.a.NS, third, []string{"203.0.113.1/24"}, []string{"203.0.113.2/24"})
 	enemy.Run(t, "ip", "route", "add", "local", "198.18.0.0/15", "dev", "lo") // every address of it is the enemy's
-	p.a.ns.Run(t, "ip", "route", "add", "198.18.0.0/15", "via", "198.51.100.2")
-	p.a.ns.Run(t, "nft", "add table inet e2e; add chain inet e2e out { type filter hook output priority 0; };"+
+	p.a.NS.Run(t, "ip", "route", "add", "198.18.0.0/15", "via", "198.51.100.2")
+	p.a.NS.Run(t, "nft", "add table inet e2e; add chain inet e2e out { type filter hook output priority 0; };"+
 		"add rule inet e2e out oifname eth1 udp sport 51820 counter")
 	oslo := newGateway(t, third, "oslo")
 	oslo.addresses = []string{"10.9.0.3/32"}
-	oslo.peers = []peerConfig{{name: "paris", key: p.a.key.Public(), endpoint: endpoint("203.0.113.1"), allowed: []string{"10.9.0.1/32"}}}
-	p.a.peers = append(p.a.peers, peerConfig{name: "oslo", key: oslo.key.Public(), allowed: []string{"10.9.0.3/32"}})
+	oslo.peers = []peerConfig{{name: "paris", key: p.a.Key.Public(), endpoint: endpoint("203.0.113.1"), allowed: []string{"10.9.0.1/32"}}}
+	p.a.peers = append(p.a.peers, peerConfig{name: "oslo", key: oslo.Key.Public(), allowed: []string{"10.9.0.3/32"}})
 	p.start()
-	pings := startPing(t, p.b.ns, p.endA().v4, 50*time.Millisecond)
+	pings := startPing(t, p.b.NS, p.endA().v4, 50*time.Millisecond)
 	pings.goesOn("at first", startLimit)
 
 	stop, done := make(chan struct{}), make(chan int64)
 	conn := packetConn(t, enemy, "0.0.0.0:0")
-	go func() { done <- floodInitiations(t, conn, p.a.key.Public(), stop) }()
-	p.a.says(startLimit, "under load")
+	go func() { done <- floodInitiations(t, conn, p.a.Key.Public(), stop) }()
+	p.a.Says(startLimit, "under load")
 	began := time.Now()
 	oslo.start()
 	ping(t, third, p.endA().v4, 1)
@@ -304,12 +304,12 @@ func TestFlood_initiationsThatOnlyLookGenuine(t *testing.T) {
 	}
 	close(stop)
 	sent := <-done
-	out := p.a.ns.Run(t, "nft", "list", "chain", "inet", "e2e", "out")
+	out := p.a.NS.Run(t, "nft", "list", "chain", "inet", "e2e", "out")
 	var packets, answered int64
 	if _, rest, found := strings.Cut(out, "counter packets "); found {
 		_, _ = fmt.Sscanf(rest, "%d bytes %d", &packets, &answered)
 	}
-	t.Logf("%d bytes of initiations, %d cookies of %d bytes in all; drops %v", sent, packets, answered, p.a.status().Drops)
+	t.Logf("%d bytes of initiations, %d cookies of %d bytes in all; drops %v", sent, packets, answered, p.a.Status().Drops)
 	if answered > sent*6/10 {
 		t.Errorf("%d bytes were answered with %d", sent, answered)
 	}
@@ -317,9 +317,9 @@ func TestFlood_initiationsThatOnlyLookGenuine(t *testing.T) {
 	if sent, answered := pings.finish(); answered < sent*97/100 {
 		t.Errorf("the peer got %d answers to %d pings", answered, sent)
 	}
-	p.a.stop()
-	p.b.stop()
-	oslo.stop()
+	p.a.Stop()
+	p.b.Stop()
+	oslo.Stop()
 }
 
 // floodInitiations sends random initiations with a valid mac1, about 20,000 a second, and returns how many bytes that

@@ -15,7 +15,7 @@ func onlyACalls(p *pair) { p.b.peers[0].endpoint = "" }
 // backAfter kills side b, starts it again and returns how long after the kill a ping from a is answered.
 func backAfter(t *testing.T, p *pair, kill, start func()) time.Duration {
 	t.Helper()
-	forth := startPing(t, p.a.ns, p.endB().v4, 100*time.Millisecond)
+	forth := startPing(t, p.a.NS, p.endB().v4, 100*time.Millisecond)
 	forth.goesOn("at first", startLimit)
 	pause(5 * time.Second) // until the last handshake is more than RekeyTimeout ago, as it usually is
 	began := time.Now()
@@ -40,15 +40,15 @@ func TestHints_killedPeerIsFoundAgain(t *testing.T) {
 			p := newPair(t, ipv6)
 			onlyACalls(p)
 			p.start()
-			kill := func() { _ = p.b.process.Stop(syscall.SIGKILL, startLimit) }
+			kill := func() { _ = p.b.Process.Stop(syscall.SIGKILL, startLimit) }
 			if took := backAfter(t, p, kill, p.b.start); took > restartLimit {
 				t.Errorf("back after %v, want at most %v", took, restartLimit)
 			}
-			if got := p.a.peer("berlin"); got.State != "up" {
+			if got := p.a.Peer("berlin"); got.State != "up" {
 				t.Errorf("state %s", got.State)
 			}
-			p.a.stop()
-			p.b.stop()
+			p.a.Stop()
+			p.b.Stop()
 		})
 	}
 }
@@ -65,7 +65,7 @@ func TestHints_killedWireguardGoIsFoundAgain(t *testing.T) {
 		if took := backAfter(t, p, kill, other.start); took > restartLimit {
 			t.Errorf("back after %v, want at most %v", took, restartLimit)
 		}
-		p.a.stop()
+		p.a.Stop()
 		other.stop()
 	})
 }
@@ -77,9 +77,9 @@ func TestHints_wordsInStatus(t *testing.T) {
 	p.a.start()
 	p.a.asks(p.endB().v4) // nobody is there
 	testnet.Await(t, "status names the closed port", startLimit, func() bool {
-		return strings.Contains(p.a.peer("berlin").LastError, "port unreachable")
+		return strings.Contains(p.a.Peer("berlin").LastError, "port unreachable")
 	})
-	p.a.stop()
+	p.a.Stop()
 }
 
 // TestHints_automaticMTUFollowsThePath: a router on the way says that datagrams are too large, and the device learns
@@ -88,33 +88,33 @@ func TestHints_automaticMTUFollowsThePath(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, false)
 	router := testnet.New(t)
-	testnet.Veth(t, p.a.ns, router, []string{"198.51.100.1/24"}, []string{"198.51.100.254/24"})
-	testnet.Veth(t, p.b.ns, router, []string{"203.0.113.1/24"}, []string{"203.0.113.254/24"})
+	testnet.Veth(t, p.a.NS, router, []string{"198.51.100.1/24"}, []string{"198.51.100.254/24"})
+	testnet.Veth(t, p.b.NS, router, []string{"203.0.113.1/24"}, []string{"203.0.113.254/24"})
 	router.Run(t, "sysctl", "-q", "net.ipv4.ip_forward=1")
-	p.a.ns.Run(t, "ip", "route", "add", "203.0.113.0/24", "via", "198.51.100.254")
-	p.b.ns.Run(t, "ip", "route", "add", "198.51.100.0/24", "via", "203.0.113.254")
+	p.a.NS.Run(t, "ip", "route", "add", "203.0.113.0/24", "via", "198.51.100.254")
+	p.b.NS.Run(t, "ip", "route", "add", "198.51.100.0/24", "via", "203.0.113.254")
 	p.a.peers[0].endpoint, p.b.peers[0].endpoint = endpoint("203.0.113.1"), endpoint("198.51.100.1")
 	p.start()
-	device := p.a.status().Devices[0]
+	device := p.a.Status().Devices[0]
 	if device.MTU != 1420 {
 		t.Fatalf("MTU %d at first, want 1420", device.MTU)
 	}
-	forth := startFlow(t, p.a.ns, p.b.ns, p.endB().v4)
+	forth := startFlow(t, p.a.NS, p.b.NS, p.endB().v4)
 	forth.goesOn("at first", startLimit)
 	// What leaves in one call with UDP_SEGMENT has no DF bit (kernel ip_output.c, __ip_make_skb): routers cut it, and a
 	// flow that has nothing else never hears of its path. Single datagrams have it.
-	p.a.ns.Start(t, "ping", "-n", "-q", "-i", "0.2", "-s", "1390", p.endB().v4)
+	p.a.NS.Start(t, "ping", "-n", "-q", "-i", "0.2", "-s", "1390", p.endB().v4)
 	router.Run(t, "ip", "link", "set", "eth1", "mtu", "1400")
 	began := time.Now()
 	testnet.Await(t, "the device has the MTU of the path less 80", 10*time.Second, func() bool {
-		return strings.Contains(p.a.ns.Run(t, "ip", "link", "show", "dev", device.Name), " mtu 1320 ")
+		return strings.Contains(p.a.NS.Run(t, "ip", "link", "show", "dev", device.Name), " mtu 1320 ")
 	})
 	t.Logf("lowered after %v", time.Since(began).Round(time.Millisecond))
 	forth.goesOn("over the smaller path", recoveryLimit)
-	if p.a.status().Drops["too-big"] == 0 {
+	if p.a.Status().Drops["too-big"] == 0 {
 		t.Error("nothing is counted as too big")
 	}
 	forth.finish()
-	p.a.stop()
-	p.b.stop()
+	p.a.Stop()
+	p.b.Stop()
 }

@@ -48,11 +48,11 @@ func TestWireguardGo_eitherSideInitiates(t *testing.T) {
 					p.a.start()
 					other.start()
 					ping(t, from.ns, to.v4, 10)
-					if s := p.a.peer("berlin").Session; s == nil || s.Initiator != (initiator == "tund") {
+					if s := p.a.Peer("berlin").Session; s == nil || s.Initiator != (initiator == "tund") {
 						t.Errorf("session %+v, want one initiated by %s", s, initiator)
 					}
 					exercise(t, p.endA(), p.endB(), smallBytes)
-					p.a.stop()
+					p.a.Stop()
 					other.stop()
 				})
 			}
@@ -67,8 +67,8 @@ func TestWireguardGo_restartIsSurvived(t *testing.T) {
 		other := replace(t, p.b, program)
 		p.a.start()
 		other.start()
-		forth := startPing(t, p.a.ns, p.endB().v4, 100*time.Millisecond)
-		back := startPing(t, p.b.ns, p.endA().v4, 100*time.Millisecond)
+		forth := startPing(t, p.a.NS, p.endB().v4, 100*time.Millisecond)
+		back := startPing(t, p.b.NS, p.endA().v4, 100*time.Millisecond)
 		both := func(what string) {
 			t.Helper()
 			began := time.Now()
@@ -80,10 +80,10 @@ func TestWireguardGo_restartIsSurvived(t *testing.T) {
 		other.stop()
 		other.start()
 		both("after a restart of wireguard-go")
-		p.a.stop()
+		p.a.Stop()
 		p.a.start()
 		both("after a restart of tund")
-		p.a.stop()
+		p.a.Stop()
 	})
 }
 
@@ -101,29 +101,29 @@ func TestWireguardGo_peerMovesInMidFlow(t *testing.T) {
 		other := replace(t, p.b, program)
 		p.a.start()
 		other.start()
-		forth := startFlow(t, p.a.ns, p.b.ns, p.endB().v4)
-		back := startFlow(t, p.b.ns, p.a.ns, p.endA().v6)
+		forth := startFlow(t, p.a.NS, p.b.NS, p.endB().v4)
+		back := startFlow(t, p.b.NS, p.a.NS, p.endA().v6)
 		both := func(what string, limit time.Duration) {
 			t.Helper()
 			forth.goesOn(what, limit)
 			back.goesOn(what, limit)
 		}
 		both("at first", restartLimit)
-		move(t, p.b.ns, underlayB4+"/24", "192.0.2.102/24")
-		p.b.ns.Run(t, "wg", "set", other.device, "listen-port", "51902")
+		move(t, p.b.NS, underlayB4+"/24", "192.0.2.102/24")
+		p.b.NS.Run(t, "wg", "set", other.device, "listen-port", "51902")
 		both("after wireguard-go moved", silenceLimit)
 		// What came before the move may still have been in the socket's buffer.
-		testnet.Await(t, "its new endpoint", restartLimit, func() bool { return p.a.peer("berlin").Endpoint == "192.0.2.102:51902" })
-		move(t, p.a.ns, underlayA4+"/24", "192.0.2.101/24")
+		testnet.Await(t, "its new endpoint", restartLimit, func() bool { return p.a.Peer("berlin").Endpoint == "192.0.2.102:51902" })
+		move(t, p.a.NS, underlayA4+"/24", "192.0.2.101/24")
 		p.a.port = 51901
 		p.a.reload()
 		both("after tund moved", restartLimit)
-		if got := p.b.ns.Run(t, "wg", "show", other.device, "endpoints"); !containsAll(got, []string{"192.0.2.101:51901"}) {
+		if got := p.b.NS.Run(t, "wg", "show", other.device, "endpoints"); !containsAll(got, []string{"192.0.2.101:51901"}) {
 			t.Errorf("endpoints %s, want 192.0.2.101:51901", got)
 		}
 		forth.finish()
 		back.finish()
-		p.a.stop()
+		p.a.Stop()
 		other.stop()
 	})
 }
@@ -142,29 +142,29 @@ func TestTunnel_peerMovesInMidFlow(t *testing.T) {
 			t.Parallel()
 			p := newPair(t, c.ipv6)
 			p.start()
-			forth := startFlow(t, p.a.ns, p.b.ns, p.endB().v6)
-			back := startFlow(t, p.b.ns, p.a.ns, p.endA().v4)
+			forth := startFlow(t, p.a.NS, p.b.NS, p.endB().v6)
+			back := startFlow(t, p.b.NS, p.a.NS, p.endA().v4)
 			both := func(what string) {
 				t.Helper()
 				forth.goesOn(what, restartLimit)
 				back.goesOn(what, restartLimit)
 			}
 			both("at first")
-			move(t, p.a.ns, c.oldA, c.newA)
+			move(t, p.a.NS, c.oldA, c.newA)
 			p.a.port = 51901
 			p.a.reload()
 			both("after paris moved")
 			// What came before the move may still have been in the socket's buffer.
-			testnet.Await(t, "the new endpoint of paris", restartLimit, func() bool { return p.b.peer("paris").Endpoint == c.endpointOfA })
-			move(t, p.b.ns, c.oldB, c.newB)
+			testnet.Await(t, "the new endpoint of paris", restartLimit, func() bool { return p.b.Peer("paris").Endpoint == c.endpointOfA })
+			move(t, p.b.NS, c.oldB, c.newB)
 			p.b.port = 51902
 			p.b.reload()
 			both("after berlin moved")
-			testnet.Await(t, "the new endpoint of berlin", restartLimit, func() bool { return p.a.peer("berlin").Endpoint == c.endpointOfB })
+			testnet.Await(t, "the new endpoint of berlin", restartLimit, func() bool { return p.a.Peer("berlin").Endpoint == c.endpointOfB })
 			forth.finish()
 			back.finish()
-			p.a.stop()
-			p.b.stop()
+			p.a.Stop()
+			p.b.Stop()
 		})
 	}
 }

@@ -34,41 +34,41 @@ func nothingLeaves(t *testing.T, full bool) {
 	if !full {
 		g.peers, targets = g.peers[1:], "10.20.1.1 fd20::1"
 	}
-	g.ns.Run(t, "ip", "route", "add", "default", "via", underlayB6)
-	before := g.ns.Snapshot()
+	g.NS.Run(t, "ip", "route", "add", "default", "via", underlayB6)
+	before := g.NS.Snapshot()
 	g.start()
-	g.file("leaks.nft", leaked)
-	g.ns.Run(t, "nft", "-f", g.dir+"/leaks.nft")
+	g.File("leaks.nft", leaked)
+	g.NS.Run(t, "nft", "-f", g.Dir+"/leaks.nft")
 	send := "for to in " + targets + "; do ping -q -c2 -i.01 -W.01 $to; done >/dev/null 2>&1"
-	sender := g.ns.Start(t, "sh", "-c", "while :; do "+send+"; done")
+	sender := g.NS.Start(t, "sh", "-c", "while :; do "+send+"; done")
 	again := func(what string, end func()) {
 		t.Helper()
 		end()
-		_, _ = g.ns.Try("sh", "-c", send)
+		_, _ = g.NS.Try("sh", "-c", send)
 		g.start()
-		if out := g.ns.Run(t, "nft", "list", "table", "inet", "leaks"); regexp.MustCompile(`packets [1-9]`).MatchString(out) {
+		if out := g.NS.Run(t, "nft", "list", "table", "inet", "leaks"); regexp.MustCompile(`packets [1-9]`).MatchString(out) {
 			t.Errorf("%s: packets left in the clear:\n%s", what, out)
-			g.ns.Run(t, "sh", "-c", "nft delete table inet leaks && nft -f "+g.dir+"/leaks.nft")
+			g.NS.Run(t, "sh", "-c", "nft delete table inet leaks && nft -f "+g.Dir+"/leaks.nft")
 		}
 	}
 	g.reload()
-	again("SIGKILL", func() { _ = g.process.Stop(syscall.SIGKILL, startLimit) })
+	again("SIGKILL", func() { _ = g.Process.Stop(syscall.SIGKILL, startLimit) })
 	again("restart", func() {
-		if err := syscall.Kill(g.process.Pid(), syscall.SIGUSR1); err != nil {
+		if err := syscall.Kill(g.Process.Pid(), syscall.SIGUSR1); err != nil {
 			t.Error(err)
 		}
-		if err := g.process.Stop(syscall.SIGTERM, startLimit); err != nil {
+		if err := g.Process.Stop(syscall.SIGTERM, startLimit); err != nil {
 			t.Error(err)
 		}
 	})
 	again("device deleted", func() {
-		g.ns.Run(t, "ip", "link", "delete", g.name)
-		_ = g.process.Stop(syscall.SIGTERM, startLimit)
+		g.NS.Run(t, "ip", "link", "delete", g.Name)
+		_ = g.Process.Stop(syscall.SIGTERM, startLimit)
 	})
 	_ = sender.Stop(syscall.SIGKILL, startLimit)
-	g.stop()
-	g.ns.Run(t, "nft", "delete", "table", "inet", "leaks")
-	if after := g.ns.Snapshot(); after != before {
+	g.Stop()
+	g.NS.Run(t, "nft", "delete", "table", "inet", "leaks")
+	if after := g.NS.Snapshot(); after != before {
 		t.Errorf("after the stop: the kernel has\n%swant\n%s", after, before)
 	}
 }

@@ -16,21 +16,21 @@ const (
 
 // asks makes an instance want a session: it has something to send.
 func (g *gateway) asks(to string) {
-	g.t.Helper()
-	startPing(g.t, g.ns, to, time.Second)
+	g.T.Helper()
+	startPing(g.T, g.NS, to, time.Second)
 }
 
 // explains waits until the status of a peer says why there is no session.
 func (g *gateway) explains(peer string, limit time.Duration, words ...string) {
-	g.t.Helper()
+	g.T.Helper()
 	last := ""
 	defer func() {
-		if g.t.Failed() {
-			g.t.Logf("%s: last error of %s: %q", g.name, peer, last)
+		if g.T.Failed() {
+			g.T.Logf("%s: last error of %s: %q", g.Name, peer, last)
 		}
 	}()
-	testnet.Await(g.t, "an explanation", limit, func() bool {
-		p := g.peer(peer)
+	testnet.Await(g.T, "an explanation", limit, func() bool {
+		p := g.Peer(peer)
 		last = p.LastError
 		return containsAll(p.LastError, words) && p.State == "down"
 	})
@@ -45,28 +45,28 @@ func TestReasons_ofHandshakesThatFail(t *testing.T) {
 	}{
 		{"nobody is there", func(_ *testing.T, p *pair) { p.a.peers[0].endpoint = endpoint("192.0.2.99") }, func(p *pair) {
 			p.a.explains("berlin", firstFailure, "192.0.2.99:51820")
-			p.a.says(secondFailure, "WARN", "handshake failed", `"peer": "berlin"`, "192.0.2.99:51820", "attempts")
+			p.a.Says(secondFailure, "WARN", "handshake failed", `"peer": "berlin"`, "192.0.2.99:51820", "attempts")
 		}},
 		{"port is closed", func(_ *testing.T, p *pair) { p.a.peers[0].endpoint = "192.0.2.2:9" }, func(p *pair) {
 			p.a.explains("berlin", firstFailure, "no answer from 192.0.2.2:9")
-			p.a.says(secondFailure, "WARN", "handshake failed", "no answer from 192.0.2.2:9", "attempts")
+			p.a.Says(secondFailure, "WARN", "handshake failed", "no answer from 192.0.2.2:9", "attempts")
 		}},
 		{"unreachable", func(_ *testing.T, p *pair) { p.a.peers[0].endpoint = endpoint("203.0.113.9") }, func(p *pair) {
 			p.a.explains("berlin", firstFailure, "cannot send to 203.0.113.9:51820", "network is unreachable")
-			p.a.says(secondFailure, "WARN", "handshake failed", "network is unreachable")
+			p.a.Says(secondFailure, "WARN", "handshake failed", "network is unreachable")
 		}},
-		{"wrong key for the server", func(t *testing.T, p *pair) { p.a.peers[0].key = newGateway(t, nil, "").key.Public() }, func(p *pair) {
-			p.b.says(firstFailure, "WARN", "wrong public key for this server", "192.0.2.1:51820")
+		{"wrong key for the server", func(t *testing.T, p *pair) { p.a.peers[0].key = newGateway(t, nil, "").Key.Public() }, func(p *pair) {
+			p.b.Says(firstFailure, "WARN", "wrong public key for this server", "192.0.2.1:51820")
 			p.a.explains("berlin", firstFailure, "no answer", "wrong public key for it")
 		}},
-		{"unknown peer", func(t *testing.T, p *pair) { p.b.peers[0].key = newGateway(t, nil, "").key.Public() }, func(p *pair) {
-			p.b.says(firstFailure, "WARN", "unknown peer", p.a.key.Public().Short(), "192.0.2.1:51820")
+		{"unknown peer", func(t *testing.T, p *pair) { p.b.peers[0].key = newGateway(t, nil, "").Key.Public() }, func(p *pair) {
+			p.b.Says(firstFailure, "WARN", "unknown peer", p.a.Key.Public().Short(), "192.0.2.1:51820")
 			p.a.explains("berlin", firstFailure, "no answer", "ours unknown there")
 		}},
 		{"preshared keys differ", func(t *testing.T, p *pair) { p.a.peers[0].psk, p.b.peers[0].psk = psk(t), psk(t) }, func(p *pair) {
-			p.a.says(firstFailure, "WARN", "preshared keys differ", `"peer": "berlin"`)
+			p.a.Says(firstFailure, "WARN", "preshared keys differ", `"peer": "berlin"`)
 			p.a.explains("berlin", firstFailure, "preshared keys differ")
-			p.b.says(secondFailure, "WARN", "preshared key differs", `"peer": "paris"`)
+			p.b.Says(secondFailure, "WARN", "preshared key differs", `"peer": "paris"`)
 		}},
 		{"one has no preshared key", func(t *testing.T, p *pair) { p.b.peers[0].psk = psk(t) }, func(p *pair) {
 			p.a.explains("berlin", firstFailure, "preshared keys differ")
@@ -80,8 +80,8 @@ func TestReasons_ofHandshakesThatFail(t *testing.T) {
 			p.start()
 			p.a.asks(p.endB().v4)
 			c.expect(p)
-			p.a.stop()
-			p.b.stop()
+			p.a.Stop()
+			p.b.Stop()
 		})
 	}
 }
@@ -91,32 +91,32 @@ func TestReasons_replayedInitiation(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, false)
 	p.b.peers[0].endpoint = ""
-	seen := startCapture(t, p.a.ns, "eth0")
-	p.b.ns.Run(t, "nft", "add table inet hold; add chain inet hold in { type filter hook input priority 0; }; add rule inet hold in udp dport 51820 drop")
+	seen := startCapture(t, p.a.NS, "eth0")
+	p.b.NS.Run(t, "nft", "add table inet hold; add chain inet hold in { type filter hook input priority 0; }; add rule inet hold in udp dport 51820 drop")
 	p.start()
 	p.a.asks(p.endB().v4)
 	held := seen.first(t, wire.TypeInitiation)
-	p.b.ns.Run(t, "nft", "delete table inet hold")
-	testnet.Await(t, "a session", secondFailure, func() bool { return p.a.peer("berlin").State == "up" })
-	before := p.b.status()
-	enemy := packetConn(t, p.a.ns, "192.0.2.1:0")
+	p.b.NS.Run(t, "nft", "delete table inet hold")
+	testnet.Await(t, "a session", secondFailure, func() bool { return p.a.Peer("berlin").State == "up" })
+	before := p.b.Status()
+	enemy := packetConn(t, p.a.NS, "192.0.2.1:0")
 	to := listenAt(underlayB4)
 	if _, err := enemy.WriteToUDPAddrPort(held, to); err != nil {
 		t.Fatal(err)
 	}
-	p.b.says(firstFailure, "WARN", "replayed", `"peer": "paris"`)
-	if n := p.b.status().Drops["handshake-failed"]; n != before.Drops["handshake-failed"]+1 {
+	p.b.Says(firstFailure, "WARN", "replayed", `"peer": "paris"`)
+	if n := p.b.Status().Drops["handshake-failed"]; n != before.Drops["handshake-failed"]+1 {
 		t.Errorf("handshake-failed = %d, want one more than %d", n, before.Drops["handshake-failed"])
 	}
 	for range 5 { // the very same again is not even looked at
 		_, _ = enemy.WriteToUDPAddrPort(held, to)
 	}
-	testnet.Await(t, "duplicates are counted", firstFailure, func() bool { return p.b.status().Drops["duplicate-initiation"] == 5 })
-	if got := p.b.peer("paris"); got.State != "up" || got.Endpoint != "192.0.2.1:51820" {
+	testnet.Await(t, "duplicates are counted", firstFailure, func() bool { return p.b.Status().Drops["duplicate-initiation"] == 5 })
+	if got := p.b.Peer("paris"); got.State != "up" || got.Endpoint != "192.0.2.1:51820" {
 		t.Errorf("peer is %s at %s, want up at 192.0.2.1:51820", got.State, got.Endpoint)
 	}
-	p.a.stop()
-	p.b.stop()
+	p.a.Stop()
+	p.b.Stop()
 }
 
 // TestReasons_comeSeldom makes the same thing fail often and counts the lines.
@@ -124,20 +124,20 @@ func TestReasons_comeSeldom(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, false)
 	p.b.start()
-	enemy := packetConn(t, p.a.ns, "192.0.2.1:0")
+	enemy := packetConn(t, p.a.NS, "192.0.2.1:0")
 	garbage := make([]byte, wire.InitiationSize)
 	garbage[0] = wire.TypeInitiation
 	for i := range 5000 {
 		if i%256 == 0 { // no more at once than a socket holds
-			testnet.Await(t, "those so far are counted", startLimit, func() bool { return received(p.b.status().Drops) == uint64(i) })
+			testnet.Await(t, "those so far are counted", startLimit, func() bool { return received(p.b.Status().Drops) == uint64(i) })
 		}
 		if _, err := enemy.WriteToUDPAddrPort(garbage, listenAt(underlayB4)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	testnet.Await(t, "all are counted", startLimit, func() bool { return received(p.b.status().Drops) == 5000 })
-	if lines := countLines(p.b.process.Output(), "wrong public key for this server"); lines != 1 {
-		t.Errorf("%d lines in the log, want 1:\n%s", lines, p.b.process.Output())
+	testnet.Await(t, "all are counted", startLimit, func() bool { return received(p.b.Status().Drops) == 5000 })
+	if lines := countLines(p.b.Process.Output(), "wrong public key for this server"); lines != 1 {
+		t.Errorf("%d lines in the log, want 1:\n%s", lines, p.b.Process.Output())
 	}
-	p.b.stop()
+	p.b.Stop()
 }

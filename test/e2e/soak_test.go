@@ -25,8 +25,8 @@ func TestSoakRekeys_noPingIsLost(t *testing.T) {
 			p.start()
 			fivePings(t, p)
 			for _, g := range []*gateway{p.a, p.b} {
-				if n := g.status().Peers[0].Handshake.Completed; n < 4 || n > 6 {
-					t.Errorf("%s completed %d handshakes, want 4: one at the start and three rekeys", g.name, n)
+				if n := g.Status().Peers[0].Handshake.Completed; n < 4 || n > 6 {
+					t.Errorf("%s completed %d handshakes, want 4: one at the start and three rekeys", g.Name, n)
 				}
 			}
 		})
@@ -43,16 +43,16 @@ func TestSoakRekeys_noPingIsLost(t *testing.T) {
 			other := replace(t, p.b, wireguardGoMaster(t))
 			p.a.start()
 			other.start()
-			first, to := p.a.ns, p.endB().v4
+			first, to := p.a.NS, p.endB().v4
 			if initiator != "tund" {
-				first, to = p.b.ns, p.endA().v4
+				first, to = p.b.NS, p.endA().v4
 			}
 			ping(t, first, to, 3) // the other side does not know where to send before it has heard something
 			fivePings(t, p)
-			if n := p.a.peer("berlin").Handshake.Completed; n < 4 || n > 6 {
+			if n := p.a.Peer("berlin").Handshake.Completed; n < 4 || n > 6 {
 				t.Errorf("%d handshakes, want 4: one at the start and three rekeys", n)
 			}
-			if p.a.peer("berlin").Session.Initiator != (initiator == "tund") {
+			if p.a.Peer("berlin").Session.Initiator != (initiator == "tund") {
 				t.Errorf("the last rekey was not begun by %s", initiator)
 			}
 		})
@@ -63,8 +63,8 @@ func TestSoakRekeys_noPingIsLost(t *testing.T) {
 func fivePings(t *testing.T, p *pair) {
 	t.Helper()
 	pings := []*pinger{
-		startPings(t, p.a.ns, p.endB().v4, 200*time.Millisecond, soakPings),
-		startPings(t, p.b.ns, p.endA().v6, 200*time.Millisecond, soakPings),
+		startPings(t, p.a.NS, p.endB().v4, 200*time.Millisecond, soakPings),
+		startPings(t, p.b.NS, p.endA().v6, 200*time.Millisecond, soakPings),
 	}
 	for _, ping := range pings {
 		sent := <-ping.sent
@@ -96,11 +96,11 @@ func TestSoakTunnel_aGibibyteArrivesAsItWasSent(t *testing.T) {
 			for _, way := range []struct {
 				from, at *testnet.NS
 				to       string
-			}{{p.a.ns, p.b.ns, p.endB().v4}, {p.b.ns, p.a.ns, p.endA().v6}} {
+			}{{p.a.NS, p.b.NS, p.endB().v4}, {p.b.NS, p.a.NS, p.endA().v6}} {
 				t.Logf("to %s: %v", way.to, transfer(t, way.from, way.at, way.to, soakBytes))
 			}
-			p.a.stop()
-			p.b.stop()
+			p.a.Stop()
+			p.b.Stop()
 		})
 	}
 }
@@ -119,8 +119,8 @@ func TestSoakSessions_beginWithoutALoss(t *testing.T) {
 				for range rounds {
 					p.start()
 					pingAll(t, p.endA(), p.endB())
-					p.a.stop()
-					p.b.stop()
+					p.a.Stop()
+					p.b.Stop()
 					if t.Failed() {
 						return
 					}

@@ -26,19 +26,19 @@ func TestSoakSyscalls_fewPerSuperpacket(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, false)
 	p.start()
-	ping(t, p.a.ns, p.endB().v4, 3)
+	ping(t, p.a.NS, p.endB().v4, 3)
 	saturate(t)
 	dir := testnet.Scratch(t)
 	sides := map[string]*testnet.Process{}
 	for _, g := range []*gateway{p.a, p.b} {
-		sides[g.name] = g.ns.Start(t, "strace", "-f", "-c", "-U", "name,calls", "-o", filepath.Join(dir, g.name), "-p", strconv.Itoa(g.process.Pid()))
+		sides[g.Name] = g.NS.Start(t, "strace", "-f", "-c", "-U", "name,calls", "-o", filepath.Join(dir, g.Name), "-p", strconv.Itoa(g.Process.Pid()))
 	}
 	testnet.Await(t, "strace attaches", startLimit, func() bool {
-		return strings.Contains(sides[p.a.name].Output(), "attached") && strings.Contains(sides[p.b.name].Output(), "attached")
+		return strings.Contains(sides[p.a.Name].Output(), "attached") && strings.Contains(sides[p.b.Name].Output(), "attached")
 	})
 	const size = 256 << 20
 	began := time.Now()
-	t.Logf("%v while traced", transfer(t, p.a.ns, p.b.ns, p.endB().v4, size))
+	t.Logf("%v while traced", transfer(t, p.a.NS, p.b.NS, p.endB().v4, size))
 	traced := time.Since(began)
 	for name, tracer := range sides {
 		_ = tracer.Stop(syscall.SIGINT, 10*time.Second)
@@ -59,8 +59,8 @@ func TestSoakSyscalls_fewPerSuperpacket(t *testing.T) {
 			t.Errorf("%s made %d futex calls for %.0f packets", name, calls["futex"], packets)
 		}
 	}
-	p.a.stop()
-	p.b.stop()
+	p.a.Stop()
+	p.b.Stop()
 }
 
 // countedCalls reads what strace -c wrote: a count of each system call.

@@ -17,13 +17,13 @@ type notices struct {
 // serviceManager makes one, and has g speak to it.
 func serviceManager(t *testing.T, g *gateway) *notices {
 	t.Helper()
-	path := filepath.Join(g.dir, "notify")
+	path := filepath.Join(g.Dir, "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	g.env = append(g.env, "NOTIFY_SOCKET="+path)
+	g.Env = append(g.Env, "NOTIFY_SOCKET="+path)
 	return &notices{t, conn}
 }
 
@@ -43,18 +43,18 @@ func TestProcess_tellsTheServiceManager(t *testing.T) {
 	g := fullTunnel(t)
 	told := serviceManager(t, g)
 	g.write()
-	g.launch()
+	g.Launch()
 	told.next("READY=1")
-	during := g.ns.Snapshot()
-	for _, want := range []string{"link " + g.name + " kind=tun mtu=1420 up=true", "addr " + g.name + " 10.9.0.1/24", "10.20.0.0/16 dev " + g.name} {
+	during := g.NS.Snapshot()
+	for _, want := range []string{"link " + g.Name + " kind=tun mtu=1420 up=true", "addr " + g.Name + " 10.9.0.1/24", "10.20.0.0/16 dev " + g.Name} {
 		if !strings.Contains(during, want) {
 			t.Errorf("ready without %q:\n%s", want, during)
 		}
 	}
-	g.ready()
+	g.Ready()
 	g.reload()
 	told.next("RELOADING=1\nMONOTONIC_USEC=")
 	told.next("READY=1")
-	g.stop()
+	g.Stop()
 	told.next("STOPPING=1")
 }

@@ -17,13 +17,13 @@ func TestTunnel_carriesBothFamiliesOverEither(t *testing.T) {
 			p.start()
 			exercise(t, p.endA(), p.endB(), quickBytes)
 			for _, g := range []*gateway{p.a, p.b} {
-				s := g.status()
+				s := g.Status()
 				if len(s.Devices) != 1 || !s.Devices[0].Offload || s.Peers[0].State != "up" || s.Peers[0].LastError != "" {
-					t.Errorf("%s: %+v", g.name, s)
+					t.Errorf("%s: %+v", g.Name, s)
 				}
 			}
-			p.a.stop()
-			p.b.stop()
+			p.a.Stop()
+			p.b.Stop()
 		})
 	}
 }
@@ -40,12 +40,12 @@ func TestTunnel_carriesTheSameWithoutOffload(t *testing.T) {
 			p := newPair(t, false)
 			p.a.tunnel, p.b.tunnel = c.a, c.b
 			p.start()
-			if s := p.a.status(); s.Devices[0].Offload {
+			if s := p.a.Status(); s.Devices[0].Offload {
 				t.Error("the device has offload")
 			}
 			exercise(t, p.endA(), p.endB(), smallBytes)
-			p.a.stop()
-			p.b.stop()
+			p.a.Stop()
+			p.b.Stop()
 		})
 	}
 }
@@ -54,10 +54,10 @@ func TestTunnel_carriesTheSameWithoutOffload(t *testing.T) {
 func behind(t *testing.T, g *gateway, network4, network6 string) end {
 	t.Helper()
 	host := testnet.New(t)
-	_, lan := testnet.Veth(t, g.ns, host, []string{network4 + ".1/24", network6 + "::1/64"}, []string{network4 + ".2/24", network6 + "::2/64"})
+	_, lan := testnet.Veth(t, g.NS, host, []string{network4 + ".1/24", network6 + "::1/64"}, []string{network4 + ".2/24", network6 + "::2/64"})
 	host.Run(t, "ip", "route", "add", "default", "via", network4+".1", "dev", lan)
 	host.Run(t, "ip", "-6", "route", "add", "default", "via", network6+"::1", "dev", lan)
-	g.ns.Run(t, "sysctl", "-q", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+	g.NS.Run(t, "sysctl", "-q", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 	return end{host, network4 + ".2", network6 + "::2"}
 }
 
@@ -69,8 +69,8 @@ func TestTunnel_forwardsBetweenTheNetworksBehind(t *testing.T) {
 	p.b.peers[0].allowed = append(p.b.peers[0].allowed, "10.20.0.0/16", "fd20::/48")
 	p.start()
 	exercise(t, hostA, hostB, smallBytes)
-	p.a.stop()
-	p.b.stop()
+	p.a.Stop()
+	p.b.Stop()
 }
 
 func TestTunnel_triesEndpointsInTurn(t *testing.T) {
@@ -80,12 +80,12 @@ func TestTunnel_triesEndpointsInTurn(t *testing.T) {
 	peer.endpoint, peer.others = "nosuch.invalid:51820", []string{endpoint("192.0.2.99"), endpoint("[" + underlayB6 + "]")}
 	p.b.peers[0].endpoint = ""
 	p.start()
-	p.a.says(startLimit, "does not resolve", "nosuch.invalid")
-	pings := startPing(t, p.a.ns, p.endB().v4, 200*time.Millisecond)
+	p.a.Says(startLimit, "does not resolve", "nosuch.invalid")
+	pings := startPing(t, p.a.NS, p.endB().v4, 200*time.Millisecond)
 	pings.goesOn("through the endpoint that works", 15*time.Second)
-	if got := p.a.peer("berlin").Endpoint; got != endpoint("["+underlayB6+"]") {
+	if got := p.a.Peer("berlin").Endpoint; got != endpoint("["+underlayB6+"]") {
 		t.Errorf("endpoint %s, want that of IPv6", got)
 	}
-	p.a.stop()
-	p.b.stop()
+	p.a.Stop()
+	p.b.Stop()
 }

@@ -115,8 +115,8 @@ func replace(t testing.TB, g *gateway, program string) *wireguardGo {
 	}
 	devices.add(1)
 	return &wireguardGo{
-		t: t, ns: g.ns, program: program, device: fmt.Sprintf("te%dx%d", os.Getpid(), devices.get()), dir: testnet.Scratch(t),
-		key: g.key, port: g.port, addresses: g.addresses, peer: g.peers[0],
+		t: t, ns: g.NS, program: program, device: fmt.Sprintf("te%dx%d", os.Getpid(), devices.get()), dir: testnet.Scratch(t),
+		key: g.Key, port: g.port, addresses: g.addresses, peer: g.peers[0],
 	}
 }
 

@@ -56,10 +56,10 @@ func TestAttack_refusedCountedAndNothingLearned(t *testing.T) {
 	s := besiege(t, nil)
 	lan := s.a.raw()
 	for _, attack := range attacks(t, s) {
-		before := s.berlin.peer("mallory").Drops[attack.drop] + s.berlin.status().Drops[attack.drop]
+		before := s.berlin.Peer("mallory").Drops[attack.drop] + s.berlin.Status().Drops[attack.drop]
 		attack.send(s.mallory)
 		testnet.Await(t, attack.name+": counted as "+attack.drop, 3*time.Second, func() bool {
-			return s.berlin.peer("mallory").Drops[attack.drop]+s.berlin.status().Drops[attack.drop] > before
+			return s.berlin.Peer("mallory").Drops[attack.drop]+s.berlin.Status().Drops[attack.drop] > before
 		})
 		if attack.src == 0 {
 			continue
@@ -171,11 +171,11 @@ func TestAttack_fromAHostOfTheLAN(t *testing.T) {
 			if attack.at == berlin {
 				return berlin.tapDevice().Drops[attack.drop]
 			}
-			return paris.peer("berlin").Drops[attack.drop]
+			return paris.Peer("berlin").Drops[attack.drop]
 		}
 		before := count()
 		port.send(attack.frame)
-		testnet.Await(t, fmt.Sprintf("%s: counted by %s as %s", attack.name, attack.at.name, attack.drop), 3*time.Second,
+		testnet.Await(t, fmt.Sprintf("%s: counted by %s as %s", attack.name, attack.at.Name, attack.drop), 3*time.Second,
 			func() bool { return count() > before })
 	}
 	far.never("attack on the other LAN", 300*time.Millisecond, holds("evil"))
@@ -223,14 +223,14 @@ func claimsFail(t *testing.T, s *besieged) {
 			t.Errorf("%v is behind %q, want %s", m, at, want)
 		}
 	}
-	s.berlin.says(2*time.Second, "mallory used the MAC", "alive", "refused")
+	s.berlin.Says(2*time.Second, "mallory used the MAC", "alive", "refused")
 	s.b.pings(s.a.v4, 3)
 }
 
 // pinnedAddresses: the peer may use no other, and nobody else may use them.
 func pinnedAddresses(t *testing.T, s *besieged) {
 	lan := s.a.raw()
-	foreign := func(peer string) uint64 { return s.berlin.peer(peer).Drops["source-foreign"] }
+	foreign := func(peer string) uint64 { return s.berlin.Peer(peer).Drops["source-foreign"] }
 	s.mallory.frame(plainFrame(l2.Broadcast, 0x020000000001, "pinned"))
 	lan.expect("frame of the pinned address", time.Second, holds("pinned"))
 	before := foreign("mallory")
@@ -247,15 +247,15 @@ func moreThanAllowed(t *testing.T, s *besieged) {
 	for i := range 5 {
 		s.mallory.frame(plainFrame(l2.Broadcast, l2.MAC(0x020000000010+i), fmt.Sprintf("frame %d", i)))
 	}
-	testnet.Await(t, "refusals", 3*time.Second, func() bool { return s.berlin.peer("mallory").Drops["mac-limit"] >= 3 })
+	testnet.Await(t, "refusals", 3*time.Second, func() bool { return s.berlin.Peer("mallory").Drops["mac-limit"] >= 3 })
 	lan.never("last address", 200*time.Millisecond, holds("frame 4"))
-	if got := s.berlin.peer("mallory").MACs; got != 2 {
+	if got := s.berlin.Peer("mallory").MACs; got != 2 {
 		t.Errorf("%d addresses learned behind mallory, want 2", got)
 	}
 }
 
 func spanningTreeForwarded(t *testing.T, s *besieged) {
-	watch := openRaw(t, s.berlin.ns, "tap0") // a bridge keeps spanning tree to itself: look where it comes in
+	watch := openRaw(t, s.berlin.NS, "tap0") // a bridge keeps spanning tree to itself: look where it comes in
 	s.mallory.frame(bpdu(strangerMAC))
 	watch.expect("BPDU", time.Second, func(f []byte) bool { return l2.MACFromBytes(f) == 0x0180c2000000 })
 }
@@ -264,7 +264,7 @@ func spanningTreeForwarded(t *testing.T, s *besieged) {
 func spanningTreeGuarded(t *testing.T, s *besieged) {
 	lan := s.a.raw()
 	s.mallory.frame(bpdu(strangerMAC))
-	s.berlin.says(3*time.Second, "mallory sent a spanning tree frame")
+	s.berlin.Says(3*time.Second, "mallory sent a spanning tree frame")
 	s.mallory.frame(plainFrame(l2.Broadcast, strangerMAC, "evil"))
 	lan.never("frame of a guarded port", 300*time.Millisecond, holds("evil"))
 	s.a.pings(s.b.v4, 3)

@@ -25,7 +25,7 @@ func TestChildren_macvlanOnTheBridge(t *testing.T) {
 	var children []*host
 	for i := range 2 {
 		h := &host{t: t, ns: testnet.New(t), site: berlin, v4: fmt.Sprintf("10.7.0.%d", 11+i), dev: "mv0"}
-		berlin.ns.Run(t, "ip", "link", "add", "link", "br0", "name", "mv0", "netns", h.ns.Name(), "type", "macvlan", "mode", "bridge")
+		berlin.NS.Run(t, "ip", "link", "add", "link", "br0", "name", "mv0", "netns", h.ns.Name(), "type", "macvlan", "mode", "bridge")
 		h.ns.Run(t, "ip", "address", "add", h.v4+"/24", "dev", "mv0")
 		h.ns.Run(t, "ip", "address", "add", h.v6()+"/64", "dev", "mv0", "nodad")
 		h.ns.Run(t, "ip", "link", "set", "mv0", "up")
@@ -61,7 +61,7 @@ const vnetHeader = 10
 func newVM(t *testing.T, s *site) *vm {
 	t.Helper()
 	v := &vm{t: t, mac: 0x525400123456}
-	s.ns.Do(func() {
+	s.NS.Do(func() {
 		var err error
 		if v.fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 			t.Fatal(err)
@@ -77,8 +77,8 @@ func newVM(t *testing.T, s *site) *vm {
 		}
 	})
 	t.Cleanup(func() { _ = unix.Close(v.fd) })
-	s.ns.Run(t, "ip", "link", "set", "vmtap0", "master", "br0")
-	s.ns.Run(t, "ip", "link", "set", "vmtap0", "up")
+	s.NS.Run(t, "ip", "link", "set", "vmtap0", "master", "br0")
+	s.NS.Run(t, "ip", "link", "set", "vmtap0", "up")
 	return v
 }
 
@@ -223,11 +223,11 @@ func TestChildren_macvtapOnTheBridge(t *testing.T) {
 	beside(t)
 	berlin, paris := twoSites(t)
 	b := paris.host(2)
-	berlin.ns.Run(t, "ip", "link", "add", "link", "br0", "name", "mvt0", "type", "macvtap", "mode", "bridge")
-	berlin.ns.Run(t, "ip", "link", "set", "mvt0", "up")
-	guest := &vm{t: t, mac: macOf(t, berlin.ns, "mvt0")}
+	berlin.NS.Run(t, "ip", "link", "add", "link", "br0", "name", "mvt0", "type", "macvtap", "mode", "bridge")
+	berlin.NS.Run(t, "ip", "link", "set", "mvt0", "up")
+	guest := &vm{t: t, mac: macOf(t, berlin.NS, "mvt0")}
 	// The name of its device file holds its index, which is unique in its namespace only: make one of our own.
-	numbers := strings.TrimSpace(berlin.ns.Run(t, "sh", "-c", "cat /sys/class/net/mvt0/macvtap/*/dev"))
+	numbers := strings.TrimSpace(berlin.NS.Run(t, "sh", "-c", "cat /sys/class/net/mvt0/macvtap/*/dev"))
 	var major, minor uint32
 	if _, err := fmt.Sscanf(numbers, "%d:%d", &major, &minor); err != nil {
 		t.Fatalf("device of macvtap %q: %v", numbers, err)
@@ -237,7 +237,7 @@ func TestChildren_macvtapOnTheBridge(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.Remove(path) })
-	berlin.ns.Do(func() {
+	berlin.NS.Do(func() {
 		var err error
 		if guest.fd, err = unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 			t.Fatal(err)

@@ -75,7 +75,7 @@ func (e *evil) connect(victim *site) {
 		e.t.Fatal(err)
 	}
 	_ = e.conn.SetWriteBuffer(8 << 20)
-	e.handshake(victim.key.Public())
+	e.handshake(victim.Key.Public())
 	stop, done := make(chan struct{}), make(chan struct{})
 	go e.listen(done)
 	go e.keep(stop)
@@ -85,7 +85,7 @@ func (e *evil) connect(victim *site) {
 		return
 	}
 	e.hello(true)
-	testnet.Await(e.t, victim.name+" carries Ethernet with "+e.name, startLimit, func() bool { return carries(victim.peer(e.name)) })
+	testnet.Await(e.t, victim.Name+" carries Ethernet with "+e.name, startLimit, func() bool { return carries(victim.Peer(e.name)) })
 }
 
 func (e *evil) handshake(victim keys.PublicKey) {

@@ -70,7 +70,7 @@ func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
 	if before < count*98/100 {
 		t.Fatalf("%d of %d answered before any flood", before, count)
 	}
-	memory := resident(t, s.berlin.process)
+	memory := resident(t, s.berlin.Process)
 	for _, flood := range []struct {
 		name string
 		run  func(done chan<- time.Duration)
@@ -99,7 +99,7 @@ func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
 			t.Errorf("%s: %d of %d answered during the flood, want at least 90 %% of the %d without it", flood.name, after, count, before)
 		}
 		// Looked at before status is asked, which takes memory of its own to describe 12,000 addresses.
-		if grown := resident(t, s.berlin.process) - memory; !testnet.RaceDetector && grown > 24<<20 {
+		if grown := resident(t, s.berlin.Process) - memory; !testnet.RaceDetector && grown > 24<<20 {
 			t.Errorf("%s: memory grew by %d MiB", flood.name, grown>>20)
 		} else {
 			t.Logf("%s: memory grew by %.1f MiB", flood.name, float64(grown)/(1<<20))
@@ -110,19 +110,19 @@ func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
 			}
 		}
 	}
-	status := s.berlin.status()
+	status := s.berlin.Status()
 	if n := len(status.FDB); n > status.FDBLimit || n > 256+256+12288 {
 		t.Errorf("%d entries of at most %d", n, status.FDBLimit)
 	}
-	if n := s.berlin.peer("mallory").MACs; n > 256 {
+	if n := s.berlin.Peer("mallory").MACs; n > 256 {
 		t.Errorf("%d addresses behind mallory, want at most 256", n)
 	}
 	if testnet.RaceDetector {
 		return // fewer addresses than the LAN may have
 	}
 	for warning, by := range map[string]*site{"mallory": s.berlin, "local": s.berlin, "berlin": s.paris} {
-		if n := by.lines("WARN", warning+" shows more MACs"); n != 1 {
-			t.Errorf("%s: %d warnings about %s, want one:\n%s", by.name, n, warning, by.process.Output())
+		if n := by.Lines("WARN", warning+" shows more MACs"); n != 1 {
+			t.Errorf("%s: %d warnings about %s, want one:\n%s", by.Name, n, warning, by.Process.Output())
 		}
 	}
 }
@@ -137,11 +137,11 @@ func TestSoakStorm_costsTheOtherSiteNoMoreThanTheLimit(t *testing.T) {
 
 // ringLost counts the frames for which the ring of the TAP device had no room.
 func (s *site) ringLost() uint64 {
-	s.t.Helper()
-	text := strings.TrimSpace(s.ns.Run(s.t, "cat", "/sys/class/net/tap0/statistics/tx_dropped"))
+	s.T.Helper()
+	text := strings.TrimSpace(s.NS.Run(s.T, "cat", "/sys/class/net/tap0/statistics/tx_dropped"))
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return n
 }

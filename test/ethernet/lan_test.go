@@ -71,10 +71,10 @@ func TestTwoLANs_hostsAtFullMTUAreUntouched(t *testing.T) {
 		t.Logf("TCP to %s: %.2f Gbit/s", path.to, rate*8/1e9)
 	}
 	for _, s := range []*site{berlin, paris} {
-		drops := s.status().Drops
+		drops := s.Status().Drops
 		for _, name := range []string{"too-big", "reassembly-bad", "reassembly-full", "send-error", "bad-device-packet", "internal"} {
 			if drops[name] != 0 {
-				t.Errorf("%s dropped %d for %s", s.name, drops[name], name)
+				t.Errorf("%s dropped %d for %s", s.Name, drops[name], name)
 			}
 		}
 	}
@@ -101,7 +101,7 @@ func TestSoakTwoLANs_acrossNewSessions(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if n := berlin.peer("paris").Handshake.Completed; n < 2 {
+	if n := berlin.Peer("paris").Handshake.Completed; n < 2 {
 		t.Errorf("%d sessions in 140 s, want a second one", n)
 	}
 }
@@ -143,7 +143,7 @@ func TestTwoLANs_autoconfigurationOnlyFromATrustedSite(t *testing.T) {
 	for range 5 {
 		port.send(routerAdvertisement(t, port.mac, "2001:db8:7::"))
 	}
-	testnet.Await(t, "five refusals", 5*time.Second, func() bool { return paris.peer("berlin").Drops["guard-ra"] == 5 })
+	testnet.Await(t, "five refusals", 5*time.Second, func() bool { return paris.Peer("berlin").Drops["guard-ra"] == 5 })
 	if configured() {
 		t.Error("a host took its address from a router of a site that is not trusted")
 	}
@@ -170,7 +170,7 @@ func TestTwoLANs_DHCPOnlyFromATrustedSite(t *testing.T) {
 	if got := lease(t, client); got != nil {
 		t.Errorf("a host got %v from a server of a site that is not trusted", got)
 	}
-	if paris.peer("berlin").Drops["guard-dhcp"] == 0 {
+	if paris.Peer("berlin").Drops["guard-dhcp"] == 0 {
 		t.Error("paris counts no refused message of the server")
 	}
 	if !strings.Contains(dnsmasq.Output(), "DHCPOFFER") {
@@ -238,19 +238,19 @@ func TestBridge_madeWhenAbsentAndRemovedAtTheEnd(t *testing.T) {
 	beside(t)
 	berlin, paris := twoSites(t)
 	b := paris.host(2)
-	berlin.ns.Run(t, "ip", "link", "del", "br0")
-	before := berlin.ns.Snapshot()
+	berlin.NS.Run(t, "ip", "link", "del", "br0")
+	before := berlin.NS.Snapshot()
 	start(t, berlin, paris)
 	a := &host{t: t, ns: testnet.New(t), v4: "10.7.0.1"}
 	a.attach(berlin, []string{"10.7.0.1/24"})
 	a.pings(b.v4, 3)
-	berlin.ns.Run(t, "ip", "link", "del", a.port)
-	berlin.stop()
-	if after := berlin.ns.Snapshot(); after != before {
+	berlin.NS.Run(t, "ip", "link", "del", a.port)
+	berlin.Stop()
+	if after := berlin.NS.Snapshot(); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	paris.stop()
-	if out, err := paris.ns.Try("ip", "link", "show", "br0"); err != nil {
+	paris.Stop()
+	if out, err := paris.NS.Try("ip", "link", "show", "br0"); err != nil {
 		t.Errorf("the bridge that was there before is gone: %v %s", err, out)
 	}
 }

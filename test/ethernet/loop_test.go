@@ -12,10 +12,10 @@ import (
 // backDoor joins the bridges of two sites by a cable that nobody should have plugged in. It returns what unplugs it.
 func backDoor(t *testing.T, a, b *site) (unplug func()) {
 	t.Helper()
-	nameA, nameB := testnet.Veth(t, a.ns, b.ns, nil, nil)
-	a.ns.Run(t, "ip", "link", "set", nameA, "master", "br0")
-	b.ns.Run(t, "ip", "link", "set", nameB, "master", "br0")
-	return func() { a.ns.Run(t, "ip", "link", "del", nameA) }
+	nameA, nameB := testnet.Veth(t, a.NS, b.NS, nil, nil)
+	a.NS.Run(t, "ip", "link", "set", nameA, "master", "br0")
+	b.NS.Run(t, "ip", "link", "set", nameB, "master", "br0")
+	return func() { a.NS.Run(t, "ip", "link", "del", nameA) }
 }
 
 // crossed is how many frames the TAP of a site has carried, both ways.
@@ -38,7 +38,7 @@ func TestLoop_twoSitesBridgedTwice(t *testing.T) {
 	unplug := backDoor(t, berlin, paris)
 	began := time.Now()
 	// A broadcast a millisecond for as long as the loop stands, as ARP and DHCP and mDNS would be.
-	cut := func() bool { return berlin.lines("loop", "blocked")+paris.lines("loop", "blocked") > 0 }
+	cut := func() bool { return berlin.Lines("loop", "blocked")+paris.Lines("loop", "blocked") > 0 }
 	arrived, carried, second := 0, crossed(paris), time.Now()
 	worst := 0.0
 	var took time.Duration
@@ -81,14 +81,14 @@ func TestLoop_twoSitesBridgedTwice(t *testing.T) {
 	unplug()
 	a.ns.Run(t, "ip", "neighbour", "flush", "dev", a.dev)
 	a.reaches(b.v4, 15*time.Second)
-	if berlin.lines("loop gone")+paris.lines("loop gone") == 0 {
+	if berlin.Lines("loop gone")+paris.Lines("loop gone") == 0 {
 		t.Error("nobody says that the loop is gone")
 	}
 	a.pings(b.v4, 5)
 }
 
 func warnings(s *site, word string) (n int) {
-	for _, w := range s.status().Warnings {
+	for _, w := range s.Status().Warnings {
 		if w.Kind == "switch" && strings.Contains(w.Message, word) {
 			n++
 		}
@@ -111,7 +111,7 @@ func TestLoop_ringOfHubs(t *testing.T) {
 	testnet.Await(t, "the ring to be cut", 6*time.Second, func() bool {
 		n := 0
 		for _, s := range sites {
-			n += s.lines("loop", "blocked")
+			n += s.Lines("loop", "blocked")
 		}
 		return n > 0
 	})
@@ -143,7 +143,7 @@ func TestLoop_twoGatewaysOfALANThatDoNotKnowEachOther(t *testing.T) {
 	a, b := berlin.host(1), first.host(2)
 	backDoor(t, first, second)
 	start(t, berlin, first, second)
-	testnet.Await(t, "one gateway to be blocked", 6*time.Second, func() bool { return berlin.lines("loop", "blocked") == 1 })
+	testnet.Await(t, "one gateway to be blocked", 6*time.Second, func() bool { return berlin.Lines("loop", "blocked") == 1 })
 	a.reaches(b.v4, 5*time.Second)
 	watch := b.raw()
 	a.raw().send(plainFrame(l2.Broadcast, a.mac, "once"))

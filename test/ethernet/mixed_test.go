@@ -51,7 +51,7 @@ func (g *wireguardGo) start(s *site) {
 		g.t.Fatal(err)
 	}
 	g.ns.Run(g.t, "wg", "set", dev, "private-key", filepath.Join(dir, "key"), "listen-port", "51820",
-		"peer", s.key.Public().String(), "endpoint", s.addr+":51820", "allowed-ips", "10.9.0.0/24")
+		"peer", s.Key.Public().String(), "endpoint", s.addr+":51820", "allowed-ips", "10.9.0.0/24")
 	g.ns.Run(g.t, "ip", "address", "add", "10.9.0.9/24", "dev", dev)
 	g.ns.Run(g.t, "ip", "link", "set", dev, "up")
 }
@@ -72,14 +72,14 @@ func TestMixed_plainPeerIsNeverSentAFrame(t *testing.T) {
 	if out, err := phone.ns.Try("ping", "-n", "-c", "3", "-i", "0.1", "-W", "5", "10.9.0.1"); err != nil {
 		t.Fatalf("phone does not reach berlin: %v\n%s", err, out)
 	}
-	before := berlin.peer("phone")
+	before := berlin.Peer("phone")
 	port := a.raw()
 	for i := range 200 {
 		port.send(plainFrame(l2.Broadcast, a.mac, fmt.Sprint("broadcast ", i)))
 		port.send(plainFrame(0x02eeeeeeeeee, a.mac, fmt.Sprint("unknown ", i)))
 	}
 	a.pings(b.v4, 5)
-	after := berlin.peer("phone")
+	after := berlin.Peer("phone")
 	// A keepalive may be due; two hundred frames would be 400 packets.
 	if sent := after.TxPackets - before.TxPackets; sent > 2 {
 		t.Errorf("the plain peer was sent %d packets while frames were flooded, want none but a keepalive", sent)
@@ -87,7 +87,7 @@ func TestMixed_plainPeerIsNeverSentAFrame(t *testing.T) {
 	if after.Ethernet || carries(after) {
 		t.Errorf("the plain peer is said to carry Ethernet: %+v", after)
 	}
-	if tx := berlin.peer("paris").TxPackets; tx < 200 {
+	if tx := berlin.Peer("paris").TxPackets; tx < 200 {
 		t.Errorf("paris was sent %d packets, want the flood", tx)
 	}
 }
@@ -111,9 +111,9 @@ func TestMixed_ethernetWithAPeerThatIsNotTund(t *testing.T) {
 	testnet.Await(t, "a drop for want of a peer with Ethernet", 3*time.Second, func() bool {
 		return berlin.tapDevice().Drops["no-ethernet-peer"] > 0
 	})
-	berlin.says(15*time.Second, "phone does not answer as a tund with Ethernet", "no frames are sent to it")
+	berlin.Says(15*time.Second, "phone does not answer as a tund with Ethernet", "no frames are sent to it")
 	if warnings(berlin, "phone does not answer") == 0 {
-		t.Errorf("status does not warn: %+v", berlin.status().Warnings)
+		t.Errorf("status does not warn: %+v", berlin.Status().Warnings)
 	}
 	if out, err := phone.ns.Try("ping", "-n", "-c", "3", "-i", "0.1", "-W", "5", "10.9.0.1"); err != nil {
 		t.Errorf("phone does not reach berlin afterwards: %v\n%s", err, out)
@@ -146,10 +146,10 @@ func TestMixed_mismatchIsSaidAtBothEnds(t *testing.T) {
 			mesh(berlin, paris)
 			c.prepare(berlin, paris)
 			start0(t, berlin, paris)
-			berlin.says(15*time.Second, c.berlin)
-			paris.says(15*time.Second, c.paris)
+			berlin.Says(15*time.Second, c.berlin)
+			paris.Says(15*time.Second, c.paris)
 			if warnings(berlin, c.berlin) == 0 {
-				t.Errorf("status of berlin does not say %q: %+v", c.berlin, berlin.status().Warnings)
+				t.Errorf("status of berlin does not say %q: %+v", c.berlin, berlin.Status().Warnings)
 			}
 		})
 	}
@@ -161,11 +161,11 @@ func TestMixed_bothDevicesInOneInstance(t *testing.T) {
 	berlin, paris := withBothDevices(t)
 	a, b := berlin.host(1), paris.host(2)
 	start(t, berlin, paris)
-	sessions := berlin.peer("paris").Handshake.Completed // two when both began at once
+	sessions := berlin.Peer("paris").Handshake.Completed // two when both began at once
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		out, err := berlin.ns.Try("ping", "-n", "-q", "-c", "100", "-i", "0.01", "-W", "5", "10.9.0.2")
+		out, err := berlin.NS.Try("ping", "-n", "-q", "-c", "100", "-i", "0.01", "-W", "5", "10.9.0.2")
 		if err != nil || !strings.Contains(out, "100 received") {
 			t.Errorf("through the TUN: %v\n%s", err, out)
 		}
@@ -173,7 +173,7 @@ func TestMixed_bothDevicesInOneInstance(t *testing.T) {
 	transfer(t, a, b, b.v4, 64<<20)
 	transfer(t, b, a, a.v4, 64<<20)
 	<-done
-	if n := berlin.peer("paris").Handshake.Completed; n != sessions {
+	if n := berlin.Peer("paris").Handshake.Completed; n != sessions {
 		t.Errorf("%d sessions, want the %d of the start for both devices", n, sessions)
 	}
 }
@@ -202,10 +202,10 @@ func TestMixed_kernelVXLANOverTheTUN(t *testing.T) {
 	a, b := berlin.host(1), paris.host(2)
 	start0(t, berlin, paris)
 	for i, s := range []*site{berlin, paris} {
-		s.ns.Run(t, "ip", "link", "add", "vx0", "type", "vxlan", "id", "42", "dstport", "4789", "dev", "tun0",
+		s.NS.Run(t, "ip", "link", "add", "vx0", "type", "vxlan", "id", "42", "dstport", "4789", "dev", "tun0",
 			"local", fmt.Sprintf("10.9.0.%d", i+1), "remote", fmt.Sprintf("10.9.0.%d", 2-i))
-		s.ns.Run(t, "ip", "link", "set", "vx0", "master", "br0")
-		s.ns.Run(t, "ip", "link", "set", "vx0", "up")
+		s.NS.Run(t, "ip", "link", "set", "vx0", "master", "br0")
+		s.NS.Run(t, "ip", "link", "set", "vx0", "up")
 	}
 	// VXLAN does not cut frames: hosts have to know of both overheads.
 	for _, h := range []*host{a, b} {

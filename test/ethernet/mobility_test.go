@@ -15,7 +15,7 @@ import (
 func (h *host) moveTo(s *site) time.Time {
 	h.t.Helper()
 	old, dev := h.site, h.dev
-	old.ns.Run(h.t, "ip", "link", "del", h.port)
+	old.NS.Run(h.t, "ip", "link", "del", h.port)
 	mac := h.mac
 	h.attach(s, nil)
 	h.ns.Run(h.t, "ip", "link", "set", h.dev, "down")
@@ -73,9 +73,9 @@ func TestMove_answersAtItsNewPlaceWithinASecond(t *testing.T) {
 		port.send(gratuitous(t, wanderer.mac, wanderer.v4))
 		for _, s := range []*site{from, to, berlin, paris, rome} {
 			if took, limit := answersAfter(t, observers[s], wanderer, began, 5*time.Second), slowly(time.Second); took > limit {
-				t.Errorf("%s → %s: %v until the observer in %s is answered, want at most %v", from.name, to.name, took, s.name, limit)
+				t.Errorf("%s → %s: %v until the observer in %s is answered, want at most %v", from.Name, to.Name, took, s.Name, limit)
 			} else {
-				t.Logf("%s → %s: the observer in %s is answered after %v", from.name, to.name, s.name, took.Round(time.Millisecond))
+				t.Logf("%s → %s: the observer in %s is answered after %v", from.Name, to.Name, s.Name, took.Round(time.Millisecond))
 			}
 		}
 	}
@@ -101,7 +101,7 @@ func TestMove_fifthOneFreezesTheAddress(t *testing.T) {
 		})
 	}
 	frozen := func() (frozen bool) {
-		for _, e := range berlin.status().FDB {
+		for _, e := range berlin.Status().FDB {
 			frozen = frozen || e.MAC == strangerMAC.String() && e.Frozen
 		}
 		return frozen
@@ -117,7 +117,7 @@ func TestMove_fifthOneFreezesTheAddress(t *testing.T) {
 		}
 	}
 	if !frozen() {
-		t.Fatalf("not frozen: %+v", berlin.status().FDB)
+		t.Fatalf("not frozen: %+v", berlin.Status().FDB)
 	}
 	at := berlin.where(strangerMAC, 0)
 	for range 5 {
@@ -128,7 +128,7 @@ func TestMove_fifthOneFreezesTheAddress(t *testing.T) {
 	if now := berlin.where(strangerMAC, 0); now != at {
 		t.Errorf("a frozen address moved from %s to %s", at, now)
 	}
-	berlin.says(time.Second, "moved 5 times", "frozen", strangerMAC.String())
+	berlin.Says(time.Second, "moved 5 times", "frozen", strangerMAC.String())
 }
 
 // What was learned behind a peer goes when the peer is dead, though it had no chance to say so; and hosts behind it
@@ -142,7 +142,7 @@ func TestPeer_macsOfAKilledPeerGo(t *testing.T) {
 	if got := berlin.where(b.mac, 0); got != "paris" {
 		t.Fatalf("host of paris is behind %q", got)
 	}
-	paris.kill()
+	paris.Kill()
 	began := time.Now()
 	testnet.Await(t, "berlin to forget the hosts of a dead peer", 45*time.Second, func() bool { return berlin.where(b.mac, 0) == "" })
 	t.Logf("forgotten after %v", time.Since(began).Round(100*time.Millisecond))
@@ -166,9 +166,9 @@ func TestPeer_macsOfAStoppedPeerGoAtOnce(t *testing.T) {
 	a, b := berlin.host(1), paris.host(2)
 	start(t, berlin, paris)
 	a.pings(b.v4, 3)
-	paris.stop()
+	paris.Stop()
 	testnet.Await(t, "berlin to forget the hosts of a peer that left", 2*time.Second, func() bool {
-		return berlin.where(b.mac, 0) == "" && !carries(berlin.peer("paris"))
+		return berlin.where(b.mac, 0) == "" && !carries(berlin.Peer("paris"))
 	})
 }
 
@@ -181,9 +181,9 @@ func TestFailover_theOtherGatewayOfALANTakesOver(t *testing.T) {
 	mesh(berlin, first, second)
 	a, b := berlin.host(1), first.host(2)
 	// One LAN with two gateways: a cable joins their bridges.
-	nameA, nameB := testnet.Veth(t, first.ns, second.ns, nil, nil)
-	first.ns.Run(t, "ip", "link", "set", nameA, "master", "br0")
-	second.ns.Run(t, "ip", "link", "set", nameB, "master", "br0")
+	nameA, nameB := testnet.Veth(t, first.NS, second.NS, nil, nil)
+	first.NS.Run(t, "ip", "link", "set", nameA, "master", "br0")
+	second.NS.Run(t, "ip", "link", "set", nameB, "master", "br0")
 	start(t, berlin, first, second)
 	b.datagrams("udp4", 7, "").echo()
 	observer := a.datagrams("udp4", 0, "")
@@ -195,16 +195,16 @@ func TestFailover_theOtherGatewayOfALANTakesOver(t *testing.T) {
 	}
 	answersAfter(t, observer, b, time.Now(), 5*time.Second)
 	began := time.Now()
-	active.stop()
+	active.Stop()
 	took := answersAfter(t, observer, b, began, 40*time.Second)
-	t.Logf("%s stopped: answered through %s after %v", active.name, standby.name, took.Round(10*time.Millisecond))
+	t.Logf("%s stopped: answered through %s after %v", active.Name, standby.Name, took.Round(10*time.Millisecond))
 	if limit := slowly(time.Second); took > limit {
 		t.Errorf("answered %v after one gateway was stopped, want at most %v", took, limit)
 	}
-	if got := berlin.where(b.mac, 0); got != standby.name {
-		t.Errorf("the host is behind %q, want %s", got, standby.name)
+	if got := berlin.where(b.mac, 0); got != standby.Name {
+		t.Errorf("the host is behind %q, want %s", got, standby.Name)
 	}
-	if p := berlin.peer(standby.name); p.State != control.StateUp {
+	if p := berlin.Peer(standby.Name); p.State != control.StateUp {
 		t.Errorf("standby is %s", p.State)
 	}
 }

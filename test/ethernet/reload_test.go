@@ -16,12 +16,12 @@ func TestReload_ethernetKeysTakeEffect(t *testing.T) {
 	a, b := berlin.host(1), paris.host(2)
 	start(t, berlin, paris)
 	a.pings(b.v4, 2)
-	sessions := berlin.peer("paris").Handshake.Completed // two when both began at once
+	sessions := berlin.Peer("paris").Handshake.Completed // two when both began at once
 	port, far := a.raw(), b.raw()
 	reload := func(s *site) {
 		t.Helper()
 		if err := s.reload(); err != nil {
-			t.Fatalf("reload of %s: %v", s.name, err)
+			t.Fatalf("reload of %s: %v", s.Name, err)
 		}
 	}
 	storm := func(n int) (arrived int, took time.Duration) {
@@ -49,7 +49,7 @@ func TestReload_ethernetKeysTakeEffect(t *testing.T) {
 		port.send(plainFrame(l2.Broadcast, l2.MAC(0x020000000010+i), "address"))
 	}
 	pause(200 * time.Millisecond)
-	if n := paris.peer("berlin").MACs; n > 2 {
+	if n := paris.Peer("berlin").MACs; n > 2 {
 		t.Errorf("%d addresses behind berlin, want at most 2", n)
 	}
 
@@ -78,10 +78,10 @@ func TestReload_ethernetKeysTakeEffect(t *testing.T) {
 	paris.tap = []string{"hub = true", `bpdu = "guard"`, "double_tags = true", "mss_clamp = false", "fragment = false", "neighbor_suppression = false"}
 	reload(paris)
 	testnet.Await(t, "berlin to learn that paris is a hub", 3*time.Second, func() bool {
-		return strings.Contains(strings.Join(berlin.peer("paris").Capabilities, " "), "hub")
+		return strings.Contains(strings.Join(berlin.Peer("paris").Capabilities, " "), "hub")
 	})
 	a.pings(b.v4, 3)
-	if n := berlin.peer("paris").Handshake.Completed; n != sessions {
+	if n := berlin.Peer("paris").Handshake.Completed; n != sessions {
 		t.Errorf("%d sessions, want the %d of the start to have stayed", n, sessions)
 	}
 }
@@ -97,14 +97,14 @@ func TestReload_refusesWhatNeedsARestart(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "tap.max_macs") || !strings.Contains(err.Error(), "restart") {
 		t.Errorf("reload with a larger table: %v, want a refusal that names tap.max_macs", err)
 	}
-	if e := berlin.status().ConfigError; !strings.Contains(e, "tap.max_macs") {
+	if e := berlin.Status().ConfigError; !strings.Contains(e, "tap.max_macs") {
 		t.Errorf("status says %q of the refused file", e)
 	}
 	berlin.tap = []string{"max_macs = 100"}
 	if err := berlin.reload(); err != nil {
 		t.Errorf("reload with a smaller table: %v", err)
 	}
-	if got := berlin.status().FDBLimit; got != 100 {
+	if got := berlin.Status().FDBLimit; got != 100 {
 		t.Errorf("limit of the table is %d, want 100", got)
 	}
 	a.pings(b.v4, 2)
@@ -119,16 +119,16 @@ func TestReload_MTU(t *testing.T) {
 	for _, s := range []*site{berlin, paris} {
 		s.tap = []string{"mtu = 2000"}
 		if err := s.reload(); err != nil {
-			t.Fatalf("reload of %s: %v", s.name, err)
+			t.Fatalf("reload of %s: %v", s.Name, err)
 		}
 		if mtu := s.tapDevice().MTU; mtu != 2000 {
-			t.Errorf("MTU of the TAP of %s is %d, want 2000", s.name, mtu)
+			t.Errorf("MTU of the TAP of %s is %d, want 2000", s.Name, mtu)
 		}
 	}
 	for _, h := range []*host{a, b} {
-		h.site.ns.Run(t, "ip", "link", "set", h.port, "mtu", "2000")
+		h.site.NS.Run(t, "ip", "link", "set", h.port, "mtu", "2000")
 		h.ns.Run(t, "ip", "link", "set", h.dev, "mtu", "2000")
-		h.site.ns.Run(t, "ip", "link", "set", "br0", "mtu", "2000")
+		h.site.NS.Run(t, "ip", "link", "set", "br0", "mtu", "2000")
 	}
 	a.pings(b.v4, 3, "-s", "1972", "-M", "do")
 }

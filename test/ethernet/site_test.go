@@ -1,25 +1,21 @@
 package ethernet
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"tund/crypto/keys"
 	"tund/internal/control"
 	"tund/internal/testnet"
+	"tund/test/instance"
 	"tund/tunnel/l2"
 )
 
-// startLimit bounds a start, a stop and the first session. Each takes milliseconds; a machine that is busy with other
-// tests is slower.
-const startLimit = 20 * time.Second
+// startLimit bounds a start, a stop and the first session.
+const startLimit = instance.Limit
 
 // wan is the underlay of a test: every site has one cable to it.
 type wan struct {
@@ -58,38 +54,28 @@ type peer struct {
 
 // site is one instance of tund with its namespace, its bridge and its files.
 type site struct {
-	t    testing.TB
+	instance.Instance
 	wan  *wan
-	ns   *testnet.NS
-	name string
-	dir  string
-	key  keys.PrivateKey
 	addr string // on the underlay
 
 	tunnel, tun, tap []string // lines of the sections
 	noTap            bool
 	peers            []*peer
-
-	process *testnet.Process
 }
 
 // site makes a namespace with a bridge, and an instance in it that is not started.
 func (w *wan) site(name string) *site {
 	w.t.Helper()
-	key, err := keys.GeneratePrivate()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	s := &site{t: w.t, wan: w, ns: testnet.New(w.t), name: name, dir: testnet.Scratch(w.t), key: key}
-	s.addr, _ = w.plug(s.ns)
-	s.ns.Run(w.t, "ip", "link", "add", "br0", "type", "bridge")
-	s.ns.Run(w.t, "ip", "link", "set", "br0", "up")
+	s := &site{Instance: instance.New(w.t, testnet.New(w.t), name), wan: w}
+	s.addr, _ = w.plug(s.NS)
+	s.NS.Run(w.t, "ip", "link", "add", "br0", "type", "bridge")
+	s.NS.Run(w.t, "ip", "link", "set", "br0", "up")
 	return s
 }
 
 // knows makes other an Ethernet peer of s, and returns its section.
 func (s *site) knows(other *site, lines ...string) *peer {
-	p := &peer{name: other.name, key: other.key.Public(), endpoint: other.addr + ":51820", lines: lines}
+	p := &peer{name: other.Name, key: other.Key.Public(), endpoint: other.addr + ":51820", lines: lines}
 	s.peers = append(s.peers, p)
 	return p
 }
@@ -114,12 +100,9 @@ func twoSites(t testing.TB) (berlin, paris *site) {
 	return berlin, paris
 }
 
-func (s *site) config() string { return filepath.Join(s.dir, s.name+".toml") }
-func (s *site) runDir() string { return filepath.Join(s.dir, "run") }
-
 // write writes the configuration and the key.
 func (s *site) write() {
-	s.t.Helper()
+	s.T.Helper()
 	var b strings.Builder
 	section := func(name string, lines ...string) {
 		fmt.Fprintf(&b, "[%s]\n%s\n", name, strings.Join(lines, "\n"))
@@ -143,128 +126,58 @@ func (s *site) write() {
 			fmt.Fprintf(&b, "allowed_ips = [%q]\n", p.allowed)
 		}
 	}
-	s.file(s.name+".toml", b.String())
-	s.file("own.key", s.key.Base64()+"\n")
-}
-
-func (s *site) file(name, text string) {
-	s.t.Helper()
-	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
-		s.t.Fatal(err)
-	}
+	s.WriteConfig(b.String())
 }
 
 // start writes the configuration, starts the process and waits until it is ready.
 func (s *site) start() {
-	s.t.Helper()
+	s.T.Helper()
 	s.write()
-	p := s.ns.Start(s.t, "env", "TUND_RUN_DIR="+s.runDir(), testnet.Tund(s.t), "-c", s.config())
-	s.process = p
-	s.t.Cleanup(func() { s.healthy(p) })
-	testnet.Await(s.t, s.name+" becomes ready", startLimit, func() bool {
-		select {
-		case <-p.Done():
-			s.t.Fatalf("%s ended instead of starting:\n%s", s.name, p.Output())
-		default:
-		}
-		return strings.Contains(p.Output(), " ready ")
-	})
-}
-
-// healthy fails the test when a process has said something that no process may ever say.
-func (s *site) healthy(p *testnet.Process) {
-	s.t.Helper()
-	for _, word := range []string{"DATA RACE", "bug: panic", "panic:", "fatal error:"} {
-		if strings.Contains(p.Output(), word) {
-			s.t.Errorf("%s said %q:\n%s", s.name, word, p.Output())
-		}
-	}
-}
-
-// kill ends the process without giving it a chance to say goodbye.
-func (s *site) kill() {
-	s.t.Helper()
-	s.process.Signal(syscall.SIGKILL)
-	<-s.process.Done()
-}
-
-// stop ends the process as a service manager does.
-func (s *site) stop() {
-	s.t.Helper()
-	if err := s.process.Stop(syscall.SIGTERM, startLimit); err != nil {
-		s.t.Errorf("%s stops with %v:\n%s", s.name, err, s.process.Output())
-	}
+	s.Launch()
+	s.Ready()
 }
 
 // reloads writes the configuration again, which must be taken.
 func (s *site) reloads() {
-	s.t.Helper()
+	s.T.Helper()
 	if err := s.reload(); err != nil {
-		s.t.Fatalf("reload of %s: %v", s.name, err)
+		s.T.Fatalf("reload of %s: %v", s.Name, err)
 	}
 }
 
 // reload writes the configuration again and asks for it to be read.
 func (s *site) reload() error {
-	s.t.Helper()
+	s.T.Helper()
 	s.write()
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
-	defer cancel()
-	return s.client().Reload(ctx)
-}
-
-func (s *site) client() *control.Client { return control.NewClient(s.runDir(), s.name) }
-
-// status asks the instance.
-func (s *site) status() control.Instance {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
-	defer cancel()
-	status, err := s.client().Status(ctx)
-	if err != nil {
-		s.t.Fatalf("status of %s: %v", s.name, err)
-	}
-	return status.Instances[0]
+	return s.Reload()
 }
 
 // tunctl runs tunctl against the instance and decodes what it prints as JSON.
 func (s *site) tunctl(into any, args ...string) {
-	s.t.Helper()
-	command := append([]string{"env", "TUND_RUN_DIR=" + s.runDir(), testnet.Tunctl(s.t), "-i", s.name}, args...)
-	out := s.ns.Run(s.t, command...)
+	s.T.Helper()
+	command := append([]string{"env", "TUND_RUN_DIR=" + s.RunDir(), testnet.Tunctl(s.T), "-i", s.Name}, args...)
+	out := s.NS.Run(s.T, command...)
 	if err := json.Unmarshal([]byte(out), into); err != nil {
-		s.t.Fatalf("tunctl %v of %s: %v:\n%s", args, s.name, err, out)
+		s.T.Fatalf("tunctl %v of %s: %v:\n%s", args, s.Name, err, out)
 	}
-}
-
-// peer returns the status of one peer.
-func (s *site) peer(name string) control.Peer {
-	s.t.Helper()
-	for _, p := range s.status().Peers {
-		if p.Name == name {
-			return p
-		}
-	}
-	s.t.Fatalf("%s has no peer %s", s.name, name)
-	return control.Peer{}
 }
 
 // tapDevice returns the status of the TAP.
 func (s *site) tapDevice() control.Device {
-	s.t.Helper()
-	for _, d := range s.status().Devices {
+	s.T.Helper()
+	for _, d := range s.Status().Devices {
 		if d.Kind == "tap" {
 			return d
 		}
 	}
-	s.t.Fatalf("%s has no TAP", s.name)
+	s.T.Fatalf("%s has no TAP", s.Name)
 	return control.Device{}
 }
 
 // where returns the port of a MAC in the forwarding database; "" when it is not known.
 func (s *site) where(m l2.MAC, vlan int) string {
-	s.t.Helper()
-	for _, e := range s.status().FDB {
+	s.T.Helper()
+	for _, e := range s.Status().FDB {
 		if e.MAC == m.String() && e.VLAN == vlan {
 			return e.Port
 		}
@@ -296,36 +209,15 @@ func start(t testing.TB, sites ...*site) {
 
 // linked waits until frames are sent to every Ethernet peer.
 func (s *site) linked(limit time.Duration) {
-	s.t.Helper()
-	testnet.Await(s.t, s.name+" carries Ethernet with its peers", limit, func() bool {
-		for _, p := range s.status().Peers {
+	s.T.Helper()
+	testnet.Await(s.T, s.Name+" carries Ethernet with its peers", limit, func() bool {
+		for _, p := range s.Status().Peers {
 			if p.Ethernet && !carries(p) {
 				return false
 			}
 		}
 		return true
 	})
-}
-
-// says waits until the log holds all of words in one line.
-func (s *site) says(limit time.Duration, words ...string) {
-	s.t.Helper()
-	testnet.Await(s.t, fmt.Sprintf("%s says %q", s.name, words), limit, func() bool { return s.lines(words...) > 0 })
-}
-
-// lines counts the lines of the log that hold all of words.
-func (s *site) lines(words ...string) int {
-	n := 0
-	for line := range strings.Lines(s.process.Output()) {
-		n++
-		for _, w := range words {
-			if !strings.Contains(line, w) {
-				n--
-				break
-			}
-		}
-	}
-	return n
 }
 
 // host is a container: a namespace with one cable to the bridge of a site.
@@ -341,8 +233,8 @@ type host struct {
 
 // host makes the next host behind a site, with an address in 10.7.0.0/24 and fd07::/64 that no other has.
 func (s *site) host(last int) *host {
-	s.t.Helper()
-	h := &host{t: s.t, ns: testnet.New(s.t), v4: fmt.Sprintf("10.7.0.%d", last)}
+	s.T.Helper()
+	h := &host{t: s.T, ns: testnet.New(s.T), v4: fmt.Sprintf("10.7.0.%d", last)}
 	h.attach(s, []string{h.v4 + "/24", fmt.Sprintf("fd07::%d/64", last)})
 	return h
 }
@@ -353,8 +245,8 @@ func (h *host) v6() string { return "fd07::" + h.v4[strings.LastIndexByte(h.v4, 
 func (h *host) attach(s *site, addrs []string) {
 	h.t.Helper()
 	h.site = s
-	h.port, h.dev = testnet.Veth(h.t, s.ns, h.ns, nil, addrs)
-	s.ns.Run(h.t, "ip", "link", "set", h.port, "master", "br0")
+	h.port, h.dev = testnet.Veth(h.t, s.NS, h.ns, nil, addrs)
+	s.NS.Run(h.t, "ip", "link", "set", h.port, "master", "br0")
 	h.mac = macOf(h.t, h.ns, h.dev)
 }
 

@@ -69,11 +69,11 @@ func TestSites_hubJoinsThoseThatDoNotKnowEachOther(t *testing.T) {
 		t.Errorf("paris knows the host in Rome behind %q, want berlin, the hub", at)
 	}
 	found := false
-	for _, c := range sites[1].peer("berlin").Capabilities {
+	for _, c := range sites[1].Peer("berlin").Capabilities {
 		found = found || c == "hub"
 	}
 	if !found {
-		t.Errorf("paris does not know that berlin is a hub: %v", sites[1].peer("berlin").Capabilities)
+		t.Errorf("paris does not know that berlin is a hub: %v", sites[1].Peer("berlin").Capabilities)
 	}
 }
 
@@ -91,8 +91,8 @@ func TestSites_splitHorizonKeepsPeersApart(t *testing.T) {
 	hosts[1].unreachable(hosts[2].v4)
 	hosts[1].ns.Run(t, "ip", "neighbour", "replace", hosts[2].v4, "lladdr", hosts[2].mac.String(), "dev", hosts[1].dev)
 	hosts[1].unreachable(hosts[2].v4)
-	if n := sites[0].peer("paris").Drops["split-horizon"]; n == 0 {
-		t.Errorf("berlin counts no split-horizon: %v", sites[0].peer("paris").Drops)
+	if n := sites[0].Peer("paris").Drops["split-horizon"]; n == 0 {
+		t.Errorf("berlin counts no split-horizon: %v", sites[0].Peer("paris").Drops)
 	}
 }
 

@@ -90,7 +90,7 @@ func TestVLAN_carriedAndFilteredPerPeer(t *testing.T) {
 					t.Errorf("%s: arrives in VLAN %d, want %d", frame.name, vlanOf(got), frame.want)
 				}
 				if got != nil && paris.where(src, frame.want) != "berlin" {
-					t.Errorf("%s: not learned in VLAN %d behind berlin: %+v", frame.name, frame.want, paris.status().FDB)
+					t.Errorf("%s: not learned in VLAN %d behind berlin: %+v", frame.name, frame.want, paris.Status().FDB)
 				}
 			}
 		})
