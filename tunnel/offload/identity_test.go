@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// normal makes equal what joining may change: the ID under DF (RFC 6864 §4.1), and a UDP checksum where there was none.
+// normal makes equal what joining may change: the ID under DF (RFC 6864 §4.1), and a TCP checksum of
+// zero, which the kernel writes in its other form.
 func normal(packet []byte, link Link) []byte {
 	p := append([]byte(nil), packet...)
 	at, version := network(p, link)
@@ -18,6 +19,12 @@ func normal(packet []byte, link Link) []byte {
 		copy(ip[10:12], []byte{0, 0})
 		if wrong {
 			ip[10] = 1
+		}
+	}
+	if version != 0 {
+		l4, proto, _, ok := transport(p[at:], version)
+		if sum := at + l4 + tcpChecksum; ok && proto == protoTCP && len(p) >= sum+2 && p[sum] == 0xff && p[sum+1] == 0xff {
+			p[sum], p[sum+1] = 0, 0
 		}
 	}
 	return p
