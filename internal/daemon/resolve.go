@@ -56,7 +56,7 @@ type host struct {
 	busy  bool         // a lookup is under way, or waits for its turn
 	next  time.Time    // of the next look
 	pause time.Duration
-	said  time.Time // when its failure was last logged
+	said  time.Time // when its failure, or an address not taken, was last logged
 }
 
 // markedLookup asks the system's DNS servers with our mark on the questions: in a full tunnel they would otherwise wait
@@ -160,6 +160,7 @@ func (r *resolver) trouble() map[keys.PublicKey]string {
 type answer struct {
 	name  string
 	addrs []netip.Addr
+	unfit *unfitError // one of the addresses that were not taken; nil: there was none
 	err   error
 }
 
@@ -233,9 +234,13 @@ func (r *resolver) ask(ctx context.Context, name string) answer {
 	defer cancel()
 	found, err := r.lookup(ctx, name)
 	var usable, rest []netip.Addr
+	var refused *unfitError
 	for _, a := range found {
 		a = a.Unmap()
+		why := unfit(name, a)
 		switch {
+		case why != "":
+			refused = &unfitError{a, why}
 		case slices.Contains(usable, a), slices.Contains(rest, a):
 		case r.reachable(a):
 			usable = append(usable, a)
@@ -243,7 +248,11 @@ func (r *resolver) ask(ctx context.Context, name string) answer {
 			rest = append(rest, a)
 		}
 	}
-	return answer{name, append(usable, rest...), err}
+	usable = append(usable, rest...)
+	if err == nil && refused != nil && len(usable) == 0 {
+		err = refused
+	}
+	return answer{name, usable, refused, err}
 }
 
 // take files an answer, and tells those whom it concerns.
@@ -258,7 +267,14 @@ func (r *resolver) take(ctx context.Context, a answer) {
 	h.busy, h.asked, h.err = false, true, a.err
 	var changed []config.Peer
 	if a.err == nil {
-		h.pause, h.said = 0, time.Time{}
+		h.pause = 0
+		if a.unfit == nil {
+			h.said = time.Time{}
+		} else if now.Sub(h.said) >= complainEvery {
+			h.said = now
+			r.log.Warn("an address of an endpoint is not used", zap.String("host", a.name),
+				zap.String("peer", r.peers[h.users[0]].Name), zap.Error(a.unfit))
+		}
 		h.next = now.Add(jittered(recheckEvery))
 		if !sameAddrs(h.addrs, a.addrs) { // in another order it is the same answer: servers turn it round
 			h.addrs = a.addrs

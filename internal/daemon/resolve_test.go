@@ -222,6 +222,51 @@ func TestResolver_triesWhatIsReachableFirst(t *testing.T) {
 	})
 }
 
+func TestResolver_refusesAnswersWhereNoPeerCanBe(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{
+		"0.0.0.0", "0.1.2.3", "::", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "224.0.0.1", "239.255.255.250",
+		"ff02::1", "ff0e::101", "255.255.255.255", "::ffff:255.255.255.255", "::ffff:0.0.0.0",
+	} {
+		berlin := peerAt("berlin", "b.example#1", "127.0.0.1#22", "c.example#333")
+		resolving(t, []config.Peer{berlin}, func(n *names) {
+			n.knows("b.example", "192.0.2.1", bad)
+			n.knows("c.example", bad)
+			n.pass(10*time.Minute, "")
+			if got := fmt.Sprint(n.endpoints(berlin)); got != "[192.0.2.1:1 127.0.0.1:2]" {
+				t.Errorf("endpoints %s beside %s; want the good answer and the one that is written down", got, bad)
+			}
+			if why := n.trouble()[berlin.PublicKey]; !strings.Contains(why, "c.example") ||
+				!strings.Contains(why, netip.MustParseAddr(bad).Unmap().String()+",") {
+				t.Errorf("trouble %q does not name c.example and %s", why, bad)
+			}
+			if all := n.logs.All(); len(all) != 2 || all[0].Level != zapcore.WarnLevel || all[1].Level != zapcore.WarnLevel {
+				t.Errorf("%s: log %v, want one warning for each name", bad, all)
+			}
+			n.mu.Lock()
+			n.downPeers[berlin.PublicKey] = true
+			n.mu.Unlock()
+			n.knows("b.example", bad) // the last good answer stays
+			if n.pass(10*time.Minute, ""); len(n.endpoints(berlin)) != 2 {
+				t.Errorf("endpoints %v after %s came instead of a good answer", n.endpoints(berlin), bad)
+			}
+		})
+	}
+}
+
+func TestResolver_localhostIsLoopback(t *testing.T) {
+	t.Parallel()
+	berlin := peerAt("berlin", "localhost#1", "x.Localhost.#22")
+	resolving(t, []config.Peer{berlin}, func(n *names) {
+		n.knows("localhost", "127.0.0.1", "::1")
+		n.knows("x.Localhost.", "127.0.0.2")
+		n.pass(time.Second, "")
+		if got := fmt.Sprint(n.endpoints(berlin)); got != "[127.0.0.1:1 [::1]:1 127.0.0.2:2]" || n.logs.Len() != 0 {
+			t.Errorf("endpoints %s, log %v", got, n.logs.All())
+		}
+	})
+}
+
 func TestResolver_asksForANameOnceAndABoundedNumberAtATime(t *testing.T) {
 	t.Parallel()
 	var peers []config.Peer
