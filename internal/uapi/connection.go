@@ -23,7 +23,7 @@ type connection struct {
 
 	mu    sync.Mutex // guards what follows; not held while reading or writing
 	state state
-	since time.Time // of the last progress
+	since time.Time // when that began
 }
 
 // await begins the wait for a request, of which a part may be here already.
@@ -44,6 +44,16 @@ func (c *connection) set(s state) {
 	c.mu.Unlock()
 }
 
+// begun notes that part of a request is here. Its time counts from the first part: more of it, a byte
+// at a time, does not keep the place for ever.
+func (c *connection) begun() {
+	c.mu.Lock()
+	if c.state != partial {
+		c.state, c.since = partial, time.Now()
+	}
+	c.mu.Unlock()
+}
+
 // Read implements io.Reader.
 func (c *connection) Read(b []byte) (int, error) {
 	if err := c.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
@@ -51,7 +61,7 @@ func (c *connection) Read(b []byte) (int, error) {
 	}
 	n, err := c.UnixConn.Read(b)
 	if n > 0 {
-		c.set(partial)
+		c.begun()
 	}
 	return n, err
 }

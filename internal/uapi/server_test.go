@@ -346,6 +346,28 @@ func TestConnections_inputThatWaitsProtects(t *testing.T) {
 	}
 }
 
+// A request that is sent a byte at a time does not keep a place from those who wait for one.
+func TestConnection_aByteAtATimeIsNoProgress(t *testing.T) {
+	t.Parallel()
+	client, server := socketPair(t)
+	c := &connection{UnixConn: server}
+	c.await(false)
+	var first time.Time
+	for i := range 3 {
+		_, _ = io.WriteString(client, "s")
+		if _, err := c.Read(make([]byte, 16)); err != nil {
+			t.Fatal(err)
+		}
+		at, ok := c.evictable()
+		if i == 0 {
+			first = at
+		}
+		if !ok || at != first {
+			t.Errorf("after %d bytes its place may be taken at %v (%t), want %v", i+1, at, ok, first)
+		}
+	}
+}
+
 func socketPair(t *testing.T) (a, b *net.UnixConn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
