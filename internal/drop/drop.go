@@ -1,8 +1,9 @@
 // Package drop names every reason for which a packet dies.
 //
-// A drop is not an error: it is counted and forgotten. The packet path returns a Reason instead of an
-// error, so that a hostile datagram costs no allocation and no log line, and an operator reads the names
-// in `tunctl status`. The package does no logging and holds no state but the counters its callers own.
+// A drop is not an error: it is counted and forgotten. The packet path returns a Reason instead of
+// an error, so that a hostile datagram costs no allocation and no log line, and an operator reads
+// the names in `tunctl status`. The package does no logging and holds no state but the counters its
+// callers own.
 package drop
 
 import "sync/atomic"
@@ -10,7 +11,8 @@ import "sync/atomic"
 // Reason says why a packet was discarded. None means it was not.
 type Reason uint8
 
-// The reasons. Add one at the end of its group, with its name in names below; a test checks that each has one.
+// The reasons. Add one at the end of its group, with its name in names below; a test checks that
+// each has one.
 const (
 	None Reason = iota
 
@@ -22,6 +24,7 @@ const (
 	SendError       // the kernel refused our datagram (EPERM, ENOBUFS, ENETUNREACH, …)
 	TooBig          // the datagram is larger than the path to the endpoint takes (EMSGSIZE)
 	BadDevicePacket // the device handed us something that is not a packet of its kind, or a stale virtio header
+	TinySegments    // a superpacket of which far more would leave than was read: its segments are too small
 	RoutingLoop     // a datagram of our own that a route led back into the tunnel
 
 	// Peer to device, before authentication.
@@ -89,7 +92,7 @@ var names = [count]string{
 
 	NoPeer: "no-peer", NoEndpoint: "no-endpoint", StagedFull: "staged-full", StagedTimeout: "staged-timeout",
 	SendError: "send-error", TooBig: "too-big", BadDevicePacket: "bad-device-packet",
-	RoutingLoop: "routing-loop",
+	TinySegments: "tiny-segments", RoutingLoop: "routing-loop",
 
 	Malformed: "malformed", BadMAC1: "bad-mac1", UnknownIndex: "unknown-index", HandshakeQueue: "handshake-queue",
 	DuplicateInit: "duplicate-initiation", RateLimited: "rate-limited", UnderLoad: "under-load",
@@ -119,7 +122,8 @@ func (r Reason) String() string {
 	return names[r]
 }
 
-// Counters counts drops by reason. The zero value is ready; it is safe for concurrent use and must not be copied.
+// Counters counts drops by reason. The zero value is ready; it is safe for concurrent use and must
+// not be copied.
 type Counters struct {
 	n [count]atomic.Uint64
 }

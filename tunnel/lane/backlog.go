@@ -8,67 +8,115 @@ import (
 
 // Bounds of the look-ahead.
 const (
-	// backlogSlots is how many superpackets are read ahead of the one being sent: 2 MB. What does not fit stays in the
-	// device's ring.
+	// backlogSlots is how many superpackets are read ahead of the one being sent: 2 MB. What does
+	// not fit stays in the device's ring.
 	backlogSlots = 32
-	// sparseBytes is the size below which a packet does not wait for the superpackets read before it.
+	// sparseBytes is the size below which a packet does not wait for the superpackets read before
+	// it.
 	sparseBytes = 2048
 )
 
 // backlog is what was read from the device and not sent yet: superpackets, oldest first.
 //
-// The device's ring is first in, first out, and a TCP flow may keep megabytes in it, which a packet of anybody else
-// would have to wait for: milliseconds. So the loop reads ahead, and lets small packets pass the superpackets of
-// other flows. Packets of one flow are never reordered: a packet whose flow is in the backlog waits behind it.
+// The device's ring is first in, first out, and a TCP flow may keep megabytes in it, which a packet
+// of anybody else would have to wait for: milliseconds. So the loop reads ahead, and lets small
+// packets pass the superpackets of other flows. Superpackets of different flows take turns, of one
+// superpacket or a part of it each, so that neither many superpackets of a flow nor many segments
+// of a superpacket keep the others waiting. Packets of one flow are never reordered: a packet whose
+// flow is in the backlog waits behind it.
 //
 // The zero value is empty; slots are allocated when first needed. It belongs to one loop.
 type backlog struct {
 	slots [backlogSlots]queued
 	first int // index of the oldest
 	count int
+	round uint64 // in which the last turn was
 }
 
 // queued is a packet in the backlog.
 type queued struct {
-	mem   []byte // Headroom, then room for the largest read
-	n     int    // bytes read, behind Headroom
+	room  []byte // Headroom, then room for the largest read
+	mem   []byte // the part of room that begins with Headroom and what is still to be sent
+	n     int    // bytes still to be sent, behind Headroom
 	flow  uint64
 	since boottime.Time
+	round uint64 // in which its flow has its next turn; the same in all packets of a flow
 }
 
 // read returns what was read into the slot, its virtio header included.
 func (q *queued) read() []byte { return q.mem[Headroom : Headroom+q.n] }
 
-// free returns the next free slot to read into, or nil when the backlog is full. The slot is not taken before push.
+// at returns the packet with i older ones before it.
+func (b *backlog) at(i int) *queued { return &b.slots[(b.first+i)%backlogSlots] }
+
+// free returns the next free slot to read into, or nil when the backlog is full. The slot is not
+// taken before push.
 func (b *backlog) free() *queued {
 	if b.count == backlogSlots {
 		return nil
 	}
-	q := &b.slots[(b.first+b.count)%backlogSlots]
-	if q.mem == nil {
-		q.mem = make([]byte, Headroom+tundev.MaxRead, Headroom+tundev.MaxRead+offload.MaxPadding)
+	q := b.at(b.count)
+	if q.room == nil {
+		q.room = make([]byte, Headroom+tundev.MaxRead, Headroom+tundev.MaxRead+offload.MaxPadding)
 	}
+	q.mem = q.room
 	return q
 }
 
 // push takes the slot that free returned.
-func (b *backlog) push() { b.count++ }
-
-// pop returns the oldest packet, or nil. It is valid until the next call of free.
-func (b *backlog) pop() *queued {
-	if b.count == 0 {
-		return nil
+func (b *backlog) push() {
+	q := b.at(b.count)
+	q.round = b.round + 1 // behind those who have waited, or many new flows would keep them waiting
+	for i := range b.count {
+		if o := b.at(i); o.flow == q.flow {
+			q.round = o.round
+			break
+		}
 	}
-	q := &b.slots[b.first]
+	b.count++
+}
+
+// turn chooses what is sent next: the oldest packet of those whose flow's turn is in the earliest
+// round. It stays where it is, and done or more must follow. It returns nil when the backlog is
+// empty.
+func (b *backlog) turn() (q *queued, index int) {
+	for i := range b.count {
+		if o := b.at(i); q == nil || o.round < q.round {
+			q, index = o, i
+		}
+	}
+	if q != nil {
+		b.round = q.round
+		for i := range b.count {
+			if o := b.at(i); o.flow == q.flow {
+				o.round++
+			}
+		}
+	}
+	return q, index
+}
+
+// done takes a packet out that was sent.
+func (b *backlog) done(index int) {
+	sent := *b.at(index)
+	for i := index; i > 0; i-- {
+		*b.at(i) = *b.at(i - 1)
+	}
+	*b.at(0) = sent // for the memory in it
 	b.first = (b.first + 1) % backlogSlots
 	b.count--
-	return q
+}
+
+// more leaves a packet in its place of which the first skip bytes of payload were sent.
+func (b *backlog) more(index, skip int) {
+	q := b.at(index)
+	q.mem, q.n = q.mem[skip:], q.n-skip
 }
 
 // holds reports whether a packet of the flow waits.
 func (b *backlog) holds(flow uint64) bool {
 	for i := range b.count {
-		if b.slots[(b.first+i)%backlogSlots].flow == flow {
+		if b.at(i).flow == flow {
 			return true
 		}
 	}

@@ -12,12 +12,13 @@ import (
 	"tund/tunnel/tundev"
 )
 
-// drainPackets bounds how many packets are read from the device between two superpackets, or before a batch of small
-// ones is sent, so that the first one of a burst is not kept waiting by those behind it.
+// drainPackets bounds how many packets are read from the device between two superpackets, or before
+// a batch of small ones is sent, so that the first one of a burst is not kept waiting by those
+// behind it.
 const drainPackets = 64
 
-// SendLoop carries packets from one device queue to peers: read, choose the recipients, cut, seal, send. It runs on
-// one goroutine and waits for nothing but the device.
+// SendLoop carries packets from one device queue to peers: read, choose the recipients, cut, seal,
+// send. It runs on one goroutine and waits for nothing but the device.
 type SendLoop struct {
 	env      *Env
 	lane     *Lane
@@ -33,8 +34,9 @@ type SendLoop struct {
 	mem     []byte // of the packet in hand: Headroom, then the read
 	spare   []byte // a copy of it, when it goes out in several forms; nil until that happens
 	split   offload.Splitter
-	packet  Outgoing // the packet in hand, as the forwarder sees it
-	lose    int      // number of the segment to lose of the packet in hand; -1: none
+	rest    offload.Rest // of the packet in hand
+	packet  Outgoing     // the packet in hand, as the forwarder sees it
+	lose    int          // number of the segment to lose of the packet in hand; -1: none
 	out     *Batch
 	to      []Recipient
 }
@@ -66,20 +68,24 @@ func (o *SendLoop) loop() error {
 			return err
 		}
 		gathered := o.out.used
-		if q := o.waiting.pop(); q != nil {
+		if q, index := o.waiting.turn(); q != nil {
 			o.now = o.env.Clock.Now()
-			o.carry(q.mem, q.n, o.codel.shed(o.now.Sub(q.since), o.now))
+			if sent := o.carry(q.mem, q.n, o.codel.shed(o.now.Sub(q.since), o.now)); sent > 0 {
+				o.waiting.more(index, sent)
+			} else {
+				o.waiting.done(index)
+			}
 		}
-		// A superpacket that gathers nothing (nobody is to get it, or it was staged) does not keep waiting what was
-		// gathered before: there may be no end of such.
+		// A superpacket that gathers nothing (nobody is to get it, or it was staged) does not keep
+		// waiting what was gathered before: there may be no end of such.
 		if o.waiting.count == 0 || o.out.used >= flushBytes || o.out.used <= gathered {
 			o.Flush()
 		}
 	}
 }
 
-// readAhead reads what the device has: small packets are sealed at once, unless their flow waits already; superpackets
-// join the backlog. It blocks when nothing waits.
+// readAhead reads what the device has: small packets are sealed at once, unless their flow waits
+// already; superpackets join the backlog. It blocks when nothing waits.
 func (o *SendLoop) readAhead() error {
 	for range drainPackets {
 		q := o.waiting.free()
@@ -110,7 +116,7 @@ func (o *SendLoop) readAhead() error {
 		}
 		q.n, q.since = n, o.now
 		if n < sparseBytes && o.waiting.count == 0 {
-			o.carry(q.mem, n, false)
+			o.carry(q.mem, n, false) // all of it: one so short has not the segments for a second part
 			continue
 		}
 		q.flow = offload.Flow(q.read()[offload.VirtioHeaderLen:], o.dev.Link)
@@ -138,27 +144,37 @@ func (o *SendLoop) dropFor(p *peer.Peer, reason drop.Reason, n uint64) {
 // Flush sends what was gathered.
 func (o *SendLoop) Flush() { o.out.Flush(o.now) }
 
-// Carry seals what one read of n bytes gave, which lies in mem behind Headroom, for its recipients, as if the device had
-// just been read at now. It gathers; Flush sends. Run does all of it; Carry is for measuring and testing one step.
+// Carry seals what one read of n bytes gave, which lies in mem behind Headroom, for its recipients,
+// as if the device had just been read at now. It gathers; Flush sends. Run does all of it; Carry is
+// for measuring and testing one step.
 func (o *SendLoop) Carry(mem []byte, n int, now boottime.Time) {
 	o.now = now
-	o.carry(mem, n, false)
+	for {
+		sent := o.carry(mem, n, false)
+		if sent == 0 {
+			return
+		}
+		mem, n = mem[sent:], n-sent
+	}
 }
 
-// carry is Carry at o.now. With shed it marks the packet as having met congestion, or loses one of its segments: a TCP sender
+// carry is Carry at o.now, of offload.PartSegments segments at most: where there are more it
+// returns by how many bytes the rest begins later in mem, and is shorter, and 0 otherwise. With
+// shed it marks the packet as having met congestion, or loses one of its segments: a TCP sender
 // takes either for a queue that stands (RFC 3168, RFC 8289).
-func (o *SendLoop) carry(mem []byte, n int, shed bool) {
+func (o *SendLoop) carry(mem []byte, n int, shed bool) int {
 	o.mem = mem
 	buf := mem[Headroom : Headroom+n]
 	if o.env.Link.Down() { // what was read had been queued before
 		o.drop(drop.DeviceDown, 1)
-		return
+		return 0
 	}
 	reason := o.split.Begin(buf, o.dev.Link, o.dev.Prefix, o.dev.padLimitOf(buf))
 	if reason != drop.None {
 		o.drop(reason, 1)
-		return
+		return 0
 	}
+	o.split.Part(&o.rest)
 	o.lose = -1
 	if shed && o.split.IsTCP() && !o.split.MarkCE() {
 		o.lose = o.split.Count() / 2
@@ -166,7 +182,11 @@ func (o *SendLoop) carry(mem []byte, n int, shed bool) {
 	p := &o.packet // not a local variable: that would escape to the heap through the interface
 	*p = Outgoing{Packet: buf[offload.VirtioHeaderLen:], Segments: o.split.Count(), Longest: o.split.Longest(), Now: o.now}
 	o.dev.txPackets.Add(uint64(p.Segments))
-	o.dev.txBytes.Add(uint64(len(p.Packet)))
+	if n := o.rest.Len(); n > 0 {
+		o.dev.txBytes.Add(uint64(n)) // the headers are counted with the last part
+	} else {
+		o.dev.txBytes.Add(uint64(len(p.Packet)))
+	}
 	if o.to, reason = o.forward.Route(o.to[:0], p); reason != drop.None {
 		o.env.Drops.Add(reason, uint64(p.Segments))
 	}
@@ -179,9 +199,14 @@ func (o *SendLoop) carry(mem []byte, n int, shed bool) {
 		o.sendForms(buf)
 	}
 	clear(o.to) // while we wait for the next, nothing here keeps old keys or removed peers alive
+	if o.rest.Len() > 0 {
+		o.rest.Put(buf)
+	}
+	return o.rest.Len()
 }
 
-// sameForm reports whether all recipients get the packet in the same form. At layer 3 they always do.
+// sameForm reports whether all recipients get the packet in the same form. At layer 3 they always
+// do.
 func sameForm(to []Recipient) bool {
 	for i := range to {
 		if to[i].Form != to[0].Form {
@@ -191,8 +216,8 @@ func sameForm(to []Recipient) bool {
 	return true
 }
 
-// sendForms sends a packet that its recipients get in different forms: once for each form, from a copy, because
-// cutting destroys it.
+// sendForms sends a packet that its recipients get in different forms: once for each form, from a
+// copy, because cutting destroys it.
 func (o *SendLoop) sendForms(buf []byte) {
 	o.spare = append(o.spare[:0], buf...)
 	for rest := o.to; len(rest) > 0; {
@@ -217,14 +242,18 @@ func (o *SendLoop) send(buf []byte, to []Recipient) {
 			o.drop(reason, 1)
 			return
 		}
+		o.split.Part(nil)
 	}
 	count := o.split.Count()
 	to = o.prepare(to, count, o.split.Longest()+o.dev.Prefix)
 	if len(to) == 0 {
 		return
 	}
-	for i := range count {
+	for i := 0; ; i++ {
 		padded, length := o.split.Next()
+		if padded == nil {
+			return
+		}
 		if i == o.lose {
 			o.drop(drop.StandingQueue, 1)
 			continue
@@ -233,8 +262,8 @@ func (o *SendLoop) send(buf []byte, to []Recipient) {
 	}
 }
 
-// prepare finds the session of each recipient, reserves its counters and asks for a newer session when it is time. It
-// returns the recipients that are left.
+// prepare finds the session of each recipient, reserves its counters and asks for a newer session
+// when it is time. It returns the recipients that are left.
 func (o *SendLoop) prepare(to []Recipient, count, longest int) []Recipient {
 	kept := to[:0]
 	for _, r := range to {

@@ -15,6 +15,15 @@ const (
 	// when written to a TUN device (UDP_MAX_SEGMENTS; 128 since 6.9).
 	maxDatagrams = 64
 
+	// maxJoined bounds the segments of a TCP superpacket, of which the kernel may have to cut each
+	// one: at 2 µs each, one write then takes a millisecond at most, in which nobody else is
+	// served.
+	maxJoined = 512
+
+	// minJoined is the least payload, in bytes, of a segment that is joined. Smaller ones are
+	// hardly ever full segments, and the headers that joining saves are not what they cost.
+	minJoined = 16
+
 	// maxSaved is the most that a landing overwrites: prefix, link, IP and TCP headers.
 	maxSaved = VirtioHeaderLen + maxLink + ipv6Header + maxTCP
 
@@ -214,7 +223,7 @@ func (c *Coalescer) commitElsewhere(packet []byte) {
 		}
 	}
 	own.begin(packet, &s)
-	if s.kind != kindJoin || own.closed() {
+	if s.kind != kindJoin || own.gso < minJoined || own.closed() {
 		c.emit(own)
 		c.giveFree(own)
 		return
@@ -349,7 +358,7 @@ func (t *train) begin(packet []byte, s *segment) {
 // or datagram.
 func (t *train) closed() bool {
 	return t.flags != 0 || t.end-VirtioHeaderLen-t.head.network >= maxIPLen ||
-		t.head.proto == protoUDP && t.segments >= maxDatagrams
+		t.segments >= maxJoined || t.head.proto == protoUDP && t.segments >= maxDatagrams
 }
 
 // tcpFlags returns the TCP flags of a packet that continues t, and 0 for UDP.

@@ -6,25 +6,25 @@ import (
 	"tund/internal/drop"
 )
 
-// ethernetPrefix is the first byte of the four that precede an Ethernet frame inside a session: payload kind 1
-// (docs/protocol.md). Byte 1 is zero, bytes 2-3 the length of the frame.
+// ethernetPrefix is the first byte of the four that precede an Ethernet frame inside a session:
+// payload kind 1 (docs/protocol.md). Byte 1 is zero, bytes 2-3 the length of the frame.
 const (
 	ethernetPrefix    = 0x10
 	ethernetPrefixLen = 4
 )
 
-// maxHeaders bounds link, IP and transport headers of a superpacket together, IPv6 extension headers included:
-// what has more (nothing in practice) is refused.
+// maxHeaders bounds link, IP and transport headers of a superpacket together, IPv6 extension
+// headers included: what has more (nothing in practice) is refused.
 const maxHeaders = 512
 
 // noLimit is an MTU above that of any device.
 const noLimit = 1 << 20
 
-// Splitter cuts one frame read from a device into padded segments, in place. It is reusable, does not allocate,
-// and belongs to one loop. The zero value is ready.
+// Splitter cuts one frame read from a device into padded segments, in place. It is reusable, does
+// not allocate, and belongs to one loop. The zero value is ready.
 //
-// Segment i is built directly before its own payload: its headers are stamped over the end of segment i-1, which
-// the caller has sealed into another buffer by then.
+// Segment i is built directly before its own payload: its headers are stamped over the end of
+// segment i-1, which the caller has sealed into another buffer by then.
 //
 //	buf  | virtio hdr | headers | payload 0 | payload 1 | … | payload n-1 | spare (MaxPadding) |
 //	               prefix‖headers‖payload 0‖pad
@@ -34,7 +34,8 @@ type Splitter struct {
 	end    int    // of the frame in buf
 	prefix int    // bytes before each segment that are the caller's
 	limit  int    // of the padded plaintext, prefix included
-	count  int    // segments
+	total  int    // segments
+	count  int    // of them, those that Next returns
 	next   int    // the segment Next will return
 
 	// Bytes of the next payload that padding has overwritten.
@@ -57,23 +58,34 @@ type Splitter struct {
 	template  [maxHeaders]byte
 }
 
-// Begin prepares the frame in buf, which is one read from the device: a virtio_net_hdr, then the frame.
+// Begin prepares the frame in buf, which is one read from the device: a virtio_net_hdr, then the
+// frame.
 //
-// prefix is 0 or 4: the number of bytes before each segment that belong to the caller. With 4 they are the header of
-// an Ethernet frame inside a session: Next sets them to 0x10, 0 and the length of the segment, big endian,
-// and the caller may overwrite them before it seals. The virtio header in buf is destroyed.
+// prefix is 0 or 4: the number of bytes before each segment that belong to the caller. With 4 they
+// are the header of an Ethernet frame inside a session: Next sets them to 0x10, 0 and the length of
+// the segment, big endian, and the caller may overwrite them before it seals. The virtio header in
+// buf is destroyed.
 //
-// mtu is the largest IP packet in bytes. Padding to 16 stops there: a padded segment, prefix and link header
-// included, is never longer than mtu+prefix+link header, unless the segment itself is. 0 means no such limit.
+// mtu is the largest IP packet in bytes. Padding to 16 stops there: a padded segment, prefix and
+// link header included, is never longer than mtu+prefix+link header, unless the segment itself is.
+// 0 means no such limit.
 //
 // buf should have a capacity of len(buf)+MaxPadding; without it the last segment is padded less.
-// buf is borrowed until the next Begin. Begin trusts no field of the header: when header and frame contradict each
-// other it returns drop.BadDevicePacket, and Next then has nothing.
+// buf is borrowed until the next Begin. Begin trusts no field of the header: when header and frame
+// contradict each other it returns drop.BadDevicePacket, and drop.TinySegments when far more would
+// leave than was read; Next then has nothing.
 func (s *Splitter) Begin(buf []byte, link Link, prefix, mtu int) drop.Reason {
 	if mtu <= 0 {
 		mtu = noLimit
 	}
-	return s.begin(buf, link, prefix, mtu)
+	if reason := s.begin(buf, link, prefix, mtu); reason != drop.None {
+		return reason
+	}
+	if s.excessive() {
+		s.count = 0
+		return drop.TinySegments
+	}
+	return drop.None
 }
 
 // begin is Begin with the limit as it is: 0 means no padding.
@@ -101,19 +113,19 @@ func (s *Splitter) begin(buf []byte, link Link, prefix, limit int) drop.Reason {
 	if h.Flags&NeedsChecksum != 0 && !complete(frame, int(h.CsumStart), int(h.CsumOffset)) {
 		return drop.BadDevicePacket
 	}
-	s.count = 1
+	s.count, s.total = 1, 1
 	return drop.None
 }
 
-// complete sums frame from start and stores the checksum at start+offset, where the sum of the pseudo-header is.
-// It reports false when that is outside the frame.
+// complete sums frame from start and stores the checksum at start+offset, where the sum of the
+// pseudo-header is. It reports false when that is outside the frame.
 func complete(frame []byte, start, offset int) bool {
 	at := start + offset
 	if at+2 > len(frame) {
 		return false
 	}
-	// A sum that comes out as zero is written as 0xffff for every protocol, as the kernel does: it is the same number, and
-	// zero would mean "no checksum" to UDP (RFC 768).
+	// A sum that comes out as zero is written as 0xffff for every protocol, as the kernel does: it
+	// is the same number, and zero would mean "no checksum" to UDP (RFC 768).
 	binary.BigEndian.PutUint16(frame[at:], nonZero(^fold(Sum(frame[start:], 0))))
 	return true
 }
@@ -168,8 +180,8 @@ func (s *Splitter) beginSuper(frame []byte, h *VirtioHeader, network int, versio
 
 	s.pseudo = pseudoSum(ip, version, proto)
 	if !plain && partial {
-		// A routing header or a source route changes the destination that the pseudo-header names. The sender's
-		// sum knows; take the whole length out of it.
+		// A routing header or a source route changes the destination that the pseudo-header names.
+		// The sender's sum knows; take the whole length out of it.
 		s.pseudo = uint64(binary.BigEndian.Uint16(l4[checksum:])) + uint64(^uint16(len(l4)))
 	}
 	s.prepare(frame, checksum)
@@ -177,11 +189,13 @@ func (s *Splitter) beginSuper(frame []byte, h *VirtioHeader, network int, versio
 	if payload := len(frame) - s.headers; payload > s.mss {
 		s.count = (payload + s.mss - 1) / s.mss
 	}
+	s.total = s.count
 	return drop.None
 }
 
-// lengthFits says whether the IP length is that of ip, or zero as in a superpacket above 64 KiB. A stale virtio
-// header, or bytes behind the packet, would otherwise become part of somebody's stream.
+// lengthFits says whether the IP length is that of ip, or zero as in a superpacket above 64 KiB. A
+// stale virtio header, or bytes behind the packet, would otherwise become part of somebody's
+// stream.
 func lengthFits(ip []byte, version uint8) bool {
 	if version == 4 {
 		n := int(binary.BigEndian.Uint16(ip[2:]))
@@ -191,7 +205,8 @@ func lengthFits(ip []byte, version uint8) bool {
 	return n == len(ip)-ipv6Header || n == 0
 }
 
-// prepare copies the headers, with the fields that differ between segments zeroed and their sums taken.
+// prepare copies the headers, with the fields that differ between segments zeroed and their sums
+// taken.
 func (s *Splitter) prepare(frame []byte, checksum int) {
 	t := s.template[:s.headers]
 	copy(t, frame)
@@ -205,10 +220,12 @@ func (s *Splitter) prepare(frame []byte, checksum int) {
 	}
 }
 
-// Count returns the number of segments of the frame given to Begin: 0 when it was refused.
+// Count returns the number of segments of the frame given to Begin, or of its first part after
+// Part: 0 when it was refused.
 func (s *Splitter) Count() int { return s.count }
 
-// Longest returns the length in bytes of the longest segment of the frame given to Begin, without prefix and padding.
+// Longest returns the length in bytes of the longest segment of the frame given to Begin, without
+// prefix and padding.
 func (s *Splitter) Longest() int {
 	whole := s.end - VirtioHeaderLen
 	if s.mss > 0 {
@@ -220,8 +237,8 @@ func (s *Splitter) Longest() int {
 // IsTCP reports whether Begin was given a TCP superpacket.
 func (s *Splitter) IsTCP() bool { return s.mss > 0 && s.proto == protoTCP }
 
-// MarkCE sets "congestion experienced" in every segment of a superpacket whose ends understand it (RFC 3168 §5), and
-// reports whether they do. It is called between Begin and Next.
+// MarkCE sets "congestion experienced" in every segment of a superpacket whose ends understand it
+// (RFC 3168 §5), and reports whether they do. It is called between Begin and Next.
 func (s *Splitter) MarkCE() bool {
 	if s.mss == 0 {
 		return false
@@ -242,9 +259,9 @@ func (s *Splitter) MarkCE() bool {
 	return true
 }
 
-// Next returns the next segment: the caller's prefix, headers, payload and zero padding in one slice of the buffer
-// given to Begin, and its length without the padding. Both are valid until the following call. The caller may change the
-// slice. After the last segment it returns nil and 0.
+// Next returns the next segment: the caller's prefix, headers, payload and zero padding in one
+// slice of the buffer given to Begin, and its length without the padding. Both are valid until the
+// following call. The caller may change the slice. After the last segment it returns nil and 0.
 func (s *Splitter) Next() (padded []byte, length int) {
 	if s.savedLen > 0 {
 		copy(s.buf[s.savedAt:], s.saved[:s.savedLen])
@@ -257,7 +274,7 @@ func (s *Splitter) Next() (padded []byte, length int) {
 	end := s.end
 	if s.mss > 0 {
 		packet += s.next * s.mss
-		if s.next < s.count-1 {
+		if s.next < s.total-1 {
 			end = packet + s.headers + s.mss
 		}
 		s.stamp(s.buf[packet:end])
@@ -308,7 +325,7 @@ func (s *Splitter) stamp(p []byte) {
 		if s.next > 0 {
 			flags &^= tcpCWR // told once
 		}
-		if s.next < s.count-1 {
+		if s.next < s.total-1 {
 			flags &^= tcpFIN | tcpPSH // belong to the end of the data
 		}
 		l4[13] = flags
@@ -319,9 +336,10 @@ func (s *Splitter) stamp(p []byte) {
 	binary.BigEndian.PutUint16(l4[udpChecksum:], nonZero(^fold(Sum(l4, s.pseudo+uint64(len(l4))))))
 }
 
-// Plain cuts frame, a virtio_net_hdr and a frame as given to a device's Write, into frames that any device takes: each
-// is handed to emit with an all-zero virtio_net_hdr, one packet, and complete checksums. It is the way out
-// when a device refuses a superpacket at run time. frame is overwritten; emit borrows its slice until it returns.
+// Plain cuts frame, a virtio_net_hdr and a frame as given to a device's Write, into frames that any
+// device takes: each is handed to emit with an all-zero virtio_net_hdr, one packet, and complete
+// checksums. It is the way out when a device refuses a superpacket at run time. frame is
+// overwritten; emit borrows its slice until it returns.
 func (s *Splitter) Plain(frame []byte, link Link, emit func(frame []byte)) drop.Reason {
 	frame = frame[:len(frame):len(frame)]
 	if reason := s.begin(frame, link, VirtioHeaderLen, 0); reason != drop.None {
