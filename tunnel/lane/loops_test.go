@@ -166,3 +166,32 @@ func TestLoops_allocateNothingPerPacket(t *testing.T) {
 		}
 	}
 }
+
+// What the loops cost beside the device and the socket.
+func BenchmarkLoops(b *testing.B) {
+	bench := newBench(b, tundev.Features{Checksum: true, TSO: true, USO: true})
+	here := netip.MustParseAddr("10.9.0.1")
+	super := tundevtest.TCPSuper(here, bench.inner, 46, 1380)
+	small := append(make([]byte, 10), tundevtest.Packet(here, bench.inner, 64)...)
+	var segments [][]byte
+	for i := range 40 {
+		segments = append(segments, tundevtest.TCPSegment(bench.inner, here, i*1380, 1380))
+	}
+	single := [][]byte{tundevtest.Packet(bench.inner, here, 64)}
+	for _, c := range []struct {
+		name string
+		f    func()
+	}{
+		{"send-superpacket", func() { bench.send(super) }},
+		{"send-packet", func() { bench.send(small) }},
+		{"receive-train", func() { bench.receive(segments) }}, // sealing of the other side included
+		{"receive-packet", func() { bench.receive(single) }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				c.f()
+			}
+		})
+	}
+}
