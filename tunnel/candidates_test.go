@@ -31,8 +31,8 @@ func losingHandshakes(lost *int, n int) func(udptest.Datagram) error {
 	}
 }
 
-// Traffic that goes on asks for a handshake with every packet, and so renews the attempts; the next endpoint is
-// tried all the same.
+// Traffic that goes on asks for a handshake with every packet, and so renews the attempts; the next
+// endpoint is tried all the same.
 func TestTunnel_nextEndpointIsTriedWhileTrafficGoesOn(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.end(), w.end()

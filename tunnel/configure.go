@@ -20,14 +20,14 @@ import (
 // maxPeers bounds the configured peers, as the kernel does (MAX_PEERS_PER_DEVICE).
 const maxPeers = 1 << 20
 
-// Change says what to change of a running tunnel. What it does not name stays: sessions, counters and endpoints of
-// the other peers are not touched.
+// Change says what to change of a running tunnel. What it does not name stays: sessions, counters
+// and endpoints of the other peers are not touched.
 type Change struct {
-	// PrivateKey replaces our identity when not nil: every session ends, and a peer with our own public key is
-	// removed. The same key again changes nothing.
+	// PrivateKey replaces our identity when not nil: every session ends, and a peer with our own
+	// public key is removed. The same key again changes nothing.
 	PrivateKey *keys.PrivateKey
-	// RemovePeers removes every peer before anything else, so that those which Peers names begin anew
-	// (replace_peers of WireGuard's configuration socket).
+	// RemovePeers removes every peer before anything else, so that those which Peers names begin
+	// anew (replace_peers of WireGuard's configuration socket).
 	RemovePeers bool
 	// ReplacePeers removes every peer that Peers does not name.
 	ReplacePeers bool
@@ -43,8 +43,8 @@ type PeerChange struct {
 
 	Name         *string
 	PresharedKey *keys.PresharedKey // takes effect with the next handshake
-	// Endpoints, when not nil, are where to find the peer, in order of preference. The peer moves to the first
-	// unless it has a working session.
+	// Endpoints, when not nil, are where to find the peer, in order of preference. The peer moves
+	// to the first unless it has a working session.
 	Endpoints []netip.AddrPort
 	// Endpoint, when valid, moves the peer at once (wg set … endpoint).
 	Endpoint netip.AddrPort
@@ -53,15 +53,16 @@ type PeerChange struct {
 	ReplaceAllowedIPs bool // forget the allowed IPs so far
 	RemoveAllowedIPs  []netip.Prefix
 	AllowedIPs        []netip.Prefix // added after those of RemoveAllowedIPs were removed
-	// Ethernet, when not nil, is the peer as the switch sees it. It is ignored by a tunnel without a TAP device.
+	// Ethernet, when not nil, is the peer as the switch sees it. It is ignored by a tunnel without
+	// a TAP device.
 	Ethernet *l2.PortConfig
 }
 
 // ErrTooManyPeers is returned by Configure when a change would exceed the bound on peers.
 var ErrTooManyPeers = errors.New("too many peers")
 
-// Configure applies a change. It either refuses the change as a whole, having changed nothing, or applies it all.
-// Changes are serialized; packets flow meanwhile.
+// Configure applies a change. It either refuses the change as a whole, having changed nothing, or
+// applies it all. Changes are serialized; packets flow meanwhile.
 func (t *Tunnel) Configure(c Change) error {
 	t.configMu.Lock()
 	defer t.configMu.Unlock()
@@ -76,8 +77,8 @@ func (t *Tunnel) Configure(c Change) error {
 	return nil
 }
 
-// Fits returns the error with which Configure would refuse a change, so that a caller can ask before it changes
-// something else.
+// Fits returns the error with which Configure would refuse a change, so that a caller can ask
+// before it changes something else.
 func (t *Tunnel) Fits(c Change) error {
 	t.configMu.Lock()
 	defer t.configMu.Unlock()
@@ -143,7 +144,8 @@ func (t *Tunnel) ownAfter(c *Change) keys.PublicKey {
 	return t.handshakes.PublicKey()
 }
 
-// updatePeers makes, changes and removes peers. It returns the peer of each change, nil where there is none.
+// updatePeers makes, changes and removes peers. It returns the peer of each change, nil where there
+// is none.
 func (t *Tunnel) updatePeers(c *Change) []*peer.Peer {
 	touched := make([]*peer.Peer, len(c.Peers))
 	own := t.handshakes.PublicKey()
@@ -198,7 +200,8 @@ func (t *Tunnel) updatePeers(c *Change) []*peer.Peer {
 	return touched
 }
 
-// removePeers takes peers out of every table but the switch's. A lane that holds one finishes its batch.
+// removePeers takes peers out of every table but the switch's. A lane that holds one finishes its
+// batch.
 func (t *Tunnel) removePeers(gone map[*peer.Peer]bool) {
 	if len(gone) == 0 {
 		return

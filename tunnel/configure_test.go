@@ -128,7 +128,8 @@ func TestConfigure_allowedIPMovesToAnotherPeer(t *testing.T) {
 	})
 }
 
-// Mistake 12: a preshared key that changes and does not reach the handshake. It counts from the next one on.
+// Mistake 12: a preshared key that changes and does not reach the handshake. It counts from the
+// next one on.
 func TestConfigure_presharedKeyCountsFromTheNextHandshake(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -259,7 +260,8 @@ func TestConfigure_othersAreNotTouched(t *testing.T) {
 	})
 }
 
-// Mistake 14 and its other half: padding to 16, clamped to the MTU. Every size arrives as it was sent.
+// Mistake 14 and its other half: padding to 16, clamped to the MTU. Every size arrives as it was
+// sent.
 func TestTunnel_everySizeIsPaddedAndArrivesAsItWas(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -308,8 +310,9 @@ func TestTunnel_indicesAreRandom(t *testing.T) {
 	})
 }
 
-// Mistake 4: a datagram larger than anybody expects must not panic. Those of a session are the largest an attacker
-// with a key can make; the largest UDP payload is 65,507 bytes over IPv4 and 65,527 over IPv6.
+// Mistake 4: a datagram larger than anybody expects must not panic. Those of a session are the
+// largest an attacker with a key can make; the largest UDP payload is 65,507 bytes over IPv4 and
+// 65,527 over IPv6.
 func TestTunnel_largestDatagramsAreTaken(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -339,7 +342,8 @@ func TestTunnel_largestDatagramsAreTaken(t *testing.T) {
 	})
 }
 
-// A device that is down makes a silent tunnel: as the kernel's, it neither sends nor answers, and begins anew.
+// A device that is down makes a silent tunnel: as the kernel's, it neither sends nor answers, and
+// begins anew.
 func TestSetUp_downIsSilent(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()

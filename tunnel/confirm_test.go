@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// A host answers the first packet of a burst while the rest of the burst is still being opened. The session that the
-// burst came in is confirmed by then: the answer goes out in it, and nobody begins another handshake.
+// A host answers the first packet of a burst while the rest of the burst is still being opened. The
+// session that the burst came in is confirmed by then: the answer goes out in it, and nobody begins
+// another handshake.
 func TestTunnel_answerToTheFirstPacketOfABurstUsesItsSession(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()

@@ -8,8 +8,9 @@ import (
 	"tund/tunnel/udp/udptest"
 )
 
-// Two sides that begin at once both have a session of their own to send with. That state must not last: their
-// renewals would cross as well, each time with packets on the way under sessions that the other side has just let go.
+// Two sides that begin at once both have a session of their own to send with. That state must not
+// last: their renewals would cross as well, each time with packets on the way under sessions that
+// the other side has just let go.
 func TestTunnel_handshakesThatCrossLoseNothing(t *testing.T) {
 	for _, latency := range []time.Duration{time.Millisecond, 15 * time.Millisecond, 120 * time.Millisecond} {
 		t.Run(latency.String(), func(t *testing.T) {

@@ -22,7 +22,8 @@ import (
 	"tund/tunnel/udp"
 )
 
-// loopConn is a socket whose sends become trains that a test hands to another tunnel. It allocates nothing.
+// loopConn is a socket whose sends become trains that a test hands to another tunnel. It allocates
+// nothing.
 type loopConn struct {
 	trains []udp.Train
 	sent   int
@@ -173,7 +174,8 @@ func (w *wired) take(conn *loopConn) {
 
 var hostA, hostB = l2.MAC(0x02000000000a), l2.MAC(0x02000000000b)
 
-// ethernetFrame makes a frame with a virtio header in front. With segment it is a TCP superpacket of count segments.
+// ethernetFrame makes a frame with a virtio header in front. With segment it is a TCP superpacket
+// of count segments.
 func ethernetFrame(dst, src l2.MAC, vlan uint16, segment, count int) []byte {
 	head := make([]byte, 12)
 	dst.Put(head)
@@ -308,7 +310,8 @@ func TestEthernet_noAllocationPerFrameOnAHub(t *testing.T) {
 	}
 }
 
-// A frame that waits for nothing but its other half survives a change of the MTU, and longer frames then pass.
+// A frame that waits for nothing but its other half survives a change of the MTU, and longer frames
+// then pass.
 func TestEthernet_longerFramesAfterTheMTUGrew(t *testing.T) {
 	o := EthernetOptions{Fragment: true}
 	a, b := newWired(t, o), newWired(t, o)

@@ -10,8 +10,8 @@ import (
 	"tund/crypto/wire"
 )
 
-// A hundred thousand random and mutated datagrams: nothing is sent back, nothing panics, no table grows, each is
-// counted, and the session between genuine peers goes on.
+// A hundred thousand random and mutated datagrams: nothing is sent back, nothing panics, no table
+// grows, each is counted, and the session between genuine peers goes on.
 func TestTunnel_garbageIsSilentlyCounted(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()

@@ -19,7 +19,8 @@ import (
 	"tund/tunnel/udp/udptest"
 )
 
-// stranger is somebody on the network of a test who is no tunnel. The eavesdropper does not judge what he sends.
+// stranger is somebody on the network of a test who is no tunnel. The eavesdropper does not judge
+// what he sends.
 type stranger struct {
 	w    *world
 	conn *udptest.Conn
@@ -66,7 +67,8 @@ func (s *stranger) got() (all [][]byte) {
 	}
 }
 
-// recorder keeps the datagrams that cross the network, and may stop some: it is given to Network.Filter.
+// recorder keeps the datagrams that cross the network, and may stop some: it is given to
+// Network.Filter.
 type recorder struct {
 	mu   sync.Mutex
 	all  []udptest.Datagram
@@ -175,7 +177,8 @@ func passes(d time.Duration) {
 	synctest.Wait()
 }
 
-// await spins, in no virtual time, until cond holds: for what real goroutines do while the test holds a lock.
+// await spins, in no virtual time, until cond holds: for what real goroutines do while the test
+// holds a lock.
 func await(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for range 5_000_000 {

@@ -13,11 +13,11 @@ import (
 	"tund/tunnel/udp"
 )
 
-// SetUp tells the tunnel whether its device is up; it begins as up. While it is down nothing is sent or answered: as in
-// the kernel (wg_stop), sessions end, timers stand still and what waited is dropped, while peers, counters and
-// sockets stay. When it comes up, peers with a persistent keepalive hear from us at once. Saying the same again
-// does nothing. A tunnel of two devices that share the sessions is down only when both are: that is for the caller
-// to judge.
+// SetUp tells the tunnel whether its device is up; it begins as up. While it is down nothing is
+// sent or answered: as in the kernel (wg_stop), sessions end, timers stand still and what waited is
+// dropped, while peers, counters and sockets stay. When it comes up, peers with a persistent
+// keepalive hear from us at once. Saying the same again does nothing. A tunnel of two devices that
+// share the sessions is down only when both are: that is for the caller to judge.
 func (t *Tunnel) SetUp(up bool) {
 	t.configMu.Lock()
 	defer t.configMu.Unlock()
@@ -51,9 +51,9 @@ func (t *Tunnel) quiet(p *peer.Peer) {
 	t.env.Drop(p, drop.DeviceDown, uint64(p.Staged.Purge(t.env.Waiting)))
 }
 
-// Rebind replaces the sockets, one for each lane, and closes the old ones. On an error nothing has changed, and the new ones
-// remain the caller's. Peers learn the new port from the next datagram they get, which is sent at once to those with a
-// session.
+// Rebind replaces the sockets, one for each lane, and closes the old ones. On an error nothing has
+// changed, and the new ones remain the caller's. Peers learn the new port from the next datagram
+// they get, which is sent at once to those with a session.
 func (t *Tunnel) Rebind(conns []udp.Conn) error {
 	t.configMu.Lock()
 	defer t.configMu.Unlock()
@@ -86,7 +86,8 @@ func (t *Tunnel) SetMark(mark uint32) error {
 	return errors.Join(errs...)
 }
 
-// SetMTU tells the tunnel the MTU of one of its devices, in bytes, which bounds the padding of what it reads.
+// SetMTU tells the tunnel the MTU of one of its devices, in bytes, which bounds the padding of what
+// it reads.
 func (t *Tunnel) SetMTU(device string, mtu int) {
 	for _, d := range t.devices {
 		if d.Name != device || mtu <= 0 {
@@ -101,8 +102,8 @@ func (t *Tunnel) SetMTU(device string, mtu int) {
 	}
 }
 
-// SetRouteMTUs tells the tunnel the MTUs that routes through a device set below the device's own (`ip route add …
-// mtu 1300`).
+// SetRouteMTUs tells the tunnel the MTUs that routes through a device set below the device's own
+// (`ip route add … mtu 1300`).
 func (t *Tunnel) SetRouteMTUs(device string, mtus []int) {
 	for _, d := range t.devices {
 		if d.Name == device {
@@ -111,21 +112,23 @@ func (t *Tunnel) SetRouteMTUs(device string, mtus []int) {
 	}
 }
 
-// SetPathMTU tells the tunnel how large an IP packet the path to its peers takes, in bytes. Frames that would need a
-// larger one are cut.
+// SetPathMTU tells the tunnel how large an IP packet the path to its peers takes, in bytes. Frames
+// that would need a larger one are cut.
 func (t *Tunnel) SetPathMTU(mtu int) { t.lan.SetPath(mtu) }
 
-// SetLocalAddresses tells the tunnel which addresses this host has, by which it knows its own datagrams from those of
-// hosts behind it. Until it is told, any address may be ours.
+// SetLocalAddresses tells the tunnel which addresses this host has, by which it knows its own
+// datagrams from those of hosts behind it. Until it is told, any address may be ours.
 func (t *Tunnel) SetLocalAddresses(addrs []netip.Addr) { t.env.Routes.SetLocal(addrs) }
 
-// UnderlayChanged is called when everything under the tunnel changed: the source addresses remembered for peers are
-// forgotten, and peers with a session hear from us at once, so that they learn our new address.
+// UnderlayChanged is called when everything under the tunnel changed: the source addresses
+// remembered for peers are forgotten, and peers with a session hear from us at once, so that they
+// learn our new address.
 func (t *Tunnel) UnderlayChanged() { t.PathsChanged(func(udp.Endpoint) bool { return true }) }
 
-// PathsChanged is called when addresses or routes under the tunnel changed. It does what UnderlayChanged does, for those
-// peers whose path stale says has changed, and for those whose path is not known. The others go on as they are: a
-// peer that has chosen one of our addresses goes on hearing from that one. stale is given endpoints with a Source.
+// PathsChanged is called when addresses or routes under the tunnel changed. It does what
+// UnderlayChanged does, for those peers whose path stale says has changed, and for those whose path
+// is not known. The others go on as they are: a peer that has chosen one of our addresses goes on
+// hearing from that one. stale is given endpoints with a Source.
 func (t *Tunnel) PathsChanged(stale func(udp.Endpoint) bool) {
 	now := t.env.Clock.Now()
 	for _, p := range t.peers.All() {

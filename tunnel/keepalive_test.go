@@ -60,7 +60,8 @@ func TestKeepalive_persistentRestsWhileTrafficFlows(t *testing.T) {
 				}
 				passes(time.Second)
 			}
-			// In the last case they are passive ones: data has come, and nothing has gone for ten seconds.
+			// In the last case they are passive ones: data has come, and nothing has gone for ten
+			// seconds.
 			if n := len(seen.keepalives(a)); n < c.want-2 || n > c.want+1 {
 				t.Errorf("%s: %d keepalives in 200 s, want %d", c.name, n, c.want)
 			}
@@ -68,7 +69,8 @@ func TestKeepalive_persistentRestsWhileTrafficFlows(t *testing.T) {
 	}
 }
 
-// A peer that is away for an hour gets one keepalive when it is back, not one for each interval it missed.
+// A peer that is away for an hour gets one keepalive when it is back, not one for each interval it
+// missed.
 func TestKeepalive_persistentDoesNotPileUp(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
@@ -91,7 +93,8 @@ func TestKeepalive_persistentDoesNotPileUp(t *testing.T) {
 	})
 }
 
-// Mistake 6: passive keepalives are timed from the first data received, and keepalives do not cause any.
+// Mistake 6: passive keepalives are timed from the first data received, and keepalives do not cause
+// any.
 func TestKeepalive_passiveIsTimedFromReceivedData(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"encoding/binary"
 	"errors"
-	"net/netip"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -16,7 +15,6 @@ import (
 	"tund/tunnel/timers"
 	"tund/tunnel/tundev"
 	"tund/tunnel/tundev/tundevtest"
-	"tund/tunnel/udp"
 	"tund/tunnel/udp/udptest"
 )
 
@@ -59,7 +57,8 @@ func TestLoops_deviceThatRefusesWritesLosesOnlyThose(t *testing.T) {
 	})
 }
 
-// brokenQueue fails every read, as a device in a state we do not know would, until it is told otherwise.
+// brokenQueue fails every read, as a device in a state we do not know would, until it is told
+// otherwise.
 type brokenQueue struct {
 	*tundevtest.Queue
 	broken atomic.Bool
@@ -184,85 +183,8 @@ func TestLoops_panicsAreSurvivedAndCounted(t *testing.T) {
 	})
 }
 
-func TestLoops_rebindKeepsSessions(t *testing.T) {
-	inBubble(t, func(w *world) {
-		a, b := w.connected()
-		there := netip.AddrPortFrom(a.addr.Addr(), 40000)
-		conn, err := w.net.Open(there)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := a.tun.Rebind([]udp.Conn{conn}); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		if got := b.endpointOf(a); got != there {
-			t.Errorf("the peer was not told of %v, it is still at %v", there, got)
-		}
-		b.sends(a, 10)
-		a.expect(1, "at the new port")
-		a.sends(b, 10)
-		b.expect(1, "from the new port")
-		if i, _, _, _, _ := w.ears.take(); i != 0 {
-			t.Errorf("%d handshakes for a new port", i)
-		}
-		if got := a.tun.Status().ListenPort; got != 40000 {
-			t.Errorf("ListenPort = %d", got)
-		}
-		if err := a.tun.Rebind(nil); err == nil {
-			t.Error("Rebind without sockets succeeds")
-		}
-		for range 3 { // there and back, while packets flow
-			back, err := w.net.Open(a.addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := a.tun.Rebind([]udp.Conn{back}); err != nil {
-				t.Fatal(err)
-			}
-			synctest.Wait()
-			b.sends(a, 10)
-			a.expect(1, "after another Rebind")
-			if back, err = w.net.Open(there); err != nil {
-				t.Fatal(err)
-			}
-			if err := a.tun.Rebind([]udp.Conn{back}); err != nil {
-				t.Fatal(err)
-			}
-			synctest.Wait()
-		}
-	})
-}
-
-// overflowing is a socket whose receive buffer has overflowed.
-type overflowing struct {
-	udp.Conn
-	n uint64
-}
-
-func (c overflowing) Overflows() uint64 { return c.n }
-
-// The counters of a socket that is replaced are not forgotten.
-func TestLoops_rebindKeepsCounters(t *testing.T) {
-	inBubble(t, func(w *world) {
-		a := w.end()
-		for i := range 3 {
-			conn, err := w.net.Open(netip.AddrPortFrom(a.addr.Addr(), uint16(1000+i)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := a.tun.Rebind([]udp.Conn{overflowing{conn, 5}}); err != nil {
-				t.Fatal(err)
-			}
-			if n := a.tun.Status().Drops["queue-overflow"]; n != uint64(5*(i+1)) {
-				t.Errorf("queue-overflow = %d, want %d", n, 5*(i+1))
-			}
-		}
-	})
-}
-
-// Mistake 24: one peer keeps the others waiting. Here one never answers, one cannot be sent to, and the third gets
-// everything at once and in order.
+// Mistake 24: one peer keeps the others waiting. Here one never answers, one cannot be sent to, and
+// the third gets everything at once and in order.
 func TestLoops_badPeersDoNotSlowTheOthers(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, good := w.connected()
@@ -377,8 +299,9 @@ func TestLoops_tooLargeIsCountedAndNamed(t *testing.T) {
 	})
 }
 
-// Mistake 21: a kernel that refuses superpackets it took before. Each is written again as single packets.
-// Mistake 20: those, and single packets between superpackets, have a virtio header of zeros.
+// Mistake 21: a kernel that refuses superpackets it took before. Each is written again as single
+// packets. Mistake 20: those, and single packets between superpackets, have a virtio header of
+// zeros.
 func TestLoops_refusedSuperpacketsAreWrittenAsSingles(t *testing.T) {
 	for _, refuses := range []bool{false, true} {
 		inBubble(t, func(w *world) {

@@ -13,20 +13,22 @@ import (
 
 // Options is what a tunnel is made of.
 type Options struct {
-	// PrivateKey is our identity. A zero key makes a tunnel that neither starts nor answers handshakes.
+	// PrivateKey is our identity. A zero key makes a tunnel that neither starts nor answers
+	// handshakes.
 	PrivateKey keys.PrivateKey
 	// Conns are the sockets, one per lane, all on one UDP port. The tunnel owns and closes them.
 	Conns []udp.Conn
-	// Devices are the tunnel's devices, at most one of each kind. The tunnel owns and closes their queues.
+	// Devices are the tunnel's devices, at most one of each kind. The tunnel owns and closes their
+	// queues.
 	Devices []Device
 	// Ethernet configures the switch of a TAP device, if there is one.
 	Ethernet EthernetOptions
-	// VerifyInnerChecksums makes the receive side verify the transport checksums of inner packets instead of
-	// trusting the tag that covers them.
+	// VerifyInnerChecksums makes the receive side verify the transport checksums of inner packets
+	// instead of trusting the tag that covers them.
 	VerifyInnerChecksums bool
-	// PathHint, when not nil, is called when the network says that a peer's path takes less than was sent. Anybody
-	// can say so: it is a reason to ask the kernel. It must not wait, and is called at most handshake.ICMPPerSecond times
-	// a second.
+	// PathHint, when not nil, is called when the network says that a peer's path takes less than
+	// was sent. Anybody can say so: it is a reason to ask the kernel. It must not wait, and is
+	// called at most handshake.ICMPPerSecond times a second.
 	PathHint func()
 	// Clock is SystemClock unless a test brings its own.
 	Clock Clock
@@ -41,7 +43,8 @@ type Device struct {
 	Features tundev.Features
 	Queues   []tundev.Queue
 	MTU      int // bytes of an IP packet
-	// Up, when not nil, asks the device whether it is up, quickly; lanes call it while SetUp says that it is down.
+	// Up, when not nil, asks the device whether it is up, quickly; lanes call it while SetUp says
+	// that it is down.
 	Up func() bool
 }
 

@@ -42,7 +42,8 @@ func TestReplay_windowAtItsEdges(t *testing.T) {
 	})
 }
 
-// Mistake 19: state that moves before the tag has verified. A forged message moves no window, endpoint, timer or counter.
+// Mistake 19: state that moves before the tag has verified. A forged message moves no window,
+// endpoint, timer or counter.
 func TestReplay_forgedMessagesChangeNothing(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -84,7 +85,8 @@ func TestReplay_forgedMessagesChangeNothing(t *testing.T) {
 	})
 }
 
-// Mistake 5: the endpoint follows the newest authenticated data, and nothing else that carries data.
+// Mistake 5: the endpoint follows the newest authenticated data, and nothing else that carries
+// data.
 func TestRoaming_onlyTheNewestDataMovesThePeer(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -130,7 +132,8 @@ func TestRoaming_onlyTheNewestDataMovesThePeer(t *testing.T) {
 	})
 }
 
-// The last message of the session before, held back by somebody, does not take the peer away from the current one.
+// The last message of the session before, held back by somebody, does not take the peer away from
+// the current one.
 func TestRoaming_oldSessionDoesNotMoveThePeer(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -180,7 +183,8 @@ func TestRoaming_handshakesMoveThePeer(t *testing.T) {
 	})
 }
 
-// The initiator follows the responder as well: it may answer from another address than it was reached at.
+// The initiator follows the responder as well: it may answer from another address than it was
+// reached at.
 func TestRoaming_responsesMoveThePeer(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
@@ -198,7 +202,8 @@ func TestRoaming_responsesMoveThePeer(t *testing.T) {
 	})
 }
 
-// With two endpoints the second is tried when the first does not answer, also while traffic flows all the time.
+// With two endpoints the second is tried when the first does not answer, also while traffic flows
+// all the time.
 func TestRoaming_secondEndpointIsTried(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
@@ -262,7 +267,8 @@ func TestTunnel_badNetworkLosesOnlyWhatItLoses(t *testing.T) {
 	})
 }
 
-// Both begin at once, at every phase of each other's handshake, and neither loses anything afterwards.
+// Both begin at once, at every phase of each other's handshake, and neither loses anything
+// afterwards.
 func TestTunnel_simultaneousHandshakesAtEveryPhase(t *testing.T) {
 	for phase := range 9 {
 		inBubble(t, func(w *world) {

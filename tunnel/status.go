@@ -18,7 +18,8 @@ type (
 	PeerStatus = peer.Status
 	// SessionStatus is the current session of a peer.
 	SessionStatus = peer.SessionStatus
-	// HandshakeCounts counts the handshake messages of one peer; those received are authenticated ones.
+	// HandshakeCounts counts the handshake messages of one peer; those received are authenticated
+	// ones.
 	HandshakeCounts = peer.HandshakeCounts
 	// EthernetStatus is the switch at one moment.
 	EthernetStatus = ethernet.Status
@@ -34,8 +35,8 @@ const (
 	StateDown       = peer.StateDown
 )
 
-// Status is what a tunnel looks like at one moment. It holds no secret but PrivateKey and PeerStatus.PresharedKey,
-// which only the WireGuard configuration socket hands out.
+// Status is what a tunnel looks like at one moment. It holds no secret but PrivateKey and
+// PeerStatus.PresharedKey, which only the WireGuard configuration socket hands out.
 type Status struct {
 	PrivateKey  keys.PrivateKey
 	PublicKey   keys.PublicKey
@@ -56,7 +57,8 @@ type DeviceStatus struct {
 	lane.DeviceCounts
 }
 
-// Status reads the state of the tunnel. Packets flow meanwhile; the counters of one peer are read one after another.
+// Status reads the state of the tunnel. Packets flow meanwhile; the counters of one peer are read
+// one after another.
 func (t *Tunnel) Status() Status {
 	now, wall := t.env.Clock.Now(), t.env.Clock.Wall()
 	s := Status{
@@ -121,19 +123,20 @@ func (t *Tunnel) Endpoints() []PeerEndpoint {
 	return list
 }
 
-// SetEthernet changes how frames are switched and cut, while they pass. The forwarding database keeps the size it was
-// made with: EthernetRoom says how many entries it can be given.
+// SetEthernet changes how frames are switched and cut, while they pass. The forwarding database
+// keeps the size it was made with: EthernetRoom says how many entries it can be given.
 func (t *Tunnel) SetEthernet(o EthernetOptions) error {
 	t.configMu.Lock()
 	defer t.configMu.Unlock()
 	return t.lan.SetOptions(o)
 }
 
-// EthernetRoom is the greatest EthernetOptions.Switch.MaxEntries that SetEthernet takes; 0 without a TAP device.
+// EthernetRoom is the greatest EthernetOptions.Switch.MaxEntries that SetEthernet takes; 0 without
+// a TAP device.
 func (t *Tunnel) EthernetRoom() int { return t.lan.Room() }
 
-// FlushFDB removes entries from the forwarding database and returns their number. port selects those behind a peer, or
-// behind the device, by name; empty: all.
+// FlushFDB removes entries from the forwarding database and returns their number. port selects
+// those behind a peer, or behind the device, by name; empty: all.
 func (t *Tunnel) FlushFDB(f l2.Filter, port string) (int, error) { return t.lan.Flush(f, port) }
 
 // PinFDB makes a static entry behind the peer, or the device, with the name.

@@ -14,7 +14,8 @@ import (
 	"tund/tunnel/udp/udptest"
 )
 
-// A lane may look whether the device is up just before SetUp(false), and stage a packet just after it.
+// A lane may look whether the device is up just before SetUp(false), and stage a packet just after
+// it.
 func TestSetUp_wishFromBetweenIsGrantedOnceUp(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
@@ -126,26 +127,6 @@ func (e *end) broadcasts(src l2.MAC, other *end) (got int) {
 			return got
 		}
 	}
-}
-
-func TestConfigure_pinnedMACPassesToThePeerThatFollows(t *testing.T) {
-	inBubble(t, func(w *world) {
-		const mac = l2.MAC(0x0200_0000_0001)
-		a, b := w.tap(), w.tap()
-		a.configure(lan(b, mac))
-		b.configure(lan(a))
-		passes(5 * time.Second)
-		if n := b.broadcasts(mac, a); n != 1 {
-			t.Fatalf("before: %d frames, want 1", n)
-		}
-		b.key = newKey(t)
-		b.configure(Change{PrivateKey: &b.key})
-		a.configure(lan(b, mac)) // the same site with a new key
-		passes(10 * time.Second)
-		if n := b.broadcasts(mac, a); n != 1 {
-			t.Errorf("after b has got a new key: %d frames, want 1 (%v)", n, a.tun.drops.Snapshot())
-		}
-	})
 }
 
 func TestEthernet_lostHandshakesDoNotCloseAPortThatSpeaks(t *testing.T) {

@@ -110,7 +110,8 @@ func TestTunnel_receivingRenewsAt165Seconds(t *testing.T) {
 	}
 }
 
-// Data that arrives late under the session before the current one says nothing about the age of the current one.
+// Data that arrives late under the session before the current one says nothing about the age of the
+// current one.
 func TestTunnel_lateDataOfAnOldSessionDoesNotRenew(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -136,7 +137,8 @@ func TestTunnel_lateDataOfAnOldSessionDoesNotRenew(t *testing.T) {
 	})
 }
 
-// Keys are gone 540 s after the newest session was made: the session refuses, its index is free, and nothing holds it.
+// Keys are gone 540 s after the newest session was made: the session refuses, its index is free,
+// and nothing holds it.
 func TestTunnel_keysAreZeroedAfter540Seconds(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -244,7 +246,8 @@ func TestTunnel_handshakeGoesOnWhilePacketsCome(t *testing.T) {
 	})
 }
 
-// Mistake 8, the other kind: the handshake after unanswered data, for which a responder has jitter as well.
+// Mistake 8, the other kind: the handshake after unanswered data, for which a responder has jitter
+// as well.
 func TestTunnel_unansweredDataStartsAHandshakeAfter15SecondsWithJitter(t *testing.T) {
 	differ := map[time.Duration]bool{}
 	for range 12 {
@@ -301,7 +304,8 @@ func TestTunnel_slowResponsesCount(t *testing.T) {
 	})
 }
 
-// A responder may not send before it has heard from the initiator under the new session (whitepaper §5.4.4).
+// A responder may not send before it has heard from the initiator under the new session (whitepaper
+// §5.4.4).
 func TestTunnel_responderIsSilentBeforeConfirmation(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()

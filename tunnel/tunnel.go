@@ -1,14 +1,17 @@
-// Package tunnel is the engine: it carries packets between devices and peers, encrypted as WireGuard does.
+// Package tunnel is the engine: it carries packets between devices and peers, encrypted as
+// WireGuard does.
 //
-// It is an assembly. Data flows one way through its parts: device → lane → session → socket, and back
-// (docs/architecture.md). tunnel/lane moves packets, tunnel/handshake makes sessions and runs the timers, tunnel/ethernet is
-// layer 2, and tunnel/peer is what all of them know of a peer. This package puts them together, takes changes of the
-// configuration (Configure) and of the host (SetUp, PathsChanged, …), and describes it all (Status). No part knows it.
+// It is an assembly. Data flows one way through its parts: device → lane → session → socket, and
+// back (docs/architecture.md). tunnel/lane moves packets, tunnel/handshake makes sessions and runs
+// the timers, tunnel/ethernet is layer 2, and tunnel/peer is what all of them know of a peer. This
+// package puts them together, takes changes of the configuration (Configure) and of the host
+// (SetUp, PathsChanged, …), and describes it all (Status). No part knows it.
 //
-// The package opens no device and no socket, sets no address or route, and reads no file: it is given what it uses
-// (internal/daemon assembles it). It is safe for concurrent use.
+// The package opens no device and no socket, sets no address or route, and reads no file: it is
+// given what it uses (internal/daemon assembles it). It is safe for concurrent use.
 //
-// Life: New (no side effects) → Start → Close. Wait returns when a device is gone or Close was called.
+// Life: New (no side effects) → Start → Close. Wait returns when a device is gone or Close was
+// called.
 package tunnel
 
 import (
@@ -95,7 +98,8 @@ func New(o Options) (*Tunnel, error) {
 	return t, nil
 }
 
-// addDevice gives the tunnel a device. What a third kind needs goes here: what its frames begin with, and its forwarder.
+// addDevice gives the tunnel a device. What a third kind needs goes here: what its frames begin
+// with, and its forwarder.
 func (t *Tunnel) addDevice(d Device, eo EthernetOptions) (err error) {
 	dev := &lane.Device{Name: d.Name, Features: d.Features, Queues: d.Queues}
 	for i := range d.Queues {
@@ -162,7 +166,8 @@ func (t *Tunnel) fail(err error) {
 	}
 }
 
-// Wait blocks until the tunnel cannot go on, and says why; or until Close was called, and returns nil.
+// Wait blocks until the tunnel cannot go on, and says why; or until Close was called, and returns
+// nil.
 func (t *Tunnel) Wait() error {
 	select {
 	case err := <-t.fatal:
@@ -172,7 +177,8 @@ func (t *Tunnel) Wait() error {
 	}
 }
 
-// Close stops the tunnel, closes its sockets and devices and returns when nothing of it runs any more.
+// Close stops the tunnel, closes its sockets and devices and returns when nothing of it runs any
+// more.
 func (t *Tunnel) Close() error {
 	var errs []error
 	t.stopOnce.Do(func() {
@@ -193,8 +199,8 @@ func (t *Tunnel) Close() error {
 	return errors.Join(errs...)
 }
 
-// Pulse reads the progress of every loop. It takes the locks that loops hold while they work, so it does not return
-// either when one of those is never given back. Valid after Start.
+// Pulse reads the progress of every loop. It takes the locks that loops hold while they work, so it
+// does not return either when one of those is never given back. Valid after Start.
 func (t *Tunnel) Pulse() []Beat {
 	_, _ = t.peers.All(), t.env.Deadlines.Len()
 	return t.loops.Beats()

@@ -50,7 +50,6 @@ func office() control.Instance {
 		Underlay: []string{"gso", "gro", "ipv6"},
 		Warnings: []control.Warning{
 			{Kind: "storm", Subject: "vm-host-3", Message: "storm control dropped 1204 broadcast frames in the last 60s"},
-			{Kind: "peer-down", Subject: "branch-oslo", Message: "is down"},
 		},
 		Devices: []control.Device{
 			{Name: "office", Kind: "tun", MTU: 1420, Addresses: []string{"10.9.0.1/24", "fd09::1/64"}, Offload: true, Up: true,

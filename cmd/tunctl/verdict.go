@@ -29,12 +29,10 @@ func problems(i *control.Instance, now time.Time) []problem {
 			list = append(list, problem{i.Name, "device " + d.Name + " is down (ip link set " + d.Name + " up)", true})
 		}
 	}
-	down := make(map[string]bool)
 	for n := range i.Peers {
 		p := &i.Peers[n]
 		switch {
 		case p.State == control.StateDown:
-			down[p.Name] = true
 			list = append(list, problem{i.Name + "/" + p.Name, whyDown(p, now), true})
 		case p.State == control.StateConnecting && p.LastError != "":
 			list = append(list, problem{i.Name + "/" + p.Name, "connecting" + tries(p) + ": " + p.LastError, false})
@@ -44,9 +42,6 @@ func problems(i *control.Instance, now time.Time) []problem {
 		list = append(list, problem{i.Name, "under load: initiations are answered with cookies first", false})
 	}
 	for _, w := range i.Warnings {
-		if down[w.Subject] && w.Kind == "peer-down" {
-			continue // said already, with more
-		}
 		subject := i.Name
 		if w.Subject != "" && w.Subject != i.Name && !strings.HasPrefix(w.Message, w.Subject) {
 			subject += "/" + w.Subject

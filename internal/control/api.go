@@ -101,7 +101,7 @@ type Instance struct {
 
 // Warning is one reason for attention.
 type Warning struct {
-	// Kind groups warnings for programs: "peer-down", "config", "firewall", "storm", "file-mode", …
+	// Kind groups warnings for programs: "config", "dns", "loop", "offload", "runtime", "switch", …
 	Kind string `json:"kind"`
 	// Subject is the peer, device or file it is about; "" for the instance.
 	Subject string `json:"subject"`

@@ -85,6 +85,11 @@ func portConfig(p config.Peer) l2.PortConfig {
 	return c
 }
 
+// bpduPolicies are those of the configuration as the switch knows them.
+var bpduPolicies = map[config.BPDUPolicy]l2.BPDUPolicy{
+	config.BPDUDrop: l2.BPDUDrop, config.BPDUForward: l2.BPDUForward, config.BPDUGuard: l2.BPDUGuard,
+}
+
 // ethernetOptions is the switch of a configuration; the zero options without [tap].
 func ethernetOptions(t *config.Tap) tunnel.EthernetOptions {
 	if t == nil {
@@ -101,7 +106,7 @@ func ethernetOptions(t *config.Tap) tunnel.EthernetOptions {
 		Switch: l2.Config{
 			AgeingTime: t.Ageing, MaxEntries: t.MaxMACs, MaxPerPort: t.MaxMACsPerPeer,
 			BroadcastLimit: limit(t.BroadcastLimit), MulticastLimit: limit(t.MulticastLimit),
-			UnknownLimit: limit(t.UnknownUnicastLimit), Hub: t.Hub, BPDU: l2.BPDUPolicy(t.BPDU),
+			UnknownLimit: limit(t.UnknownUnicastLimit), Hub: t.Hub, BPDU: bpduPolicies[t.BPDU],
 			NeighborSuppression: t.NeighborSuppression, QinQ: t.DoubleTags,
 		},
 	}

@@ -14,7 +14,7 @@ func describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
 	for _, e := range s.Entries {
 		i.FDB = append(i.FDB, control.FDBEntry{
 			MAC: e.MAC.String(), VLAN: int(e.VLAN), Port: s.Names[e.Port], Kind: string(e.Kind),
-			AgeS: e.Age.Seconds(), Frozen: e.Frozen > 0,
+			AgeS: e.Age.Seconds(), Frozen: e.Frozen > 0, Moves: e.Moves,
 		})
 	}
 	peers := make(map[string]*control.Peer, len(i.Peers))

@@ -1,8 +1,9 @@
-// Package limit bounds how often something happens: Bucket lets a rate with a burst through, and Every lets one event
-// through in each interval and counts the others.
+// Package limit bounds how often something happens: Bucket lets a rate with a burst through, and
+// Every lets one event through in each interval and counts the others.
 //
-// Both are a word or two, have no goroutine, lock or clock of their own, and are safe for concurrent use. Callers pass
-// the time. A refused event costs nothing later: it is not remembered against the one who caused it.
+// Both are a word or two, have no goroutine, lock or clock of their own, and are safe for
+// concurrent use. Callers pass the time. A refused event costs nothing later: it is not remembered
+// against the one who caused it.
 package limit
 
 import (
@@ -18,14 +19,19 @@ type Rate struct {
 	tolerance int64 // ns by which the events let through may run ahead of the clock: the burst
 }
 
-// PerSecond returns the rate of n events a second of which burst may come at once. n must be positive.
-func PerSecond(n, burst int) Rate {
-	interval := max(int64(time.Second)/int64(n), 1)
-	return Rate{interval, int64(burst) * interval}
+// PerSecond returns the rate of n events a second of which burst may come at once. n must be
+// positive.
+func PerSecond(n, burst int) Rate { return Each(time.Second/time.Duration(n), burst) }
+
+// Each returns the rate of one event in each interval, of which burst may come at once.
+func Each(interval time.Duration, burst int) Rate {
+	ns := max(int64(interval), 1)
+	return Rate{ns, int64(burst) * ns}
 }
 
-// Until is the state of one bucket without the atomic: the boottime up to which the events let through so far have used
-// up the rate. Zero is a bucket that is full of tokens. It is for tables that have a lock already.
+// Until is the state of one bucket without the atomic: the boottime up to which the events let
+// through so far have used up the rate. Zero is a bucket that is full of tokens. It is for tables
+// that have a lock already.
 type Until int64
 
 // Take accounts for one event at now and reports whether it is within r.
@@ -38,11 +44,13 @@ func (u *Until) Take(now boottime.Time, r Rate) bool {
 	return true
 }
 
-// Bucket is a token bucket in one word: the generic cell rate algorithm (ITU-T I.371). The zero Bucket is full.
+// Bucket is a token bucket in one word: the generic cell rate algorithm (ITU-T I.371). The zero
+// Bucket is full.
 type Bucket struct{ until atomic.Int64 }
 
-// Take accounts for n events at now and reports whether they are within r. Events that are not cost nothing. On an idle
-// bucket any n passes once: what comes in one piece that is larger than the burst must not starve for ever.
+// Take accounts for n events at now and reports whether they are within r. Events that are not cost
+// nothing. On an idle bucket any n passes once: what comes in one piece that is larger than the
+// burst must not starve for ever.
 func (b *Bucket) Take(now boottime.Time, n int, r Rate) bool {
 	if r.interval == 0 {
 		return true
@@ -66,8 +74,8 @@ type Every struct {
 	count atomic.Uint64 // since one was let through
 }
 
-// Open reports whether the caller's event is let through at now, and then how many there have been since the last that
-// was, this one included.
+// Open reports whether the caller's event is let through at now, and then how many there have been
+// since the last that was, this one included.
 func (e *Every) Open(now boottime.Time, interval time.Duration) (count uint64, ok bool) {
 	e.count.Add(1)
 	next := e.next.Load()

@@ -1,6 +1,7 @@
-// Package watchdog measures whether loops make progress. A loop says when it begins to wait for the world and when it
-// goes on; a reader that comes back later sees whether it has moved. What to do about a loop that has not is for the
-// reader to decide (internal/daemon). The package starts nothing and has no clock.
+// Package watchdog measures whether loops make progress. A loop says when it begins to wait for the
+// world and when it goes on; a reader that comes back later sees whether it has moved. What to do
+// about a loop that has not is for the reader to decide (internal/daemon). The package starts
+// nothing and has no clock.
 package watchdog
 
 import (
@@ -8,8 +9,9 @@ import (
 	"sync/atomic"
 )
 
-// Progress is that of one loop. Its count grows when the loop begins to wait and when it goes on: odd is a loop that waits,
-// and one that stays the same and even is stuck. Only the loop writes it. The zero Progress is ready.
+// Progress is that of one loop. Its count grows when the loop begins to wait and when it goes on:
+// odd is a loop that waits, and one that stays the same and even is stuck. Only the loop writes it.
+// The zero Progress is ready.
 type Progress struct{ count atomic.Uint64 }
 
 // Idle is called before a wait that the world ends: for a packet, a message or a deadline.
@@ -25,10 +27,12 @@ type Beat struct {
 	Idle  bool   // it waits for a packet, a message or a deadline, and nothing of ours can hold it up
 }
 
-// Stuck reports whether the loop has not moved since it was read as then, although it had something to do.
+// Stuck reports whether the loop has not moved since it was read as then, although it had something
+// to do.
 func (b Beat) Stuck(then Beat) bool { return b.Count == then.Count && !b.Idle && !then.Idle }
 
-// Loops are the loops of one program that are watched. The zero Loops has none. New is not called once Beats may be.
+// Loops are the loops of one program that are watched. The zero Loops has none. New is not called
+// once Beats may be.
 type Loops struct{ all []loop }
 
 type loop struct {

@@ -20,8 +20,8 @@ type message struct {
 	payload []byte
 }
 
-// Control returns what takes inner payloads of peers that are neither packets nor frames (lane.Env.Control). A tunnel without
-// a TAP device says so of those that are about frames.
+// Control returns what takes inner payloads of peers that are neither packets nor frames
+// (lane.Env.Control). A tunnel without a TAP device says so of those that are about frames.
 func (e *LAN) Control(env *lane.Env) func(*peer.Peer, []byte, boottime.Time) drop.Reason {
 	if e != nil {
 		return e.take
@@ -48,7 +48,8 @@ func (e *LAN) take(p *peer.Peer, payload []byte, _ boottime.Time) drop.Reason {
 	}
 }
 
-// control hands the switch a message and those that wait behind it, so that one tick serves them all.
+// control hands the switch a message and those that wait behind it, so that one tick serves them
+// all.
 func (e *LAN) control(m message) {
 	now := e.env.Clock.Now()
 	for waiting := len(e.messages); ; waiting-- {

@@ -67,8 +67,8 @@ func (e *LAN) names() map[l2.PortID]string {
 	return names
 }
 
-// Flush removes entries from the forwarding database and returns their number. port selects those behind a peer, or
-// behind the device, by name; empty: all.
+// Flush removes entries from the forwarding database and returns their number. port selects those
+// behind a peer, or behind the device, by name; empty: all.
 func (e *LAN) Flush(f l2.Filter, port string) (int, error) {
 	if e == nil {
 		return 0, ErrNoEthernet

@@ -36,7 +36,8 @@ type frames struct {
 }
 
 const (
-	// maxHead is how much of a frame decides about its neighbours in a train: addresses, one tag and the type.
+	// maxHead is how much of a frame decides about its neighbours in a train: addresses, one tag
+	// and the type.
 	maxHead = macLen + tagLen
 	// maxSYN is the size below which a read may open a TCP connection.
 	maxSYN = 2048
@@ -106,8 +107,8 @@ func (f *frames) join(from *peer.Peer, h *l2.FrameHeader, part []byte, now boott
 	return f.parts.Add(now, l2.PortID(from.Port.Load()), h, part)
 }
 
-// admit asks the switch about a whole frame, does what it says about other peers, and returns what the device gets. The
-// switch counts what it refuses of a port.
+// admit asks the switch about a whole frame, does what it says about other peers, and returns what
+// the device gets. The switch counts what it refuses of a port.
 func (f *frames) admit(from *peer.Peer, hops uint8, frame []byte, now boottime.Time) ([]byte, drop.Reason) {
 	f.lastLen = 0
 	v := &f.verdict
@@ -153,7 +154,8 @@ func (f *frames) relay(frame []byte, now boottime.Time) {
 	}
 }
 
-// relayTo sends the payload b[at:] to one peer, in two parts when it is too long for one. It returns b, grown.
+// relayTo sends the payload b[at:] to one peer, in two parts when it is too long for one. It
+// returns b, grown.
 func (f *frames) relayTo(port *port, b []byte, at int, now boottime.Time) []byte {
 	limit := f.lan.cutLimit()
 	if length := len(b) - at; limit == 0 || length <= limit {
@@ -171,15 +173,17 @@ func (f *frames) relayTo(port *port, b []byte, at int, now boottime.Time) []byte
 	return b
 }
 
-// likeLast reports whether the frame needs no decision of its own: the same peer, addresses, tag and type as the one
-// before it in this train, which went to the TAP unchanged, and TCP inside, which no guard looks at.
+// likeLast reports whether the frame needs no decision of its own: the same peer, addresses, tag
+// and type as the one before it in this train, which went to the TAP unchanged, and TCP inside,
+// which no guard looks at.
 func (f *frames) likeLast(from *peer.Peer, frame []byte) bool {
 	n := f.lastLen
 	return n > 0 && from == f.lastPeer && len(frame) > n+20 && len(frame) <= f.lan.maxFrame() &&
 		bytes.Equal(frame[:n], f.lastHead[:n]) && isPlainTCP(frame, n)
 }
 
-// remember keeps the head of a frame that went to the TAP unchanged, if those after it may follow without being asked.
+// remember keeps the head of a frame that went to the TAP unchanged, if those after it may follow
+// without being asked.
 func (f *frames) remember(from *peer.Peer, frame []byte) {
 	n := macLen
 	if len(frame) > maxHead && frame[12] == 0x81 && frame[13] == 0 {
@@ -190,8 +194,8 @@ func (f *frames) remember(from *peer.Peer, frame []byte) {
 	}
 }
 
-// isPlainTCP reports whether an IP packet at frame[n:] is TCP without extension headers and not a later fragment, and
-// no SYN, whose MSS may have to be lowered.
+// isPlainTCP reports whether an IP packet at frame[n:] is TCP without extension headers and not a
+// later fragment, and no SYN, whose MSS may have to be lowered.
 func isPlainTCP(frame []byte, n int) bool {
 	ip := frame[n:]
 	switch {

@@ -1,10 +1,12 @@
-// Package ethernet is layer 2 of a tunnel: it stands between the learning switch (tunnel/l2), which knows ports and frames, and
-// the lanes, which know peers and plaintexts. frames is what a lane sees of it (lane.Forwarder). LAN is its slow side: it runs
-// the clock of the switch, carries its control messages, gives peers ports and tells it which of them have a session.
+// Package ethernet is layer 2 of a tunnel: it stands between the learning switch (tunnel/l2), which
+// knows ports and frames, and the lanes, which know peers and plaintexts. frames is what a lane
+// sees of it (lane.Forwarder). LAN is its slow side: it runs the clock of the switch, carries its
+// control messages, gives peers ports and tells it which of them have a session.
 //
-// Nothing outside this package and l2 knows what a frame is. It opens no device, makes no sessions, and decides nothing about
-// forwarding, which is the switch's. All methods of LAN are safe for concurrent use, also those of a nil *LAN: that is
-// a tunnel without a TAP device, which has no ports.
+// Nothing outside this package and l2 knows what a frame is. It opens no device, makes no sessions,
+// and decides nothing about forwarding, which is the switch's. All methods of LAN are safe for
+// concurrent use, also those of a nil *LAN: that is a tunnel without a TAP device, which has no
+// ports.
 package ethernet
 
 import (
@@ -28,8 +30,8 @@ import (
 // Options is what a tunnel with a TAP device is told of its switch.
 type Options struct {
 	Switch l2.Config
-	// Fragment lets a frame that does not fit into one datagram travel as two. Without it such a frame is sent whole,
-	// and the underlay has to fragment it.
+	// Fragment lets a frame that does not fit into one datagram travel as two. Without it such a
+	// frame is sent whole, and the underlay has to fragment it.
 	Fragment bool
 	// MSSClamp lowers the MSS of TCP connections in both directions to what fits into one datagram.
 	MSSClamp bool
@@ -67,7 +69,8 @@ const (
 	macLen, tagLen = 14, 4
 )
 
-// New returns the LAN behind a device with the given MTU, and makes it the device's forwarder. Nothing runs before Run.
+// New returns the LAN behind a device with the given MTU, and makes it the device's forwarder.
+// Nothing runs before Run.
 func New(env *lane.Env, d *lane.Device, o Options, progress *watchdog.Progress) (*LAN, error) {
 	o.Switch.MTU = d.MTU()
 	sw, err := l2.New(o.Switch, rand.Reader)
@@ -101,8 +104,8 @@ func (e *LAN) note(o *Options) {
 // ErrNoEthernet is returned for a request about frames by a tunnel without a TAP device.
 var ErrNoEthernet = errors.New("no TAP device")
 
-// SetOptions changes how frames are switched and cut, while they pass. The forwarding database keeps the size it was
-// made with: Room says how many entries it can be given.
+// SetOptions changes how frames are switched and cut, while they pass. The forwarding database
+// keeps the size it was made with: Room says how many entries it can be given.
 func (e *LAN) SetOptions(o Options) error {
 	if e == nil {
 		return ErrNoEthernet
@@ -123,7 +126,8 @@ func (e *LAN) Room() int {
 	return e.sw.Room()
 }
 
-// SetPath says how large an IP packet, in bytes, the path to the peers takes. Frames that would need a larger one are cut.
+// SetPath says how large an IP packet, in bytes, the path to the peers takes. Frames that would
+// need a larger one are cut.
 func (e *LAN) SetPath(mtu int) {
 	if e == nil {
 		return
@@ -150,7 +154,8 @@ func (e *LAN) cutLimit() int {
 	return int(e.inner.Load())
 }
 
-// mssLimit is the largest IP packet that fits into one datagram with a tagged frame around it; 0: TCP is left alone.
+// mssLimit is the largest IP packet that fits into one datagram with a tagged frame around it; 0:
+// TCP is left alone.
 func (e *LAN) mssLimit() int {
 	if !e.mssClamp.Load() {
 		return 0
@@ -166,7 +171,8 @@ func (e *LAN) kick() {
 	}
 }
 
-// Run is the clock of the switch. It sends what the switch has to say through the socket of the lane, and ends with the tunnel.
+// Run is the clock of the switch. It sends what the switch has to say through the socket of the
+// lane, and ends with the tunnel.
 func (e *LAN) Run(l *lane.Lane) {
 	out := lane.NewBatch(e.env, l, lane.MaxDatagram)
 	timer := time.NewTimer(0)
@@ -211,7 +217,8 @@ func (e *LAN) sendAll(out *lane.Batch, messages []l2.Message, now boottime.Time)
 	out.Flush(now)
 }
 
-// Goodbye tells the peers that we leave, through the socket of the lane. Nothing is sent to them afterwards.
+// Goodbye tells the peers that we leave, through the socket of the lane. Nothing is sent to them
+// afterwards.
 func (e *LAN) Goodbye(l *lane.Lane) {
 	if e == nil {
 		return

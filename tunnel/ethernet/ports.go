@@ -15,10 +15,11 @@ import (
 )
 
 const (
-	// deadAttempts is how many initiations without an answer make a port go down, so that what was learned behind it may
-	// appear elsewhere: 10 seconds.
+	// deadAttempts is how many initiations without an answer make a port go down, so that what was
+	// learned behind it may appear elsewhere: 10 seconds.
 	deadAttempts = 2
-	// greetAfter is how long a peer with a session may be silent before it is sent something that it has to answer.
+	// greetAfter is how long a peer with a session may be silent before it is sent something that
+	// it has to answer.
 	greetAfter = timers.KeepaliveTimeout
 	// atOnce is a deadline that has always passed.
 	atOnce boottime.Time = 1
@@ -79,7 +80,8 @@ func (e *LAN) Configs(all map[keys.PublicKey]l2.PortConfig) {
 	}
 }
 
-// Check returns the error with which the ports of all peers, by key, could not be as given: too many, or a MAC pinned twice.
+// Check returns the error with which the ports of all peers, by key, could not be as given: too
+// many, or a MAC pinned twice.
 func (e *LAN) Check(all map[keys.PublicKey]l2.PortConfig) error {
 	if e == nil {
 		return nil
@@ -110,9 +112,10 @@ func label(c l2.PortConfig, key keys.PublicKey) string {
 	return key.Short()
 }
 
-// SetPorts gives peers a port, or the port they have another configuration, and frees the ports of those that are gone. The
-// switch sees one change; a port whose configuration stays is not touched. What Check has accepted is not refused.
-// More peers than ports: those without Ethernet go without one and lose nothing.
+// SetPorts gives peers a port, or the port they have another configuration, and frees the ports of
+// those that are gone. The switch sees one change; a port whose configuration stays is not touched.
+// What Check has accepted is not refused. More peers than ports: those without Ethernet go without
+// one and lose nothing.
 func (e *LAN) SetPorts(set map[*peer.Peer]l2.PortConfig, gone map[*peer.Peer]bool) error {
 	if e == nil || len(set)+len(gone) == 0 {
 		return nil
@@ -163,7 +166,8 @@ func (e *LAN) SetPorts(set map[*peer.Peer]l2.PortConfig, gone map[*peer.Peer]boo
 	return err
 }
 
-// newID returns the id of a port that is free, when the table has n; LocalPort: there is none. Callers hold mu.
+// newID returns the id of a port that is free, when the table has n; LocalPort: there is none.
+// Callers hold mu.
 func (e *LAN) newID(n int) l2.PortID {
 	if last := len(e.free) - 1; last >= 0 {
 		id := e.free[last]
@@ -176,7 +180,8 @@ func (e *LAN) newID(n int) l2.PortID {
 	return l2.LocalPort
 }
 
-// SessionChanged is called when a peer has got a session or lost it, or does not answer. It does not wait.
+// SessionChanged is called when a peer has got a session or lost it, or does not answer. It does
+// not wait.
 func (e *LAN) SessionChanged(p *peer.Peer) {
 	if e == nil {
 		return
@@ -199,8 +204,9 @@ func (e *LAN) followSessions(now boottime.Time) time.Duration {
 	}
 }
 
-// follow tells the switch whether the peer behind a port has a session, and asks for one if it is to carry frames: a port
-// is wanted up whether or not there is anything to send. It returns when to look again; 0: when something happens.
+// follow tells the switch whether the peer behind a port has a session, and asks for one if it is
+// to carry frames: a port is wanted up whether or not there is anything to send. It returns when to
+// look again; 0: when something happens.
 func (e *LAN) follow(port *port, now boottime.Time) (next boottime.Time) {
 	p := port.peer
 	kp := p.Current()
@@ -225,8 +231,9 @@ func (e *LAN) follow(port *port, now boottime.Time) (next boottime.Time) {
 	return now.Add(timers.RekeyTimeout)
 }
 
-// greet sends a peer that has been silent for long something that it has to answer: its death is noticed, and what was
-// learned behind it forgotten, though no host has anything to say to it. It returns when to do so again.
+// greet sends a peer that has been silent for long something that it has to answer: its death is
+// noticed, and what was learned behind it forgotten, though no host has anything to say to it. It
+// returns when to do so again.
 func (e *LAN) greet(port *port, now boottime.Time) boottime.Time {
 	last := max(port.peer.LastReceived(), port.greeted)
 	if now.Sub(last) >= greetAfter {

@@ -6,7 +6,8 @@ import (
 	"tund/tunnel/offload"
 )
 
-// form returns the number by which Reshape knows how to change a VLAN tag; 0 for a frame that stays as it is.
+// form returns the number by which Reshape knows how to change a VLAN tag; 0 for a frame that stays
+// as it is.
 func (f *frames) form(r l2.Rewrite) int {
 	if r == (l2.Rewrite{}) {
 		return 0
@@ -20,8 +21,8 @@ func (f *frames) form(r l2.Rewrite) int {
 	return len(f.forms)
 }
 
-// Reshape implements lane.Forwarder: it gives the frame behind the virtio header of buf, which lies in mem, another VLAN tag,
-// and returns it with its header moved along.
+// Reshape implements lane.Forwarder: it gives the frame behind the virtio header of buf, which lies
+// in mem, another VLAN tag, and returns it with its header moved along.
 func (f *frames) Reshape(mem, buf []byte, form int) []byte {
 	var r l2.Rewrite
 	if form > 0 {

@@ -7,8 +7,9 @@ import (
 	"tund/tunnel/lane"
 )
 
-// provesAddress demands, under load, a mac2 made with our cookie, and otherwise answers with one (whitepaper §5.3,
-// §5.4.7). It is the only answer that an unauthenticated datagram ever gets, and it is smaller than its cause.
+// provesAddress demands, under load, a mac2 made with our cookie, and otherwise answers with one
+// (whitepaper §5.3, §5.4.7). It is the only answer that an unauthenticated datagram ever gets, and
+// it is smaller than its cause.
 func (w *Worker) provesAddress(m *message, msg []byte, now boottime.Time) drop.Reason {
 	if !w.Load.Under(now) {
 		return drop.None
@@ -39,8 +40,8 @@ func (w *Worker) provesAddress(m *message, msg []byte, now boottime.Time) drop.R
 	return drop.UnderLoad
 }
 
-// consumeCookie keeps the cookie of a server under load for the next initiation. It never moves the endpoint and
-// never makes us answer.
+// consumeCookie keeps the cookie of a server under load for the next initiation. It never moves the
+// endpoint and never makes us answer.
 func (w *Worker) consumeCookie(msg []byte, now boottime.Time) drop.Reason {
 	owner, ok := w.env.Index.Get(wire.CookieReplyReceiver(msg))
 	if !ok {

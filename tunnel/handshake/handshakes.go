@@ -1,13 +1,14 @@
-// Package handshake makes sessions: it answers initiations, begins them when the timers say so, keeps cookies, and defends
-// itself against floods. Lanes hand messages in through an Intake and never wait for it; the sessions it makes it gives to
-// the peer (tunnel/peer).
+// Package handshake makes sessions: it answers initiations, begins them when the timers say so,
+// keeps cookies, and defends itself against floods. Lanes hand messages in through an Intake and
+// never wait for it; the sessions it makes it gives to the peer (tunnel/peer).
 //
-// A few workers answer messages from a bounded queue, and one goroutine runs the timers of all peers. Each sends through a
-// batch of its own, so that none of them waits for the send of another, and no lock is held while sending. A peer's
-// Handshake lock is held across key agreement, by nobody else's wish than this package's and its configuration's.
+// A few workers answer messages from a bounded queue, and one goroutine runs the timers of all
+// peers. Each sends through a batch of its own, so that none of them waits for the send of another,
+// and no lock is held while sending. A peer's Handshake lock is held across key agreement, by
+// nobody else's wish than this package's and its configuration's.
 //
-// It moves no packets but those that waited for a session, and routes nothing. Sources: WireGuard whitepaper §5, §6; the
-// kernel's drivers/net/wireguard (receive.c, send.c, ratelimiter.c).
+// It moves no packets but those that waited for a session, and routes nothing. Sources: WireGuard
+// whitepaper §5, §6; the kernel's drivers/net/wireguard (receive.c, send.c, ratelimiter.c).
 package handshake
 
 import (
@@ -45,7 +46,8 @@ type identity struct {
 	cookies *noise.CookieChecker
 }
 
-// New returns the handshakes of a tunnel with the given peers, and sets what env needs of them. Nothing runs yet.
+// New returns the handshakes of a tunnel with the given peers, and sets what env needs of them.
+// Nothing runs yet.
 func New(env *lane.Env, peers *peer.Table, key keys.PrivateKey) *Handshakes {
 	h := &Handshakes{env: env, peers: peers, queue: newQueue(), icmp: newICMPQueue(), timersWake: make(chan struct{}, 1)}
 	h.SetIdentity(key)
@@ -54,7 +56,8 @@ func New(env *lane.Env, peers *peer.Table, key keys.PrivateKey) *Handshakes {
 	return h
 }
 
-// SetIdentity replaces our key pair. The sessions made under the one before are for the caller to end.
+// SetIdentity replaces our key pair. The sessions made under the one before are for the caller to
+// end.
 func (h *Handshakes) SetIdentity(key keys.PrivateKey) {
 	id := noise.NewIdentity(key)
 	h.identity.Store(&identity{private: key, noise: id, cookies: noise.NewCookieChecker(id)})

@@ -9,7 +9,8 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Bounds on what ICMP says. Anybody can send us ICMP messages about datagrams of ours, or of his invention.
+// Bounds on what ICMP says. Anybody can send us ICMP messages about datagrams of ours, or of his
+// invention.
 const (
 	// icmpQueueLength is the number of messages between the sockets and the workers.
 	icmpQueueLength = 64
@@ -27,7 +28,8 @@ func newICMPQueue() *icmpQueue { return &icmpQueue{hints: make(chan udp.Hint, ic
 
 var icmpRate = limit.PerSecond(ICMPPerSecond, ICMPPerSecond)
 
-// ICMP takes what ICMP said about a datagram of ours: it is the handler for udp.Conn.OnHint, and never waits.
+// ICMP takes what ICMP said about a datagram of ours: it is the handler for udp.Conn.OnHint, and
+// never waits.
 func (h *Handshakes) ICMP(x udp.Hint) {
 	select {
 	case h.icmp.hints <- x:
@@ -38,7 +40,8 @@ func (h *Handshakes) ICMP(x udp.Hint) {
 // allow takes one from the budget.
 func (q *icmpQueue) allow(now boottime.Time) bool { return q.taken.Take(now, 1, icmpRate) }
 
-// hinted handles one ICMP message: it is noted with the peer whose current endpoint it is about (peer.NoteICMP).
+// hinted handles one ICMP message: it is noted with the peer whose current endpoint it is about
+// (peer.NoteICMP).
 func (w *Worker) hinted(h udp.Hint) {
 	now := w.env.Clock.Now()
 	if !w.icmp.allow(now) {

@@ -14,7 +14,8 @@ import (
 	"tund/tunnel/udp"
 )
 
-// initiate sends an initiation to p. When the rules do not allow one yet it asks for one (whitepaper §6.4).
+// initiate sends an initiation to p. When the rules do not allow one yet it asks for one
+// (whitepaper §6.4).
 func (w *Worker) initiate(p *peer.Peer, now boottime.Time) {
 	if p.Timers.MayInitiate(now) > now {
 		w.env.WantHandshake(p, now)
@@ -61,8 +62,9 @@ func (w *Worker) purge(p *peer.Peer) {
 	w.env.Drop(p, drop.StagedTimeout, uint64(p.Staged.Purge(w.env.Waiting)))
 }
 
-// consumeResponse turns our initiation into a session (whitepaper §5.4.3). What waited for it goes now. When nothing waited
-// a keepalive says so, since the responder may not send before it hears from us (whitepaper §5.4.4).
+// consumeResponse turns our initiation into a session (whitepaper §5.4.3). What waited for it goes
+// now. When nothing waited a keepalive says so, since the responder may not send before it hears
+// from us (whitepaper §5.4.4).
 func (w *Worker) consumeResponse(msg []byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
 	owner, ok := w.env.Index.Get(wire.ResponseReceiver(msg))
 	if !ok || owner.Keypair != nil {
@@ -101,8 +103,8 @@ func (w *Worker) finish(p *peer.Peer, msg []byte, from *udp.Endpoint, now bootti
 	return drop.None
 }
 
-// keepalive sends an empty transport message, or what waits, which says as well that we are here; and begins a handshake when
-// there is no session.
+// keepalive sends an empty transport message, or what waits, which says as well that we are here;
+// and begins a handshake when there is no session.
 func (w *Worker) keepalive(p *peer.Peer, now boottime.Time) {
 	if p.Staged.Len() == 0 {
 		w.out.Transmit(p, nil, now)

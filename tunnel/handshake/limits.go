@@ -10,19 +10,21 @@ import (
 	"tund/internal/limit"
 )
 
-// Bounds on handshakes of one source (kernel ratelimiter.c): a token bucket of 5, refilled 20 times a second.
+// Bounds on handshakes of one source (kernel ratelimiter.c): a token bucket of 5, refilled 20 times
+// a second.
 const (
 	handshakesPerSecond = 20
 	handshakeBurst      = 5
-	// maxSources bounds the table. It has room for the sources of one second at the rate at which the workers
-	// can answer; when it is full, sources not yet known are refused until the next sweep.
+	// maxSources bounds the table. It has room for the sources of one second at the rate at which
+	// the workers can answer; when it is full, sources not yet known are refused until the next
+	// sweep.
 	maxSources = 8192
 )
 
 var handshakeRate = limit.PerSecond(handshakesPerSecond, handshakeBurst)
 
-// sourceLimiter bounds the handshakes that one source can make us work for. IPv6 sources are taken by their /64,
-// which is what one customer has; by address, one host could be 2^64 of them.
+// sourceLimiter bounds the handshakes that one source can make us work for. IPv6 sources are taken
+// by their /64, which is what one customer has; by address, one host could be 2^64 of them.
 type sourceLimiter struct {
 	mu      sync.Mutex
 	sources map[netip.Prefix]limit.Until
@@ -78,8 +80,9 @@ const (
 
 var cookieRate = limit.PerSecond(cookiesPerCell, cookiesPerCell)
 
-// cookieBudget bounds the cookie replies, without letting a flood use up what genuine initiators need. Sources share
-// cells by a keyed hash: one source floods its own cell only, and 20,000 invented ones a second leave room in most.
+// cookieBudget bounds the cookie replies, without letting a flood use up what genuine initiators
+// need. Sources share cells by a keyed hash: one source floods its own cell only, and 20,000
+// invented ones a second leave room in most.
 type cookieBudget struct {
 	seed  maphash.Seed
 	cells [cookieCells]limit.Bucket
@@ -90,12 +93,14 @@ func (b *cookieBudget) allow(src netip.Addr, now boottime.Time) bool {
 	return b.cells[maphash.Comparable(b.seed, sourceOf(src))%cookieCells].Take(now, 1, cookieRate)
 }
 
-// replayMemory is how long a copy of an initiation is recognized: as long as the session it could have made.
+// replayMemory is how long a copy of an initiation is recognized: as long as the session it could
+// have made.
 const replayMemory = 180 * time.Second
 
-// recentInitiations remembers the mac1 of initiations that were taken in, so that copies of them are dropped before
-// they cost a place in the queue. Without it a burst of one recorded initiation makes a server look under load and
-// answer everybody with cookie replies (wireguard list, 2026-April/009563).
+// recentInitiations remembers the mac1 of initiations that were taken in, so that copies of them
+// are dropped before they cost a place in the queue. Without it a burst of one recorded initiation
+// makes a server look under load and answer everybody with cookie replies (wireguard list,
+// 2026-April/009563).
 //
 // It is a fixed table of keyed hashes: an attacker can push entries out, but not choose which.
 type recentInitiations struct {
@@ -133,8 +138,8 @@ func (r *recentInitiations) add(mac1 []byte, now boottime.Time) (seen bool) {
 	return false
 }
 
-// forget takes mac1 out again: its sender was only asked to prove its address, and the copy that comes next may be
-// the genuine one.
+// forget takes mac1 out again: its sender was only asked to prove its address, and the copy that
+// comes next may be the genuine one.
 func (r *recentInitiations) forget(mac1 []byte) {
 	h := maphash.Bytes(r.seed, mac1)
 	r.mu.Lock()

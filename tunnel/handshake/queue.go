@@ -16,7 +16,8 @@ import (
 const (
 	// queueLength is the number of handshake messages that wait for a worker.
 	queueLength = 1024
-	// UnderLoadDepth is the queue length at which proof of address is demanded, and keepUnderLoad how long after it.
+	// UnderLoadDepth is the queue length at which proof of address is demanded, and keepUnderLoad
+	// how long after it.
 	UnderLoadDepth = queueLength / 8
 	keepUnderLoad  = time.Second
 )
@@ -62,8 +63,8 @@ func (q *queue) put(load *Load, kind byte, d []byte, from udp.Endpoint, now boot
 	}
 }
 
-// Load is whether handshakes come faster than they can be answered, and initiators have to prove their address. The zero Load
-// is none. It is safe for concurrent use.
+// Load is whether handshakes come faster than they can be answered, and initiators have to prove
+// their address. The zero Load is none. It is safe for concurrent use.
 type Load struct{ until atomic.Int64 }
 
 // Raise says that there is load until a time.
@@ -79,8 +80,8 @@ type intake struct {
 	mac1Of *noise.Identity
 }
 
-// Message checks what costs little of a handshake message, and queues it for the workers. Garbage ends here: it never fills
-// the queue, so it cannot make us look under load.
+// Message checks what costs little of a handshake message, and queues it for the workers. Garbage
+// ends here: it never fills the queue, so it cannot make us look under load.
 func (i *intake) Message(kind byte, d []byte, from *udp.Endpoint, now boottime.Time) {
 	reason := i.check(kind, d, from, now)
 	if reason == drop.None {

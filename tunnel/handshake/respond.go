@@ -54,7 +54,8 @@ func (w *Worker) consumeInitiation(msg []byte, from *udp.Endpoint, now boottime.
 	return drop.None
 }
 
-// respond makes the response to an initiation of p, once it is authenticated, and installs the session.
+// respond makes the response to an initiation of p, once it is authenticated, and installs the
+// session.
 func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, msg []byte,
 	response *[wire.ResponseSize]byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
 	hs := &p.Handshake

@@ -21,7 +21,8 @@ func (h *Handshakes) wakeTimers() {
 	}
 }
 
-// RunTimers looks at each peer when its deadline comes, until the tunnel ends. One worker does that.
+// RunTimers looks at each peer when its deadline comes, until the tunnel ends. One worker does
+// that.
 func (w *Worker) RunTimers() {
 	sleep := time.NewTimer(time.Hour)
 	defer sleep.Stop()

@@ -168,7 +168,7 @@ func TestClaim_fiveMovesFreeze(t *testing.T) {
 		t.Fatalf("%d freeze events, want 1", frozen)
 	}
 	e := s.Entries(now)[0]
-	if e.Port != LocalPort || e.Frozen == 0 {
+	if e.Port != LocalPort || e.Frozen == 0 || e.Moves != freezeMoves {
 		t.Errorf("entry: %+v", e)
 	}
 	if _, r := fromPeer(s, now.Add(time.Minute), 1, hello); r != drop.MACFrozen {

@@ -196,7 +196,7 @@ func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Re
 		return drop.BadInnerPacket
 	}
 	reason := drop.None
-	if !p.state.control.take(now, 1, s.controlRate) {
+	if !p.state.control.Take(now, 1, s.controlRate) {
 		kind, reason = 0, drop.ControlRate
 	}
 	switch kind {
@@ -224,7 +224,7 @@ func (s *Switch) announced(now boottime.Time, p *port, body []byte) drop.Reason 
 	worst := drop.None
 	for ; len(body) >= announceEntryLen; body = body[announceEntryLen:] {
 		mac := MACFromBytes(body[2:])
-		if !p.state.announce.take(now, 1, s.announceRate) {
+		if !p.state.announce.Take(now, 1, s.announceRate) {
 			return drop.StormUnknown
 		}
 		f := frameInfo{now: now, view: s.view.Load(), in: p}
@@ -268,7 +268,7 @@ const controlLimit = 100
 // switches behind it, send what is for that MAC to us: a RARP request, as qemu sends after a
 // migration. Hosts ignore it.
 func (s *Switch) tellLAN(now boottime.Time, vid uint16, mac MAC) {
-	if !s.tell.take(now, 1, s.tellRate) {
+	if !s.tell.Take(now, 1, s.tellRate) {
 		return
 	}
 	b := appendHeader(make([]byte, 0, 64), Broadcast, mac, vid, vid != 0, typeRARP)

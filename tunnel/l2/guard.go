@@ -2,7 +2,6 @@ package l2
 
 import (
 	"encoding/binary"
-	"fmt"
 	"time"
 
 	"tund/internal/drop"
@@ -19,19 +18,6 @@ const (
 )
 
 const bpduGuardTime = 300 * time.Second // as vendors' errdisable recovery
-
-// ParseBPDUPolicy reads "drop", "forward" or "guard".
-func ParseBPDUPolicy(text string) (BPDUPolicy, error) {
-	switch text {
-	case "drop":
-		return BPDUDrop, nil
-	case "forward":
-		return BPDUForward, nil
-	case "guard":
-		return BPDUGuard, nil
-	}
-	return 0, fmt.Errorf("bpdu policy %q (want drop, forward or guard)", text)
-}
 
 // Destinations that a bridge keeps to itself.
 const (

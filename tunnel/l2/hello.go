@@ -5,11 +5,12 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/internal/limit"
 )
 
 // renameRate bounds how often a peer may change its node, which it does once for each run: eight at
 // once, then one in ten seconds.
-var renameRate = rate{interval: int64(10 * time.Second), tolerance: int64(80 * time.Second)}
+var renameRate = limit.Each(10*time.Second, 8)
 
 // peerInfo is what a peer's hello told.
 type peerInfo struct {
@@ -56,7 +57,7 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 		return drop.None, true
 	}
 	was := p.peer
-	if was.known && was.node != h.Node && !p.state.renames.take(now, 1, renameRate) {
+	if was.known && was.node != h.Node && !p.state.renames.Take(now, 1, renameRate) {
 		return drop.ControlRate, false
 	}
 	p.peer = peerInfo{

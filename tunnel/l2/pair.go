@@ -9,6 +9,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/internal/limit"
 )
 
 // Pairs: two peers that may serve one LAN; see loop.go for when and why.
@@ -35,7 +36,7 @@ const (
 )
 
 // testRate bounds the join tests that a peer may ask of us: each is a broadcast on our LAN.
-var testRate = rate{interval: int64(time.Second) / 16, tolerance: 256 * int64(time.Second) / 16}
+var testRate = limit.PerSecond(16, 256)
 
 // pairKey names two ports, low < high, and the VLAN of ours that their LANs share.
 type pairKey struct {
@@ -268,7 +269,7 @@ func (s *Switch) joinTest(now boottime.Time, p *port, body []byte) drop.Reason {
 	if mac>>40 != testMACByte || pinned || known || mac == s.mac {
 		return drop.SourceForeign
 	}
-	if !p.state.joinTests.take(now, 1, testRate) {
+	if !p.state.joinTests.Take(now, 1, testRate) {
 		return drop.ControlRate
 	}
 	b := appendHeader(make([]byte, 0, 64), Broadcast, mac, vid, vid != 0, typeARP)

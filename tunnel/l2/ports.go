@@ -14,10 +14,11 @@ func (s *Switch) SetPort(id PortID, cfg PortConfig) error {
 // RemovePort forgets the port and all that was learned or pinned behind it.
 func (s *Switch) RemovePort(id PortID) { _ = s.SetPorts(nil, []PortID{id}) } // nothing of a removal is refused
 
-// SetPorts adds ports, or gives them a new configuration, and removes others, in one step: all of it or, with an error, nothing.
-// Sessions, learned entries and counters of the ports that stay are kept. A port whose configuration is what it was
-// is not touched, and its peer is sent nothing. It returns an error for id 0 or one above MaxPortID, and for a MAC
-// that would be pinned to two ports. The maps and slices stay the caller's.
+// SetPorts adds ports, or gives them a new configuration, and removes others, in one step: all of
+// it or, with an error, nothing. Sessions, learned entries and counters of the ports that stay are
+// kept. A port whose configuration is what it was is not touched, and its peer is sent nothing. It
+// returns an error for id 0 or one above MaxPortID, and for a MAC that would be pinned to two
+// ports. The maps and slices stay the caller's.
 func (s *Switch) SetPorts(set map[PortID]PortConfig, remove []PortID) error {
 	for id := range set {
 		if id == LocalPort || id > MaxPortID {
@@ -110,8 +111,8 @@ func (s *Switch) checkPins(changed map[PortID]PortConfig, leaves map[PortID]bool
 	return nil
 }
 
-// contradicts reports whether a learned entry is not to be believed any longer, because it was learned under other rules than
-// those of the ports that have changed.
+// contradicts reports whether a learned entry is not to be believed any longer, because it was
+// learned under other rules than those of the ports that have changed.
 func (v *view) contradicts(e *Entry, changed map[PortID]PortConfig) bool {
 	if e.Kind == KindStatic {
 		return false

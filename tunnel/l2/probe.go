@@ -6,6 +6,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/internal/limit"
 )
 
 // The probe, in both forms (on the LAN: EtherType 0x88b5, behind "tund" 1 0 0 0):
@@ -30,10 +31,7 @@ const (
 )
 
 // relayRate bounds what is passed on of one peer's probes by what an honest peer sends.
-var relayRate = rate{
-	interval:  int64(ProbeInterval) / maxProbedVLANs,
-	tolerance: relayBurst * int64(ProbeInterval),
-}
+var relayRate = limit.Each(ProbeInterval/maxProbedVLANs, relayBurst*maxProbedVLANs)
 
 // appendProbe appends a probe that names where it leaves (a VLAN of the LAN, or a port),
 // authenticated by secret.
@@ -126,7 +124,7 @@ func (s *Switch) probeFrame(f *frameInfo, v *Verdict) (mine bool, reason drop.Re
 			return true, drop.LoopBlocked
 		}
 	}
-	if !f.in.state.meters[ClassProbe].take(f.now, f.p.segments(), f.view.rates[ClassProbe]) {
+	if !f.in.state.meters[ClassProbe].Take(f.now, f.p.segments(), f.view.rates[ClassProbe]) {
 		return true, drop.StormBroadcast
 	}
 	f.probe = true
@@ -140,7 +138,7 @@ func (s *Switch) relayProbe(f *frameInfo, v *Verdict) drop.Reason {
 	if origin == nil || !s.newerProbe(f, origin.state) {
 		return drop.LoopBlocked
 	}
-	if !origin.state.relay.take(f.now, 1, relayRate) {
+	if !origin.state.relay.Take(f.now, 1, relayRate) {
 		return drop.StormBroadcast
 	}
 	for _, p := range f.view.peers {

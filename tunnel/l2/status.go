@@ -28,6 +28,7 @@ type Entry struct {
 	Kind   EntryKind
 	Age    time.Duration // since a frame was seen, in whole seconds; 0 for static
 	Frozen time.Duration // for how long it will not move; 0: not frozen
+	Moves  int           // how often it changed its port within the last freezeWindow seconds
 }
 
 // AnyVLAN stands for every VLAN in an Entry of a port's pinned MACs and in a Filter.
@@ -164,6 +165,9 @@ func (t *fdb) entry(slot int32, sec uint32) Entry {
 		e.Kind = KindLocal
 	}
 	e.Age = time.Duration(since(sec, t.seenAt(slot))) * time.Second
+	if c := &t.cold[slot]; since(sec, c.movesFrom) < freezeWindow {
+		e.Moves = int(c.moves)
+	}
 	if v&flagFrozen != 0 {
 		e.Frozen = time.Duration(since(t.cold[slot].frozenUntil, sec)) * time.Second
 	}

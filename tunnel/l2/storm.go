@@ -1,10 +1,9 @@
 package l2
 
 import (
-	"sync/atomic"
 	"time"
 
-	"tund/internal/boottime"
+	"tund/internal/limit"
 )
 
 // Class sorts frames by who receives them, for storm control.
@@ -41,43 +40,13 @@ const (
 	minBurstFrames        = 64                     // a superpacket must pass an idle port
 )
 
-// rate is a limit in the form the meter wants. The zero rate does not limit.
-type rate struct {
-	interval  int64 // ns that one frame uses up
-	tolerance int64 // ns by which the meter may run ahead of the clock: the burst
-}
-
 // newRate makes a rate of framesPerSec; 0 takes def, negative does not limit.
-func newRate(framesPerSec, def int) rate {
+func newRate(framesPerSec, def int) limit.Rate {
 	if framesPerSec == 0 {
 		framesPerSec = def
 	}
 	if framesPerSec < 0 {
-		return rate{}
+		return limit.Rate{}
 	}
-	interval := max(int64(time.Second)/int64(framesPerSec), 1)
-	return rate{interval, max(int64(stormBurst), minBurstFrames*interval)}
-}
-
-// meter is a token bucket in one word (the generic cell rate algorithm, ITU-T I.371): the time until which the
-// frames let through so far have used up the rate. The zero meter is full. Safe for concurrent use.
-type meter struct{ until atomic.Int64 }
-
-// take accounts for n frames at now and reports whether they are within r. Frames that are not cost nothing. On
-// an idle meter any n passes once: what is a superpacket larger than the burst must not starve for ever.
-func (m *meter) take(now boottime.Time, n int, r rate) bool {
-	if r.interval == 0 {
-		return true
-	}
-	for {
-		old := m.until.Load()
-		start := max(old, int64(now))
-		next := start + int64(n)*r.interval
-		if start != int64(now) && next-int64(now) > r.tolerance {
-			return false
-		}
-		if m.until.CompareAndSwap(old, next) {
-			return true
-		}
-	}
+	return limit.PerSecond(framesPerSec, max(int(stormBurst*time.Duration(framesPerSec)/time.Second), minBurstFrames))
 }

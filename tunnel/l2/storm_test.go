@@ -7,32 +7,33 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/internal/limit"
 )
 
 func TestMeter_letsTheRatePassAndNotMore(t *testing.T) {
 	t.Parallel()
 	r := newRate(0, 1000)
-	var m meter
+	var m limit.Bucket
 	passed := 0
 	for i := range 1_000_000 { // 100,000 a second for 10 seconds
-		if m.take(at(time.Duration(i)*10*time.Microsecond), 1, r) {
+		if m.Take(at(time.Duration(i)*10*time.Microsecond), 1, r) {
 			passed++
 		}
 	}
 	if passed < 10_000 || passed > 10_000+251 {
 		t.Errorf("%d frames passed in 10 s at 1000/s with a burst of 250", passed)
 	}
-	if !m.take(at(time.Hour), 5000, r) || m.take(at(time.Hour), 1, r) {
+	if !m.Take(at(time.Hour), 5000, r) || m.Take(at(time.Hour), 1, r) {
 		t.Error("a superpacket larger than the burst must pass an idle meter, once")
 	}
-	if (&meter{}).take(start, 1<<30, newRate(-1, 5)) != true {
+	if (&limit.Bucket{}).Take(start, 1<<30, newRate(-1, 5)) != true {
 		t.Error("a negative rate is no limit")
 	}
 }
 
 func TestMeter_isExactUnderConcurrency(t *testing.T) {
 	t.Parallel()
-	var m meter
+	var m limit.Bucket
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	passed := 0
@@ -40,7 +41,7 @@ func TestMeter_isExactUnderConcurrency(t *testing.T) {
 		wg.Go(func() {
 			n := 0
 			for range 1000 {
-				if m.take(start, 1, newRate(0, 1000)) {
+				if m.Take(start, 1, newRate(0, 1000)) {
 					n++
 				}
 			}

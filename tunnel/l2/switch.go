@@ -11,6 +11,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/internal/limit"
 )
 
 // PortID names a port of the switch. Ids are small and dense: the table of ports is as long as the greatest.
@@ -76,9 +77,9 @@ type Switch struct {
 
 	testSeed [2]uint64 // by which we know our join tests
 
-	announceRate, tellRate, controlRate rate
+	announceRate, tellRate, controlRate limit.Rate
 
-	tell   meter // gratuitous frames
+	tell   limit.Bucket // gratuitous frames
 	view   atomic.Pointer[view]
 	maxMTU atomic.Int64 // Config.MTU, or SetMTU since
 
@@ -102,14 +103,14 @@ type Switch struct {
 
 // portState is what of a port survives a new view.
 type portState struct {
-	meters    [classes]meter
+	meters    [classes]limit.Bucket
 	drops     drop.Counters
 	bpduUntil atomic.Int64 // boottime until which BPDU guard blocks the port
-	announce  meter        // MACs announced
-	control   meter        // control messages
-	renames   meter        // changes of the peer's node
-	relay     meter        // its probes, passed on to other peers
-	joinTests meter        // join tests asked of us
+	announce  limit.Bucket // MACs announced
+	control   limit.Bucket // control messages
+	renames   limit.Bucket // changes of the peer's node
+	relay     limit.Bucket // its probes, passed on to other peers
+	joinTests limit.Bucket // join tests asked of us
 
 	relayed map[uint16]relayed // by VLAN; Switch.mu guards it
 }
@@ -160,8 +161,8 @@ func (c *Config) fill() {
 // localLimit leaves room for the peers however large the LAN is.
 func (c *Config) localLimit() int { return c.MaxEntries - c.MaxEntries/4 }
 
-func (c *Config) rates() [classes]rate {
-	return [classes]rate{
+func (c *Config) rates() [classes]limit.Rate {
+	return [classes]limit.Rate{
 		ClassBroadcast: newRate(c.BroadcastLimit, DefaultBroadcastLimit),
 		ClassMulticast: newRate(c.MulticastLimit, DefaultMulticastLimit),
 		ClassUnknown:   newRate(c.UnknownLimit, DefaultUnknownLimit),

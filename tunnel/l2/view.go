@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+
+	"tund/internal/limit"
 )
 
 // view is the configuration as the packet path sees it: never changed, replaced as a whole.
 type view struct {
 	cfg    Config
-	rates  [classes]rate
+	rates  [classes]limit.Rate
 	local  *port
 	byID   []*port
 	peers  []*port // up, and known to carry Ethernet

@@ -13,32 +13,35 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Terms: a run is what one UDP_SEGMENT send carries: datagrams of one size to one endpoint, the last of which may
-// be shorter. A batch is what one sendmmsg carries: several runs, to any endpoints.
+// Terms: a run is what one UDP_SEGMENT send carries: datagrams of one size to one endpoint, the
+// last of which may be shorter. A batch is what one sendmmsg carries: several runs, to any
+// endpoints.
 
 // Bounds of one batch.
 const (
-	// maxRunSegments is what kernels before 6.9 cut one send into (UDP_MAX_SEGMENTS); later ones take 128, but a
-	// full superpacket needs no more than 47.
+	// maxRunSegments is what kernels before 6.9 cut one send into (UDP_MAX_SEGMENTS); later ones
+	// take 128, but a full superpacket needs no more than 47.
 	maxRunSegments = 64
 	// maxRunBytes is the largest UDP payload over IPv4: 65,535 less 20 and 8.
 	maxRunBytes = 65507
 	// maxRuns bounds the messages of one sendmmsg.
 	maxRuns = 64
-	// flushBytes is where gathering ends and sending begins: four superpackets. At the usual MTU a superpacket is a run
-	// and two datagrams more, and sending two leftover datagrams costs the kernels of both sides almost as much as a full
-	// run: a send, a train of its own, a wakeup. So runs go on across superpackets while more wait.
+	// flushBytes is where gathering ends and sending begins: four superpackets. At the usual MTU a
+	// superpacket is a run and two datagrams more, and sending two leftover datagrams costs the
+	// kernels of both sides almost as much as a full run: a send, a train of its own, a wakeup. So
+	// runs go on across superpackets while more wait.
 	flushBytes = 256 << 10
-	// sendArena holds that and another superpacket, sealed (47 × 1,452 bytes at the usual MTU, 100 % overhead at the
-	// smallest segments are flushed in between).
+	// sendArena holds that and another superpacket, sealed (47 × 1,452 bytes at the usual MTU, 100
+	// % overhead at the smallest segments are flushed in between).
 	sendArena = flushBytes + 160<<10
-	// MaxDatagram is the largest datagram, in bytes, that may be appended to a batch, and so the least arena.
+	// MaxDatagram is the largest datagram, in bytes, that may be appended to a batch, and so the
+	// least arena.
 	MaxDatagram = 65535 + wire.TransportOverhead
 )
 
-// Batch gathers sealed datagrams in send order and sends them in as few system calls as they allow, through the socket of
-// one lane. Each loop and each worker has its own, so nobody waits for the send of anybody else. It is not safe for
-// concurrent use.
+// Batch gathers sealed datagrams in send order and sends them in as few system calls as they allow,
+// through the socket of one lane. Each loop and each worker has its own, so nobody waits for the
+// send of anybody else. It is not safe for concurrent use.
 type Batch struct {
 	env     *Env
 	lane    *Lane
@@ -77,7 +80,8 @@ func (b *Batch) full(n int) bool {
 // empty reports whether nothing was gathered.
 func (b *Batch) empty() bool { return len(b.runs) == 0 }
 
-// seal appends one datagram for p: plaintext, already padded, under the given counter. It must not be full.
+// seal appends one datagram for p: plaintext, already padded, under the given counter. It must not
+// be full.
 func (b *Batch) seal(p *peer.Peer, ep *udp.Endpoint, s *session.Session, counter uint64, plaintext []byte) {
 	n := s.Seal(b.arena[b.used:], counter, plaintext, &b.nonce)
 	start := b.used
@@ -105,8 +109,8 @@ func (b *Batch) via() udp.Sender {
 	return b.sender
 }
 
-// Flush sends the batch and tells the peers' timers. The batch is empty afterwards whatever happened:
-// a datagram that the kernel refuses is lost, counted, and nobody waits for it.
+// Flush sends the batch and tells the peers' timers. The batch is empty afterwards whatever
+// happened: a datagram that the kernel refuses is lost, counted, and nobody waits for it.
 func (b *Batch) Flush(now boottime.Time) {
 	if len(b.runs) == 0 {
 		return
@@ -141,8 +145,9 @@ func (b *Batch) account(r *udp.Run, info *runInfo, now boottime.Time) {
 	b.env.Arm(p)
 }
 
-// SendStaged seals and sends what waits for p, if it has a session by now, and reports whether nothing waits any more. It
-// returns false as well while somebody else sends it: what comes next is to be staged behind it.
+// SendStaged seals and sends what waits for p, if it has a session by now, and reports whether
+// nothing waits any more. It returns false as well while somebody else sends it: what comes next is
+// to be staged behind it.
 func (b *Batch) SendStaged(p *peer.Peer, now boottime.Time) bool {
 	for {
 		kp, ep := p.Current(), p.Endpoint()
@@ -178,8 +183,8 @@ func (b *Batch) sealAll(p *peer.Peer, kp *peer.Keypair, ep *udp.Endpoint, packet
 	return len(packets)
 }
 
-// Transmit seals one plaintext for p, already padded, or stages it. It is the way of single messages; SendLoop does the same
-// for superpackets.
+// Transmit seals one plaintext for p, already padded, or stages it. It is the way of single
+// messages; SendLoop does the same for superpackets.
 func (b *Batch) Transmit(p *peer.Peer, plaintext []byte, now boottime.Time) {
 	if b.full(len(plaintext)) {
 		b.Flush(now)
@@ -201,8 +206,8 @@ func (b *Batch) Transmit(p *peer.Peer, plaintext []byte, now boottime.Time) {
 	b.env.Stage(p, plaintext, now)
 }
 
-// ready returns the session and endpoint to send to p with. A nil keypair without a reason means that p has no session
-// yet and its packets are to be staged.
+// ready returns the session and endpoint to send to p with. A nil keypair without a reason means
+// that p has no session yet and its packets are to be staged.
 func ready(p *peer.Peer, now boottime.Time) (*peer.Keypair, *udp.Endpoint, drop.Reason) {
 	ep := p.Endpoint()
 	if ep == nil {
@@ -215,8 +220,8 @@ func ready(p *peer.Peer, now boottime.Time) (*peer.Keypair, *udp.Endpoint, drop.
 	return kp, ep, drop.None
 }
 
-// SendMessage sends one datagram that is not transport data, past what was gathered. sourceGone tells that the local address
-// of to does not exist any more; the kernel has chosen another.
+// SendMessage sends one datagram that is not transport data, past what was gathered. sourceGone
+// tells that the local address of to does not exist any more; the kernel has chosen another.
 func (b *Batch) SendMessage(msg []byte, to *udp.Endpoint) (sourceGone bool, err error) {
 	run := [1]udp.Run{{Buf: msg, Segment: len(msg), To: *to}}
 	b.via().Send(run[:])
@@ -242,7 +247,8 @@ func (b *Batch) SendToPeer(p *peer.Peer, msg []byte, now boottime.Time) {
 	b.env.Arm(p)
 }
 
-// ReasonOf returns under which reason a datagram is counted that the kernel refused to send with err.
+// ReasonOf returns under which reason a datagram is counted that the kernel refused to send with
+// err.
 func ReasonOf(err error) drop.Reason {
 	if errors.Is(err, unix.EMSGSIZE) {
 		return drop.TooBig

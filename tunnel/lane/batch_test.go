@@ -33,7 +33,8 @@ func (q *scripted) Read(buf []byte, wait bool) (int, error) {
 	return 0, nil
 }
 
-// ledger is a socket that notes how many datagrams each run of each batch had, and what was in the backlog meanwhile.
+// ledger is a socket that notes how many datagrams each run of each batch had, and what was in the
+// backlog meanwhile.
 type ledger struct {
 	*hole
 	batches [][]int
@@ -53,8 +54,8 @@ func (l *ledger) Send(runs []udp.Run) {
 	l.hole.Send(runs)
 }
 
-// A superpacket is a little more than a run. While more of them wait, runs go on from one to the next; what nothing
-// waits behind goes out at once.
+// A superpacket is a little more than a run. While more of them wait, runs go on from one to the
+// next; what nothing waits behind goes out at once.
 func TestLoops_runsGoOnAcrossSuperpackets(t *testing.T) {
 	t.Parallel()
 	here := netip.MustParseAddr("10.9.0.1")

@@ -37,12 +37,12 @@ func (d *Device) MTU() int { return int(d.mtu.Load()) }
 // SetMTU notes that the device has another MTU.
 func (d *Device) SetMTU(mtu int) { d.mtu.Store(int32(mtu)) }
 
-// SetPadLimit says up to which IP length, in bytes, packets read here may be padded: at layer 3 the MTU, at layer 2 what the
-// path takes.
+// SetPadLimit says up to which IP length, in bytes, packets read here may be padded: at layer 3 the
+// MTU, at layer 2 what the path takes.
 func (d *Device) SetPadLimit(n int) { d.padLimit.Store(int32(n)) }
 
-// SetRouteMTUs says which MTUs routes through the device set below its own. A packet is never padded past the MTU of its
-// route: the kernel chose the outer path by it.
+// SetRouteMTUs says which MTUs routes through the device set below its own. A packet is never
+// padded past the MTU of its route: the kernel chose the outer path by it.
 func (d *Device) SetRouteMTUs(mtus []int) {
 	sorted := slices.Clone(mtus)
 	slices.Sort(sorted)
@@ -70,10 +70,10 @@ func (d *Device) Counts() DeviceCounts {
 // minUDP is the least that headers of a UDP packet take: IPv4 and UDP.
 const minUDP = 20 + 8
 
-// padLimitOf returns the MTU at which padding of what was read into buf stops: the device's, or that of the smallest route
-// into which the packet fits. A packet never is longer than its route's MTU, so whichever route it took, its MTU
-// is no smaller than that. Of a superpacket's segments the least possible length is taken, which errs towards less
-// padding.
+// padLimitOf returns the MTU at which padding of what was read into buf stops: the device's, or
+// that of the smallest route into which the packet fits. A packet never is longer than its route's
+// MTU, so whichever route it took, its MTU is no smaller than that. Of a superpacket's segments the
+// least possible length is taken, which errs towards less padding.
 func (d *Device) padLimitOf(buf []byte) int {
 	limit := int(d.padLimit.Load())
 	routes := d.routeMTUs.Load()

@@ -11,7 +11,8 @@ import (
 // linkCount is the number of kinds of device a tunnel can have.
 const linkCount = 2
 
-// deviceWriter joins what peers sent into superpackets and writes them to one device queue. It belongs to one receive loop.
+// deviceWriter joins what peers sent into superpackets and writes them to one device queue. It
+// belongs to one receive loop.
 type deviceWriter struct {
 	env     *Env
 	dev     *Device
@@ -32,7 +33,8 @@ func newDeviceWriter(env *Env, l *Lane, d *Device) *deviceWriter {
 	return w
 }
 
-// put hands over what the forwarder made of the plaintext in the open slot: a packet in the slot, one from elsewhere, or none.
+// put hands over what the forwarder made of the plaintext in the open slot: a packet in the slot,
+// one from elsewhere, or none.
 func (w *deviceWriter) put(plaintext, packet []byte) drop.Reason {
 	if len(packet) == 0 {
 		w.join.Cancel() // puts back what the plaintext was opened over
@@ -78,8 +80,8 @@ func (w *deviceWriter) avoid(frame []byte) {
 	w.join.SetFeatures(f)
 }
 
-// write gives one frame to the device. A superpacket that the kernel refuses is written again as single packets:
-// some kernels refuse under load what they accepted before.
+// write gives one frame to the device. A superpacket that the kernel refuses is written again as
+// single packets: some kernels refuse under load what they accepted before.
 func (w *deviceWriter) write(frame []byte) {
 	err := w.queue.Write(frame)
 	if err == nil {

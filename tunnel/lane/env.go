@@ -13,13 +13,13 @@ import (
 
 // Handshakes takes the handshake messages that one receive loop finds.
 type Handshakes interface {
-	// Message takes a message of the given kind (wire.Kind) whose length has been checked. It copies what it keeps, counts
-	// what it drops, and never waits.
+	// Message takes a message of the given kind (wire.Kind) whose length has been checked. It
+	// copies what it keeps, counts what it drops, and never waits.
 	Message(kind byte, msg []byte, from *udp.Endpoint, now boottime.Time)
 }
 
-// Env is what all loops of a tunnel share. Its fields are constant once the first loop runs; what they point to is safe for
-// concurrent use.
+// Env is what all loops of a tunnel share. Its fields are constant once the first loop runs; what
+// they point to is safe for concurrent use.
 type Env struct {
 	Clock     boottime.Clock
 	Drops     *drop.Counters
@@ -33,11 +33,14 @@ type Env struct {
 
 	// NewHandshakes gives each receive loop its own door to the handshakes.
 	NewHandshakes func() Handshakes
-	// Control takes an inner payload that is neither a packet nor a frame. It copies what it keeps, and never waits.
+	// Control takes an inner payload that is neither a packet nor a frame. It copies what it keeps,
+	// and never waits.
 	Control func(from *peer.Peer, payload []byte, now boottime.Time) drop.Reason
-	// SessionChanged is called when a peer has got a session or lost it, or does not answer. It must not wait.
+	// SessionChanged is called when a peer has got a session or lost it, or does not answer. It
+	// must not wait.
 	SessionChanged func(*peer.Peer)
-	// PathHint is called when a path takes less than was sent. It must not wait. Nil: nobody wants to know.
+	// PathHint is called when a path takes less than was sent. It must not wait. Nil: nobody wants
+	// to know.
 	PathHint func()
 	// VerifyChecksums makes the receive loops verify the transport checksums of inner packets.
 	VerifyChecksums bool
@@ -63,7 +66,8 @@ func (e *Env) pause() {
 	}
 }
 
-// Guard runs one unit of work. A panic there is a bug of ours: it is counted and logged, and the caller goes on.
+// Guard runs one unit of work. A panic there is a bug of ours: it is counted and logged, and the
+// caller goes on.
 func (e *Env) Guard(what string, f func()) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -74,8 +78,8 @@ func (e *Env) Guard(what string, f func()) {
 	f()
 }
 
-// survive runs a loop of the packet path. A panic there is a bug of ours: the loop begins again, and the caller makes
-// its state anew. It returns false when the loop has ended by itself.
+// survive runs a loop of the packet path. A panic there is a bug of ours: the loop begins again,
+// and the caller makes its state anew. It returns false when the loop has ended by itself.
 func (e *Env) survive(what string, loop func()) (again bool) {
 	again = true
 	e.Guard(what, func() {
@@ -123,8 +127,8 @@ func (e *Env) Stage(p *peer.Peer, plaintext []byte, now boottime.Time) {
 	e.WantHandshake(p, now)
 }
 
-// SessionUp is called when p has a session that it had not before and that the peer is known to have: what waits is sent by
-// the timers, at once.
+// SessionUp is called when p has a session that it had not before and that the peer is known to
+// have: what waits is sent by the timers, at once.
 func (e *Env) SessionUp(p *peer.Peer, now boottime.Time) {
 	if p.Staged.Len() != 0 {
 		e.Deadlines.Arm(&p.Deadline, now)

@@ -9,23 +9,27 @@ import (
 	"tund/tunnel/peer"
 )
 
-// Forwarder decides who gets a packet and from whom one is taken. Its two implementations, that of NewIPForwarder (layer 3)
-// and tunnel/ethernet (layer 2), are the only places where the layers differ: everything around them carries bytes.
-// Each loop has its own, so it may keep scratch state.
+// Forwarder decides who gets a packet and from whom one is taken. Its two implementations, that of
+// NewIPForwarder (layer 3) and tunnel/ethernet (layer 2), are the only places where the layers
+// differ: everything around them carries bytes. Each loop has its own, so it may keep scratch
+// state.
 type Forwarder interface {
-	// Route appends the recipients of what was read from the device, and sets p.IP. A reason says why there are none, or
-	// fewer than there should be; the loop counts it for the tunnel, the forwarder for the device.
+	// Route appends the recipients of what was read from the device, and sets p.IP. A reason says
+	// why there are none, or fewer than there should be; the loop counts it for the tunnel, the
+	// forwarder for the device.
 	Route(to []Recipient, p *Outgoing) ([]Recipient, drop.Reason)
-	// Reshape gives what was read another form, a number that Route gave a recipient. buf is the read, its virtio header
-	// included; it lies in mem behind Headroom, into which it may grow. Reshape returns it where it lies then.
+	// Reshape gives what was read another form, a number that Route gave a recipient. buf is the
+	// read, its virtio header included; it lies in mem behind Headroom, into which it may grow.
+	// Reshape returns it where it lies then.
 	Reshape(mem, buf []byte, form int) []byte
-	// Cut makes two plaintexts of one that is longer than r.Limit. They are valid until the next call. ok is false
-	// when two are not enough.
+	// Cut makes two plaintexts of one that is longer than r.Limit. They are valid until the next
+	// call. ok is false when two are not enough.
 	Cut(r *Recipient, plaintext []byte) (first, second []byte, ok bool)
 
-	// Deliver checks a plaintext from a peer and returns what the device gets, without its prefix: a part of plaintext from the
-	// prefix on, or memory of its own that is valid until the next call; nil: nothing. A reason says why a packet was
-	// dropped; the loop counts it for the tunnel, the forwarder for the peer.
+	// Deliver checks a plaintext from a peer and returns what the device gets, without its prefix:
+	// a part of plaintext from the prefix on, or memory of its own that is valid until the next
+	// call; nil: nothing. A reason says why a packet was dropped; the loop counts it for the
+	// tunnel, the forwarder for the peer.
 	Deliver(from *peer.Peer, plaintext []byte, now boottime.Time) ([]byte, drop.Reason)
 	// EndTrain ends a train: what was remembered of it is not to be trusted any more.
 	EndTrain()
@@ -62,13 +66,14 @@ type ipForwarder struct {
 	table *l3.Table[*peer.Peer]
 	dev   *Device
 
-	// The source admitted last: the segments of a train share it. Forgotten at the end of each train.
+	// The source admitted last: the segments of a train share it. Forgotten at the end of each
+	// train.
 	lastSource netip.Addr
 	lastOwner  *peer.Peer
 }
 
-// NewIPForwarder returns the forwarder of layer 3 for a device: packets go to whoever owns their destination in table, and
-// come from whoever owns their source.
+// NewIPForwarder returns the forwarder of layer 3 for a device: packets go to whoever owns their
+// destination in table, and come from whoever owns their source.
 func NewIPForwarder(table *l3.Table[*peer.Peer], dev *Device) Forwarder {
 	return &ipForwarder{table: table, dev: dev}
 }

@@ -1,14 +1,15 @@
-// Package lane carries packets: each lane is a device queue and a socket, with a loop for each direction that runs every
-// step of a packet to completion. Data flows device → SendLoop → Batch → socket, and socket → ReceiveLoop → deviceWriter →
-// device. Where layer 3 and layer 2 differ, a Forwarder decides; the one of layer 3 is here (NewIPForwarder), that of layer 2 in
+// Package lane carries packets: each lane is a device queue and a socket, with a loop for each
+// direction that runs every step of a packet to completion. Data flows device → SendLoop → Batch →
+// socket, and socket → ReceiveLoop → deviceWriter → device. Where layer 3 and layer 2 differ, a
+// Forwarder decides; the one of layer 3 is here (NewIPForwarder), that of layer 2 in
 // tunnel/ethernet.
 //
-// A loop waits for its device or its socket and for nothing else: not for a peer, a log, a handshake or a timer. What has to be
-// done elsewhere is left in a bounded queue (Handshakes), a word of the peer, or the heap of deadlines. A bad packet
-// is a counted drop.
+// A loop waits for its device or its socket and for nothing else: not for a peer, a log, a
+// handshake or a timer. What has to be done elsewhere is left in a bounded queue (Handshakes), a
+// word of the peer, or the heap of deadlines. A bad packet is a counted drop.
 //
-// The package makes no sessions, decides no addresses, and opens no device or socket. SendLoop, ReceiveLoop and Batch belong to
-// one goroutine each; all else is safe for concurrent use.
+// The package makes no sessions, decides no addresses, and opens no device or socket. SendLoop,
+// ReceiveLoop and Batch belong to one goroutine each; all else is safe for concurrent use.
 package lane
 
 import (
@@ -53,8 +54,8 @@ func (l *Lane) Rebind(conn udp.Conn) (old udp.Conn) {
 	return b.conn
 }
 
-// rebound decides what follows an error of the socket: the socket that replaced it, the same one again, or nil when
-// the tunnel is closed.
+// rebound decides what follows an error of the socket: the socket that replaced it, the same one
+// again, or nil when the tunnel is closed.
 func (l *Lane) rebound(env *Env, old *binding, err error) *binding {
 	if !errors.Is(err, net.ErrClosed) {
 		env.Drops.Add(drop.ReceiveError, 1)

@@ -11,18 +11,19 @@ import (
 
 // Bounds of one turn of the receive loop.
 const (
-	// trainsPerReceive is the number of trains one receive call takes. Two hold a whole superpacket of the sender, which may
-	// end in the middle of the second; the others serve bursts of small datagrams, which arrive one by one.
+	// trainsPerReceive is the number of trains one receive call takes. Two hold a whole superpacket
+	// of the sender, which may end in the middle of the second; the others serve bursts of small
+	// datagrams, which arrive one by one.
 	trainsPerReceive = 8
 	// trainBytes is the largest train: a UDP payload.
 	trainBytes = 65536
-	// maxTurns is how many receives in a row may leave superpackets unfinished. It bounds the wait of the last
-	// packet of a flow while others keep the socket busy.
+	// maxTurns is how many receives in a row may leave superpackets unfinished. It bounds the wait
+	// of the last packet of a flow while others keep the socket busy.
 	maxTurns = 4
 )
 
-// ReceiveLoop carries datagrams from one socket to the devices: receive, demultiplex, open, admit, join, write. It runs
-// on one goroutine and waits for nothing but the socket.
+// ReceiveLoop carries datagrams from one socket to the devices: receive, demultiplex, open, admit,
+// join, write. It runs on one goroutine and waits for nothing but the socket.
 type ReceiveLoop struct {
 	env     *Env
 	lane    *Lane
@@ -37,7 +38,8 @@ type ReceiveLoop struct {
 	run     sessionRun
 }
 
-// NewReceiveLoop returns the loop of the lane's socket, which writes to the given devices: at least one, of each kind at most one.
+// NewReceiveLoop returns the loop of the lane's socket, which writes to the given devices: at least
+// one, of each kind at most one.
 func NewReceiveLoop(env *Env, l *Lane, devices []*Device) *ReceiveLoop {
 	in := &ReceiveLoop{env: env, lane: l, devices: devices, trains: make([]udp.Train, trainsPerReceive), shakes: env.NewHandshakes()}
 	room := make([]byte, trainsPerReceive*trainBytes)
@@ -50,8 +52,8 @@ func NewReceiveLoop(env *Env, l *Lane, devices []*Device) *ReceiveLoop {
 	return in
 }
 
-// Run carries datagrams until the tunnel is closed. Nothing else ends it: an error of the socket is counted, and a
-// socket that was replaced is followed.
+// Run carries datagrams until the tunnel is closed. Nothing else ends it: an error of the socket is
+// counted, and a socket that was replaced is followed.
 func (in *ReceiveLoop) Run() {
 	for in.env.survive("receive loop", in.loop) {
 		if in.run.locked {
@@ -105,8 +107,8 @@ func (in *ReceiveLoop) Flush() {
 	}
 }
 
-// Carry handles one train as if it had just been received at now. It joins; Flush writes. Run does all of it; Carry is for
-// measuring and testing one step.
+// Carry handles one train as if it had just been received at now. It joins; Flush writes. Run does
+// all of it; Carry is for measuring and testing one step.
 func (in *ReceiveLoop) Carry(tr *udp.Train, now boottime.Time) {
 	in.now = now
 	in.train(tr)
@@ -160,8 +162,9 @@ func (in *ReceiveLoop) datagram(d []byte, from *udp.Endpoint) {
 	}
 }
 
-// transport opens one transport message of the run in hand and delivers what is in it. The order is that of the
-// whitepaper §5.4.6: nothing changes before the tag has verified and the counter is fresh.
+// transport opens one transport message of the run in hand and delivers what is in it. The order is
+// that of the whitepaper §5.4.6: nothing changes before the tag has verified and the counter is
+// fresh.
 func (in *ReceiveLoop) transport(d []byte) drop.Reason {
 	r := &in.run
 	counter := wire.TransportCounter(d)

@@ -12,15 +12,16 @@ import (
 	"tund/tunnel/peer"
 )
 
-// A route or an allowed IP that covers a peer's endpoint leads our own datagrams back to us: each would be sealed again,
-// sent, read again, larger every time, and fragments double what goes round. The kernel's WireGuard stops that by the
-// depth of its call stack; we see only packets that come from the device. So whatever comes from there and is a
-// datagram of ours is remembered by its destination, and is not sent to a peer whose own endpoint has come back so
-// lately. A tunnel inside a tunnel, one peer reached through another, thereby works one level deep, and rings end.
+// A route or an allowed IP that covers a peer's endpoint leads our own datagrams back to us: each
+// would be sealed again, sent, read again, larger every time, and fragments double what goes round.
+// The kernel's WireGuard stops that by the depth of its call stack; we see only packets that come
+// from the device. So whatever comes from there and is a datagram of ours is remembered by its
+// destination, and is not sent to a peer whose own endpoint has come back so lately. A tunnel
+// inside a tunnel, one peer reached through another, thereby works one level deep, and rings end.
 
-// RouteLoops remembers destinations of our own datagrams that came back from a device. Each cell holds 40 bits of a hash and
-// the second; the index is taken from other bits of the hash. Cells overwrite one another: then a loop turns once
-// more. It is safe for concurrent use.
+// RouteLoops remembers destinations of our own datagrams that came back from a device. Each cell
+// holds 40 bits of a hash and the second; the index is taken from other bits of the hash. Cells
+// overwrite one another: then a loop turns once more. It is safe for concurrent use.
 type RouteLoops struct {
 	seed  maphash.Seed
 	cells [256]atomic.Uint64
@@ -33,8 +34,8 @@ const secondMask = 1<<24 - 1
 // NewRouteLoops returns a memory of nothing.
 func NewRouteLoops() *RouteLoops { return &RouteLoops{seed: maphash.MakeSeed()} }
 
-// SetLocal says which addresses this host has, by which its datagrams are told from those of hosts behind it. Until then any
-// address may be ours.
+// SetLocal says which addresses this host has, by which its datagrams are told from those of hosts
+// behind it. Until then any address may be ours.
 func (e *RouteLoops) SetLocal(addrs []netip.Addr) {
 	set := make(map[netip.Addr]bool, len(addrs))
 	for _, a := range addrs {
@@ -66,7 +67,8 @@ func (e *RouteLoops) has(addr netip.AddrPort, now boottime.Time) bool {
 	return v != 0 && v&^secondMask == hash && age < uint64(peer.LoopMemory/time.Second)
 }
 
-// refuseLoops removes from o.to the peers to which a datagram of ours must not go through the tunnel again.
+// refuseLoops removes from o.to the peers to which a datagram of ours must not go through the
+// tunnel again.
 func (o *SendLoop) refuseLoops(p *Outgoing) {
 	src, dst, ok := ownDatagram(o.lane.Conn().Port(), p.IP)
 	if !ok || !o.env.Routes.ours(src) {
@@ -86,8 +88,8 @@ func (o *SendLoop) refuseLoops(p *Outgoing) {
 	o.to = kept
 }
 
-// ownDatagram reads addresses and ports of an IP packet that carries a UDP datagram from the given port whose payload
-// begins like a WireGuard message.
+// ownDatagram reads addresses and ports of an IP packet that carries a UDP datagram from the given
+// port whose payload begins like a WireGuard message.
 func ownDatagram(port uint16, ip []byte) (src netip.Addr, dst netip.AddrPort, ok bool) {
 	var to netip.Addr
 	var udp []byte

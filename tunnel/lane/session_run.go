@@ -5,8 +5,8 @@ import (
 	"tund/tunnel/udp"
 )
 
-// sessionRun is the part of a train that belongs to one session: consecutive datagrams with one receiver index. What they
-// mean for the peer is noted once, at the end.
+// sessionRun is the part of a train that belongs to one session: consecutive datagrams with one
+// receiver index. What they mean for the peer is noted once, at the end.
 type sessionRun struct {
 	keypair *peer.Keypair
 	index   uint32
@@ -51,8 +51,8 @@ func (in *ReceiveLoop) leave() {
 	}
 }
 
-// authenticated notes the message with the given counter. The first of a run confirms its session, and the newest says where
-// the peer is; both before anything of the run is delivered.
+// authenticated notes the message with the given counter. The first of a run confirms its session,
+// and the newest says where the peer is; both before anything of the run is delivered.
 func (in *ReceiveLoop) authenticated(counter uint64) {
 	r := &in.run
 	if !r.opened {
@@ -65,7 +65,8 @@ func (in *ReceiveLoop) authenticated(counter uint64) {
 	}
 }
 
-// roam moves the peer to where the run in hand comes from: the host's answer goes where the question came from.
+// roam moves the peer to where the run in hand comes from: the host's answer goes where the
+// question came from.
 func (in *ReceiveLoop) roam() {
 	r := &in.run
 	if p := r.keypair.Peer; p.Roam(r.keypair, *r.from) {
@@ -73,10 +74,11 @@ func (in *ReceiveLoop) roam() {
 	}
 }
 
-// confirm makes the session of the run in hand current when it was the next one, and has sent what waited for it. It
-// comes before anything of the run is delivered: the host answers the first packet while the others are being opened,
-// and an answer without a session would begin another handshake. Nobody holds the peer's lock for longer than a few
-// assignments, so the lane waits for no handshake here.
+// confirm makes the session of the run in hand current when it was the next one, and has sent what
+// waited for it. It comes before anything of the run is delivered: the host answers the first
+// packet while the others are being opened, and an answer without a session would begin another
+// handshake. Nobody holds the peer's lock for longer than a few assignments, so the lane waits for
+// no handshake here.
 func (in *ReceiveLoop) confirm() {
 	kp := in.run.keypair
 	if kp.Peer.Current() == kp {

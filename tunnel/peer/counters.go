@@ -14,8 +14,9 @@ type HandshakeCounts struct {
 	Failed                               uint64 // initiations without a response
 }
 
-// Received notes what a train brought under a session: packets authenticated datagrams of so many bytes in all, with data
-// in them or only keepalives. It reports whether that is a reason to ask for the next session.
+// Received notes what a train brought under a session: packets authenticated datagrams of so many
+// bytes in all, with data in them or only keepalives. It reports whether that is a reason to ask
+// for the next session.
 func (p *Peer) Received(kp *Keypair, packets, bytes uint64, data bool, now boottime.Time) (renew bool) {
 	p.rxBytes.Add(bytes)
 	p.rxPackets.Add(packets)
@@ -50,8 +51,8 @@ func (p *Peer) TxPackets() uint64 { return p.txPackets.Load() }
 // Unanswered returns how many initiations in a row had no response.
 func (p *Peer) Unanswered() int { return int(p.unanswered.Load()) }
 
-// CountDrop counts n packets of the peer, or for it, that were dropped. Each drop is counted by whoever drops. What is not
-// authenticated is not the peer's and is not counted here.
+// CountDrop counts n packets of the peer, or for it, that were dropped. Each drop is counted by
+// whoever drops. What is not authenticated is not the peer's and is not counted here.
 func (p *Peer) CountDrop(r drop.Reason, n uint64) {
 	if r == drop.None || n == 0 {
 		return

@@ -11,8 +11,8 @@ import (
 // Endpoint returns where the peer is; nil when that is not known. What it points to is not changed.
 func (p *Peer) Endpoint() *udp.Endpoint { return p.endpoint.Load() }
 
-// SetEndpoint moves the peer to ep if that is a change. It allocates only then. It reports whether the address changed,
-// rather than only our own side of the path.
+// SetEndpoint moves the peer to ep if that is a change. It allocates only then. It reports whether
+// the address changed, rather than only our own side of the path.
 func (p *Peer) SetEndpoint(ep udp.Endpoint) (moved bool) {
 	old := p.endpoint.Load()
 	if old != nil && *old == ep {
@@ -24,8 +24,9 @@ func (p *Peer) SetEndpoint(ep udp.Endpoint) (moved bool) {
 	return moved
 }
 
-// Roam moves the peer to where a datagram of this session came from, the newest of it so far, and reports whether that is
-// another address. A session that is not the current one moves the peer only while the current one has not been heard.
+// Roam moves the peer to where a datagram of this session came from, the newest of it so far, and
+// reports whether that is another address. A session that is not the current one moves the peer
+// only while the current one has not been heard.
 func (p *Peer) Roam(kp *Keypair, from udp.Endpoint) (moved bool) {
 	cur := p.current.Load()
 	return (cur == kp || cur != nil && cur.heardAt.Load() == 0) && p.SetEndpoint(from)
@@ -38,7 +39,8 @@ func (p *Peer) NoteRoamed(wall time.Time) {
 	p.roamedAt = wall
 }
 
-// ClearSource forgets the local address and interface used towards the peer, so that the kernel chooses anew.
+// ClearSource forgets the local address and interface used towards the peer, so that the kernel
+// chooses anew.
 func (p *Peer) ClearSource() {
 	old := p.endpoint.Load()
 	if old != nil && (old.Source.IsValid() || old.Ifindex != 0) {
@@ -46,8 +48,8 @@ func (p *Peer) ClearSource() {
 	}
 }
 
-// SetCandidates says where to look for the peer, in order of preference. It moves to the first unless it has a usable session
-// and an endpoint.
+// SetCandidates says where to look for the peer, in order of preference. It moves to the first
+// unless it has a usable session and an endpoint.
 func (p *Peer) SetCandidates(list []netip.AddrPort, now boottime.Time) {
 	p.Handshake.Lock()
 	defer p.Handshake.Unlock()
@@ -60,8 +62,8 @@ func (p *Peer) SetCandidates(list []netip.AddrPort, now boottime.Time) {
 }
 
 // RenewZone returns to the zone with which the peer's link-local endpoint is configured. Where the
-// peer was last heard from names its link by an index, which does not outlive the link; the name of an
-// interface is looked up with each datagram.
+// peer was last heard from names its link by an index, which does not outlive the link; the name of
+// an interface is looked up with each datagram.
 func (p *Peer) RenewZone() {
 	p.Handshake.Lock()
 	defer p.Handshake.Unlock()
@@ -82,8 +84,8 @@ func (p *Peer) renewZone() {
 	}
 }
 
-// NextCandidate moves the peer to the next configured endpoint when the last attempt at this one failed, and nothing has
-// come from there since. Callers hold Handshake.
+// NextCandidate moves the peer to the next configured endpoint when the last attempt at this one
+// failed, and nothing has come from there since. Callers hold Handshake.
 func (p *Peer) NextCandidate() {
 	h := &p.Handshake
 	known := p.endpoint.Load() != nil

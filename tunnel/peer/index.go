@@ -10,12 +10,13 @@ import (
 	"tund/tunnel/timers"
 )
 
-// indexBuckets is the number of buckets of the index table: 30,000 entries (10,000 peers with three sessions
-// each) make chains of two. The array is untouched, and so costs no memory, until it is used.
+// indexBuckets is the number of buckets of the index table: 30,000 entries (10,000 peers with three
+// sessions each) make chains of two. The array is untouched, and so costs no memory, until it is
+// used.
 const indexBuckets = 1 << 14
 
-// Index finds who owns a local index, the 32-bit name that a datagram carries for its session or handshake.
-// Indices are random, so that they tell nobody how many peers we have.
+// Index finds who owns a local index, the 32-bit name that a datagram carries for its session or
+// handshake. Indices are random, so that they tell nobody how many peers we have.
 //
 // Get takes no lock. Changes are serialized by mu and publish immutable chain nodes.
 type Index struct {
@@ -29,7 +30,8 @@ type indexNode struct {
 	next  *indexNode
 }
 
-// Owner is what an index stands for: a peer's session, or, when Keypair is nil, the handshake it began.
+// Owner is what an index stands for: a peer's session, or, when Keypair is nil, the handshake it
+// began.
 type Owner struct {
 	Peer    *Peer
 	Keypair *Keypair
@@ -104,8 +106,9 @@ func (t *Index) Len() (n int) {
 	return n
 }
 
-// MayAnswer reports whether a cookie reply to index can be genuine: it answers an initiation that waits for its
-// response, or a response of the last seconds, by which time its index is that of a session.
+// MayAnswer reports whether a cookie reply to index can be genuine: it answers an initiation that
+// waits for its response, or a response of the last seconds, by which time its index is that of a
+// session.
 func (t *Index) MayAnswer(index uint32, now boottime.Time) bool {
 	owner, ok := t.Get(index)
 	return ok && (owner.Keypair == nil ||

@@ -13,20 +13,23 @@ import (
 	"tund/tunnel/timers"
 )
 
-// Keypair is a session together with what the tunnel knows of it: whose it is and since when. A peer has up to three
-// (kernel noise.c, struct noise_keypairs): the current one, under which we send; the previous one, under which messages may
-// still be on their way; and the next one, which we answered for and which nobody has used yet.
+// Keypair is a session together with what the tunnel knows of it: whose it is and since when. A
+// peer has up to three (kernel noise.c, struct noise_keypairs): the current one, under which we
+// send; the previous one, under which messages may still be on their way; and the next one, which
+// we answered for and which nobody has used yet.
 type Keypair struct {
 	Session     *session.Session
 	Peer        *Peer
 	Established boottime.Time
-	// LastLink is the kind of payload that came last (offload.Link): where the lane expects the next one to go.
+	// LastLink is the kind of payload that came last (offload.Link): where the lane expects the
+	// next one to go.
 	LastLink atomic.Uint32
 
-	// heardAt is the boottime at which something authenticated last came under this session; 0: never.
+	// heardAt is the boottime at which something authenticated last came under this session; 0:
+	// never.
 	heardAt atomic.Int64
-	// renewAfter is the age at which the initiator asks for the next session, and crossed tells that the peer began
-	// one at the same time. Constant once it is current.
+	// renewAfter is the age at which the initiator asks for the next session, and crossed tells
+	// that the peer began one at the same time. Constant once it is current.
 	renewAfter time.Duration
 	crossed    bool
 }
@@ -41,18 +44,20 @@ func (kp *Keypair) Usable(now boottime.Time) bool {
 	return now.Sub(kp.Established) < timers.RejectAfterTime
 }
 
-// RenewOnSend reports whether sending a message with the given counter is a reason to ask for the next session: this one is
-// used up, or old and ours to renew (kernel send.c, keep_key_fresh).
+// RenewOnSend reports whether sending a message with the given counter is a reason to ask for the
+// next session: this one is used up, or old and ours to renew (kernel send.c, keep_key_fresh).
 func (kp *Keypair) RenewOnSend(counter uint64, now boottime.Time) bool {
 	return counter > session.RekeyAfterMessages ||
 		kp.Session.Initiator() && now.Sub(kp.Established) >= kp.renewAfter
 }
 
-// Current returns the session under which to send; nil when there is none. It may be too old: see Usable.
+// Current returns the session under which to send; nil when there is none. It may be too old: see
+// Usable.
 func (p *Peer) Current() *Keypair { return p.current.Load() }
 
-// begin puts a new session into its place: the initiator uses it at once, the responder waits for the first
-// message that proves that the initiator has it (kernel noise.c, add_new_keypair). own is our public key. Callers hold mu.
+// begin puts a new session into its place: the initiator uses it at once, the responder waits for
+// the first message that proves that the initiator has it (kernel noise.c, add_new_keypair). own is
+// our public key. Callers hold mu.
 func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
 	ix.assign(kp.Session.LocalIndex(), kp)
 	if kp.Session.Initiator() {
@@ -71,8 +76,9 @@ func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
 	p.next = kp
 }
 
-// replaced makes previous the one of the two sessions so far that the peer sends under, so that what is on its way
-// still arrives: the current one, but after handshakes that crossed the other. Callers hold mu.
+// replaced makes previous the one of the two sessions so far that the peer sends under, so that
+// what is on its way still arrives: the current one, but after handshakes that crossed the other.
+// Callers hold mu.
 func (p *Peer) replaced(ix *Index) {
 	cur, prev := p.current.Load(), p.previous
 	if cur != nil && cur.crossed && prev != nil && prev.heardAt.Load() >= cur.heardAt.Load() {
@@ -82,9 +88,10 @@ func (p *Peer) replaced(ix *Index) {
 	p.previous = cur
 }
 
-// putOff is by how much to put off the renewal of a session whose handshake crossed one of the peer's. Both sides
-// are initiators then, and their renewals would cross for ever; each time packets are lost. So one goes first, and the
-// other becomes a responder. A peer that does not think of it is as good as any: it goes at an age of its own.
+// putOff is by how much to put off the renewal of a session whose handshake crossed one of the
+// peer's. Both sides are initiators then, and their renewals would cross for ever; each time
+// packets are lost. So one goes first, and the other becomes a responder. A peer that does not
+// think of it is as good as any: it goes at an age of its own.
 func (p *Peer) putOff(own keys.PublicKey) time.Duration {
 	const spread = timers.RekeyTimeout / 2
 	if bytes.Compare(own[:], p.key[:]) > 0 {
@@ -93,8 +100,9 @@ func (p *Peer) putOff(own keys.PublicKey) time.Duration {
 	return rand.N(spread)
 }
 
-// Confirm makes kp current when it was the next session and its first message came. It reports whether it did. Lanes call
-// it: it waits for nothing that takes longer than another goroutine's few assignments.
+// Confirm makes kp current when it was the next session and its first message came. It reports
+// whether it did. Lanes call it: it waits for nothing that takes longer than another goroutine's
+// few assignments.
 func (p *Peer) Confirm(ix *Index, kp *Keypair, wall time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -138,8 +146,8 @@ func (p *Peer) DropSessions(ix *Index) {
 	p.previous, p.next = nil, nil
 }
 
-// ForgetIdentity ends everything that belongs to our identity of before: sessions, handshakes and their timers, so that the
-// next handshake does not wait for the response to the last.
+// ForgetIdentity ends everything that belongs to our identity of before: sessions, handshakes and
+// their timers, so that the next handshake does not wait for the response to the last.
 func (p *Peer) ForgetIdentity(ix *Index) {
 	p.DropSessions(ix)
 	p.StopTimers()
@@ -148,15 +156,16 @@ func (p *Peer) ForgetIdentity(ix *Index) {
 	p.Handshake.remote, p.Handshake.macs = nil, nil
 }
 
-// retire takes a session out of use. Its keys are left to the collector rather than wiped here, because a lane
-// may be in the middle of a train with it.
+// retire takes a session out of use. Its keys are left to the collector rather than wiped here,
+// because a lane may be in the middle of a train with it.
 func retire(ix *Index, kp *Keypair) {
 	if kp != nil {
 		ix.Release(kp.Session.LocalIndex())
 	}
 }
 
-// Event is what the other side of a handshake message brought: when it came, from where, and how large it was.
+// Event is what the other side of a handshake message brought: when it came, from where, and how
+// large it was.
 type Event struct {
 	Now   boottime.Time
 	Wall  time.Time
@@ -179,8 +188,8 @@ func (p *Peer) InitiationReceived() {
 	p.count.InitiationsReceived++
 }
 
-// Responded installs the session of an initiation that we answer. It returns how many answers in a row, this one
-// included, have not led to a session.
+// Responded installs the session of an initiation that we answer. It returns how many answers in a
+// row, this one included, have not led to a session.
 func (p *Peer) Responded(ix *Index, kp *Keypair, own keys.PublicKey, e Event) (unconfirmed int) {
 	p.rxBytes.Add(uint64(e.Size))
 	p.mu.Lock()

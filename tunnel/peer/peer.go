@@ -1,12 +1,14 @@
-// Package peer is what a tunnel knows of its peers: who they are and where, their sessions, what waits for one, what was
-// counted, and why a peer cannot be reached. Index finds the owner of a datagram, Table the peer with a public key.
+// Package peer is what a tunnel knows of its peers: who they are and where, their sessions, what
+// waits for one, what was counted, and why a peer cannot be reached. Index finds the owner of a
+// datagram, Table the peer with a public key.
 //
-// It sends nothing, makes no keys and starts no goroutine: lanes (tunnel/lane) move packets and handshakes (tunnel/handshake)
-// make sessions. Every method is safe for concurrent use.
+// It sends nothing, makes no keys and starts no goroutine: lanes (tunnel/lane) move packets and
+// handshakes (tunnel/handshake) make sessions. Every method is safe for concurrent use.
 //
-// Locks: Peer's own lock is not exported. It is held for a few assignments at a time and never across key agreement, a
-// system call or a log, so a lane may take it where it must, which is once for each session. Handshake.Mutex is the one
-// that is held across key agreement; lanes never take it. Order: Handshake.Mutex, the peer's own, the index.
+// Locks: Peer's own lock is not exported. It is held for a few assignments at a time and never
+// across key agreement, a system call or a log, so a lane may take it where it must, which is once
+// for each session. Handshake.Mutex is the one that is held across key agreement; lanes never take
+// it. Order: Handshake.Mutex, the peer's own, the index.
 package peer
 
 import (
@@ -64,7 +66,8 @@ type Peer struct {
 	icmp           icmpNote // what ICMP said last
 }
 
-// Handshake is what handshakes with one peer need. Its lock is held across key agreement: no lane takes it.
+// Handshake is what handshakes with one peer need. Its lock is held across key agreement: no lane
+// takes it.
 type Handshake struct {
 	sync.Mutex // guards the rest
 
@@ -81,8 +84,8 @@ type Handshake struct {
 	macs      *noise.Macs     // nil until the first handshake needs it
 }
 
-// Remote returns the precomputed values for handshakes between id and the peer with the given key, making them on first
-// use. The lock is held.
+// Remote returns the precomputed values for handshakes between id and the peer with the given key,
+// making them on first use. The lock is held.
 func (h *Handshake) Remote(id *noise.Identity, key keys.PublicKey) *noise.Remote {
 	if h.remote == nil || h.remoteFor != id {
 		h.remote, h.remoteFor = noise.NewRemote(id, key), id
@@ -91,7 +94,8 @@ func (h *Handshake) Remote(id *noise.Identity, key keys.PublicKey) *noise.Remote
 	return h.remote
 }
 
-// Macs returns what makes the MACs of our messages; nil before Remote was first called. The lock is held.
+// Macs returns what makes the MACs of our messages; nil before Remote was first called. The lock is
+// held.
 func (h *Handshake) Macs() *noise.Macs { return h.macs }
 
 // DropPending forgets the initiation under way. The lock is held.
@@ -142,7 +146,8 @@ func (p *Peer) SetPresharedKey(key keys.PresharedKey) {
 // Removed reports whether the peer is not configured any more.
 func (p *Peer) Removed() bool { return p.removed.Load() }
 
-// Remove makes the peer forget its sessions and endpoint for good. Who holds it still finishes what he is doing.
+// Remove makes the peer forget its sessions and endpoint for good. Who holds it still finishes what
+// he is doing.
 func (p *Peer) Remove(ix *Index) {
 	p.removed.Store(true)
 	p.DropSessions(ix)
@@ -157,7 +162,8 @@ func (p *Peer) StopTimers() {
 	p.Timers.Stop()
 }
 
-// SetKeepalive sets the interval of the persistent keepalive, 0 for none, and reports whether it was off before and is on now.
+// SetKeepalive sets the interval of the persistent keepalive, 0 for none, and reports whether it
+// was off before and is on now.
 func (p *Peer) SetKeepalive(interval time.Duration, now boottime.Time) (turnedOn bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -166,7 +172,8 @@ func (p *Peer) SetKeepalive(interval time.Duration, now boottime.Time) (turnedOn
 	return turnedOn
 }
 
-// Due returns what is due for the peer, and whether an initiation has just gone without a response for too long.
+// Due returns what is due for the peer, and whether an initiation has just gone without a response
+// for too long.
 func (p *Peer) Due(now boottime.Time) (due timers.Actions, unanswered bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,15 +7,16 @@ import (
 
 // Bounds of what waits for sessions.
 const (
-	// MaxStaged is the number of packets that wait for one peer's session, as in the kernel (MAX_STAGED_PACKETS).
+	// MaxStaged is the number of packets that wait for one peer's session, as in the kernel
+	// (MAX_STAGED_PACKETS).
 	MaxStaged = 128
-	// MaxStagedBytes bounds what waits for all peers together, so that 10,000 unreachable peers cannot hold
-	// 10,000 × 128 packets.
+	// MaxStagedBytes bounds what waits for all peers together, so that 10,000 unreachable peers
+	// cannot hold 10,000 × 128 packets.
 	MaxStagedBytes = 16 << 20
 )
 
-// Staged holds the padded plaintexts of one peer, oldest first, until it has a session. The zero Staged is empty. It is safe
-// for concurrent use; nobody waits for anybody who sends.
+// Staged holds the padded plaintexts of one peer, oldest first, until it has a session. The zero
+// Staged is empty. It is safe for concurrent use; nobody waits for anybody who sends.
 type Staged struct {
 	count atomic.Int32 // waiting, or taken and not sent yet; lanes look at it without the lock
 
@@ -31,8 +32,8 @@ type Budget struct{ bytes atomic.Int64 }
 // Bytes returns how many bytes wait.
 func (b *Budget) Bytes() int64 { return b.bytes.Load() }
 
-// Len returns how many packets wait, those included that are being sent this moment: while it is not zero, a packet that
-// must not overtake them is put behind them.
+// Len returns how many packets wait, those included that are being sent this moment: while it is
+// not zero, a packet that must not overtake them is put behind them.
 func (s *Staged) Len() int { return int(s.count.Load()) }
 
 // Put keeps a copy of plaintext, pushing out the oldest packet when there are MaxStaged.
@@ -57,8 +58,9 @@ func (s *Staged) Put(plaintext []byte, budget *Budget) (lost int) {
 	return lost
 }
 
-// Take takes out all that waits, oldest first, for a caller who sends it at once and then calls Done. It returns nil when
-// nothing waits, or when somebody else has packets in hand: what is put meanwhile stays behind those.
+// Take takes out all that waits, oldest first, for a caller who sends it at once and then calls
+// Done. It returns nil when nothing waits, or when somebody else has packets in hand: what is put
+// meanwhile stays behind those.
 func (s *Staged) Take(budget *Budget) [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,7 +76,8 @@ func (s *Staged) Take(budget *Budget) [][]byte {
 	return packets
 }
 
-// Done gives back what Take lent: sent packets have been handed to the socket, and rest, the newest, goes on waiting.
+// Done gives back what Take lent: sent packets have been handed to the socket, and rest, the
+// newest, goes on waiting.
 func (s *Staged) Done(sent int, rest [][]byte, budget *Budget) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

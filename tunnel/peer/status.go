@@ -57,8 +57,8 @@ type SessionStatus struct {
 	Highest   uint64 // greatest counter received
 }
 
-// Status describes the peer at now, which is wall to people. AllowedIPs and Ethernet are left for others to fill in. Packets
-// flow meanwhile; the counters are read one after another.
+// Status describes the peer at now, which is wall to people. AllowedIPs and Ethernet are left for
+// others to fill in. Packets flow meanwhile; the counters are read one after another.
 func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	s := Status{
 		Name: p.Name(), PublicKey: p.key, RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
@@ -104,7 +104,8 @@ func (kp *Keypair) status(now boottime.Time) *SessionStatus {
 	}
 }
 
-// trouble says what is wrong with the path to a peer that is up; "" when nothing is known. Callers hold mu.
+// trouble says what is wrong with the path to a peer that is up; "" when nothing is known. Callers
+// hold mu.
 func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 	if p.Looped(now) {
 		return LoopText(ep)

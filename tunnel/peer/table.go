@@ -8,8 +8,8 @@ import (
 	"tund/crypto/keys"
 )
 
-// Table holds the peers of a tunnel, by public key and in order of configuration. The zero Table is not ready: see NewTable.
-// No lane takes its lock.
+// Table holds the peers of a tunnel, by public key and in order of configuration. The zero Table is
+// not ready: see NewTable. No lane takes its lock.
 type Table struct {
 	mu    sync.RWMutex // guards what follows; order is replaced as a whole where peers leave it
 	byKey map[keys.PublicKey]*Peer
@@ -58,7 +58,8 @@ func (t *Table) Remove(gone map[*Peer]bool) {
 	t.order = kept
 }
 
-// At returns the peer whose endpoint is addr, or nil. A zone does not count: it may be a name there and a number here.
+// At returns the peer whose endpoint is addr, or nil. A zone does not count: it may be a name there
+// and a number here.
 func (t *Table) At(addr netip.AddrPort) *Peer {
 	for _, p := range t.All() {
 		if ep := p.endpoint.Load(); ep != nil && ep.Addr.Port() == addr.Port() &&

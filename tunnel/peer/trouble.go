@@ -11,8 +11,8 @@ import (
 // RefusedFor is for how long the last refusal of the kernel to send is shown while the peer is up.
 const RefusedFor = 20 * time.Second
 
-// LoopMemory is for how long one of our own datagrams that came back is remembered. A loop that has been repaired is
-// forgotten after it.
+// LoopMemory is for how long one of our own datagrams that came back is remembered. A loop that has
+// been repaired is forgotten after it.
 const LoopMemory = 10 * time.Second
 
 // Fail remembers why the last attempt to reach the peer failed, in words.
@@ -36,8 +36,8 @@ type SendFailure struct {
 	At  boottime.Time
 }
 
-// SendFailed notes that the kernel refused to send. It allocates at most once a second and takes no lock. It reports whether
-// it made a new note.
+// SendFailed notes that the kernel refused to send. It allocates at most once a second and takes no
+// lock. It reports whether it made a new note.
 func (p *Peer) SendFailed(err error, now boottime.Time) (fresh bool) {
 	if f := p.sendFailure.Load(); f != nil && now.Sub(f.At) <= time.Second && f.Err == err {
 		return false
@@ -46,8 +46,8 @@ func (p *Peer) SendFailed(err error, now boottime.Time) (fresh bool) {
 	return true
 }
 
-// NoAnswer is called when an initiation had no response in time: it finds the words for why. They are empty when the peer's
-// endpoint is not known.
+// NoAnswer is called when an initiation had no response in time: it finds the words for why. They
+// are empty when the peer's endpoint is not known.
 func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
 	ep := p.endpoint.Load()
 	if ep == nil {
@@ -70,8 +70,8 @@ func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
 	return p.lastError
 }
 
-// NoteLoop notes that a datagram of ours to the peer came back. It reports whether that is worth saying: at most once a
-// second.
+// NoteLoop notes that a datagram of ours to the peer came back. It reports whether that is worth
+// saying: at most once a second.
 func (p *Peer) NoteLoop(now boottime.Time) bool {
 	last := p.loopedAt.Load()
 	return (last == 0 || now.Sub(boottime.Time(last)) >= time.Second) && p.loopedAt.CompareAndSwap(last, int64(now))

@@ -1,8 +1,10 @@
-// Package peerlog tells an operator in words why peers cannot be reached, seldom enough that nobody can fill a disk with it.
-// Each message has an interval; what happens in between is counted and told with the next one.
+// Package peerlog tells an operator in words why peers cannot be reached, seldom enough that nobody
+// can fill a disk with it. Each message has an interval; what happens in between is counted and
+// told with the next one.
 //
-// Nothing here is called per packet. The calls that lanes make pass an atomic check first and then leave an event in
-// a bounded queue, which Run writes: a lane never waits for a log. Whatever a message says, the counters say as well.
+// Nothing here is called per packet. The calls that lanes make pass an atomic check first and then
+// leave an event in a bounded queue, which Run writes: a lane never waits for a log. Whatever a
+// message says, the counters say as well.
 package peerlog
 
 import (

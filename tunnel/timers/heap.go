@@ -9,8 +9,8 @@ import (
 	"tund/internal/boottime"
 )
 
-// Deadline is what a Heap knows of one owner: when it is to be looked at. It belongs into its owner, which it names. The zero
-// Deadline is not armed.
+// Deadline is what a Heap knows of one owner: when it is to be looked at. It belongs into its
+// owner, which it names. The zero Deadline is not armed.
 type Deadline[T any] struct {
 	Owner *T // constant
 
@@ -21,16 +21,17 @@ type Deadline[T any] struct {
 
 // Heap finds the owner whose deadline is next. It is safe for concurrent use.
 //
-// A deadline is armed once. An event moves it only when the new one is earlier; a later one is found when the
-// old one fires and the timers are asked again. So traffic touches the heap about once in ten seconds per peer.
+// A deadline is armed once. An event moves it only when the new one is earlier; a later one is
+// found when the old one fires and the timers are asked again. So traffic touches the heap about
+// once in ten seconds per peer.
 type Heap[T any] struct {
 	mu      sync.Mutex // guards the order, and all of Deadline but Owner
 	order   order[T]
 	earlier func()
 }
 
-// NewHeap returns an empty heap. earlier is called, without a lock, when the earliest deadline has moved forward; it must
-// not wait.
+// NewHeap returns an empty heap. earlier is called, without a lock, when the earliest deadline has
+// moved forward; it must not wait.
 func NewHeap[T any](earlier func()) *Heap[T] { return &Heap[T]{earlier: earlier} }
 
 // Arm makes sure that the owner of d is looked at no later than at.
@@ -71,8 +72,8 @@ func (h *Heap[T]) Remove(d *Deadline[T]) {
 	}
 }
 
-// Next takes out the owner whose deadline has come. When there is none it returns nil and how long to sleep, at most
-// maxSleep.
+// Next takes out the owner whose deadline has come. When there is none it returns nil and how long
+// to sleep, at most maxSleep.
 func (h *Heap[T]) Next(now boottime.Time) (owner *T, sleep time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -96,8 +97,8 @@ func (h *Heap[T]) Len() int {
 
 // Bounds of one sleep between two deadlines.
 const (
-	// maxSleep is for when there are deadlines: Go's timers stand still while the machine sleeps and keys do not, so after
-	// a suspend the real clock is to be looked at again soon.
+	// maxSleep is for when there are deadlines: Go's timers stand still while the machine sleeps
+	// and keys do not, so after a suspend the real clock is to be looked at again soon.
 	maxSleep = 5 * time.Second
 	// noDeadline is for when there are none.
 	noDeadline = time.Hour

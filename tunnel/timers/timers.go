@@ -1,9 +1,10 @@
-// Package timers holds the rules of time of a WireGuard peer: when a handshake may begin and is retried, when to say
-// that we are still here, when to ask for new keys and when to forget the old ones; and Heap, which finds the peer whose
-// deadline is next.
+// Package timers holds the rules of time of a WireGuard peer: when a handshake may begin and is
+// retried, when to say that we are still here, when to ask for new keys and when to forget the old
+// ones; and Heap, which finds the peer whose deadline is next.
 //
-// It decides and does nothing else: no clock, timer, socket, goroutine or key is in here. Events go in with
-// the time at which they happened, and Due says which actions are due. The caller performs them.
+// It decides and does nothing else: no clock, timer, socket, goroutine or key is in here. Events go
+// in with the time at which they happened, and Due says which actions are due. The caller performs
+// them.
 //
 // A peer has five timers (kernel drivers/net/wireguard/timers.c, whitepaper §6):
 //
@@ -15,8 +16,8 @@
 //   - persistent keepalive: nothing passed either way for the configured interval: send an empty message.
 //
 // Concurrency: the methods that a packet causes (DataSent, DataReceived, AuthenticatedSent,
-// AuthenticatedReceived) use atomics only and may be called by any number of lanes at once. All others
-// belong to the slow plane and are called with the peer's lock held.
+// AuthenticatedReceived) use atomics only and may be called by any number of lanes at once. All
+// others belong to the slow plane and are called with the peer's lock held.
 package timers
 
 import (
@@ -64,7 +65,8 @@ const (
 	GiveUp
 	// ZeroKeys: wipe every session and handshake of the peer.
 	ZeroKeys
-	// ClearSource: forget the local address used for the endpoint; it may be why nothing comes back.
+	// ClearSource: forget the local address used for the endpoint; it may be why nothing comes
+	// back.
 	ClearSource
 )
 
@@ -84,7 +86,8 @@ func (t *Timers) DataReceived(now boottime.Time) {
 	}
 }
 
-// AuthenticatedSent is called when anything authenticated was sent: data, keepalive, initiation or response.
+// AuthenticatedSent is called when anything authenticated was sent: data, keepalive, initiation or
+// response.
 func (t *Timers) AuthenticatedSent(now boottime.Time) {
 	if t.unackedSince.Load() != 0 {
 		t.unackedSince.Store(0)
@@ -111,10 +114,11 @@ func (t *Timers) SetPersistent(interval time.Duration, now boottime.Time) {
 // Persistent returns the interval of the persistent keepalive; 0 when off.
 func (t *Timers) Persistent() time.Duration { return time.Duration(t.persistent.Load()) }
 
-// WantHandshake is called when somebody needs a session. It returns when the handshake may begin, RekeyTimeout after the
-// last one, and whether the caller has to see to it that Due is asked then. It need not when the wish is known already,
-// nor while an initiation waits for its response, when a wish only renews the attempts left (kernel send.c,
-// wg_packet_send_queued_handshake_initiation). Any goroutine may call it.
+// WantHandshake is called when somebody needs a session. It returns when the handshake may begin,
+// RekeyTimeout after the last one, and whether the caller has to see to it that Due is asked then.
+// It need not when the wish is known already, nor while an initiation waits for its response, when
+// a wish only renews the attempts left (kernel send.c, wg_packet_send_queued_handshake_initiation).
+// Any goroutine may call it.
 func (t *Timers) WantHandshake(now boottime.Time) (at boottime.Time, arm bool) {
 	if t.wanted.Load() || !t.wanted.CompareAndSwap(false, true) || t.Handshaking() {
 		return 0, false
@@ -122,18 +126,19 @@ func (t *Timers) WantHandshake(now boottime.Time) (at boottime.Time, arm bool) {
 	return t.MayInitiate(now), true
 }
 
-// Wanted reports whether WantHandshake was called and nothing has come of it yet. Any goroutine may ask.
+// Wanted reports whether WantHandshake was called and nothing has come of it yet. Any goroutine may
+// ask.
 func (t *Timers) Wanted() bool { return t.wanted.Load() }
 
-// Granted forgets a wish for a handshake, because there is a session now or because it must not begin, and reports
-// whether there was one.
+// Granted forgets a wish for a handshake, because there is a session now or because it must not
+// begin, and reports whether there was one.
 func (t *Timers) Granted() bool { return t.wanted.Swap(false) }
 
 // WantKeepalive makes a keepalive due, whatever passed before. Any goroutine may call it.
 func (t *Timers) WantKeepalive() { t.keepalive.Store(true) }
 
-// MayInitiate returns when the next initiation may be sent, if somebody wants one at the given time: no sooner than
-// RekeyTimeout after the last (whitepaper §6.1). Any goroutine may ask.
+// MayInitiate returns when the next initiation may be sent, if somebody wants one at the given
+// time: no sooner than RekeyTimeout after the last (whitepaper §6.1). Any goroutine may ask.
 func (t *Timers) MayInitiate(at boottime.Time) boottime.Time {
 	if last := boottime.Time(t.initiatedAt.Load()); last != 0 {
 		at = max(at, last.Add(RekeyTimeout))
@@ -144,12 +149,13 @@ func (t *Timers) MayInitiate(at boottime.Time) boottime.Time {
 // InitiatedAt returns when the last initiation was sent; 0: never. Any goroutine may ask.
 func (t *Timers) InitiatedAt() boottime.Time { return boottime.Time(t.initiatedAt.Load()) }
 
-// InitiationFailed is called when an initiation could not be made. The next attempt waits as if it had been sent.
+// InitiationFailed is called when an initiation could not be made. The next attempt waits as if it
+// had been sent.
 func (t *Timers) InitiationFailed(now boottime.Time) { t.initiatedAt.Store(int64(now)) }
 
-// RenewOnReceive reports whether a message received under the current session of the given age is a reason to ask for
-// the next one: RekeyBeforeReject is reached, we are the initiator, and it was not asked for yet (kernel receive.c,
-// keep_key_fresh). Any goroutine may call it.
+// RenewOnReceive reports whether a message received under the current session of the given age is a
+// reason to ask for the next one: RekeyBeforeReject is reached, we are the initiator, and it was
+// not asked for yet (kernel receive.c, keep_key_fresh). Any goroutine may call it.
 func (t *Timers) RenewOnReceive(initiator bool, age time.Duration) bool {
 	return initiator && age >= RekeyBeforeReject && t.renewedOnReceive.CompareAndSwap(false, true)
 }
@@ -157,7 +163,8 @@ func (t *Timers) RenewOnReceive(initiator bool, age time.Duration) bool {
 // restart lets a handshake have all its attempts, because something other than a retry asks for it.
 func (t *Timers) restart() { t.attempts, t.gaveUp = 0, false }
 
-// HandshakeInitiated is called when an initiation was sent. jitter is random in [0, RekeyTimeoutJitterMax).
+// HandshakeInitiated is called when an initiation was sent. jitter is random in [0,
+// RekeyTimeoutJitterMax).
 func (t *Timers) HandshakeInitiated(now boottime.Time, jitter time.Duration) {
 	t.jitter.Store(int64(jitter))
 	t.initiatedAt.Store(int64(now))
@@ -165,16 +172,16 @@ func (t *Timers) HandshakeInitiated(now boottime.Time, jitter time.Duration) {
 	t.retransmitAt.Store(int64(now.Add(RekeyTimeout + jitter)))
 }
 
-// HandshakeComplete is called when a session is confirmed: a response was consumed, or the first transport
-// message of a session that we answered came.
+// HandshakeComplete is called when a session is confirmed: a response was consumed, or the first
+// transport message of a session that we answered came.
 func (t *Timers) HandshakeComplete() {
 	t.retransmitAt.Store(0)
 	t.Granted() // a wish from between the derivation of the keys and here
 	t.restart()
 }
 
-// SessionDerived is called when new session keys exist. jitter is random in [0, RekeyTimeoutJitterMax): a responder
-// needs some as well, for the handshake after unanswered data.
+// SessionDerived is called when new session keys exist. jitter is random in [0,
+// RekeyTimeoutJitterMax): a responder needs some as well, for the handshake after unanswered data.
 func (t *Timers) SessionDerived(now boottime.Time, jitter time.Duration) {
 	t.zeroAt = now.Add(ZeroKeysAfter)
 	t.jitter.Store(int64(jitter))
@@ -188,11 +195,12 @@ func (t *Timers) Handshaking() bool { return t.retransmitAt.Load() != 0 }
 // GaveUp reports whether the last handshake ran out of attempts.
 func (t *Timers) GaveUp() bool { return t.gaveUp }
 
-// LastTraversal returns when anything authenticated last passed, either way; 0: never. Any goroutine may ask.
+// LastTraversal returns when anything authenticated last passed, either way; 0: never. Any
+// goroutine may ask.
 func (t *Timers) LastTraversal() boottime.Time { return boottime.Time(t.lastTraversal.Load()) }
 
-// Stop forgets all timers, as when the device goes down: the next handshake may begin at once. Whether somebody wants one
-// stays known; see Granted.
+// Stop forgets all timers, as when the device goes down: the next handshake may begin at once.
+// Whether somebody wants one stays known; see Granted.
 func (t *Timers) Stop() {
 	t.unansweredSince.Store(0)
 	t.unackedSince.Store(0)
@@ -203,8 +211,9 @@ func (t *Timers) Stop() {
 	t.zeroAt, t.attempts, t.gaveUp = 0, 0, false
 }
 
-// Due returns the actions due at now and moves the timers that fired. A handshake that somebody wants is due as well; its
-// attempts start anew before the timers look at them (kernel send.c, wg_packet_send_queued_handshake_initiation).
+// Due returns the actions due at now and moves the timers that fired. A handshake that somebody
+// wants is due as well; its attempts start anew before the timers look at them (kernel send.c,
+// wg_packet_send_queued_handshake_initiation).
 func (t *Timers) Due(now boottime.Time) Actions {
 	var a Actions
 	if t.Granted() {

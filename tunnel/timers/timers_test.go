@@ -11,7 +11,8 @@ const start = boottime.Time(1_000_000_000_000)
 
 func at(d time.Duration) boottime.Time { return start.Add(d) }
 
-// run performs nothing and returns, for each instant at which something was due until limit, what it was.
+// run performs nothing and returns, for each instant at which something was due until limit, what
+// it was.
 func run(t *Timers, limit time.Duration, react func(boottime.Time, Actions)) map[time.Duration]Actions {
 	out := map[time.Duration]Actions{}
 	for {

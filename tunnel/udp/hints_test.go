@@ -110,7 +110,7 @@ func TestHint_deadPeerDoesNotFailTheOthers(t *testing.T) {
 					{Buf: make([]byte, 64), To: loopback(gone, "::1")},
 					{Buf: make([]byte, 500), To: loopback(b, "::1")},
 				}
-				_ = a.Send(runs)
+				a.NewSender().Send(runs)
 				for j := range runs {
 					if runs[j].Err != nil || runs[j].SourceGone {
 						t.Fatalf("round %d, run %d: %v, source gone %v", i, j, runs[j].Err, runs[j].SourceGone)

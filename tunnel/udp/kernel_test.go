@@ -44,7 +44,7 @@ func receiveOne(t testing.TB, s *Socket) Train {
 // sendOne sends one run and returns it.
 func sendOne(s *Socket, to Endpoint, size, segment int) Run {
 	runs := []Run{{Buf: bytes.Repeat([]byte{0x5a}, size), Segment: segment, To: to}}
-	_ = s.Send(runs)
+	s.NewSender().Send(runs)
 	return runs[0]
 }
 
@@ -183,7 +183,7 @@ func TestSocket_firewallDropsOneReceiver(t *testing.T) {
 		{Buf: []byte("two"), To: loopback(b, "192.0.2.3")},
 		{Buf: []byte("three"), To: loopback(b, "192.0.2.2")},
 	}
-	_ = a.Send(runs)
+	a.NewSender().Send(runs)
 	if runs[0].Err != nil || runs[1].Err != unix.EPERM || runs[2].Err != nil {
 		t.Errorf("got %v, %v, %v; want only EPERM for the second", runs[0].Err, runs[1].Err, runs[2].Err)
 	}
@@ -207,7 +207,7 @@ func TestSocket_fullSendBufferDelaysAndThenFails(t *testing.T) {
 		runs[i] = Run{Buf: make([]byte, 1400), To: loopback(b, "192.0.2.2")}
 	}
 	start := time.Now()
-	_ = a.Send(runs)
+	a.NewSender().Send(runs)
 	if took := time.Since(start); took > 10*sendPatience {
 		t.Errorf("took %v, want about %v", took, sendPatience)
 	}

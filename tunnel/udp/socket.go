@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -42,8 +41,6 @@ type Socket struct {
 
 	errors errorQueue // what ICMP says of what we sent
 
-	mu     sync.Mutex // guards shared; held during Send
-	shared *sender    // behind Socket.Send
 }
 
 // Open binds a socket: AF_INET6 for both families, or AF_INET where the kernel has no IPv6. Buffer sizes,
@@ -109,7 +106,6 @@ func open(o Options, family int) (_ *Socket, err error) {
 	s.quirk = kernelQuirks()
 	s.ref = fdref.New(fd)
 	s.rx.init()
-	s.shared = newSender(s)
 	return s, nil
 }
 
@@ -146,18 +142,6 @@ func enlarge(fd, force, plain int) {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, bufferBytes) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, plain, bufferBytes)
 	}
-}
-
-// Send is like Sender.Send through a Sender that all callers share under a lock: for the slow plane. It returns
-// net.ErrClosed after Close and nil otherwise; results are in the runs.
-func (s *Socket) Send(runs []Run) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.shared.Send(runs)
-	if s.ref.Closing() {
-		return net.ErrClosed
-	}
-	return nil
 }
 
 // NewSender returns a Sender with scratch of its own, for one goroutine at a time.

@@ -7,7 +7,8 @@ import (
 	"tund/tunnel/offload"
 )
 
-// Packet makes an IPv4 packet with n bytes of payload of protocol 253, which is for experiments (RFC 3692).
+// Packet makes an IPv4 packet with n bytes of payload of protocol 253, which is for experiments
+// (RFC 3692).
 func Packet(src, dst netip.Addr, n int) []byte {
 	p := make([]byte, 20+n)
 	p[0], p[8], p[9] = 0x45, 64, 253

@@ -35,8 +35,8 @@ func datagram(from, to netip.AddrPort, payload []byte) []byte {
 	return p
 }
 
-// reroute leads what e sends to any of the addresses into e's device, as a route would, and returns how many datagrams
-// went that way.
+// reroute leads what e sends to any of the addresses into e's device, as a route would, and returns
+// how many datagrams went that way.
 func (w *world) reroute(e *end, to ...netip.AddrPort) (count func() int) {
 	n := 0
 	w.net.Filter(func(d udptest.Datagram) error {

@@ -23,7 +23,8 @@ func (e *end) hears(other *end, errno syscall.Errno, mtu int) {
 	e.conn.Hint(udp.Hint{To: other.addr, Errno: errno, MTU: mtu})
 }
 
-// A peer is killed and is back within a second; only our side speaks. Without hints that takes 15 s.
+// A peer is killed and is back within a second; only our side speaks. Without hints that takes 15
+// s.
 func TestHint_restartedPeerIsFoundAtOnce(t *testing.T) {
 	for _, down := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 900 * time.Millisecond} {
 		inBubble(t, func(w *world) {
@@ -203,7 +204,8 @@ func TestHint_wordsOfAPeerThatIsUp(t *testing.T) {
 	})
 }
 
-// What is said of the path's MTU is counted and shown; who has an automatic MTU is told to ask the kernel.
+// What is said of the path's MTU is counted and shown; who has an automatic MTU is told to ask the
+// kernel.
 func TestHint_ofThePathMTU(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.end(), w.end()
