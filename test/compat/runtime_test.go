@@ -170,6 +170,7 @@ func TestInstance_whatTunctlChangesIsShownAndRevertedByAReload(t *testing.T) {
 	i := newConfigured(t, testnet.New(t), fmt.Sprintf(`listen_port = 51900
 [tun]
 address = ["10.9.0.1/24"]
+guard = "off"
 [[peer]]
 name = "berlin"
 public_key = %q
