@@ -139,7 +139,7 @@ func (e *evil) keep(stop chan struct{}) {
 // listen takes what the victim sends until the socket is closed.
 func (e *evil) listen(done chan struct{}) {
 	defer close(done)
-	parts := l2.NewReassembler(65535)
+	parts := l2.NewReassembler(65535, nil)
 	var sc session.Scratch
 	buf, plain := make([]byte, 65536), make([]byte, 65536)
 	for {

@@ -102,7 +102,7 @@ func (f *frames) join(from *peer.Peer, h *l2.FrameHeader, part []byte, now boott
 		return nil, drop.NotEthernetPeer
 	}
 	if longest := f.lan.maxFrame(); f.parts == nil || f.longest != longest {
-		f.parts, f.longest = l2.NewReassembler(longest), longest
+		f.parts, f.longest = l2.NewReassembler(longest, f.lan.sw), longest
 	}
 	return f.parts.Add(now, l2.PortID(from.Port.Load()), h, part)
 }

@@ -153,7 +153,7 @@ func BenchmarkTick(b *testing.B) {
 }
 
 func BenchmarkReassembler(b *testing.B) {
-	r := NewReassembler(1522)
+	r := NewReassembler(1522, nil)
 	first, second := cutFrame(b, make([]byte, 1514), 1, 1420)
 	b.SetBytes(1514)
 	for b.Loop() {
@@ -173,6 +173,36 @@ func BenchmarkClampMSS(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				ClampMSS(frame, 1300, 1280, false)
+			}
+		})
+	}
+}
+
+// BenchmarkHello is what a peer costs that says another MTU in each hello, which it may do a hundred times a second.
+func BenchmarkHello(b *testing.B) {
+	for _, ports := range []int{10, 5000} {
+		b.Run(fmt.Sprint(ports, " ports"), func(b *testing.B) {
+			s := newSwitch(b, Config{Hub: true})
+			set := make(map[PortID]PortConfig)
+			for id := PortID(1); id <= PortID(ports); id++ {
+				set[id] = PortConfig{Ethernet: true}
+			}
+			if err := s.SetPorts(set, nil); err != nil {
+				b.Fatal(err)
+			}
+			now := start
+			hello := func(id PortID, mtu int) {
+				now = now.Add(20 * time.Millisecond)
+				h := Hello{Version: 1, Ethernet: true, MTU: mtu, Node: uint64(id), Clock: second(now)}
+				s.Control(now, id, h.Append(nil))
+				s.queue = Actions{}
+			}
+			for id := range set {
+				hello(id, 1500)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				hello(1, 1500+i%2)
 			}
 		})
 	}

@@ -240,8 +240,9 @@ func TestClaim_pinnedMACsAnswerAndCannotBeUsed(t *testing.T) {
 	if err := s.SetPort(2, PortConfig{MACs: []MAC{hostMAC(1)}}); err == nil {
 		t.Error("one MAC was pinned to two ports")
 	}
-	if _, r := fromPeer(s, start, 1, eth(Broadcast, switchMAC(testNode(1)), 0x1234)); r != drop.None {
-		t.Errorf("the peer's own switch, answering a question: %v", r)
+	question := arp(t, 1, hostMAC(9), switchMAC(testNode(1)), "0.0.0.0", 0, "10.0.0.9")
+	if _, r := fromPeer(s, start, 1, question); r != drop.None {
+		t.Errorf("a question of the peer's own switch: %v", r)
 	}
 }
 

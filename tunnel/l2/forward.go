@@ -61,7 +61,7 @@ type frameInfo struct {
 	dst   PortID // when class is ClassUnicast
 	probe bool   // a loop probe of a node we do not know: passes storm control
 	relay PortID // not 0: a genuine probe of the peer there, from the TAP, which others are to hear
-	node  bool   // from the peer's own switch: the answer to a question of ours, or a question
+	node  bool   // a question of the peer's own switch, which it may ask whatever MACs it is pinned to
 }
 
 // FromDevice decides about a superpacket read from the TAP. With drop.None it goes to the peers in
@@ -247,7 +247,7 @@ func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
 		}
 		return drop.SourceForeign
 	}
-	if in.node != 0 && h.Src == in.node {
+	if in.node != 0 && h.Src == in.node && f.isChallenge() {
 		f.node = true
 	} else if f.view.pinned != nil && !f.pinnedHere(h.Src) {
 		return drop.SourceForeign

@@ -54,7 +54,7 @@ func TestCut_bothPartsFitAndAreEqual(t *testing.T) {
 
 func TestReassembler_joinsInEitherOrder(t *testing.T) {
 	t.Parallel()
-	r := NewReassembler(1522)
+	r := NewReassembler(1522, nil)
 	frame := bytes.Repeat([]byte("0123456789a"), 139)[:1518]
 	a, b := cutFrame(t, frame, 7, 1420)
 	for _, order := range [][2][]byte{{a, b}, {b, a}} {
@@ -67,7 +67,7 @@ func TestReassembler_joinsInEitherOrder(t *testing.T) {
 		if f, reason := add(t, r, start, 1, order[1]); !bytes.Equal(f, frame) || reason != drop.None {
 			t.Fatalf("both halves gave %d bytes, %v", len(f), reason)
 		}
-		r.Forget(2)
+		delete(r.ports, 2)
 	}
 	if lost := r.TakeLost(at(time.Minute)); lost != (Lost{}) {
 		t.Errorf("lost: %+v", lost)
@@ -76,7 +76,7 @@ func TestReassembler_joinsInEitherOrder(t *testing.T) {
 
 func TestReassembler_contradictionsAndLimits(t *testing.T) {
 	t.Parallel()
-	r := NewReassembler(1522)
+	r := NewReassembler(1522, nil)
 	frame := make([]byte, 1500)
 	a, b := cutFrame(t, frame, 7, 1420)
 	add(t, r, start, 1, a)
@@ -110,7 +110,7 @@ func TestReassembler_actsAsTheModel(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(10) {
 		rng := rand.New(rand.NewPCG(seed, 4))
-		r := NewReassembler(1522)
+		r := NewReassembler(1522, nil)
 		m := reassemblyModel{waiting: map[modelSlot]modelHalf{}}
 		var got Lost
 		now := start
@@ -207,7 +207,7 @@ func (m *reassemblyModel) expire(now boottime.Time) {
 }
 
 func TestReassembler_memoryIsBoundedAndReused(t *testing.T) {
-	r := NewReassembler(1522)
+	r := NewReassembler(1522, nil)
 	frame := make([]byte, 1500)
 	var payloads [][]byte
 	for id := range uint16(1000) {
@@ -233,7 +233,7 @@ func FuzzReassembler(f *testing.F) {
 	a, b := cutFrame(f, make([]byte, 1500), 7, 1420)
 	f.Add(a, b)
 	f.Fuzz(func(t *testing.T, a, b []byte) {
-		r := NewReassembler(1522)
+		r := NewReassembler(1522, nil)
 		for _, p := range [][]byte{a, b, a} {
 			h, body, reason := ParseFrame(p)
 			if reason != drop.None || !h.Fragment {

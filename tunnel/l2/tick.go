@@ -168,45 +168,6 @@ func (s *Switch) settleClaims(now boottime.Time) boottime.Time {
 	return next
 }
 
-// challenge queues an ARP request or a neighbour solicitation for a host, to the port that has its
-// MAC.
-func (s *Switch) challenge(c *challenge) {
-	p := s.view.Load().port(c.port)
-	if p == nil || !p.ready {
-		return
-	}
-	vid, mac := keyVID(c.key), keyMAC(c.key)
-	tagged, ok := p.vlans.egress(vid)
-	if !ok {
-		return
-	}
-	b := make([]byte, FrameHeaderLen, 128)
-	if c.len == 4 {
-		b = appendHeader(b, mac, s.mac, vid, tagged, typeARP)
-		b = appendARP(b, 1, s.mac, []byte{0, 0, 0, 0}, 0, c.host[:4]) // sender 0.0.0.0: a probe, touches no cache (RFC 5227 §2.1)
-	} else {
-		b = appendHeader(b, mac, s.mac, vid, tagged, typeIPv6)
-		b = appendND(b, icmp6NeighborSolicit, 0, linkLocal(s.mac), c.host, c.host, s.mac)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.port == LocalPort {
-		s.toDevice(b[FrameHeaderLen:])
-		return
-	}
-	PutFrameHeader(b, 0, len(b)-FrameHeaderLen)
-	s.toPeer(c.port, b)
-}
-
-// linkLocal returns the link-local address made from a MAC (RFC 4291 appendix A).
-func linkLocal(m MAC) (ip [16]byte) {
-	ip[0], ip[1] = 0xfe, 0x80
-	var b [6]byte
-	m.Put(b[:])
-	copy(ip[8:], []byte{b[0] ^ 2, b[1], b[2], 0xff, 0xfe, b[3], b[4], b[5]})
-	return ip
-}
-
 // announceAll queues an announcement of what lives on our side to the port: our LAN's MACs, and on
 // a hub the other peers'.
 func (s *Switch) announceAll(id PortID) {
