@@ -30,7 +30,8 @@ type SendLoop struct {
 	now     boottime.Time
 	yield   yielder
 	waiting backlog
-	codel   codel  // over waiting
+	codel   codel // over waiting
+	excess  excessBudget
 	mem     []byte // of the packet in hand: Headroom, then the read
 	spare   []byte // a copy of it, when it goes out in several forms; nil until that happens
 	split   offload.Splitter
@@ -172,6 +173,10 @@ func (o *SendLoop) carry(mem []byte, n int, shed bool) int {
 	reason := o.split.Begin(buf, o.dev.Link, o.dev.Prefix, o.dev.padLimitOf(buf))
 	if reason != drop.None {
 		o.drop(reason, 1)
+		return 0
+	}
+	if n := o.split.Excess(); n > 0 && !o.excess.take(n, o.now) {
+		o.drop(drop.TinySegments, 1)
 		return 0
 	}
 	o.split.Part(&o.rest)

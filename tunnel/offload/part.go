@@ -24,12 +24,17 @@ const (
 	datagramHeaders = 80
 )
 
-// excessive reports whether far more would leave than was read. It is a matter of sums, not of
-// gso_size alone: headers may be long.
-func (s *Splitter) excessive() bool {
+// Excess returns by how many bytes the datagrams made of the frame given to Begin exceed what those
+// of an honest superpacket come to, and 0 if they do not. It is a matter of sums and not of
+// gso_size alone: headers may be long. Begin refuses a frame with an excess that has more than
+// PartSegments segments; the others are for the caller to bound.
+func (s *Splitter) Excess() int {
+	if s.total <= 1 {
+		return 0
+	}
 	frame := s.end - VirtioHeaderLen
-	growth := (s.count - 1) * s.headers // of a frame with one header
-	return s.count > PartSegments && frame+growth+s.count*datagramHeaders > maxGrowth*frame
+	made := frame + (s.total-1)*s.headers + s.total*datagramHeaders // the frame has one header
+	return max(0, made-maxGrowth*frame)
 }
 
 // Rest is what is needed to continue with a superpacket after its first part: its headers as they

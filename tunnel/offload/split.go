@@ -81,7 +81,7 @@ func (s *Splitter) Begin(buf []byte, link Link, prefix, mtu int) drop.Reason {
 	if reason := s.begin(buf, link, prefix, mtu); reason != drop.None {
 		return reason
 	}
-	if s.excessive() {
+	if s.count > PartSegments && s.Excess() > 0 {
 		s.count = 0
 		return drop.TinySegments
 	}
