@@ -22,7 +22,6 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -121,14 +120,4 @@ func run(args []string, env *environment) int {
 	f := a.explain(err)
 	fmt.Fprintln(env.stderr, "tunctl: "+f.text)
 	return f.code
-}
-
-func versionString() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
 }

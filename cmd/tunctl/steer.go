@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/internal/buildinfo"
 	"tund/internal/control"
 )
 
@@ -97,7 +98,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Print the version of tunctl, and of the instances that run",
 		Args:  cobra.NoArgs,
 		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
-			if _, err := fmt.Fprintf(a.env.stdout, "tunctl %s %s\n", versionString(), runtime.Version()); err != nil {
+			if _, err := fmt.Fprintf(a.env.stdout, "tunctl %s %s\n", buildinfo.Version(version), runtime.Version()); err != nil {
 				return err
 			}
 			clients, err := a.clients()

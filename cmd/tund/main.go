@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"tund/config"
+	"tund/internal/buildinfo"
 	"tund/internal/confine"
 	"tund/internal/control"
 	"tund/internal/daemon"
@@ -53,7 +54,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "tund: %v\n\n%s", err, usage)
 		return exitUsage
 	case c.version:
-		fmt.Fprintf(stdout, "tund %s %s\n", versionString(), runtime.Version())
+		fmt.Fprintf(stdout, "tund %s %s\n", buildinfo.Version(version), runtime.Version())
 		return exitOK
 	case c.cleanup != "":
 		return cleanup(c.cleanup, stderr)
@@ -138,7 +139,7 @@ func serve(c command, stderr io.Writer) int {
 	tune()
 	keepMemory(log)
 	o := daemon.Options{
-		Config: cfg, Log: log, Level: level, Version: versionString(), Reload: s.reload, Restart: s.again.Load,
+		Config: cfg, Log: log, Level: level, Version: buildinfo.Version(version), Reload: s.reload, Restart: s.again.Load,
 		Confine: func() error { return confine.Files(filesOf(cfg)) },
 	}
 	if err := daemon.Run(s.ctx, o); err != nil {
@@ -217,14 +218,4 @@ func exitCode(err error) int {
 		return exitPermission
 	}
 	return exitFailure
-}
-
-func versionString() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
 }

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"tund/internal/buildinfo"
 	"tund/internal/daemon"
 	"tund/internal/names"
 )
@@ -69,7 +70,7 @@ func serveInterface(c command, stderr io.Writer) int {
 
 // interfaceOptions reads what the environment says.
 func interfaceOptions(c command) (daemon.Options, error) {
-	o := daemon.Options{Version: versionString(), Interface: &daemon.Interface{Name: c.device, Tun: -1}}
+	o := daemon.Options{Version: buildinfo.Version(version), Interface: &daemon.Interface{Name: c.device, Tun: -1}}
 	level := wireguardLevel(os.Getenv(envLogLevel))
 	log, at, err := newLogger(c.logFormat, cmp.Or(level, "error"), os.Stderr, toJournal(2))
 	if err != nil {

@@ -77,9 +77,6 @@ func bare(err error) error {
 // Instance returns the name of the instance asked.
 func (c *Client) Instance() string { return c.instance }
 
-// Socket returns the path of the socket asked.
-func (c *Client) Socket() string { return c.socket }
-
 // Status asks GET /v1/status.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
