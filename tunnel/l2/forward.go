@@ -174,6 +174,8 @@ func (s *Switch) wantedOnLAN(f *frameInfo, v *Verdict, kind messageKind) drop.Re
 			return drop.None
 		}
 		return drop.SnoopedMulticast
+	case linkControl(f.p.Frame, &f.h):
+		return drop.None
 	}
 	s.groups.mu.RLock()
 	defer s.groups.mu.RUnlock()
@@ -434,7 +436,7 @@ func (f *frameInfo) sendTo(id PortID, v *Verdict) drop.Reason {
 // that may not costs the others nothing; the reason is the last one's when nobody gets it.
 func (s *Switch) flood(f *frameInfo, v *Verdict, kind messageKind) drop.Reason {
 	reason := drop.NoEthernetPeer
-	if f.class == ClassMulticast && kind != messageQuery && kind != messageReport {
+	if f.class == ClassMulticast && kind != messageQuery && kind != messageReport && !linkControl(f.p.Frame, &f.h) {
 		s.groups.mu.RLock()
 		defer s.groups.mu.RUnlock()
 		pl := s.groups.plan(f.now, f.vid, f.h.Dst)

@@ -1,7 +1,6 @@
 package l2
 
 import (
-	"encoding/binary"
 	"slices"
 	"sync"
 
@@ -10,11 +9,13 @@ import (
 
 // Multicast snooping, after RFC 4541.
 //
-// Who listens to a group is learned from IGMPv1-v3 and MLDv1-v2 reports, per VLAN, by group MAC (32 IPv4 groups
-// share one: a port may get a stream it did not ask for, never too little). Multicast is pruned only while a
-// querier is heard in the VLAN, since without one nobody repeats a report; a LAN without a querier is flooded
-// as before. Never pruned: 224.0.0.0/24, well-known ff02::xx, multicast that is not IP, and
-// solicited-node groups that nobody reported. A table that is full fails open: the port gets all multicast.
+// Who listens to a group is learned from IGMPv1-v3 and MLDv1-v2 reports, per VLAN, by group MAC (32
+// IPv4 groups share one: a port may get a stream it did not ask for, never too little). Multicast
+// is pruned only while a querier is heard in the VLAN, since without one nobody repeats a report; a
+// LAN without a querier is flooded as before. Never pruned: 224.0.0.0/24, all groups of link-local
+// scope (ff02::/16), solicited-node groups among them, and multicast that is not IP. A table that
+// is full fails open: the port gets all multicast. What a message must look like to be believed is
+// in igmp.go.
 //
 // Reports go to all peers, whose switches need them, but to a LAN only where a router or querier is: a host
 // that hears another's IGMPv2 report keeps its own to itself (RFC 4541 §2.1.1).
@@ -58,169 +59,6 @@ func newGroups() *groups {
 	return &groups{
 		members: make(map[uint64][]listener), perPort: make(map[PortID]int),
 		domains: make(map[uint32]*snoopDomain), wantsAll: make(map[PortID]uint32),
-	}
-}
-
-// membershipMessage is what an IGMP, MLD or PIM packet tells a switch.
-type membershipMessage struct {
-	v6       bool
-	query    bool // from a querier
-	router   bool // the sender's port leads to a multicast router
-	report   bool
-	overflow bool // the report had more records than were read
-	n        int
-	records  [maxRecords]membershipRecord
-}
-
-type membershipRecord struct {
-	group MAC
-	join  bool
-}
-
-// reset makes m empty. The records stay as they are: n says how many count.
-func (m *membershipMessage) reset() {
-	m.v6, m.query, m.router, m.report, m.overflow, m.n = false, false, false, false, false, 0
-}
-
-func (m *membershipMessage) add(group MAC, join bool) {
-	if group == 0 {
-		return
-	}
-	if m.n == maxRecords {
-		m.overflow = true
-		return
-	}
-	m.records[m.n] = membershipRecord{group, join}
-	m.n++
-}
-
-// groupMAC4 maps an IPv4 group to its MAC (RFC 1112 §6.4); 0 when it is none, or one that is always flooded.
-func groupMAC4(ip []byte) MAC {
-	if ip[0]>>4 != 0xe || ip[0] == 224 && ip[1] == 0 && ip[2] == 0 {
-		return 0
-	}
-	return 0x01005e_000000 | MAC(binary.BigEndian.Uint32(ip)&0x7fffff)
-}
-
-// groupMAC6 maps an IPv6 group to its MAC (RFC 2464 §7); 0 when it is none.
-func groupMAC6(ip []byte) MAC {
-	if ip[0] != 0xff {
-		return 0
-	}
-	return 0x3333_00000000 | MAC(binary.BigEndian.Uint32(ip[12:]))
-}
-
-// parseMembership reads IGMP, MLD, PIM and multicast router discovery from the frame with header h into m, and
-// reports whether it was one of them.
-func parseMembership(frame []byte, h *Header, m *membershipMessage) bool {
-	b := frame[h.Payload:]
-	switch h.EtherType {
-	case typeIPv4:
-		s := segment4(b)
-		if !s.complete || s.later {
-			return false
-		}
-		if s.proto == protoPIM {
-			m.router = true
-			return true
-		}
-		return s.proto == protoIGMP && m.parseIGMP(b[s.off:s.end], binary.BigEndian.Uint32(b[12:]) != 0)
-	case typeIPv6:
-		s := segment6(b)
-		if !s.complete || s.later {
-			return false
-		}
-		m.v6 = true
-		if s.proto == protoPIM {
-			m.router = true
-			return true
-		}
-		return s.proto == protoICMPv6 && m.parseMLD(b[s.off:s.end])
-	}
-	return false
-}
-
-// parseIGMP reads RFC 3376 §4, RFC 2236 §2, RFC 1112 appendix I and RFC 4286. fromHost is false for source 0.0.0.0, which
-// a bridge uses that queries on nobody's behalf: a querier, but no way to a router.
-func (m *membershipMessage) parseIGMP(b []byte, fromHost bool) bool {
-	if len(b) < 8 {
-		return false
-	}
-	switch b[0] {
-	case 0x11:
-		m.query, m.router = true, fromHost
-	case 0x12, 0x16:
-		m.report = true
-		m.add(groupMAC4(b[4:]), true)
-	case 0x17:
-		m.report = true
-		m.add(groupMAC4(b[4:]), false)
-	case 0x22:
-		m.report = true
-		m.parseRecords(b[8:], int(binary.BigEndian.Uint16(b[6:])), 4)
-	case 0x30:
-		m.router = true
-	default:
-		return false
-	}
-	return true
-}
-
-// parseMLD reads RFC 2710 §3, RFC 3810 §5 and RFC 4286.
-func (m *membershipMessage) parseMLD(b []byte) bool {
-	if len(b) < 8 {
-		return false
-	}
-	switch b[0] {
-	case icmp6MLDQuery:
-		m.query, m.router = true, true
-		return len(b) >= 24
-	case icmp6MLDReport, icmp6MLDDone:
-		if len(b) < 24 {
-			return false
-		}
-		m.report = true
-		m.add(groupMAC6(b[8:]), b[0] == icmp6MLDReport)
-	case icmp6MLDv2Report:
-		m.report = true
-		m.parseRecords(b[8:], int(binary.BigEndian.Uint16(b[6:])), 16)
-	case icmp6MRDAdvert:
-		m.router = true
-	default:
-		return false
-	}
-	return true
-}
-
-// parseRecords reads the n group records of a version 3 (MLD: 2) report, with addresses of size bytes.
-func (m *membershipMessage) parseRecords(b []byte, n, size int) {
-	for range n {
-		if len(b) < 4+size {
-			return
-		}
-		sources := int(binary.BigEndian.Uint16(b[2:]))
-		group := MAC(0)
-		if size == 4 {
-			group = groupMAC4(b[4:])
-		} else {
-			group = groupMAC6(b[4:])
-		}
-		switch b[0] {
-		case 2, 4: // exclude mode: everything but some sources
-			m.add(group, true)
-		case 1, 3: // include mode: only these sources; none means leave
-			m.add(group, sources > 0)
-		case 5: // allow new sources
-			m.add(group, true)
-		} // 6, block old sources: whether any are left, the querier will ask
-		if m.overflow {
-			return
-		}
-		skip := 4 + size + sources*size + int(b[1])*4
-		if skip > len(b) {
-			return
-		}
-		b = b[skip:]
 	}
 }
 
@@ -325,7 +163,10 @@ type plan struct {
 // plan decides for a frame to the group MAC dst in VLAN vid. g.mu is held, shared.
 func (g *groups) plan(now boottime.Time, vid uint16, dst MAC) plan {
 	v6 := dst>>32 == 0x3333
-	if !v6 && dst>>23 != 0x01005e_000000>>23 || v6 && dst&0xffffff00 == 0 || !v6 && dst&0x7fff00 == 0 {
+	switch {
+	case v6 && (dst&0xffffff00 == 0 || dst>>24 == 0x3333_ff): // ff02::xx and solicited-node groups
+		return plan{flood: true}
+	case !v6 && (dst>>23 != 0x01005e_000000>>23 || dst&0x7fff00 == 0): // not IPv4, or 224.0.0.0/24
 		return plan{flood: true}
 	}
 	sec := second(now)
@@ -333,11 +174,7 @@ func (g *groups) plan(now boottime.Time, vid uint16, dst MAC) plan {
 	if d == nil || d.querierUntil < sec {
 		return plan{flood: true}
 	}
-	p := plan{members: g.members[entryKey(vid, dst)], routers: d.routers, wantsAll: g.wantsAll, sec: sec}
-	if v6 && dst>>24 == 0x3333_ff && len(p.members) == 0 {
-		p.flood = true // solicited-node: losing a neighbour solicitation costs more than flooding it
-	}
-	return p
+	return plan{members: g.members[entryKey(vid, dst)], routers: d.routers, wantsAll: g.wantsAll, sec: sec}
 }
 
 // wants reports whether port gets the frame.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,11 +16,14 @@ import (
 	"tund/internal/drop"
 )
 
-// igmp makes an IGMP message, with the router alert option that real ones carry.
+// igmp makes an IGMP message as real ones are: TTL 1, router alert, checksums.
 func igmp(t testing.TB, src MAC, srcIP, dstIP string, body []byte) []byte {
 	ip := ip4(srcIP, dstIP, layers.IPProtocolIGMP)
+	ip.TTL = 1
 	ip.Options = []layers.IPv4Option{{OptionType: 148, OptionLength: 4, OptionData: []byte{0, 0}}}
 	dst := net.ParseIP(dstIP).To4()
+	body = slices.Clone(body)
+	binary.BigEndian.PutUint16(body[2:], ^checksum(body, 0))
 	return serialize(t, ethLayer(0x01005e000000|MAC(binary.BigEndian.Uint32(dst)&0x7fffff), src, layers.EthernetTypeIPv4), ip, gopacket.Payload(body))
 }
 
@@ -45,12 +49,22 @@ func igmp3(t testing.TB, src MAC, sources int, records ...any) []byte {
 	return igmp(t, src, "10.0.0.1", "224.0.0.22", body)
 }
 
-// mld makes an MLD message behind the hop-by-hop header that real ones carry.
+// mld makes an MLD message as real ones are: hop limit 1, router alert in a hop-by-hop header, checksum.
 func mld(t testing.TB, src MAC, dst string, body []byte) []byte {
+	return mldFrom(t, src, "fe80::1", dst, body)
+}
+
+func mldFrom(t testing.TB, src MAC, from, dst string, body []byte) []byte {
 	to := net.ParseIP(dst)
+	ip := ip6(from, dst, layers.IPProtocolIPv6HopByHop)
+	ip.HopLimit = 1
 	ext := []byte{58, 0, 5, 2, 0, 0, 1, 0}
-	return serialize(t, ethLayer(0x333300000000|MAC(binary.BigEndian.Uint32(to[12:])), src, layers.EthernetTypeIPv6),
-		ip6("fe80::1", dst, layers.IPProtocolIPv6HopByHop), gopacket.Payload(append(ext, body...)))
+	frame := serialize(t, ethLayer(0x333300000000|MAC(binary.BigEndian.Uint32(to[12:])), src, layers.EthernetTypeIPv6),
+		ip, gopacket.Payload(append(ext, body...)))
+	packet := frame[headerLen:]
+	msg := packet[ipv6Header+len(ext):]
+	binary.BigEndian.PutUint16(msg[2:], checksumICMPv6(packet, msg))
+	return frame
 }
 
 func mld2(t testing.TB, src MAC, kind byte, group string) []byte {
