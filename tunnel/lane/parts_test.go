@@ -69,6 +69,16 @@ func (f *tagger) Reshape(mem, buf []byte, form int) []byte {
 
 func (f *tagger) Flush(boottime.Time) {}
 
+// inEthernet puts an IP packet, its virtio header before it, into an Ethernet frame.
+func inEthernet(ip []byte) []byte {
+	var h offload.VirtioHeader
+	h.Decode(ip)
+	h.CsumStart, h.HdrLen = h.CsumStart+14, h.HdrLen+14
+	frame := append(make([]byte, offload.VirtioHeaderLen), "\x02aaaaa\x02bbbbb\x08\x00"...)
+	h.Encode(frame)
+	return append(frame, ip[offload.VirtioHeaderLen:]...)
+}
+
 // A superpacket that goes out in parts, and in several forms, is the same in each as one that goes
 // out whole.
 func TestSendLoop_partsHaveTheirFormToo(t *testing.T) {
@@ -85,12 +95,7 @@ func TestSendLoop_partsHaveTheirFormToo(t *testing.T) {
 		for i := range segments * size {
 			ip[offload.VirtioHeaderLen+40+i] = byte(i*7 + i>>8)
 		}
-		var h offload.VirtioHeader
-		h.Decode(ip)
-		h.CsumStart, h.HdrLen = h.CsumStart+14, h.HdrLen+14
-		frame := append(make([]byte, offload.VirtioHeaderLen), "\x02aaaaa\x02bbbbb\x08\x00"...)
-		h.Encode(frame)
-		b.send(append(frame, ip[offload.VirtioHeaderLen:]...))
+		b.send(inEthernet(ip))
 
 		first := binary.BigEndian.Uint32(ip[offload.VirtioHeaderLen+24:])
 		next := map[int]uint32{} // sequence number, by form
@@ -116,6 +121,40 @@ func TestSendLoop_partsHaveTheirFormToo(t *testing.T) {
 		}
 		if len(conn.datagrams) != segments*len(forms) {
 			t.Errorf("forms %v: %d datagrams, want %d; drops %v", forms, len(conn.datagrams), segments*len(forms), b.env.Drops.Snapshot())
+		}
+	}
+}
+
+// A superpacket that met congestion is marked in every form.
+func TestSendLoop_marksCongestionInEveryForm(t *testing.T) {
+	for _, forms := range [][]int{{0}, {5}, {0, 5}, {5, 0}} {
+		b := newBench(t, tundev.Features{Checksum: true, TSO: true, USO: true})
+		conn := &catcher{hole: newHole()}
+		b.lane = New(0, conn, b.lane.Progress)
+		b.dev.Link, b.dev.Prefix = offload.Ethernet, 4
+		b.dev.NewForwarder = func(*Lane, tundev.Queue) Forwarder { return &tagger{peer: b.peer, forms: forms} }
+		b.out = NewSendLoop(b.env, b.lane, b.dev, 0)
+		ip := tundevtest.TCPSuper(netip.MustParseAddr("10.9.0.1"), b.inner, 10, 1000)
+		ip[offload.VirtioHeaderLen+1] = 2 // ECT(0)
+		n := copy(b.mem[Headroom:], inEthernet(ip))
+		b.out.now = still{}.Now()
+		b.out.carry(b.mem, n, true)
+		b.out.Flush()
+		for _, d := range conn.datagrams {
+			plain := make([]byte, len(d)-wire.TransportOverhead)
+			if _, ok := b.far.Open(plain, d, new(session.Scratch)); !ok {
+				t.Fatal("a datagram does not open")
+			}
+			p := plain[4:]
+			if p[12] == 0x81 {
+				p = p[4:]
+			}
+			if p[15]&3 != 3 {
+				t.Fatalf("forms %v: ECN %d of a packet that met congestion", forms, p[15]&3)
+			}
+		}
+		if len(conn.datagrams) != 10*len(forms) {
+			t.Errorf("forms %v: %d datagrams", forms, len(conn.datagrams))
 		}
 	}
 }

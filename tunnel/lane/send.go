@@ -38,6 +38,7 @@ type SendLoop struct {
 	rest    offload.Rest // of the packet in hand
 	packet  Outgoing     // the packet in hand, as the forwarder sees it
 	lose    int          // number of the segment to lose of the packet in hand; -1: none
+	mark    bool         // the packet in hand has met congestion, and says so
 	out     *Batch
 	to      []Recipient
 }
@@ -181,7 +182,8 @@ func (o *SendLoop) carry(mem []byte, n int, shed bool) int {
 	}
 	o.split.Part(&o.rest)
 	o.lose = -1
-	if shed && o.split.IsTCP() && !o.split.MarkCE() {
+	o.mark = shed && o.split.IsTCP() && o.split.MarkCE()
+	if shed && o.split.IsTCP() && !o.mark {
 		o.lose = o.split.Count() / 2
 	}
 	p := &o.packet // not a local variable: that would escape to the heap through the interface
@@ -248,6 +250,9 @@ func (o *SendLoop) send(buf []byte, to []Recipient) {
 			return
 		}
 		o.split.Part(nil)
+		if o.mark {
+			o.split.MarkCE()
+		}
 	}
 	count := o.split.Count()
 	to = o.prepare(to, count, o.split.Longest()+o.dev.Prefix)
