@@ -73,7 +73,7 @@ type view struct {
 }
 
 func (d *Daemon) view(s *tunnel.Status) view {
-	unresolved := d.names.trouble()
+	unresolved := d.names.Failures()
 	d.mu.Lock()
 	v := view{
 		config: d.config, loaded: d.loaded, reloadEr: d.reloadEr, applied: d.applied, links: maps.Clone(d.links),

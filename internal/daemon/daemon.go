@@ -3,7 +3,7 @@
 //
 // It is the only package that knows all of them, and it holds no logic of theirs: it translates (desired.go,
 // backend.go), orders starts and stops (this file, open.go), and reacts to a new configuration (reload.go), to
-// WireGuard's tools (wireguard.go), to names that resolve (resolve.go) and to the kernel (watch.go, follow.go).
+// WireGuard's tools (wireguard.go), to names that resolve (internal/resolve) and to the kernel (watch.go, follow.go).
 //
 // Starting takes steps in the order in which they depend on each other; each leaves its own undo, and a step that
 // fails undoes those before it. So a start that fails leaves nothing behind.
@@ -23,6 +23,7 @@ import (
 	"tund/config"
 	"tund/internal/control"
 	"tund/internal/netwatch"
+	"tund/internal/resolve"
 	"tund/internal/sdnotify"
 	"tund/internal/uapi"
 	"tund/route"
@@ -70,7 +71,7 @@ type Daemon struct {
 	routes  *route.Manager
 	tunnel  *tunnel.Tunnel
 	devices []*tundev.Device
-	names   *resolver
+	names   *resolve.Resolver
 	socket  *uapi.Server // WireGuard's; nil: none
 	undo    undo
 	ready   bool // the start succeeded
@@ -216,7 +217,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	}
 	d.background.Go(func() { d.watch(ctx) })
 	d.background.Go(func() { d.follow(ctx) })
-	d.background.Go(func() { d.names.run(ctx) })
+	d.background.Go(func() { d.names.Run(ctx) })
 	d.background.Go(func() { d.keepChronicle(ctx) })
 	if every := sdnotify.WatchdogInterval(); every > 0 {
 		d.background.Go(func() { d.beat(ctx, every, d.tunnel.Pulse, func() { d.tell(d.notify.Watchdog()) }) })

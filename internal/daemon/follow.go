@@ -51,7 +51,7 @@ func (d *Daemon) lookUpPaths(c *config.Config, mark uint32) paths {
 		}
 	}
 	for _, peer := range c.Peers {
-		for _, e := range d.names.endpoints(peer) {
+		for _, e := range d.names.Endpoints(peer) {
 			least(e.Addr())
 		}
 	}

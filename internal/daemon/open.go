@@ -15,6 +15,7 @@ import (
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/control"
+	"tund/internal/resolve"
 	"tund/internal/sdnotify"
 	"tund/route"
 	"tund/tunnel"
@@ -94,12 +95,11 @@ func (d *Daemon) openDevice(ctx context.Context, o tundev.Options) error {
 
 func (d *Daemon) openTunnel(ctx context.Context) error {
 	c := d.config
-	d.names = &resolver{
-		log: d.log, lookup: markedLookup(d.currentMark), reachable: d.reachable, tell: d.setEndpoints,
-		down: func(key keys.PublicKey) bool { return d.tunnel.PeerState(key) == tunnel.StateDown },
-		wake: make(chan struct{}, 1),
-	}
-	d.names.set(c.Peers)
+	d.names = resolve.New(resolve.Options{
+		Log: d.log, Lookup: resolve.MarkedLookup(d.currentMark), Reachable: d.reachable, Changed: d.setEndpoints,
+		Down: func(key keys.PublicKey) bool { return d.tunnel.PeerState(key) == tunnel.StateDown },
+	})
+	d.names.SetPeers(c.Peers)
 	mark := d.mark(c)
 	var conns []udp.Conn
 	err := patiently(ctx, unix.EADDRINUSE, func() (err error) {
@@ -139,7 +139,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	d.tunnel = t
 	d.undo.push(t.Close)
 	t.SetPathMTU(d.path.least)
-	return t.Configure(peersChange(c, d.names.endpoints))
+	return t.Configure(peersChange(c, d.names.Endpoints))
 }
 
 // openConns opens one socket per lane, all on one port.
@@ -256,7 +256,7 @@ func (d *Daemon) currentMark() uint32 {
 // setEndpoints tells the tunnel where a peer is found now that its names resolved.
 func (d *Daemon) setEndpoints(p config.Peer) {
 	err := d.tunnel.Configure(tunnel.Change{Peers: []tunnel.PeerChange{{
-		PublicKey: p.PublicKey, UpdateOnly: true, Endpoints: d.names.endpoints(p),
+		PublicKey: p.PublicKey, UpdateOnly: true, Endpoints: d.names.Endpoints(p),
 	}}})
 	if err != nil {
 		d.log.Warn("endpoint not set", zap.String("peer", p.Name), zap.Error(err))

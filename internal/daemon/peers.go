@@ -30,7 +30,7 @@ func (d *Daemon) ChangePeer(change control.PeerChange) error {
 	if err := d.tunnel.Fits(d.peerPart(next, key)); err != nil {
 		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
 	}
-	d.names.set(next.Peers)
+	d.names.SetPeers(next.Peers)
 	if err := d.tunnel.Configure(d.peerPart(next, key)); err != nil { // now with endpoints that need no look-up
 		return err // Fits was asked whether it would be
 	}
@@ -62,7 +62,7 @@ func (d *Daemon) peerPart(c *config.Config, key keys.PublicKey) tunnel.Change {
 			one.Peers = []config.Peer{p}
 		}
 	}
-	part := peersChange(&one, d.names.endpoints)
+	part := peersChange(&one, d.names.Endpoints)
 	part.PrivateKey, part.ReplacePeers = nil, false
 	if len(one.Peers) == 0 {
 		part.Peers = []tunnel.PeerChange{{PublicKey: key, Remove: true}}

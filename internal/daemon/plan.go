@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"tund/config"
+	"tund/internal/resolve"
 	"tund/route"
 )
 
@@ -20,7 +21,7 @@ func Plan(c *config.Config) (changes, warnings []string, err error) {
 	}
 	defer func() { err = errors.Join(err, m.Release()) }()
 	d := newDaemon(Options{Config: c})
-	d.routes, d.names = m, &resolver{}
+	d.routes, d.names = m, resolve.New(resolve.Options{})
 	mtu := 0
 	if c.Tun != nil {
 		_, missing := net.InterfaceByName(c.Tun.Device)

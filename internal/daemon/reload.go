@@ -46,8 +46,8 @@ func (d *Daemon) reload() error {
 		d.mu.Unlock()
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
-	d.names.set(next.Peers)
-	if err := d.tunnel.Configure(peersChange(next, d.names.endpoints)); err != nil {
+	d.names.SetPeers(next.Peers)
+	if err := d.tunnel.Configure(peersChange(next, d.names.Endpoints)); err != nil {
 		return err // prepare has asked whether it would be
 	}
 	if next.Tap != nil {
@@ -97,7 +97,7 @@ func (d *Daemon) prepare() (*config.Config, error) {
 	if err := needsRestart(d.config, next); err != nil {
 		return nil, err
 	}
-	if err := d.tunnel.Fits(peersChange(next, d.names.endpoints)); err != nil {
+	if err := d.tunnel.Fits(peersChange(next, d.names.Endpoints)); err != nil {
 		return nil, err
 	}
 	if room := d.tunnel.EthernetRoom(); next.Tap != nil && next.Tap.MaxMACs > room {

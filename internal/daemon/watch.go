@@ -50,7 +50,7 @@ func (d *Daemon) kernelChanged(e route.Event) {
 	}
 	if e.Underlay {
 		d.checkPaths(true)
-		d.names.hurry()
+		d.names.Retry()
 		d.lookSoon()
 	}
 }

@@ -1,4 +1,4 @@
-package daemon
+package resolve
 
 import (
 	"context"
@@ -20,9 +20,10 @@ import (
 	"tund/crypto/keys"
 )
 
-// names is a resolver on virtual time, with a name service, a network and a tunnel played by the test.
+// names is a Resolver on virtual time with a name service, a network and peers simulated by the
+// test.
 type names struct {
-	*resolver
+	*Resolver
 	t    *testing.T
 	logs *observer.ObservedLogs
 
@@ -37,7 +38,8 @@ type names struct {
 	told        []string // "name: endpoints"
 }
 
-// resolving runs f beside a resolver in a bubble, and checks that nothing of it is left.
+// resolving runs f beside a Resolver in a synctest bubble, which fails if a goroutine is left
+// behind.
 func resolving(t *testing.T, peers []config.Peer, f func(n *names)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -46,21 +48,21 @@ func resolving(t *testing.T, peers []config.Peer, f func(n *names)) {
 			t: t, logs: logs, answers: map[string][]netip.Addr{}, asked: map[string][]time.Time{},
 			unreachable: map[netip.Addr]bool{}, downPeers: map[keys.PublicKey]bool{}, latency: 10 * time.Millisecond,
 		}
-		n.resolver = &resolver{
-			log: zap.New(core), lookup: n.answer, wake: make(chan struct{}, 1),
-			reachable: func(a netip.Addr) bool { n.mu.Lock(); defer n.mu.Unlock(); return !n.unreachable[a] },
-			down:      func(k keys.PublicKey) bool { n.mu.Lock(); defer n.mu.Unlock(); return n.downPeers[k] },
-			tell: func(p config.Peer) {
-				found := n.endpoints(p)
+		n.Resolver = New(Options{
+			Log: zap.New(core), Lookup: n.answer,
+			Reachable: func(a netip.Addr) bool { n.mu.Lock(); defer n.mu.Unlock(); return !n.unreachable[a] },
+			Down:      func(k keys.PublicKey) bool { n.mu.Lock(); defer n.mu.Unlock(); return n.downPeers[k] },
+			Changed: func(p config.Peer) {
+				found := n.Endpoints(p)
 				n.mu.Lock()
 				defer n.mu.Unlock()
 				n.told = append(n.told, fmt.Sprint(p.Name, ": ", found))
 			},
-		}
-		n.set(peers)
+		})
+		n.SetPeers(peers)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		go func() { n.run(ctx); close(ended) }()
+		go func() { n.Run(ctx); close(ended) }()
 		f(n)
 		cancel()
 		<-ended
@@ -104,7 +106,8 @@ func (n *names) knows(host string, addrs ...string) {
 	}
 }
 
-// pass lets time pass and returns what was told and the seconds, since the last call, at which host was asked.
+// pass lets time pass and returns what was told and the seconds, since the last call, at which host
+// was asked.
 func (n *names) pass(d time.Duration, host string) (told []string, asked []time.Duration) {
 	start := time.Now()
 	time.Sleep(d)
@@ -148,7 +151,7 @@ func TestResolver_retriesWithGrowingPausesUntilThereIsAnAnswer(t *testing.T) {
 			}
 			last, want = at, min(2*want, lastRetry)
 		}
-		if why := n.trouble()[berlin.PublicKey]; why != "endpoint b.example does not resolve: no such host" {
+		if why := n.Failures()[berlin.PublicKey]; why != "endpoint b.example does not resolve: no such host" {
 			t.Errorf("trouble = %q", why)
 		}
 		if n := n.logs.Len(); n != 1 {
@@ -156,8 +159,8 @@ func TestResolver_retriesWithGrowingPausesUntilThereIsAnAnswer(t *testing.T) {
 		}
 		n.knows("b.example", "192.0.2.1")
 		told, _ = n.pass(2*lastRetry, "b.example")
-		if !slices.Equal(told, []string{"berlin: [192.0.2.1:1]"}) || len(n.trouble()) != 0 {
-			t.Errorf("told %q, trouble %v", told, n.trouble())
+		if !slices.Equal(told, []string{"berlin: [192.0.2.1:1]"}) || len(n.Failures()) != 0 {
+			t.Errorf("told %q, trouble %v", told, n.Failures())
 		}
 	})
 }
@@ -181,10 +184,10 @@ func TestResolver_asksAgainOnlyWhileThePeerIsDown(t *testing.T) {
 		}
 		n.knows("b.example") // the last good answer stays
 		told, asked = n.pass(10*time.Minute, "b.example")
-		if len(told) != 0 || len(asked) < 8 || len(n.trouble()) != 0 {
-			t.Errorf("told %q, asked %d times, trouble %v", told, len(asked), n.trouble())
+		if len(told) != 0 || len(asked) < 8 || len(n.Failures()) != 0 {
+			t.Errorf("told %q, asked %d times, trouble %v", told, len(asked), n.Failures())
 		}
-		if got := n.endpoints(berlin); len(got) != 1 || got[0].String() != "192.0.2.9:1" {
+		if got := n.Endpoints(berlin); len(got) != 1 || got[0].String() != "192.0.2.9:1" {
 			t.Errorf("endpoints %v, want the last good one", got)
 		}
 	})
@@ -233,10 +236,10 @@ func TestResolver_refusesAnswersWhereNoPeerCanBe(t *testing.T) {
 			n.knows("b.example", "192.0.2.1", bad)
 			n.knows("c.example", bad)
 			n.pass(10*time.Minute, "")
-			if got := fmt.Sprint(n.endpoints(berlin)); got != "[192.0.2.1:1 127.0.0.1:2]" {
+			if got := fmt.Sprint(n.Endpoints(berlin)); got != "[192.0.2.1:1 127.0.0.1:2]" {
 				t.Errorf("endpoints %s beside %s; want the good answer and the one that is written down", got, bad)
 			}
-			if why := n.trouble()[berlin.PublicKey]; !strings.Contains(why, "c.example") ||
+			if why := n.Failures()[berlin.PublicKey]; !strings.Contains(why, "c.example") ||
 				!strings.Contains(why, netip.MustParseAddr(bad).Unmap().String()+",") {
 				t.Errorf("trouble %q does not name c.example and %s", why, bad)
 			}
@@ -247,8 +250,8 @@ func TestResolver_refusesAnswersWhereNoPeerCanBe(t *testing.T) {
 			n.downPeers[berlin.PublicKey] = true
 			n.mu.Unlock()
 			n.knows("b.example", bad) // the last good answer stays
-			if n.pass(10*time.Minute, ""); len(n.endpoints(berlin)) != 2 {
-				t.Errorf("endpoints %v after %s came instead of a good answer", n.endpoints(berlin), bad)
+			if n.pass(10*time.Minute, ""); len(n.Endpoints(berlin)) != 2 {
+				t.Errorf("endpoints %v after %s came instead of a good answer", n.Endpoints(berlin), bad)
 			}
 		})
 	}
@@ -261,7 +264,7 @@ func TestResolver_localhostIsLoopback(t *testing.T) {
 		n.knows("localhost", "127.0.0.1", "::1")
 		n.knows("x.Localhost.", "127.0.0.2")
 		n.pass(time.Second, "")
-		if got := fmt.Sprint(n.endpoints(berlin)); got != "[127.0.0.1:1 [::1]:1 127.0.0.2:2]" || n.logs.Len() != 0 {
+		if got := fmt.Sprint(n.Endpoints(berlin)); got != "[127.0.0.1:1 [::1]:1 127.0.0.2:2]" || n.logs.Len() != 0 {
 			t.Errorf("endpoints %s, log %v", got, n.logs.All())
 		}
 	})
@@ -302,15 +305,15 @@ func TestResolver_setKeepsWhatIsKnownAndAsksForTheRest(t *testing.T) {
 		n.knows("p.example", "192.0.2.2")
 		n.pass(time.Second, "")
 		berlin.Name = "Berlin"
-		n.set([]config.Peer{berlin, paris})
+		n.SetPeers([]config.Peer{berlin, paris})
 		told, asked := n.pass(time.Second, "b.example")
 		if !slices.Equal(told, []string{"paris: [192.0.2.2:1]"}) || len(asked) != 0 {
 			t.Errorf("told %q, asked %v for a known name", told, asked)
 		}
-		if got := n.endpoints(berlin); len(got) != 1 {
+		if got := n.Endpoints(berlin); len(got) != 1 {
 			t.Errorf("endpoints %v", got)
 		}
-		n.set([]config.Peer{paris}) // and what nobody wants is forgotten
+		n.SetPeers([]config.Peer{paris}) // and what nobody wants is forgotten
 		if len(n.hosts) != 1 {
 			t.Errorf("%d names", len(n.hosts))
 		}
@@ -323,11 +326,11 @@ func TestResolver_hurriesWhenTheNetworkChanges(t *testing.T) {
 	resolving(t, []config.Peer{berlin}, func(n *names) {
 		n.pass(10*time.Minute, "") // pauses have become long
 		n.knows("b.example", "192.0.2.1")
-		n.hurry()
+		n.Retry()
 		if told, _ := n.pass(100*time.Millisecond, ""); len(told) != 1 {
 			t.Errorf("told %q right after the network changed", told)
 		}
-		n.hurry()
+		n.Retry()
 		if _, asked := n.pass(time.Second, "b.example"); len(asked) != 0 {
 			t.Errorf("a name that resolves is asked for at %v", asked)
 		}
@@ -351,10 +354,10 @@ func TestResolver_literalEndpointsNeedNoLookup(t *testing.T) {
 		if told, _ := n.pass(time.Minute, ""); len(told) != 0 || len(n.hosts) != 0 {
 			t.Errorf("told %q", told)
 		}
-		if got := fmt.Sprint(n.endpoints(oslo)); got != "[192.0.2.1:1 [2001:db8::1]:1]" {
+		if got := fmt.Sprint(n.Endpoints(oslo)); got != "[192.0.2.1:1 [2001:db8::1]:1]" {
 			t.Errorf("endpoints %s", got)
 		}
-		if got := n.endpoints(peerAt("silent")); got == nil || len(got) != 0 {
+		if got := n.Endpoints(peerAt("silent")); got == nil || len(got) != 0 {
 			t.Errorf("endpoints %v, want an empty list: nil would mean no change", got)
 		}
 	})

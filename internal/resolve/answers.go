@@ -1,4 +1,4 @@
-package daemon
+package resolve
 
 import (
 	"fmt"
@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// unfit says why an address cannot be where a peer is, when a name service gave it for host; "" when
-// it can. Whoever answers for a name could otherwise have a host send its handshakes to itself, or to
-// everybody on its network. An address that stands in the configuration is taken as it is, and so is
-// the loopback address of localhost, which means nothing else (RFC 6761 §6.3).
+// unfit says why an address cannot be where a peer is, when a name service gave it for host; ""
+// when it can. Whoever answers for a name could otherwise have a host send its handshakes to
+// itself, or to everybody on its network. An address that stands in the configuration is taken as
+// it is, and so is the loopback address of localhost, which means nothing else (RFC 6761 §6.3).
 func unfit(host string, a netip.Addr) string {
 	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	switch a = a.Unmap(); {

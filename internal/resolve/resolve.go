@@ -1,4 +1,13 @@
-package daemon
+// Package resolve finds the addresses of endpoints that are given by name, in the background.
+//
+// A name that does not resolve never stops a start: it is tried again, with pauses of up to a
+// minute. The last good answer is kept when a later lookup fails, and a name is looked up again
+// while its peer is down, because the peer may have moved. Answers where no peer can be, such as a
+// multicast address, are left out.
+//
+// The package does not choose among the addresses of a peer, which is for the handshakes, and does
+// not cache by the lifetime of a DNS record: Go's resolver does not tell it.
+package resolve
 
 import (
 	"context"
@@ -19,33 +28,47 @@ import (
 
 // Times of name resolution.
 const (
-	lookupTimeout  = 20 * time.Second // of one name: the system's resolver tries its servers in turn, 5 s each
-	firstRetry     = time.Second      // after a lookup that failed, doubling …
-	lastRetry      = time.Minute      // … up to this
-	recheckEvery   = 30 * time.Second // how often names of peers that are down are looked up anew
-	complainEvery  = time.Hour        // about one name
+	lookupTimeout = 20 * time.Second // for one name: Go's resolver tries the servers in turn, 5 s each
+	firstRetry    = time.Second      // pause after the first failed lookup; it doubles with each failure …
+	lastRetry     = time.Minute      // … up to this
+	recheckEvery  = 30 * time.Second // between lookups of a name whose peer is down
+	complainEvery = time.Hour        // between warnings about one name
+	// parallelLookup bounds the lookups under way at a time: more would only queue in the DNS
+	// server.
 	parallelLookup = 8
 )
 
-// resolver finds the addresses of endpoints given by name, in the background and again and again: a name that does
-// not resolve never stops a start, the last good answer is kept, and a name that moved is followed when its peer is
-// down. It asks for each name once, however many peers have it.
-type resolver struct {
-	log    *zap.Logger
-	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
-	// reachable reports whether there is a route to an address: those without one are tried last.
-	reachable func(netip.Addr) bool
-	// down reports whether a peer's names are worth another look.
-	down func(keys.PublicKey) bool
-	// tell is called when the endpoints of a peer changed. It may call endpoints.
-	tell func(config.Peer)
+// Options is what a Resolver is told, and whom it tells.
+type Options struct {
+	// Log gets a warning about a name that cannot be used, at most once an hour for each name.
+	Log *zap.Logger
+	// Lookup asks for the addresses of a name; see MarkedLookup. It is called by up to
+	// parallelLookup goroutines at a time and must return soon after ctx ends.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Reachable reports whether there is a route to an address: addresses without one are tried
+	// last.
+	Reachable func(netip.Addr) bool
+	// Down reports whether a peer is down, and its names are therefore worth another lookup. It is
+	// called with a lock of the Resolver held, so it must not call the Resolver.
+	Down func(keys.PublicKey) bool
+	// Changed is called, without a lock, when the endpoints of a peer have changed.
+	Changed func(config.Peer)
+}
 
+// Resolver keeps the addresses of all endpoints that are given by name. It asks for each name once,
+// however many peers have it. Its methods may be called from several goroutines at once.
+type Resolver struct {
+	o    Options
 	wake chan struct{} // capacity 1: something is due sooner than was known
 
 	mu    sync.Mutex // guards what follows
 	hosts map[string]*host
 	peers map[keys.PublicKey]config.Peer // those with names
 }
+
+// New makes a Resolver that knows no names. It looks none up before Run. One that is never run
+// needs no Options: it knows the endpoints given by address.
+func New(o Options) *Resolver { return &Resolver{o: o, wake: make(chan struct{}, 1)} }
 
 // host is one name.
 type host struct {
@@ -56,15 +79,16 @@ type host struct {
 	busy  bool         // a lookup is under way, or waits for its turn
 	next  time.Time    // of the next look
 	pause time.Duration
-	said  time.Time // when its failure, or an address not taken, was last logged
+	said  time.Time // when its failure, or an address left out, was last logged
 }
 
-// markedLookup asks the system's DNS servers with our mark on the questions: in a full tunnel they would otherwise wait
-// for the session which they are to make possible.
-func markedLookup(mark func() uint32) func(context.Context, string) ([]netip.Addr, error) {
+// MarkedLookup returns a function for Options.Lookup that asks the system's DNS servers and sets
+// the firewall mark that mark returns on each query. In a full tunnel an unmarked query would be
+// routed into the tunnel, and wait for the session that it is to make possible.
+func MarkedLookup(mark func() uint32) func(context.Context, string) ([]netip.Addr, error) {
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) {
-			if m := mark(); m != 0 { // a refusal shows as a lookup that fails
+			if m := mark(); m != 0 { // if the kernel refuses the mark, the lookup fails
 				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(m))
 			}
 		})
@@ -73,8 +97,9 @@ func markedLookup(mark func() uint32) func(context.Context, string) ([]netip.Add
 	return func(ctx context.Context, host string) ([]netip.Addr, error) { return r.LookupNetIP(ctx, "ip", host) }
 }
 
-// set replaces the peers, keeping what is known of names that stay.
-func (r *resolver) set(peers []config.Peer) {
+// SetPeers replaces the peers whose names are looked up. What is known of names that stay is kept;
+// the slice is read only during the call.
+func (r *Resolver) SetPeers(peers []config.Peer) {
 	r.mu.Lock()
 	old := r.hosts
 	r.hosts, r.peers = make(map[string]*host), make(map[keys.PublicKey]config.Peer)
@@ -99,15 +124,16 @@ func (r *resolver) set(peers []config.Peer) {
 	r.kick()
 }
 
-func (r *resolver) kick() {
+func (r *Resolver) kick() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
 	}
 }
 
-// hurry looks up at once what failed: the network has changed.
-func (r *resolver) hurry() {
+// Retry makes Run look up at once all names whose last lookup failed. It is called when the network
+// has changed.
+func (r *Resolver) Retry() {
 	r.mu.Lock()
 	for _, h := range r.hosts {
 		if h.err != nil {
@@ -118,9 +144,9 @@ func (r *resolver) hurry() {
 	r.kick()
 }
 
-// endpoints lists where p may be found, in order of preference, as far as is known. The slice is the caller's and
-// never nil.
-func (r *resolver) endpoints(p config.Peer) []netip.AddrPort {
+// Endpoints lists the known addresses of p in order of preference. The slice belongs to the caller
+// and is never nil.
+func (r *Resolver) Endpoints(p config.Peer) []netip.AddrPort {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := []netip.AddrPort{}
@@ -141,8 +167,8 @@ func (r *resolver) endpoints(p config.Peer) []netip.AddrPort {
 	return out
 }
 
-// trouble returns, by peer, why a name of it never resolved.
-func (r *resolver) trouble() map[keys.PublicKey]string {
+// Failures says, for each peer with a name that has never resolved, why the last lookup failed.
+func (r *Resolver) Failures() map[keys.PublicKey]string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := make(map[keys.PublicKey]string)
@@ -164,11 +190,11 @@ type answer struct {
 	err   error
 }
 
-// run resolves until ctx ends. Nothing of it runs any more when it returns.
-func (r *resolver) run(ctx context.Context) {
+// Run looks names up until ctx ends. It is called once, and returns when the last lookup has ended.
+func (r *Resolver) Run(ctx context.Context) {
 	var lookups sync.WaitGroup
 	defer lookups.Wait()
-	answers := make(chan answer, parallelLookup) // so that no lookup waits for us at the end
+	answers := make(chan answer, parallelLookup) // so that no lookup blocks when we stop
 	running := 0
 	var queue []string
 	timer := time.NewTimer(0)
@@ -194,9 +220,9 @@ func (r *resolver) run(ctx context.Context) {
 	}
 }
 
-// due marks the names whose time has come as busy and returns them. Names that resolved are looked up again only when one
-// of their peers is down: it may have moved.
-func (r *resolver) due() []string {
+// due returns the names that are to be looked up now, and marks them as busy. A name that has
+// resolved is looked up again only while one of its peers is down.
+func (r *Resolver) due() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
@@ -205,7 +231,7 @@ func (r *resolver) due() []string {
 		if h.busy || h.next.After(now) {
 			continue
 		}
-		if h.asked && h.err == nil && !slices.ContainsFunc(h.users, r.down) {
+		if h.asked && h.err == nil && !slices.ContainsFunc(h.users, r.o.Down) {
 			h.next = now.Add(jittered(recheckEvery))
 			continue
 		}
@@ -216,8 +242,8 @@ func (r *resolver) due() []string {
 	return due
 }
 
-// sleep returns how long nothing will be due.
-func (r *resolver) sleep() time.Duration {
+// sleep returns for how long no name will be due.
+func (r *Resolver) sleep() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wait := recheckEvery
@@ -229,10 +255,10 @@ func (r *resolver) sleep() time.Duration {
 	return max(wait, 10*time.Millisecond)
 }
 
-func (r *resolver) ask(ctx context.Context, name string) answer {
+func (r *Resolver) ask(ctx context.Context, name string) answer {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	found, err := r.lookup(ctx, name)
+	found, err := r.o.Lookup(ctx, name)
 	var usable, rest []netip.Addr
 	var refused *unfitError
 	for _, a := range found {
@@ -242,7 +268,7 @@ func (r *resolver) ask(ctx context.Context, name string) answer {
 		case why != "":
 			refused = &unfitError{a, why}
 		case slices.Contains(usable, a), slices.Contains(rest, a):
-		case r.reachable(a):
+		case r.o.Reachable(a):
 			usable = append(usable, a)
 		default:
 			rest = append(rest, a)
@@ -255,11 +281,11 @@ func (r *resolver) ask(ctx context.Context, name string) answer {
 	return answer{name, usable, refused, err}
 }
 
-// take files an answer, and tells those whom it concerns.
-func (r *resolver) take(ctx context.Context, a answer) {
+// take records an answer and calls Changed for the peers whose endpoints it changes.
+func (r *Resolver) take(ctx context.Context, a answer) {
 	r.mu.Lock()
 	h := r.hosts[a.name]
-	if h == nil || ctx.Err() != nil { // nobody wants to know any more
+	if h == nil || ctx.Err() != nil { // no peer has the name any more, or we are stopping
 		r.mu.Unlock()
 		return
 	}
@@ -272,11 +298,11 @@ func (r *resolver) take(ctx context.Context, a answer) {
 			h.said = time.Time{}
 		} else if now.Sub(h.said) >= complainEvery {
 			h.said = now
-			r.log.Warn("an address of an endpoint is not used", zap.String("host", a.name),
+			r.o.Log.Warn("an address of an endpoint is not used", zap.String("host", a.name),
 				zap.String("peer", r.peers[h.users[0]].Name), zap.Error(a.unfit))
 		}
 		h.next = now.Add(jittered(recheckEvery))
-		if !sameAddrs(h.addrs, a.addrs) { // in another order it is the same answer: servers turn it round
+		if !sameAddrs(h.addrs, a.addrs) { // many servers rotate the order: that is no change
 			h.addrs = a.addrs
 			for _, key := range h.users {
 				changed = append(changed, r.peers[key])
@@ -287,20 +313,21 @@ func (r *resolver) take(ctx context.Context, a answer) {
 		h.next = now.Add(jittered(h.pause))
 		if now.Sub(h.said) >= complainEvery {
 			h.said = now
-			r.log.Warn("endpoint does not resolve; it is tried again and again", zap.String("host", a.name),
+			r.o.Log.Warn("an endpoint does not resolve; it will be tried again", zap.String("host", a.name),
 				zap.String("peer", r.peers[h.users[0]].Name), zap.Error(a.err), zap.Bool("known", len(h.addrs) > 0))
 		}
 	}
 	r.mu.Unlock()
 	for _, p := range changed {
-		r.tell(p)
+		r.o.Changed(p)
 	}
 }
 
-// jittered spreads a pause by a quarter in both directions, so that many gateways do not ask at once.
+// jittered varies a pause by up to a quarter in either direction, so that many gateways do not ask
+// at once.
 func jittered(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
 
-// sameAddrs compares without regard to order. Neither has an address twice.
+// sameAddrs compares regardless of order. Neither slice holds an address twice.
 func sameAddrs(a, b []netip.Addr) bool {
 	return len(a) == len(b) && !slices.ContainsFunc(a, func(x netip.Addr) bool { return !slices.Contains(b, x) })
 }
