@@ -74,7 +74,7 @@ func TestConfigure_removedPeerLeavesNothingStaged(t *testing.T) {
 	})
 }
 
-// Mistake 16: peers cleared, and the engine not told.
+// A mistake that other implementations made: peers cleared, and the engine not told.
 func TestConfigure_replacingPeersWithNoneClearsAll(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -128,8 +128,8 @@ func TestConfigure_allowedIPMovesToAnotherPeer(t *testing.T) {
 	})
 }
 
-// Mistake 12: a preshared key that changes and does not reach the handshake. It counts from the
-// next one on.
+// A mistake that other implementations made: a preshared key that changes and does not reach the
+// handshake. It counts from the next one on.
 func TestConfigure_presharedKeyCountsFromTheNextHandshake(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -260,8 +260,8 @@ func TestConfigure_othersAreNotTouched(t *testing.T) {
 	})
 }
 
-// Mistake 14 and its other half: padding to 16, clamped to the MTU. Every size arrives as it was
-// sent.
+// A mistake that other implementations made: padding to 16, clamped to the MTU. Every size arrives
+// as it was sent.
 func TestTunnel_everySizeIsPaddedAndArrivesAsItWas(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -281,7 +281,8 @@ func TestTunnel_everySizeIsPaddedAndArrivesAsItWas(t *testing.T) {
 	})
 }
 
-// Mistake 13: indices that tell how many peers there are, or in which order they came.
+// A mistake that other implementations made: indices that tell how many peers there are, or in
+// which order they came.
 func TestTunnel_indicesAreRandom(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a := w.end()
@@ -310,9 +311,9 @@ func TestTunnel_indicesAreRandom(t *testing.T) {
 	})
 }
 
-// Mistake 4: a datagram larger than anybody expects must not panic. Those of a session are the
-// largest an attacker with a key can make; the largest UDP payload is 65,507 bytes over IPv4 and
-// 65,527 over IPv6.
+// A mistake that other implementations made: a datagram larger than anybody expects must not panic.
+// Those of a session are the largest an attacker with a key can make; the largest UDP payload is
+// 65,507 bytes over IPv4 and 65,527 over IPv6.
 func TestTunnel_largestDatagramsAreTaken(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()

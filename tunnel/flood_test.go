@@ -40,8 +40,8 @@ func (e *end) settled(what string, n uint64, count func() uint64) {
 	await(e.t, what, func() bool { return count() >= n })
 }
 
-// Mistake 10: a global limiter, or a cookie after each 100th handshake. Load is a long queue and
-// nothing else.
+// A mistake that other implementations made: a global limiter, or a cookie after each 100th
+// handshake. Load is a long queue and nothing else.
 func TestLoad_manyHandshakesOneAfterTheOtherAreNoLoad(t *testing.T) {
 	inBubble(t, func(w *world) {
 		b := w.end()
@@ -134,7 +134,7 @@ func TestLoad_responderProvesItsAddressToAnInitiatorUnderLoad(t *testing.T) {
 	})
 }
 
-// The field notes' R-02: a recorded initiation, sent a thousand times, fills no queue and gets no
+// A recorded initiation, sent a thousand times, fills no queue and gets no
 // answer.
 func TestLoad_copiesOfAnInitiationAreNoLoad(t *testing.T) {
 	inBubble(t, func(w *world) {
@@ -198,7 +198,7 @@ func TestLoad_copiesDoNotKeepLoadAlive(t *testing.T) {
 	})
 }
 
-// what has no valid mac1, or answers nothing of ours, never takes a place in the queue.
+// What has no valid mac1, or answers nothing of ours, never takes a place in the queue.
 func TestLoad_garbageNeverEntersTheQueue(t *testing.T) {
 	inBubble(t, func(w *world) {
 		b := w.end()
@@ -229,7 +229,7 @@ func TestLoad_garbageNeverEntersTheQueue(t *testing.T) {
 	})
 }
 
-// Mistake 5: the endpoint moved by a cookie reply.
+// A mistake that other implementations made: the endpoint moved by a cookie reply.
 func TestLoad_cookieReplyDoesNotMoveTheEndpoint(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
@@ -250,7 +250,7 @@ func TestLoad_cookieReplyDoesNotMoveTheEndpoint(t *testing.T) {
 	})
 }
 
-// Mistake 11: a cookie that is good for every port of an address.
+// A mistake that other implementations made: a cookie that is good for every port of an address.
 func TestLoad_cookieIsGoodForOnePort(t *testing.T) {
 	inBubble(t, func(w *world) {
 		b := w.end()

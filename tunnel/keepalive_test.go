@@ -39,7 +39,8 @@ func TestKeepalive_persistentIsExact(t *testing.T) {
 	})
 }
 
-// Mistake 7: a persistent keepalive although traffic flows, either way.
+// A mistake that other implementations made: a persistent keepalive although traffic flows, either
+// way.
 func TestKeepalive_persistentRestsWhileTrafficFlows(t *testing.T) {
 	for _, c := range []struct {
 		name         string
@@ -93,8 +94,8 @@ func TestKeepalive_persistentDoesNotPileUp(t *testing.T) {
 	})
 }
 
-// Mistake 6: passive keepalives are timed from the first data received, and keepalives do not cause
-// any.
+// A mistake that other implementations made: passive keepalives are timed from the first data
+// received, and keepalives do not cause any.
 func TestKeepalive_passiveIsTimedFromReceivedData(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()

@@ -18,7 +18,8 @@ import (
 	"tund/tunnel/udp/udptest"
 )
 
-// Mistake 23: a receive loop that ends for good after an error, or after ten.
+// A mistake that other implementations made: a receive loop that ends for good after an error, or
+// after ten.
 func TestLoops_receiveLoopSurvivesEveryError(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -95,7 +96,7 @@ func TestLoops_deviceThatFailsEveryReadDoesNotBurnACore(t *testing.T) {
 	})
 }
 
-// Mistake 18: the device is deleted under us.
+// A mistake that other implementations made: the device is deleted under us.
 func TestLoops_deviceThatIsGoneEndsTheTunnel(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -183,8 +184,8 @@ func TestLoops_panicsAreSurvivedAndCounted(t *testing.T) {
 	})
 }
 
-// Mistake 24: one peer keeps the others waiting. Here one never answers, one cannot be sent to, and
-// the third gets everything at once and in order.
+// A mistake that other implementations made: one peer keeps the others waiting. Here one never
+// answers, one cannot be sent to, and the third gets everything at once and in order.
 func TestLoops_badPeersDoNotSlowTheOthers(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, good := w.connected()
@@ -299,9 +300,9 @@ func TestLoops_tooLargeIsCountedAndNamed(t *testing.T) {
 	})
 }
 
-// Mistake 21: a kernel that refuses superpackets it took before. Each is written again as single
-// packets. Mistake 20: those, and single packets between superpackets, have a virtio header of
-// zeros.
+// A mistake that other implementations made: a kernel that refuses superpackets it took before.
+// Each is written again as single packets. Another such mistake: those, and single packets between
+// superpackets, have a virtio header of zeros.
 func TestLoops_refusedSuperpacketsAreWrittenAsSingles(t *testing.T) {
 	for _, refuses := range []bool{false, true} {
 		inBubble(t, func(w *world) {

@@ -160,8 +160,8 @@ func TestTunnel_followsThePeerToItsNewAddress(t *testing.T) {
 	})
 }
 
-// Mistake 3: membership in the sender's own list is not enough, the longest prefix decides whose a
-// source is.
+// A mistake that other implementations made: membership in the sender's own list is not enough, the
+// longest prefix decides whose a source is.
 func TestTunnel_packetFromAForeignSourceIsDropped(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()

@@ -42,8 +42,8 @@ func TestReplay_windowAtItsEdges(t *testing.T) {
 	})
 }
 
-// Mistake 19: state that moves before the tag has verified. A forged message moves no window,
-// endpoint, timer or counter.
+// A mistake that other implementations made: state that moves before the tag has verified. A forged
+// message moves no window, endpoint, timer or counter.
 func TestReplay_forgedMessagesChangeNothing(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -85,8 +85,8 @@ func TestReplay_forgedMessagesChangeNothing(t *testing.T) {
 	})
 }
 
-// Mistake 5: the endpoint follows the newest authenticated data, and nothing else that carries
-// data.
+// A mistake that other implementations made: the endpoint follows the newest authenticated data,
+// and nothing else that carries data.
 func TestRoaming_onlyTheNewestDataMovesThePeer(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()

@@ -100,7 +100,7 @@ func (e *end) exhaust(other *end, n uint64) {
 	}
 }
 
-// Mistake 2: Reject-After-Messages is not enforced.
+// A mistake that other implementations made: Reject-After-Messages is not enforced.
 func TestSession_sendsExactlyAsManyMessagesAsItMay(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -186,7 +186,7 @@ func TestSession_isRenewedAfterManyMessages(t *testing.T) {
 	})
 }
 
-// Mistake 1: a counter that is not 64 bits wide.
+// A mistake that other implementations made: a counter that is not 64 bits wide.
 func TestSession_countersPassThirtyTwoBits(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()

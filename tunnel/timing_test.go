@@ -176,7 +176,7 @@ func TestTunnel_replacedSessionIsLetGo(t *testing.T) {
 		}
 		for range 2 { // twice, so that the first is not the previous one any more
 			passes(130 * time.Second)
-			a.tun.env.WantKeepalive(a.peerOf(b), w.clock.Now()) // by the slow plane: the lanes send nothing
+			a.tun.env.WantKeepalive(a.peerOf(b), w.clock.Now()) // by the timers: the lanes send nothing
 			passes(time.Second)
 		}
 		for i, s := range old {
@@ -246,8 +246,8 @@ func TestTunnel_handshakeGoesOnWhilePacketsCome(t *testing.T) {
 	})
 }
 
-// Mistake 8, the other kind: the handshake after unanswered data, for which a responder has jitter
-// as well.
+// A mistake that other implementations made: the handshake after unanswered data, for which a
+// responder has jitter as well.
 func TestTunnel_unansweredDataStartsAHandshakeAfter15SecondsWithJitter(t *testing.T) {
 	differ := map[time.Duration]bool{}
 	for range 12 {
@@ -290,7 +290,8 @@ func keysOf[K comparable, V any](m map[K]V) func(func(K) bool) {
 	}
 }
 
-// Mistake 9: a response that is thrown away because it took more than 250 ms.
+// A mistake that other implementations made: a response that is thrown away because it took more
+// than 250 ms.
 func TestTunnel_slowResponsesCount(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
@@ -334,7 +335,8 @@ func TestTunnel_responderIsSilentBeforeConfirmation(t *testing.T) {
 	})
 }
 
-// Mistake 15: a clock that is not monotonic. Going back stops nothing and breaks nothing.
+// A mistake that other implementations made: a clock that is not monotonic. Going back stops
+// nothing and breaks nothing.
 func TestTunnel_clockThatGoesBackIsSurvived(t *testing.T) {
 	inBubble(t, func(w *world) {
 		back := &steppedClock{bubbleClock: w.clock}

@@ -47,7 +47,7 @@ const (
 	leaveInterval   = 3   // last member query time, 2, and a second for the way
 )
 
-// Bounds of the tables: a few groups per host and the hosts of R-20.
+// Bounds of the tables: some groups for each of hundreds of hosts.
 const (
 	maxListeners     = 8192
 	maxPortListeners = 1024

@@ -29,7 +29,7 @@ func (c Class) String() string {
 	return classNames[c]
 }
 
-// Default storm limits, frames a second and port. R-25 of the field notes has 1000 for each; multicast gets more
+// Default storm limits, frames a second and port. 1000 of each is ample for a site; multicast gets more
 // because a video stream is honest traffic.
 const (
 	DefaultBroadcastLimit = 1000

@@ -16,8 +16,8 @@
 //   - persistent keepalive: nothing passed either way for the configured interval: send an empty message.
 //
 // Concurrency: the methods that a packet causes (DataSent, DataReceived, AuthenticatedSent,
-// AuthenticatedReceived) use atomics only and may be called by any number of lanes at once. All
-// others belong to the slow plane and are called with the peer's lock held.
+// AuthenticatedReceived) use atomics only and may be called by any number of lanes at once. Of
+// the others, those that do not say that any goroutine may call them need the peer's lock.
 package timers
 
 import (
@@ -41,12 +41,12 @@ type Timers struct {
 	keepalive        atomic.Bool // somebody asked for a keepalive, and Due has not been asked since
 	renewedOnReceive atomic.Bool // the renewal on receive was asked for, once per session
 
-	// Written by the slow plane, read by lanes.
+	// Written with the peer's lock held, read by lanes.
 	initiatedAt  atomic.Int64 // the last initiation, or attempt to make one; 0: never
 	retransmitAt atomic.Int64 // when to stop waiting for a response; 0: none is awaited
 	jitter       atomic.Int64 // ns, drawn anew for each initiation and session
 
-	// Slow plane only.
+	// Guarded by the peer's lock.
 	zeroAt   boottime.Time
 	attempts int
 	gaveUp   bool

@@ -280,7 +280,7 @@ func TestSocket_shortBufferKeepsWholeDatagrams(t *testing.T) {
 	}
 }
 
-// Mistake 17 of the field notes: no IPv6, no start.
+// A mistake that other implementations made: no IPv6, no start.
 func TestOpen_hostWithoutIPv6(t *testing.T) {
 	ns := testnet.New(t)
 	for _, scope := range []string{"all", "default", "lo"} {

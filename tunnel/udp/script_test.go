@@ -18,7 +18,8 @@ import (
 	"tund/internal/fdref"
 )
 
-// scripted is a kernel that answers sendmmsg and recvmmsg by a script and writes down what it was asked.
+// scripted is a kernel that answers sendmmsg and recvmmsg by a script and writes down what it was
+// asked.
 type scripted struct {
 	// answers for each message tried, in turn; when they are used up everything succeeds.
 	answers []syscall.Errno
@@ -145,7 +146,7 @@ func (c *senderCase) check(t *testing.T) {
 	}
 }
 
-// Mistake 22 of the field notes is the EIO here: segmentation is turned off and the run sent again.
+// Some network drivers answer with EIO: segmentation is turned off and the run sent again.
 func TestSender_refusedRunsAndLostOnes(t *testing.T) {
 	for _, c := range []senderCase{
 		{"several receivers in one call", newer(), nil,
@@ -269,7 +270,8 @@ func TestSender_moreMessagesThanOneCallTakes(t *testing.T) {
 	}
 }
 
-// FuzzSender lets the kernel answer whatever it likes: each run ends with a result that fits what was taken.
+// FuzzSender lets the kernel answer whatever it likes: each run ends with a result that fits what
+// was taken.
 func FuzzSender(f *testing.F) {
 	f.Add([]byte{0, 22, 5, 0, 1}, []byte{3, 1, 9})
 	f.Add([]byte{22, 22, 22, 11, 11, 105, 1}, []byte{100, 2})
