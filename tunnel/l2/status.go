@@ -228,11 +228,6 @@ func (t *fdb) flushPort(id PortID, static bool) {
 	}
 }
 
-// flushVLAN removes a port's learned entries in one VLAN.
-func (t *fdb) flushVLAN(id PortID, vid uint16) {
-	t.flush(func(e *Entry) bool { return e.Port == id && e.VLAN == vid && e.Kind != KindStatic })
-}
-
 // pin makes a static entry, replacing any other; false when there is no room.
 func (t *fdb) pin(key uint64, port PortID, now boottime.Time) bool {
 	t.mu.Lock()
