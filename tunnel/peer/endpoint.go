@@ -36,7 +36,7 @@ func (p *Peer) Roam(kp *Keypair, from udp.Endpoint) (moved bool) {
 func (p *Peer) NoteRoamed(wall time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.roamedAt = wall
+	p.roamedAt = wall.UnixNano()
 }
 
 // ClearSource forgets the local address and interface used towards the peer, so that the kernel

@@ -42,6 +42,9 @@ type icmpNote struct {
 func (p *Peer) NoteICMP(errno syscall.Errno, mtu int, now boottime.Time) (ask boottime.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.icmp == nil {
+		p.icmp = new(icmpNote)
+	}
 	p.icmp.errno, p.icmp.mtu, p.icmp.at = errno, mtu, now
 	kp := p.current.Load()
 	if errno == unix.EMSGSIZE || kp == nil || !kp.Usable(now) || p.Timers.Handshaking() ||
@@ -65,10 +68,10 @@ func (p *Peer) askAt() boottime.Time {
 
 // doubted reports whether a handshake is due because of an ICMP message. Callers hold mu.
 func (p *Peer) doubted(now boottime.Time) bool {
-	since := p.icmp.suspect
-	if since == 0 {
+	if p.icmp == nil || p.icmp.suspect == 0 {
 		return false
 	}
+	since := p.icmp.suspect
 	over := boottime.Time(p.lastReceived.Load()) > since || p.Timers.Handshaking() || p.current.Load() == nil
 	if !over && now < p.askAt() {
 		return false
@@ -80,7 +83,7 @@ func (p *Peer) doubted(now boottime.Time) bool {
 // said returns the words for the last ICMP message about the peer, if it came after since;
 // otherwise "". Callers hold mu.
 func (p *Peer) said(since boottime.Time) string {
-	if p.icmp.at == 0 || p.icmp.at < since {
+	if p.icmp == nil || p.icmp.at < since {
 		return ""
 	}
 	switch p.icmp.errno {

@@ -26,7 +26,9 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Peer is one configured remote. It has no goroutine, timer, channel or packet buffer of its own.
+// Peer is one configured remote. It has no goroutine, timer, channel or packet buffer of its own, and
+// it is a compact record, of which there may be 10,000: what most peers never need is allocated when
+// it is needed.
 type Peer struct {
 	// Synchronized in themselves.
 	Timers    timers.Timers
@@ -58,12 +60,12 @@ type Peer struct {
 	handshakeWall  time.Time // when the newest session was confirmed
 	unconfirmed    int       // responses in a row that led to no session
 	upSince        time.Time // when a session became usable after there was none
-	roamedAt       time.Time // when an authenticated datagram last moved the endpoint
+	roamedAt       int64     // Unix time in ns at which an authenticated datagram last moved the endpoint; 0: never
 	lastError      string
 	lastErrorAt    boottime.Time
 	failingSince   time.Time // of the first failure since the last session
 	count          HandshakeCounts
-	icmp           icmpNote // what ICMP said last
+	icmp           *icmpNote // what ICMP said last; nil: nothing
 }
 
 // Handshake is what handshakes with one peer need. Its lock is held across key agreement: no lane
@@ -195,7 +197,7 @@ func (p *Peer) NextDeadline() (boottime.Time, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next, ok := p.Timers.Next()
-	if p.icmp.suspect != 0 {
+	if p.icmp != nil && p.icmp.suspect != 0 {
 		if ask := p.askAt(); !ok || ask < next {
 			next, ok = ask, true
 		}

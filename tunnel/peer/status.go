@@ -81,7 +81,10 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.State, s.LastError = p.state(now), p.lastError
-	s.LastHandshake, s.Roamed, s.Handshakes = p.handshakeWall, p.roamedAt, p.count
+	s.LastHandshake, s.Handshakes = p.handshakeWall, p.count
+	if p.roamedAt != 0 {
+		s.Roamed = time.Unix(0, p.roamedAt)
+	}
 	switch s.State {
 	case StateUp:
 		s.Since, s.LastError = p.upSince, ""
@@ -113,7 +116,7 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 	if f := p.sendFailure.Load(); f != nil && now.Sub(f.At) < RefusedFor {
 		return "cannot send: " + f.Err.Error()
 	}
-	if now.Sub(p.icmp.at) < ICMPShown {
+	if p.icmp != nil && now.Sub(p.icmp.at) < ICMPShown {
 		since := p.LastReceived()
 		if p.icmp.errno == unix.EMSGSIZE {
 			since = 0 // smaller ones pass

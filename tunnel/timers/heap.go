@@ -15,7 +15,7 @@ type Deadline[T any] struct {
 	Owner *T // constant
 
 	at     atomic.Int64 // 0: not armed; written with Heap.mu held
-	pos    int          // position in the heap plus one, 0 when not in it; guarded by Heap.mu
+	pos    int32        // position in the heap plus one, 0 when not in it; guarded by Heap.mu
 	closed bool         // never armed again; guarded by Heap.mu
 }
 
@@ -50,7 +50,7 @@ func (h *Heap[T]) arm(d *Deadline[T], at boottime.Time) {
 	}
 	d.at.Store(int64(at))
 	if d.pos > 0 {
-		heap.Fix(&h.order, d.pos-1)
+		heap.Fix(&h.order, int(d.pos)-1)
 	} else {
 		heap.Push(&h.order, d)
 	}
@@ -67,7 +67,7 @@ func (h *Heap[T]) Remove(d *Deadline[T]) {
 	defer h.mu.Unlock()
 	d.closed = true
 	if d.pos > 0 {
-		heap.Remove(&h.order, d.pos-1)
+		heap.Remove(&h.order, int(d.pos)-1)
 		d.at.Store(0)
 	}
 }
@@ -111,12 +111,12 @@ func (o order[T]) Len() int           { return len(o) }
 func (o order[T]) Less(i, j int) bool { return o[i].at.Load() < o[j].at.Load() }
 func (o order[T]) Swap(i, j int) {
 	o[i], o[j] = o[j], o[i]
-	o[i].pos, o[j].pos = i+1, j+1
+	o[i].pos, o[j].pos = int32(i)+1, int32(j)+1
 }
 
 func (o *order[T]) Push(x any) {
 	d := x.(*Deadline[T])
-	d.pos = len(*o) + 1
+	d.pos = int32(len(*o)) + 1
 	*o = append(*o, d)
 }
 

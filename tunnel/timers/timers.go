@@ -32,23 +32,21 @@ type Timers struct {
 	// Written by lanes.
 	unansweredSince  atomic.Int64 // first data sent since anything authenticated came; 0: none
 	unackedSince     atomic.Int64 // first data received since anything authenticated went; 0: none
-	anotherKeepalive atomic.Bool  // more data came while unackedSince was set
 	lastTraversal    atomic.Int64 // anything authenticated, either way
-
-	persistent atomic.Int64 // interval in ns; 0: off
-
-	wanted           atomic.Bool // somebody asked for a handshake, and Due has not been asked since
-	keepalive        atomic.Bool // somebody asked for a keepalive, and Due has not been asked since
-	renewedOnReceive atomic.Bool // the renewal on receive was asked for, once per session
+	anotherKeepalive atomic.Bool  // more data came while unackedSince was set
+	wanted           atomic.Bool  // somebody asked for a handshake, and Due has not been asked since
+	keepalive        atomic.Bool  // somebody asked for a keepalive, and Due has not been asked since
+	renewedOnReceive atomic.Bool  // the renewal on receive was asked for, once per session
 
 	// Written with the peer's lock held, read by lanes.
+	persistent   atomic.Int64 // interval in ns; 0: off
 	initiatedAt  atomic.Int64 // the last initiation, or attempt to make one; 0: never
 	retransmitAt atomic.Int64 // when to stop waiting for a response; 0: none is awaited
 	jitter       atomic.Int64 // ns, drawn anew for each initiation and session
 
 	// Guarded by the peer's lock.
 	zeroAt   boottime.Time
-	attempts int
+	attempts int32
 	gaveUp   bool
 }
 
@@ -252,7 +250,7 @@ func (t *Timers) Due(now boottime.Time) Actions {
 // retransmit is the expiry of the wait for a response.
 func (t *Timers) retransmit(now boottime.Time) Actions {
 	t.retransmitAt.Store(0)
-	if t.attempts >= MaxHandshakeAttempts {
+	if int(t.attempts) >= MaxHandshakeAttempts {
 		t.gaveUp = true
 		t.unackedSince.Store(0)
 		if t.zeroAt == 0 {
