@@ -157,20 +157,59 @@ func checkSilentGateway(t *testing.T, seed int) {
 	}
 	w.run(10 * time.Second)
 	w.allReach(hosts...)
-	first, _ := active(gateways)
-	for range 3 {
+	first, second := active(gateways)
+	for i := range 6 {
 		first.dead = true
 		w.run(3 * time.Second)
 		w.allReach(hosts...)
 		w.hearOnce(hosts...)
-		w.run(20 * time.Second)
-		w.allReach(hosts...)
+		if i%2 == 0 {
+			w.run(20 * time.Second)
+			w.allReach(hosts...)
+		}
 		first.dead = false
 		w.tick(first)
+		if i%2 == 1 { // and dead again as soon as it is used again
+			for others[0].blocks(first) || !others[0].blocks(second) {
+				w.run(10 * time.Millisecond)
+			}
+			continue
+		}
 		w.run(3 * time.Second)
 		w.hearOnce(hosts...)
 		w.allReach(hosts...)
 		w.run(20 * time.Second)
+	}
+}
+
+// A claim that a copy from around has started comes to nothing once the port is blocked, though the
+// host is silent and has no address that it could be asked by.
+func TestGateway_claimsOfTheBlockedPortEnd(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		why   string
+		stale stale
+		moves bool
+	}{
+		{"the blocked port's", stale{port: 1, vid: 0}, false},
+		{"the open port's", stale{port: 1, vid: 0, claims: true}, false},
+		{"in another VLAN", stale{port: 1, vid: 5}, true},
+		{"another port's", stale{port: 2, vid: 0}, true},
+	} {
+		s := newSwitch(t, Config{})
+		addPeer(t, s, 1, PortConfig{})
+		addPeer(t, s, 2, PortConfig{})
+		fromDevice(s, start, eth(Broadcast, hostMAC(1), typeIPv4))
+		fromPeer(s, start, 1, eth(Broadcast, hostMAC(1), typeIPv4))
+		s.mu.Lock()
+		s.stale = append(s.stale, c.stale)
+		s.mu.Unlock()
+		for d := time.Duration(0); d < 2*silentWait; d += TickInterval {
+			s.Tick(at(d))
+		}
+		if id, _ := portOf(s, 0, hostMAC(1)); (id == 1) != c.moves {
+			t.Errorf("%s: the host is at port %d", c.why, id)
+		}
 	}
 }
 

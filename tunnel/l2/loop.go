@@ -199,10 +199,17 @@ type stale struct {
 	vid   uint16 // everyVLAN: all
 	moved bool   // only those that moved there, at since or later
 	since uint32 // second
+
+	claims bool // no entries, only the port's claims to others
 }
 
-// flushStale removes what stale names. Removed entries start anew, so moves of this cause never
-// freeze a MAC.
+// names reports whether l is about entries of the port in the VLAN.
+func (l *stale) names(port PortID, vid uint16) bool {
+	return l.port == port && (l.vid == vid || l.vid == everyVLAN)
+}
+
+// flushStale removes what stale names, and drops the claims of these ports to other entries.
+// Removed entries start anew, so moves of this cause never freeze a MAC.
 func (t *fdb) flushStale(list []stale) {
 	if len(list) == 0 {
 		return
@@ -215,10 +222,13 @@ func (t *fdb) flushStale(list []stale) {
 			return
 		}
 		for _, l := range list {
-			if l.port == v.port() && (l.vid == vid || l.vid == everyVLAN) &&
-				(!l.moved || c.moves > 0 && c.created >= l.since) {
+			if !l.claims && l.names(v.port(), vid) && (!l.moved || c.moves > 0 && c.created >= l.since) {
 				t.remove(slot)
 				return
+			}
+			if v&flagClaimed != 0 && !l.moved && l.names(c.claim.by, vid) {
+				t.dropClaim(slot, v)
+				v = t.value(slot)
 			}
 		}
 	})

@@ -49,7 +49,8 @@ func (k pairKey) port(i int) PortID { return [2]PortID{k.low, k.high}[i] }
 // pair is what is known of two ports. Index 0 is the low one, 1 the high one.
 type pair struct {
 	seen   [2]boottime.Time // the other's probe came by this port; 0: not of late
-	gap    [2]time.Duration // between the last two of them
+	gap    [2]time.Duration // the shorter of the last two times between them: one may have been an outage
+	last   [2]time.Duration // the last one
 	proven [2]boottime.Time // the test asked of this port came back by the other
 	test   [2]MAC           // asked of this port and not back yet
 	askAt  boottime.Time    // next tests
@@ -82,7 +83,10 @@ func (s *Switch) sighted(now boottime.Time, origin, by PortID, vid uint16) (wake
 			s.pairs[key] = p
 		}
 	} else if gap := now.Sub(p.seen[i]); gap > ProbeInterval/2 {
-		p.gap[i] = gap
+		if p.gap[i] = gap; p.last[i] != 0 {
+			p.gap[i] = min(gap, p.last[i])
+		}
+		p.last[i] = gap
 	}
 	p.seen[i] = now
 	if other := p.seen[1-i]; other == 0 || now.Sub(other) > suspectTime {
@@ -143,6 +147,7 @@ func (s *Switch) cut(now boottime.Time, key pairKey, p *pair) (fresh bool) {
 	if !s.block(now, block{port: goes, vid: key.vid, cause: stays, other: stays}) {
 		return false
 	}
+	s.stale = append(s.stale, stale{port: stays, vid: key.vid, claims: true})
 	s.tellCut(stays, key.vid, cutActive)
 	s.tellCut(goes, key.vid, cutStandby)
 	return true
