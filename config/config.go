@@ -59,7 +59,7 @@ type Tunnel struct {
 type Tun struct {
 	Device    string         // at most 15 bytes
 	Addresses []netip.Prefix // address and length of its network: host bits are kept; no two are equal
-	MTU       int            // bytes; 0: smallest path MTU to the endpoints, less 80
+	MTU       int            // bytes; 0: smallest MTU of the ways to the endpoints, less 80
 	Routes    bool           // routes = "auto" (true): a route for each allowed IP
 	Table     int            // routing table, 0 to 4294967295; 0: main, and policy routing for a full tunnel
 	Metric    int            // priority of the routes, 0 to 4294967295

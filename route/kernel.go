@@ -60,7 +60,7 @@ type guardFact struct {
 // hop is the answer of a route lookup.
 type hop struct {
 	dev      string
-	mtu      int // bytes: the least of the link's, the route's and the cached path MTU
+	mtu      int // bytes: the lesser of the link's and the route's
 	loopback bool
 }
 

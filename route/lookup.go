@@ -17,7 +17,8 @@ import (
 const DefaultPathMTU = 1500
 
 // PathMTU returns the smallest MTU, in bytes, on the way to the endpoints for packets with the
-// given mark: of the cached path MTU, the route's MTU metric and the outgoing link's MTU.
+// given mark: of the route's MTU metric and the outgoing link's MTU. The path MTU that the kernel
+// learned for a destination does not count: it comes from ICMP messages, which anybody can forge.
 // Endpoints that cannot be reached now, those on this host, and those behind a device of the
 // State applied last do not count: an endpoint inside the tunnel says nothing about the way
 // there. DefaultPathMTU is returned when none is left. The error says why endpoints did not
@@ -105,10 +106,28 @@ func (k *netlinkKernel) hop(dst netip.Addr, mark uint32) (hop, error) {
 		return hop{}, errnoOf(err)
 	}
 	h := hop{dev: l.Attrs().Name, mtu: l.Attrs().MTU, loopback: l.Attrs().Flags&net.FlagLoopback != 0}
-	if routes[0].MTU != 0 {
-		h.mtu = min(h.mtu, routes[0].MTU)
+	if routes[0].MTU == 0 {
+		return h, nil
 	}
-	return h, nil
+	metric, err := k.routeMTU(dst, mark)
+	if metric != 0 {
+		h.mtu = min(h.mtu, metric)
+	}
+	return h, err
+}
+
+// routeMTU returns the MTU metric of the entry of the routing table that leads to dst, in bytes; 0:
+// it has none. An ordinary lookup answers with the path MTU learned from ICMP in its place.
+func (k *netlinkKernel) routeMTU(dst netip.Addr, mark uint32) (int, error) {
+	routes, err := k.rt.RouteGetWithOptions(dst.WithZone("").AsSlice(),
+		&netlink.RouteGetOptions{Mark: mark, Oif: dst.Zone(), FIBMatch: true})
+	if err != nil {
+		return 0, errnoOf(err)
+	}
+	if len(routes) == 0 {
+		return 0, unix.EHOSTUNREACH // it has just gone
+	}
+	return routes[0].MTU, nil
 }
 
 func (k *netlinkKernel) departure(dst, src netip.Addr, mark uint32) (int, error) {

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"net/netip"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -11,16 +10,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tund/internal/drop"
-	"tund/tunnel/handshake"
 	"tund/tunnel/peer"
 	"tund/tunnel/timers"
 	"tund/tunnel/udp"
 )
 
 // hears gives e a hint about other, as ICMP would.
-func (e *end) hears(other *end, errno syscall.Errno, mtu int) {
-	e.conn.Hint(udp.Hint{To: other.addr, Errno: errno, MTU: mtu})
+func (e *end) hears(other *end, errno syscall.Errno) {
+	e.conn.Hint(udp.Hint{To: other.addr, Errno: errno})
 }
 
 // A peer is killed and is back within a second; only our side speaks. Without hints that takes 15
@@ -41,7 +38,7 @@ func TestHint_restartedPeerIsFoundAtOnce(t *testing.T) {
 				a.queue.Inject(packet(a.inner, b.inner, 10))
 				synctest.Wait()
 				if time.Since(killed) < down {
-					a.hears(b, unix.ECONNREFUSED, 0)
+					a.hears(b, unix.ECONNREFUSED)
 				} else if b.tun.env.Stopped() {
 					w.start(b)
 					b.knows(a, false)
@@ -70,8 +67,8 @@ func TestHint_aboutAPeerThatSpeaksIsIgnored(t *testing.T) {
 			a.sends(b, 10)
 			b.sends(a, 10)
 			for range 5 {
-				a.hears(b, unix.ECONNREFUSED, 0)
-				b.hears(a, unix.EHOSTUNREACH, 0)
+				a.hears(b, unix.ECONNREFUSED)
+				b.hears(a, unix.EHOSTUNREACH)
 			}
 			passes(250 * time.Millisecond)
 		}
@@ -94,7 +91,7 @@ func TestHint_forgedOnesCostAHandshakeInFiveSecondsAtMost(t *testing.T) {
 		seen := w.times()
 		for range 60 * 10 {
 			a.sends(b, 10)
-			a.hears(b, unix.ECONNREFUSED, 0)
+			a.hears(b, unix.ECONNREFUSED)
 			passes(100 * time.Millisecond)
 		}
 		b.expect(600, "one way")
@@ -125,8 +122,8 @@ func TestHint_aboutAnIdlePeerIsIgnored(t *testing.T) {
 		passes(40 * time.Second)
 		w.ears.take()
 		for range 300 {
-			a.hears(b, unix.ECONNREFUSED, 0)
-			a.hears(c, unix.EHOSTUNREACH, 0)
+			a.hears(b, unix.ECONNREFUSED)
+			a.hears(c, unix.EHOSTUNREACH)
 			a.conn.Hint(udp.Hint{To: netip.MustParseAddrPort("203.0.113.77:1"), Errno: unix.ECONNREFUSED})
 			passes(time.Second)
 		}
@@ -144,7 +141,7 @@ func TestHint_waitsForRekeyTimeout(t *testing.T) {
 		seen := w.times()
 		seen.lose(fromAddr(b.addr))
 		a.sends(b, 10)
-		a.hears(b, unix.ECONNREFUSED, 0)
+		a.hears(b, unix.ECONNREFUSED)
 		passes(2900 * time.Millisecond)
 		if got := seen.initiations(a); len(got) != 0 {
 			t.Errorf("handshake at %v after one at -2 s", got)
@@ -166,7 +163,7 @@ func TestHint_fillsInTheWords(t *testing.T) {
 			unix.ECONNREFUSED: "port unreachable", unix.EHOSTUNREACH: "no route to host",
 			unix.ENETUNREACH: "network unreachable", unix.EACCES: "forbidden by a router", unix.EPROTO: "protocol error",
 		} {
-			a.hears(b, errno, 0)
+			a.hears(b, errno)
 			passes(timers.RekeyTimeout + timers.RekeyTimeoutJitterMax)
 			got := a.tun.Status().Peers[0].LastError
 			if !strings.HasPrefix(got, "no answer from "+b.addr.String()) || !strings.Contains(got, words) {
@@ -186,7 +183,7 @@ func TestHint_wordsOfAPeerThatIsUp(t *testing.T) {
 		a, b := w.connected()
 		say := func() string { return a.tun.Status().Peers[0].LastError }
 		passes(time.Second)
-		a.hears(b, unix.EHOSTUNREACH, 0)
+		a.hears(b, unix.EHOSTUNREACH)
 		synctest.Wait()
 		if got := say(); !strings.Contains(got, "no route to host") {
 			t.Errorf("LastError = %q", got)
@@ -196,7 +193,7 @@ func TestHint_wordsOfAPeerThatIsUp(t *testing.T) {
 		if got := say(); got != "" {
 			t.Errorf("LastError = %q after the peer spoke", got)
 		}
-		a.hears(b, unix.EHOSTUNREACH, 0)
+		a.hears(b, unix.EHOSTUNREACH)
 		passes(peer.ICMPShown)
 		if got := say(); got != "" {
 			t.Errorf("LastError = %q after %v", got, peer.ICMPShown)
@@ -204,55 +201,21 @@ func TestHint_wordsOfAPeerThatIsUp(t *testing.T) {
 	})
 }
 
-// What is said of the path's MTU is counted and shown; who has an automatic MTU is told to ask the
-// kernel.
-func TestHint_ofThePathMTU(t *testing.T) {
-	inBubble(t, func(w *world) {
-		a, b := w.end(), w.end()
-		a.tun.Close()
-		var told atomic.Int32
-		w.startWith(a, w.clock, func(o *Options) { o.PathHint = func() { told.Add(1) } })
-		a.knows(b, true)
-		b.knows(a, false)
-		a.sends(b, 10)
-		w.ears.take()
-		a.hears(b, unix.EMSGSIZE, 1400)
-		synctest.Wait()
-		if n := a.dropped(drop.TooBig); n != 1 || told.Load() != 1 {
-			t.Errorf("%d counted, %d told; want 1, 1", n, told.Load())
-		}
-		if got := a.tun.Status().Peers[0].LastError; !strings.Contains(got, "1400") {
-			t.Errorf("LastError = %q", got)
-		}
-		a.hears(b, unix.EMSGSIZE, 68) // nobody has such a path
-		synctest.Wait()
-		if got := a.tun.Status().Peers[0].LastError; strings.Contains(got, "68") {
-			t.Errorf("LastError = %q", got)
-		}
-		a.conn.Hint(udp.Hint{To: netip.MustParseAddrPort("203.0.113.77:1"), Errno: unix.EMSGSIZE, MTU: 1300})
-		synctest.Wait()
-		if told.Load() != 2 {
-			t.Errorf("%d told, also of somebody who is no peer", told.Load())
-		}
-		passes(6 * time.Second)
-		if i, _, _, _, _ := w.ears.take(); i != 0 {
-			t.Errorf("%d handshakes", i)
-		}
-	})
-}
-
-func TestHint_aFloodIsNotWorkedOn(t *testing.T) {
+// However many there are, the peer is heard and the session stays; and a link-local endpoint is
+// found by them.
+func TestHint_aFloodChangesNothing(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
+		session := a.peerOf(b).Current()
 		for range 100_000 {
-			a.hears(b, unix.EMSGSIZE, 1300)
+			a.hears(b, unix.EHOSTUNREACH)
 		}
 		synctest.Wait()
-		if n := a.dropped(drop.TooBig); n > handshake.ICMPPerSecond {
-			t.Errorf("%d hints were looked at in no time, want at most %d", n, handshake.ICMPPerSecond)
-		}
 		a.sends(b, 10)
 		b.expect(1, "afterwards")
+		if a.peerOf(b).Current() != session || a.endpointOf(b) != b.addr {
+			t.Error("the session or the endpoint changed")
+		}
 		there := netip.MustParseAddrPort("[fe80::1%7]:5")
 		a.peerOf(b).SetEndpoint(endpointAt(netip.MustParseAddrPort("[fe80::1%eth0]:5")))
 		if a.tun.peers.At(there) == nil {

@@ -26,10 +26,6 @@ type Options struct {
 	// VerifyInnerChecksums makes the receive side verify the transport checksums of inner packets
 	// instead of trusting the tag that covers them.
 	VerifyInnerChecksums bool
-	// PathHint, when not nil, is called when the network says that a peer's path takes less than
-	// was sent. Anybody can say so: it is a reason to ask the kernel. It must not wait, and is
-	// called at most handshake.ICMPPerSecond times a second.
-	PathHint func()
 	// Clock is SystemClock unless a test brings its own.
 	Clock Clock
 	// Log gets what an operator should know. It must not be nil.

@@ -78,7 +78,7 @@ func New(o Options) (*Tunnel, error) {
 	t.env = &lane.Env{
 		Clock: o.Clock, Drops: &t.drops, Index: new(peer.Index), Waiting: new(peer.Budget), Log: peerlog.New(o.Log),
 		Link: new(lane.LinkState), Routes: lane.NewRouteLoops(), Stop: t.stop,
-		PathHint: o.PathHint, VerifyChecksums: o.VerifyInnerChecksums,
+		VerifyChecksums: o.VerifyInnerChecksums,
 	}
 	t.handshakes = handshake.New(t.env, t.peers, o.PrivateKey)
 	for _, d := range o.Devices {

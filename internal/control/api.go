@@ -161,7 +161,7 @@ type Peer struct {
 	Endpoints []string `json:"endpoints"`
 	// Roamed is when the endpoint last changed by an authenticated datagram from elsewhere.
 	Roamed    Time              `json:"roamed"`
-	PathMTU   int               `json:"path_mtu"` // to the endpoint, in bytes; 0: not known
+	PathMTU   int               `json:"path_mtu"` // of the way to the endpoint, bytes; 0: not known
 	RxPackets uint64            `json:"rx_packets"`
 	TxPackets uint64            `json:"tx_packets"`
 	LastRx    Time              `json:"last_rx"` // newest authenticated datagram

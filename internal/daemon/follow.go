@@ -15,10 +15,11 @@ import (
 const (
 	// lookPause is the least time between two looks: changes of routes come in flocks.
 	lookPause = time.Second
-	// lookEvery is the time after which it is looked at without a reason: the kernel does not tell when it learns a
-	// path MTU, or when a peer moved behind a route into the tunnel.
+	// lookEvery is the time after which it is looked at without a reason: nobody tells when a
+	// peer moved behind a route into the tunnel.
 	lookEvery = 30 * time.Second
-	// lookShare bounds the time spent looking: one part in so many. Ten thousand endpoints take a while.
+	// lookShare bounds the time spent looking: one part in so many. Ten thousand endpoints take a
+	// while.
 	lookShare = 100
 	// maxPaths bounds the endpoints whose path MTU is known one by one.
 	maxPaths = 4096
@@ -30,11 +31,12 @@ type paths struct {
 	mtu   map[netip.Addr]int // of each endpoint, configured or not
 }
 
-// standIns are looked up where no peer has an endpoint: they are called, and come from anywhere. The addresses are
-// nobody's (RFC 5737, RFC 3849): they take the default route.
+// standIns are looked up where no peer has an endpoint: they are called, and come from anywhere.
+// The addresses are nobody's (RFC 5737, RFC 3849): they take the default route.
 var standIns = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})}
 
-// lookUpPaths asks the kernel for path MTUs. Endpoints that cannot be reached now do not count.
+// lookUpPaths asks the kernel for the MTUs of the ways to the peers. Endpoints that cannot be
+// reached now do not count.
 func (d *Daemon) lookUpPaths(c *config.Config, mark uint32) paths {
 	p := paths{mtu: make(map[netip.Addr]int)}
 	least := func(addr netip.Addr) {
@@ -112,8 +114,8 @@ func (d *Daemon) follow(ctx context.Context) {
 	}
 }
 
-// lookAround looks at the network: our addresses, the paths to the peers, and whether they lead into the tunnel. What
-// the kernel refused is tried again.
+// lookAround looks at the network: our addresses, the paths to the peers, and whether they lead
+// into the tunnel. What the kernel refused is tried again.
 func (d *Daemon) lookAround() {
 	d.changing.Lock()
 	defer d.changing.Unlock()
@@ -131,7 +133,7 @@ func (d *Daemon) lookAround() {
 	d.mu.Unlock()
 	d.tunnel.SetPathMTU(path.least)
 	if path.least != was {
-		d.log.Info("path MTU changed", zap.Int("mtu", path.least), zap.Int("was", was))
+		d.log.Info("MTU of the way to the peers changed", zap.Int("mtu", path.least), zap.Int("was", was))
 	}
 	reapply := d.reapply.Swap(false)
 	if d.opts.Interface == nil && (refused || reapply || tunMTU(d.config, path.least) != d.mtu) {
@@ -157,8 +159,9 @@ func (d *Daemon) lookAddresses() {
 // maxLoopLookups bounds the endpoints that are asked for although no allowed IP covers them.
 const maxLoopLookups = 256
 
-// findLoops warns of peers whose endpoint is reached through one of our own devices. The tunnel keeps that from running
-// away; here it gets a name. One peer behind another is meant, and not warned of.
+// findLoops warns of peers whose endpoint is reached through one of our own devices. The tunnel
+// keeps that from running away; here it gets a name. One peer behind another is meant, and not
+// warned of.
 func (d *Daemon) findLoops(endpoints []tunnel.PeerEndpoint, mark uint32) {
 	inside := make(map[string]bool) // peers by name
 	for _, e := range endpoints {

@@ -115,7 +115,6 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	o := tunnel.Options{
 		PrivateKey: c.Tunnel.PrivateKey, Conns: conns, Log: d.log,
 		VerifyInnerChecksums: c.Tunnel.VerifyInnerChecksum, Ethernet: ethernetOptions(c.Tap),
-		PathHint: d.lookSoon, // the kernel believes of it what it may
 	}
 	for _, dev := range d.devices {
 		mtu := d.mtu

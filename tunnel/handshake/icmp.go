@@ -1,10 +1,7 @@
 package handshake
 
 import (
-	"golang.org/x/sys/unix"
-
 	"tund/internal/boottime"
-	"tund/internal/drop"
 	"tund/internal/limit"
 	"tund/tunnel/udp"
 )
@@ -51,13 +48,7 @@ func (w *Worker) hinted(h udp.Hint) {
 	if p == nil {
 		return
 	}
-	if ask := p.NoteICMP(h.Errno, h.MTU, now); ask != 0 {
+	if ask := p.NoteICMP(h.Errno, now); ask != 0 {
 		w.env.Deadlines.Arm(&p.Deadline, ask)
-	}
-	if h.Errno == unix.EMSGSIZE {
-		w.env.Drop(p, drop.TooBig, 1)
-		if w.env.PathHint != nil {
-			w.env.PathHint()
-		}
 	}
 }

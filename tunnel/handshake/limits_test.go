@@ -71,3 +71,20 @@ func TestCookieBudget_isBySource(t *testing.T) {
 		t.Error("no cookie in the next second")
 	}
 }
+
+func TestICMP_isLookedAtSeldom(t *testing.T) {
+	t.Parallel()
+	q := newICMPQueue()
+	now, n := boottime.Time(time.Hour), 0
+	for range 100_000 {
+		if q.allow(now) {
+			n++
+		}
+	}
+	if n != ICMPPerSecond {
+		t.Errorf("%d messages were looked at in no time, want %d", n, ICMPPerSecond)
+	}
+	if !q.allow(now.Add(time.Second)) {
+		t.Error("none in the next second")
+	}
+}

@@ -39,9 +39,6 @@ type Env struct {
 	// SessionChanged is called when a peer has got a session or lost it, or does not answer. It
 	// must not wait.
 	SessionChanged func(*peer.Peer)
-	// PathHint is called when a path takes less than was sent. It must not wait. Nil: nobody wants
-	// to know.
-	PathHint func()
 	// VerifyChecksums makes the receive loops verify the transport checksums of inner packets.
 	VerifyChecksums bool
 }
@@ -139,9 +136,6 @@ func (e *Env) SessionUp(p *peer.Peer, now boottime.Time) {
 
 // SendFailed counts datagrams to p that the kernel refused.
 func (e *Env) SendFailed(p *peer.Peer, err error, count int, now boottime.Time) {
-	reason := ReasonOf(err)
-	e.Drop(p, reason, uint64(count))
-	if p.SendFailed(err, now) && reason == drop.TooBig && e.PathHint != nil {
-		e.PathHint()
-	}
+	e.Drop(p, ReasonOf(err), uint64(count))
+	p.SendFailed(err, now)
 }

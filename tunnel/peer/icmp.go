@@ -1,14 +1,12 @@
 package peer
 
 import (
-	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"tund/internal/boottime"
-	"tund/internal/sizes"
 	"tund/tunnel/timers"
 )
 
@@ -29,25 +27,24 @@ const (
 // whether it is there.
 type icmpNote struct {
 	errno   syscall.Errno
-	mtu     int           // 0: not told
 	at      boottime.Time // 0: there was none
 	suspect boottime.Time // since when we doubt that the peer knows its session; 0: we do not
 }
 
-// NoteICMP notes an ICMP message about the peer's endpoint, as the error it means, and for EMSGSIZE
-// the MTU it told or 0. It is a reason to see whether the peer still knows its session: after a
-// restart it does not, and its host says so until the port is open again. Without such a message
-// that takes 15 seconds. Nothing else comes of it: no session ends, no endpoint moves, and a peer
-// that has something to say is left alone. It returns when to ask Due; 0: no sooner than planned.
-func (p *Peer) NoteICMP(errno syscall.Errno, mtu int, now boottime.Time) (ask boottime.Time) {
+// NoteICMP notes an ICMP message about the peer's endpoint, as the error it means. It is a reason
+// to see whether the peer still knows its session: after a restart it does not, and its host says
+// so until the port is open again. Without such a message that takes 15 seconds. Nothing else comes
+// of it: no session ends, no endpoint moves, and a peer that has something to say is left alone. It
+// returns when to ask Due; 0: no sooner than planned.
+func (p *Peer) NoteICMP(errno syscall.Errno, now boottime.Time) (ask boottime.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.icmp == nil {
 		p.icmp = new(icmpNote)
 	}
-	p.icmp.errno, p.icmp.mtu, p.icmp.at = errno, mtu, now
+	p.icmp.errno, p.icmp.at = errno, now
 	kp := p.current.Load()
-	if errno == unix.EMSGSIZE || kp == nil || !kp.Usable(now) || p.Timers.Handshaking() ||
+	if kp == nil || !kp.Usable(now) || p.Timers.Handshaking() ||
 		now.Sub(p.Timers.LastTraversal()) >= timers.KeepaliveTimeout {
 		return 0
 	}
@@ -95,11 +92,6 @@ func (p *Peer) said(since boottime.Time) string {
 		return "network unreachable, says a router"
 	case unix.EACCES:
 		return "forbidden by a router"
-	case unix.EMSGSIZE:
-		if p.icmp.mtu < sizes.MinIPv6MTU {
-			return "datagrams are larger than the path takes"
-		}
-		return "datagrams are larger than the path takes, which is " + strconv.Itoa(p.icmp.mtu)
 	}
 	return p.icmp.errno.Error()
 }

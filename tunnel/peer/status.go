@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"tund/crypto/keys"
 	"tund/internal/boottime"
 )
@@ -117,11 +115,7 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 		return "cannot send: " + f.Err.Error()
 	}
 	if p.icmp != nil && now.Sub(p.icmp.at) < ICMPShown {
-		since := p.LastReceived()
-		if p.icmp.errno == unix.EMSGSIZE {
-			since = 0 // smaller ones pass
-		}
-		if words := p.said(since); words != "" {
+		if words := p.said(p.LastReceived()); words != "" {
 			return "to " + ep.String() + ": " + words
 		}
 	}

@@ -37,13 +37,11 @@ type SendFailure struct {
 }
 
 // SendFailed notes that the kernel refused to send. It allocates at most once a second and takes no
-// lock. It reports whether it made a new note.
-func (p *Peer) SendFailed(err error, now boottime.Time) (fresh bool) {
-	if f := p.sendFailure.Load(); f != nil && now.Sub(f.At) <= time.Second && f.Err == err {
-		return false
+// lock.
+func (p *Peer) SendFailed(err error, now boottime.Time) {
+	if f := p.sendFailure.Load(); f == nil || now.Sub(f.At) > time.Second || f.Err != err {
+		p.sendFailure.Store(&SendFailure{err, now})
 	}
-	p.sendFailure.Store(&SendFailure{err, now})
-	return true
 }
 
 // NoAnswer is called when an initiation had no response in time: it finds the words for why. They

@@ -13,31 +13,32 @@ import (
 	"tund/internal/boottime"
 )
 
-// Hint is what the network said, by ICMP, about a datagram sent earlier. Anybody can make one up: it is a reason to
-// look, and never one to believe.
+// Hint is what the network said, by ICMP, about a datagram sent earlier. Anybody can make one up:
+// it is a reason to look, and never one to believe.
 type Hint struct {
 	// To is where the datagram was sent.
 	To netip.AddrPort
-	// Errno says what became of it: ECONNREFUSED (nobody listens on the port), EHOSTUNREACH, ENETUNREACH, EACCES
-	// (a router forbids it), EMSGSIZE (larger than the path takes), EPROTO.
+	// Errno says what became of it: ECONNREFUSED (nobody listens on the port), EHOSTUNREACH,
+	// ENETUNREACH, EACCES (a router forbids it), EPROTO. It is never EMSGSIZE: our datagrams do not
+	// follow what ICMP says of path MTUs.
 	Errno syscall.Errno
-	// MTU comes with EMSGSIZE: how large an IP packet may be on that path, in bytes. 0: not told.
-	MTU int
 }
 
 const (
 	// drainBatch is the number of errors taken from the queue by one system call.
 	drainBatch = 8
-	// maxHints is how many errors a second are passed on. A host that loses a hundred peers at once makes fewer; who
-	// makes more wants to keep us busy, or to fail our sends, and then the socket goes deaf for hintPause.
+	// maxHints is how many errors a second are passed on. A host that loses a hundred peers at once
+	// makes fewer; who makes more wants to keep us busy, or to fail our sends, and then the socket
+	// goes deaf for hintPause.
 	maxHints  = 200
 	hintPause = 10 * time.Second
-	// errorControlSpace holds the control messages of an error: sock_extended_err with an address, and pktinfo.
+	// errorControlSpace holds the control messages of an error: sock_extended_err with an address,
+	// and pktinfo.
 	errorControlSpace = 256
 )
 
-// errorQueue takes what is in the error queue of a socket (IP_RECVERR, ip(7)). It is read when a system call has
-// reported that something is there, and never otherwise.
+// errorQueue takes what is in the error queue of a socket (IP_RECVERR, ip(7)). It is read when a
+// system call has reported that something is there, and never otherwise.
 type errorQueue struct {
 	handler    func(Hint) // nil: the queue is not in use
 	quietUntil atomic.Int64
@@ -55,7 +56,8 @@ type errorQueue struct {
 	recvmmsg func(fd int, hdrs []mmsghdr, flags int) (int, syscall.Errno)
 }
 
-// OnHint implements Conn. It turns the error queue on; a kernel that refuses leaves us without hints.
+// OnHint implements Conn. It turns the error queue on; a kernel that refuses leaves us without
+// hints.
 func (s *Socket) OnHint(handler func(Hint)) {
 	q := &s.errors
 	q.handler = handler
@@ -85,11 +87,11 @@ func (s *Socket) reportErrors(on bool) {
 	}
 }
 
-// drain passes on what the error queue holds, and reports whether some of it came from elsewhere, by ICMP. The caller is
-// inside ref.
+// drain passes on what the error queue holds, and reports whether some of it came from elsewhere,
+// by ICMP. The caller is inside ref.
 //
-// It does not matter who drains, nor that one who comes while another is at it goes away: as long as an ICMP error is
-// left in the queue, the kernel makes the next system call fail again.
+// It does not matter who drains, nor that one who comes while another is at it goes away: as long
+// as an ICMP error is left in the queue, the kernel makes the next system call fail again.
 func (s *Socket) drain() (fromAfar bool) {
 	q := &s.errors
 	if q.handler == nil || !q.mu.TryLock() {
@@ -138,17 +140,16 @@ func (s *Socket) listen() {
 	}
 }
 
-// Layout of struct sock_extended_err (linux/errqueue.h): errno u32 ‖ origin u8 ‖ type u8 ‖ code u8 ‖ pad u8 ‖
-// info u32 ‖ data u32, all in the machine's byte order. The address of who complained follows; it is of no use,
-// since whoever forges the complaint forges that too.
+// Layout of struct sock_extended_err (linux/errqueue.h): errno u32 ‖ origin u8 ‖ type u8 ‖ code u8
+// ‖ pad u8 ‖ info u32 ‖ data u32, all in the machine's byte order. The address of who complained
+// follows; it is of no use, since whoever forges the complaint forges that too.
 const (
 	extendedErrorSize = 16
 	errorOriginAt     = 4
-	errorInfoAt       = 8
 )
 
-// parseError reads one entry of the error queue: the name is where the datagram was sent. origin is SO_EE_ORIGIN_NONE
-// when there is no error in it.
+// parseError reads one entry of the error queue: the name is where the datagram was sent. origin is
+// SO_EE_ORIGIN_NONE when there is no error in it.
 func parseError(name *sockaddr, control []byte, zones *zoneName) (h Hint, origin byte, ok bool) {
 	for len(control) >= headerSize {
 		level, kind, data, rest, valid := nextControl(control)
@@ -166,10 +167,7 @@ func parseError(name *sockaddr, control []byte, zones *zoneName) (h Hint, origin
 			continue
 		}
 		h = Hint{To: name.addrPort(zones), Errno: syscall.Errno(binary.NativeEndian.Uint32(data))}
-		if info := binary.NativeEndian.Uint32(data[errorInfoAt:]); h.Errno == unix.EMSGSIZE && info <= 65535 {
-			h.MTU = int(info)
-		}
-		return h, origin, h.To.IsValid() && h.Errno != 0
+		return h, origin, h.To.IsValid() && h.Errno != 0 && h.Errno != unix.EMSGSIZE
 	}
 	return Hint{}, unix.SO_EE_ORIGIN_NONE, false
 }

@@ -252,7 +252,7 @@ func (x *sender) refused(runs []Run, errno syscall.Errno) {
 	case gso && errno == unix.EIO: // no checksum offload on the way out: true for other runs as well
 		x.socket.gsoRefused()
 		return
-	case gso && (errno == unix.EINVAL || errno == unix.EMSGSIZE): // larger than this receiver's path takes
+	case gso && (errno == unix.EINVAL || errno == unix.EMSGSIZE): // larger than the interface takes
 		x.socket.fallbacks.Add(1)
 		x.way.singles = true
 		return

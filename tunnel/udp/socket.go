@@ -109,18 +109,33 @@ func open(o Options, family int) (_ *Socket, err error) {
 	return s, nil
 }
 
+// option is a socket option that is not negotiable.
+type option struct {
+	what        string
+	level, name int
+	value       int
+}
+
+// The sizes of our datagrams depend on the MTU of the interface by which they leave, and on no path
+// MTU that the kernel keeps for their destination: it takes that from ICMP messages, which anybody
+// can forge for a socket that is not connected. IPv4 leaves without DF, so routers fragment it, as
+// with the kernel's WireGuard; what exceeds the interface's own MTU is fragmented here (ip(7),
+// ipv6(7); Linux include/net/ip.h, ip_sk_use_pmtu and ip_sk_accept_pmtu).
+var (
+	noPathMTU4 = option{"path MTU discovery of IPv4", unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT}
+	noPathMTU6 = option{"path MTU discovery of IPv6", unix.SOL_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT}
+)
+
 // required sets the options without which the socket would not be what was asked for.
 func required(fd int, o Options, family int) error {
-	type option struct {
-		what        string
-		level, name int
-		value       int
+	options := []option{
+		{"local addresses of IPv4", unix.SOL_IP, unix.IP_PKTINFO, 1}, noPathMTU4,
 	}
-	options := []option{{"local addresses of IPv4", unix.SOL_IP, unix.IP_PKTINFO, 1}}
 	if family == unix.AF_INET6 {
 		options = []option{
 			{"IPv4 beside IPv6", unix.SOL_IPV6, unix.IPV6_V6ONLY, 0},
 			{"local addresses of IPv6", unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1}, // IPv4 too, as mapped addresses
+			noPathMTU4, noPathMTU6,
 		}
 	}
 	if o.ReusePort {
