@@ -23,10 +23,12 @@ import (
 //     moved.
 //   - A host whose address we never saw cannot be asked; its MAC moves after silentWait of silence.
 //   - A port that is down owns nothing: its entries are flushed when its session goes.
+//   - A MAC that aged out is still claimed, not found: it is asked for where it was last (home.go).
 //   - Pinned MACs (macs = [...], tunctl fdb pin) never move.
 //
-// Moves, also those that were allowed, are damped: five in 180 seconds freeze the entry where it is for
-// 300 seconds (RFC 7432 §15.1). Claims that fail are not moves.
+// Moves, also those that were allowed, are damped: five in 180 seconds freeze the entry for 300
+// seconds (RFC 7432 §15.1), at the TAP if that had it, otherwise where it was before the first of
+// them. Claims that fail are not moves.
 //
 // What a liar gains: a peer may claim MACs of hosts that are switched off, and each claim costs us one ARP
 // request within claimBackoff, for at most maxClaims MACs at a time. Who needs more writes macs = [...].
@@ -59,6 +61,7 @@ type outcome struct {
 	claimed bool   // a challenge was started: Tick is wanted soon
 	alive   bool   // the owner answered a claim by port loser
 	owner   PortID // moved: where the MAC was. alive: who had claimed it
+	at      PortID // moved, frozen: where the MAC is now
 }
 
 // learn notes that key was seen at port, and decides whether the frame may pass.
@@ -97,6 +100,9 @@ func foreignReason(v entryValue) drop.Reason {
 }
 
 func (t *fdb) learnNew(key uint64, port PortID, now boottime.Time) outcome {
+	if slot, ok := t.restore(key, port); ok {
+		return t.claimSlot(slot, t.value(slot), port, now)
+	}
 	if t.insert(key, port, second(now), 0) >= 0 {
 		return outcome{fresh: true}
 	}
@@ -159,38 +165,58 @@ func (t *fdb) dropClaim(slot int32, v entryValue) {
 	t.cold[slot].claim.at = 0
 }
 
-// move gives the entry to port, if it still may move.
+// move gives the entry to port, if it still may move. With the move that is one too many it is
+// frozen: at the TAP if that had it, otherwise where it was before the moves began, so that a thief
+// who moved it last does not keep it.
 func (t *fdb) move(slot int32, v entryValue, port PortID, now boottime.Time) outcome {
 	c := &t.cold[slot]
 	sec := second(now)
-	p := t.port(port)
-	if p.n >= p.limit {
-		p.full = true
-		if p.hard {
-			return outcome{reason: drop.MACLimit}
-		}
-		if !t.evict(p, false) {
-			return outcome{reason: drop.SourceForeign} // not taken from its owner for a port that cannot keep it
-		}
+	if c.moves == 0 || since(sec, c.movesFrom) >= freezeWindow {
+		c.moves, c.movesFrom, c.origin = 0, sec, v.port()
 	}
-	t.unlink(t.port(v.port()), slot)
-	t.append(p, slot)
-	if since(sec, c.movesFrom) >= freezeWindow {
-		c.moves, c.movesFrom = 0, sec
+	if v.port() == LocalPort || port == LocalPort {
+		c.origin = LocalPort
+	}
+	at, flags := port, entryValue(0)
+	if c.moves+1 >= freezeMoves {
+		at, flags = c.origin, flagFrozen
+	}
+	if at != v.port() {
+		if reason := t.relink(slot, v.port(), at); reason != drop.None {
+			return outcome{reason: reason}
+		}
+		c.created = sec
 	}
 	c.moves++
 	c.claim = claim{}
-	c.created = sec
-	next := entryValue(port)
-	out := outcome{moved: true, owner: v.port()}
-	if c.moves >= freezeMoves {
-		next |= flagFrozen
+	out := outcome{moved: at != v.port(), owner: v.port(), at: at}
+	if flags&flagFrozen != 0 {
 		c.frozenUntil = sec + freezeDuration
 		out.frozen = true
 	}
-	t.setValue(slot, next)
+	if at != port {
+		out.reason = drop.MACFrozen
+	}
+	t.setValue(slot, entryValue(at)|flags)
 	t.refresh(slot, sec)
 	return out
+}
+
+// relink moves the entry from one port's list to another's, if that has room or can make some.
+func (t *fdb) relink(slot int32, from, to PortID) drop.Reason {
+	p := t.port(to)
+	if p.n >= p.limit {
+		p.full = true
+		if p.hard {
+			return drop.MACLimit
+		}
+		if !t.evict(p, false) {
+			return drop.SourceForeign // not taken from its owner for a port that cannot keep it
+		}
+	}
+	t.unlink(t.port(from), slot)
+	t.append(p, slot)
+	return drop.None
 }
 
 // setHost notes the IP address of the host that has key, if key is known: where to ask for it. addr has 4 or 16 bytes.
@@ -232,7 +258,7 @@ func (t *fdb) dueClaims(now boottime.Time) (ask []challenge, done []claimOutcome
 		if age >= t.claimTime(slot) {
 			o := claimOutcome{key: t.keyAt(slot), by: c.claim.by}
 			o.outcome = t.move(slot, v, c.claim.by, now)
-			if !o.moved {
+			if !o.moved && !o.frozen {
 				t.dropClaim(slot, v)
 				c.claim.refuse = now.Add(claimBackoff)
 			}

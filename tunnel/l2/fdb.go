@@ -4,8 +4,6 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
-
-	"tund/internal/boottime"
 )
 
 // fdb is the forwarding database: (VLAN, MAC) → port.
@@ -44,6 +42,7 @@ type fdb struct {
 	ageSecs uint32
 	scan    uint32 // next bucket to age
 	claims  []int32
+	homes   map[uint64]home // of MACs that aged out
 }
 
 const (
@@ -83,6 +82,7 @@ type cold struct {
 	prev, next  int32  // the port's entries, oldest first; -1 ends the list
 	moves       uint8  // since movesFrom
 	movesFrom   uint32 // second
+	origin      PortID // that had it at movesFrom, or the TAP if that had it since
 	frozenUntil uint32 // second
 	claim       claim
 	hostLen     uint8 // 0, 4 or 16
@@ -95,6 +95,8 @@ type portEntries struct {
 	limit      int
 	hard       bool // over the limit means refused, not just not learned
 	full       bool // the limit was met since the last call of takeFull
+	homes      int  // aged entries that are remembered; see home.go
+	weakHomes  int  // those of them that were seen in one second only
 }
 
 func newFDB(maximum int, ageSecs uint32, seed0, seed1 uint64) *fdb {
@@ -105,6 +107,7 @@ func newFDB(maximum int, ageSecs uint32, seed0, seed1 uint64) *fdb {
 	t := &fdb{
 		buckets: make([]bucket, n), mask: n - 1, seed0: seed0, seed1: seed1 | 1,
 		cold: make([]cold, int(n)*ways), ports: make(map[PortID]*portEntries), maximum: maximum, ageSecs: ageSecs,
+		homes: make(map[uint64]home),
 	}
 	return t
 }
@@ -358,42 +361,4 @@ func (t *fdb) unlink(p *portEntries, slot int32) {
 		p.tail = c.prev
 	}
 	p.n--
-}
-
-// age removes what was not seen for the ageing time and thaws what was frozen long enough, in an eighth of the
-// table per call: a bound on how long mu is held.
-func (t *fdb) age(now boottime.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	sec := second(now)
-	for range (t.mask + 8) / 8 {
-		n := t.scan & t.mask
-		t.scan++
-		b := &t.buckets[n]
-		for w := range b.keys {
-			if b.keys[w].Load() == 0 {
-				continue
-			}
-			slot := int32(n)*ways + int32(w)
-			v := entryValue(b.vals[w].Load())
-			if v&flagFrozen != 0 && sec >= t.cold[slot].frozenUntil {
-				t.setValue(slot, v&^flagFrozen)
-				t.cold[slot].moves = 0
-			}
-			if v&(flagStatic|flagFrozen) == 0 && since(sec, b.seen[w].Load()) > t.ageSecs {
-				t.remove(slot)
-			}
-		}
-	}
-}
-
-// second returns the second of boottime in which now lies: the grain of ages in the table.
-func second(now boottime.Time) uint32 { return uint32(int64(now) / 1e9) }
-
-// since returns the seconds from then to sec; 0 when another lane's clock reading was a little ahead of ours.
-func since(sec, then uint32) uint32 {
-	if then >= sec {
-		return 0
-	}
-	return sec - then
 }

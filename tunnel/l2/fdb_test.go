@@ -2,6 +2,7 @@ package l2
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -65,7 +66,14 @@ func (t *fdb) check() error {
 // fdbModel is the table as one would write it down: a map, and the rules of claim.go one after the other.
 type fdbModel struct {
 	entries map[uint64]*modelEntry
+	homes   map[uint64]modelHome
 	age     time.Duration
+}
+
+// modelHome is where an entry was that aged out.
+type modelHome struct {
+	port PortID
+	seen boottime.Time
 }
 
 type modelEntry struct {
@@ -74,6 +82,7 @@ type modelEntry struct {
 	seen    boottime.Time // to the second
 	moves   int
 	from    boottime.Time
+	origin  PortID
 	frozen  boottime.Time
 	claimBy PortID
 	claimAt boottime.Time
@@ -86,6 +95,12 @@ func (m *fdbModel) learn(key uint64, port PortID, now boottime.Time) drop.Reason
 	e := m.entries[key]
 	switch {
 	case e == nil:
+		h, aged := m.homes[key]
+		delete(m.homes, key)
+		if aged && port != LocalPort && port != h.port {
+			m.entries[key] = &modelEntry{port: h.port, seen: h.seen, claimBy: port, claimAt: now}
+			return drop.SourceForeign
+		}
 		m.entries[key] = &modelEntry{port: port, seen: floorSecond(now)}
 		return drop.None
 	case e.port == port:
@@ -104,6 +119,9 @@ func (m *fdbModel) learn(key uint64, port PortID, now boottime.Time) drop.Reason
 	case e.claimAt != 0:
 		if e.claimBy == port && now.Sub(e.claimAt) >= silentWait { // hosts in this model have no address
 			m.move(e, port, now)
+			if e.port != port {
+				return drop.MACFrozen
+			}
 			return drop.None
 		}
 		return drop.SourceForeign
@@ -116,10 +134,15 @@ func (m *fdbModel) learn(key uint64, port PortID, now boottime.Time) drop.Reason
 
 func (m *fdbModel) move(e *modelEntry, port PortID, now boottime.Time) {
 	sec := floorSecond(now)
-	if sec.Sub(e.from) >= freezeWindow*time.Second {
-		e.moves, e.from = 0, sec
+	if e.moves == 0 || sec.Sub(e.from) >= freezeWindow*time.Second {
+		e.moves, e.from, e.origin = 0, sec, e.port
 	}
-	e.moves++
+	if e.port == LocalPort || port == LocalPort {
+		e.origin = LocalPort
+	}
+	if e.moves++; e.moves >= freezeMoves {
+		port = e.origin
+	}
 	e.port, e.seen, e.claimAt, e.refuse = port, sec, 0, 0
 	if e.moves >= freezeMoves {
 		e.frozen = sec.Add(freezeDuration * time.Second)
@@ -136,7 +159,8 @@ func (m *fdbModel) tick(now boottime.Time) {
 		if e.frozen != 0 && sec >= e.frozen {
 			e.frozen, e.moves, thawed = 0, 0, true
 		}
-		if !e.static && e.frozen == 0 && !thawed && sec.Sub(e.seen) > m.age {
+		if !e.static && e.frozen == 0 && e.claimAt == 0 && !thawed && sec.Sub(e.seen) > m.age {
+			m.homes[key] = modelHome{e.port, e.seen}
 			delete(m.entries, key)
 		}
 	}
@@ -148,7 +172,7 @@ func TestFDB_actsAsTheModel(t *testing.T) {
 	for seed := range uint64(8) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		f := newTestFDB(256, 256, 0, 1, 2, 3)
-		m := &fdbModel{entries: map[uint64]*modelEntry{}, age: 300 * time.Second}
+		m := &fdbModel{entries: map[uint64]*modelEntry{}, homes: map[uint64]modelHome{}, age: 300 * time.Second}
 		now := start
 		for step := range 4000 {
 			now = now.Add(time.Duration(rng.IntN(300)) * time.Millisecond)
@@ -180,7 +204,11 @@ func TestFDB_actsAsTheModel(t *testing.T) {
 					} else if e.claimBy == port {
 						e.claimAt = 0
 					}
+					if e.origin == port {
+						e.moves = 0
+					}
 				}
+				maps.DeleteFunc(m.homes, func(_ uint64, h modelHome) bool { return h.port == port })
 			case op < 98:
 				now = now.Add(time.Duration(rng.IntN(200)) * time.Second)
 				f.dueClaims(now)
@@ -196,6 +224,7 @@ func TestFDB_actsAsTheModel(t *testing.T) {
 						delete(m.entries, k)
 					}
 				}
+				maps.DeleteFunc(m.homes, func(k uint64, _ modelHome) bool { return keyMAC(k) == mac })
 			}
 			compareFDB(t, f, m, fmt.Sprintf("seed %d step %d", seed, step))
 		}
@@ -212,6 +241,9 @@ func compareFDB(t *testing.T, f *fdb, m *fdbModel, when string) {
 	}
 	for key, e := range m.entries {
 		v, slot, ok := f.find(key)
+		if h, aged := f.homes[key]; aged != (m.homes[key] != modelHome{}) || aged && h.port != m.homes[key].port {
+			t.Fatalf("%s: %x was last at %+v, want %+v", when, key, h, m.homes[key])
+		}
 		if !ok || v.port() != e.port || (v&flagStatic != 0) != e.static || (v&flagFrozen != 0) != (e.frozen != 0) ||
 			(v&flagClaimed != 0) != (e.claimAt != 0) || f.seenAt(slot) != second(e.seen) {
 			t.Fatalf("%s: %x is %x (%v), seen %d; want %+v", when, key, v, ok, f.seenAt(slot), e)

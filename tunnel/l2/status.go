@@ -207,6 +207,7 @@ func (t *fdb) flush(gone func(*Entry) bool) int {
 			n++
 		}
 	})
+	t.forgetHomes(0, gone)
 	return n
 }
 
@@ -222,7 +223,11 @@ func (t *fdb) flushPort(id PortID, static bool) {
 		case v&flagClaimed != 0 && t.cold[slot].claim.by == id:
 			t.dropClaim(slot, v)
 		}
+		if c := &t.cold[slot]; c.origin == id {
+			c.moves = 0 // nothing is to be frozen where nobody is
+		}
 	})
+	t.forgetHomes(0, func(e *Entry) bool { return e.Port == id })
 	if static {
 		delete(t.ports, id)
 	}

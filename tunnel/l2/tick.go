@@ -161,7 +161,7 @@ func (s *Switch) settleClaims(now boottime.Time) boottime.Time {
 	}
 	for _, c := range done {
 		s.noteOutcome(now, c.key, c.by, c.outcome)
-		if c.moved {
+		if c.moved && c.at != LocalPort {
 			s.tellLAN(now, keyVID(c.key), keyMAC(c.key))
 		}
 	}
@@ -221,7 +221,7 @@ func (s *Switch) noteOutcome(now boottime.Time, key uint64, port PortID, o outco
 	e := Event{Port: port, Other: o.owner, MAC: keyMAC(key), VLAN: keyVID(key)}
 	switch {
 	case o.frozen:
-		e.Kind = EventFrozen
+		e.Kind, e.Port = EventFrozen, o.at
 	case o.moved:
 		e.Kind = EventMoved
 	case o.alive:
@@ -234,7 +234,7 @@ func (s *Switch) noteOutcome(now boottime.Time, key uint64, port PortID, o outco
 	s.mu.Lock()
 	s.event(now, e)
 	s.mu.Unlock()
-	if o.moved && port == LocalPort {
+	if o.moved && o.at == LocalPort {
 		s.announceOne(key)
 	}
 }
