@@ -43,6 +43,7 @@ func (c *loopConn) OnHint(func(udp.Hint))                  {}
 func (c *loopConn) Port() uint16                           { return 1 }
 func (c *loopConn) SetMark(uint32) error                   { return nil }
 func (c *loopConn) Overflows() uint64                      { return 0 }
+func (c *loopConn) Features() udp.Features                 { return udp.Features{} }
 func (c *loopConn) Close() error                           { return nil }
 
 func (c *loopConn) Send(runs []udp.Run) {

@@ -7,7 +7,10 @@ import (
 	"tund/tunnel/ethernet"
 	"tund/tunnel/l2"
 	"tund/tunnel/lane"
+	"tund/tunnel/offload"
 	"tund/tunnel/peer"
+	"tund/tunnel/tundev"
+	"tund/tunnel/udp"
 )
 
 // The parts of a Status that the parts of a tunnel know.
@@ -43,6 +46,7 @@ type Status struct {
 	ListenPort  uint16
 	UnderLoad   bool
 	CookiesSent uint64
+	Sockets     []udp.Features // one for each lane
 	Devices     []DeviceStatus
 	Drops       map[string]uint64
 	Peers       []PeerStatus    // in order of configuration
@@ -51,9 +55,11 @@ type Status struct {
 
 // DeviceStatus is one device at one moment.
 type DeviceStatus struct {
-	Name    string
-	MTU     int
-	Offload bool
+	Name     string // as configured, whatever the device is called now
+	Kind     tundev.Kind
+	Queues   int
+	MTU      int // bytes of an IP packet
+	Features tundev.Features
 	lane.DeviceCounts
 }
 
@@ -67,13 +73,14 @@ func (t *Tunnel) Status() Status {
 		CookiesSent: t.handshakes.CookiesSent(), Drops: t.drops.Snapshot(), Ethernet: t.lan.Status(),
 	}
 	for _, l := range t.lanes {
+		s.Sockets = append(s.Sockets, l.Conn().Features())
 		if n := l.Conn().Overflows(); n != 0 {
 			s.Drops["queue-overflow"] += n
 		}
 	}
 	for _, d := range t.devices {
 		s.Devices = append(s.Devices, DeviceStatus{
-			Name: d.Name, MTU: d.MTU(), Offload: d.Features.Checksum, DeviceCounts: d.Counts(),
+			Name: d.Name, Kind: kindOf(d), Queues: len(d.Queues), MTU: d.MTU(), Features: d.Features, DeviceCounts: d.Counts(),
 		})
 	}
 	owned := make(map[*peer.Peer][]netip.Prefix)
@@ -89,6 +96,17 @@ func (t *Tunnel) Status() Status {
 	}
 	return s
 }
+
+// kindOf says which kind of device carries a link.
+func kindOf(d *lane.Device) tundev.Kind {
+	if d.Link == offload.Ethernet {
+		return tundev.TAP
+	}
+	return tundev.TUN
+}
+
+// EthernetStatus describes the switch alone; nil without a TAP device.
+func (t *Tunnel) EthernetStatus() *EthernetStatus { return t.lan.Status() }
 
 // PeerState judges one peer; a peer that is not configured is down.
 func (t *Tunnel) PeerState(key keys.PublicKey) State {

@@ -25,8 +25,11 @@ type fake struct {
 }
 
 func (f *fake) Status() control.Instance { return f.instance }
-func (f *fake) Reload() error            { return f.reload }
-func (f *fake) LogLevel() string         { return f.level.Load().(string) }
+func (f *fake) FDB() control.FDBInstance {
+	return control.FDBInstance{Name: f.instance.Name, FDB: f.instance.FDB, Limit: f.instance.FDBLimit}
+}
+func (f *fake) Reload() error    { return f.reload }
+func (f *fake) LogLevel() string { return f.level.Load().(string) }
 func (f *fake) SetLogLevel(level string) error {
 	f.level.Store(level)
 	return nil

@@ -34,6 +34,8 @@ type Backend interface {
 	// Status describes the instance as it is now. Slices and maps in it belong to the caller; nil ones are
 	// shown as empty.
 	Status() Instance
+	// FDB describes the forwarding database alone; it is empty without [tap].
+	FDB() FDBInstance
 	// Reload reads the configuration file again and applies what changed. A file with faults, and one that cannot be
 	// applied to a running instance, is an *Error with CodeConfig whose message holds every reason, one per
 	// line; the old configuration stays in force then. Any other error says what the kernel refused of the

@@ -123,8 +123,8 @@ func (h *handler) getStatus(http.ResponseWriter, *http.Request) (any, error) {
 }
 
 func (h *handler) getFDB(http.ResponseWriter, *http.Request) (any, error) {
-	status := h.status()
-	table := FDBInstance{Name: status.Name, FDB: status.FDB, Limit: status.FDBLimit}
+	table := h.backend.FDB()
+	table.FDB = list(table.FDB)
 	return FDBTable{Schema: FDBSchema, Instances: []FDBInstance{table}}, nil
 }
 

@@ -68,6 +68,9 @@ func (b *fakeBackend) Status() Instance {
 	}
 	return b.instance
 }
+func (b *fakeBackend) FDB() FDBInstance {
+	return FDBInstance{Name: b.instance.Name, FDB: b.instance.FDB, Limit: b.instance.FDBLimit}
+}
 func (b *fakeBackend) Reload() error    { return b.reload }
 func (b *fakeBackend) LogLevel() string { b.mu.Lock(); defer b.mu.Unlock(); return b.level }
 func (b *fakeBackend) SetLogLevel(level string) error {

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -25,11 +26,11 @@ import (
 	"tund/internal/netwatch"
 	"tund/internal/resolve"
 	"tund/internal/sdnotify"
+	"tund/internal/statusview"
 	"tund/internal/uapi"
 	"tund/route"
 	"tund/tunnel"
 	"tund/tunnel/tundev"
-	"tund/tunnel/udp"
 )
 
 // Options is how the process was called.
@@ -63,7 +64,7 @@ type Daemon struct {
 	// Constant.
 	opts    Options
 	log     *zap.Logger
-	started time.Time
+	process statusview.Process
 
 	// Set once by start.
 	control *control.Server
@@ -89,14 +90,12 @@ type Daemon struct {
 	config   *config.Config
 	loaded   time.Time
 	applied  route.Applied
-	mtu      int        // of the TUN device, as wanted
-	path     paths      // as last looked up
-	port     uint16     // of conns
-	conns    []udp.Conn // owned by the tunnel
+	mtu      int    // of the TUN device, as wanted
+	path     paths  // as last looked up
+	port     uint16 // of the sockets
 	reloadEr string
 	override override
 	links    map[string]netwatch.LinkState // of our devices, as last seen
-	problems map[string]problem            // for status
 
 	marks atomic.Pointer[configMark] // of the configuration asked about last
 
@@ -108,6 +107,8 @@ type Daemon struct {
 	gone  chan error    // capacity 1: a device of ours has gone (wait)
 
 	reapply atomic.Bool // the kernel's state is to be compared with the configuration again (follow)
+
+	problems statusview.Problems // shown by status
 
 	background sync.WaitGroup
 	trimming   atomic.Bool // memory is about to be given back
@@ -149,10 +150,13 @@ func (d *Daemon) steps() []step {
 }
 
 func newDaemon(o Options) *Daemon {
+	host, _ := os.Hostname() // only shown
+	now := time.Now()
 	return &Daemon{
-		opts: o, log: o.Log, started: time.Now(), config: o.Config, loaded: time.Now(),
-		links: make(map[string]netwatch.LinkState), problems: make(map[string]problem),
-		nudge: make(chan struct{}, 1), gone: make(chan error, 1),
+		opts: o, log: o.Log, config: o.Config, loaded: now,
+		process: statusview.Process{Version: o.Version, PID: os.Getpid(), Host: host, Started: now},
+		links:   make(map[string]netwatch.LinkState),
+		nudge:   make(chan struct{}, 1), gone: make(chan error, 1),
 	}
 }
 
@@ -206,7 +210,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	d.tunnel.Start()
 	if d.control != nil {
 		d.background.Go(func() {
-			if err := d.control.Serve(d); err != nil {
+			if err := d.control.Serve(tunctl{d}); err != nil {
 				d.log.Error("control socket failed; the tunnel goes on without it", zap.Error(err))
 			}
 		})

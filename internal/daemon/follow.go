@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"tund/config"
+	"tund/internal/statusview"
 	"tund/tunnel"
 )
 
@@ -129,8 +130,8 @@ func (d *Daemon) lookAround() {
 	d.mu.Lock()
 	was := d.path.least
 	d.path = path
-	_, refused := d.problems[problemKey("network", "")]
 	d.mu.Unlock()
+	refused := d.problems.Has(statusview.KindNetwork, "")
 	d.tunnel.SetPathMTU(path.least)
 	if path.least != was {
 		d.log.Info("MTU of the way to the peers changed", zap.Int("mtu", path.least), zap.Int("was", was))
@@ -143,9 +144,6 @@ func (d *Daemon) lookAround() {
 	}
 	d.findLoops(d.tunnel.Endpoints(), mark)
 }
-
-// loopProblem is the kind of a warning of findLoops.
-const loopProblem = "routing-loop"
 
 // lookAddresses tells the tunnel the addresses of this host.
 func (d *Daemon) lookAddresses() {
@@ -172,7 +170,7 @@ func (d *Daemon) findLoops(endpoints []tunnel.PeerEndpoint, mark uint32) {
 			inside[e.Name] = true
 		}
 	}
-	d.forget(loopProblem, func(peer string) bool { return !inside[peer] })
+	d.problems.SolvedWhere(statusview.KindRoutingLoop, func(peer string) bool { return !inside[peer] })
 	for _, e := range endpoints {
 		if !inside[e.Name] || e.Via != "" && e.Via != e.Name && !inside[e.Via] {
 			continue
@@ -186,6 +184,6 @@ func (d *Daemon) findLoops(endpoints []tunnel.PeerEndpoint, mark uint32) {
 		default:
 			text += "; it is an allowed IP of " + e.Via + ", which is itself reached through the tunnel"
 		}
-		d.note(loopProblem, e.Name, text)
+		d.problems.Note(statusview.KindRoutingLoop, e.Name, text)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"tund/internal/control"
 	"tund/internal/resolve"
 	"tund/internal/sdnotify"
+	"tund/internal/statusview"
 	"tund/route"
 	"tund/tunnel"
 	"tund/tunnel/tundev"
@@ -88,7 +89,7 @@ func (d *Daemon) openDevice(ctx context.Context, o tundev.Options) error {
 	d.undo.push(dev.Close)
 	if why := dev.Fallback(); why != "" && o.Offload {
 		d.log.Warn("device works without offload, and slower", zap.String("iface", o.Name), zap.String("reason", why))
-		d.note("offload", o.Name, "works without offload, and slower: "+why)
+		d.problems.Note(statusview.KindOffload, o.Name, "works without offload, and slower: "+why)
 	}
 	return nil
 }
@@ -109,7 +110,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.conns, d.port = conns, conns[0].Port()
+	d.port = conns[0].Port()
 	d.path = d.lookUpPaths(c, mark)
 	d.mtu = tunMTU(c, d.path.least)
 	o := tunnel.Options{
@@ -202,7 +203,7 @@ func (d *Daemon) rebind(c *config.Config, port uint16, mark uint32) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.conns, d.port = conns, conns[0].Port()
+	d.port = conns[0].Port()
 	return nil
 }
 

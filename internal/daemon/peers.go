@@ -12,9 +12,9 @@ import (
 	"tund/tunnel"
 )
 
-// ChangePeer changes one peer and its routes until the next reload (control.Backend). Other peers
-// are not touched, also not by what WireGuard's tools have set at them.
-func (d *Daemon) ChangePeer(change control.PeerChange) error {
+// changePeer changes one peer and its routes until the next reload. Other peers are left alone, with whatever
+// WireGuard's tools have set.
+func (d *Daemon) changePeer(change control.PeerChange) error {
 	if d.opts.Interface != nil {
 		return errNoFile
 	}

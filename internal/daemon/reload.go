@@ -12,6 +12,7 @@ import (
 
 	"tund/config"
 	"tund/internal/control"
+	"tund/internal/statusview"
 )
 
 // errStopping refuses a change while the instance is being taken down.
@@ -151,10 +152,10 @@ func (d *Daemon) applyRoutes(ctx context.Context) error {
 		d.tunnel.SetMTU(dev.Name, dev.MTU)
 	}
 	if err := errors.Join(errs...); err != nil {
-		d.note("network", "", oneLine(err))
+		d.problems.Note(statusview.KindNetwork, "", oneLine(err))
 		return err
 	}
-	d.solved("network", "")
+	d.problems.Solved(statusview.KindNetwork, "")
 	return nil
 }
 

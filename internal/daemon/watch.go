@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"tund/internal/netwatch"
+	"tund/internal/statusview"
 	"tund/route"
 	"tund/tunnel/tundev"
 	"tund/tunnel/udp"
@@ -21,7 +22,7 @@ func (d *Daemon) watch(ctx context.Context) {
 	err := d.routes.Watch(ctx, d.kernelChanged)
 	if err != nil && ctx.Err() == nil {
 		d.log.Error("cannot watch the kernel: changes of routes and addresses go unnoticed", zap.Error(err))
-		d.note("network", "watch", "changes of routes and addresses go unnoticed: "+oneLine(err))
+		d.problems.Note(statusview.KindNetwork, "watch", "changes of routes and addresses go unnoticed: "+oneLine(err))
 	}
 }
 
@@ -40,9 +41,9 @@ func (d *Daemon) kernelChanged(e route.Event) {
 	switch {
 	case e.Err != nil && d.opts.Interface == nil:
 		d.log.Warn("cannot put back what somebody removed", zap.Error(e.Err))
-		d.note("network", "", "cannot put back what "+somebody(e.By)+" removed: "+oneLine(e.Err))
+		d.problems.Note(statusview.KindNetwork, "", "cannot put back what "+somebody(e.By)+" removed: "+oneLine(e.Err))
 	case len(e.Lost) > 0:
-		d.solved("network", "")
+		d.problems.Solved(statusview.KindNetwork, "")
 	}
 	if e.Changed {
 		d.reapply.Store(true)

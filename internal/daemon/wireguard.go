@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"go.uber.org/zap"
@@ -82,16 +81,6 @@ func (w wireguard) Get() uapi.Device {
 	w.d.mu.Lock()
 	defer w.d.mu.Unlock()
 	return uapi.Device{PrivateKey: s.PrivateKey, ListenPort: w.d.port, FwMark: w.d.mark(w.d.config), Peers: s.Peers}
-}
-
-// returnMemory gives back what an answer about so many things took, once for several answers.
-func (d *Daemon) returnMemory(things int) {
-	if things >= manyPeers && d.trimming.CompareAndSwap(false, true) {
-		time.AfterFunc(time.Second, func() {
-			d.trimming.Store(false)
-			debug.FreeOSMemory()
-		})
-	}
 }
 
 // Set applies a request, or refuses it as a whole (uapi.Backend). The order is that in which a step can still be

@@ -56,8 +56,8 @@ func TestSocket_answersFromTheAddressThePeerSpokeTo(t *testing.T) {
 				[]string{"192.0.2.1/24", "192.0.2.11/24", "198.51.100.1/24", "2001:db8::1/64", "2001:db8::11/64"},
 				[]string{"192.0.2.2/24", "198.51.100.2/24", "2001:db8::2/64"})
 			a, b := openIn(t, here, Options{IPv4Only: v4only}), openIn(t, there, Options{})
-			if a.IPv6() == v4only {
-				t.Fatalf("IPv6: %v", a.IPv6())
+			if a.Features().IPv6 == v4only {
+				t.Fatalf("IPv6: %v", a.Features().IPv6)
 			}
 			for _, local := range []string{"192.0.2.1", "192.0.2.11", "198.51.100.1", "2001:db8::1", "2001:db8::11"} {
 				if v4only && strings.Contains(local, ":") {
@@ -163,7 +163,7 @@ func TestSocket_runThatTheEgressDoesNotTake(t *testing.T) {
 			if r.Err != nil || r.Sent != 10 {
 				t.Fatalf("sent %d, %v; want 10", r.Sent, r.Err)
 			}
-			t.Logf("fallbacks %d, GSO still on: %v", a.Fallbacks(), a.GSO())
+			t.Logf("fallbacks %d, GSO still on: %v", a.Features().Fallbacks, a.Features().GSO)
 			got, _, _ := receiveAll(t, b, 10*1400)
 			if !bytes.Equal(got, r.Buf) {
 				t.Error("payload differs")

@@ -87,8 +87,8 @@ func TestSocket_pathMTUOfTheKernelDoesNotBind(t *testing.T) {
 				}
 				receiveBytes(t, b, 10*1432, 1432)
 			}
-			if a.Fallbacks() != 0 || told != 0 {
-				t.Errorf("%d runs were sent as single datagrams, %d hints; want none", a.Fallbacks(), told)
+			if refused := a.Features().Fallbacks; refused != 0 || told != 0 {
+				t.Errorf("%d runs were sent as single datagrams, %d hints; want none", refused, told)
 			}
 		})
 	}

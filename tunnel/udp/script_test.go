@@ -225,14 +225,14 @@ func TestSender_segmentationIsTriedAgainAfterATime(t *testing.T) {
 	k := &scripted{answers: []syscall.Errno{unix.EIO}}
 	s, x := k.socket(t, gsoQuirks{segments: 64})
 	x.Send([]Run{run(1, 2)})
-	if s.GSO() || s.Fallbacks() != 1 {
-		t.Errorf("after EIO: GSO %v, %d fallbacks; want off, 1", s.GSO(), s.Fallbacks())
+	if f := s.Features(); f.GSO || f.Fallbacks != 1 {
+		t.Errorf("after EIO: GSO %v, %d fallbacks; want off, 1", f.GSO, f.Fallbacks)
 	}
 	s.gsoOffUntil.Store(int64(boottime.Now()))
 	k.log = nil
 	x.Send([]Run{run(1, 2)})
-	if got, want := strings.Join(k.log, " "), "1:140/100"; got != want || !s.GSO() {
-		t.Errorf("later: %s, GSO %v; want %s, on", got, s.GSO(), want)
+	if got, want := strings.Join(k.log, " "), "1:140/100"; got != want || !s.Features().GSO {
+		t.Errorf("later: %s, GSO %v; want %s, on", got, s.Features().GSO, want)
 	}
 }
 

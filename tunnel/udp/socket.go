@@ -165,22 +165,14 @@ func (s *Socket) NewSender() Sender { return newSender(s) }
 // Port returns the local UDP port.
 func (s *Socket) Port() uint16 { return s.port }
 
-// IPv6 reports whether the socket speaks IPv6 as well as IPv4.
-func (s *Socket) IPv6() bool { return s.v6 }
-
-// GRO reports whether the kernel joins datagrams into trains for us.
-func (s *Socket) GRO() bool { return s.gro }
-
-// GSO reports whether runs are sent with UDP_SEGMENT at present: false where the kernel does not know it,
-// where Options turned it off, and for a time after the egress device refused it.
-func (s *Socket) GSO() bool { return s.gsoUsable() }
+// Features returns what the socket can do at present.
+func (s *Socket) Features() Features {
+	return Features{IPv6: s.v6, GRO: s.gro, GSO: s.gsoUsable(), Fallbacks: s.fallbacks.Load()}
+}
 
 // Overflows returns how many datagrams were dropped because the receive buffer was full. The kernel tells
 // with the datagrams that follow, so the figure may lag.
 func (s *Socket) Overflows() uint64 { return s.overflows.Load() }
-
-// Fallbacks returns how many messages were sent as single datagrams because the kernel refused UDP_SEGMENT.
-func (s *Socket) Fallbacks() uint64 { return s.fallbacks.Load() }
 
 // Truncated returns how many messages were longer than the buffer they were received into.
 func (s *Socket) Truncated() uint64 { return s.truncated.Load() }

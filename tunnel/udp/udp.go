@@ -108,9 +108,23 @@ type Conn interface {
 	OnHint(handler func(Hint))
 	// Overflows returns how many datagrams the kernel has dropped because nobody received them in time.
 	Overflows() uint64
+	// Features returns what the socket can do at present.
+	Features() Features
 	// Close makes a Receive that waits, and every later call, return net.ErrClosed. It does not wait for
 	// them. Closing again does nothing.
 	Close() error
+}
+
+// Features is what a socket can do.
+type Features struct {
+	IPv6 bool // it speaks IPv6 as well as IPv4
+	GRO  bool // the kernel joins the datagrams that arrive into trains
+	// GSO reports whether runs are sent with UDP_SEGMENT: false where the kernel does not know it, where
+	// Options turned it off, and for a time after the egress device refused it.
+	GSO bool
+	// Fallbacks counts the messages that were sent as single datagrams because the kernel refused
+	// UDP_SEGMENT.
+	Fallbacks uint64
 }
 
 // Options say how to open a socket.

@@ -239,6 +239,9 @@ func (c *Conn) Mark() uint32 { return c.mark.Load() }
 // Overflows implements udp.Conn.
 func (c *Conn) Overflows() uint64 { return c.overflows.Load() }
 
+// Features implements udp.Conn: everything that a socket can do.
+func (c *Conn) Features() udp.Features { return udp.Features{IPv6: true, GRO: true, GSO: true} }
+
 // Close implements udp.Conn and frees the addresses.
 func (c *Conn) Close() error {
 	c.once.Do(func() {

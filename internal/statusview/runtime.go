@@ -1,4 +1,4 @@
-package daemon
+package statusview
 
 import (
 	"cmp"
@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"tund/config"
 	"tund/crypto/keys"
@@ -15,24 +16,32 @@ import (
 // maxNamed bounds how many differences one warning names; the rest is counted.
 const maxNamed = 8
 
-// atRunTime says in words how the running instance differs from its file because of what WireGuard's tools or tunctl changed, "" when
-// it does not. Endpoints do not count: they follow the peers. Callers hold mu.
-func (d *Daemon) atRunTime(s *tunnel.Status) string {
-	if d.opts.Interface != nil || d.override.since.IsZero() {
+// RunTime is what WireGuard's tools or tunctl changed while the instance ran. The next reload
+// undoes it.
+type RunTime struct {
+	Since    time.Time      // of the first change; zero: nothing was changed
+	File     *config.Config // what the configuration file says
+	FwMark   *uint32        // as set at run time; nil: it was not
+	FileMark uint32         // the mark that goes with File
+}
+
+// differences says in words how the running instance differs from its file; "" when it does not.
+// Endpoints do not count: they follow the peers.
+func (r *RunTime) differences(s *tunnel.Status) string {
+	if r.Since.IsZero() {
 		return ""
 	}
-	c := cmp.Or(d.override.file, d.config)
 	var all []string
-	if s.PrivateKey != c.Tunnel.PrivateKey {
+	if s.PrivateKey != r.File.Tunnel.PrivateKey {
 		all = append(all, "private key")
 	}
-	if want := c.Tunnel.ListenPort; want != 0 && d.port != want {
-		all = append(all, fmt.Sprintf("listen port %d", d.port))
+	if want := r.File.Tunnel.ListenPort; want != 0 && s.ListenPort != want {
+		all = append(all, fmt.Sprintf("listen port %d", s.ListenPort))
 	}
-	if m := d.override.mark; m != nil && *m != d.routes.Mark(d.desired(c, d.mtu)) {
-		all = append(all, fmt.Sprintf("fwmark %#x", *m))
+	if r.FwMark != nil && *r.FwMark != r.FileMark {
+		all = append(all, fmt.Sprintf("fwmark %#x", *r.FwMark))
 	}
-	all = append(all, peersAtRunTime(c, s.Peers)...)
+	all = append(all, peerDifferences(r.File, s.Peers)...)
 	if len(all) == 0 {
 		return ""
 	}
@@ -42,8 +51,8 @@ func (d *Daemon) atRunTime(s *tunnel.Status) string {
 	return "changed at run time, and gone with the next reload: " + strings.Join(all, ", ")
 }
 
-// peersAtRunTime lists how the peers differ from those of the file.
-func peersAtRunTime(c *config.Config, running []tunnel.PeerStatus) []string {
+// peerDifferences lists how the peers differ from those of the file.
+func peerDifferences(c *config.Config, running []tunnel.PeerStatus) []string {
 	var all []string
 	byKey := make(map[keys.PublicKey]*tunnel.PeerStatus, len(running))
 	for i := range running {

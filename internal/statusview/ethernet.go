@@ -1,0 +1,72 @@
+package statusview
+
+import (
+	"tund/internal/control"
+	"tund/tunnel"
+	"tund/tunnel/l2"
+)
+
+// FDB describes the forwarding database of an instance; s is nil without a TAP device.
+func FDB(instance string, s *tunnel.EthernetStatus) control.FDBInstance {
+	if s == nil {
+		return control.FDBInstance{Name: instance}
+	}
+	return control.FDBInstance{Name: instance, FDB: entries(s), Limit: s.Limit}
+}
+
+// entries lists the forwarding database.
+func entries(s *tunnel.EthernetStatus) []control.FDBEntry {
+	var list []control.FDBEntry
+	for _, e := range s.Entries {
+		list = append(list, control.FDBEntry{
+			MAC: e.MAC.String(), VLAN: int(e.VLAN), Port: s.Names[e.Port], Kind: string(e.Kind),
+			AgeS: e.Age.Seconds(), Frozen: e.Frozen > 0, Moves: e.Moves,
+		})
+	}
+	return list
+}
+
+// describeSwitch adds what the Ethernet switch knows to the description of an instance.
+func describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
+	i.FDB, i.FDBLimit = entries(s), s.Limit
+	peers := make(map[string]*control.Peer, len(i.Peers))
+	for n := range i.Peers {
+		peers[i.Peers[n].Name] = &i.Peers[n]
+	}
+	for _, p := range s.Ports {
+		if p.ID == l2.LocalPort {
+			for n := range i.Devices {
+				if i.Devices[n].Kind == "tap" {
+					addDrops(&i.Devices[n].Drops, p.Drops)
+				}
+			}
+			continue
+		}
+		peer := peers[s.Names[p.ID]]
+		if peer == nil {
+			continue
+		}
+		addDrops(&peer.Drops, p.Drops)
+		peer.MACs = p.Entries
+		if p.Peer.Ethernet {
+			peer.Capabilities = append(peer.Capabilities, "ethernet")
+		}
+		if p.Peer.Hub {
+			peer.Capabilities = append(peer.Capabilities, "hub")
+		}
+	}
+	for _, e := range s.Events {
+		i.Warnings = append(i.Warnings, control.Warning{Kind: "switch", Subject: e.Port, Message: e.Text, Since: control.At(e.At)})
+	}
+}
+
+// addDrops adds the frames that the switch dropped at a port to those that the lanes dropped. Each
+// drop is counted by one of them alone.
+func addDrops(sum *map[string]uint64, more map[string]uint64) {
+	if *sum == nil {
+		*sum = make(map[string]uint64, len(more))
+	}
+	for reason, n := range more {
+		(*sum)[reason] += n
+	}
+}

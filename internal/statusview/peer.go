@@ -1,0 +1,68 @@
+package statusview
+
+import (
+	"cmp"
+	"time"
+
+	"tund/internal/control"
+	"tund/tunnel"
+	"tund/tunnel/timers"
+)
+
+// peer describes one peer. index has been called.
+func (v *View) peer(s *tunnel.PeerStatus) control.Peer {
+	out := control.Peer{
+		Name: s.Name, PublicKey: s.PublicKey.String(), State: control.PeerState(s.State),
+		LastHandshake: control.At(s.LastHandshake), RxBytes: s.RxBytes, TxBytes: s.TxBytes, Ethernet: s.Ethernet,
+		KeepaliveS: int(s.Keepalive / time.Second), LastError: s.LastError, AllowedIPs: []string{},
+		PresharedKey: !s.PresharedKey.IsZero(), StateSince: control.At(s.Since), Roamed: control.At(s.Roamed),
+		LastRx: control.At(s.LastReceived), RxPackets: s.RxPackets, TxPackets: s.TxPackets, Staged: s.Staged,
+		Handshake: handshakes(s.Handshakes), Drops: s.Drops,
+	}
+	out.Handshake.Tries = s.Attempts
+	if ss := s.Session; ss != nil {
+		out.Session = &control.Session{
+			AgeS: ss.Age.Seconds(), Initiator: ss.Initiator, RekeyS: timers.RekeyAfterTime.Seconds(),
+			RejectS: timers.RejectAfterTime.Seconds(), TxMessages: ss.Sent, RxHighest: ss.Highest, Suite: ss.Suite,
+		}
+	}
+	if s.Endpoint.IsValid() {
+		out.Endpoint, out.PathMTU = s.Endpoint.String(), v.PathMTU[s.Endpoint.Addr()]
+	} else if why := v.Unresolved[s.PublicKey]; why != "" {
+		out.LastError = why
+	}
+	if why := v.loops[s.Name]; why != "" && s.State != tunnel.StateUp {
+		out.LastError = why // it says why there is no answer
+	}
+	for _, p := range s.AllowedIPs {
+		out.AllowedIPs = append(out.AllowedIPs, p.String())
+	}
+	if p := v.peers[s.PublicKey]; p != nil {
+		for _, e := range p.Endpoints {
+			out.Endpoints = append(out.Endpoints, e.String())
+		}
+		if p.Ethernet && v.Config.Tap != nil {
+			out.MaxMACs = cmp.Or(p.MaxMACs, v.Config.Tap.MaxMACsPerPeer)
+		}
+	}
+	return out
+}
+
+func handshakes(c tunnel.HandshakeCounts) control.Handshakes {
+	return control.Handshakes{
+		InitiationsTx: c.InitiationsSent, InitiationsRx: c.InitiationsReceived,
+		ResponsesTx: c.ResponsesSent, ResponsesRx: c.ResponsesReceived,
+		CookiesRx: c.CookiesReceived, Completed: c.Completed, Failed: c.Failed,
+	}
+}
+
+// add adds the counts of one peer to those of the instance.
+func add(sum *control.Handshakes, c control.Handshakes) {
+	sum.InitiationsTx += c.InitiationsTx
+	sum.InitiationsRx += c.InitiationsRx
+	sum.ResponsesTx += c.ResponsesTx
+	sum.ResponsesRx += c.ResponsesRx
+	sum.CookiesRx += c.CookiesRx
+	sum.Completed += c.Completed
+	sum.Failed += c.Failed
+}

@@ -1,0 +1,93 @@
+package statusview
+
+import (
+	"sync"
+	"time"
+
+	"tund/internal/control"
+)
+
+// The kinds of problems that the daemon reports. Programs tell warnings apart by them, so they
+// never change.
+const (
+	KindNetwork     = "network"      // the kernel's network configuration is not as wanted
+	KindOffload     = "offload"      // a device or a socket works without offload
+	KindRoutingLoop = "routing-loop" // a peer's endpoint is reached through the tunnel itself
+)
+
+// Problem is one reason for which an operator should look at an instance.
+type Problem struct {
+	Kind    string
+	Subject string // the peer or device that it is about; "" for the instance
+	Message string // one line
+	Since   time.Time
+}
+
+// Problems are the problems that an instance has at present. They are bounded by what they are
+// about: of each kind there is one for each device or peer. The zero value holds none. It is safe
+// for concurrent use.
+type Problems struct {
+	mu   sync.Mutex // guards what follows
+	list map[subject]Problem
+}
+
+// subject tells problems apart.
+type subject struct{ kind, name string }
+
+// Note adds a problem, in place of an earlier one of its kind about the same subject. One that is
+// there already, with the same message, keeps the time at which it began.
+func (p *Problems) Note(kind, name, message string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := subject{kind, name}
+	if old, ok := p.list[key]; ok && old.Message == message {
+		return
+	}
+	if p.list == nil {
+		p.list = make(map[subject]Problem)
+	}
+	p.list[key] = Problem{Kind: kind, Subject: name, Message: message, Since: time.Now()}
+}
+
+// Solved removes a problem.
+func (p *Problems) Solved(kind, name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.list, subject{kind, name})
+}
+
+// SolvedWhere removes the problems of a kind for whose subjects over returns true. It must not call
+// Problems.
+func (p *Problems) SolvedWhere(kind string, over func(name string) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key := range p.list {
+		if key.kind == kind && over(key.name) {
+			delete(p.list, key)
+		}
+	}
+}
+
+// Has reports whether there is a problem of a kind about a subject.
+func (p *Problems) Has(kind, name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.list[subject{kind, name}]
+	return ok
+}
+
+// All returns the problems in no particular order. The slice belongs to the caller.
+func (p *Problems) All() []Problem {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]Problem, 0, len(p.list))
+	for _, one := range p.list {
+		all = append(all, one)
+	}
+	return all
+}
+
+// warning is a problem as the control API shows it.
+func (p Problem) warning() control.Warning {
+	return control.Warning{Kind: p.Kind, Subject: p.Subject, Message: p.Message, Since: control.At(p.Since)}
+}

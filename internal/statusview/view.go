@@ -1,0 +1,175 @@
+// Package statusview describes a running instance in the words of the control API. It puts together
+// what the tunnel, the route manager, the configuration and the resolver know, each about its own
+// part.
+//
+// It is a function of its inputs: it asks nobody, holds no state but the list of Problems, and
+// changes nothing. Who may read a description is decided in internal/control. No secret of the
+// tunnel's status gets into one.
+package statusview
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"tund/config"
+	"tund/crypto/keys"
+	"tund/internal/control"
+	"tund/internal/netwatch"
+	"tund/route"
+	"tund/tunnel"
+	"tund/tunnel/udp"
+)
+
+// Process is what an instance says of its process. It does not change.
+type Process struct {
+	Version string
+	PID     int
+	Host    string // name of the host, only shown
+	Started time.Time
+}
+
+// View is what a description of an instance is made from, all of it read at about the same time.
+// Its maps and slices are only read.
+type View struct {
+	Process Process
+	Now     time.Time
+	Tunnel  *tunnel.Status
+	// Config is the configuration in force, read at Loaded.
+	Config *config.Config
+	Loaded time.Time
+	// ReloadError says why the last reload was refused; "" when it was not.
+	ReloadError string
+	LogLevel    string
+	Lanes       int
+	FwMark      uint32 // of our datagrams
+	// Applied is what the kernel has of the configuration; zero for an interface without a file.
+	Applied route.Applied
+	Links   map[string]netwatch.LinkState // of our devices, by name
+	PathMTU map[netip.Addr]int            // to endpoints, in bytes
+	// Unresolved says why endpoints given by name have no address, by peer.
+	Unresolved map[keys.PublicKey]string
+	Problems   []Problem
+	RunTime    RunTime
+
+	peers map[keys.PublicKey]*config.Peer // of Config
+	loops map[string]string               // routing loops, by name of the peer
+}
+
+// Instance describes the instance. The result belongs to the caller, but for maps of drops that are
+// Tunnel's.
+func (v *View) Instance() control.Instance {
+	v.index()
+	s := v.Tunnel
+	i := control.Instance{
+		Name: v.Config.Instance, Version: v.Process.Version, PID: v.Process.PID,
+		UptimeS: v.Now.Sub(v.Process.Started).Seconds(), Host: v.Process.Host,
+		PublicKey: s.PublicKey.String(), ListenPort: int(s.ListenPort), Config: absolute(v.Config.Path),
+		ConfigLoaded: control.At(v.Loaded), ConfigError: v.ReloadError, LogLevel: v.LogLevel,
+		FwMark: v.FwMark, UnderLoad: s.UnderLoad, Underlay: underlay(s.Sockets), Lanes: v.Lanes,
+		Drops: s.Drops, Warnings: v.warnings(),
+	}
+	for n := range s.Devices {
+		i.Devices = append(i.Devices, v.device(&s.Devices[n]))
+	}
+	for n := range s.Peers {
+		peer := v.peer(&s.Peers[n])
+		add(&i.Handshakes, peer.Handshake)
+		i.Peers = append(i.Peers, peer)
+	}
+	i.Handshakes.CookiesTx = s.CookiesSent
+	if s.Ethernet != nil {
+		describeSwitch(&i, s.Ethernet)
+	}
+	slices.SortStableFunc(i.Warnings, func(a, b control.Warning) int {
+		return cmp.Or(a.Since.Compare(b.Since.Time), cmp.Compare(a.Message, b.Message))
+	})
+	return i
+}
+
+// index prepares the look-ups that are made for each peer.
+func (v *View) index() {
+	v.peers = make(map[keys.PublicKey]*config.Peer, len(v.Config.Peers))
+	for n := range v.Config.Peers {
+		v.peers[v.Config.Peers[n].PublicKey] = &v.Config.Peers[n]
+	}
+	v.loops = make(map[string]string)
+	for _, p := range v.Problems {
+		if p.Kind == KindRoutingLoop {
+			v.loops[p.Subject] = p.Message
+		}
+	}
+}
+
+// warnings lists why an operator should look at the instance, except for what the switch reports.
+func (v *View) warnings() []control.Warning {
+	var list []control.Warning
+	add := func(kind, subject, message string, since time.Time) {
+		list = append(list, control.Warning{
+			Kind: kind, Subject: subject, Message: message, Since: control.At(since),
+		})
+	}
+	for _, p := range v.Problems {
+		add(p.Kind, p.Subject, p.Message, p.Since)
+	}
+	for _, w := range v.Config.Warnings {
+		add("config", w.File, w.String(), v.Loaded)
+	}
+	for _, w := range v.Applied.Warnings {
+		add(KindNetwork, "", w, v.Loaded)
+	}
+	if text := v.RunTime.differences(v.Tunnel); text != "" {
+		add("runtime", "", text, v.RunTime.Since)
+	}
+	for n := range v.Config.Peers {
+		p := &v.Config.Peers[n]
+		if why := v.Unresolved[p.PublicKey]; why != "" {
+			add("dns", p.Name, why, v.Loaded)
+		}
+	}
+	// While UDP_SEGMENT is given up for a time, the list of what the sockets can do says so.
+	if refused := fallbacks(v.Tunnel.Sockets); refused > 0 && !slices.Contains(underlay(v.Tunnel.Sockets), "gso") {
+		add(KindOffload, "", fmt.Sprintf("the kernel refused to cut %d batches into datagrams "+
+			"(UDP_SEGMENT), which then took longer; udp_offload = \"off\" avoids the attempt", refused), v.Process.Started)
+	}
+	return list
+}
+
+// underlay lists what every socket can do.
+func underlay(sockets []udp.Features) []string {
+	var list []string
+	can := func(what string, has func(udp.Features) bool) {
+		for _, s := range sockets {
+			if !has(s) {
+				return
+			}
+		}
+		if len(sockets) > 0 {
+			list = append(list, what)
+		}
+	}
+	can("gso", func(f udp.Features) bool { return f.GSO })
+	can("gro", func(f udp.Features) bool { return f.GRO })
+	can("ipv6", func(f udp.Features) bool { return f.IPv6 })
+	return list
+}
+
+// fallbacks counts the messages for which the kernel refused UDP_SEGMENT.
+func fallbacks(sockets []udp.Features) (sum uint64) {
+	for _, s := range sockets {
+		sum += s.Fallbacks
+	}
+	return sum
+}
+
+// absolute makes the path of the configuration useful to readers who work in another directory. It
+// is "" without a configuration.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil && path != "" {
+		return abs
+	}
+	return path
+}

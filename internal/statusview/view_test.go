@@ -1,0 +1,237 @@
+package statusview_test
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tund/config"
+	"tund/crypto/keys"
+	"tund/internal/control"
+	"tund/internal/netwatch"
+	"tund/internal/statusview"
+	"tund/route"
+	"tund/tunnel"
+	"tund/tunnel/l2"
+	"tund/tunnel/lane"
+	"tund/tunnel/tundev"
+	"tund/tunnel/udp"
+)
+
+var start = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+
+// office is an instance with a TUN and a TAP device and the peers berlin, with everything, and
+// paris, whose name does not resolve.
+func office() (*statusview.View, *tunnel.Status) {
+	berlin, paris := keys.PublicKey{1}, keys.PublicKey{2}
+	lan := netip.MustParsePrefix("10.1.0.0/16")
+	s := &tunnel.Status{
+		ListenPort: 51820, CookiesSent: 7,
+		Devices: []tunnel.DeviceStatus{
+			{Name: "office", Kind: tundev.TUN, Queues: 2, MTU: 1420, Features: tundev.Features{Checksum: true, USO: true}},
+			{Name: "lan", Kind: tundev.TAP, Queues: 2, MTU: 1500,
+				DeviceCounts: lane.DeviceCounts{Drops: map[string]uint64{"device-write": 2}}},
+		},
+		Peers: []tunnel.PeerStatus{
+			{Name: "berlin", PublicKey: berlin, State: tunnel.StateUp, Endpoint: netip.MustParseAddrPort("192.0.2.1:1"),
+				AllowedIPs: []netip.Prefix{lan}, Ethernet: true, Drops: map[string]uint64{"not-allowed": 1},
+				Handshakes: tunnel.HandshakeCounts{Completed: 3, InitiationsSent: 4}},
+			{Name: "paris", PublicKey: paris, State: tunnel.StateDown, LastError: "no answer",
+				Handshakes: tunnel.HandshakeCounts{Failed: 2, InitiationsSent: 5}},
+		},
+		Ethernet: &tunnel.EthernetStatus{
+			Limit: 100, Names: map[l2.PortID]string{l2.LocalPort: "lan", 1: "berlin"},
+			Entries: []l2.Entry{{Port: 1, VLAN: 7, Kind: "learned", Age: time.Second, Moves: 3}},
+			Ports: []l2.PortStatus{
+				{ID: l2.LocalPort, Drops: map[string]uint64{"device-write": 1, "storm": 5}},
+				{ID: 1, Entries: 9, Peer: l2.Hello{Ethernet: true, Hub: true}, Drops: map[string]uint64{"not-allowed": 10}},
+			},
+			Events: []tunnel.Event{{At: start.Add(time.Minute), Text: "a loop was cut", Port: "berlin"}},
+		},
+	}
+	v := &statusview.View{
+		Process: statusview.Process{Version: "1.2.3", PID: 9, Host: "gw", Started: start}, Now: start.Add(time.Hour),
+		Tunnel: s, Loaded: start, Lanes: 2,
+		Config: &config.Config{
+			Instance: "office", Tap: &config.Tap{Device: "lan", MaxMACsPerPeer: 50},
+			Peers: []config.Peer{
+				{Name: "berlin", PublicKey: berlin, Ethernet: true, AllowedIPs: []netip.Prefix{lan}},
+				{Name: "paris", PublicKey: paris, Endpoints: []config.Endpoint{{Host: "p.example", Port: 1}}},
+			},
+		},
+		Applied: route.Applied{State: route.State{Devices: []route.Device{
+			{Name: "office", Addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24")}, Up: true},
+			{Name: "lan", Bridge: "br0", Up: true},
+		}}},
+		Links:      map[string]netwatch.LinkState{"lan": {Up: false}},
+		PathMTU:    map[netip.Addr]int{netip.MustParseAddr("192.0.2.1"): 1480},
+		Unresolved: map[keys.PublicKey]string{paris: "endpoint p.example does not resolve: no such host"},
+	}
+	return v, s
+}
+
+func TestInstance_devices(t *testing.T) {
+	t.Parallel()
+	v, _ := office()
+	i := v.Instance()
+	tun, tap := i.Devices[0], i.Devices[1]
+	if tun.Kind != "tun" || tun.Queues != 2 || !tun.Offload || !tun.Up || !slices.Equal(tun.Features, []string{"checksum", "uso"}) ||
+		!slices.Equal(tun.Addresses, []string{"10.9.0.1/24"}) {
+		t.Errorf("TUN device: %+v", tun)
+	}
+	if tap.Kind != "tap" || tap.Bridge != "br0" || tap.Up {
+		t.Errorf("TAP device: %+v, want down, as its link is", tap)
+	}
+	v, _ = office() // an interface without a file has the addresses that others gave it
+	v.Applied = route.Applied{}
+	v.Links["office"] = netwatch.LinkState{Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix("10.8.0.1/24")}}
+	if d := v.Instance().Devices[0]; !d.Up || !slices.Equal(d.Addresses, []string{"10.8.0.1/24"}) {
+		t.Errorf("a device that others configure: %+v", d)
+	}
+}
+
+func TestInstance_eachDropIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	v, _ := office()
+	i := v.Instance()
+	if d := i.Devices[1].Drops; d["device-write"] != 3 || d["storm"] != 5 {
+		t.Errorf("TAP device: %v, want what the lanes dropped and what the switch dropped", d)
+	}
+	if d := i.Peers[0].Drops; d["not-allowed"] != 11 {
+		t.Errorf("peer: %v", d)
+	}
+}
+
+func TestInstance_peers(t *testing.T) {
+	t.Parallel()
+	v, _ := office()
+	i := v.Instance()
+	berlin, paris := i.Peers[0], i.Peers[1]
+	if berlin.PathMTU != 1480 || berlin.MACs != 9 || berlin.MaxMACs != 50 || !slices.Equal(berlin.Capabilities, []string{"ethernet", "hub"}) ||
+		!slices.Equal(berlin.AllowedIPs, []string{"10.1.0.0/16"}) || berlin.LastError != "" {
+		t.Errorf("berlin: %+v", berlin)
+	}
+	if paris.LastError != "endpoint p.example does not resolve: no such host" || !slices.Equal(paris.Endpoints, []string{"p.example:1"}) {
+		t.Errorf("paris: %+v", paris)
+	}
+	if h := i.Handshakes; h.Completed != 3 || h.Failed != 2 || h.InitiationsTx != 9 || h.CookiesTx != 7 {
+		t.Errorf("handshakes of all peers: %+v", h)
+	}
+	v, _ = office() // a routing loop says why there is no answer
+	v.Problems = []statusview.Problem{{Kind: statusview.KindRoutingLoop, Subject: "paris", Message: "into the tunnel"},
+		{Kind: statusview.KindRoutingLoop, Subject: "berlin", Message: "into the tunnel"}}
+	i = v.Instance()
+	if i.Peers[0].LastError != "" || i.Peers[1].LastError != "into the tunnel" {
+		t.Errorf("last errors %q and %q, want that of the peer that is down", i.Peers[0].LastError, i.Peers[1].LastError)
+	}
+}
+
+func TestInstance_warningsInOrderOfTheirBeginning(t *testing.T) {
+	t.Parallel()
+	v, s := office()
+	v.Config.Warnings = []config.Warning{{File: "a.toml", Line: 1, Col: 2, Msg: "hm"}}
+	v.Applied.Warnings = []string{"no nftables"}
+	v.Problems = []statusview.Problem{{Kind: statusview.KindNetwork, Message: "refused", Since: start.Add(time.Second)}}
+	s.Sockets = []udp.Features{{Fallbacks: 2}, {GSO: true, Fallbacks: 3}}
+	var got []string
+	for _, w := range v.Instance().Warnings {
+		got = append(got, w.Kind+" "+w.Subject)
+	}
+	want := []string{"config a.toml", "dns paris", "network ", "offload ", "network ", "switch berlin"}
+	slices.Sort(want[:4])
+	slices.Sort(got[:4]) // these began together
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestInstance_underlayIsWhatEverySocketCan(t *testing.T) {
+	t.Parallel()
+	all, some := udp.Features{GSO: true, GRO: true, IPv6: true}, udp.Features{GRO: true}
+	for _, test := range []struct {
+		sockets []udp.Features
+		want    []string
+	}{
+		{nil, nil}, {[]udp.Features{all}, []string{"gso", "gro", "ipv6"}}, {[]udp.Features{all, some}, []string{"gro"}},
+	} {
+		v, s := office()
+		s.Sockets = test.sockets
+		if got := v.Instance().Underlay; !slices.Equal(got, test.want) {
+			t.Errorf("%+v: %q, want %q", test.sockets, got, test.want)
+		}
+	}
+}
+
+func TestInstance_saysWhatWasChangedAtRunTime(t *testing.T) {
+	t.Parallel()
+	differences := func(change func(*statusview.View, *tunnel.Status)) string {
+		v, s := office()
+		mark := uint32(7)
+		v.RunTime = statusview.RunTime{Since: start, File: v.Config, FwMark: &mark, FileMark: 7}
+		change(v, s)
+		for _, w := range v.Instance().Warnings {
+			if w.Kind == "runtime" {
+				return w.Message
+			}
+		}
+		return ""
+	}
+	if got := differences(func(*statusview.View, *tunnel.Status) {}); got != "" {
+		t.Errorf("without a difference: %q", got)
+	}
+	got := differences(func(v *statusview.View, s *tunnel.Status) {
+		v.Config.Tunnel.ListenPort, v.RunTime.FileMark = 1, 8
+		s.Peers[0].Keepalive, s.Peers[0].AllowedIPs = time.Second, nil
+		s.Peers[1] = tunnel.PeerStatus{PublicKey: keys.PublicKey{3}}
+	})
+	want := "changed at run time, and gone with the next reload: listen port 51820, fwmark 0x7, " +
+		"peer berlin (keepalive, allowed IPs), peer paris removed, peer " + keys.PublicKey{3}.Short() + " added"
+	if got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	got = differences(func(v *statusview.View, _ *tunnel.Status) {
+		for n := range 20 {
+			v.Config.Peers = append(v.Config.Peers, config.Peer{Name: "x", PublicKey: keys.PublicKey{9, byte(n)}})
+		}
+	})
+	if !strings.HasSuffix(got, ", 12 more") || strings.Count(got, "removed") != 8 {
+		t.Errorf("many differences: %q, want 8 of them and the number of the rest", got)
+	}
+}
+
+func TestInstance_holdsNoSecret(t *testing.T) {
+	t.Parallel()
+	v, s := office()
+	secret := keys.PrivateKey{}
+	for n := range secret {
+		secret[n] = 0xab
+	}
+	s.PrivateKey, s.Peers[0].PresharedKey = secret, keys.PresharedKey(secret)
+	v.Config.Tunnel.PrivateKey = secret
+	text, err := json.Marshal(v.Instance())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), secret.Base64()) || strings.Contains(strings.ToLower(string(text)), "abababab") {
+		t.Errorf("a key in %s", text)
+	}
+	if !v.Instance().Peers[0].PresharedKey {
+		t.Error("it is not said that there is a preshared key")
+	}
+}
+
+func TestFDB_isEmptyWithoutATAPDevice(t *testing.T) {
+	t.Parallel()
+	if got := statusview.FDB("office", nil); got.Name != "office" || got.FDB != nil || got.Limit != 0 {
+		t.Errorf("got %+v", got)
+	}
+	_, s := office()
+	got := statusview.FDB("office", s.Ethernet)
+	want := control.FDBEntry{MAC: "00:00:00:00:00:00", VLAN: 7, Port: "berlin", Kind: "learned", AgeS: 1, Moves: 3}
+	if got.Limit != 100 || len(got.FDB) != 1 || got.FDB[0] != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
