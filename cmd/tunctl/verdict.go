@@ -34,8 +34,8 @@ func problems(i *control.Instance, now time.Time) []problem {
 		switch {
 		case p.State == control.StateDown:
 			list = append(list, problem{i.Name + "/" + p.Name, whyDown(p, now), true})
-		case p.State == control.StateConnecting && p.LastError != "":
-			list = append(list, problem{i.Name + "/" + p.Name, "connecting" + tries(p) + ": " + p.LastError, false})
+		case p.LastError != "":
+			list = append(list, problem{i.Name + "/" + p.Name, string(p.State) + tries(p) + ": " + p.LastError, false})
 		}
 	}
 	if i.UnderLoad {

@@ -23,7 +23,21 @@ func (w *Worker) initiate(p *peer.Peer, now boottime.Time) {
 	}
 	var msg [wire.InitiationSize]byte
 	if w.makeInitiation(p, &msg, now) {
-		w.out.SendToPeer(p, msg[:], now)
+		w.sendInitiation(p, msg[:], now)
+	}
+}
+
+// sendInitiation sends an initiation to p's endpoint, or to the first of the configured ones that
+// the kernel sends to.
+func (w *Worker) sendInitiation(p *peer.Peer, msg []byte, now boottime.Time) {
+	ep := p.Endpoint()
+	if ep == nil {
+		return
+	}
+	for tried := 1; peer.Unreachable(w.out.SendToPeer(p, msg, now)); tried++ {
+		if !p.AfterRefusal(ep.Addr, tried) {
+			return
+		}
 	}
 }
 

@@ -50,7 +50,7 @@ func (w *Worker) consumeInitiation(msg []byte, from *udp.Endpoint, now boottime.
 	if reason := w.respond(p, id, in, msg, &response, from, now); reason != drop.None {
 		return reason
 	}
-	w.out.SendToPeer(p, response[:], now)
+	_ = w.out.SendToPeer(p, response[:], now) // counted there; the peer asks again
 	return drop.None
 }
 

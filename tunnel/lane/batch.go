@@ -134,7 +134,9 @@ func (b *Batch) account(r *udp.Run, info *runInfo, now boottime.Time) {
 	case unix.ENOBUFS: // a full queue on the way out, as it happens to any flow that is faster than the link
 		b.env.Drop(p, drop.SendError, uint64(info.count-r.Sent))
 	default:
-		b.env.SendFailed(p, r.Err, info.count-r.Sent, now)
+		if b.env.SendFailed(p, r.Err, info.count-r.Sent, now) && r.Sent == 0 && peer.Unreachable(r.Err) {
+			b.env.WantHandshake(p, now) // which finds another endpoint, or says that there is none
+		}
 	}
 	if r.Sent > 0 {
 		p.Sent(uint64(r.Sent), uint64(min(r.Sent*r.Segment, len(r.Buf))), now)
@@ -228,11 +230,12 @@ func (b *Batch) SendMessage(msg []byte, to *udp.Endpoint) (sourceGone bool, err 
 	return run[0].SourceGone, run[0].Err
 }
 
-// SendToPeer sends an initiation or response to p's endpoint and tells its timers.
-func (b *Batch) SendToPeer(p *peer.Peer, msg []byte, now boottime.Time) {
+// SendToPeer sends an initiation or response to p's endpoint and tells its timers. It returns the
+// kernel's refusal to send it; nil where nobody knows where p is.
+func (b *Batch) SendToPeer(p *peer.Peer, msg []byte, now boottime.Time) error {
 	ep := p.Endpoint()
 	if ep == nil {
-		return
+		return nil
 	}
 	gone, err := b.SendMessage(msg, ep)
 	if gone {
@@ -245,6 +248,7 @@ func (b *Batch) SendToPeer(p *peer.Peer, msg []byte, now boottime.Time) {
 		p.MessageSent(len(msg))
 	}
 	b.env.Arm(p)
+	return err
 }
 
 // ReasonOf returns under which reason a datagram is counted that the kernel refused to send with

@@ -134,8 +134,9 @@ func (e *Env) SessionUp(p *peer.Peer, now boottime.Time) {
 	e.SessionChanged(p)
 }
 
-// SendFailed counts datagrams to p that the kernel refused.
-func (e *Env) SendFailed(p *peer.Peer, err error, count int, now boottime.Time) {
+// SendFailed counts datagrams to p that the kernel refused. It reports whether that was worth a new
+// note, at most once a second.
+func (e *Env) SendFailed(p *peer.Peer, err error, count int, now boottime.Time) (fresh bool) {
 	e.Drop(p, ReasonOf(err), uint64(count))
-	p.SendFailed(err, now)
+	return p.SendFailed(err, now)
 }

@@ -33,6 +33,7 @@ func (p *Peer) Received(kp *Keypair, packets, bytes uint64, data bool, now boott
 func (p *Peer) Sent(packets, bytes uint64, now boottime.Time) {
 	p.txBytes.Add(bytes)
 	p.txPackets.Add(packets)
+	p.accepted()
 	p.Timers.AuthenticatedSent(now)
 }
 
@@ -40,6 +41,7 @@ func (p *Peer) Sent(packets, bytes uint64, now boottime.Time) {
 func (p *Peer) MessageSent(bytes int) {
 	p.txBytes.Add(uint64(bytes))
 	p.sendFailure.Store(nil)
+	p.accepted()
 }
 
 // LastReceived returns when the newest authenticated datagram came; 0: never.

@@ -120,12 +120,12 @@ func (p *Peer) Confirm(ix *Index, kp *Keypair, wall time.Time) bool {
 func (p *Peer) completed(wall time.Time) {
 	p.Timers.HandshakeComplete()
 	p.unanswered.Store(0)
-	if wall.Sub(p.handshakeWall) >= timers.RejectAfterTime {
+	if wall.Sub(p.handshakeWall) >= timers.RejectAfterTime || p.vain >= silentHandshakes {
 		p.upSince = wall
 	}
 	p.handshakeWall, p.failingSince = wall, time.Time{}
 	p.count.Completed++
-	p.unconfirmed = 0
+	p.unconfirmed, p.vain = 0, 0
 	p.lastError = ""
 }
 

@@ -51,16 +51,19 @@ type Peer struct {
 	lastReceived atomic.Int64 // boottime of the newest authenticated datagram; 0: never
 	unanswered   atomic.Int32 // initiations in a row without a response
 	removed      atomic.Bool
+	refusedSince atomic.Int64                // boottime since when the kernel refuses all that is sent to the peer; 0: it does not
 	sendFailure  atomic.Pointer[SendFailure] // why the kernel last refused to send to the peer; nil: it did not
 	loopedAt     atomic.Int64                // boottime at which one of our datagrams to the peer last came back; 0: never
 	drops        atomic.Pointer[drop.Counters]
 
 	mu             sync.Mutex // guards what follows, and the slow methods of Timers
 	previous, next *Keypair
-	handshakeWall  time.Time // when the newest session was confirmed
-	unconfirmed    int       // responses in a row that led to no session
-	upSince        time.Time // when a session became usable after there was none
-	roamedAt       int64     // Unix time in ns at which an authenticated datagram last moved the endpoint; 0: never
+	handshakeWall  time.Time     // when the newest session was confirmed
+	vain           int           // handshakes in a row without a response, and nothing heard meanwhile
+	vainSince      boottime.Time // when the first of them began
+	unconfirmed    int           // responses in a row that led to no session
+	upSince        time.Time     // when a session became usable after there was none
+	roamedAt       int64         // Unix time in ns at which an authenticated datagram last moved the endpoint; 0: never
 	lastError      string
 	lastErrorAt    boottime.Time
 	failingSince   time.Time // of the first failure since the last session
@@ -187,6 +190,7 @@ func (p *Peer) Due(now boottime.Time) (due timers.Actions, unanswered bool) {
 	if waiting && !p.Timers.Handshaking() {
 		p.count.Failed++
 		p.unanswered.Add(1)
+		p.inVain()
 		unanswered = true
 	}
 	return due, unanswered

@@ -8,17 +8,6 @@ import (
 	"tund/internal/boottime"
 )
 
-// State is the verdict on one peer.
-type State string
-
-// The states of a peer.
-const (
-	StateUp         State = "up"         // a session is usable now
-	StateConnecting State = "connecting" // a handshake is under way
-	StateIdle       State = "idle"       // no traffic has wanted it yet
-	StateDown       State = "down"       // tried and failed
-)
-
 // Status is one peer at one moment.
 type Status struct {
 	Name          string
@@ -90,7 +79,12 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 			s.LastError = p.trouble(ep.Addr, now)
 		}
 	case StateDown:
-		s.Since = p.failingSince
+		s.Since = p.downSince(now, wall)
+	}
+	if s.State != StateUp && ep != nil && p.refusedSince.Load() != 0 {
+		if f := p.sendFailure.Load(); f != nil {
+			s.LastError = refusalText(ep.Addr, f.Err)
+		}
 	}
 	return s
 }
@@ -112,7 +106,7 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 		return LoopText(ep)
 	}
 	if f := p.sendFailure.Load(); f != nil && now.Sub(f.At) < RefusedFor {
-		return "cannot send: " + f.Err.Error()
+		return refusalText(ep, f.Err)
 	}
 	if p.icmp != nil && now.Sub(p.icmp.at) < ICMPShown {
 		if words := p.said(p.LastReceived()); words != "" {
@@ -120,27 +114,4 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 		}
 	}
 	return ""
-}
-
-// State judges the peer.
-func (p *Peer) State(now boottime.Time) State {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.state(now)
-}
-
-// state is State. Callers hold mu.
-func (p *Peer) state(now boottime.Time) State {
-	if cur := p.current.Load(); cur != nil && cur.Usable(now) {
-		return StateUp
-	}
-	switch {
-	case p.Timers.GaveUp(), p.Timers.Handshaking() && p.unanswered.Load() > 0 && p.lastError != "":
-		return StateDown
-	case p.Timers.Handshaking(), p.Timers.Wanted(), p.next != nil && p.next.Usable(now):
-		return StateConnecting
-	case p.lastError != "":
-		return StateDown
-	}
-	return StateIdle
 }

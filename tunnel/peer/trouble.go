@@ -8,9 +8,6 @@ import (
 	"tund/tunnel/timers"
 )
 
-// RefusedFor is for how long the last refusal of the kernel to send is shown while the peer is up.
-const RefusedFor = 20 * time.Second
-
 // LoopMemory is for how long one of our own datagrams that came back is remembered. A loop that has
 // been repaired is forgotten after it.
 const LoopMemory = 10 * time.Second
@@ -30,20 +27,6 @@ func (p *Peer) fail(now boottime.Time, wall time.Time, why string) {
 	}
 }
 
-// SendFailure is the last refusal of the kernel to send to a peer.
-type SendFailure struct {
-	Err error
-	At  boottime.Time
-}
-
-// SendFailed notes that the kernel refused to send. It allocates at most once a second and takes no
-// lock.
-func (p *Peer) SendFailed(err error, now boottime.Time) {
-	if f := p.sendFailure.Load(); f == nil || now.Sub(f.At) > time.Second || f.Err != err {
-		p.sendFailure.Store(&SendFailure{err, now})
-	}
-}
-
 // NoAnswer is called when an initiation had no response in time: it finds the words for why. They
 // are empty when the peer's endpoint is not known.
 func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
@@ -58,7 +41,7 @@ func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
 	case p.Looped(now):
 		p.fail(now, wall, LoopText(ep.Addr))
 	case f != nil:
-		p.fail(now, wall, "cannot send to "+ep.Addr.String()+": "+f.Err.Error())
+		p.fail(now, wall, refusalText(ep.Addr, f.Err))
 	case p.said(p.Timers.InitiatedAt()) != "":
 		p.fail(now, wall, "no answer from "+ep.Addr.String()+": "+p.said(0))
 	case now.Sub(p.lastErrorAt) >= timers.RekeyTimeout || p.lastError == "": // nothing better is known of this attempt

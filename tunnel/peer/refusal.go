@@ -1,0 +1,92 @@
+package peer
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tund/internal/boottime"
+	"tund/tunnel/udp"
+)
+
+// RefusedFor is for how long the last refusal of the kernel to send is shown while the peer is up.
+const RefusedFor = 20 * time.Second
+
+// SendFailure is the last refusal of the kernel to send to a peer.
+type SendFailure struct {
+	Err error
+	At  boottime.Time
+}
+
+// SendFailed notes that the kernel refused to send. It allocates at most once a second and takes no
+// lock. It reports whether it made a new note.
+func (p *Peer) SendFailed(err error, now boottime.Time) (fresh bool) {
+	if Unreachable(err) && p.refusedSince.Load() == 0 {
+		p.refusedSince.CompareAndSwap(0, int64(now))
+	}
+	if f := p.sendFailure.Load(); f != nil && now.Sub(f.At) <= time.Second && f.Err == err {
+		return false
+	}
+	p.sendFailure.Store(&SendFailure{err, now})
+	return true
+}
+
+// accepted notes that the kernel took a datagram for the peer.
+func (p *Peer) accepted() {
+	if p.refusedSince.Load() != 0 {
+		p.refusedSince.Store(0)
+	}
+}
+
+// Unreachable reports whether err, of a send, says that no datagram gets to that address for now.
+// One that is too large does not say so, nor does a queue that is full.
+func Unreachable(err error) bool {
+	return err != nil && !errors.Is(err, unix.EMSGSIZE) && !errors.Is(err, unix.ENOBUFS)
+}
+
+// AfterRefusal moves the peer on to the next configured endpoint, because the kernel refused to send
+// to the present one: nobody needs to wait for an answer from there. first is the endpoint at which
+// this round began, and tried how many were refused in it. It reports whether there is another to
+// try.
+func (p *Peer) AfterRefusal(first netip.AddrPort, tried int) bool {
+	h := &p.Handshake
+	h.Lock()
+	defer h.Unlock()
+	if tried > len(h.Candidates) {
+		return false
+	}
+	next := (h.Candidate + 1) % len(h.Candidates)
+	if h.Candidates[next] == first {
+		return false
+	}
+	h.Candidate = next
+	p.SetEndpoint(udp.Endpoint{Addr: h.Candidates[next]})
+	return true
+}
+
+// refusalText says in words why the kernel refuses to send to ep, and what to look at.
+func refusalText(ep netip.AddrPort, err error) string {
+	text := "cannot send to " + ep.String() + ": " + err.Error()
+	look := " (see: ip route get " + ep.Addr().String() + ")"
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return text + ": the firewall of this host drops it on its way out (see: nft list ruleset, hook output)"
+	case errors.Is(err, unix.ENETUNREACH):
+		return text + ": this host has no route there" + look
+	case errors.Is(err, unix.EHOSTUNREACH):
+		return text + ": a route of type unreachable covers it, or the next hop does not answer" + look
+	case errors.Is(err, unix.EACCES):
+		return text + ": a route of type prohibit covers it" + look
+	case errors.Is(err, unix.EINVAL) && ep.Addr().IsLinkLocalUnicast() && ep.Addr().Is6() && ep.Addr().Zone() == "":
+		return text + ": a link-local address needs the interface behind a percent sign"
+	case errors.Is(err, unix.EINVAL):
+		return text + ": a route of type blackhole covers it" + look
+	case errors.Is(err, unix.ENODEV):
+		return text + ": this host has no interface " + ep.Addr().Zone()
+	case errors.Is(err, unix.EAFNOSUPPORT):
+		return text + ": IPv6 is switched off on this host"
+	}
+	return text
+}

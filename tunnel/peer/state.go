@@ -1,0 +1,96 @@
+package peer
+
+import (
+	"time"
+
+	"tund/internal/boottime"
+)
+
+// State is the verdict on one peer.
+type State string
+
+// The states of a peer.
+const (
+	StateUp         State = "up"         // a session, and what was sent is answered or needs no answer
+	StateConnecting State = "connecting" // a handshake is under way
+	StateIdle       State = "idle"       // no traffic has wanted it yet
+	StateDown       State = "down"       // tried and failed
+)
+
+// Bounds within which a peer with a session counts as up although it cannot be reached.
+const (
+	// silentHandshakes is how many handshakes in a row go without a response before a silent peer is
+	// down. One is lost now and then; with it, a peer that dies is down 25 seconds after the first
+	// packet that it does not answer.
+	silentHandshakes = 2
+	// refusedTooLong is for how long the kernel may refuse all that we send to a peer before it is
+	// down: routes and addresses come and go within seconds while a link changes.
+	refusedTooLong = 15 * time.Second
+	// unconfirmedResponses is how many responses in a row may lead to no session before a peer
+	// without one is down. Each was asked for by the peer, at least 5 seconds after the one before.
+	unconfirmedResponses = 3
+)
+
+// State judges the peer.
+func (p *Peer) State(now boottime.Time) State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state(now)
+}
+
+// state is the one rule by which a peer is judged. Keys that are still valid do not make it up: they
+// say that it was there up to three minutes ago. Callers hold mu.
+func (p *Peer) state(now boottime.Time) State {
+	if p.refused(now) || p.silent() {
+		return StateDown
+	}
+	if cur := p.current.Load(); cur != nil && cur.Usable(now) {
+		return StateUp
+	}
+	switch {
+	case p.Timers.GaveUp(), p.Timers.Handshaking() && p.unanswered.Load() > 0 && p.lastError != "",
+		p.unconfirmed >= unconfirmedResponses:
+		return StateDown
+	case p.Timers.Handshaking(), p.Timers.Wanted(), p.next != nil && p.next.Usable(now):
+		return StateConnecting
+	case p.lastError != "":
+		return StateDown
+	}
+	return StateIdle
+}
+
+// silent reports whether handshakes go without a response, and nothing authenticated has come since
+// the first of them began. Callers hold mu.
+func (p *Peer) silent() bool {
+	return p.vain >= silentHandshakes && p.LastReceived() < p.vainSince
+}
+
+// inVain notes that the last initiation had no response. Callers hold mu.
+func (p *Peer) inVain() {
+	if p.vain == 0 || p.LastReceived() >= p.vainSince {
+		p.vain, p.vainSince = 0, p.Timers.InitiatedAt()
+	}
+	p.vain++
+}
+
+// refused reports whether the kernel has refused for long all that we sent to the peer.
+func (p *Peer) refused(now boottime.Time) bool {
+	since := boottime.Time(p.refusedSince.Load())
+	return since != 0 && now.Sub(since) >= refusedTooLong
+}
+
+// downSince returns since when a peer that is down cannot be reached, as people see it. Callers hold
+// mu.
+func (p *Peer) downSince(now boottime.Time, wall time.Time) time.Time {
+	var since boottime.Time
+	if p.silent() {
+		since = p.vainSince
+	}
+	if at := boottime.Time(p.refusedSince.Load()); p.refused(now) && (since == 0 || at < since) {
+		since = at
+	}
+	if since == 0 {
+		return p.failingSince
+	}
+	return wall.Add(-now.Sub(since))
+}
