@@ -3,8 +3,6 @@ package ethernet
 import (
 	"time"
 
-	"go.uber.org/zap"
-
 	"tund/tunnel/l2"
 )
 
@@ -27,9 +25,9 @@ type Status struct {
 	Names   map[l2.PortID]string
 }
 
-// report tells people. The switch itself bounds how often.
+// report tells people: status the newest events, and the log as many as it takes.
 func (e *LAN) report(ev l2.Event) {
-	e.env.Log.Warn(ev.String(), zap.String("peer", ev.Name))
+	e.env.Log.Ethernet(ev.Name, e.env.Clock.Now(), ev.String())
 	e.recentMu.Lock()
 	defer e.recentMu.Unlock()
 	if len(e.recent) >= maxEvents {

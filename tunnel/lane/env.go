@@ -69,7 +69,7 @@ func (e *Env) Guard(what string, f func()) {
 	defer func() {
 		if r := recover(); r != nil {
 			e.Drops.Add(drop.Internal, 1)
-			e.Log.Bug(what, r)
+			e.Log.Bug(e.Clock.Now(), what, r)
 		}
 	}()
 	f()

@@ -70,7 +70,7 @@ func (in *ReceiveLoop) authenticated(counter uint64) {
 func (in *ReceiveLoop) roam() {
 	r := &in.run
 	if p := r.keypair.Peer; p.Roam(r.keypair, *r.from) {
-		in.env.Log.Moved(p, r.from.Addr, in.env.Clock.Wall())
+		in.env.Log.Moved(p, r.from.Addr, in.now, in.env.Clock.Wall())
 	}
 }
 

@@ -2,9 +2,11 @@ package peer
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"tund/internal/boottime"
+	"tund/internal/limit"
 	"tund/tunnel/udp"
 )
 
@@ -32,11 +34,22 @@ func (p *Peer) Roam(kp *Keypair, from udp.Endpoint) (moved bool) {
 	return (cur == kp || cur != nil && cur.heardAt.Load() == 0) && p.SetEndpoint(from)
 }
 
-// NoteRoamed remembers when the peer moved, for status.
-func (p *Peer) NoteRoamed(wall time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.roamedAt = wall.UnixNano()
+// moves is what is known of the moves of a peer's endpoint.
+type moves struct {
+	at       atomic.Int64 // Unix time of the last in ns
+	logEvery limit.Every  // messages about them; belongs to tunnel/peerlog
+}
+
+// NoteRoamed remembers when the peer moved, for status. It takes no lock. It returns what limits
+// the messages about the peer's moves.
+func (p *Peer) NoteRoamed(wall time.Time) *limit.Every {
+	m := p.moves.Load()
+	if m == nil {
+		p.moves.CompareAndSwap(nil, new(moves))
+		m = p.moves.Load()
+	}
+	m.at.Store(wall.UnixNano())
+	return &m.logEvery
 }
 
 // ClearSource forgets the local address and interface used towards the peer, so that the kernel

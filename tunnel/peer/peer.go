@@ -55,6 +55,7 @@ type Peer struct {
 	sendFailure  atomic.Pointer[SendFailure] // why the kernel last refused to send to the peer; nil: it did not
 	loopedAt     atomic.Int64                // boottime at which one of our datagrams to the peer last came back; 0: never
 	drops        atomic.Pointer[drop.Counters]
+	moves        atomic.Pointer[moves] // what is known of its moves; nil: it never moved
 
 	mu             sync.Mutex // guards what follows, and the slow methods of Timers
 	previous, next *Keypair
@@ -63,7 +64,6 @@ type Peer struct {
 	vainSince      boottime.Time // when the first of them began
 	unconfirmed    int           // responses in a row that led to no session
 	upSince        time.Time     // when a session became usable after there was none
-	roamedAt       int64         // Unix time in ns at which an authenticated datagram last moved the endpoint; 0: never
 	lastError      string
 	lastErrorAt    boottime.Time
 	failingSince   time.Time // of the first failure since the last session

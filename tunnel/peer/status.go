@@ -69,8 +69,8 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	defer p.mu.Unlock()
 	s.State, s.LastError = p.state(now), p.lastError
 	s.LastHandshake, s.Handshakes = p.handshakeWall, p.count
-	if p.roamedAt != 0 {
-		s.Roamed = time.Unix(0, p.roamedAt)
+	if m := p.moves.Load(); m != nil {
+		s.Roamed = time.Unix(0, m.at.Load())
 	}
 	switch s.State {
 	case StateUp:

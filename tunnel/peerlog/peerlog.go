@@ -1,6 +1,6 @@
 // Package peerlog tells an operator in words why peers cannot be reached, seldom enough that nobody
-// can fill a disk with it. Each message has an interval; what happens in between is counted and
-// told with the next one.
+// can fill a disk with it. Each message has an interval, and those about all peers together have a
+// budget; what happens beyond is counted and told with the next one.
 //
 // Nothing here is called per packet. The calls that lanes make pass an atomic check first and then
 // leave an event in a bounded queue, which Run writes: a lane never waits for a log. Whatever a
@@ -10,6 +10,7 @@ package peerlog
 import (
 	"net/netip"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,15 +27,33 @@ type Log struct {
 	events chan func()
 
 	wrongKey, refused, underLoad, unknown, noSwitch limit.Every
+
+	budget limit.Bucket  // messages about all peers together, and those about Ethernet
+	bugs   limit.Bucket  // caught panics
+	unsaid atomic.Uint64 // events that the budget left without a message since the last one
 }
 
 const (
 	// everyPeer is the interval between messages about one peer.
 	everyPeer = time.Minute
+	// burst is how many messages about different peers may come at once, and everyOther the interval
+	// between those that follow: an uplink that fails would otherwise write a line for each of
+	// thousands of peers, and so would peers that agree to.
+	burst      = 30
+	everyOther = 2 * time.Second
+	// bugBurst is how many caught panics are written down at once, and everyBug the interval between
+	// those that follow: who finds a message that causes one can send it again.
+	bugBurst = 5
+	everyBug = 10 * time.Second
 	// everyHost is the interval between messages of one kind that anybody can cause.
 	everyHost = 10 * time.Second
 	// maxEvents is the number of messages that wait for the log. Those beyond are lost.
 	maxEvents = 64
+)
+
+var (
+	budgetRate = limit.Each(everyOther, burst)
+	bugRate    = limit.Each(everyBug, bugBurst)
 )
 
 // New returns a Log that writes to log once Run runs.
@@ -65,8 +84,12 @@ func (l *Log) Warn(msg string, fields ...zap.Field) {
 	l.Later(func() { l.log.Warn(msg, fields...) })
 }
 
-// Bug writes that a panic was caught in what, with the stack of the caller.
-func (l *Log) Bug(what string, panicked any) {
+// Bug writes that a panic was caught in what, with the stack of the caller. Those beyond the limit
+// are only counted, as drop.Internal.
+func (l *Log) Bug(now boottime.Time, what string, panicked any) {
+	if !l.bugs.Take(now, 1, bugRate) {
+		return
+	}
 	stack := debug.Stack()
 	l.Later(func() {
 		l.log.Error("bug: panic in "+what, zap.Any("panic", panicked), zap.ByteString("stack", stack))
@@ -118,23 +141,55 @@ func (l *Log) RoutingLoop(p *peer.Peer, now boottime.Time) {
 	}
 }
 
-// Moved is called by lanes when an authenticated datagram moved the peer's endpoint.
-func (l *Log) Moved(p *peer.Peer, to netip.AddrPort, wall time.Time) {
-	l.Later(func() {
-		p.NoteRoamed(wall)
-		l.log.Info("peer moved", zap.String("peer", p.DisplayName()), zap.Stringer("endpoint", to))
-	})
+// Moved is called by lanes when an authenticated datagram moved the peer's endpoint. It writes a
+// message at most once in everyPeer for each peer.
+func (l *Log) Moved(p *peer.Peer, to netip.AddrPort, now boottime.Time, wall time.Time) {
+	if fields, ok := l.open(p.NoteRoamed(wall), now); ok {
+		l.Later(func() {
+			about := []zap.Field{zap.String("peer", p.DisplayName()), zap.Stringer("endpoint", to)}
+			l.log.Info("peer moved", append(about, fields...)...)
+		})
+	}
 }
 
 // Peer writes a message about one peer, at most once in everyPeer.
 func (l *Log) Peer(p *peer.Peer, now boottime.Time, msg string, fields ...zap.Field) {
-	n, ok := p.LogEvery.Open(now, everyPeer)
+	if counts, ok := l.open(&p.LogEvery, now); ok {
+		fields = append([]zap.Field{zap.String("peer", p.DisplayName())}, fields...)
+		l.Warn(msg, append(fields, counts...)...)
+	}
+}
+
+// Ethernet writes a message of the switch about the named port. The switch bounds how often it says
+// what may repeat; the budget bounds the rest, which are changes of state that peers can bring
+// about.
+func (l *Log) Ethernet(port string, now boottime.Time, msg string) {
+	if counts, ok := l.spend(1, now); ok {
+		l.Warn(msg, append([]zap.Field{zap.String("peer", port)}, counts...)...)
+	}
+}
+
+// open reports whether an event about a peer may be written down now, and what to say of those that
+// were not.
+func (l *Log) open(every *limit.Every, now boottime.Time) (counts []zap.Field, ok bool) {
+	n, ok := every.Open(now, everyPeer)
 	if !ok {
-		return
+		return nil, false
 	}
-	fields = append([]zap.Field{zap.String("peer", p.DisplayName())}, fields...)
+	return l.spend(n, now)
+}
+
+// spend takes a message that stands for n events from the budget.
+func (l *Log) spend(n uint64, now boottime.Time) (counts []zap.Field, ok bool) {
+	if !l.budget.Take(now, 1, budgetRate) {
+		l.unsaid.Add(n)
+		return nil, false
+	}
 	if n > 1 {
-		fields = append(fields, zap.Uint64("suppressed", n-1))
+		counts = append(counts, zap.Uint64("suppressed", n-1))
 	}
-	l.Warn(msg, fields...)
+	if others := l.unsaid.Swap(0); others > 0 {
+		counts = append(counts, zap.Uint64("suppressed_others", others))
+	}
+	return counts, true
 }
