@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tund/config"
+	"tund/internal/screen"
 )
 
 // checkSchema is the name of the document of check --json.
@@ -76,9 +77,9 @@ func (a *app) check(path string) error {
 	if a.json {
 		err = a.printJSON(document)
 	} else if c != nil {
-		_, err = fmt.Fprintf(a.env.stdout, "%s: ok, %s\n", path, plural(len(c.Peers), "peer"))
+		_, err = fmt.Fprintf(a.env.stdout, "%s: ok, %s\n", path, screen.Plural(len(c.Peers), "peer"))
 	} else {
-		_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", path, plural(len(faults), "error"))
+		_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", path, screen.Plural(len(faults), "error"))
 	}
 	if err != nil || c != nil {
 		return err
@@ -89,6 +90,6 @@ func (a *app) check(path string) error {
 // printFinding writes a line to standard error, unless a program reads the document.
 func (a *app) printFinding(text string) {
 	if !a.json {
-		fmt.Fprintln(a.env.stderr, style{utf8: true}.clean(text))
+		fmt.Fprintln(a.env.stderr, screen.Style{UTF8: true}.Clean(text))
 	}
 }

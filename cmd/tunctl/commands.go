@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tund/internal/control"
+	"tund/internal/screen"
 )
 
 // app is one run of tunctl.
@@ -160,17 +161,17 @@ func (a *app) printJSON(document any) error {
 	return encoder.Encode(document)
 }
 
-// newScreen starts the human form of an answer.
-func (a *app) newScreen() (*screen, error) {
+// newPage starts the human form of an answer.
+func (a *app) newPage() (*screen.Page, error) {
 	s, err := a.env.style(a.color)
 	if err != nil {
 		return nil, usage("%v", err)
 	}
-	return &screen{style: s, now: a.env.now(), all: a.all}, nil
+	return screen.NewPage(s, a.env.now(), a.all), nil
 }
 
-// show writes a finished screen.
-func (a *app) show(s *screen) error {
+// show writes a finished page.
+func (a *app) show(s *screen.Page) error {
 	_, err := a.env.stdout.Write(s.Bytes())
 	return err
 }

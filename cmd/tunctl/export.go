@@ -208,7 +208,7 @@ func (a *app) render(file *wgquick.File, f *clientFlags) (d delivery, err error)
 		if err != nil {
 			return d, usage("%v", err)
 		}
-		if d.terminal, err = qrText(text, s.utf8, a.env.width); err != nil {
+		if d.terminal, err = qrText(text, s.UTF8, a.env.width); err != nil {
 			return d, err
 		}
 	}

@@ -31,7 +31,7 @@ func (a *app) fdbCommand() *cobra.Command {
 
 // showFDB shows the tables of all instances.
 func (a *app) showFDB(ctx context.Context) error {
-	s, err := a.newScreen()
+	s, err := a.newPage()
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (a *app) showFDB(ctx context.Context) error {
 	if a.json {
 		err = a.printJSON(document)
 	} else {
-		s.fdb(document.Instances)
+		s.FDB(document.Instances)
 		err = a.show(s)
 	}
 	if err != nil {

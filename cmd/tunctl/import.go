@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tund/config"
+	"tund/internal/screen"
 	"tund/internal/wgquick"
 )
 
@@ -65,7 +66,7 @@ func (a *app) importFile(path, out string, force bool) error {
 	}
 	a.printNotes(name, notes)
 	if out != "" {
-		_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", out, plural(len(file.Peers), "peer"))
+		_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", out, screen.Plural(len(file.Peers), "peer"))
 	}
 	return err
 }
@@ -93,7 +94,7 @@ func checkImported(text string) ([]wgquick.Note, error) {
 
 // printNotes writes what did not come along to standard error.
 func (a *app) printNotes(name string, notes []wgquick.Note) {
-	s := style{utf8: true}
+	s := screen.Style{UTF8: true}
 	for _, n := range notes {
 		for i, line := range strings.Split(n.String(), "\n") {
 			if i == 0 {
@@ -103,7 +104,7 @@ func (a *app) printNotes(name string, notes []wgquick.Note) {
 					line, _, _ = strings.Cut(line, "\n")
 				}
 			}
-			fmt.Fprintln(a.env.stderr, s.clean(line))
+			fmt.Fprintln(a.env.stderr, s.Clean(line))
 		}
 	}
 }

@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/internal/control"
+	"tund/internal/screen"
 )
 
 // version is set by the Makefile.
@@ -79,13 +80,13 @@ func system() *environment {
 }
 
 // style decides how output may look. A --color on the command line beats the environment.
-func (e *environment) style(color string) (style, error) {
-	s := style{width: e.width}
+func (e *environment) style(color string) (screen.Style, error) {
+	s := screen.Style{Width: e.width}
 	switch color {
 	case "auto":
-		s.color = e.width > 0 && e.getenv("NO_COLOR") == "" && e.getenv("TERM") != "dumb"
+		s.Color = e.width > 0 && e.getenv("NO_COLOR") == "" && e.getenv("TERM") != "dumb"
 	case "always":
-		s.color = true
+		s.Color = true
 	case "never":
 	default:
 		return s, fmt.Errorf("--color %q is not one of auto, always, never", color)
@@ -97,7 +98,7 @@ func (e *environment) style(color string) (style, error) {
 		}
 	}
 	locale = strings.ToLower(strings.ReplaceAll(locale, "-", ""))
-	s.utf8 = strings.Contains(locale, "utf8")
+	s.UTF8 = strings.Contains(locale, "utf8")
 	return s, nil
 }
 

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"tund/internal/control"
+	"tund/internal/screen"
+	"tund/internal/screen/screentest"
 )
 
 // fake is a Backend.
@@ -104,7 +106,7 @@ func (w *world) start(i control.Instance) *fake {
 func (w *world) run(args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	env := &environment{
-		stdin: strings.NewReader(w.stdin), stdout: &out, stderr: &errs, now: noon, runDir: w.dir, user: "ana",
+		stdin: strings.NewReader(w.stdin), stdout: &out, stderr: &errs, now: screentest.Noon, runDir: w.dir, user: "ana",
 		getenv: func(name string) string { return w.env[name] }, width: w.width, height: w.height, exposed: w.expose, configDir: filepath.Join(w.dir, "etc"),
 	}
 	code = run(args, env)
@@ -128,7 +130,7 @@ func (w *world) expect(code int, stdout, stderr string, args ...string) {
 func TestRun_everyVerbTalksToItsInstance(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	f := w.start(office())
+	f := w.start(screentest.Office())
 	w.expect(0, "✗ 2 problems - 4 peers", "")
 	w.expect(0, "✗ 2 problems - 4 peers", "", "status")
 	w.expect(0, "branch-berlin  ● up for 1d2h", "", "status", "branch-berlin")
@@ -155,8 +157,8 @@ func TestRun_everyVerbTalksToItsInstance(t *testing.T) {
 func TestRun_jsonIsOneDocumentOverAllInstances(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.start(office())
-	w.start(lab())
+	w.start(screentest.Office())
+	w.start(screentest.Lab())
 	code, out, errs := w.run("status", "--json")
 	if code != 0 || errs != "" {
 		t.Fatalf("exit code %d, stderr %q", code, errs)
@@ -186,8 +188,8 @@ func TestRun_failuresSayCausePlaceAndNextStep(t *testing.T) {
 	w.expect(69, `"instances": []`, "no instance is running", "--json")
 	w.expect(69, "", `tunctl: cannot reach $RUN/office/control.sock: no such file or directory - instance "office" is not running`, "-i", "office", "reload")
 
-	w.start(office())
-	w.start(lab())
+	w.start(screentest.Office())
+	w.start(screentest.Lab())
 	w.expect(69, "", "running: lab, office)", "-i", "munich")
 	w.expect(2, "", "several instances are running: choose one with -i (lab, office)", "reload")
 	w.expect(2, "", "choose one with -i", "fdb", "flush")
@@ -265,17 +267,17 @@ func TestEnvironment_styleFollowsTerminalAndLocale(t *testing.T) {
 		flag  string
 		width int
 		env   map[string]string
-		want  style
+		want  screen.Style
 	}{
-		{"auto", 80, map[string]string{"LANG": "de_DE.UTF-8"}, style{color: true, utf8: true, width: 80}},
-		{"auto", 80, map[string]string{"LANG": "C.utf8"}, style{color: true, utf8: true, width: 80}},
-		{"auto", 80, map[string]string{"LANG": "de_DE.UTF-8", "LC_ALL": "C"}, style{color: true, width: 80}},
-		{"auto", 80, map[string]string{"LC_CTYPE": "en_US.UTF-8"}, style{color: true, utf8: true, width: 80}},
-		{"auto", 80, map[string]string{"NO_COLOR": "1"}, style{width: 80}},
-		{"auto", 80, map[string]string{"TERM": "dumb"}, style{width: 80}},
-		{"auto", 0, nil, style{}},
-		{"never", 80, nil, style{width: 80}},
-		{"always", 0, map[string]string{"NO_COLOR": "1"}, style{color: true}},
+		{"auto", 80, map[string]string{"LANG": "de_DE.UTF-8"}, screen.Style{Color: true, UTF8: true, Width: 80}},
+		{"auto", 80, map[string]string{"LANG": "C.utf8"}, screen.Style{Color: true, UTF8: true, Width: 80}},
+		{"auto", 80, map[string]string{"LANG": "de_DE.UTF-8", "LC_ALL": "C"}, screen.Style{Color: true, Width: 80}},
+		{"auto", 80, map[string]string{"LC_CTYPE": "en_US.UTF-8"}, screen.Style{Color: true, UTF8: true, Width: 80}},
+		{"auto", 80, map[string]string{"NO_COLOR": "1"}, screen.Style{Width: 80}},
+		{"auto", 80, map[string]string{"TERM": "dumb"}, screen.Style{Width: 80}},
+		{"auto", 0, nil, screen.Style{}},
+		{"never", 80, nil, screen.Style{Width: 80}},
+		{"always", 0, map[string]string{"NO_COLOR": "1"}, screen.Style{Color: true}},
 	} {
 		e := &environment{width: c.width, getenv: func(name string) string { return c.env[name] }}
 		if got, err := e.style(c.flag); got != c.want || err != nil {

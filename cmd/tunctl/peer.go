@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +38,7 @@ func (a *app) listPeers(ctx context.Context) error {
 		return a.status(ctx, "")
 	}
 	a.all = true
-	s, err := a.newScreen()
+	s, err := a.newPage()
 	if err != nil {
 		return err
 	}
@@ -47,17 +46,7 @@ func (a *app) listPeers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for n := range document.Instances {
-		i := &document.Instances[n]
-		if len(document.Instances) > 1 {
-			fmt.Fprintf(s, "%s\n", s.paint(bold, s.clean(i.Name)))
-		}
-		if len(i.Peers) == 0 {
-			s.WriteString("  no peers\n")
-			continue
-		}
-		s.peers(i)
-	}
+	s.Peers(document.Instances)
 	if err := a.show(s); err != nil {
 		return err
 	}

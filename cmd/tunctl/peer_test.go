@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	"tund/internal/control"
+	"tund/internal/screen/screentest"
 )
 
 func TestPeer_listAndShow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.start(office())
+	w.start(screentest.Office())
 	w.expect(0, "branch-berlin", "", "peer")
 	w.expect(0, "branch-oslo", "", "peer", "list")
 	w.expect(0, `"schema": "tund.status/v1"`, "", "peer", "list", "--json")
@@ -22,7 +23,7 @@ func TestPeer_listAndShow(t *testing.T) {
 func TestPeer_changesAreOfTheRunningInstance(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	f := w.start(office())
+	f := w.start(screentest.Office())
 	berlin := f.instance.Peers[0].PublicKey
 	name := f.instance.Peers[0].Name
 	psk := newKey(t).Base64()

@@ -5,12 +5,13 @@ import (
 	"testing"
 
 	"tund/internal/control"
+	"tund/internal/screen/screentest"
 )
 
 func TestRoutes_whatIsWrongComesFirst(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	f := w.start(office())
+	f := w.start(screentest.Office())
 	f.routes = control.RouteInstance{Name: "office", Warnings: []string{"192.168.1.0/24 is a network of this host"}, Objects: []control.RouteObject{
 		{Kind: "link", Object: "office up", State: "present"}, {Kind: "route", Object: "10.20.0.0/16 dev office", State: "missing"},
 	}}

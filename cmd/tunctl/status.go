@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tund/internal/control"
+	"tund/internal/screen"
 )
 
 func (a *app) statusFlags(cmd *cobra.Command) {
@@ -38,7 +39,7 @@ With PEER (its name, its public key, or the beginning of either) show everything
 
 // status shows all instances, or one peer in them, once or again and again.
 func (a *app) status(ctx context.Context, peer string) error {
-	if _, err := a.newScreen(); err != nil { // checks flags before anything is asked
+	if _, err := a.newPage(); err != nil { // checks flags before anything is asked
 		return err
 	}
 	if a.watch {
@@ -89,8 +90,8 @@ func (a *app) askStatus(ctx context.Context, peer string) (document control.Stat
 
 // drawStatus is the human form of a document. Without instances there is nothing: the failures say
 // it all.
-func (a *app) drawStatus(document control.Status, peer string) *screen {
-	s, _ := a.newScreen() // the flags were checked at the beginning
+func (a *app) drawStatus(document control.Status, peer string) *screen.Page {
+	s, _ := a.newPage() // the flags were checked at the beginning
 	switch {
 	case len(document.Instances) == 0:
 	case peer != "":
@@ -98,10 +99,10 @@ func (a *app) drawStatus(document control.Status, peer string) *screen {
 			if n > 0 {
 				s.WriteByte('\n')
 			}
-			s.peer(document.Instances[n].Name, &document.Instances[n].Peers[0])
+			s.Peer(document.Instances[n].Name, &document.Instances[n].Peers[0])
 		}
 	default:
-		s.status(document.Instances)
+		s.Status(document.Instances)
 	}
 	return s
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"tund/internal/screen"
 )
 
 // minInterval keeps --watch from being a load on the instance.
@@ -107,7 +108,7 @@ func (v *view) look(ctx context.Context, peer string) error {
 	}
 	s, _ := a.env.style(a.color) // checked before
 	for _, err := range failures {
-		b.WriteString(s.wrap(s.paint(red, s.clean(a.explain(err).text)), 0, 2) + "\n")
+		b.WriteString(s.Wrap(s.Paint(screen.Red, s.Clean(a.explain(err).text)), 0, 2) + "\n")
 	}
 	v.last = b.Bytes()
 	_, err = a.env.stdout.Write(v.frame(s))
@@ -122,14 +123,14 @@ func (v *view) complain(failures []error) {
 }
 
 // frame is the last look, cut to the height of the terminal and drawn over the one before.
-func (v *view) frame(s style) []byte {
+func (v *view) frame(s screen.Style) []byte {
 	height := v.app.env.height
 	lines := strings.Split(strings.TrimSuffix(string(v.last), "\n"), "\n")
 	foot := fmt.Sprintf("every %v, %s - Ctrl-C ends", v.app.interval, v.app.env.now().Format(time.TimeOnly))
 	if room := height - 1; height > 1 && len(lines) > room {
-		foot = fmt.Sprintf("%s more - %s", plural(len(lines)-room, "line"), foot)
+		foot = fmt.Sprintf("%s more - %s", screen.Plural(len(lines)-room, "line"), foot)
 		lines = lines[:room]
 	}
-	lines = append(lines, s.paint(dim, s.cut(foot, v.app.env.width)))
+	lines = append(lines, s.Paint(screen.Dim, s.Cut(foot, v.app.env.width)))
 	return []byte(home + strings.Join(lines, clearLine+"\n") + clearLine + clearBelow)
 }

@@ -7,15 +7,16 @@ import (
 	"time"
 
 	"tund/internal/control"
+	"tund/internal/screen/screentest"
 )
 
 func TestWatch_showsAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.start(office())
+	w.start(screentest.Office())
 	args := []string{"status", "--watch", "--interval", "100ms", "--count", "2"}
 	code, out, errs := w.run(args...)
-	if code != 0 || errs != "" || strings.Count(out, "branch-oslo") < 2 || strings.Count(out, noon().Format(time.RFC3339)+"\n") != 2 || strings.Contains(out, "\x1b") {
+	if code != 0 || errs != "" || strings.Count(out, "branch-oslo") < 2 || strings.Count(out, screentest.Noon().Format(time.RFC3339)+"\n") != 2 || strings.Contains(out, "\x1b") {
 		t.Errorf("piped: %d, %q\n%s", code, errs, out)
 	}
 	code, out, _ = w.run(append(args, "--json")...)

@@ -3,8 +3,6 @@ package statusview
 import (
 	"sync"
 	"time"
-
-	"tund/internal/control"
 )
 
 // The kinds of problems that the daemon reports. Programs tell warnings apart by them, so they
@@ -85,9 +83,4 @@ func (p *Problems) All() []Problem {
 		all = append(all, one)
 	}
 	return all
-}
-
-// warning is a problem as the control API shows it.
-func (p Problem) warning() control.Warning {
-	return control.Warning{Kind: p.Kind, Subject: p.Subject, Message: p.Message, Since: control.At(p.Since)}
 }

@@ -1,4 +1,4 @@
-package main
+package screen
 
 import (
 	"fmt"
@@ -67,8 +67,8 @@ func since(t, now time.Time) string {
 	return age(now.Sub(t)) + " ago"
 }
 
-// plural writes "1 peer", "2 peers".
-func plural(n int, noun string) string {
+// Plural writes "1 peer", "2 peers".
+func Plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}

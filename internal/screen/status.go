@@ -1,35 +1,25 @@
-package main
+package screen
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"tund/internal/control"
 )
 
-// What a terminal shows unless asked for all: enough to fill a screen, not to scroll it away. Output that goes to
-// a file or a program is never cut.
+// How much a terminal shows unless asked for all: enough to fill a screen, but not so much that the
+// beginning scrolls away.
 const (
 	calmPeers     = 20 // peers without a problem, per instance
-	shownProblems = 12 // reasons at the top; the table below has every troubled peer anyway
+	shownProblems = 12 // problems in the list at the top; the table below it has every peer with a problem
 )
 
-// screen writes the human form of a status.
-type screen struct {
-	bytes.Buffer
-	style
-	now time.Time
-	all bool // cut nothing
-}
-
-// status writes the verdict and its reasons, then each instance.
-func (s *screen) status(instances []control.Instance) {
+// Status writes whether all is well, and why not, and then a description of each instance.
+func (s *Page) Status(instances []control.Instance) {
 	var list []problem
 	for n := range instances {
 		list = append(list, problems(&instances[n], s.now)...)
@@ -42,67 +32,57 @@ func (s *screen) status(instances []control.Instance) {
 	}
 }
 
-// verdict writes the first lines: is it well, and if not, why.
-func (s *screen) verdict(instances []control.Instance, list []problem) {
-	mark, colour, word := s.glyph("✓", "ok:"), green, "healthy"
+// verdict writes the first lines: whether all is well, and if not, why.
+func (s *Page) verdict(instances []control.Instance, list []problem) {
+	mark, colour, word := s.glyph("✓", "ok:"), Green, "healthy"
 	if len(list) > 0 {
-		mark, colour, word = "!", yellow, plural(len(list), "warning")
+		mark, colour, word = "!", Yellow, Plural(len(list), "warning")
 		if list[0].grave {
-			mark, colour, word = s.glyph("✗", "x"), red, plural(len(list), "problem")
+			mark, colour, word = s.glyph("✗", "x"), Red, Plural(len(list), "problem")
 		}
 	}
-	s.WriteString(s.paint(colour, mark+" "+word))
+	s.WriteString(s.Paint(colour, mark+" "+word))
 	scope := tally(instances)
 	if len(instances) > 1 {
-		scope = plural(len(instances), "instance") + ", " + scope
+		scope = Plural(len(instances), "instance") + ", " + scope
 	}
 	s.line(columns(mark)+1+len(word), 2, " - "+scope)
 	shown := list
-	if s.width > 0 && !s.all && len(list) > shownProblems {
+	if s.Width > 0 && !s.all && len(list) > shownProblems {
 		shown = list[:shownProblems]
 	}
 	for _, p := range shown {
-		mark, colour := "!", yellow
+		mark, colour := "!", Yellow
 		if p.grave {
-			mark, colour = s.glyph("✗", "x"), red
+			mark, colour = s.glyph("✗", "x"), Red
 		}
-		subject := s.clean(p.subject)
-		s.WriteString("  " + s.paint(colour, mark) + " " + s.paint(bold, subject) + ": ")
+		subject := s.Clean(p.subject)
+		s.WriteString("  " + s.Paint(colour, mark) + " " + s.Paint(Bold, subject) + ": ")
 		at := 6 + columns(subject)
-		s.line(at, min(at, 8), s.clean(p.text))
+		s.line(at, min(at, 8), s.Clean(p.text))
 	}
 	if len(shown) < len(list) {
 		fmt.Fprintf(s, "  %s %d more (-a shows all)\n", s.ellipsis(), len(list)-len(shown))
 	}
 }
 
-// line ends the current line, which has come to column at, with text, wrapped if need be.
-func (s *screen) line(at, later int, text string) {
-	if strings.HasPrefix(text, " ") {
-		s.WriteByte(' ')
-		at++
-	}
-	s.WriteString(s.wrap(strings.TrimSpace(text), at, later))
-	s.WriteByte('\n')
-}
-
 // instance writes one daemon: what it is, its devices, its peers and its counters.
-func (s *screen) instance(i *control.Instance) {
-	name := s.clean(i.Name)
-	s.WriteString(s.paint(bold, name))
+func (s *Page) instance(i *control.Instance) {
+	name := s.Clean(i.Name)
+	s.WriteString(s.Paint(Bold, name))
 	about := "  up " + age(seconds(i.UptimeS)) + ", tund " + i.Version
 	if i.Host != "" {
 		about += " on " + i.Host
 	}
 	about += ", pid " + strconv.Itoa(i.PID) + ", UDP port " + strconv.Itoa(i.ListenPort)
 	s.WriteByte(' ')
-	s.line(columns(name)+1, 2, s.clean(about))
+	s.line(columns(name)+1, 2, s.Clean(about))
 	if i.Config != "" {
 		s.WriteString("  ")
-		s.line(2, 4, s.clean("config "+i.Config+", loaded "+since(i.ConfigLoaded.Time, s.now)))
+		s.line(2, 4, s.Clean("config "+i.Config+", loaded "+since(i.ConfigLoaded.Time, s.now)))
 	}
 	s.WriteString("  ")
-	s.line(2, 4, "public key "+s.clean(i.PublicKey))
+	s.line(2, 4, "public key "+s.Clean(i.PublicKey))
 	if len(i.Devices) > 0 {
 		s.WriteByte('\n')
 		s.devices(i)
@@ -116,7 +96,7 @@ func (s *screen) instance(i *control.Instance) {
 }
 
 // devices writes one row per device.
-func (s *screen) devices(i *control.Instance) {
+func (s *Page) devices(i *control.Instance) {
 	t := table{columns: []column{
 		{title: "DEVICE"}, {title: "KIND", drop: 3}, {title: "STATE"}, {title: "ADDRESS", min: 12},
 		{title: "MTU", right: true, drop: 2}, {title: "RX", right: true}, {title: "TX", right: true},
@@ -124,9 +104,9 @@ func (s *screen) devices(i *control.Instance) {
 	}}
 	for n := range i.Devices {
 		d := &i.Devices[n]
-		state := cell{text: s.glyph("●", "*") + " up", paint: green}
+		state := cell{text: s.glyph("●", "*") + " up", paint: Green}
 		if !d.Up {
-			state = cell{text: s.glyph("✗", "x") + " down", paint: red}
+			state = cell{text: s.glyph("✗", "x") + " down", paint: Red}
 		}
 		addresses := d.Addresses
 		if d.Bridge != "" {
@@ -135,15 +115,30 @@ func (s *screen) devices(i *control.Instance) {
 		if len(addresses) == 0 {
 			addresses = []string{"-"}
 		}
-		t.add(cell{text: s.clean(d.Name), paint: bold}, cell{text: s.clean(d.Kind)}, state, s.items(addresses),
+		t.add(cell{text: s.Clean(d.Name), paint: Bold}, cell{text: s.Clean(d.Kind)}, state, s.items(addresses),
 			cell{text: strconv.Itoa(d.MTU)}, cell{text: bytesIEC(d.RxBytes)}, cell{text: bytesIEC(d.TxBytes)},
 			cell{text: strconv.FormatUint(sum(d.Drops), 10)})
 	}
-	t.write(&s.Buffer, s.style, 2)
+	t.write(&s.Buffer, s.Style, 2)
 }
 
-// peers writes one row per peer, the troubled ones first and always.
-func (s *screen) peers(i *control.Instance) {
+// Peers writes the peers of each instance, as many as Status would.
+func (s *Page) Peers(instances []control.Instance) {
+	for n := range instances {
+		i := &instances[n]
+		if len(instances) > 1 {
+			fmt.Fprintf(s, "%s\n", s.Paint(Bold, s.Clean(i.Name)))
+		}
+		if len(i.Peers) == 0 {
+			s.WriteString("  no peers\n")
+			continue
+		}
+		s.peers(i)
+	}
+}
+
+// peers writes one row per peer, those with a problem first and always.
+func (s *Page) peers(i *control.Instance) {
 	t := table{columns: []column{
 		{title: "PEER", min: 8}, {title: "STATE"}, {title: "ENDPOINT", min: 17}, {title: "HANDSHAKE", right: true},
 		{title: "RX", right: true, drop: 1}, {title: "TX", right: true, drop: 2},
@@ -152,7 +147,7 @@ func (s *screen) peers(i *control.Instance) {
 	list := byUrgency(i.Peers)
 	calm, hidden := 0, make(map[control.PeerState]int)
 	for _, p := range list {
-		if s.width > 0 && !s.all && !urgent(p) {
+		if s.Width > 0 && !s.all && !urgent(p) {
 			if calm++; calm > calmPeers {
 				hidden[p.State]++
 				continue
@@ -160,7 +155,7 @@ func (s *screen) peers(i *control.Instance) {
 		}
 		s.peerRow(&t, p)
 	}
-	t.write(&s.Buffer, s.style, 2)
+	t.write(&s.Buffer, s.Style, 2)
 	if calm > calmPeers {
 		var parts []string
 		for _, state := range []control.PeerState{control.StateUp, control.StateIdle} {
@@ -172,7 +167,7 @@ func (s *screen) peers(i *control.Instance) {
 	}
 }
 
-func (s *screen) peerRow(t *table, p *control.Peer) {
+func (s *Page) peerRow(t *table, p *control.Peer) {
 	state, colour := s.state(p.State)
 	if !p.StateSince.IsZero() && p.State != control.StateIdle {
 		state += " " + age(s.now.Sub(p.StateSince.Time))
@@ -195,7 +190,7 @@ func (s *screen) peerRow(t *table, p *control.Peer) {
 	if len(reach) == 0 {
 		reach = []string{"-"}
 	}
-	t.add(cell{text: s.clean(p.Name), paint: bold}, cell{text: state, paint: colour}, cell{text: s.clean(endpoint)},
+	t.add(cell{text: s.Clean(p.Name), paint: Bold}, cell{text: state, paint: colour}, cell{text: s.Clean(endpoint)},
 		cell{text: since(p.LastHandshake.Time, s.now)}, cell{text: rx}, cell{text: tx},
 		cell{text: strconv.FormatUint(sum(p.Drops), 10)}, s.items(reach))
 }
@@ -203,24 +198,25 @@ func (s *screen) peerRow(t *table, p *control.Peer) {
 // macs says how many stations are behind a peer, and how many may be.
 func macs(p *control.Peer) string {
 	if p.MaxMACs == 0 {
-		return plural(p.MACs, "mac")
+		return Plural(p.MACs, "mac")
 	}
 	return fmt.Sprintf("%d/%d macs", p.MACs, p.MaxMACs)
 }
 
-// counters writes what tells an attack or a misconfiguration from a quiet day.
-func (s *screen) counters(i *control.Instance) {
+// counters writes the figures by which an attack or a misconfiguration is told from normal
+// operation.
+func (s *Page) counters(i *control.Instance) {
 	h := i.Handshakes
 	load := "no"
 	if i.UnderLoad {
 		load = "yes"
 	}
-	s.WriteString("  " + s.paint(dim, "handshakes") + "  ")
+	s.WriteString("  " + s.Paint(Dim, "handshakes") + "  ")
 	s.line(14, 14, fmt.Sprintf("%d completed, %d failed, cookies sent %d, received %d, under load %s",
 		h.Completed, h.Failed, h.CookiesTx, h.CookiesRx, load))
-	s.WriteString("  " + s.paint(dim, "drops") + "       ")
-	s.line(14, 14, s.clean(reasons(i.Drops)))
-	s.WriteString("  " + s.paint(dim, "path") + "        ")
+	s.WriteString("  " + s.Paint(Dim, "drops") + "       ")
+	s.line(14, 14, s.Clean(reasons(i.Drops)))
+	s.WriteString("  " + s.Paint(Dim, "path") + "        ")
 	path := "lanes " + strconv.Itoa(i.Lanes)
 	if len(i.Underlay) > 0 {
 		path += ", udp " + joined(i.Underlay)
@@ -229,20 +225,11 @@ func (s *screen) counters(i *control.Instance) {
 		d := &i.Devices[n]
 		path += ", " + d.Name + " " + joined(d.Features)
 	}
-	s.line(14, 14, s.clean(path))
+	s.line(14, 14, s.Clean(path))
 	if i.FDBLimit > 0 {
-		s.WriteString("  " + s.paint(dim, "fdb") + "         ")
+		s.WriteString("  " + s.Paint(Dim, "fdb") + "         ")
 		s.line(14, 14, fdbSummary(i.FDB, i.FDBLimit))
 	}
-}
-
-// items is a cell that shows as many of a list as fit.
-func (s *screen) items(list []string) cell {
-	clean := make([]string, len(list))
-	for n, item := range list {
-		clean[n] = s.clean(item)
-	}
-	return cell{items: clean}
 }
 
 // joined writes features as "gso+gro", or "plain" when there are none.

@@ -1,4 +1,4 @@
-package main
+package screen
 
 import (
 	"fmt"
@@ -11,14 +11,14 @@ import (
 // labelWidth is the column in which the values of a peer's page begin.
 const labelWidth = 18
 
-// peer writes everything known of one peer.
-func (s *screen) peer(instance string, p *control.Peer) {
+// Peer writes everything known of one peer of an instance.
+func (s *Page) Peer(instance string, p *control.Peer) {
 	state, colour := s.state(p.State)
 	if !p.StateSince.IsZero() {
 		state += " for " + age(s.now.Sub(p.StateSince.Time))
 	}
-	name := s.clean(p.Name)
-	s.WriteString(s.paint(bold, name) + "  " + s.paint(colour, state) + "  (instance " + s.clean(instance) + ")\n")
+	name := s.Clean(p.Name)
+	s.WriteString(s.Paint(Bold, name) + "  " + s.Paint(colour, state) + "  (instance " + s.Clean(instance) + ")\n")
 	if p.LastError != "" {
 		s.field("last error", p.LastError)
 	}
@@ -33,7 +33,7 @@ func (s *screen) peer(instance string, p *control.Peer) {
 	s.field("received", received)
 	s.field("sent", bytesIEC(p.TxBytes)+packets(p.TxPackets))
 	if p.Staged > 0 {
-		s.field("waiting", plural(p.Staged, "packet")+" for a session")
+		s.field("waiting", Plural(p.Staged, "packet")+" for a session")
 	}
 	if p.Session != nil {
 		s.field("session", s.session(p.Session))
@@ -66,13 +66,13 @@ func (s *screen) peer(instance string, p *control.Peer) {
 }
 
 // field writes one labelled value.
-func (s *screen) field(label, value string) {
-	s.WriteString("  " + s.paint(dim, label) + strings.Repeat(" ", labelWidth-2-len(label)))
-	s.line(labelWidth, labelWidth, s.clean(value))
+func (s *Page) field(label, value string) {
+	s.WriteString("  " + s.Paint(Dim, label) + strings.Repeat(" ", labelWidth-2-len(label)))
+	s.line(labelWidth, labelWidth, s.Clean(value))
 }
 
 // endpoint says where the peer is, how that was configured and whether it moved.
-func (s *screen) endpoint(p *control.Peer) string {
+func (s *Page) endpoint(p *control.Peer) string {
 	text := p.Endpoint
 	if text == "" {
 		text = "not known yet"
@@ -87,7 +87,7 @@ func (s *screen) endpoint(p *control.Peer) string {
 }
 
 // handshake says how old the last one is and when the next is due.
-func (s *screen) handshake(p *control.Peer) string {
+func (s *Page) handshake(p *control.Peer) string {
 	text := since(p.LastHandshake.Time, s.now)
 	if p.Session != nil && p.Session.RekeyS > 0 {
 		left := max(p.Session.RekeyS-p.Session.AgeS, 0)
@@ -99,7 +99,7 @@ func (s *screen) handshake(p *control.Peer) string {
 	return text
 }
 
-func (s *screen) session(x *control.Session) string {
+func (s *Page) session(x *control.Session) string {
 	role := "responder"
 	if x.Initiator {
 		role = "initiator"

@@ -1,4 +1,4 @@
-package main
+package screen
 
 import (
 	"cmp"
@@ -9,13 +9,13 @@ import (
 	"tund/internal/control"
 )
 
-// fdb writes the forwarding databases.
-func (s *screen) fdb(tables []control.FDBInstance) {
+// FDB writes the forwarding databases of instances.
+func (s *Page) FDB(tables []control.FDBInstance) {
 	for n, instance := range tables {
 		if n > 0 {
 			s.WriteByte('\n')
 		}
-		s.WriteString(s.paint(bold, s.clean(instance.Name)) + "  ")
+		s.WriteString(s.Paint(Bold, s.Clean(instance.Name)) + "  ")
 		if instance.Limit == 0 && len(instance.FDB) == 0 {
 			s.line(columns(instance.Name)+2, 2, "no [tap] device, so no FDB")
 			continue
@@ -26,7 +26,7 @@ func (s *screen) fdb(tables []control.FDBInstance) {
 }
 
 // entries writes one row per entry, by port, then VLAN, then MAC.
-func (s *screen) entries(entries []control.FDBEntry) {
+func (s *Page) entries(entries []control.FDBEntry) {
 	if len(entries) == 0 {
 		return
 	}
@@ -51,12 +51,12 @@ func (s *screen) entries(entries []control.FDBEntry) {
 		}
 		note := cell{}
 		if e.Frozen {
-			note = cell{text: "frozen", paint: yellow}
+			note = cell{text: "frozen", paint: Yellow}
 		}
-		t.add(cell{text: s.clean(e.MAC)}, cell{text: vlan}, cell{text: s.clean(e.Port), paint: bold}, cell{text: s.clean(e.Kind)},
+		t.add(cell{text: s.Clean(e.MAC)}, cell{text: vlan}, cell{text: s.Clean(e.Port), paint: Bold}, cell{text: s.Clean(e.Kind)},
 			cell{text: old}, cell{text: strconv.Itoa(e.Moves)}, note)
 	}
-	t.write(&s.Buffer, s.style, 2)
+	t.write(&s.Buffer, s.Style, 2)
 }
 
 // fdbSummary counts entries by kind.

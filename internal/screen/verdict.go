@@ -1,4 +1,4 @@
-package main
+package screen
 
 import (
 	"cmp"
@@ -18,7 +18,8 @@ type problem struct {
 	grave   bool // something does not work, as opposed to: look at this
 }
 
-// problems collects what is wrong with an instance: what its daemon warns of, and what its state shows.
+// problems collects what is wrong with an instance: what its daemon warns of, and what its state
+// shows.
 func problems(i *control.Instance, now time.Time) []problem {
 	var list []problem
 	if i.ConfigError != "" {
@@ -104,11 +105,11 @@ func tally(instances []control.Instance) string {
 	if total == 0 {
 		return "no peers"
 	}
-	return plural(total, "peer") + ": " + strings.Join(parts, ", ")
+	return Plural(total, "peer") + ": " + strings.Join(parts, ", ")
 }
 
-// byUrgency orders peers: those with problems first, then those in use, then the idle ones; in the order of the
-// configuration file within each.
+// byUrgency orders peers: those with problems first, then those in use, then the idle ones; in the
+// order of the configuration file within each.
 func byUrgency(peers []control.Peer) []*control.Peer {
 	order := map[control.PeerState]int{control.StateDown: 1, control.StateConnecting: 2, control.StateUp: 3, control.StateIdle: 4}
 	list := make([]*control.Peer, len(peers))

@@ -1,4 +1,4 @@
-package main
+package screen
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ type column struct {
 type cell struct {
 	text  string
 	items []string
-	paint paint
+	paint Paint
 }
 
 // table is rows under titles, fitted to the terminal.
@@ -34,12 +34,12 @@ type table struct {
 func (t *table) add(cells ...cell) { t.rows = append(t.rows, cells) }
 
 // write appends the table to b, each line indented.
-func (t *table) write(b *bytes.Buffer, s style, indent int) {
+func (t *table) write(b *bytes.Buffer, s Style, indent int) {
 	widths, shown := t.fit(s, indent)
 	margin := strings.Repeat(" ", indent)
 	heads := make([]cell, len(t.columns))
 	for i, c := range t.columns {
-		heads[i] = cell{text: c.title, paint: dim}
+		heads[i] = cell{text: c.title, paint: Dim}
 	}
 	t.writeRow(b, s, margin, heads, widths, shown)
 	for _, row := range t.rows {
@@ -48,7 +48,7 @@ func (t *table) write(b *bytes.Buffer, s style, indent int) {
 }
 
 // writeRow appends one line, without spaces at its end.
-func (t *table) writeRow(b *bytes.Buffer, s style, margin string, row []cell, widths []int, shown []bool) {
+func (t *table) writeRow(b *bytes.Buffer, s Style, margin string, row []cell, widths []int, shown []bool) {
 	b.WriteString(margin)
 	pending := "" // spaces not written until something follows them
 	for i, c := range row {
@@ -62,7 +62,7 @@ func (t *table) writeRow(b *bytes.Buffer, s style, margin string, row []cell, wi
 		}
 		if strings.TrimSpace(text) != "" {
 			b.WriteString(pending)
-			b.WriteString(s.paint(c.paint, text))
+			b.WriteString(s.Paint(c.paint, text))
 			pending = ""
 		} else {
 			pending += text
@@ -72,9 +72,10 @@ func (t *table) writeRow(b *bytes.Buffer, s style, margin string, row []cell, wi
 	b.WriteByte('\n')
 }
 
-// fit decides which columns are shown, and how wide: first the flexible ones give way down to their minimum, the
-// widest first; when that is not enough, the least important column goes, and it starts again.
-func (t *table) fit(s style, indent int) (widths []int, shown []bool) {
+// fit decides which columns are shown, and how wide: first the flexible ones give way down to their
+// minimum, the widest first; when that is not enough, the least important column goes, and it
+// starts again.
+func (t *table) fit(s Style, indent int) (widths []int, shown []bool) {
 	natural := make([]int, len(t.columns))
 	for i, c := range t.columns {
 		natural[i] = columns(c.title)
@@ -88,7 +89,7 @@ func (t *table) fit(s style, indent int) (widths []int, shown []bool) {
 	}
 	for {
 		widths = append([]int(nil), natural...)
-		if s.width == 0 || t.shrink(widths, shown, s.width-indent) {
+		if s.Width == 0 || t.shrink(widths, shown, s.Width-indent) {
 			return widths, shown
 		}
 		least := 0
@@ -141,9 +142,9 @@ func (c cell) width() int {
 }
 
 // fit returns the cell's text in at most width columns.
-func (c cell) fit(s style, width int) string {
+func (c cell) fit(s Style, width int) string {
 	if c.items == nil {
-		return s.cut(c.text, width)
+		return s.Cut(c.text, width)
 	}
 	whole := strings.Join(c.items, " ")
 	if columns(whole) <= width {
@@ -155,5 +156,5 @@ func (c cell) fit(s style, width int) string {
 			return text
 		}
 	}
-	return s.cut(whole, width)
+	return s.Cut(whole, width)
 }

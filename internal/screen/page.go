@@ -1,0 +1,45 @@
+// Package screen shows the answers of the control API to people: tables fitted to a terminal, with
+// what is wrong first, in colours and characters that the terminal has.
+//
+// It turns values into text. It asks nobody, keeps nothing from one page to the next, and computes
+// no rates. Text from elsewhere, such as the name of a peer, cannot send escape sequences to the
+// terminal.
+package screen
+
+import (
+	"bytes"
+	"strings"
+	"time"
+)
+
+// Page is text in the making. It is for one goroutine.
+type Page struct {
+	bytes.Buffer
+	Style
+	now time.Time
+	all bool // cut nothing
+}
+
+// NewPage begins a page. Ages on it are told as of now. On a terminal, long lists are cut unless
+// all is set; output that goes to a file or a program is never cut.
+func NewPage(s Style, now time.Time, all bool) *Page { return &Page{Style: s, now: now, all: all} }
+
+// line ends the current line, which has come to column at, with text, wrapped if need be; lines
+// that follow are indented by later columns.
+func (s *Page) line(at, later int, text string) {
+	if strings.HasPrefix(text, " ") {
+		s.WriteByte(' ')
+		at++
+	}
+	s.WriteString(s.Wrap(strings.TrimSpace(text), at, later))
+	s.WriteByte('\n')
+}
+
+// items is a cell that shows as many of a list as fit.
+func (s *Page) items(list []string) cell {
+	clean := make([]string, len(list))
+	for n, item := range list {
+		clean[n] = s.Clean(item)
+	}
+	return cell{items: clean}
+}
