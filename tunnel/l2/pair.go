@@ -31,8 +31,9 @@ const (
 	fastTests   = 4
 	retestTime  = 30 * time.Second
 	proofTime   = 100 * time.Second // three tests may be lost
-	maxSeenBy   = 256               // suspicions a port may raise: four gateways in 64 VLANs
-	testMACByte = 0x02              // locally administered, unicast
+	longGaps    = 8
+	maxSeenBy   = 256  // suspicions a port may raise: four gateways in 64 VLANs
+	testMACByte = 0x02 // locally administered, unicast
 )
 
 // testRate bounds the join tests that a peer may ask of us: each is a broadcast on our LAN.
@@ -49,8 +50,8 @@ func (k pairKey) port(i int) PortID { return [2]PortID{k.low, k.high}[i] }
 // pair is what is known of two ports. Index 0 is the low one, 1 the high one.
 type pair struct {
 	seen   [2]boottime.Time // the other's probe came by this port; 0: not of late
-	gap    [2]time.Duration // the shorter of the last two times between them: one may have been an outage
-	last   [2]time.Duration // the last one
+	gap    [2]time.Duration // between them, outages left out
+	long   [2]int           // times in a row that it was far longer
 	proven [2]boottime.Time // the test asked of this port came back by the other
 	test   [2]MAC           // asked of this port and not back yet
 	askAt  boottime.Time    // next tests
@@ -62,6 +63,17 @@ type pair struct {
 func (p *pair) quiet(now boottime.Time) bool {
 	limit := min(max(quietTime, max(p.gap[0], p.gap[1])*5/2), holdTime)
 	return now.Sub(p.seen[0]) > limit && now.Sub(p.seen[1]) > limit
+}
+
+// follow notes the time between two probes by port i. One that is far longer than those before is
+// an outage, unless there are many in a row: then VLANs have come to take turns.
+func (p *pair) follow(i int, gap time.Duration) {
+	if p.gap[i] != 0 && gap > 2*p.gap[i] {
+		if p.long[i]++; p.long[i] < longGaps {
+			return
+		}
+	}
+	p.gap[i], p.long[i] = gap, 0
 }
 
 // sighted notes that a genuine probe of the peer at port origin came by another, and blocks one of
@@ -83,10 +95,7 @@ func (s *Switch) sighted(now boottime.Time, origin, by PortID, vid uint16) (wake
 			s.pairs[key] = p
 		}
 	} else if gap := now.Sub(p.seen[i]); gap > ProbeInterval/2 {
-		if p.gap[i] = gap; p.last[i] != 0 {
-			p.gap[i] = min(gap, p.last[i])
-		}
-		p.last[i] = gap
+		p.follow(i, gap)
 	}
 	p.seen[i] = now
 	if other := p.seen[1-i]; other == 0 || now.Sub(other) > suspectTime {
