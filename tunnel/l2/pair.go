@@ -24,7 +24,7 @@ import (
 // Peers of versions that know no tags do not know join tests; of them the probes are believed.
 const (
 	suspectTime = holdTime
-	quietTime   = 2500 * time.Millisecond // two probes lost each way, and the next not due for long
+	quietTime   = 2200 * time.Millisecond // two probes lost each way, and the next not due for long
 
 	testRetry   = 500 * time.Millisecond // between the first fastTests tests that prove nothing
 	testSlow    = 10 * time.Second       // and between the others
@@ -61,7 +61,7 @@ type pair struct {
 // quiet reports whether neither probe has come for longer than losses explain. VLANs that take
 // turns are probed less often.
 func (p *pair) quiet(now boottime.Time) bool {
-	limit := min(max(quietTime, max(p.gap[0], p.gap[1])*5/2), holdTime)
+	limit := min(max(quietTime, 2*max(p.gap[0], p.gap[1])), holdTime)
 	return now.Sub(p.seen[0]) > limit && now.Sub(p.seen[1]) > limit
 }
 

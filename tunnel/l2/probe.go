@@ -180,6 +180,13 @@ type relayed struct {
 	n     uint8
 }
 
+// pace returns the time between our probes: a little less than ProbeInterval, and another for each
+// switch. Two loops through the same LANs, of switches that start together, would otherwise cut
+// each other at the same moment, again and again.
+func (s *Switch) pace() time.Duration {
+	return ProbeInterval - time.Duration(s.node>>8&0x7f)*time.Millisecond
+}
+
 // sendProbes queues this interval's probes: in each VLAN one, or as many as the tags need. mu is
 // held.
 func (s *Switch) sendProbes(now boottime.Time) {

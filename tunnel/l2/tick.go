@@ -96,7 +96,7 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 	s.agePairs(now)
 	s.unblock(now, func(b *block) bool { return !now.Before(b.until) })
 	if !now.Before(s.probeAt) {
-		s.probeAt = now.Add(ProbeInterval)
+		s.probeAt = now.Add(s.pace())
 		s.sendProbes(now)
 	}
 	var announce []PortID
@@ -125,6 +125,9 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 	out.Next = now.Add(TickInterval)
 	if claims != 0 && claims.Before(out.Next) {
 		out.Next = claims
+	}
+	if s.probeAt.Before(out.Next) {
+		out.Next = s.probeAt // others take note of when our probes fail to come
 	}
 	return out
 }
