@@ -2,6 +2,7 @@ package ethernet
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -206,6 +207,81 @@ func TestFailover_theOtherGatewayOfALANTakesOver(t *testing.T) {
 	}
 	if p := berlin.Peer(standby.Name); p.State != control.StateUp {
 		t.Errorf("standby is %s", p.State)
+	}
+}
+
+// Two gateways of one LAN in a mesh with two more sites: once the loop is cut a broadcast arrives once, wherever it comes
+// from. The gateway in use stops dead, with its sessions, its bridge and its TAP there as before: both sites
+// reach the hosts through the other within three seconds. That five times, and no host is frozen.
+func TestFailover_fromAGatewayThatIsSilent(t *testing.T) {
+	beside(t)
+	w := newWAN(t)
+	berlin, rome, first, second := w.site("berlin"), w.site("rome"), w.site("first"), w.site("second")
+	mesh(berlin, rome, first, second)
+	a, b, c := berlin.host(1), first.host(2), rome.host(3)
+	backDoor(t, first, second)
+	start(t, berlin, rome, first, second)
+	for _, s := range []*site{berlin, rome} {
+		testnet.Await(t, "one gateway to be blocked", 3*time.Second, func() bool { return s.Lines("loop", "blocked") == 1 })
+	}
+	b.datagrams("udp4", 7, "").echo()
+	observers := map[*host]*datagrams{a: a.datagrams("udp4", 0, ""), c: c.datagrams("udp4", 0, "")}
+	answer := func(began time.Time) (took time.Duration) {
+		for _, o := range observers {
+			took = max(took, answersAfter(t, o, b, began, 10*time.Second))
+		}
+		return took
+	}
+	answer(time.Now())
+	everybody := []*host{a, b, c}
+	once := func(word string) {
+		t.Helper()
+		for _, from := range everybody {
+			mark := word + " of " + from.v4
+			var watchers []*raw
+			for _, to := range everybody {
+				if to != from {
+					watchers = append(watchers, to.raw())
+				}
+			}
+			from.raw().send(plainFrame(l2.Broadcast, from.mac, mark))
+			for _, watch := range watchers {
+				watch.expect("broadcast", time.Second, holds(mark))
+				watch.never("the same broadcast again", 300*time.Millisecond, holds(mark))
+			}
+		}
+	}
+	once("first word")
+	active := first
+	if berlin.where(b.mac, 0) == "second" {
+		active = second
+	}
+	for round := range 5 {
+		active.Process.Signal(syscall.SIGSTOP)
+		began := time.Now()
+		took := answer(began)
+		t.Logf("silent: answered after %v", took.Round(10*time.Millisecond))
+		if limit := slowly(3 * time.Second); took > limit {
+			t.Errorf("round %d: answered %v after the gateway fell silent, want at most %v", round, took, limit)
+		}
+		active.Process.Signal(syscall.SIGCONT)
+		testnet.Await(t, "the gateway to be used again", 10*time.Second, func() bool {
+			answer(time.Now())
+			return berlin.where(b.mac, 0) == active.Name && rome.where(b.mac, 0) == active.Name
+		})
+		if took := answer(time.Now()); took > slowly(3*time.Second) {
+			t.Errorf("round %d: answered %v after the gateway was back", round, took)
+		}
+		pause(3 * time.Second) // what was under way is gone
+	}
+	once("last word")
+	for _, s := range []*site{berlin, rome, first, second} {
+		if n := s.Lines("frozen"); n > 0 {
+			t.Errorf("%s has frozen %d addresses", s.Name, n)
+		}
+	}
+	if first.Lines("stands by")+second.Lines("stands by") == 0 {
+		t.Error("no gateway says that it stands by")
 	}
 }
 
