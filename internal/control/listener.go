@@ -1,68 +1,39 @@
 package control
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
+	"tund/internal/unixsock"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
-// Pauses after a failure to accept.
-const (
-	acceptDelayMin = 5 * time.Millisecond
-	acceptDelayMax = time.Second
-)
-
-// bindSocket replaces a socket file that nobody serves (the caller holds the claim, so nobody does)
-// and listens.
+// bindSocket listens at path. It replaces a socket that is there: the caller holds the claim, so
+// nobody serves it.
 func bindSocket(c *claim, path string) (*net.UnixListener, error) {
-	if len(path) > maxSocketPath {
+	if len(path) > unixsock.MaxPath {
 		return nil, fmt.Errorf("control socket path %s is %d bytes long (at most %d): choose a shorter TUND_RUN_DIR",
-			path, len(path), maxSocketPath)
+			path, len(path), unixsock.MaxPath)
 	}
-	info, err := os.Lstat(path)
-	switch {
-	case err == nil && info.Mode()&fs.ModeSocket == 0:
-		return nil, fmt.Errorf("%s is in the way: not a socket (remove it)", path)
-	case err == nil:
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("remove stale control socket: %w", err)
-		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("control socket: %w", err)
-	}
-	// The mode of a socket's inode before bind is the mode of the file that bind makes (less the
-	// umask), so at no time can anybody connect who should not.
-	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		var chmod error
-		if err := raw.Control(func(fd uintptr) { chmod = unix.Fchmod(int(fd), 0o660) }); err != nil {
-			return err
-		}
-		return chmod
-	}}
-	listener, err := config.Listen(context.Background(), "unix", path)
+	stale, err := unixsock.Exists(path)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	unixListener := listener.(*net.UnixListener)
-	unixListener.SetUnlinkOnClose(false) // Server.Close removes it, while it still holds the claim
-	if c.gid >= 0 {
-		_ = os.Chown(path, -1, c.gid)
+	if stale {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove stale control socket: %w", err)
+		}
 	}
-	if err := os.Chmod(path, 0o660); err != nil { // a umask of 077 took the group away
-		_ = listener.Close()
-		_ = os.Remove(path)
+	listener, err := unixsock.Listen(path, unixsock.Options{Mode: 0o660, Group: c.gid})
+	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	return unixListener, nil
+	return listener, nil // Server.Close removes the file, while it still holds the claim
 }
 
 // boundedListener hands out connections as far as there are places for their callers, each with its
@@ -98,23 +69,23 @@ func newBoundedListener(inner net.Listener, log *zap.Logger) *boundedListener {
 
 // Accept returns the next connection within the limits. The only error is net.ErrClosed.
 func (l *boundedListener) Accept() (net.Conn, error) {
-	var delay time.Duration
+	var backoff unixsock.Backoff
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return nil, net.ErrClosed
 			}
-			if delay == 0 { // the first of a run of failures: the rest would say the same
+			pause, first := backoff.Failed()
+			if first {
 				l.log.Warn("control socket cannot accept, trying again", zap.Error(err))
 			}
-			delay = min(max(2*delay, acceptDelayMin), acceptDelayMax)
-			if !l.wait(delay) {
+			if !l.wait(pause) {
 				return nil, net.ErrClosed
 			}
 			continue
 		}
-		delay = 0
+		backoff.Succeeded()
 		c := &boundedConn{Conn: conn, caller: l.identify(conn)}
 		if l.gate.admit(c, time.Now()) {
 			return c, nil

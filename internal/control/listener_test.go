@@ -48,7 +48,7 @@ func TestBoundedListener_outlivesRunningOutOfDescriptors(t *testing.T) {
 		t.Fatalf("Accept: %v", err)
 	}
 	conn.Close()
-	if len(waits) != 16 || waits[0] != acceptDelayMin || waits[1] != 2*acceptDelayMin || waits[15] != acceptDelayMax {
+	if len(waits) != 16 || waits[0] >= waits[1] || waits[15] != time.Second {
 		t.Errorf("waited %v", waits)
 	}
 	l.Close()

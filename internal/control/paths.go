@@ -17,9 +17,6 @@ const (
 	lockName   = "control.lock"
 )
 
-// maxSocketPath is what sun_path holds besides its final zero (unix(7)).
-const maxSocketPath = 107
-
 // RunDir returns the directory of all instances: TUND_RUN_DIR, or /run/tund.
 func RunDir() string {
 	if dir := os.Getenv("TUND_RUN_DIR"); dir != "" {

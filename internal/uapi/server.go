@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+	"tund/internal/unixsock"
 
 	"go.uber.org/zap"
 )
@@ -27,9 +28,6 @@ const (
 	partialGrace = time.Second
 
 	readBuffer = 4 << 10
-
-	acceptDelayMin = 5 * time.Millisecond
-	acceptDelayMax = time.Second
 )
 
 // Options say where to listen.
@@ -94,26 +92,26 @@ func (s *Server) Removed() <-chan struct{} { return s.watch.removed }
 
 // Serve answers requests until Close. It is called once.
 func (s *Server) Serve(b Backend) {
-	var delay time.Duration
+	var backoff unixsock.Backoff
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	for {
 		conn, err := s.listener.AcceptUnix()
 		switch {
 		case err == nil:
-			delay = 0
+			backoff.Succeeded()
 			if c := s.admit(conn); c != nil {
 				serving.Go(func() { s.serve(c, b) })
 			}
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
-			if delay == 0 { // the first of a run of failures: the rest would say the same
+			pause, first := backoff.Failed()
+			if first {
 				s.log.Warn("WireGuard socket cannot accept, trying again", zap.Error(err))
 			}
-			delay = min(max(2*delay, acceptDelayMin), acceptDelayMax)
 			s.conns.evict(time.Now()) // out of descriptors: here is perhaps one
-			if !s.pause(delay) {
+			if !s.pause(pause) {
 				return
 			}
 		}

@@ -1,14 +1,13 @@
 package uapi
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
-	"syscall"
+	"tund/internal/unixsock"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,20 +33,28 @@ func open(o Options) (*net.UnixListener, socketFile, error) {
 		return nil, socketFile{}, err
 	}
 	for try := 1; ; try++ {
-		listener, err := bind(path)
-		if err != nil {
-			return nil, socketFile{}, fmt.Errorf("WireGuard socket: %w", err)
-		}
-		file, err := identify(path)
+		listener, file, err := listen(path)
 		if err == nil {
 			return listener, file, nil
 		}
-		_ = listener.Close()
 		// wg(8) deletes a socket that does not answer, as ours is between bind and listen.
 		if try == 3 || !errors.Is(err, fs.ErrNotExist) {
 			return nil, socketFile{}, fmt.Errorf("WireGuard socket: %w", err)
 		}
 	}
+}
+
+// listen makes a socket for root at path, and notes which file it is.
+func listen(path string) (*net.UnixListener, socketFile, error) {
+	listener, err := unixsock.Listen(path, unixsock.Options{Mode: 0o600, Group: -1})
+	if err != nil {
+		return nil, socketFile{}, err
+	}
+	file, err := identify(path)
+	if err != nil {
+		_ = listener.Close()
+	}
+	return listener, file, err
 }
 
 // prepareDir makes the directory and locks it, so that of two daemons that find a stale socket one is second. The lock
@@ -98,14 +105,8 @@ func RemoveStale(dir, device string) error {
 
 // removeStale removes a socket on which nobody answers.
 func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
+	if there, err := unixsock.Exists(path); err != nil || !there {
 		return err
-	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%s is in the way: not a socket (remove it)", path)
 	}
 	conn, err := net.Dial("unix", path)
 	switch {
@@ -121,26 +122,6 @@ func removeStale(path string) error {
 		return fmt.Errorf("remove stale WireGuard socket: %w", err)
 	}
 	return nil
-}
-
-// bind listens at path with mode 0600.
-func bind(path string) (*net.UnixListener, error) {
-	// The mode that a socket's inode has before bind is that of the file which bind makes, less the umask: at no
-	// time can anybody connect who should not.
-	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		var chmod error
-		if err := raw.Control(func(fd uintptr) { chmod = unix.Fchmod(int(fd), 0o600) }); err != nil {
-			return err
-		}
-		return chmod
-	}}
-	listener, err := config.Listen(context.Background(), "unix", path)
-	if err != nil {
-		return nil, err
-	}
-	l := listener.(*net.UnixListener)
-	l.SetUnlinkOnClose(false) // socketFile.remove looks first whether it is still ours
-	return l, nil
 }
 
 // inherit takes over a listening socket.
