@@ -5,6 +5,7 @@ import (
 
 	"tund/crypto/keys"
 	"tund/tunnel/ethernet"
+	"tund/tunnel/handshake"
 	"tund/tunnel/l2"
 	"tund/tunnel/lane"
 	"tund/tunnel/offload"
@@ -24,6 +25,10 @@ type (
 	// HandshakeCounts counts the handshake messages of one peer; those received are authenticated
 	// ones.
 	HandshakeCounts = peer.HandshakeCounts
+	// Stranger is a host that asked for a session and is no peer.
+	Stranger = handshake.Stranger
+	// WrongKey tells of initiations made for another public key than ours.
+	WrongKey = handshake.WrongKey
 	// EthernetStatus is the switch at one moment.
 	EthernetStatus = ethernet.Status
 	// Event is something the switch wants an operator to know.
@@ -49,6 +54,8 @@ type Status struct {
 	Sockets     []udp.Features // one for each lane
 	Devices     []DeviceStatus
 	Drops       map[string]uint64
+	Strangers   []Stranger      // who asked for a session lately and is no peer, the latest last
+	WrongKey    *WrongKey       // nil: nobody has asked for another key lately
 	Peers       []PeerStatus    // in order of configuration
 	Ethernet    *EthernetStatus // nil without a TAP device
 }
@@ -70,6 +77,7 @@ func (t *Tunnel) Status() Status {
 	s := Status{
 		PrivateKey: t.handshakes.PrivateKey(), PublicKey: t.handshakes.PublicKey(),
 		ListenPort: t.lanes[0].Conn().Port(), UnderLoad: t.handshakes.Load.Under(now),
+		Strangers: t.handshakes.Strangers(), WrongKey: t.handshakes.WrongKey(),
 		CookiesSent: t.handshakes.CookiesSent(), Drops: t.drops.Snapshot(), Ethernet: t.lan.Status(),
 	}
 	for _, l := range t.lanes {

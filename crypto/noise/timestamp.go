@@ -31,3 +31,15 @@ func NewTimestamp(t time.Time) Timestamp {
 
 // After reports whether ts is later than u. The zero Timestamp is before all others.
 func (ts Timestamp) After(u Timestamp) bool { return bytes.Compare(ts[:], u[:]) > 0 }
+
+// Next returns the earliest label after ts that NewTimestamp could return for a later time: for a
+// sender whose clock went back.
+func (ts Timestamp) Next() Timestamp {
+	sec, ns := binary.BigEndian.Uint64(ts[:]), binary.BigEndian.Uint32(ts[8:])&^whitenerMask
+	if ns += whitenerMask + 1; ns >= uint32(time.Second) {
+		sec, ns = sec+1, 0
+	}
+	binary.BigEndian.PutUint64(ts[:], sec)
+	binary.BigEndian.PutUint32(ts[8:], ns)
+	return ts
+}

@@ -40,3 +40,19 @@ func TestTimestamp_isTAI64NWithWhitenedNanoseconds(t *testing.T) {
 		t.Error("the zero timestamp is not before all others")
 	}
 }
+
+func TestTimestamp_nextIsLater(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1_800_000_000, 999_999_999)
+	ts := NewTimestamp(at)
+	for range 200 {
+		next := ts.Next()
+		if !next.After(ts) {
+			t.Fatalf("%x after %x", next, ts)
+		}
+		ts = next
+	}
+	if d := 200 * (whitenerMask + 1); !NewTimestamp(at.Add(time.Duration(d) + time.Second)).After(ts) {
+		t.Errorf("%x is more than 200 steps and a second later", ts)
+	}
+}

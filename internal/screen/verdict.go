@@ -47,7 +47,11 @@ func problems(i *control.Instance, now time.Time) []problem {
 		if w.Subject != "" && w.Subject != i.Name && !strings.HasPrefix(w.Message, w.Subject) {
 			subject += "/" + w.Subject
 		}
-		list = append(list, problem{subject, w.Message, false})
+		text := w.Message
+		if w.Remedy != "" {
+			text += "; " + w.Remedy
+		}
+		list = append(list, problem{subject, text, false})
 	}
 	slices.SortStableFunc(list, func(a, b problem) int { return cmp.Compare(rank(a), rank(b)) })
 	return list

@@ -11,6 +11,8 @@ const (
 	KindNetwork     = "network"      // the kernel's network configuration is not as wanted
 	KindOffload     = "offload"      // a device or a socket works without offload
 	KindRoutingLoop = "routing-loop" // a peer's endpoint is reached through the tunnel itself
+	KindUnknownPeer = "unknown-peer" // somebody asks for a session whose key is no peer's
+	KindWrongKey    = "wrong-key"    // somebody asks for a session with another key than ours
 )
 
 // Problem is one reason for which an operator should look at an instance.
@@ -18,6 +20,7 @@ type Problem struct {
 	Kind    string
 	Subject string // the peer or device that it is about; "" for the instance
 	Message string // one line
+	Remedy  string // what to do about it; "" when Message says it
 	Since   time.Time
 }
 

@@ -112,8 +112,9 @@ func (v *View) warnings() []control.Warning {
 			Kind: kind, Subject: subject, Message: message, Since: control.At(since),
 		})
 	}
-	for _, p := range v.Problems {
+	for _, p := range slices.Concat(v.Problems, v.refused()) {
 		add(p.Kind, p.Subject, p.Message, p.Since)
+		list[len(list)-1].Remedy = p.Remedy
 	}
 	for _, w := range v.Config.Warnings {
 		add("config", w.File, w.String(), v.Loaded)
@@ -134,6 +135,26 @@ func (v *View) warnings() []control.Warning {
 	if refused := fallbacks(v.Tunnel.Sockets); refused > 0 && !slices.Contains(underlay(v.Tunnel.Sockets), "gso") {
 		add(KindOffload, "", fmt.Sprintf("the kernel refused to cut %d batches into datagrams "+
 			"(UDP_SEGMENT), which then took longer; udp_offload = \"off\" avoids the attempt", refused), v.Process.Started)
+	}
+	return list
+}
+
+// refused tells of those who ask for a session and get none.
+func (v *View) refused() []Problem {
+	var list []Problem
+	for _, s := range v.Tunnel.Strangers {
+		list = append(list, Problem{
+			Kind: KindUnknownPeer, Since: s.First,
+			Message: fmt.Sprintf("a host at %s asks for a session, and its public key is in no [[peer]] here: %s", s.Endpoint, s.PublicKey),
+			Remedy:  fmt.Sprintf("if it is yours, add [[peer]] with public_key = \"%s\" and its allowed_ips, and reload", s.PublicKey),
+		})
+	}
+	if k := v.Tunnel.WrongKey; k != nil {
+		list = append(list, Problem{
+			Kind: KindWrongKey, Since: k.Since,
+			Message: fmt.Sprintf("handshakes for another public key than ours come in, the last from %s (unproven: anybody can send such)", k.From),
+			Remedy:  fmt.Sprintf("if a host of yours is there, it needs public_key = \"%s\" for us", v.Tunnel.PublicKey),
+		})
 	}
 	return list
 }

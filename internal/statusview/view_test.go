@@ -235,3 +235,29 @@ func TestFDB_isEmptyWithoutATAPDevice(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
+
+func TestInstance_thoseWhoGetNoSession(t *testing.T) {
+	t.Parallel()
+	v, s := office()
+	key := keys.PublicKey{7}
+	s.Strangers = []tunnel.Stranger{{PublicKey: key, Endpoint: netip.MustParseAddrPort("198.51.100.1:4"), First: start}}
+	s.WrongKey = &tunnel.WrongKey{From: netip.MustParseAddrPort("203.0.113.1:5"), Since: start}
+	found := 0
+	for _, w := range v.Instance().Warnings {
+		switch w.Kind {
+		case "unknown-peer":
+			found++
+			if !strings.Contains(w.Message, "198.51.100.1:4") || !strings.Contains(w.Remedy, `public_key = "`+key.String()+`"`) {
+				t.Errorf("%q, %q", w.Message, w.Remedy)
+			}
+		case "wrong-key":
+			found++
+			if !strings.Contains(w.Message, "unproven") || !strings.Contains(w.Remedy, s.PublicKey.String()) {
+				t.Errorf("%q, %q", w.Message, w.Remedy)
+			}
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d warnings, want 2", found)
+	}
+}

@@ -36,6 +36,19 @@ func (g *gateway) explains(peer string, limit time.Duration, words ...string) {
 	})
 }
 
+// warns waits for a warning of a kind that says what to do, with words in it.
+func (g *gateway) warns(limit time.Duration, kind string, words ...string) {
+	g.T.Helper()
+	testnet.Await(g.T, "a warning of the kind "+kind, limit, func() bool {
+		for _, w := range g.Status().Warnings {
+			if w.Kind == kind && w.Remedy != "" && containsAll(w.Message+" "+w.Remedy, words) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 func TestReasons_ofHandshakesThatFail(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -58,15 +71,18 @@ func TestReasons_ofHandshakesThatFail(t *testing.T) {
 		{"wrong key for the server", func(t *testing.T, p *pair) { p.a.peers[0].key = newGateway(t, nil, "").Key.Public() }, func(p *pair) {
 			p.b.Says(firstFailure, "WARN", "wrong public key for this server", "192.0.2.1:51820")
 			p.a.explains("berlin", firstFailure, "no answer", "wrong public key for it")
+			p.b.warns(secondFailure, "wrong-key", "192.0.2.1:51820", p.b.Key.Public().String())
 		}},
 		{"unknown peer", func(t *testing.T, p *pair) { p.b.peers[0].key = newGateway(t, nil, "").Key.Public() }, func(p *pair) {
-			p.b.Says(firstFailure, "WARN", "unknown peer", p.a.Key.Public().Short(), "192.0.2.1:51820")
+			p.b.Says(firstFailure, "WARN", "unknown peer", p.a.Key.Public().String(), "192.0.2.1:51820")
+			p.b.warns(firstFailure, "unknown-peer", "192.0.2.1:51820", "public_key = \""+p.a.Key.Public().String()+"\"")
 			p.a.explains("berlin", firstFailure, "no answer", "ours unknown there")
 		}},
 		{"preshared keys differ", func(t *testing.T, p *pair) { p.a.peers[0].psk, p.b.peers[0].psk = psk(t), psk(t) }, func(p *pair) {
 			p.a.Says(firstFailure, "WARN", "preshared keys differ", `"peer": "berlin"`)
 			p.a.explains("berlin", firstFailure, "preshared keys differ")
 			p.b.Says(secondFailure, "WARN", "preshared key differs", `"peer": "paris"`)
+			p.b.explains("paris", firstFailure, "preshared key differs")
 		}},
 		{"one has no preshared key", func(t *testing.T, p *pair) { p.b.peers[0].psk = psk(t) }, func(p *pair) {
 			p.a.explains("berlin", firstFailure, "preshared keys differ")

@@ -35,6 +35,8 @@ type Handshakes struct {
 	identity    atomic.Pointer[identity]
 	queue       *queue
 	icmp        *icmpQueue
+	strangers   strangers
+	wrongKeys   wrongKeys
 	cookiesSent atomic.Uint64
 	timersWake  chan struct{} // capacity 1: the earliest deadline moved forward
 }

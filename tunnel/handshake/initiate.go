@@ -57,7 +57,11 @@ func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, no
 	remote := hs.Remote(id, p.PublicKey())
 	hs.DropPending(w.env.Index)
 	local := w.env.Index.Reserve(p)
-	pending, err := id.Initiate(msg, remote, local, noise.NewTimestamp(w.env.Clock.Wall()))
+	stamp := noise.NewTimestamp(w.env.Clock.Wall())
+	if !stamp.After(hs.LastSent) {
+		stamp = hs.LastSent.Next() // the clock went back; the peer would take no older one
+	}
+	pending, err := id.Initiate(msg, remote, local, stamp)
 	if err != nil {
 		w.env.Index.Release(local)
 		p.Fail(now, w.env.Clock.Wall(), "handshake cannot be made: "+err.Error())
@@ -65,7 +69,7 @@ func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, no
 		w.purge(p) // it waits for what will never be
 		return false
 	}
-	hs.Pending, hs.PendingIndex = pending, local
+	hs.Pending, hs.PendingIndex, hs.LastSent = pending, local, stamp
 	hs.Macs().Add(msg[:], now)
 	p.Initiated(w.event(now, 0))
 	return true
@@ -105,7 +109,7 @@ func (w *Worker) finish(p *peer.Peer, msg []byte, from *udp.Endpoint, now bootti
 	k, err := id.Finish(hs.Pending, hs.Remote(id, p.PublicKey()), hs.PresharedKey, msg)
 	if err != nil {
 		if errors.Is(err, noise.ErrResponse) {
-			w.failed(p, now, "response does not decrypt: the preshared keys differ", zap.Stringer("endpoint", from.Addr))
+			w.refused(p, now, "response does not decrypt: the preshared keys differ", zap.Stringer("endpoint", from.Addr))
 		}
 		return drop.HandshakeFailed
 	}

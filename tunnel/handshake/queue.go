@@ -97,6 +97,7 @@ func (i *intake) check(kind byte, d []byte, from *udp.Endpoint, now boottime.Tim
 	switch kind {
 	case wire.TypeInitiation:
 		if !i.mac1.Valid(d) {
+			i.h.wrongKeys.met(from.Addr, now)
 			i.h.env.Log.WrongKey(now, from.Addr)
 			return drop.BadMAC1
 		}

@@ -12,9 +12,6 @@ import (
 	"tund/tunnel/udp"
 )
 
-// doubtfulAnswers is how many responses in a row that led to no session are worth a word.
-const doubtfulAnswers = 3
-
 // message handles one message of the queue.
 func (w *Worker) message(m *message) {
 	now := w.env.Clock.Now()
@@ -43,7 +40,7 @@ func (w *Worker) consumeInitiation(msg []byte, from *udp.Endpoint, now boottime.
 	}
 	p := w.peers.Get(in.Public())
 	if p == nil {
-		w.env.Log.UnknownPeer(now, in.Public(), from.Addr)
+		w.unknown(id, in, from, now)
 		return drop.HandshakeFailed
 	}
 	var response [wire.ResponseSize]byte
@@ -73,7 +70,9 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 		return drop.HandshakeFailed
 	}
 	if !stamp.After(hs.LastTimestamp) {
-		w.failed(p, now, "initiation with an old timestamp: replayed, or the peer's clock went back", zap.Stringer("endpoint", from.Addr))
+		why := "initiation with an old timestamp: replayed, or the peer's clock went back"
+		p.Doubt(now, why) // who replays one cannot make a peer look down
+		w.env.Log.Peer(p, now, why, zap.Stringer("endpoint", from.Addr))
 		return drop.HandshakeFailed
 	}
 	if hs.LastInitiation != 0 && now.Sub(hs.LastInitiation) < timers.InitiationInterval {
@@ -91,10 +90,16 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 	w.moved(p, from)
 	n := p.Responded(w.env.Index, peer.NewKeypair(p, &k, now), id.Public(), w.event(now, len(msg)))
 	k.Zero()
-	if n >= doubtfulAnswers {
-		w.failed(p, now, "peer does not accept our responses: its preshared key differs, or they do not reach it", zap.Int("responses", n))
+	if n >= peer.UnconfirmedResponses {
+		w.refused(p, now, "peer does not accept our responses: its preshared key differs, or they do not reach it", zap.Int("responses", n))
 	}
 	return drop.None
+}
+
+// refused is failed for what the peer has proven: it is shown although there is a session.
+func (w *Worker) refused(p *peer.Peer, now boottime.Time, why string, fields ...zap.Field) {
+	p.Doubt(now, why)
+	w.failed(p, now, why, fields...)
 }
 
 // failed remembers why a handshake with p failed, and says so.

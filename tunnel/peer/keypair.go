@@ -126,7 +126,7 @@ func (p *Peer) completed(wall time.Time) {
 	p.handshakeWall, p.failingSince = wall, time.Time{}
 	p.count.Completed++
 	p.unconfirmed, p.vain = 0, 0
-	p.lastError = ""
+	p.lastError, p.doubt = "", ""
 }
 
 // DropSessions forgets all sessions and the handshake under way.

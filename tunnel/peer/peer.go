@@ -66,7 +66,9 @@ type Peer struct {
 	upSince        time.Time     // when a session became usable after there was none
 	lastError      string
 	lastErrorAt    boottime.Time
-	failingSince   time.Time // of the first failure since the last session
+	doubt          string        // what handshakes of late say against the peer, whatever its state
+	doubtAt        boottime.Time // when
+	failingSince   time.Time     // of the first failure since the last session
 	count          HandshakeCounts
 	icmp           *icmpNote // what ICMP said last; nil: nothing
 }
@@ -79,8 +81,9 @@ type Handshake struct {
 	PresharedKey   keys.PresharedKey
 	Pending        *noise.Pending // the initiation that waits for its response; nil: none
 	PendingIndex   uint32
-	LastTimestamp  noise.Timestamp
-	LastInitiation boottime.Time // when we last accepted one; 0: never
+	LastTimestamp  noise.Timestamp // the newest of the peer
+	LastSent       noise.Timestamp // the newest of ours
+	LastInitiation boottime.Time   // when we last accepted one; 0: never
 	Candidates     []netip.AddrPort
 	Candidate      int // index of the candidate in use
 

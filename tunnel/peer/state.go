@@ -26,9 +26,9 @@ const (
 	// refusedTooLong is for how long the kernel may refuse all that we send to a peer before it is
 	// down: routes and addresses come and go within seconds while a link changes.
 	refusedTooLong = 15 * time.Second
-	// unconfirmedResponses is how many responses in a row may lead to no session before a peer
+	// UnconfirmedResponses is how many responses in a row may lead to no session before a peer
 	// without one is down. Each was asked for by the peer, at least 5 seconds after the one before.
-	unconfirmedResponses = 3
+	UnconfirmedResponses = 3
 )
 
 // State judges the peer.
@@ -49,7 +49,7 @@ func (p *Peer) state(now boottime.Time) State {
 	}
 	switch {
 	case p.Timers.GaveUp(), p.Timers.Handshaking() && p.unanswered.Load() > 0 && p.lastError != "",
-		p.unconfirmed >= unconfirmedResponses:
+		p.unconfirmed >= UnconfirmedResponses:
 		return StateDown
 	case p.Timers.Handshaking(), p.Timers.Wanted(), p.next != nil && p.next.Usable(now):
 		return StateConnecting

@@ -81,6 +81,9 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	case StateDown:
 		s.Since = p.downSince(now, wall)
 	}
+	if s.LastError == "" && now.Sub(p.doubtAt) < doubtShown {
+		s.LastError = p.doubt
+	}
 	if s.State != StateUp && ep != nil && p.refusedSince.Load() != 0 {
 		if f := p.sendFailure.Load(); f != nil {
 			s.LastError = refusalText(ep.Addr, f.Err)

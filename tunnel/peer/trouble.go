@@ -27,6 +27,18 @@ func (p *Peer) fail(now boottime.Time, wall time.Time, why string) {
 	}
 }
 
+// doubtShown is for how long a doubt is shown: who has a reason to ask for a session repeats it every
+// five seconds.
+const doubtShown = 20 * time.Second
+
+// Doubt remembers, in words, what a handshake said against the peer. It changes no state: a copy of an
+// old message proves nothing about today, and a session that works goes on to work.
+func (p *Peer) Doubt(now boottime.Time, why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.doubt, p.doubtAt = why, now
+}
+
 // NoAnswer is called when an initiation had no response in time: it finds the words for why. They
 // are empty when the peer's endpoint is not known.
 func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {

@@ -119,11 +119,12 @@ func (l *Log) UnderLoad(now boottime.Time) {
 	}
 }
 
-// UnknownPeer is called when an initiation came from a key that is no peer's.
+// UnknownPeer is called when an initiation came from a key that is no peer's, and that its sender has
+// proven to hold.
 func (l *Log) UnknownPeer(now boottime.Time, key keys.PublicKey, from netip.AddrPort) {
 	if n, ok := l.unknown.Open(now, everyHost); ok {
 		l.Warn("handshake from an unknown peer: its public key is in no [[peer]] here",
-			zap.String("key", key.Short()), zap.Stringer("endpoint", from), zap.Uint64("times", n))
+			zap.Stringer("key", key), zap.Stringer("endpoint", from), zap.Uint64("times", n))
 	}
 }
 
