@@ -157,7 +157,8 @@ func TestRoaming_oldSessionDoesNotMoveThePeer(t *testing.T) {
 	})
 }
 
-func TestRoaming_handshakesMoveThePeer(t *testing.T) {
+// An initiation may be a recorded one, so it moves nobody: what is sent under its session does.
+func TestRoaming_sessionsMoveThePeer(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
 		passes(200 * time.Second)
@@ -166,8 +167,13 @@ func TestRoaming_handshakesMoveThePeer(t *testing.T) {
 		rec := w.record()
 		rec.hold(func(d udptest.Datagram) bool { return !isHandshake(d) })
 		a.sends(b, 10)
+		if got := b.endpointOf(a); got != a.addr {
+			t.Errorf("after an initiation from %v, which proves nothing, the peer is at %v", there, got)
+		}
+		rec.hold(nil)
+		a.sends(b, 10)
 		if got := b.endpointOf(a); got != there {
-			t.Errorf("after an initiation from %v the peer is at %v", there, got)
+			t.Errorf("after a message under the session from %v the peer is at %v", there, got)
 		}
 		msg := rec.take(wire.TypeInitiation)[0].Payload
 		s := w.stranger("198.51.100.2:4000")
@@ -179,6 +185,78 @@ func TestRoaming_handshakesMoveThePeer(t *testing.T) {
 		}
 		if n := len(s.got()); n != 0 {
 			t.Errorf("%d answers to a replayed initiation", n)
+		}
+	})
+}
+
+// An initiation that was recorded long ago is sent again, from somewhere else, after our restart
+// has forgotten its timestamp.
+func TestRoaming_replayAfterARestartMovesNobody(t *testing.T) {
+	for _, keepalive := range []time.Duration{0, 25 * time.Second} {
+		inBubble(t, func(w *world) {
+			a, b := w.end(), w.end()
+			once := func(c *PeerChange) { c.Endpoints, c.Keepalive = []netip.AddrPort{b.addr}, &keepalive }
+			a.knows(b, false, once)
+			b.knows(a, true)
+			rec := w.record()
+			b.sends(a, 10)
+			a.expect(1, "before")
+			recorded := rec.lastOf(t, wire.TypeInitiation)
+			passes(time.Hour)
+			a.tun.Close()
+			w.start(a)
+			a.knows(b, false, once)
+			synctest.Wait()
+			s := w.stranger("198.51.100.66:4444")
+			s.sends(a.addr, recorded.Payload)
+			synctest.Wait()
+			s.got()
+			if got := a.endpointOf(b); got != b.addr {
+				t.Errorf("the peer is at %v, want %v", got, b.addr)
+			}
+			for range 10 {
+				a.sends(b, 10)
+				passes(time.Second)
+			}
+			b.expect(10, "after the replay")
+			if n := len(s.got()); n != 0 {
+				t.Errorf("the stranger got %d more datagrams", n)
+			}
+		})
+	}
+}
+
+// A peer that is not where it was heard last is looked for where it is configured, and then where
+// it was heard again: whichever it is at, it is found.
+func TestRoaming_configuredEndpointIsTriedAgain(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.end(), w.end()
+		home, away := b.addr, netip.MustParseAddrPort(elsewhere)
+		a.knows(b, false, func(c *PeerChange) { c.Endpoints = []netip.AddrPort{home} })
+		b.knows(a, true)
+		a.sends(b, 10)
+		b.conn.Move(away)
+		b.sends(a, 10)
+		if got := a.endpointOf(b); got != away {
+			t.Fatalf("the peer is at %v, want %v, where it roamed to", got, away)
+		}
+		passes(20 * time.Second) // it has its answer, and nothing more to say
+		b.conn.Move(home)
+		passes(200 * time.Second)
+		b.got()
+		chatter(a, b, 12)
+		if n := b.got(); n < 50 || a.endpointOf(b) != home {
+			t.Errorf("back at home: %d packets in 12 s, and the peer is at %v", n, a.endpointOf(b))
+		}
+		b.conn.Move(away)
+		b.sends(a, 10)
+		passes(220 * time.Second)
+		lost := 0
+		w.net.Filter(losingHandshakes(&lost, 1)) // which says little about where the peer is
+		b.got()
+		chatter(a, b, 17)
+		if n := b.got(); n < 50 || a.endpointOf(b) != away {
+			t.Errorf("away: %d packets in 17 s, and the peer is at %v", n, a.endpointOf(b))
 		}
 	})
 }

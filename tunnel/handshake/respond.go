@@ -47,7 +47,10 @@ func (w *Worker) consumeInitiation(msg []byte, from *udp.Endpoint, now boottime.
 	if reason := w.respond(p, id, in, msg, &response, from, now); reason != drop.None {
 		return reason
 	}
-	_ = w.out.SendToPeer(p, response[:], now) // counted there; the peer asks again
+	// It goes where the initiation came from. For everything else the peer stays where it is: an
+	// initiation may have been recorded and sent again by somebody else, where its timestamp was
+	// forgotten. The first message under the session proves where the peer is.
+	_ = w.out.SendToPeerAt(p, response[:], from, now) // counted there; the peer asks again
 	return drop.None
 }
 
@@ -87,7 +90,9 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 		return drop.HandshakeFailed
 	}
 	hs.Macs().Add(response[:], now)
-	w.moved(p, from)
+	if p.Endpoint() == nil { // what is to be sent waits for the proof
+		w.moved(p, from)
+	}
 	n := p.Responded(w.env.Index, peer.NewKeypair(p, &k, now), id.Public(), w.event(now, len(msg)))
 	k.Zero()
 	if n >= peer.UnconfirmedResponses {

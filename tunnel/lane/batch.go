@@ -230,22 +230,31 @@ func (b *Batch) SendMessage(msg []byte, to *udp.Endpoint) (sourceGone bool, err 
 	return run[0].SourceGone, run[0].Err
 }
 
-// SendToPeer sends an initiation or response to p's endpoint and tells its timers. It returns the
-// kernel's refusal to send it; nil where nobody knows where p is.
+// SendToPeer sends an initiation to p's endpoint and tells its timers. It returns the kernel's
+// refusal to send it; nil where nobody knows where p is.
 func (b *Batch) SendToPeer(p *peer.Peer, msg []byte, now boottime.Time) error {
 	ep := p.Endpoint()
 	if ep == nil {
 		return nil
 	}
+	return b.SendToPeerAt(p, msg, ep, now)
+}
+
+// SendToPeerAt sends an initiation or response to p at ep, which need not be its endpoint, and tells
+// its timers. It returns the kernel's refusal to send it.
+func (b *Batch) SendToPeerAt(p *peer.Peer, msg []byte, ep *udp.Endpoint, now boottime.Time) error {
 	gone, err := b.SendMessage(msg, ep)
 	if gone {
 		p.ClearSource()
 	}
 	p.Timers.AuthenticatedSent(now)
-	if err != nil {
-		b.env.SendFailed(p, err, 1, now)
-	} else {
+	switch known := p.Endpoint(); {
+	case err == nil:
 		p.MessageSent(len(msg))
+	case known == nil || known.Addr == ep.Addr:
+		b.env.SendFailed(p, err, 1, now)
+	default: // that says nothing about the way to the peer
+		b.env.Drop(p, ReasonOf(err), 1)
 	}
 	b.env.Arm(p)
 	return err

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -67,7 +68,7 @@ func (p *Peer) SetCandidates(list []netip.AddrPort, now boottime.Time) {
 	p.Handshake.Lock()
 	defer p.Handshake.Unlock()
 	p.Handshake.Candidates = append([]netip.AddrPort(nil), list...)
-	p.Handshake.Candidate = 0
+	p.Handshake.Candidate, p.Handshake.learned = 0, nil
 	kp := p.current.Load()
 	if len(list) > 0 && (p.endpoint.Load() == nil || kp == nil || !kp.Usable(now)) {
 		p.SetEndpoint(udp.Endpoint{Addr: list[0]})
@@ -97,20 +98,44 @@ func (p *Peer) renewZone() {
 	}
 }
 
-// NextCandidate moves the peer to the next configured endpoint when the last attempt at this one
-// failed, and nothing has come from there since. Callers hold Handshake.
+// NextCandidate moves the peer to the next endpoint where it may be when the last attempt at this
+// one failed, and nothing has come from there since. Callers hold Handshake.
 func (p *Peer) NextCandidate() {
 	h := &p.Handshake
-	known := p.endpoint.Load() != nil
-	failed := p.unanswered.Load() > 0 && p.lastReceived.Load() < int64(p.Timers.InitiatedAt())
-	if failed {
-		p.renewZone()
-	}
-	if len(h.Candidates) == 0 || known && (!failed || len(h.Candidates) == 1) {
+	if len(h.Candidates) == 0 {
 		return
 	}
-	if known {
-		h.Candidate = (h.Candidate + 1) % len(h.Candidates)
+	if p.endpoint.Load() == nil {
+		p.SetEndpoint(udp.Endpoint{Addr: h.Candidates[h.Candidate%len(h.Candidates)]})
+		return
 	}
-	p.SetEndpoint(udp.Endpoint{Addr: h.Candidates[h.Candidate%len(h.Candidates)]})
+	if p.unanswered.Load() == 0 || p.lastReceived.Load() >= int64(p.Timers.InitiatedAt()) {
+		return
+	}
+	p.renewZone()
+	at := p.endpoint.Load().Addr
+	if next := h.after(at); next != at {
+		p.SetEndpoint(udp.Endpoint{Addr: next})
+	}
+}
+
+// after returns where to look for the peer when it is not at the given endpoint. From one that it
+// roamed to, that is the configured one which worked last, then the others in turn, and in the end
+// the one that it roamed to again. There are candidates, and the lock is held.
+func (h *Handshake) after(at netip.AddrPort) netip.AddrPort {
+	n := h.Candidate
+	if n >= len(h.Candidates) || h.Candidates[n] != at {
+		n = slices.Index(h.Candidates, at)
+	}
+	switch {
+	case n == len(h.Candidates)-1 && h.learned != nil:
+		h.Candidate = 0
+		return *h.learned
+	case n >= 0:
+		h.Candidate = n + 1
+	case h.learned == nil || *h.learned != at:
+		h.learned = &at
+	}
+	h.Candidate %= len(h.Candidates)
+	return h.Candidates[h.Candidate]
 }

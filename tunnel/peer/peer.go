@@ -85,7 +85,8 @@ type Handshake struct {
 	LastSent       noise.Timestamp // the newest of ours
 	LastInitiation boottime.Time   // when we last accepted one; 0: never
 	Candidates     []netip.AddrPort
-	Candidate      int // index of the candidate in use
+	Candidate      int             // index of the candidate in use
+	learned        *netip.AddrPort // where it was last before its candidates were tried; nil: with them
 
 	remote    *noise.Remote   // nil until the first handshake needs it
 	remoteFor *noise.Identity // of ours that remote was made for

@@ -46,7 +46,7 @@ func Unreachable(err error) bool {
 	return err != nil && !errors.Is(err, unix.EMSGSIZE) && !errors.Is(err, unix.ENOBUFS)
 }
 
-// AfterRefusal moves the peer on to the next configured endpoint, because the kernel refused to send
+// AfterRefusal moves the peer on to the next endpoint where it may be, because the kernel refused to send
 // to the present one: nobody needs to wait for an answer from there. first is the endpoint at which
 // this round began, and tried how many were refused in it. It reports whether there is another to
 // try.
@@ -54,15 +54,15 @@ func (p *Peer) AfterRefusal(first netip.AddrPort, tried int) bool {
 	h := &p.Handshake
 	h.Lock()
 	defer h.Unlock()
-	if tried > len(h.Candidates) {
+	ep := p.endpoint.Load()
+	if len(h.Candidates) == 0 || tried > len(h.Candidates)+1 || ep == nil {
 		return false
 	}
-	next := (h.Candidate + 1) % len(h.Candidates)
-	if h.Candidates[next] == first {
+	next := h.after(ep.Addr)
+	if next == first {
 		return false
 	}
-	h.Candidate = next
-	p.SetEndpoint(udp.Endpoint{Addr: h.Candidates[next]})
+	p.SetEndpoint(udp.Endpoint{Addr: next})
 	return true
 }
 
