@@ -86,7 +86,8 @@ func (p *Peer) values() map[string]any {
 		"public_key": p.PublicKey.String(), "endpoint": texts(p.Endpoints), "allowed_ips": texts(p.AllowedIPs),
 		"keepalive": int64(p.Keepalive / time.Second), "ethernet": p.Ethernet,
 	}
-	// A name that is the beginning of the key was given by nameOthers, and is no name that a file may give.
+	// A name that is the beginning of the key was given by nameOthers, and is no name that a file
+	// may give.
 	if !strings.HasPrefix(p.PublicKey.String(), p.Name) {
 		v["name"] = p.Name
 	}

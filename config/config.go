@@ -57,12 +57,14 @@ type Tunnel struct {
 
 // Tun is [tun]: the layer 3 device.
 type Tun struct {
-	Device    string         // at most 15 bytes
-	Addresses []netip.Prefix // address and length of its network: host bits are kept; no two are equal
-	MTU       int            // bytes; 0: smallest MTU of the ways to the endpoints, less 80
-	Routes    bool           // routes = "auto" (true): a route for each allowed IP
-	Table     int            // routing table, 0 to 4294967295; 0: main, and policy routing for a full tunnel
-	Metric    int            // priority of the routes, 0 to 4294967295
+	Device string // at most 15 bytes
+	// Address and length of its network: host bits are kept; no two are equal.
+	Addresses []netip.Prefix
+	MTU       int  // bytes; 0: smallest MTU of the ways to the endpoints, less 80
+	Routes    bool // routes = "auto" (true): a route for each allowed IP
+	// Routing table, 0 to 4294967295; 0: main, and policy routing for a full tunnel.
+	Table  int
+	Metric int // priority of the routes, 0 to 4294967295
 
 	LocalNetworks LocalNetworks // what a full tunnel leaves to the main table
 	Guard         Guard         // when traffic for allowed IPs goes nowhere
@@ -144,9 +146,10 @@ type Tap struct {
 	Addresses []netip.Prefix // as in Tun; usually empty
 	MTU       int            // bytes of a frame's payload; 0: that of the bridge, or 1500
 
-	Ageing         time.Duration // how long a learned MAC is kept without being seen
-	MaxMACs        int           // FDB entries in total
-	MaxMACsPerPeer int           // learned entries of one peer: past it nothing more is learned, and frames still pass
+	Ageing  time.Duration // how long a learned MAC is kept without being seen
+	MaxMACs int           // FDB entries in total
+	// Learned entries of one peer: past it nothing more is learned, and frames still pass.
+	MaxMACsPerPeer int
 
 	// Storm limits: frames per second that one port may send into the switch; 0: no limit (not: the
 	// default).
@@ -173,13 +176,16 @@ type Peer struct {
 
 	// What follows concerns layer 2 and is zero unless Ethernet is set.
 
-	Ethernet  bool     // carries frames of [tap]
-	MACs      []MAC    // pinned: the only source addresses the peer may use; empty: learned
-	MaxMACs   int      // source addresses that the peer may use, others are refused; 0: no such limit
-	VLANs     []uint16 // VLANs carried with their tag, ascending, 1 to 4094; 0 among them: untagged frames too
-	PVID      uint16   // VLAN of the peer's untagged frames, 1 to 4094; then 0 is not in VLANs. 0: see VLANs
-	TrustDHCP bool     // the peer may send what DHCP servers send
-	TrustRA   bool     // the peer may send IPv6 router advertisements
+	Ethernet bool  // carries frames of [tap]
+	MACs     []MAC // pinned: the only source addresses the peer may use; empty: learned
+	// Source addresses that the peer may use, others are refused; 0: no such limit.
+	MaxMACs int
+	// VLANs carried with their tag, ascending, 1 to 4094; 0 among them: untagged frames too.
+	VLANs []uint16
+	// VLAN of the peer's untagged frames, 1 to 4094; then 0 is not in VLANs. 0: see VLANs.
+	PVID      uint16
+	TrustDHCP bool // the peer may send what DHCP servers send
+	TrustRA   bool // the peer may send IPv6 router advertisements
 }
 
 // MAC is an Ethernet address.
@@ -193,7 +199,8 @@ func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
 // Endpoint is where a peer is reached: a host, by name or address, and a UDP port.
 type Endpoint struct {
-	Host string // DNS name, IPv4 address, or IPv6 address without brackets (with a zone if link-local)
+	// DNS name, IPv4 address, or IPv6 address without brackets (with a zone if link-local)
+	Host string
 	Port uint16 // 1 to 65535
 }
 

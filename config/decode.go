@@ -117,7 +117,8 @@ func (l *loader) syntaxError(err error) (at int, msg string) {
 	if msg == "" {
 		msg = "not TOML"
 	}
-	for _, word := range []string{"Key ", "Invalid ", "Escaped "} { // messages of ours begin in lower case
+	// Messages of ours begin in lower case.
+	for _, word := range []string{"Key ", "Invalid ", "Escaped "} {
 		if strings.HasPrefix(msg, word) {
 			msg = strings.ToLower(msg[:1]) + msg[1:]
 		}

@@ -38,7 +38,7 @@ allowed_ips = ["10.9.0.2/32", "10.30.0.0/16"]
 
 // All mistakes of a file are reported at once, each with its place.
 func ExampleErrors() {
-	_, err := config.Parse("/etc/tund/office.toml", []byte(`[tunnel]
+	_, err := config.Parse("office.toml", []byte(`[tunnel]
 listen_prot = 51820
 `))
 	var faults config.Errors
@@ -48,7 +48,7 @@ listen_prot = 51820
 		}
 	}
 	// Output:
-	// /etc/tund/office.toml:1:1: tunnel: no private key: give private_key_file, private_key or credential
-	// /etc/tund/office.toml:1:1: no device: give [tun], [tap] or both
-	// /etc/tund/office.toml:2:1: tunnel: unknown key "listen_prot": did you mean "listen_port"?
+	// office.toml:1:1: tunnel: no private key: give private_key_file, private_key or credential
+	// office.toml:1:1: no device: give [tun], [tap] or both
+	// office.toml:2:1: tunnel: unknown key "listen_prot": did you mean "listen_port"?
 }

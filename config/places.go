@@ -12,7 +12,8 @@ import (
 
 // node is the place of one value.
 type node struct {
-	key      int // offset of its key; of the brackets for a table with a header; of the value for an element
+	// Offset of its key; of the brackets for a table with a header; of the value for an element.
+	key      int
 	value    int // offset of the value; equal to key for a table with a header
 	children map[string]*node
 	elems    []*node

@@ -26,7 +26,8 @@ type scan struct {
 	root       node
 	duplicates []duplicate
 	tooDeep    int // offset of nesting beyond the bounds; -1: none
-	end        int // offset at which the scanner stopped: the length of the source unless that is malformed
+	// Offset at which the scanner stopped: the length of the source unless that is malformed.
+	end int
 }
 
 // scanner walks over src. Its methods named for a piece of TOML leave pos behind that piece and

@@ -75,7 +75,8 @@ func TestScan_findsThePlaceOfEveryValue(t *testing.T) {
 func TestLines_countCharactersFromOne(t *testing.T) {
 	t.Parallel()
 	l := newLines("aé\n\nb")
-	for offset, want := range []string{"1:1", "1:2", "1:2", "1:3", "2:1", "3:1", "3:2", "3:2"} { // 2 is inside é
+	// 2 is inside é.
+	for offset, want := range []string{"1:1", "1:2", "1:2", "1:3", "2:1", "3:1", "3:2", "3:2"} {
 		line, col := l.position(offset)
 		got := fmt.Sprintf("%d:%d", line, col)
 		if got != want {

@@ -126,7 +126,8 @@ func readSecret[K any](s *section, key string, src source, parse func(string) (K
 			s.errorAt(src.at, key, "%v%s", err, whoMayRead(err))
 			return k
 		}
-		if key != "credential" { // systemd grants access to those by ACL, which shows as a group's right
+		// Systemd grants access to those by ACL, which shows as a group's right.
+		if key != "credential" {
 			s.checkKeyMode(key, src, info)
 		}
 		text, from = strings.TrimSpace(string(data)), src.path+": "

@@ -13,10 +13,11 @@ import (
 const (
 	maxLanes = 64 // queues of one TUN device that are worth having; the kernel allows 256
 
-	minMTU     = 576                    // what every IPv4 host takes, RFC 791
-	maxMTU     = 65535 - sizes.Overhead // the largest datagram, less IPv6, UDP and WireGuard headers
-	maxTable   = math.MaxUint32         // RTA_TABLE has 32 bits
-	localTable = 255                    // RT_TABLE_LOCAL: the kernel's own
+	minMTU = 576 // what every IPv4 host takes, RFC 791
+	// The largest datagram, less IPv6, UDP and WireGuard headers.
+	maxMTU     = 65535 - sizes.Overhead
+	maxTable   = math.MaxUint32 // RTA_TABLE has 32 bits
+	localTable = 255            // RT_TABLE_LOCAL: the kernel's own
 
 	maxKeepalive = 65535 // seconds, as in wg(8)
 

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// installed is a root in which `make install` has put everything but the programs, which these tests do not need.
+// installed is a root in which `make install` has put everything but the programs, which these
+// tests do not need.
 func installed(t *testing.T) string {
 	t.Helper()
 	if _, err := exec.LookPath("make"); err != nil {
@@ -25,7 +26,8 @@ func installed(t *testing.T) string {
 
 var link = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
 
-// Documents are installed in the order in which they lie in the repository, so a link that works there works installed.
+// Documents are installed in the order in which they lie in the repository, so a link that works
+// there works installed.
 func TestInstall_linksOfDocumentsWork(t *testing.T) {
 	t.Parallel()
 	doc := filepath.Join(installed(t), "usr/share/doc/tund")
@@ -72,7 +74,8 @@ func TestInstall_whatTheUnitNames(t *testing.T) {
 	}
 }
 
-// Manual pages are made of the documents; man(1) has nothing to complain about, and no word of a table is lost.
+// Manual pages are made of the documents; man(1) has nothing to complain about, and no word of a
+// table is lost.
 func TestManualPages(t *testing.T) {
 	t.Parallel()
 	for _, page := range []struct{ name, section, file, term string }{

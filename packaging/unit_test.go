@@ -1,5 +1,5 @@
-// Package packaging holds what is installed beside the programs: the systemd unit and small configuration files.
-// Its tests check them with systemd's own tools; there is no code here.
+// Package packaging holds what is installed beside the programs: the systemd unit and small
+// configuration files. Its tests check them with systemd's own tools; there is no code here.
 package packaging
 
 import (
@@ -15,7 +15,8 @@ import (
 // maxExposure is what `systemd-analyze security` may say, times ten.
 const maxExposure = "17"
 
-// analyze runs systemd-analyze on the unit, with the programs it starts replaced by one that exists here.
+// analyze runs systemd-analyze on the unit, with the programs it starts replaced by one that exists
+// here.
 func analyze(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	tool, err := exec.LookPath("systemd-analyze")
@@ -51,7 +52,8 @@ func TestUnit_isSandboxed(t *testing.T) {
 	}
 }
 
-// A stop that is half of a restart is announced by SIGUSR1, any other is not: systemctl says which it is.
+// A stop that is half of a restart is announced by SIGUSR1, any other is not: systemctl says which
+// it is.
 func TestUnit_announcesARestart(t *testing.T) {
 	t.Parallel()
 	unit, err := os.ReadFile("tund@.service")
@@ -134,7 +136,8 @@ func TestUnit_isWhatTheManualSays(t *testing.T) {
 	}
 }
 
-// What the service needs before it starts is made by systemd's own tools, in a root of its own here.
+// What the service needs before it starts is made by systemd's own tools, in a root of its own
+// here.
 func TestUserAndDirectories_areMade(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

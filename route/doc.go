@@ -34,8 +34,8 @@
 // replaced, and what went through the tunnel would then take the default route, in the clear. So
 // every Route has an unreachable route to the same destination behind it, of a metric that is worse
 // than any other, unless State.Guard is GuardOff. Close removes the guards; Leave, for an instance
-// that ended by a failure or will start again, does not. A network that the host itself is in is not
-// affected: its own route has a better metric.
+// that ended by a failure or will start again, does not. A network that the host itself is in is
+// not affected: its own route has a better metric.
 //
 // # Full tunnel
 //
@@ -49,9 +49,10 @@
 //
 // The first is there for each public network that the host is in, and lets it answer its neighbours
 // there, the router among them. Without it, strict reverse path filtering (rp_filter=1) drops even
-// their ARP requests, which carry no mark. It matches only what is bound to the host's own address in
-// that network: what a program sends of its own accord has no source address yet when its route is
-// looked up, and goes into the tunnel, whatever network a DHCP server claims to be the local one.
+// their ARP requests, which carry no mark. It matches only what is bound to the host's own address
+// in that network: what a program sends of its own accord has no source address yet when its route
+// is looked up, and goes into the tunnel, whatever network a DHCP server claims to be the local
+// one.
 //
 // T ends in an unreachable default route of the highest metric, the fence. Without it, a lookup
 // would go on to main as soon as the device and its routes are gone, that is, when the process

@@ -16,7 +16,8 @@ import (
 type fakeKernel struct {
 	mu sync.Mutex // guards all; a test that has a Watch running takes it by locked
 	facts
-	order   []addrObject         // addresses in order of adding: the first of a network is its primary
+	// Addresses in order of adding: the first of a network is its primary.
+	order   []addrObject
 	foreign map[routeObject]bool // routes of other protocols, dev "" for any
 
 	log  []string

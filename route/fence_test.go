@@ -124,8 +124,8 @@ func leaves(t *testing.T, s namedState) {
 	}
 }
 
-// TestManager_guardKeepsSiteTrafficIn: without the guard, packets to the other site took the default
-// route, in the clear, as soon as the device was gone.
+// TestManager_guardKeepsSiteTrafficIn: without the guard, packets to the other site took the
+// default route, in the clear, as soon as the device was gone.
 func TestManager_guardKeepsSiteTrafficIn(t *testing.T) {
 	t.Parallel()
 	ns := newHost(t)

@@ -13,8 +13,10 @@ import (
 
 // hostView is what a plan depends on of the links that are not the instance's.
 type hostView struct {
-	routed map[netip.Prefix]bool // destinations that the State leads into a device by the main table
-	rivals map[int]bool          // indices of links that have such a network, also while they are down
+	// Destinations that the State leads into a device by the main table.
+	routed map[netip.Prefix]bool
+	// Indices of links that have such a network, also while they are down.
+	rivals map[int]bool
 	lans   map[netip.Prefix]link // such networks, with a link that has one and is up
 
 	// neighbors are the networks that this host is in and that a full tunnel would otherwise hide
@@ -23,8 +25,8 @@ type hostView struct {
 	hides     func(netip.Prefix) bool // whether the full tunnel, if any, would hide a network
 }
 
-// maxNeighbors bounds the networks with a rule each: the kernel goes through all rules for each route
-// that it looks up.
+// maxNeighbors bounds the networks with a rule each: the kernel goes through all rules for each
+// route that it looks up.
 const maxNeighbors = 64
 
 func newHostView(s State, f facts) hostView {
@@ -62,9 +64,9 @@ func newHostView(s State, f facts) hostView {
 	return h
 }
 
-// hides returns whether the full tunnel of s, if it is one, leads packets to a network of this host into
-// the tunnel, and so also the kernel's question, with strict reverse path filtering, whether a neighbour
-// in that network may send to us: then it would not even answer ARP.
+// hides returns whether the full tunnel of s, if it is one, leads packets to a network of this host
+// into the tunnel, and so also the kernel's question, with strict reverse path filtering, whether a
+// neighbour in that network may send to us: then it would not even answer ARP.
 func (s State) hides() func(network netip.Prefix) bool {
 	v4, v6 := s.FullTunnel()
 	if s.LocalNetworks == LocalAll {
@@ -85,8 +87,8 @@ func (s State) has(name string) bool {
 	return slices.ContainsFunc(s.Devices, func(d Device) bool { return d.Name == name })
 }
 
-// affects reports whether a notice about something that is not ours may change the plan, or make the
-// kernel accept what it has refused.
+// affects reports whether a notice about something that is not ours may change the plan, or make
+// the kernel accept what it has refused.
 func (h hostView) affects(n netwatch.Notice) bool {
 	switch n.Kind {
 	case netwatch.Link:
@@ -99,9 +101,10 @@ func (h hostView) affects(n netwatch.Notice) bool {
 	return false
 }
 
-// yields reports whether the host itself is in the network that a route leads to, and warns of it. The
-// route would compete with the one that the kernel makes for that network: for IPv4, the one that came
-// first would win. So that the outcome does not depend on the order, the host's own network wins.
+// yields reports whether the host itself is in the network that a route leads to, and warns of it.
+// The route would compete with the one that the kernel makes for that network: for IPv4, the one
+// that came first would win. So that the outcome does not depend on the order, the host's own
+// network wins.
 func (p *planner) yields(r Route) bool {
 	l, ok := p.host.lans[r.Dst]
 	if ok {

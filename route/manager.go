@@ -32,7 +32,8 @@ type Manager struct {
 	indices map[int]bool // links of the State's devices, as last read; replaced, never changed
 	host    hostView     // as of the last plan; replaced, never changed
 
-	refused map[object]bool // what the kernel did not accept in the last Apply, and Watch tries again
+	// What the kernel did not accept in the last Apply, and Watch tries again.
+	refused map[object]bool
 	closed  bool
 }
 
@@ -110,7 +111,8 @@ type result struct {
 	done    []change // in order
 	failed  []change // refused by the kernel
 
-	// Of restore only: the kernel accepted, or still refuses, something that it had refused in Apply.
+	// Of restore only: the kernel accepted, or still refuses, something that it had refused in
+	// Apply.
 	accepted, still bool
 	missing         []string // devices that do not exist
 }
@@ -262,9 +264,9 @@ func firstUntried(due []change, failed map[change]error) change {
 // idempotent, and best called before the devices are closed.
 func (m *Manager) Close() error { return m.end(anyChange) }
 
-// Leave is Close for an instance that will start again: guards, and what keeps a full tunnel closed,
-// stay where they are. Until the instance runs again, or Cleanup, its traffic goes nowhere instead of
-// leaving in the clear.
+// Leave is Close for an instance that will start again: guards, and what keeps a full tunnel
+// closed, stay where they are. Until the instance runs again, or Cleanup, its traffic goes nowhere
+// instead of leaving in the clear.
 func (m *Manager) Leave() error {
 	return m.end(func(c change, _ facts) bool {
 		f, ok := c.o.(fencing)
@@ -275,8 +277,8 @@ func (m *Manager) Leave() error {
 // Release releases the kernel handles and changes nothing else: for a Manager that was only asked.
 func (m *Manager) Release() error { return m.end(func(change, facts) bool { return false }) }
 
-// Fenced reports whether the kernel has guards, or rules of a full tunnel, of this instance: those of
-// a process that was killed, for example.
+// Fenced reports whether the kernel has guards, or rules of a full tunnel, of this instance: those
+// of a process that was killed, for example.
 func (m *Manager) Fenced() (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -19,14 +19,15 @@ const Protocol = 117
 // any rule at its priority that has one (fib4_rule_compare in net/ipv4/fib_rules.c), so a change
 // from LocalPrivate could not add before it removes.
 const (
-	PriorityNeighbor = 31168 // from and to a network of this host: main table, without its default route
+	// From and to a network of this host: main table, without its default route.
+	PriorityNeighbor = 31168
 	PriorityLocalAll = 31169 // LocalAll: main table, without its default route
 	PriorityLocal    = 31170 // LocalPrivate: the same for private destinations
 	PriorityTunnel   = 31171 // everything without our mark: the instance's table
 )
 
-// tableBase is the first byte of a table's number (117), groupBase that of a link group, and guardBase
-// that of the metric of a guard. 24 bits of a hash follow.
+// tableBase is the first byte of a table's number (117), groupBase that of a link group, and
+// guardBase that of the metric of a guard. 24 bits of a hash follow.
 const (
 	tableBase = Protocol << 24
 	groupBase = (Protocol - 1) << 24

@@ -10,9 +10,9 @@ import (
 	"tund/internal/testnet"
 )
 
-// TestManager_fullTunnelAnswersItsNeighbors is about an uplink in a public network: with strict reverse
-// path filtering the kernel did not answer the router's ARP requests any more, and the tunnel ended
-// when the router had to ask.
+// TestManager_fullTunnelAnswersItsNeighbors is about an uplink in a public network: with strict
+// reverse path filtering the kernel did not answer the router's ARP requests any more, and the
+// tunnel ended when the router had to ask.
 func TestManager_fullTunnelAnswersItsNeighbors(t *testing.T) {
 	t.Parallel()
 	for _, local := range []LocalNetworks{LocalPrivate, LocalAll, LocalNone} {

@@ -28,9 +28,10 @@ const maxInterrupted = 10
 // network namespace of the thread that calls openKernel and stays there, whatever thread uses it
 // later.
 type netlinkKernel struct {
-	rt            *netlink.Handle
-	dump          map[int]*nl.SocketHandle // for route dumps, with strict checking: the kernel filters
-	nft           *firewall.Firewall       // nil: nftErr says why
+	rt *netlink.Handle
+	// For route dumps, with strict checking: the kernel filters.
+	dump          map[int]*nl.SocketHandle
+	nft           *firewall.Firewall // nil: nftErr says why
 	nftErr        error
 	srcValidMark  *os.File // nil: unreadable
 	strictReverse bool

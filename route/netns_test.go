@@ -228,7 +228,8 @@ func TestCleanup_removesWhatAKilledInstanceLeft(t *testing.T) {
 	for step := 1; step <= fullTunnelSteps+1; step++ {
 		addDevices(t, ns)
 		m := newInside(t, ns, "office")
-		m.k = &brittle{kernel: m.k, failAt: step, onward: true} // from here on it does nothing any more
+		// From here on it does nothing any more.
+		m.k = &brittle{kernel: m.k, failAt: step, onward: true}
 		_, _ = m.Apply(context.Background(), s)
 		removeDevices(t, ns)
 		ns.Do(func() {

@@ -45,9 +45,9 @@ type planner struct {
 	seen     map[object]bool
 }
 
-// newPlan turns s into objects. It depends on the facts in four places: devices that do not exist are
-// left out, an existing bridge of somebody else is joined but not made, a network of the host is not
-// led into the tunnel, and the guard keeps the memory of the sysctl's old value.
+// newPlan turns s into objects. It depends on the facts in four places: devices that do not exist
+// are left out, an existing bridge of somebody else is joined but not made, a network of the host
+// is not led into the tunnel, and the guard keeps the memory of the sysctl's old value.
 func newPlan(instance string, s State, mark uint32, f facts, m memory) plan {
 	p := &planner{instance: instance, state: s, facts: f, mark: mark, seen: make(map[object]bool)}
 	p.host = newHostView(s, f)
@@ -129,8 +129,8 @@ func (p *planner) routes(d Device, r Route) []object {
 	return []object{o}
 }
 
-// guard adds the unreachable routes behind those of a device. They do not depend on whether the device
-// is there, because that is when they are needed.
+// guard adds the unreachable routes behind those of a device. They do not depend on whether the
+// device is there, because that is when they are needed.
 func (p *planner) guard(d Device) {
 	if p.state.Guard == GuardOff {
 		return

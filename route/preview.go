@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// Preview returns the changes that Apply(s) would make, one line each, in order, and its warnings. It
-// changes nothing. Devices that do not exist yet count as new ones; those that do, and what is on them,
-// count as this instance's own, as they are when it runs.
+// Preview returns the changes that Apply(s) would make, one line each, in order, and its warnings.
+// It changes nothing. Devices that do not exist yet count as new ones; those that do, and what is
+// on them, count as this instance's own, as they are when it runs.
 func (m *Manager) Preview(s State) (changes, warnings []string, err error) {
 	if err := s.validate(); err != nil {
 		return nil, nil, err

@@ -31,8 +31,8 @@ func fence(instance string, v6 bool) routeObject {
 	return routeObject{dst: dst, table: Table(instance), metric: fenceMetric}
 }
 
-// guardRoute returns the unreachable route behind r. Its metric names the instance, for which there is
-// no other room in a route without a device.
+// guardRoute returns the unreachable route behind r. Its metric names the instance, for which there
+// is no other room in a route without a device.
 func guardRoute(instance string, r Route) routeObject {
 	o := routeObject{dst: r.Dst, table: r.Table, metric: guardMetric(instance)}
 	if o.table == 0 {

@@ -14,9 +14,10 @@ type ruleObject struct {
 	priority uint32
 	mark     uint32       // "not fwmark mark"; 0: any mark
 	from     netip.Prefix // zero: all
-	to       netip.Prefix // zero: all; never together with a mark, since "not" inverts the whole match
-	table    uint32
-	owner    uint32 // the instance's table, as suppress_ifgroup; 0 when table says it
+	// Zero: all; never together with a mark, since "not" inverts the whole match.
+	to    netip.Prefix
+	table uint32
+	owner uint32 // the instance's table, as suppress_ifgroup; 0 when table says it
 }
 
 func (o ruleObject) String() string {

@@ -21,8 +21,8 @@ type State struct {
 	// LocalNetworks says which destinations a full tunnel leaves to the main table.
 	LocalNetworks LocalNetworks
 
-	// Guard says whether traffic for the Routes goes nowhere, instead of by another route, while their
-	// device is missing.
+	// Guard says whether traffic for the Routes goes nowhere, instead of by another route, while
+	// their device is missing.
 	Guard Guard
 }
 

@@ -230,8 +230,8 @@ func (m *Manager) own() ownership {
 	return ownership{m.indices, names, m.host, len(m.refused) > 0}
 }
 
-// restore adds what is missing of the State applied last, without touching anything else. Its error is
-// about what was there once: what an Apply was refused has been reported by that.
+// restore adds what is missing of the State applied last, without touching anything else. Its error
+// is about what was there once: what an Apply was refused has been reported by that.
 func (m *Manager) restore(ctx context.Context) (result, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -149,7 +149,8 @@ func (t *Tunnel) ownAfter(c *Change) keys.PublicKey {
 func (t *Tunnel) updatePeers(c *Change) []*peer.Peer {
 	touched := make([]*peer.Peer, len(c.Peers))
 	own := t.handshakes.PublicKey()
-	gone := map[*peer.Peer]bool{} // removed together, since each removal copies the table of allowed IPs
+	// Removed together, since each removal copies the table of allowed IPs.
+	gone := map[*peer.Peer]bool{}
 	left := map[*peer.Peer]bool{} // all that were removed
 	ports := map[*peer.Peer]l2.PortConfig{}
 	if c.RemovePeers || c.ReplacePeers {
@@ -231,7 +232,8 @@ func (t *Tunnel) changePeer(p *peer.Peer, c *PeerChange) {
 	}
 	if c.Keepalive != nil {
 		if p.SetKeepalive(*c.Keepalive, now) && !t.env.Link.KnownDown() {
-			t.env.WantKeepalive(p, now) // says at once that we are here, and begins a handshake if need be
+			// Says at once that we are here, and begins a handshake if need be.
+			t.env.WantKeepalive(p, now)
 		}
 		t.env.Arm(p)
 	}
@@ -257,7 +259,8 @@ func (t *Tunnel) updateRoutes(c *Change, touched []*peer.Peer) {
 		if len(replaced) > 0 {
 			tx.RemoveOwners(func(p *peer.Peer) bool { return replaced[p] })
 		}
-		fresh := map[*peer.Peer][]netip.Prefix{} // added by this change, in case it names the peer again to replace them
+		// Added by this change, in case it names the peer again to replace them.
+		fresh := map[*peer.Peer][]netip.Prefix{}
 		for i, p := range touched {
 			if p == nil || p.Removed() {
 				continue

@@ -295,7 +295,8 @@ func TestLoad_oneSourceIsLimitedAndOthersAreNot(t *testing.T) {
 			if s.addr.Addr().Is6() {
 				to = six
 			}
-			h := newHand(newKey(t), b.key.Public()) // unknown: what is let through fails, which can be counted
+			// Unknown: what is let through fails, which can be counted.
+			h := newHand(newKey(t), b.key.Public())
 			msg, _ := h.initiation(w, time.Now())
 			s.sends(to, msg)
 			synctest.Wait()

@@ -32,7 +32,8 @@ func (t *Tunnel) SetUp(up bool) {
 			t.quiet(p)
 			continue
 		}
-		if p.Timers.Granted() { // of a lane that had looked just before the device went down: the timers were deaf to it
+		// Of a lane that had looked just before the device went down: the timers were deaf to it.
+		if p.Timers.Granted() {
 			t.env.WantHandshake(p, now)
 		}
 		if p.Timers.Persistent() != 0 {

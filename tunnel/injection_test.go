@@ -35,7 +35,8 @@ func TestTunnel_periodicPacketsLeaveUnderTheirOwnSource(t *testing.T) {
 			e.sends(gateway, 10)
 		}
 		gateway.expect(2, "to connect")
-		const delay = 10 * time.Millisecond // so that what is sent at one time is received at one time
+		// So that what is sent at one time is received at one time.
+		const delay = 10 * time.Millisecond
 		w.net.Set(udptest.Conditions{Latency: delay})
 		for period := 1; period < 40; period++ {
 			v := shortUDP(victim.inner, gateway.inner, period, 'v')

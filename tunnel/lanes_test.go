@@ -55,7 +55,8 @@ func TestLanes_waitForNoHandshake(t *testing.T) {
 			hub.knows(e, false)
 			e.knows(hub, true)
 		}
-		w.net.Filter(func(d udptest.Datagram) error { // good has a session, and the hub does not know so yet
+		// Good has a session, and the hub does not know so yet.
+		w.net.Filter(func(d udptest.Datagram) error {
 			kind, _ := wire.Kind(d.Payload)
 			if d.From == good.addr && kind == wire.TypeTransport || d.From == hub.addr && kind == wire.TypeInitiation {
 				return udptest.Lost

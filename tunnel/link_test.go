@@ -39,7 +39,8 @@ func TestSetUp_greetsEvenIfAPacketWasFirst(t *testing.T) {
 		synctest.Wait()
 		a.tun.env.Link.Up = []func() bool{func() bool { return true }}
 		a.tun.SetUp(false)
-		time.Sleep(time.Second) // of virtual time: two initiations of one moment are one to the peer
+		// Of virtual time: two initiations of one moment are one to the peer.
+		time.Sleep(time.Second)
 		w.ears.take()
 		a.tun.env.Link.Down() // a lane was here
 		a.tun.SetUp(true)

@@ -76,7 +76,8 @@ func TestStage_packetThatMissesTheSessionIsSent(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
 		p := a.peerOf(b)
-		a.tun.env.Stage(p, a.numbered(b, 7), w.clock.Now()) // as by a lane that found no session a moment ago
+		// As by a lane that found no session a moment ago.
+		a.tun.env.Stage(p, a.numbered(b, 7), w.clock.Now())
 		synctest.Wait()
 		if got := b.numbers(); !slices.Equal(got, []int{7}) {
 			t.Errorf("got %v at once, want the packet", got)

@@ -55,8 +55,8 @@ func refuseTo(err error, addrs ...netip.AddrPort) func(udptest.Datagram) error {
 	}
 }
 
-// Keys are good for three minutes; a peer that died is down when two handshakes had no response: 15 s
-// after the first unanswered packet the first of them, and 5 s and a bit for each.
+// Keys are good for three minutes; a peer that died is down when two handshakes had no response: 15
+// s after the first unanswered packet the first of them, and 5 s and a bit for each.
 func TestState_deadPeerIsDownAlthoughItsKeysAreValid(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -136,7 +136,8 @@ func TestState_refusedDatagrams(t *testing.T) {
 		inBubble(t, func(w *world) {
 			a, b := w.connected()
 			a.pings(b, 10*time.Second)
-			w.ears.ignore(a.addr) // without the source address that the kernel refused, the same is sent again
+			// Without the source address that the kernel refused, the same is sent again.
+			w.ears.ignore(a.addr)
 			w.net.Filter(refuseTo(errno, b.addr))
 			a.pings(b, time.Second)
 			s := a.told()

@@ -15,7 +15,8 @@ import (
 func TestTunnel_superpacketOfManySegmentsLetsOthersPass(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
-		inject := make(chan struct{}) // until then the network takes nothing, and the send loop waits
+		// Until then the network takes nothing, and the send loop waits.
+		inject := make(chan struct{})
 		w.net.Filter(func(udptest.Datagram) error { <-inject; return nil })
 		a.queue.Inject(packet(a.inner, b.inner, 10)) // for this one, while the others come
 		synctest.Wait()

@@ -176,7 +176,8 @@ func TestTunnel_replacedSessionIsLetGo(t *testing.T) {
 		}
 		for range 2 { // twice, so that the first is not the previous one any more
 			passes(130 * time.Second)
-			a.tun.env.WantKeepalive(a.peerOf(b), w.clock.Now()) // by the timers: the lanes send nothing
+			// By the timers: the lanes send nothing.
+			a.tun.env.WantKeepalive(a.peerOf(b), w.clock.Now())
 			passes(time.Second)
 		}
 		for i, s := range old {

@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// envReady is how a process in the background knows the pipe on which to say that it is ready: the number of a
-// descriptor.
+// envReady is how a process in the background knows the pipe on which to say that it is ready: the
+// number of a descriptor.
 const envReady = "TUND_READY_FD"
 
 // readyWord is what it says then. Anything else is the reason why it is not.
@@ -22,8 +22,8 @@ const readyWord = "ready\n"
 // executable is this program, also when its file was replaced meanwhile.
 const executable = "/proc/self/exe"
 
-// background runs this command line once more, in a process of its own, and waits until that is ready. Go cannot fork
-// (its other threads would stay behind), so the program is executed anew.
+// background runs this command line once more, in a process of its own, and waits until that is
+// ready. Go cannot fork (its other threads would stay behind), so the program is executed anew.
 func background(stderr io.Writer) int {
 	said, code, err := startBackground()
 	switch {
@@ -57,7 +57,8 @@ func startBackground() (said string, code int, err error) {
 	if keepsOutput() {
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	}
-	pass := func(name string, file *os.File) { // descriptors after standard error keep their order, not their numbers
+	// Descriptors after standard error keep their order, not their numbers.
+	pass := func(name string, file *os.File) {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
 		cmd.Env = append(cmd.Env, name+"="+strconv.Itoa(2+len(cmd.ExtraFiles)))
 	}
@@ -87,9 +88,9 @@ func startBackground() (said string, code int, err error) {
 	return strings.TrimSpace(string(words)), code, nil
 }
 
-// keepsOutput reports whether the process in the background writes its log to where this one does: when LOG_LEVEL asks
-// for it, as with wireguard-go (a caller that reads our output to its end then waits for that process, too), and when
-// it goes to systemd's journal, which waits for nobody.
+// keepsOutput reports whether the process in the background writes its log to where this one does:
+// when LOG_LEVEL asks for it, as with wireguard-go (a caller that reads our output to its end then
+// waits for that process, too), and when it goes to systemd's journal, which waits for nobody.
 func keepsOutput() bool {
 	if level := os.Getenv(envLogLevel); level != "" && wireguardLevel(level) != "" {
 		return true
@@ -97,8 +98,8 @@ func keepsOutput() bool {
 	return toJournal(2)
 }
 
-// readiness returns the function with which this process tells whoever waits for it that it is ready, or why not. It
-// says one thing only. In the foreground nobody waits.
+// readiness returns the function with which this process tells whoever waits for it that it is
+// ready, or why not. It says one thing only. In the foreground nobody waits.
 func readiness() func(error) {
 	fd, err := descriptor(envReady)
 	_ = os.Unsetenv(envReady)

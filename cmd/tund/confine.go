@@ -11,10 +11,10 @@ import (
 	"tund/internal/uapi"
 )
 
-// filesOf is what a running instance still does with files: at a reload it reads its configuration and its keys again;
-// it reads what Go needs to resolve a name; it makes and removes its sockets; and it asks /proc who changed a route.
-// /etc is one directory here because files in it are replaced by renaming, and a permission for the old file would be
-// worth nothing for the new one.
+// filesOf is what a running instance still does with files: at a reload it reads its configuration
+// and its keys again; it reads what Go needs to resolve a name; it makes and removes its sockets;
+// and it asks /proc who changed a route. /etc is one directory here because files in it are
+// replaced by renaming, and a permission for the old file would be worth nothing for the new one.
 func filesOf(c *config.Config) confine.Tree {
 	t := confine.Tree{
 		Read:   []string{"/etc", "/run", "/proc", "/sys"},
@@ -29,8 +29,8 @@ func filesOf(c *config.Config) confine.Tree {
 	return t
 }
 
-// keepMemory keeps our memory, which holds keys, from other processes of the same user. All instances of the service
-// run as one user.
+// keepMemory keeps our memory, which holds keys, from other processes of the same user. All
+// instances of the service run as one user.
 func keepMemory(log *zap.Logger) {
 	if err := confine.Undumpable(); err != nil {
 		log.Warn("other processes of this user can read our memory", zap.Error(err))

@@ -85,12 +85,14 @@ func TestManual_listsEveryExitCode(t *testing.T) {
 	}
 }
 
-// TestManual_listsTheEnvironment looks for variables in the source of everything that runs in the daemon.
+// TestManual_listsTheEnvironment looks for variables in the source of everything that runs in the
+// daemon.
 func TestManual_listsTheEnvironment(t *testing.T) {
 	t.Parallel()
 	_, sections := manual(t)
 	documented := firstCells(sections["Environment"])
-	internal := []string{"TUND_READY_FD", "JOURNAL_STREAM"} // from one of our processes to another; where our output goes
+	// From one of our processes to another; where our output goes.
+	internal := []string{"TUND_READY_FD", "JOURNAL_STREAM"}
 	used := regexp.MustCompile(`(?:[Gg]etenv\(|env[A-Z]\w+ *= )"([A-Z][A-Z_]+)"`)
 	found := 0
 	for _, dir := range []string{".", "../../config", "../../internal/daemon", "../../internal/control", "../../internal/sdnotify",
@@ -117,7 +119,8 @@ func TestManual_listsTheEnvironment(t *testing.T) {
 	}
 }
 
-// What the manual says that a running instance may still read and write is what it asks Landlock for.
+// What the manual says that a running instance may still read and write is what it asks Landlock
+// for.
 func TestManual_namesTheFilesOfARunningInstance(t *testing.T) {
 	t.Setenv("TUND_RUN_DIR", "")
 	_, sections := manual(t)

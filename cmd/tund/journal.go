@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// toJournal reports whether a descriptor leads to systemd's journal: systemd names the device and the inode of what it
-// connected us to (systemd.exec(5), $JOURNAL_STREAM).
+// toJournal reports whether a descriptor leads to systemd's journal: systemd names the device and
+// the inode of what it connected us to (systemd.exec(5), $JOURNAL_STREAM).
 func toJournal(fd int) bool {
 	var st unix.Stat_t
 	return unix.Fstat(fd, &st) == nil && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
@@ -56,8 +56,8 @@ func (e journalEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field)
 	return b, err
 }
 
-// journalWriter gives what is not logged but printed a priority: what is wrong with the configuration, and why a
-// start failed. Each write is whole lines.
+// journalWriter gives what is not logged but printed a priority: what is wrong with the
+// configuration, and why a start failed. Each write is whole lines.
 type journalWriter struct {
 	io.Writer
 	level zapcore.Level

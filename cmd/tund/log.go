@@ -9,8 +9,8 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// newLogger writes to out, one line per event: for people, or as JSON. For systemd's journal each line has its priority,
-// and those for people leave the time to it. The level can be changed later.
+// newLogger writes to out, one line per event: for people, or as JSON. For systemd's journal each
+// line has its priority, and those for people leave the time to it. The level can be changed later.
 func newLogger(format, level string, out io.Writer, journal bool) (*zap.Logger, zap.AtomicLevel, error) {
 	parsed, err := zapcore.ParseLevel(level)
 	if level == "" || err != nil || parsed < zapcore.DebugLevel || parsed > zapcore.ErrorLevel {

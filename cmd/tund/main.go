@@ -3,7 +3,7 @@
 //
 //	tund -c /etc/tund/office.toml           run
 //	tund -c /etc/tund/office.toml --check   say what is wrong with the file, and exit
-//	tund wg0                                make a device for wg(8), in the background (-f: foreground)
+//	tund wg0                                make a device for wg(8), in the background
 //	tund --cleanup office                   remove what a killed instance left in the kernel
 //
 // It logs to standard error and ends with 0 after SIGTERM or SIGINT, 1 when something failed at run
@@ -213,7 +213,8 @@ func exitCode(err error) int {
 	case errors.As(err, &faults):
 		return exitConfig
 	case errors.As(err, &refused) && errors.Is(refused.Err, syscall.EACCES):
-		return exitFailure // what the kernel says where IPv6 is switched off; for want of a privilege it says EPERM
+		// What the kernel says where IPv6 is switched off; for want of a privilege it says EPERM.
+		return exitFailure
 	case errors.Is(err, os.ErrPermission):
 		return exitPermission
 	}

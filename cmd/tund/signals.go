@@ -11,8 +11,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// impatience is how many requests to stop end the process at once, whatever is left behind then. One is a request; the
-// second may come from a script that wants to be sure.
+// impatience is how many requests to stop end the process at once, whatever is left behind then.
+// One is a request; the second may come from a script that wants to be sure.
 const impatience = 3
 
 // signals turns the process's signals into what an instance understands.

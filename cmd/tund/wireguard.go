@@ -21,7 +21,8 @@ import (
 
 // The environment of a WireGuard program, as wireguard-go has it.
 const (
-	envLogLevel   = "LOG_LEVEL"             // verbose (or debug), error, silent; here also info and warn
+	// Verbose (or debug), error, silent; here also info and warn.
+	envLogLevel   = "LOG_LEVEL"
 	envForeground = "WG_PROCESS_FOREGROUND" // 1: as -f
 	envTun        = "WG_TUN_FD"             // descriptor of an open TUN device to use
 	envSocket     = "WG_UAPI_FD"            // descriptor of a listening socket to use
@@ -40,8 +41,8 @@ func wireguardLevel(level string) string {
 	return "warn"
 }
 
-// serveInterface runs `tund [-f] IFNAME`: a device for WireGuard's tools. Without -f it returns when the device exists and
-// answers, and leaves a process in the background.
+// serveInterface runs `tund [-f] IFNAME`: a device for WireGuard's tools. Without -f it returns
+// when the device exists and answers, and leaves a process in the background.
 func serveInterface(c command, stderr io.Writer) int {
 	if !c.foreground && os.Getenv(envForeground) != "1" {
 		return background(stderr)
@@ -106,7 +107,8 @@ func descriptor(name string) (int, error) {
 
 // checkInterface refuses names that WireGuard's tools cannot use.
 func checkInterface(name string) error {
-	if err := names.Device(strings.ReplaceAll(name, "%", "_")); err != nil { // wg%d: the kernel numbers it
+	// wg%d: the kernel numbers it.
+	if err := names.Device(strings.ReplaceAll(name, "%", "_")); err != nil {
 		return fmt.Errorf("interface name %q %w", name, err)
 	}
 	return nil

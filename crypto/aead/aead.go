@@ -1,19 +1,23 @@
-// Package aead is ChaCha20-Poly1305 for transport data: no additional data, one nonce of 12 bytes, whole messages.
+// Package aead is ChaCha20-Poly1305 for transport data: no additional data, one nonce of 12 bytes,
+// whole messages.
 //
-// On amd64 processors with AVX-512 (F, VL, BW, DQ, IFMA; Ice Lake, Zen 4 and later) it is our own assembly, three
-// times as fast at the size of a packet as golang.org/x/crypto, which is what every other machine uses, and every
-// build with the tag tund_xcrypto. Both give the same bytes; the tests hold one against the other.
+// On amd64 processors with AVX-512 (F, VL, BW, DQ, IFMA; Ice Lake, Zen 4 and later) it is our own
+// assembly, three times as fast at the size of a packet as golang.org/x/crypto, which is what every
+// other machine uses, and every build with the tag tund_xcrypto. Both give the same bytes; the
+// tests hold one against the other.
 //
-// It does not choose nonces, and it takes no additional data: the handshake, which needs that, uses x/crypto.
+// It does not choose nonces, and it takes no additional data: the handshake, which needs that, uses
+// x/crypto.
 //
-// Neither branches, addresses nor the choice of instructions depend on keys or on message bytes, only on lengths
-// and on whether a tag was right. The one-time key of a message is on the stack while it is used, and overwritten
-// then; registers keep what they held, but for the key.
+// Neither branches, addresses nor the choice of instructions depend on keys or on message bytes,
+// only on lengths and on whether a tag was right. The one-time key of a message is on the stack
+// while it is used, and overwritten then; registers keep what they held, but for the key.
 //
 // A Cipher never changes: all methods are safe for concurrent use and do not allocate.
 //
-// Sources: RFC 8439; M. Goll and S. Gueron, "Vectorization on ChaCha Stream Cipher" and "Vectorization of Poly1305
-// Message Authentication Code", for rows in lanes and powers of r in lanes; Intel SDM, volume 2.
+// Sources: RFC 8439; M. Goll and S. Gueron, "Vectorization on ChaCha Stream Cipher" and
+// "Vectorization of Poly1305 Message Authentication Code", for rows in lanes and powers of r in
+// lanes; Intel SDM, volume 2.
 package aead
 
 import (
@@ -38,8 +42,8 @@ const (
 	Overhead = chacha20poly1305.Overhead
 )
 
-// maxPlaintext is the longest message the block counter of 32 bits has room for (RFC 8439 §2.8). x/crypto refuses
-// longer ones.
+// maxPlaintext is the longest message the block counter of 32 bits has room for (RFC 8439 §2.8).
+// x/crypto refuses longer ones.
 const maxPlaintext = 1<<38 - 64
 
 // Cipher is one key.
@@ -74,10 +78,10 @@ func (c *Cipher) xcrypto() cipher.AEAD {
 // Format prints "(hidden)" for every verb.
 func (c *Cipher) Format(f fmt.State, _ rune) { keys.Hide(f) }
 
-// Seal writes the ciphertext of plaintext and its tag to dst[:len(plaintext)+16] and returns that length. dst is
-// long enough and does not overlap plaintext; both stay the caller's. (If dst is plaintext itself Seal is slower
-// and allocates; if it overlaps it otherwise Seal panics.) A nonce used twice with one key gives both plaintexts
-// away.
+// Seal writes the ciphertext of plaintext and its tag to dst[:len(plaintext)+16] and returns that
+// length. dst is long enough and does not overlap plaintext; both stay the caller's. (If dst is
+// plaintext itself Seal is slower and allocates; if it overlaps it otherwise Seal panics.) A nonce
+// used twice with one key gives both plaintexts away.
 func (c *Cipher) Seal(dst []byte, nonce *[NonceSize]byte, plaintext []byte) int {
 	n := len(plaintext)
 	dst = dst[: n+Overhead : n+Overhead]
@@ -91,10 +95,11 @@ func (c *Cipher) Seal(dst []byte, nonce *[NonceSize]byte, plaintext []byte) int 
 	return len(dst)
 }
 
-// Open decrypts ciphertext, which ends with its tag, to dst[:len(ciphertext)-16] and returns that length. ok is
-// false when the tag is wrong, ciphertext has no room for one, or dst none for the plaintext; n is 0 then, and
-// what would have held the plaintext is zero. dst does not overlap ciphertext; both stay the caller's. (If dst is
-// ciphertext itself Open is slower and allocates; if it overlaps it otherwise Open panics.)
+// Open decrypts ciphertext, which ends with its tag, to dst[:len(ciphertext)-16] and returns that
+// length. ok is false when the tag is wrong, ciphertext has no room for one, or dst none for the
+// plaintext; n is 0 then, and what would have held the plaintext is zero. dst does not overlap
+// ciphertext; both stay the caller's. (If dst is ciphertext itself Open is slower and allocates; if
+// it overlaps it otherwise Open panics.)
 func (c *Cipher) Open(dst []byte, nonce *[NonceSize]byte, ciphertext []byte) (n int, ok bool) {
 	n = len(ciphertext) - Overhead
 	if n < 0 || n > len(dst) {

@@ -22,7 +22,8 @@ func (b *hexBytes) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// implementations are what this machine can run: x/crypto always, the assembly where it is supported.
+// implementations are what this machine can run: x/crypto always, the assembly where it is
+// supported.
 func implementations() []bool {
 	if supported() {
 		return []bool{true, false}
@@ -54,8 +55,8 @@ func fill(r *rand.Rand, bs ...[]byte) {
 	}
 }
 
-// check compares the cipher with the oracle: sealing, opening, and that a byte of frame around both results and the
-// inputs stay as they are. Room for src and dst begin at the offsets given.
+// check compares the cipher with the oracle: sealing, opening, and that a byte of frame around both
+// results and the inputs stay as they are. Room for src and dst begin at the offsets given.
 func check(t *testing.T, assembly bool, key *[KeySize]byte, nonce *[NonceSize]byte, plaintext []byte, srcOffset, dstOffset int) {
 	t.Helper()
 	const frame = 64

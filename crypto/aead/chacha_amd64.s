@@ -4,8 +4,8 @@
 
 // ChaCha20 (RFC 8439 §2.3, §2.4) in AVX-512.
 //
-// A state is four rows of four words. One register holds the same row of four consecutive blocks, one in each
-// 128-bit lane, so four registers, a group, are four blocks:
+// A state is four rows of four words. One register holds the same row of four consecutive blocks,
+// one in each 128-bit lane, so four registers, a group, are four blocks:
 //
 //	           lane 0    lane 1    lane 2    lane 3
 //	row a      block 0   block 1   block 2   block 3     words  0 to  3, the constant
@@ -13,11 +13,11 @@
 //	row c                                                words  8 to 11, the other half
 //	row d                                                words 12 to 15, counter and nonce
 //
-// Why rows and not the other known layout, one register for each of the 16 words of 16 blocks: a packet has 2 to
-// 24 blocks and seldom a multiple of 16, and groups come in fours. A quarter round is a chain of 12 instructions,
-// so a single group leaves most of the machine idle and up to four groups cost hardly more time than one; the
-// fifth and sixth are cheap. Six groups are 24 blocks: the Poly1305 key and 1472 bytes, a packet of any usual MTU,
-// in one pass.
+// Why rows and not the other known layout, one register for each of the 16 words of 16 blocks: a
+// packet has 2 to 24 blocks and seldom a multiple of 16, and groups come in fours. A quarter round
+// is a chain of 12 instructions, so a single group leaves most of the machine idle and up to four
+// groups cost hardly more time than one; the fifth and sixth are cheap. Six groups are 24 blocks:
+// the Poly1305 key and 1472 bytes, a packet of any usual MTU, in one pass.
 //
 // Registers:
 //
@@ -65,8 +65,9 @@ GLOBL four<>(SB), RODATA|NOPTR, $16
 	AXR(a, b, d, 8);  \
 	AXR(c, d, b, 7)
 
-// DIAGONAL turns the rows against each other so that diagonals become columns, COLUMN turns them back. Row b, the
-// one computed last and needed first, stays where it is: the other three turn while the machine waits for it.
+// DIAGONAL turns the rows against each other so that diagonals become columns, COLUMN turns them
+// back. Row b, the one computed last and needed first, stays where it is: the other three turn
+// while the machine waits for it.
 #define DIAGONAL(a, c, d) \
 	VPSHUFD $0x93, a, a; \
 	VPSHUFD $0x39, c, c; \
@@ -84,8 +85,8 @@ GLOBL four<>(SB), RODATA|NOPTR, $16
 	VMOVDQA64 Z26, c;       \
 	VPADDD    Z28, before, d
 
-// BLOCKS adds to a group what it was before the rounds and turns its rows into blocks, the first to the fourth in
-// c, d, a, b.
+// BLOCKS adds to a group what it was before the rounds and turns its rows into blocks, the first to
+// the fourth in c, d, a, b.
 #define BLOCKS(a, b, c, d) \
 	VPADDD     Z24, a, a;          \
 	VPADDD     Z25, b, b;          \
@@ -101,8 +102,8 @@ GLOBL four<>(SB), RODATA|NOPTR, $16
 	VSHUFI32X4 $0x88, b, Z30, a;   \ // a2 b2 c2 d2
 	VSHUFI32X4 $0xdd, b, Z30, b    // a3 b3 c3 d3
 
-// XOR encrypts the next block of the message with a block of keystream, or leaves for tail when less than a whole
-// block is left.
+// XOR encrypts the next block of the message with a block of keystream, or leaves for tail when
+// less than a whole block is left.
 #define XOR(z) \
 	VMOVDQA64 z, Z31;            \
 	CMPQ      BX, R8;            \

@@ -132,8 +132,8 @@ func tagOf(t *testing.T, key [32]byte, msg []byte) (tag [16]byte) {
 	return tag
 }
 
-// edgeKeys are one-time keys with the r that make carries: 0, 1, 2, 4, all ones, ones and zeros in turn, one bit at
-// the ends of the limbs of 44 and 64 bits.
+// edgeKeys are one-time keys with the r that make carries: 0, 1, 2, 4, all ones, ones and zeros in
+// turn, one bit at the ends of the limbs of 44 and 64 bits.
 func edgeKeys() (ks [][32]byte) {
 	for _, s := range []byte{0, 0xff} {
 		for _, fill := range []byte{0x00, 0xff, 0x55, 0xaa} {
@@ -186,8 +186,8 @@ func TestPoly_carries(t *testing.T) {
 	}
 }
 
-// With r = 1 the sum of the blocks is what is reduced: here it is made to be, modulo p, the values next to 0 and p,
-// where the last subtraction and the last carry decide.
+// With r = 1 the sum of the blocks is what is reduced: here it is made to be, modulo p, the values
+// next to 0 and p, where the last subtraction and the last carry decide.
 func TestPoly_lastReduction(t *testing.T) {
 	t.Parallel()
 	if !supported() {

@@ -2,18 +2,18 @@
 
 #include "textflag.h"
 
-// Poly1305 (RFC 8439 §2.5) over the message of an AEAD without additional data: its blocks, the last one filled up
-// with zeros, and one block more that holds the lengths (RFC 8439 §2.8).
+// Poly1305 (RFC 8439 §2.5) over the message of an AEAD without additional data: its blocks, the
+// last one filled up with zeros, and one block more that holds the lengths (RFC 8439 §2.8).
 //
-// Up to 240 bytes, with the lengths 16 blocks, go through the multiplier of the integer unit, a block at a time. Longer messages pay for the
-// powers of r that eight blocks at a time need.
+// Up to 240 bytes, with the lengths 16 blocks, go through the multiplier of the integer unit, a
+// block at a time. Longer messages pay for the powers of r that eight blocks at a time need.
 //
 // # Vectors
 //
-// A number modulo p = 2^130-5 is three limbs of 44 bits, x0 + x1·2^44 + x2·2^88; a register holds one limb of eight
-// numbers. VPMADD52LUQ and VPMADD52HUQ multiply the low 52 bits of two lanes and add the low or the high half of
-// the 104-bit product to a third. As 2^132 = 4·2^130 = 20 modulo p, the product of x and r is, with s1 = 20·r1 and
-// s2 = 20·r2,
+// A number modulo p = 2^130-5 is three limbs of 44 bits, x0 + x1·2^44 + x2·2^88; a register holds
+// one limb of eight numbers. VPMADD52LUQ and VPMADD52HUQ multiply the low 52 bits of two lanes and
+// add the low or the high half of the 104-bit product to a third. As 2^132 = 4·2^130 = 20 modulo p,
+// the product of x and r is, with s1 = 20·r1 and s2 = 20·r2,
 //
 //	d0 = x0·r0 + x1·s2 + x2·s1
 //	d1 = x0·r1 + x1·r0 + x2·s2
@@ -25,20 +25,22 @@
 //
 //	h = (h + a)·r^16 + b·r^8
 //
-// so that the chain from one h to the next, 30 cycles or so of latency, is paid once for 256 bytes. In the last
-// step each lane is multiplied by the power its own block needs, r^16 to r^9 and r^8 to r^1, and the sum of the
-// lanes is the result. For that the message ends at the end of a step: blocks are missing from the front of the
-// first step, and are zero, without the bit that marks a block. There are always two steps or more, so the first is
-// never the last.
+// so that the chain from one h to the next, 30 cycles or so of latency, is paid once for 256 bytes.
+// In the last step each lane is multiplied by the power its own block needs, r^16 to r^9 and r^8 to
+// r^1, and the sum of the lanes is the result. For that the message ends at the end of a step:
+// blocks are missing from the front of the first step, and are zero, without the bit that marks a
+// block. There are always two steps or more, so the first is never the last.
 //
 // # Bounds
 //
-// CARRY carries once, all limbs at the same time, and leaves every limb below 2^44+2^16. h + a is then below
-// 2^45+2^16, s below 2^48.4. A low sum is at most 6·2^52. A high sum of d2 is below 3·2^37.1 + 3·2^36.1 < 2^39.4, so
-// times 20·2^8 it stays below 2^52, which is all that VPMADD52LUQ gives; those of d0 and d1 are below 2^43.2. The
-// sums that CARRY cuts are so below 7·2^52 + 2^51.2, the carries below 2^11, and 20 of them below 2^15.4.
+// CARRY carries once, all limbs at the same time, and leaves every limb below 2^44+2^16. h + a is
+// then below 2^45+2^16, s below 2^48.4. A low sum is at most 6·2^52. A high sum of d2 is below
+// 3·2^37.1 + 3·2^36.1 < 2^39.4, so times 20·2^8 it stays below 2^52, which is all that VPMADD52LUQ
+// gives; those of d0 and d1 are below 2^43.2. The sums that CARRY cuts are so below 7·2^52 +
+// 2^51.2, the carries below 2^11, and 20 of them below 2^15.4.
 //
-// The multiplier's inputs are below 2^49 throughout, and the lanes' sum of eight cut sums below 2^58.
+// The multiplier's inputs are below 2^49 throughout, and the lanes' sum of eight cut sums below
+// 2^58.
 //
 // Registers:
 //
@@ -113,15 +115,15 @@
 	TWENTY(r1, s1);      \
 	TWENTY(r2, s2)
 
-// HALVES sorts the low and the high halves of eight blocks, four in Z25, four in Z27, into Z25 and Z26. The lanes
-// then hold blocks 0, 4, 1, 5, 2, 6, 3, 7.
+// HALVES sorts the low and the high halves of eight blocks, four in Z25, four in Z27, into Z25 and
+// Z26. The lanes then hold blocks 0, 4, 1, 5, 2, 6, 3, 7.
 #define HALVES() \
 	VPUNPCKHQDQ Z27, Z25, Z26; \
 	VPUNPCKLQDQ Z27, Z25, Z25
 
-// FRONT loads four blocks of the first step, those that mask has: from offset or, if that is before the message,
-// from its first block on. A masked load from offset would be shorter, but one whose masked part is in a page that
-// is not there costs 600 cycles, though it does not fault.
+// FRONT loads four blocks of the first step, those that mask has: from offset or, if that is before
+// the message, from its first block on. A masked load from offset would be shorter, but one whose
+// masked part is in a page that is not there costs 600 cycles, though it does not fault.
 #define FRONT(offset, mask, z) \
 	LEAQ         offset(SI), AX; \
 	CMPQ         AX, R8;         \
@@ -165,18 +167,19 @@
 
 // # Integers
 //
-// h is h0 + h1·2^64 + h2·2^128. r is r0 + r1·2^64 with both below 2^60, and r1 is a multiple of 4: modulo p then
-// 2^128·r1 = 2^130·(r1/4) = 5·(r1/4) = r1 + r1/4, which is s1, below 2^60.4.
+// h is h0 + h1·2^64 + h2·2^128. r is r0 + r1·2^64 with both below 2^60, and r1 is a multiple of 4:
+// modulo p then 2^128·r1 = 2^130·(r1/4) = 5·(r1/4) = r1 + r1/4, which is s1, below 2^60.4.
 //
 //	R8 R9 R10       r0, r1, s1
 //	R11 R12 R13     h0, h1, h2
 //	SI, CX          what is left of the message
 //	AX BX DX DI R14 temporary
 
-// BLOCK is h·r, reduced so far that h2 is at most 4. It comes after a block was added, so h2 is at most 6 before.
+// BLOCK is h·r, reduced so far that h2 is at most 4. It comes after a block was added, so h2 is at
+// most 6 before.
 //
-// h0·r0 + h1·s1 is below 2^126, h0·r1 + h1·r0 below 2^125, h2·s1 below 2^63 and h2·r0 below 2^62.6: the sums of words
-// do not overflow, nor does 5·(h2/4) at the end, with h2 below 2^63.2.
+// h0·r0 + h1·s1 is below 2^126, h0·r1 + h1·r0 below 2^125, h2·s1 below 2^63 and h2·r0 below 2^62.6:
+// the sums of words do not overflow, nor does 5·(h2/4) at the end, with h2 below 2^63.2.
 #define BLOCK() \
 	MOVQ  R8, DX;           \
 	MULXQ R11, AX, BX;      \ // h0·r0

@@ -1,15 +1,17 @@
-// Package keys holds the three kinds of 32-byte key WireGuard knows, each as a type of its own, so that the
-// compiler tells a private key from a public one and nothing prints a secret by accident.
+// Package keys holds the three kinds of 32-byte key WireGuard knows, each as a type of its own, so
+// that the compiler tells a private key from a public one and nothing prints a secret by accident.
 //
-// A PrivateKey and a PresharedKey show themselves as "(hidden)" to fmt (every verb), encoding/json, encoding
-// (text), log/slog and zap. Base64 is the one explicit way out. Go keeps that promise for a value and for
-// exported fields only: fmt reads unexported fields raw, so a struct that keeps a secret in one needs a
-// Format method of its own, which Hide makes one line.
+// A PrivateKey and a PresharedKey show themselves as "(hidden)" to fmt (every verb), encoding/json,
+// encoding (text), log/slog and zap. Base64 is the one explicit way out. Go keeps that promise for
+// a value and for exported fields only: fmt reads unexported fields raw, so a struct that keeps a
+// secret in one needs a Format method of its own, which Hide makes one line.
 //
-// The package does not read files, does not compare secrets in variable time, and cannot lock memory or
-// promise that the garbage collector left no copy behind: Zero wipes the value it is called on.
+// The package does not read files, does not compare secrets in variable time, and cannot lock
+// memory or promise that the garbage collector left no copy behind: Zero wipes the value it is
+// called on.
 //
-// Values are plain arrays: comparable, copied by assignment, safe for concurrent use while nobody writes.
+// Values are plain arrays: comparable, copied by assignment, safe for concurrent use while nobody
+// writes.
 //
 // Sources: WireGuard whitepaper §5.4; RFC 7748 (X25519); wg(8) for the textual form.
 package keys
@@ -37,11 +39,11 @@ const shortSize = 8
 const Hidden = "(hidden)"
 
 var (
-	// ErrFormat is returned for text that is not a key. It never carries the text, which may be a secret
-	// with one character missing.
+	// ErrFormat is returned for text that is not a key. It never carries the text, which may be a
+	// secret with one character missing.
 	ErrFormat = errors.New("not a key (want 44 characters of base64, as wg genkey prints them)")
-	// ErrLowOrder is returned by Shared when the public key is one of the low-order points, whose shared
-	// secret everybody knows (RFC 7748 §6.1).
+	// ErrLowOrder is returned by Shared when the public key is one of the low-order points, whose
+	// shared secret everybody knows (RFC 7748 §6.1).
 	ErrLowOrder = errors.New("public key is a low-order point")
 )
 
@@ -51,11 +53,12 @@ type PrivateKey [Size]byte
 // PublicKey is an X25519 public key, which also names a peer. The zero PublicKey means "no key".
 type PublicKey [Size]byte
 
-// PresharedKey is the symmetric key two peers may share besides. The zero PresharedKey is what the protocol
-// uses when there is none (whitepaper §5.4).
+// PresharedKey is the symmetric key two peers may share besides. The zero PresharedKey is what the
+// protocol uses when there is none (whitepaper §5.4).
 type PresharedKey [Size]byte
 
-// GeneratePrivate returns a new random private key, clamped. The error is always nil with a working kernel.
+// GeneratePrivate returns a new random private key, clamped. The error is always nil with a working
+// kernel.
 func GeneratePrivate() (PrivateKey, error) {
 	var k PrivateKey
 	if _, err := rand.Read(k[:]); err != nil {
@@ -65,7 +68,8 @@ func GeneratePrivate() (PrivateKey, error) {
 	return k, nil
 }
 
-// GeneratePreshared returns a new random preshared key. The error is always nil with a working kernel.
+// GeneratePreshared returns a new random preshared key. The error is always nil with a working
+// kernel.
 func GeneratePreshared() (PresharedKey, error) {
 	var k PresharedKey
 	if _, err := rand.Read(k[:]); err != nil {
@@ -74,8 +78,8 @@ func GeneratePreshared() (PresharedKey, error) {
 	return k, nil
 }
 
-// ParsePrivate reads a private key from its 44 characters of base64 and clamps it, as the kernel does.
-// The zero key stays zero. The error is ErrFormat.
+// ParsePrivate reads a private key from its 44 characters of base64 and clamps it, as the kernel
+// does. The zero key stays zero. The error is ErrFormat.
 func ParsePrivate(text string) (PrivateKey, error) {
 	b, err := parse(text)
 	k := PrivateKey(b)
@@ -83,8 +87,8 @@ func ParsePrivate(text string) (PrivateKey, error) {
 	return k, err
 }
 
-// ParsePublic reads a public key from its 44 characters of base64. The error is ErrFormat. Low-order points
-// are accepted here and refused by the handshake.
+// ParsePublic reads a public key from its 44 characters of base64. The error is ErrFormat.
+// Low-order points are accepted here and refused by the handshake.
 func ParsePublic(text string) (PublicKey, error) {
 	b, err := parse(text)
 	return PublicKey(b), err
@@ -96,7 +100,8 @@ func ParsePreshared(text string) (PresharedKey, error) {
 	return PresharedKey(b), err
 }
 
-// parse accepts canonical base64 only: wg(8) refuses a key whose spare bits are set, for it is a typing error.
+// parse accepts canonical base64 only: wg(8) refuses a key whose spare bits are set, for it is a
+// typing error.
 func parse(text string) (k [Size]byte, err error) {
 	if len(text) != TextSize {
 		return k, ErrFormat
@@ -111,8 +116,8 @@ func parse(text string) (k [Size]byte, err error) {
 	return k, nil
 }
 
-// Clamp fixes the bits that X25519 fixes anyway (RFC 7748 §5), so that one key has one text. The zero key,
-// "no key", is left alone.
+// Clamp fixes the bits that X25519 fixes anyway (RFC 7748 §5), so that one key has one text. The
+// zero key, "no key", is left alone.
 func (k *PrivateKey) Clamp() {
 	if k.IsZero() {
 		return
@@ -128,14 +133,15 @@ func (k PrivateKey) Public() PublicKey {
 	}
 	private, err := ecdh.X25519().NewPrivateKey(k[:])
 	if err != nil {
-		panic("crypto/keys: X25519 refused 32 bytes: " + err.Error()) // only under GODEBUG=fips140=only
+		// Only under GODEBUG=fips140=only.
+		panic("crypto/keys: X25519 refused 32 bytes: " + err.Error())
 	}
 	return PublicKey(private.PublicKey().Bytes())
 }
 
 // Shared returns the X25519 shared secret of k and p. The error is ErrLowOrder. It costs two scalar
-// multiplications, as crypto/ecdh computes the public key of every private key it is given; handshakes keep
-// the crypto/ecdh form instead (noise.Identity).
+// multiplications, as crypto/ecdh computes the public key of every private key it is given;
+// handshakes keep the crypto/ecdh form instead (noise.Identity).
 func (k PrivateKey) Shared(p PublicKey) ([Size]byte, error) {
 	private, err := ecdh.X25519().NewPrivateKey(k[:])
 	if err != nil {
@@ -193,14 +199,16 @@ func (k PublicKey) Short() string { return k.String()[:shortSize] }
 // MarshalText is String for encoding/json and its like. The error is always nil.
 func (k PublicKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// Base64 returns the secret key as text, for a key file or for wg(8). Nothing else lets a secret out.
+// Base64 returns the secret key as text, for a key file or for wg(8). Nothing else lets a secret
+// out.
 func (k PrivateKey) Base64() string { return base64.StdEncoding.EncodeToString(k[:]) }
 
-// Base64 returns the secret key as text, for a key file or for wg(8). Nothing else lets a secret out.
+// Base64 returns the secret key as text, for a key file or for wg(8). Nothing else lets a secret
+// out.
 func (k PresharedKey) Base64() string { return base64.StdEncoding.EncodeToString(k[:]) }
 
-// Hide answers a fmt verb, whichever it is, with "(hidden)". It is the body of the Format method of every
-// type that holds a secret.
+// Hide answers a fmt verb, whichever it is, with "(hidden)". It is the body of the Format method of
+// every type that holds a secret.
 func Hide(f fmt.State) { _, _ = io.WriteString(f, Hidden) }
 
 // Format writes "(hidden)" for every verb, so that no %x or %d prints the bytes.

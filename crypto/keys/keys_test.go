@@ -200,7 +200,8 @@ func TestKeys_equalAndZero(t *testing.T) {
 	}
 }
 
-// secrets is what a careless log line would print: keys in exported fields, pointers, slices and maps.
+// secrets is what a careless log line would print: keys in exported fields, pointers, slices and
+// maps.
 type secrets struct {
 	Private   PrivateKey
 	Preshared *PresharedKey

@@ -1,8 +1,9 @@
 package keys
 
-// lowOrder are the encodings of the points of low order on Curve25519 and its twist, with the unused top bit
-// cleared: 0, 1, two points of order 8, and p-1, p and p+1. X25519 of any private key and one of them is zero.
-// Sources: RFC 7748 §6.1; D. J. Bernstein, https://cr.yp.to/ecdh.html#validate.
+// lowOrder are the encodings of the points of low order on Curve25519 and its twist, with the
+// unused top bit cleared: 0, 1, two points of order 8, and p-1, p and p+1. X25519 of any private
+// key and one of them is zero. Sources: RFC 7748 §6.1; D. J. Bernstein,
+// https://cr.yp.to/ecdh.html#validate.
 var lowOrder = [...]PublicKey{
 	{},
 	{1},
@@ -22,8 +23,8 @@ func nearPrime(lowest byte) (k PublicKey) {
 	return k
 }
 
-// IsLowOrder reports whether k is a low-order point, with which no handshake succeeds: the shared secret would
-// be known to everybody. The zero key is one of them.
+// IsLowOrder reports whether k is a low-order point, with which no handshake succeeds: the shared
+// secret would be known to everybody. The zero key is one of them.
 func (k PublicKey) IsLowOrder() bool {
 	k[Size-1] &= 0x7f // X25519 ignores the top bit
 	for _, point := range lowOrder {

@@ -26,7 +26,8 @@ func BenchmarkHandshake(b *testing.B) {
 	})
 }
 
-// The form in which a private key is kept decides the price: given bytes, crypto/ecdh computes the public key too.
+// The form in which a private key is kept decides the price: given bytes, crypto/ecdh computes the
+// public key too.
 func BenchmarkX25519_keptKey(b *testing.B) {
 	alice, bob := pair(b)
 	public := bob.id.Public()

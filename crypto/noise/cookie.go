@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// cookieSecretMaxAge is how long the secret behind the cookies we give lives. Whitepaper §5.4.7.
+	// cookieSecretMaxAge is how long the secret behind the cookies we give lives. Whitepaper
+	// §5.4.7.
 	cookieSecretMaxAge = 120 * time.Second
 	// cookieSecretLatency is what a receiver of a cookie takes off, for the way it travelled
 	// (COOKIE_SECRET_LATENCY in the kernel's messages.h).
@@ -57,15 +58,16 @@ func isHandshake(msg []byte) bool {
 	return ok && (typ == wire.TypeInitiation || typ == wire.TypeResponse)
 }
 
-// mac1Of returns the part of msg that mac1 covers, mac2Of the part that mac2 covers. Whitepaper §5.4.4.
+// mac1Of returns the part of msg that mac1 covers, mac2Of the part that mac2 covers. Whitepaper
+// §5.4.4.
 func mac1Of(msg []byte) []byte { return msg[:len(msg)-2*wire.MACSize] }
 func mac2Of(msg []byte) []byte { return msg[:len(msg)-wire.MACSize] }
 
-// ── what a receiver checks ─────────────────────────────────────────────────────────────────────────────────
+// ── what a receiver checks ───────────────────────────────────────────────────
 
-// MAC1Checker tells whether a handshake message was made for us by somebody who knows our public key. That is
-// the first check, before anything is queued or computed. It allocates nothing and keeps scratch space: each
-// lane has its own.
+// MAC1Checker tells whether a handshake message was made for us by somebody who knows our public
+// key. That is the first check, before anything is queued or computed. It allocates nothing and
+// keeps scratch space: each lane has its own.
 type MAC1Checker struct {
 	mac  mac
 	able bool // the identity has a key
@@ -87,8 +89,8 @@ func (c *MAC1Checker) Valid(msg []byte) bool {
 // Format prints "(hidden)" for every verb.
 func (c *MAC1Checker) Format(f fmt.State, _ rune) { keys.Hide(f) }
 
-// CookieChecker gives out cookies under load and checks that a sender returns the one given to its address.
-// Safe for concurrent use.
+// CookieChecker gives out cookies under load and checks that a sender returns the one given to its
+// address. Safe for concurrent use.
 type CookieChecker struct {
 	replyKey [hashSize]byte
 
@@ -107,8 +109,9 @@ func NewCookieChecker(id *Identity) *CookieChecker {
 // Format prints "(hidden)" for every verb.
 func (c *CookieChecker) Format(f fmt.State, _ rune) { keys.Hide(f) }
 
-// ValidMAC2 reports whether msg, whose mac1 is valid, carries a mac2 made with the cookie of src. It is false
-// for a message without a cookie, and for one whose cookie was made with a secret that has expired since.
+// ValidMAC2 reports whether msg, whose mac1 is valid, carries a mac2 made with the cookie of src.
+// It is false for a message without a cookie, and for one whose cookie was made with a secret that
+// has expired since.
 func (c *CookieChecker) ValidMAC2(msg []byte, src netip.AddrPort, now boottime.Time) bool {
 	if !isHandshake(msg) {
 		return false
@@ -118,8 +121,8 @@ func (c *CookieChecker) ValidMAC2(msg []byte, src netip.AddrPort, now boottime.T
 	return subtle.ConstantTimeCompare(m.compute(mac2Of(msg)), wire.MAC2(msg)) == 1
 }
 
-// Reply writes the cookie reply to msg, which came from src and whose mac1 is valid, into dst. The error is
-// ErrMalformed when msg is neither an initiation nor a response. Whitepaper §5.4.7.
+// Reply writes the cookie reply to msg, which came from src and whose mac1 is valid, into dst. The
+// error is ErrMalformed when msg is neither an initiation nor a response. Whitepaper §5.4.7.
 func (c *CookieChecker) Reply(dst *[wire.CookieReplySize]byte, msg []byte, src netip.AddrPort, now boottime.Time) error {
 	if !isHandshake(msg) {
 		return ErrMalformed
@@ -136,8 +139,8 @@ func (c *CookieChecker) Reply(dst *[wire.CookieReplySize]byte, msg []byte, src n
 	return nil
 }
 
-// cookie returns MAC(secret, address ‖ UDP port). The port is part of it, or all hosts behind one NAT would
-// share a cookie. An IPv4 address counts as 4 bytes, however the socket wrote it.
+// cookie returns MAC(secret, address ‖ UDP port). The port is part of it, or all hosts behind one
+// NAT would share a cookie. An IPv4 address counts as 4 bytes, however the socket wrote it.
 func (c *CookieChecker) cookie(src netip.AddrPort, now boottime.Time) (cookie [wire.MACSize]byte) {
 	var buf [16 + 2]byte
 	source := buf[:0]
@@ -155,7 +158,8 @@ func (c *CookieChecker) cookie(src netip.AddrPort, now boottime.Time) (cookie [w
 	if !c.started || now.Sub(c.since) >= cookieSecretMaxAge {
 		var secret [hashSize]byte
 		if _, err := rand.Read(secret[:]); err != nil {
-			panic("crypto/noise: " + err.Error()) // crypto/rand ends the process before it returns an error
+			// crypto/rand ends the process before it returns an error.
+			panic("crypto/noise: " + err.Error())
 		}
 		c.secret, c.since, c.started = newMAC(secret[:]), now, true
 		clear(secret[:])
@@ -164,10 +168,11 @@ func (c *CookieChecker) cookie(src netip.AddrPort, now boottime.Time) (cookie [w
 	return cookie
 }
 
-// ── what a sender adds ─────────────────────────────────────────────────────────────────────────────────────
+// ── what a sender adds ───────────────────────────────────────────────────────
 
-// Macs adds mac1, and mac2 while there is a fresh cookie, to the handshake messages we send to one peer, and
-// takes in that peer's cookie replies. It belongs to one goroutine at a time (the peer's handshake lock).
+// Macs adds mac1, and mac2 while there is a fresh cookie, to the handshake messages we send to one
+// peer, and takes in that peer's cookie replies. It belongs to one goroutine at a time (the peer's
+// handshake lock).
 type Macs struct {
 	remote   *Remote
 	last     [wire.MACSize]byte // mac1 of the last message, which a cookie reply has to answer
@@ -183,8 +188,8 @@ func NewMacs(r *Remote) *Macs { return &Macs{remote: r} }
 // Format prints "(hidden)" for every verb.
 func (m *Macs) Format(f fmt.State, _ rune) { keys.Hide(f) }
 
-// Add writes mac1 and mac2 into msg, an initiation or a response that is otherwise complete. Without a cookie
-// of the last 115 seconds mac2 is zero. Whitepaper §5.4.4.
+// Add writes mac1 and mac2 into msg, an initiation or a response that is otherwise complete.
+// Without a cookie of the last 115 seconds mac2 is zero. Whitepaper §5.4.4.
 func (m *Macs) Add(msg []byte, now boottime.Time) {
 	h1 := newMAC(m.remote.mac1Key[:])
 	copy(wire.MAC1(msg), h1.compute(mac1Of(msg)))
@@ -200,9 +205,9 @@ func (m *Macs) Add(msg []byte, now boottime.Time) {
 	copy(wire.MAC2(msg), h2.compute(mac2Of(msg)))
 }
 
-// ConsumeReply takes the cookie out of a cookie reply. The reply must be to the last message Add saw, and only
-// the first one is taken; the next message then carries mac2. The error is ErrCookie or ErrMalformed, and
-// nothing has changed.
+// ConsumeReply takes the cookie out of a cookie reply. The reply must be to the last message Add
+// saw, and only the first one is taken; the next message then carries mac2. The error is ErrCookie
+// or ErrMalformed, and nothing has changed.
 func (m *Macs) ConsumeReply(reply []byte, now boottime.Time) error {
 	if typ, ok := wire.Kind(reply); !ok || typ != wire.TypeCookieReply {
 		return ErrMalformed

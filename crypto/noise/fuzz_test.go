@@ -10,8 +10,8 @@ import (
 	"tund/crypto/wire"
 )
 
-// The fuzz targets know the captured handshakes: whatever is not one of them must be refused, by one of the
-// documented errors, without a panic and without a change.
+// The fuzz targets know the captured handshakes: whatever is not one of them must be refused, by
+// one of the documented errors, without a panic and without a change.
 
 func FuzzOpenInitiation(f *testing.F) {
 	c := captures(f)[0]

@@ -11,15 +11,18 @@ import (
 
 const (
 	sealedStaticSize = keys.Size + tagSize
-	// initiationNoiseSize is the Noise part of an initiation up to its payload: ephemeral and sealed static.
+	// initiationNoiseSize is the Noise part of an initiation up to its payload: ephemeral and
+	// sealed static.
 	initiationNoiseSize = keys.Size + sealedStaticSize
 )
 
-// Keys is what a handshake yields: the transport keys of one session and the two indices that name it.
+// Keys is what a handshake yields: the transport keys of one session and the two indices that name
+// it.
 type Keys struct {
-	Send, Receive           [32]byte // ChaCha20-Poly1305 keys of the two directions, as seen from here
-	LocalIndex, RemoteIndex uint32   // receiver index of messages to us and to the peer
-	Initiator               bool     // we sent the initiation
+	// ChaCha20-Poly1305 keys of the two directions, as seen from here.
+	Send, Receive           [32]byte
+	LocalIndex, RemoteIndex uint32 // receiver index of messages to us and to the peer
+	Initiator               bool   // we sent the initiation
 }
 
 // Zero wipes k.
@@ -34,9 +37,10 @@ func (Keys) MarshalText() ([]byte, error) { return []byte(keys.Hidden), nil }
 // String returns "(hidden)".
 func (Keys) String() string { return keys.Hidden }
 
-// ── initiator ──────────────────────────────────────────────────────────────────────────────────────────────
+// ── initiator ────────────────────────────────────────────────────────────────
 
-// Pending is the state of a handshake between our initiation and the peer's response. About 150 bytes.
+// Pending is the state of a handshake between our initiation and the peer's response. About 150
+// bytes.
 type Pending struct {
 	state     symmetric
 	ephemeral *ecdh.PrivateKey // nil after Zero
@@ -52,9 +56,9 @@ func (p *Pending) Zero() { *p = Pending{} }
 // Format prints "(hidden)" for every verb.
 func (p *Pending) Format(f fmt.State, _ rune) { keys.Hide(f) }
 
-// Initiate writes an initiation to r into dst and returns the state that waits for the response. The macs are
-// left zero, for Macs.Add. The caller has made sender unique and ts greater than every timestamp sent to r
-// before. Errors: ErrNoKey, ErrLowOrder. Whitepaper §5.4.2.
+// Initiate writes an initiation to r into dst and returns the state that waits for the response.
+// The macs are left zero, for Macs.Add. The caller has made sender unique and ts greater than every
+// timestamp sent to r before. Errors: ErrNoKey, ErrLowOrder. Whitepaper §5.4.2.
 func (id *Identity) Initiate(dst *[wire.InitiationSize]byte, r *Remote, sender uint32, ts Timestamp) (*Pending, error) {
 	ephemeral, err := newEphemeral()
 	if err != nil {
@@ -77,7 +81,8 @@ func (id *Identity) initiate(dst *[wire.InitiationSize]byte, r *Remote, sender u
 	return p, nil
 }
 
-// writeInitiation is the message pattern "→ e, es, s, ss" and a payload. out is exactly as long as they are.
+// writeInitiation is the message pattern "→ e, es, s, ss" and a payload. out is exactly as long as
+// they are.
 func (id *Identity) writeInitiation(s *symmetric, e *ecdh.PrivateKey, r *Remote, out, payload []byte) error {
 	if id.private == nil {
 		return ErrNoKey
@@ -103,10 +108,10 @@ func (id *Identity) writeInitiation(s *symmetric, e *ecdh.PrivateKey, r *Remote,
 	return nil
 }
 
-// Finish takes the response to p and returns the keys of the session. A preshared key that is not in use is
-// the zero key. On error p is unchanged and waits on; after success the caller has no use for it and calls
-// Zero. The caller has checked mac1 and found p by the receiver index. Errors: ErrMalformed, ErrLowOrder,
-// ErrResponse. Whitepaper §5.4.3.
+// Finish takes the response to p and returns the keys of the session. A preshared key that is not
+// in use is the zero key. On error p is unchanged and waits on; after success the caller has no use
+// for it and calls Zero. The caller has checked mac1 and found p by the receiver index. Errors:
+// ErrMalformed, ErrLowOrder, ErrResponse. Whitepaper §5.4.3.
 func (id *Identity) Finish(p *Pending, r *Remote, psk keys.PresharedKey, response []byte) (Keys, error) {
 	if typ, ok := wire.Kind(response); !ok || typ != wire.TypeResponse ||
 		p.ephemeral == nil || wire.ResponseReceiver(response) != p.local {
@@ -152,7 +157,7 @@ func (id *Identity) readResponse(s *symmetric, e *ecdh.PrivateKey, psk keys.Pres
 	return nil
 }
 
-// ── responder ──────────────────────────────────────────────────────────────────────────────────────────────
+// ── responder ────────────────────────────────────────────────────────────────
 
 // stage is how far an Incoming has come.
 type stage uint8
@@ -173,8 +178,8 @@ type Incoming struct {
 	stage     stage
 }
 
-// Public returns the static key the initiation claims to come from. Until Authenticate succeeds that is only a
-// claim: anybody who knows our public key can make it.
+// Public returns the static key the initiation claims to come from. Until Authenticate succeeds
+// that is only a claim: anybody who knows our public key can make it.
 func (in *Incoming) Public() keys.PublicKey { return in.public }
 
 // Sender returns the sender index of the initiation.
@@ -186,8 +191,9 @@ func (in *Incoming) Zero() { *in = Incoming{} }
 // Format prints "(hidden)" for every verb.
 func (in *Incoming) Format(f fmt.State, _ rune) { keys.Hide(f) }
 
-// OpenInitiation decrypts the static key of an initiation: one scalar multiplication. msg is not kept. The
-// caller has checked mac1. Errors: ErrNoKey, ErrMalformed, ErrLowOrder, ErrStatic. Whitepaper §5.4.2.
+// OpenInitiation decrypts the static key of an initiation: one scalar multiplication. msg is not
+// kept. The caller has checked mac1. Errors: ErrNoKey, ErrMalformed, ErrLowOrder, ErrStatic.
+// Whitepaper §5.4.2.
 func (id *Identity) OpenInitiation(msg []byte) (*Incoming, error) {
 	if typ, ok := wire.Kind(msg); !ok || typ != wire.TypeInitiation {
 		return nil, ErrMalformed
@@ -205,7 +211,8 @@ func (id *Identity) OpenInitiation(msg []byte) (*Incoming, error) {
 	return in, nil
 }
 
-// readStatic is the first half of the message pattern "→ e, es, s, ss": up to the static key, into in.public.
+// readStatic is the first half of the message pattern "→ e, es, s, ss": up to the static key, into
+// in.public.
 func (id *Identity) readStatic(in *Incoming, msg []byte) error {
 	s := &in.state
 	copy(in.ephemeral[:], msg)
@@ -224,9 +231,10 @@ func (id *Identity) readStatic(in *Incoming, msg []byte) error {
 	return nil
 }
 
-// Authenticate proves that the initiation was made by r, whose public key is in.Public, and returns its
-// timestamp. No scalar multiplication. The caller drops the initiation unless the timestamp is after every
-// earlier one of r: only that makes it fresh. Errors: ErrRemote, ErrOrder, ErrNoKey, ErrLowOrder, ErrTimestamp.
+// Authenticate proves that the initiation was made by r, whose public key is in.Public, and returns
+// its timestamp. No scalar multiplication. The caller drops the initiation unless the timestamp is
+// after every earlier one of r: only that makes it fresh. Errors: ErrRemote, ErrOrder, ErrNoKey,
+// ErrLowOrder, ErrTimestamp.
 func (in *Incoming) Authenticate(r *Remote) (Timestamp, error) {
 	var ts Timestamp
 	switch {
@@ -258,9 +266,10 @@ func (in *Incoming) fail() {
 	in.stage = stageDone
 }
 
-// Respond writes the response into dst and returns the keys of the session, of which the peer is the
-// initiator; it works once. The macs are left zero, for Macs.Add. A preshared key that is not in use is the
-// zero key. The caller has made local unique. Errors: ErrOrder, ErrRemote, ErrLowOrder. Whitepaper §5.4.3.
+// Respond writes the response into dst and returns the keys of the session, of which the peer is
+// the initiator; it works once. The macs are left zero, for Macs.Add. A preshared key that is not
+// in use is the zero key. The caller has made local unique. Errors: ErrOrder, ErrRemote,
+// ErrLowOrder. Whitepaper §5.4.3.
 func (in *Incoming) Respond(dst *[wire.ResponseSize]byte, r *Remote, psk keys.PresharedKey, local uint32) (Keys, error) {
 	ephemeral, err := newEphemeral()
 	if err != nil {
@@ -290,7 +299,8 @@ func (in *Incoming) respond(dst *[wire.ResponseSize]byte, r *Remote, psk keys.Pr
 	return k, nil
 }
 
-// writeResponse is the message pattern "← e, ee, se, psk" and a payload. out is exactly as long as they are.
+// writeResponse is the message pattern "← e, ee, se, psk" and a payload. out is exactly as long as
+// they are.
 func (in *Incoming) writeResponse(e *ecdh.PrivateKey, psk keys.PresharedKey, out, payload []byte) error {
 	s := &in.state
 	public := e.PublicKey().Bytes()

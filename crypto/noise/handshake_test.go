@@ -206,8 +206,8 @@ func TestOpenInitiation_forAnotherKeyOfOursIsErrStatic(t *testing.T) {
 	}
 }
 
-// An impostor knows both public keys and claims to be a; only the timestamp, sealed with the shared static
-// secret, gives it away.
+// An impostor knows both public keys and claims to be a; only the timestamp, sealed with the shared
+// static secret, gives it away.
 func TestAuthenticate_impostorIsErrTimestamp(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
@@ -265,8 +265,8 @@ func TestIncoming_refusesWrongOrderAndWrongRemote(t *testing.T) {
 	}
 }
 
-// lowOrder are the seven encodings whose X25519 product with any scalar is zero: 0, 1, two points of order 8,
-// and p-1, p, p+1.
+// lowOrder are the seven encodings whose X25519 product with any scalar is zero: 0, 1, two points
+// of order 8, and p-1, p, p+1.
 func lowOrder(t testing.TB) (points []keys.PublicKey) {
 	t.Helper()
 	for _, h := range []string{
@@ -299,7 +299,8 @@ func TestHandshake_lowOrderPointsAreRefused(t *testing.T) {
 			t.Errorf("initiation to %v: error %v, want ErrLowOrder and no message", point, err)
 		}
 
-		// As the static key an initiation claims: sealed correctly, for its shared secret is no secret.
+		// As the static key an initiation claims: sealed correctly, for its shared secret is no
+		// secret.
 		cheat := &Identity{private: a.id.private, public: point}
 		fake := &Remote{public: b.id.public}
 		if _, err := cheat.Initiate(&m, fake, 1, stamp); err != nil {

@@ -9,8 +9,8 @@ import (
 	"tund/crypto/keys"
 )
 
-// Identity is our static key in the form handshakes need. It never changes; a new key is a new Identity, and
-// every Remote has to be made anew for it.
+// Identity is our static key in the form handshakes need. It never changes; a new key is a new
+// Identity, and every Remote has to be made anew for it.
 type Identity struct {
 	private   *ecdh.PrivateKey // nil when made from the zero key
 	public    keys.PublicKey
@@ -18,8 +18,8 @@ type Identity struct {
 	cookieKey [hashSize]byte // of cookie replies we send
 }
 
-// NewIdentity returns the identity of a private key. With the zero key every handshake fails with ErrNoKey and
-// every mac1 is wrong.
+// NewIdentity returns the identity of a private key. With the zero key every handshake fails with
+// ErrNoKey and every mac1 is wrong.
 func NewIdentity(key keys.PrivateKey) *Identity {
 	if key.IsZero() {
 		return &Identity{}
@@ -40,17 +40,19 @@ func (id *Identity) Public() keys.PublicKey { return id.public }
 // Format prints "(hidden)" for every verb.
 func (id *Identity) Format(f fmt.State, _ rune) { keys.Hide(f) }
 
-// Remote is a peer's public key with what can be computed from it once and for all. It never changes.
+// Remote is a peer's public key with what can be computed from it once and for all. It never
+// changes.
 type Remote struct {
-	public    keys.PublicKey
-	shared    [32]byte       // DH(our static, its static): one scalar multiplication less per handshake
+	public keys.PublicKey
+	// DH(our static, its static): one scalar multiplication less per handshake.
+	shared    [32]byte
 	err       error          // why no handshake with this key can succeed, or nil
 	mac1Key   [hashSize]byte // of messages sent to it
 	cookieKey [hashSize]byte // of cookie replies it sends
 }
 
-// NewRemote prepares handshakes between id and the peer with the given public key. With a low-order key every
-// one of them fails with ErrLowOrder, with an id that has no key with ErrNoKey.
+// NewRemote prepares handshakes between id and the peer with the given public key. With a low-order
+// key every one of them fails with ErrLowOrder, with an id that has no key with ErrNoKey.
 func NewRemote(id *Identity, public keys.PublicKey) *Remote {
 	r := &Remote{
 		public:    public,
@@ -71,7 +73,8 @@ func (r *Remote) Public() keys.PublicKey { return r.public }
 // Format prints "(hidden)" for every verb.
 func (r *Remote) Format(f fmt.State, _ rune) { keys.Hide(f) }
 
-// labelledKey is Hash(label ‖ public key), the key of mac1 and of cookie replies. Whitepaper §5.4.4, §5.4.7.
+// labelledKey is Hash(label ‖ public key), the key of mac1 and of cookie replies. Whitepaper
+// §5.4.4, §5.4.7.
 func labelledKey(label string, public *keys.PublicKey) [hashSize]byte {
 	var buf [len(labelMAC1) + keys.Size]byte
 	copy(buf[:], label)
@@ -83,7 +86,8 @@ func labelledKey(label string, public *keys.PublicKey) [hashSize]byte {
 func dh(out *[32]byte, private *ecdh.PrivateKey, public []byte) error {
 	p, err := ecdh.X25519().NewPublicKey(public)
 	if err != nil {
-		panic("crypto/noise: X25519 refused a public key: " + err.Error()) // callers slice exactly 32 bytes
+		// Callers slice exactly 32 bytes.
+		panic("crypto/noise: X25519 refused a public key: " + err.Error())
 	}
 	shared, err := private.ECDH(p)
 	if err != nil {

@@ -21,22 +21,24 @@ const (
 	hashSize = blake2s.Size
 )
 
-// zeroNonce is the nonce of every sealed field of the handshake: each is sealed under a key of its own.
+// zeroNonce is the nonce of every sealed field of the handshake: each is sealed under a key of its
+// own.
 var zeroNonce [chacha20poly1305.NonceSize]byte
 
-// symmetric is the symmetric state of Noise §5.2: the chaining key, the transcript hash and the key of the
-// field that comes next. It is a plain value: a copy is an independent continuation, which is how Finish
-// tries a response without spoiling the Pending.
+// symmetric is the symmetric state of Noise §5.2: the chaining key, the transcript hash and the key
+// of the field that comes next. It is a plain value: a copy is an independent continuation, which
+// is how Finish tries a response without spoiling the Pending.
 type symmetric struct {
 	chain [keySize]byte
 	hash  [hashSize]byte
 	key   [keySize]byte
 }
 
-// start is InitializeSymmetric, MixHash(prologue) and the pre-message "← s": the first lines of whitepaper §5.4.2.
-// WireGuard's prologue is the identifier; vectors of others have their own.
+// start is InitializeSymmetric, MixHash(prologue) and the pre-message "← s": the first lines of
+// whitepaper §5.4.2. WireGuard's prologue is the identifier; vectors of others have their own.
 func (s *symmetric) start(prologue []byte, responder *[32]byte) {
-	s.chain = blake2s.Sum256([]byte(construction)) // longer than 32 bytes, so it is hashed (Noise §5.2)
+	// Longer than 32 bytes, so it is hashed (Noise §5.2)
+	s.chain = blake2s.Sum256([]byte(construction))
 	s.hash = s.chain
 	s.key = [keySize]byte{}
 	s.mixHash(prologue)
@@ -45,7 +47,8 @@ func (s *symmetric) start(prologue []byte, responder *[32]byte) {
 
 // mixHash absorbs public data: H = Hash(H ‖ data).
 func (s *symmetric) mixHash(data []byte) {
-	var buf [hashSize + 96]byte // the longest field of WireGuard is 48 bytes; a longer one goes to the heap
+	// The longest field of WireGuard is 48 bytes; a longer one goes to the heap.
+	var buf [hashSize + 96]byte
 	s.hash = blake2s.Sum256(append(append(buf[:0], s.hash[:]...), data...))
 }
 
@@ -75,8 +78,8 @@ func (s *symmetric) seal(dst, plaintext []byte) {
 	s.mixHash(dst)
 }
 
-// open is the inverse of seal. It writes len(sealed)-16 bytes to dst. When it returns false the transcript
-// is unchanged and dst holds zeros.
+// open is the inverse of seal. It writes len(sealed)-16 bytes to dst. When it returns false the
+// transcript is unchanged and dst holds zeros.
 func (s *symmetric) open(dst, sealed []byte) bool {
 	if len(sealed) < tagSize {
 		return false
@@ -91,7 +94,8 @@ func (s *symmetric) open(dst, sealed []byte) bool {
 
 func (s *symmetric) aead() cipher.AEAD { return newAEAD(s.key[:], chacha20poly1305.New) }
 
-// newAEAD panics where x/crypto returns an error: only for a key that is not 32 bytes, which ours are.
+// newAEAD panics where x/crypto returns an error: only for a key that is not 32 bytes, which ours
+// are.
 func newAEAD(key []byte, constructor func([]byte) (cipher.AEAD, error)) cipher.AEAD {
 	aead, err := constructor(key)
 	if err != nil {
@@ -109,8 +113,8 @@ func (s *symmetric) split() (first, second [32]byte) {
 // wipe forgets everything.
 func (s *symmetric) wipe() { *s = symmetric{} }
 
-// kdf is Kdf1, Kdf2 or Kdf3 of whitepaper §5.4 (HKDF, RFC 5869), by the number of outputs that are not nil.
-// An output may be the key itself.
+// kdf is Kdf1, Kdf2 or Kdf3 of whitepaper §5.4 (HKDF, RFC 5869), by the number of outputs that are
+// not nil. An output may be the key itself.
 func kdf(key *[32]byte, input []byte, out1, out2, out3 *[32]byte) {
 	var (
 		secret = hmac(key, input)
@@ -133,10 +137,11 @@ func kdf(key *[32]byte, input []byte, out1, out2, out3 *[32]byte) {
 	clear(t[:])
 }
 
-// hmac is HMAC-BLAKE2s (RFC 2104) with a 32-byte key. It is written out because crypto/hmac allocates several
-// objects a call and a handshake makes some twenty calls.
+// hmac is HMAC-BLAKE2s (RFC 2104) with a 32-byte key. It is written out because crypto/hmac
+// allocates several objects a call and a handshake makes some twenty calls.
 func hmac(key *[32]byte, input []byte) [hashSize]byte {
-	var inner [blake2s.BlockSize + 64]byte // inputs are at most 33 bytes; a longer one goes to the heap
+	// Inputs are at most 33 bytes; a longer one goes to the heap.
+	var inner [blake2s.BlockSize + 64]byte
 	var outer [blake2s.BlockSize + hashSize]byte
 	for i := range blake2s.BlockSize {
 		var k byte

@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// tai64Epoch is the TAI64 label of the Unix epoch. WireGuard counts UTC seconds from it and ten leap seconds.
+	// tai64Epoch is the TAI64 label of the Unix epoch. WireGuard counts UTC seconds from it and ten
+	// leap seconds.
 	tai64Epoch = 1<<62 + 10
 	// whitenerMask are the bits of the nanoseconds that are cleared: 2^24 ns = 16.7 ms.
 	whitenerMask = 1<<24 - 1
@@ -15,13 +16,14 @@ const (
 	timestampSize = 12
 )
 
-// Timestamp is a TAI64N label: 8 bytes of seconds and 4 of nanoseconds, big endian, so that byte order is time
-// order. A peer takes an initiation only when its timestamp is greater than every one before. Whitepaper §5.1.
+// Timestamp is a TAI64N label: 8 bytes of seconds and 4 of nanoseconds, big endian, so that byte
+// order is time order. A peer takes an initiation only when its timestamp is greater than every one
+// before. Whitepaper §5.1.
 type Timestamp [timestampSize]byte
 
-// NewTimestamp returns the label of t with its nanoseconds rounded down to a multiple of 2^24 (16.7 ms), so
-// that it tells little about our clock. Two handshakes within one such step have equal timestamps, and the
-// second is refused; handshakes are 5 s apart.
+// NewTimestamp returns the label of t with its nanoseconds rounded down to a multiple of 2^24 (16.7
+// ms), so that it tells little about our clock. Two handshakes within one such step have equal
+// timestamps, and the second is refused; handshakes are 5 s apart.
 func NewTimestamp(t time.Time) Timestamp {
 	var ts Timestamp
 	binary.BigEndian.PutUint64(ts[:], tai64Epoch+uint64(t.Unix()))

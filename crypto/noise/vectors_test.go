@@ -48,8 +48,8 @@ func ephemeral(t testing.TB, key []byte) *ecdh.PrivateKey {
 	return e
 }
 
-// The vectors have payloads, prologues and transport messages of their own, so they run on the message
-// patterns below the WireGuard messages.
+// The vectors have payloads, prologues and transport messages of their own, so they run on the
+// message patterns below the WireGuard messages.
 func TestNoise_vectorsOfCacophonyAndFlynn(t *testing.T) {
 	t.Parallel()
 	var vectors []struct {
@@ -152,7 +152,8 @@ func captures(t testing.TB) []capture {
 	return c
 }
 
-// Both roles make the captured messages again, byte for byte, macs included, and end with the same keys.
+// Both roles make the captured messages again, byte for byte, macs included, and end with the same
+// keys.
 func TestHandshake_reproducesCapturesOfTheKernel(t *testing.T) {
 	t.Parallel()
 	for _, c := range captures(t) {

@@ -1,11 +1,12 @@
-// Package replay tells counters that are new from counters that were seen before, with a sliding window, so
-// that datagrams may arrive out of order and none is delivered twice.
+// Package replay tells counters that are new from counters that were seen before, with a sliding
+// window, so that datagrams may arrive out of order and none is delivered twice.
 //
-// It authenticates nothing: mark a counter only after its datagram has been opened, or anybody could move the
-// window. It does not lock.
+// It authenticates nothing: mark a counter only after its datagram has been opened, or anybody
+// could move the window. It does not lock.
 //
-// Source: RFC 6479. The bitmap is a ring of 64-bit blocks; moving forward clears whole blocks instead of
-// shifting bits, and therefore one block of the ring is always in use by the newest counters.
+// Source: RFC 6479. The bitmap is a ring of 64-bit blocks; moving forward clears whole blocks
+// instead of shifting bits, and therefore one block of the ring is always in use by the newest
+// counters.
 package replay
 
 const (
@@ -16,13 +17,14 @@ const (
 	// Size is how far a counter may lie behind the greatest one accepted: 8128. RFC 6479 §2.
 	Size = ringBits - blockBits
 
-	// Limit is the first counter that is never accepted. The whitepaper (§6.1, Reject-After-Messages) has
-	// 2^64-2^13-1; the kernel has 2^64-8130, which is greater. The smaller one satisfies both.
+	// Limit is the first counter that is never accepted. The whitepaper (§6.1,
+	// Reject-After-Messages) has 2^64-2^13-1; the kernel has 2^64-8130, which is greater. The
+	// smaller one satisfies both.
 	Limit = 1<<64 - 1<<13 - 1
 )
 
-// Window remembers which counters of one session were accepted. The zero Window has seen none and is ready
-// for use. It is 1032 bytes large and not safe for concurrent use.
+// Window remembers which counters of one session were accepted. The zero Window has seen none and
+// is ready for use. It is 1032 bytes large and not safe for concurrent use.
 type Window struct {
 	highest uint64 // greatest counter accepted; 0 also before the first
 	ring    [blocks]uint64
@@ -39,8 +41,8 @@ func (w *Window) Check(counter uint64) bool {
 	return w.highest-counter <= Size && w.ring[counter/blockBits%blocks]&(1<<(counter%blockBits)) == 0
 }
 
-// Accept reports whether the counter is new, and marks it as seen. A counter is not new when it was accepted
-// before, lies more than Size behind the greatest one, or has reached Limit.
+// Accept reports whether the counter is new, and marks it as seen. A counter is not new when it was
+// accepted before, lies more than Size behind the greatest one, or has reached Limit.
 func (w *Window) Accept(counter uint64) bool {
 	if counter >= Limit {
 		return false

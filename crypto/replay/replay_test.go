@@ -24,7 +24,8 @@ func run(t *testing.T, w *Window, steps []step) {
 	}
 }
 
-// The 34 numbered cases are the facts of the kernel's own test (selftest/counter.c); lim is its T_LIM.
+// The 34 numbered cases are the facts of the kernel's own test (selftest/counter.c); lim is its
+// T_LIM.
 func TestWindow_numberedCasesOfTheKernel(t *testing.T) {
 	t.Parallel()
 	const lim = Size + 1

@@ -1,16 +1,16 @@
-// Package session seals and opens transport data: one Session is one pair of keys, the counter of what was
-// sent and the window of what was received.
+// Package session seals and opens transport data: one Session is one pair of keys, the counter of
+// what was sent and the window of what was received.
 //
-// It keeps no age and starts no handshake: when a session is renewed, retired or replaced is decided by the
-// caller, from Sent, RekeyAfterMessages and its own clock. It routes nothing and pads nothing: plaintext
-// arrives padded.
+// It keeps no age and starts no handshake: when a session is renewed, retired or replaced is
+// decided by the caller, from Sent, RekeyAfterMessages and its own clock. It routes nothing and
+// pads nothing: plaintext arrives padded.
 //
-// The order on receive is fixed, and every step is the caller's: find the session by its index, Open, then
-// (under LockReceive) Accept, and only then believe the datagram's endpoint, count it or deliver it. Open
-// changes no state, so a forged datagram moves nothing.
+// The order on receive is fixed, and every step is the caller's: find the session by its index,
+// Open, then (under LockReceive) Accept, and only then believe the datagram's endpoint, count it or
+// deliver it. Open changes no state, so a forged datagram moves nothing.
 //
-// All methods are safe for concurrent use, Accept and Highest under LockReceive. Neither Seal nor Open
-// allocates.
+// All methods are safe for concurrent use, Accept and Highest under LockReceive. Neither Seal nor
+// Open allocates.
 //
 // Sources: WireGuard whitepaper §5.4.6, §6.1; RFC 8439 (ChaCha20-Poly1305).
 package session
@@ -42,8 +42,8 @@ type ciphers struct {
 	send, receive *aead.Cipher
 }
 
-// Session is one pair of transport keys between us and a peer. It is a little over 1 KiB, nearly all of it
-// the replay window.
+// Session is one pair of transport keys between us and a peer. It is a little over 1 KiB, nearly
+// all of it the replay window.
 type Session struct {
 	ciphers atomic.Pointer[ciphers] // nil after Zero
 	sent    atomic.Uint64           // the next counter; never above RejectAfterMessages
@@ -61,7 +61,8 @@ type Scratch struct {
 	nonce [aead.NonceSize]byte // four zero bytes, then the counter, little endian
 }
 
-// New returns the session of the keys a handshake has yielded. It copies the keys; wiping k is up to the caller.
+// New returns the session of the keys a handshake has yielded. It copies the keys; wiping k is up
+// to the caller.
 func New(k *noise.Keys) *Session {
 	s := &Session{local: k.LocalIndex, remote: k.RemoteIndex, initiator: k.Initiator}
 	s.ciphers.Store(&ciphers{send: aead.New(&k.Send), receive: aead.New(&k.Receive)})
@@ -80,8 +81,9 @@ func (s *Session) Initiator() bool { return s.initiator }
 // Format prints "(hidden)" for every verb.
 func (s *Session) Format(f fmt.State, _ rune) { keys.Hide(f) }
 
-// Reserve takes n counters for the caller alone: first, first+1 and so on. ok is false, and nothing taken,
-// when fewer than n are left below RejectAfterMessages, or after Zero. n must not be negative.
+// Reserve takes n counters for the caller alone: first, first+1 and so on. ok is false, and nothing
+// taken, when fewer than n are left below RejectAfterMessages, or after Zero. n must not be
+// negative.
 func (s *Session) Reserve(n int) (first uint64, ok bool) {
 	for {
 		first = s.sent.Load()
@@ -97,10 +99,10 @@ func (s *Session) Reserve(n int) (first uint64, ok bool) {
 // Sent returns the number of counters reserved so far.
 func (s *Session) Sent() uint64 { return s.sent.Load() }
 
-// Seal writes a transport data message, header, ciphertext and tag, into dst[:32+len(plaintext)] and returns
-// that length. The counter is one that Reserve gave and no other message has: a counter used twice gives the
-// plaintext away. dst is long enough and does not overlap plaintext; both stay the caller's. After Zero it
-// writes nothing and returns 0.
+// Seal writes a transport data message, header, ciphertext and tag, into dst[:32+len(plaintext)]
+// and returns that length. The counter is one that Reserve gave and no other message has: a counter
+// used twice gives the plaintext away. dst is long enough and does not overlap plaintext; both stay
+// the caller's. After Zero it writes nothing and returns 0.
 func (s *Session) Seal(dst []byte, counter uint64, plaintext []byte, sc *Scratch) int {
 	c := s.ciphers.Load()
 	if c == nil {
@@ -114,11 +116,11 @@ func (s *Session) Seal(dst []byte, counter uint64, plaintext []byte, sc *Scratch
 	return n
 }
 
-// Open decrypts msg, transport data for this session, into dst and returns the length of the plaintext,
-// len(msg)-32. It checks the tag and nothing else, and changes no state: whether the counter is new is for
-// Accept to say. dst does not overlap msg; both stay the caller's. ok is false when the tag is wrong, when msg is
-// too short for the message or dst for the plaintext, or after Zero; no plaintext is in dst then, and what would
-// have held it is zero.
+// Open decrypts msg, transport data for this session, into dst and returns the length of the
+// plaintext, len(msg)-32. It checks the tag and nothing else, and changes no state: whether the
+// counter is new is for Accept to say. dst does not overlap msg; both stay the caller's. ok is
+// false when the tag is wrong, when msg is too short for the message or dst for the plaintext, or
+// after Zero; no plaintext is in dst then, and what would have held it is zero.
 func (s *Session) Open(dst []byte, msg []byte, sc *Scratch) (n int, ok bool) {
 	c := s.ciphers.Load()
 	n = len(msg) - wire.TransportOverhead
@@ -129,19 +131,22 @@ func (s *Session) Open(dst []byte, msg []byte, sc *Scratch) (n int, ok bool) {
 	return c.receive.Open(dst[:n], &sc.nonce, msg[wire.TransportHeaderSize:])
 }
 
-// LockReceive takes the lock that Accept and Highest need. A lane takes it once for all datagrams of a train.
+// LockReceive takes the lock that Accept and Highest need. A lane takes it once for all datagrams
+// of a train.
 func (s *Session) LockReceive() { s.receive.Lock() }
 
 // UnlockReceive gives back what LockReceive took.
 func (s *Session) UnlockReceive() { s.receive.Unlock() }
 
-// Accept reports whether the counter of a datagram that Open has authenticated is new, and marks it as seen.
-// The caller holds the receive lock.
+// Accept reports whether the counter of a datagram that Open has authenticated is new, and marks it
+// as seen. The caller holds the receive lock.
 func (s *Session) Accept(counter uint64) bool { return s.window.Accept(counter) }
 
-// Highest returns the greatest counter accepted, 0 when there was none. The caller holds the receive lock.
+// Highest returns the greatest counter accepted, 0 when there was none. The caller holds the
+// receive lock.
 func (s *Session) Highest() uint64 { return s.window.Highest() }
 
-// Zero ends the session: Reserve and Open refuse from now on and Seal does nothing. The keys are dropped, not
-// overwritten: another goroutine may be sealing with them this moment, and would go on with a key of zeros.
+// Zero ends the session: Reserve and Open refuse from now on and Seal does nothing. The keys are
+// dropped, not overwritten: another goroutine may be sealing with them this moment, and would go on
+// with a key of zeros.
 func (s *Session) Zero() { s.ciphers.Store(nil) }

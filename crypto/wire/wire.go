@@ -1,17 +1,24 @@
-// Package wire knows where the fields of WireGuard's four messages lie. It tells the kinds of datagram apart
-// and reads and writes the plain fields; it does not encrypt, authenticate or keep anything.
+// Package wire knows where the fields of WireGuard's four messages lie. It tells the kinds of
+// datagram apart and reads and writes the plain fields; it does not encrypt, authenticate or keep
+// anything.
 //
-//	initiation, 148 bytes          response, 92 bytes           cookie reply, 64 bytes     transport data, 32 bytes and more
-//	  0 type 1, three zero bytes     0 type 2, three zeros        0 type 3, three zeros      0 type 4, three zeros
-//	  4 sender index                 4 sender index               4 receiver index           4 receiver index
-//	  8 ephemeral (32)               8 receiver index             8 nonce (24)               8 counter (64 bits)
-//	 40 static, sealed (48)         12 ephemeral (32)            32 cookie, sealed (32)     16 sealed packet, then tag (16)
-//	 88 timestamp, sealed (28)      44 nothing, sealed (16)
-//	116 mac1 (16)                   60 mac1 (16)
-//	132 mac2 (16)                   76 mac2 (16)
+//	initiation, 148 bytes            response, 92 bytes
+//	  0 type 1, three zero bytes       0 type 2, three zero bytes
+//	  4 sender index                   4 sender index
+//	  8 ephemeral key (32)             8 receiver index
+//	 40 sealed static key (48)        12 ephemeral key (32)
+//	 88 sealed timestamp (28)         44 sealed empty text (16)
+//	116 mac1 (16)                     60 mac1 (16)
+//	132 mac2 (16)                     76 mac2 (16)
 //
-// Integers are little endian. Every function but Kind trusts the length Kind has checked and panics on a
-// shorter slice. Everything is a pure function of its arguments and safe for concurrent use.
+//	cookie reply, 64 bytes           transport data, 32 bytes or more
+//	  0 type 3, three zero bytes       0 type 4, three zero bytes
+//	  4 receiver index                 4 receiver index
+//	  8 nonce (24)                     8 counter (64 bits)
+//	 32 sealed cookie (32)            16 sealed packet, then tag (16)
+//
+// Integers are little endian. Every function but Kind trusts the length Kind has checked and panics
+// on a shorter slice. Everything is a pure function of its arguments and safe for concurrent use.
 //
 // Sources: WireGuard whitepaper §5.4.2 to §5.4.7; the kernel's drivers/net/wireguard/messages.h.
 package wire
@@ -36,10 +43,12 @@ const (
 	TransportOverhead   = TransportHeaderSize + TagSize // what sealing adds to a packet
 	MinTransportSize    = TransportHeaderSize + TagSize // an empty packet: a keepalive
 	MACSize             = 16                            // mac1, mac2 and the cookie
-	PaddingMultiple     = 16                            // packets are padded with zeros to it, up to the MTU
+	// Packets are padded with zeros to it, up to the MTU.
+	PaddingMultiple = 16
 )
 
-// Offsets in bytes of the fields that take part in the handshake. Whitepaper §5.4.2, §5.4.3, §5.4.7.
+// Offsets in bytes of the fields that take part in the handshake. Whitepaper §5.4.2, §5.4.3,
+// §5.4.7.
 const (
 	InitiationEphemeral = 8
 	InitiationStatic    = 40
@@ -61,10 +70,10 @@ const (
 	counterOffset  = 8
 )
 
-// Kind returns the type of a datagram, and false when it is none of the four: an unknown type, reserved bytes
-// that are not zero, or a length the type cannot have. The kernel judges by the same rules: the first four
-// bytes are one little-endian word, lengths of types 1 to 3 are exact, type 4 is 32 bytes or more. Nothing is
-// said about authenticity.
+// Kind returns the type of a datagram, and false when it is none of the four: an unknown type,
+// reserved bytes that are not zero, or a length the type cannot have. The kernel judges by the same
+// rules: the first four bytes are one little-endian word, lengths of types 1 to 3 are exact, type 4
+// is 32 bytes or more. Nothing is said about authenticity.
 func Kind(datagram []byte) (typ byte, ok bool) {
 	if len(datagram) < 4 {
 		return 0, false

@@ -111,7 +111,8 @@ func TestKind_doesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzKind also calls the accessors a receiver calls after Kind: none may panic on what Kind lets through.
+// FuzzKind also calls the accessors a receiver calls after Kind: none may panic on what Kind lets
+// through.
 func FuzzKind(f *testing.F) {
 	for _, m := range [][]byte{nil, {1}, {4, 0, 0, 0}, message(1, 148), message(2, 92), message(3, 64), message(4, 32), message(4, 31), message(1, 149)} {
 		f.Add(m)

@@ -1,11 +1,11 @@
 // Package boottime is the clock that ages keys: nanoseconds since boot, suspend included.
 //
-// Go's monotonic clock is CLOCK_MONOTONIC, which stands still while the machine sleeps, so a session
-// could outlive its 180 seconds on a laptop that was closed. The kernel's WireGuard ages keys on
-// CLOCK_BOOTTIME (drivers/net/wireguard/noise.c) and so do we.
+// Go's monotonic clock is CLOCK_MONOTONIC, which stands still while the machine sleeps, so a
+// session could outlive its 180 seconds on a laptop that was closed. The kernel's WireGuard ages
+// keys on CLOCK_BOOTTIME (drivers/net/wireguard/noise.c) and so do we.
 //
-// The package only reads the clocks. It holds no timers; code that decides takes a Time as an argument
-// and is tested with invented ones. All functions are safe for concurrent use.
+// The package only reads the clocks. It holds no timers; code that decides takes a Time as an
+// argument and is tested with invented ones. All functions are safe for concurrent use.
 package boottime
 
 import (
@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Time is an instant in nanoseconds since boot. The zero Time means "never": no real reading is zero.
+// Time is an instant in nanoseconds since boot. The zero Time means "never": no real reading is
+// zero.
 type Time int64
 
 // Now reads CLOCK_BOOTTIME. It is a system call (there is no vDSO path from Go), so the packet path
@@ -43,7 +44,8 @@ func (t Time) IsZero() bool { return t == 0 }
 type Clock interface {
 	// Now is the age of the machine, suspend included: the clock of keys and timers.
 	Now() Time
-	// Wall is the time of day: for handshake timestamps and for showing to people, never for deciding.
+	// Wall is the time of day: for handshake timestamps and for showing to people, never for
+	// deciding.
 	Wall() time.Time
 }
 

@@ -1,12 +1,15 @@
-// Package confine takes from a process what a running daemon does not need: a memory that others may read, and files.
+// Package confine takes from a process what a running daemon does not need: a memory that others
+// may read, and files.
 //
-// It holds the process to the files it is told, by Landlock, where the kernel has that (5.13 and later), and keeps
-// other processes of the same user from reading its memory. It does not change user, capabilities or system calls:
-// those are the service manager's business (packaging/tund@.service).
+// It holds the process to the files it is told, by Landlock, where the kernel has that (5.13 and
+// later), and keeps other processes of the same user from reading its memory. It does not change
+// user, capabilities or system calls: those are the service manager's business
+// (packaging/tund@.service).
 //
 // Nothing here can be taken back. Both functions concern the whole process and all its threads.
 //
-// Sources: landlock(7), prctl(2) on PR_SET_DUMPABLE, kernel Documentation/userspace-api/landlock.rst.
+// Sources: landlock(7), prctl(2) on PR_SET_DUMPABLE, kernel
+// Documentation/userspace-api/landlock.rst.
 package confine
 
 import (
@@ -19,8 +22,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Undumpable keeps the memory of this process, which holds keys, out of core dumps and out of reach of other processes
-// of its user (ptrace(2), /proc/PID/mem). A program that is executed later starts anew.
+// Undumpable keeps the memory of this process, which holds keys, out of core dumps and out of reach
+// of other processes of its user (ptrace(2), /proc/PID/mem). A program that is executed later
+// starts anew.
 func Undumpable() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("keep the memory of this process from others: prctl(PR_SET_DUMPABLE): %w", err)
@@ -30,8 +34,9 @@ func Undumpable() error {
 
 // Tree names what a process may still do with files. Paths that do not exist are passed over.
 type Tree struct {
-	Read   []string // directories below which files may be read
-	Write  []string // directories below which files, directories and sockets may be made, changed and removed
+	Read []string // directories below which files may be read
+	// Directories below which files, directories and sockets may be made, changed and removed.
+	Write  []string
 	Device []string // devices that may be opened, read, written and configured
 }
 
@@ -42,9 +47,10 @@ const (
 	device = ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSIoctlDev
 )
 
-// Files refuses everything about files but what t allows, for good, including the execution of programs. Files that
-// are open stay usable, and so do sockets, whatever their names. On a kernel without Landlock nothing happens; on one
-// with an old Landlock, what that cannot refuse stays allowed.
+// Files refuses everything about files but what t allows, for good, including the execution of
+// programs. Files that are open stay usable, and so do sockets, whatever their names. On a kernel
+// without Landlock nothing happens; on one with an old Landlock, what that cannot refuse stays
+// allowed.
 func Files(t Tree) error {
 	err := landlock.V5.BestEffort().RestrictPaths(
 		landlock.PathAccess(read, t.Read...).IgnoreIfMissing(),
@@ -57,8 +63,9 @@ func Files(t Tree) error {
 	return nil
 }
 
-// Around returns the directories in which a file is found under its name: that of the name, and that of the file which
-// the name leads to by symbolic links. A file that is replaced by another of its name is in one of them, too.
+// Around returns the directories in which a file is found under its name: that of the name, and
+// that of the file which the name leads to by symbolic links. A file that is replaced by another of
+// its name is in one of them, too.
 func Around(file string) []string {
 	dirs := []string{filepath.Dir(file)}
 	if real, err := filepath.EvalSymlinks(file); err == nil && !slices.Contains(dirs, filepath.Dir(real)) {

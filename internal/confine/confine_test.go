@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// envChild makes this program the process that confines itself, with that directory to try things in.
+// envChild makes this program the process that confines itself, with that directory to try things
+// in.
 const envChild = "TUND_TEST_CONFINE"
 
 // TestFiles runs itself in another process, because confinement is for good.

@@ -1,16 +1,20 @@
-// Package control is the control API of a running instance: HTTP/1.1 and JSON over a unix socket, both sides.
+// Package control is the control API of a running instance: HTTP/1.1 and JSON over a unix socket,
+// both sides.
 //
 // The daemon listens at <run directory>/<instance>/control.sock and answers from a Backend, which
-// internal/daemon implements; tunctl and anything that speaks HTTP (curl --unix-socket) ask. The types in
-// api.go are the contract: fields may be added, never renamed or removed, and no field ever carries a secret.
+// internal/daemon implements; tunctl and anything that speaks HTTP (curl --unix-socket) ask. The
+// types in api.go are the contract: fields may be added, never renamed or removed, and no field
+// ever carries a secret.
 //
 // The package decides who may ask (by the socket's mode, and by SO_PEERCRED for verbs that change
-// something) and bounds what asking costs. It knows nothing of tunnels: it does not import them, keeps no
-// history, computes no rates, and cannot be reached from a network.
+// something) and bounds what asking costs. It knows nothing of tunnels: it does not import them,
+// keeps no history, computes no rates, and cannot be reached from a network.
 //
-// Concurrency: a Server and a Client may be used from several goroutines. A Backend must allow that too.
+// Concurrency: a Server and a Client may be used from several goroutines. A Backend must allow that
+// too.
 //
-// Sources: unix(7) for SO_PEERCRED, flock(2) for the lock beside the socket, RFC 9110 for status codes.
+// Sources: unix(7) for SO_PEERCRED, flock(2) for the lock beside the socket, RFC 9110 for status
+// codes.
 package control
 
 import (
@@ -27,34 +31,36 @@ const (
 
 // Backend is the running instance as the control API sees it.
 //
-// Methods are called from several goroutines at once and should return within a few seconds. An error that
-// is an *Error keeps its code on the way to the client; any other becomes CodeInternal. Text of an error is
-// shown to the user as it is, so it must hold no secret.
+// Methods are called from several goroutines at once and should return within a few seconds. An
+// error that is an *Error keeps its code on the way to the client; any other becomes CodeInternal.
+// Text of an error is shown to the user as it is, so it must hold no secret.
 type Backend interface {
-	// Status describes the instance as it is now. Slices and maps in it belong to the caller; nil ones are
-	// shown as empty.
+	// Status describes the instance as it is now. Slices and maps in it belong to the caller; nil
+	// ones are shown as empty.
 	Status() Instance
 	// FDB describes the forwarding database alone; it is empty without [tap].
 	FDB() FDBInstance
-	// Reload reads the configuration file again and applies what changed. A file with faults, and one that cannot be
-	// applied to a running instance, is an *Error with CodeConfig whose message holds every reason, one per
-	// line; the old configuration stays in force then. Any other error says what the kernel refused of the
-	// new one, which is in force.
+	// Reload reads the configuration file again and applies what changed. A file with faults, and
+	// one that cannot be applied to a running instance, is an *Error with CodeConfig whose message
+	// holds every reason, one per line; the old configuration stays in force then. Any other error
+	// says what the kernel refused of the new one, which is in force.
 	Reload() error
 	// LogLevel returns the level in force: debug, info, warn or error.
 	LogLevel() string
 	// SetLogLevel changes it at run time; the level has been checked with ValidLogLevel.
 	SetLogLevel(level string) error
-	// FlushFDB removes the entries that filter selects and returns how many they were. Without [tap]
-	// it is an *Error with CodeUnsupported.
+	// FlushFDB removes the entries that filter selects and returns how many they were. Without
+	// [tap] it is an *Error with CodeUnsupported.
 	FlushFDB(filter FDBFilter) (int, error)
-	// PinFDB adds a static entry, or moves one. An unknown port is an *Error with CodeNotFound; without
-	// [tap] it is one with CodeUnsupported.
+	// PinFDB adds a static entry, or moves one. An unknown port is an *Error with CodeNotFound;
+	// without [tap] it is one with CodeUnsupported.
 	PinFDB(pin FDBPin) error
-	// Routes compares what the instance wants in the kernel's network configuration with what is there now.
+	// Routes compares what the instance wants in the kernel's network configuration with what is
+	// there now.
 	Routes() (RouteInstance, error)
-	// ChangePeer adds, changes or removes a peer, with its routes, until the next reload or restart. A change that
-	// the configuration could not make is an *Error with CodeInvalid, an unknown peer one with CodeNotFound.
+	// ChangePeer adds, changes or removes a peer, with its routes, until the next reload or
+	// restart. A change that the configuration could not make is an *Error with CodeInvalid, an
+	// unknown peer one with CodeNotFound.
 	ChangePeer(change PeerChange) error
 }
 
@@ -73,11 +79,12 @@ type Instance struct {
 	PublicKey  string  `json:"public_key"`
 	ListenPort int     `json:"listen_port"`
 
-	Host         string `json:"host"`          // host name
-	Config       string `json:"config"`        // path of the configuration file; "" in wg-quick mode
+	Host string `json:"host"` // host name
+	// Path of the configuration file; "" in wg-quick mode.
+	Config       string `json:"config"`
 	ConfigLoaded Time   `json:"config_loaded"` // when the configuration in force was read
-	// ConfigError says why the last reload was refused, so the file and the running state differ; "" when
-	// they agree.
+	// ConfigError says why the last reload was refused, so the file and the running state differ;
+	// "" when they agree.
 	ConfigError string `json:"config_error"`
 	LogLevel    string `json:"log_level"`
 	FwMark      uint32 `json:"fwmark"`
@@ -91,8 +98,8 @@ type Instance struct {
 	Warnings []Warning `json:"warnings"`
 
 	Devices []Device `json:"devices"`
-	// Drops of the whole instance by the names of internal/drop, peers and devices included; reasons
-	// that never occurred may be left out.
+	// Drops of the whole instance by the names of internal/drop, peers and devices included;
+	// reasons that never occurred may be left out.
 	Drops      map[string]uint64 `json:"drops"`
 	Handshakes Handshakes        `json:"handshakes"` // sum over peers, and those of no peer
 	Peers      []Peer            `json:"peers"`
@@ -118,14 +125,16 @@ type Device struct {
 	Kind      string   `json:"kind"` // "tun" or "tap"
 	MTU       int      `json:"mtu"`
 	Addresses []string `json:"addresses"`
-	Offload   bool     `json:"offload"` // virtio headers in use: superpackets and no inner checksums
+	// Virtio headers in use: superpackets and no inner checksums.
+	Offload bool `json:"offload"`
 
 	Up       bool     `json:"up"`
 	Bridge   string   `json:"bridge"` // the Linux bridge it is a port of, or ""
 	Queues   int      `json:"queues"`
 	Features []string `json:"features"` // "checksum", "tso", "uso"
 
-	// As in `ip -s link`: rx is what came out of the tunnel into this host, tx what went into the tunnel.
+	// As in `ip -s link`: rx is what came out of the tunnel into this host, tx what went into the
+	// tunnel.
 	RxPackets uint64            `json:"rx_packets"`
 	RxBytes   uint64            `json:"rx_bytes"`
 	TxPackets uint64            `json:"tx_packets"`
@@ -151,12 +160,13 @@ type Peer struct {
 	State         PeerState `json:"state"`
 	Endpoint      string    `json:"endpoint"` // "" while unknown
 	LastHandshake Time      `json:"last_handshake"`
-	RxBytes       uint64    `json:"rx_bytes"` // datagrams received and authenticated, headers included
-	TxBytes       uint64    `json:"tx_bytes"`
-	AllowedIPs    []string  `json:"allowed_ips"`
-	Ethernet      bool      `json:"ethernet"`
-	KeepaliveS    int       `json:"keepalive_s"` // 0: off
-	LastError     string    `json:"last_error"`  // why, in words; "" when nothing is wrong
+	// Datagrams received and authenticated, headers included.
+	RxBytes    uint64   `json:"rx_bytes"`
+	TxBytes    uint64   `json:"tx_bytes"`
+	AllowedIPs []string `json:"allowed_ips"`
+	Ethernet   bool     `json:"ethernet"`
+	KeepaliveS int      `json:"keepalive_s"` // 0: off
+	LastError  string   `json:"last_error"`  // why, in words; "" when nothing is wrong
 
 	StateSince   Time `json:"state_since"`
 	PresharedKey bool `json:"preshared_key"` // whether one is configured; never the key
@@ -218,7 +228,8 @@ type FDBInstance struct {
 	Limit int        `json:"fdb_limit"`
 }
 
-// RouteTable is the document of `tunctl routes --json` and of GET /v1/routes (there with one instance).
+// RouteTable is the document of `tunctl routes --json` and of GET /v1/routes (there with one
+// instance).
 type RouteTable struct {
 	Schema    string          `json:"schema"` // RoutesSchema
 	Instances []RouteInstance `json:"instances"`
@@ -236,12 +247,13 @@ type RouteInstance struct {
 type RouteObject struct {
 	Kind   string `json:"kind"`   // "route", "rule", "address", "link", "bridge", "nft" or "sysctl"
 	Object string `json:"object"` // what ip(8) calls it, without the kind
-	// State is "present", "missing", "refused" (by the kernel, when it was tried last) or "surplus" (there by our
-	// mark, and not wanted).
+	// State is "present", "missing", "refused" (by the kernel, when it was tried last) or "surplus"
+	// (there by our mark, and not wanted).
 	State string `json:"state"`
 }
 
-// AllVLANs in FDBEntry.VLAN stands for every VLAN: an address of macs = [...] is pinned in all of them.
+// AllVLANs in FDBEntry.VLAN stands for every VLAN: an address of macs = [...] is pinned in all of
+// them.
 const AllVLANs = 4095
 
 // FDBEntry is one entry of the forwarding database.
@@ -256,8 +268,8 @@ type FDBEntry struct {
 	Moves  int  `json:"moves"`  // how often it changed its port lately
 }
 
-// FDBFilter selects FDB entries to remove. The zero value selects all learned ones; each field that is set
-// narrows it.
+// FDBFilter selects FDB entries to remove. The zero value selects all learned ones; each field that
+// is set narrows it.
 type FDBFilter struct {
 	MAC  string `json:"mac,omitempty"`  // lower case, colons
 	Port string `json:"port,omitempty"` // name of a peer, or of the TAP device
@@ -277,8 +289,8 @@ type FDBPin struct {
 type PeerChange struct {
 	Op   string `json:"op"`   // "add", "set" or "remove"
 	Peer string `json:"peer"` // name or public key of the peer to change or remove; "" to add one
-	// Values are keys of [[peer]] and what the configuration would say there; null takes a key away. Numbers are
-	// whole. Not for "remove".
+	// Values are keys of [[peer]] and what the configuration would say there; null takes a key
+	// away. Numbers are whole. Not for "remove".
 	Values map[string]any `json:"values,omitempty"`
 }
 
@@ -287,7 +299,8 @@ func (c PeerChange) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "%s peer %s (hidden)", c.Op, c.Peer)
 }
 
-// Time is a point in time that is null in JSON when it never came. Otherwise it is RFC 3339, in UTC, to the second.
+// Time is a point in time that is null in JSON when it never came. Otherwise it is RFC 3339, in
+// UTC, to the second.
 type Time struct{ time.Time }
 
 // At makes a Time; the zero time stays "never".

@@ -21,20 +21,22 @@ var ErrRunning = errors.New("already running")
 // groupName is the group whose members may read; used when it exists.
 const groupName = "tund"
 
-// claimTries bounds how often claim starts again because the directory or the lock vanished under it: each
-// time another process was just stopping, and a second one in the same moment is already unlikely.
+// claimTries bounds how often claim starts again because the directory or the lock vanished under
+// it: each time another process was just stopping, and a second one in the same moment is already
+// unlikely.
 const claimTries = 20
 
-// claim is the right to be an instance: its directory, and a lock file in it that this process holds.
-// The kernel gives the lock up when the process dies, however it dies, so a claim is never stale.
+// claim is the right to be an instance: its directory, and a lock file in it that this process
+// holds. The kernel gives the lock up when the process dies, however it dies, so a claim is never
+// stale.
 type claim struct {
 	dir  string
 	lock *os.File
 	gid  int // group for the socket, or -1 to leave it
 }
 
-// takeClaim makes the instance's directory and locks it. The lock file is removed on release, so a lock won
-// on a file that no longer has the name is worthless and the race is run again.
+// takeClaim makes the instance's directory and locks it. The lock file is removed on release, so a
+// lock won on a file that no longer has the name is worthless and the race is run again.
 func takeClaim(runDir, instance string) (*claim, error) {
 	c := &claim{dir: InstanceDir(runDir, instance), gid: readersGroup()}
 	path := filepath.Join(c.dir, lockName)
@@ -115,7 +117,8 @@ func (c *claim) sign() error {
 	return err
 }
 
-// makeDir makes the run directory and the instance's own, or checks the one that systemd or an earlier run left.
+// makeDir makes the run directory and the instance's own, or checks the one that systemd or an
+// earlier run left.
 func (c *claim) makeDir(runDir string) error {
 	if _, err := os.Stat(runDir); errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(runDir, 0o755); err != nil {
@@ -164,10 +167,11 @@ func (e foreignDir) Error() string {
 	return fmt.Sprintf("%s belongs to uid %d: refusing to put a control socket there", e.dir, e.uid)
 }
 
-// Hold keeps an instance from starting while what it left behind is removed, and removes its files in the run directory
-// when released. When the instance runs, the error wraps ErrRunning. Unlike Listen it also works for root in the
-// directory of an instance that runs as another user, as the service does: there it makes no file, and changes none, so
-// that nothing which that user prepared can lead it elsewhere.
+// Hold keeps an instance from starting while what it left behind is removed, and removes its files
+// in the run directory when released. When the instance runs, the error wraps ErrRunning. Unlike
+// Listen it also works for root in the directory of an instance that runs as another user, as the
+// service does: there it makes no file, and changes none, so that nothing which that user prepared
+// can lead it elsewhere.
 func Hold(runDir, instance string) (release func(), err error) {
 	s, err := Listen(Options{RunDir: runDir, Instance: instance})
 	var foreign foreignDir
@@ -178,7 +182,8 @@ func Hold(runDir, instance string) (release func(), err error) {
 		return nil, err
 	}
 	path := filepath.Join(foreign.dir, lockName)
-	lock, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0) // a FIFO would block
+	// A FIFO would block.
+	lock, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return func() { _ = os.Remove(foreign.dir) }, nil
@@ -195,11 +200,13 @@ func Hold(runDir, instance string) (release func(), err error) {
 	}, nil
 }
 
-// release removes the lock while it is held, then lets go of it, and removes the directory if nothing else is in it.
+// release removes the lock while it is held, then lets go of it, and removes the directory if
+// nothing else is in it.
 func (c *claim) release() {
 	_ = os.Remove(filepath.Join(c.dir, lockName))
 	_ = c.lock.Close()
-	_ = os.Remove(c.dir) // fails when other files are there, or when the run directory is not ours to change
+	// Fails when other files are there, or when the run directory is not ours to change.
+	_ = os.Remove(c.dir)
 }
 
 // readersGroup returns the id of the group that may read, or -1 to leave groups as they are.

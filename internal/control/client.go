@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// maxAnswer bounds what the client reads: 16,384 FDB entries and thousands of peers are a few megabytes.
+// maxAnswer bounds what the client reads: 16,384 FDB entries and thousands of peers are a few
+// megabytes.
 const maxAnswer = 64 << 20
 
 // DialError says that nobody answered at a control socket, and why in words. It wraps the cause.
@@ -36,7 +37,8 @@ func (e *DialError) Unwrap() error { return e.Err }
 // Permission reports whether the caller was not let in.
 func (e *DialError) Permission() bool { return errors.Is(e.Err, fs.ErrPermission) }
 
-// Missing reports whether there is no socket at all: the instance was never started, or stopped cleanly.
+// Missing reports whether there is no socket at all: the instance was never started, or stopped
+// cleanly.
 func (e *DialError) Missing() bool { return errors.Is(e.Err, fs.ErrNotExist) }
 
 // Stale reports whether there is a socket that nobody serves: the daemon was killed.
@@ -65,7 +67,8 @@ func NewClient(runDir, instance string) *Client {
 	return c
 }
 
-// bare takes the errno out of what package net wrapped around it: the socket is named by DialError already.
+// bare takes the errno out of what package net wrapped around it: the socket is named by DialError
+// already.
 func bare(err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
@@ -143,7 +146,8 @@ func (c *Client) ChangePeer(ctx context.Context, change PeerChange) error {
 	return c.call(ctx, http.MethodPost, "/v1/peer", change, nil)
 }
 
-// call makes one request. Failures are a *DialError, an *Error from the daemon, or a broken conversation.
+// call makes one request. Failures are a *DialError, an *Error from the daemon, or a broken
+// conversation.
 func (c *Client) call(ctx context.Context, method, path string, request, answer any) error {
 	var body io.Reader
 	if request != nil {
@@ -200,8 +204,8 @@ func (c *Client) read(response *http.Response, answer any) error {
 	return nil
 }
 
-// Instances lists, by name, the instances below runDir that have a control socket, or may have one that the
-// caller is not allowed to see. A run directory that does not exist holds none.
+// Instances lists, by name, the instances below runDir that have a control socket, or may have one
+// that the caller is not allowed to see. A run directory that does not exist holds none.
 func Instances(runDir string) ([]string, error) {
 	entries, err := os.ReadDir(runDir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -17,7 +17,8 @@ const maxVLAN = 4094
 // maxPortName bounds a port's name in a request: peers and devices have far shorter ones.
 const maxPortName = 256
 
-// decode reads exactly one JSON value without unknown fields: a misspelt filter must not flush everything.
+// decode reads exactly one JSON value without unknown fields: a misspelt filter must not flush
+// everything.
 func decode(r io.Reader, into any) error {
 	decoder := json.NewDecoder(r)
 	decoder.DisallowUnknownFields()
@@ -100,8 +101,8 @@ func decodePin(r io.Reader) (FDBPin, error) {
 	return p, nil
 }
 
-// decodePeerChange reads the body of POST /v1/peer, with numbers as int64. What the values may be is for the
-// configuration to say.
+// decodePeerChange reads the body of POST /v1/peer, with numbers as int64. What the values may be
+// is for the configuration to say.
 func decodePeerChange(r io.Reader) (PeerChange, error) {
 	var c PeerChange
 	if err := decode(r, &c); err != nil {
@@ -155,7 +156,8 @@ func checkVLAN(vlan int) error {
 	return nil
 }
 
-// CanonicalMAC checks that text is the MAC address of one station and returns it in lower case with colons.
+// CanonicalMAC checks that text is the MAC address of one station and returns it in lower case with
+// colons.
 func CanonicalMAC(text string) (string, error) {
 	mac, err := names.Station(text)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// FuzzDecode feeds request bodies to every decoder: nothing panics, each refusal is an *Error the client can
-// read, and what was accepted is accepted again, unchanged.
+// FuzzDecode feeds request bodies to every decoder: nothing panics, each refusal is an *Error the
+// client can read, and what was accepted is accepted again, unchanged.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		``, `{}`, `[]`, `null`, `{"level":"debug"}`, `{"level":"DEBUG"}`, `{"mac":"02:00:00:00:00:01","vlan":4094,"port":"a"}`,

@@ -128,7 +128,8 @@ func (h *handler) getFDB(http.ResponseWriter, *http.Request) (any, error) {
 	return FDBTable{Schema: FDBSchema, Instances: []FDBInstance{table}}, nil
 }
 
-// status asks the backend and turns what is nil into what is empty, so that programs need not tell them apart.
+// status asks the backend and turns what is nil into what is empty, so that programs need not tell
+// them apart.
 func (h *handler) status() Instance {
 	i := h.backend.Status()
 	i.Warnings, i.Underlay = list(i.Warnings), list(i.Underlay)

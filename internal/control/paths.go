@@ -25,7 +25,8 @@ func RunDir() string {
 	return defaultRunDir
 }
 
-// InstanceDir returns the directory of one instance, which other packages may keep files in as well.
+// InstanceDir returns the directory of one instance, which other packages may keep files in as
+// well.
 func InstanceDir(runDir, instance string) string { return filepath.Join(runDir, instance) }
 
 // SocketPath returns where the control socket of an instance is.

@@ -34,7 +34,8 @@ type places struct {
 	// client may be one that does not read.
 	stuck bool
 
-	mu   sync.Mutex // guards open, and the fields of its connections that say so; not held while closing
+	// Guards open, and the fields of its connections that say so; not held while closing.
+	mu   sync.Mutex
 	open []*boundedConn
 }
 

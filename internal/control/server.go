@@ -21,8 +21,8 @@ const (
 	maxHeader     = 16 << 10        // bytes of a request's header
 	headerTimeout = 5 * time.Second // to send a header, once the first byte is there
 	idleTimeout   = 30 * time.Second
-	// reloadTimeout is how long a reload may take until its answer has no reader; applying thousands of
-	// routes takes longer than a status does.
+	// reloadTimeout is how long a reload may take until its answer has no reader; applying
+	// thousands of routes takes longer than a status does.
 	reloadTimeout = 2 * time.Minute
 	closeTimeout  = 2 * time.Second // for answers under way when the server closes
 )
@@ -48,9 +48,9 @@ type Server struct {
 	closed bool
 }
 
-// Listen claims the instance and binds its control socket, which answers once Serve runs. It is the first
-// thing a starting daemon does: the claim is what keeps a second one off the same devices. A socket file left by
-// a killed daemon is replaced; when one is alive, the error wraps ErrRunning.
+// Listen claims the instance and binds its control socket, which answers once Serve runs. It is the
+// first thing a starting daemon does: the claim is what keeps a second one off the same devices. A
+// socket file left by a killed daemon is replaced; when one is alive, the error wraps ErrRunning.
 func Listen(opts Options) (*Server, error) {
 	if err := CheckInstanceName(opts.Instance); err != nil {
 		return nil, err
@@ -124,8 +124,8 @@ func answering(next http.Handler) http.Handler {
 	})
 }
 
-// Close stops answering and removes the socket, the lock and, when nothing else is in it, the instance's
-// directory. Answers under way get a moment to finish. A second call does nothing.
+// Close stops answering and removes the socket, the lock and, when nothing else is in it, the
+// instance's directory. Answers under way get a moment to finish. A second call does nothing.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -152,7 +152,8 @@ func (s *Server) Close() error {
 	return removed
 }
 
-// quiet keeps net/http's complaints (a client that hung up half-way) below the level anybody runs at.
+// quiet keeps net/http's complaints (a client that hung up half-way) below the level anybody runs
+// at.
 func quiet(logger *zap.Logger) *log.Logger {
 	std, err := zap.NewStdLogAt(logger, zap.DebugLevel)
 	if err != nil {
@@ -161,7 +162,8 @@ func quiet(logger *zap.Logger) *log.Logger {
 	return std
 }
 
-// contain turns a panic of one request into an answer: a bug in a screen must not take the tunnel down.
+// contain turns a panic of one request into an answer: a bug in a screen must not take the tunnel
+// down.
 func (h *handler) contain(w http.ResponseWriter, r *http.Request) {
 	cause := recover()
 	if cause == nil {

@@ -37,8 +37,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// otherGoroutines returns the stacks of all goroutines but the caller's, which comes first, and that of os/signal, which
-// the fuzzing engine starts.
+// otherGoroutines returns the stacks of all goroutines but the caller's, which comes first, and
+// that of os/signal, which the fuzzing engine starts.
 func otherGoroutines() string {
 	dump := make([]byte, 1<<20)
 	stacks := strings.Split(string(dump[:runtime.Stack(dump, true)]), "\n\n")[1:]

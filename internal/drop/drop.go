@@ -17,15 +17,18 @@ const (
 	None Reason = iota
 
 	// Device to peer.
-	NoPeer          // no allowed IP covers the destination
-	NoEndpoint      // the peer's endpoint is not known (yet)
-	StagedFull      // waiting for a session, pushed out by newer packets (128 per peer, 16 MiB in all)
-	StagedTimeout   // waited for a session that never came
-	SendError       // the kernel refused our datagram (EPERM, ENOBUFS, ENETUNREACH, …)
-	TooBig          // the datagram is larger than the path to the endpoint takes (EMSGSIZE)
-	BadDevicePacket // the device handed us something that is not a packet of its kind, or a stale virtio header
-	TinySegments    // a superpacket of which far more would leave than was read: its segments are too small
-	RoutingLoop     // a datagram of our own that a route led back into the tunnel
+	NoPeer     // no allowed IP covers the destination
+	NoEndpoint // the peer's endpoint is not known (yet)
+	// Waiting for a session, pushed out by newer packets (128 per peer, 16 MiB in all)
+	StagedFull
+	StagedTimeout // waited for a session that never came
+	SendError     // the kernel refused our datagram (EPERM, ENOBUFS, ENETUNREACH, …)
+	TooBig        // the datagram is larger than the path to the endpoint takes (EMSGSIZE)
+	// The device handed us something that is not a packet of its kind, or a stale virtio header.
+	BadDevicePacket
+	// A superpacket of which far more would leave than was read: its segments are too small.
+	TinySegments
+	RoutingLoop // a datagram of our own that a route led back into the tunnel
 
 	// Peer to device, before authentication.
 	Malformed       // no known type, or a length its type does not have
@@ -81,8 +84,9 @@ const (
 	ReceiveError  // the socket failed to receive
 	QueueOverflow // the kernel's receive buffer overflowed (SO_RXQ_OVFL)
 	DeviceDown    // the device is down, so nothing is sent or answered
-	StandingQueue // one packet of a bulk TCP flow, to tell it that a queue before us does not empty (RFC 8289)
-	Internal      // a bug of ours, caught; the log has the stack
+	// One packet of a bulk TCP flow, to tell it that a queue before us does not empty (RFC 8289)
+	StandingQueue
+	Internal // a bug of ours, caught; the log has the stack
 
 	count // number of reasons
 )

@@ -1,11 +1,14 @@
-// Package fdref counts the users of a raw file descriptor, so that closing it is safe beside calls on it.
+// Package fdref counts the users of a raw file descriptor, so that closing it is safe beside calls
+// on it.
 //
-// The packet path calls the kernel on plain descriptor numbers, without os.File and the netpoller. A number
-// that is closed while another goroutine is about to use it may by then belong to somebody else's file. A
-// Ref lets Close wait for nobody and still close the number only after the last user has left it.
+// The packet path calls the kernel on plain descriptor numbers, without os.File and the netpoller.
+// A number that is closed while another goroutine is about to use it may by then belong to somebody
+// else's file. A Ref lets Close wait for nobody and still close the number only after the last user
+// has left it.
 //
-// The package does not wake a user that sleeps in the kernel: its owner does that (shutdown(2), an eventfd)
-// after Shut. All methods are safe for concurrent use. Idea: fdMutex of the standard library's internal/poll.
+// The package does not wake a user that sleeps in the kernel: its owner does that (shutdown(2), an
+// eventfd) after Shut. All methods are safe for concurrent use. Idea: fdMutex of the standard
+// library's internal/poll.
 package fdref
 
 import (
@@ -30,7 +33,8 @@ func New(fd int, also ...int) *Ref { return &Ref{fd: fd, also: also} }
 // FD returns the descriptor. It is good only between a successful Enter and its Leave.
 func (r *Ref) FD() int { return r.fd }
 
-// Enter lets a user in. False means that the descriptor is shut: do not touch it, and do not call Leave.
+// Enter lets a user in. False means that the descriptor is shut: do not touch it, and do not call
+// Leave.
 func (r *Ref) Enter() bool {
 	if r.state.Add(1)&shut == 0 {
 		return true
@@ -39,15 +43,17 @@ func (r *Ref) Enter() bool {
 	return false
 }
 
-// Leave ends what a successful Enter began. The last user to leave after Shut closes the descriptor.
+// Leave ends what a successful Enter began. The last user to leave after Shut closes the
+// descriptor.
 func (r *Ref) Leave() {
 	if r.state.Add(-1) == shut && r.state.CompareAndSwap(shut, shut|shut>>1) {
 		r.close()
 	}
 }
 
-// Shut lets no more users in and returns true for the first caller, who is inside himself (as after Enter):
-// he wakes whoever sleeps in the kernel and then calls Leave. For later callers it returns false.
+// Shut lets no more users in and returns true for the first caller, who is inside himself (as after
+// Enter): he wakes whoever sleeps in the kernel and then calls Leave. For later callers it returns
+// false.
 func (r *Ref) Shut() bool {
 	for {
 		old := r.state.Load()

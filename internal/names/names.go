@@ -2,8 +2,8 @@
 // Ethernet stations: the rules that the configuration, the command line, the control socket and the
 // kernel's side of tund share. It looks nothing up and knows nothing of what exists.
 //
-// An error is the end of a sentence that begins with the text, such as "is longer than 15 bytes"; it
-// does not quote the text, which may be a secret in the wrong place. All functions may be called
+// An error is the end of a sentence that begins with the text, such as "is longer than 15 bytes";
+// it does not quote the text, which may be a secret in the wrong place. All functions may be called
 // concurrently.
 package names
 
@@ -55,8 +55,8 @@ func Instance(name string) error {
 	return alphabet(name)
 }
 
-// Device checks the name of a network device that tund makes: what wg-quick(8) allows, less the names
-// that stand for all devices under /proc/sys/net/ipv4/conf.
+// Device checks the name of a network device that tund makes: what wg-quick(8) allows, less the
+// names that stand for all devices under /proc/sys/net/ipv4/conf.
 func Device(name string) error {
 	switch {
 	case len(name) > MaxDevice:

@@ -28,8 +28,10 @@ import (
 
 // Times of name resolution.
 const (
-	lookupTimeout = 20 * time.Second // for one name: Go's resolver tries the servers in turn, 5 s each
-	firstRetry    = time.Second      // pause after the first failed lookup; it doubles with each failure …
+	// For one name: Go's resolver tries the servers in turn, 5 s each.
+	lookupTimeout = 20 * time.Second
+	// Pause after the first failed lookup; it doubles with each failure ….
+	firstRetry    = time.Second
 	lastRetry     = time.Minute      // … up to this
 	recheckEvery  = 30 * time.Second // between lookups of a name whose peer is down
 	complainEvery = time.Hour        // between warnings about one name

@@ -1,7 +1,8 @@
 // Package sdnotify tells systemd how the daemon is doing: started, reloading, stopping, alive.
 //
-// It implements the five messages tund needs and nothing else: no file descriptor store, no socket activation.
-// Where NOTIFY_SOCKET is not set, which is everywhere but in a Type=notify unit, each call does nothing.
+// It implements the five messages tund needs and nothing else: no file descriptor store, no socket
+// activation. Where NOTIFY_SOCKET is not set, which is everywhere but in a Type=notify unit, each
+// call does nothing.
 //
 // A Notifier may be used from several goroutines; a nil one is allowed and silent.
 //
@@ -24,20 +25,23 @@ type Notifier struct {
 	addr *net.UnixAddr
 }
 
-// FromEnvironment returns a notifier for NOTIFY_SOCKET, or nil (silent) when it is not set. A value that is
-// neither a path nor an abstract name is an error; vsock is for virtual machines and not supported.
+// FromEnvironment returns a notifier for NOTIFY_SOCKET, or nil (silent) when it is not set. A value
+// that is neither a path nor an abstract name is an error; vsock is for virtual machines and not
+// supported.
 func FromEnvironment() (*Notifier, error) {
 	name := os.Getenv("NOTIFY_SOCKET")
 	if name == "" {
 		return nil, nil
 	}
-	if name[0] != '/' && name[0] != '@' { // package net takes @ for the zero byte of an abstract name itself
+	// Package net takes @ for the zero byte of an abstract name itself.
+	if name[0] != '/' && name[0] != '@' {
 		return nil, fmt.Errorf("NOTIFY_SOCKET=%q is neither a path nor an abstract name", name)
 	}
 	return &Notifier{addr: &net.UnixAddr{Name: name, Net: "unixgram"}}, nil
 }
 
-// Ready says that the start, or a reload, is complete. status is one line for `systemctl status`, or "".
+// Ready says that the start, or a reload, is complete. status is one line for `systemctl status`,
+// or "".
 func (n *Notifier) Ready(status string) error {
 	if status == "" {
 		return n.send("READY=1")
@@ -74,7 +78,8 @@ func statusLine(status string) string {
 	}, status)
 }
 
-// send sends one datagram. The socket is made anew: messages are rare, and systemd may have been restarted.
+// send sends one datagram. The socket is made anew: messages are rare, and systemd may have been
+// restarted.
 func (n *Notifier) send(message string) error {
 	if n == nil {
 		return nil
@@ -93,8 +98,8 @@ func (n *Notifier) send(message string) error {
 	return nil
 }
 
-// WatchdogInterval returns how often Watchdog is to be called: half of what systemd allows. It is 0 when systemd
-// does not watch this process.
+// WatchdogInterval returns how often Watchdog is to be called: half of what systemd allows. It is 0
+// when systemd does not watch this process.
 func WatchdogInterval() time.Duration {
 	if pid := os.Getenv("WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
 		return 0 // meant for another process, from which we inherited the environment

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Veth joins a and b by a pair of virtual Ethernet devices, brings both ends up with the given addresses
-// ("10.0.0.1/24", "fd00::1/64"), and returns their names: eth0, eth1, … in each namespace in order of
-// making. a and b must differ. The kernel's own work on the new links (IPv6 link-local addresses and their
-// routes) is done when Veth returns, so a Snapshot is stable.
+// Veth joins a and b by a pair of virtual Ethernet devices, brings both ends up with the given
+// addresses ("10.0.0.1/24", "fd00::1/64"), and returns their names: eth0, eth1, … in each namespace
+// in order of making. a and b must differ. The kernel's own work on the new links (IPv6 link-local
+// addresses and their routes) is done when Veth returns, so a Snapshot is stable.
 func Veth(t testing.TB, a, b *NS, addrsA, addrsB []string) (nameA, nameB string) {
 	t.Helper()
 	nameA, nameB = fmt.Sprintf("eth%d", a.veth), fmt.Sprintf("eth%d", b.veth)
@@ -39,8 +39,9 @@ func Veth(t testing.TB, a, b *NS, addrsA, addrsB []string) (nameA, nameB string)
 	return nameA, nameB
 }
 
-// awaitLinkLocal waits for the kernel to have given a link that is up its IPv6 link-local address and the route to
-// it, which it does in the background. A host without IPv6 has nothing to wait for.
+// awaitLinkLocal waits for the kernel to have given a link that is up its IPv6 link-local address
+// and the route to it, which it does in the background. A host without IPv6 has nothing to wait
+// for.
 func (ns *NS) awaitLinkLocal(t testing.TB, link string) {
 	t.Helper()
 	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
@@ -52,14 +53,14 @@ func (ns *NS) awaitLinkLocal(t testing.TB, link string) {
 	})
 }
 
-// Snapshot returns the state that a network daemon can change, as sorted text, one object a line: links
-// (kind, MTU, up, master, alias), addresses, routes of all tables, rules, nft tables and the sysctl
-// src_valid_mark. Interface indices, counters and carrier are left out, so two snapshots differ only where
-// something was left or lost. nft(8) missing leaves that part out.
+// Snapshot returns the state that a network daemon can change, as sorted text, one object a line:
+// links (kind, MTU, up, master, alias), addresses, routes of all tables, rules, nft tables and the
+// sysctl src_valid_mark. Interface indices, counters and carrier are left out, so two snapshots
+// differ only where something was left or lost. nft(8) missing leaves that part out.
 func (ns *NS) Snapshot() string {
 	ns.t.Helper()
-	// One shell for everything: a test takes dozens of snapshots, and entering a namespace costs more than
-	// listing a table. A family that the kernel lacks prints nothing.
+	// One shell for everything: a test takes dozens of snapshots, and entering a namespace costs
+	// more than listing a table. A family that the kernel lacks prints nothing.
 	parts := strings.Split(ns.Run(ns.t, "sh", "-c", `
 list=interrupted # as ip says of a list that changed while it was read
 until case $list in *interrupted*) false;; esac; do list=$(ip -d -j address show 2>&1); done

@@ -23,9 +23,10 @@ var suite struct {
 	err  error
 }
 
-// RunSuite runs the tests of a package that runs the programs themselves, with a temporary directory for all of them that
-// is removed afterwards. parallel is how many tests run beside each other unless the command line says so; most of them
-// wait more than they work. 0 leaves it at Go's default. The result is for os.Exit.
+// RunSuite runs the tests of a package that runs the programs themselves, with a temporary
+// directory for all of them that is removed afterwards. parallel is how many tests run beside each
+// other unless the command line says so; most of them wait more than they work. 0 leaves it at Go's
+// default. The result is for os.Exit.
 func RunSuite(m *testing.M, parallel int) int {
 	flag.Parse()
 	if parallel > 0 && !given("test.parallel") {
@@ -105,8 +106,9 @@ func Program(t testing.TB, name string) string {
 	return path
 }
 
-// Tund returns the path of the daemon under test; tunctl is beside it. They are built when first asked for, under the race
-// detector when the tests are, unless TUND_TEST_BIN names a tund. For packages two directories below the module's top.
+// Tund returns the path of the daemon under test; tunctl is beside it. They are built when first
+// asked for, under the race detector when the tests are, unless TUND_TEST_BIN names a tund. For
+// packages two directories below the module's top.
 func Tund(t testing.TB) string {
 	t.Helper()
 	Require(t)

@@ -1,13 +1,15 @@
-// Package testnet gives tests network namespaces of their own: made under a unique name, entered from Go,
-// populated with veth pairs and background processes, compared before and after, and always removed.
+// Package testnet gives tests network namespaces of their own: made under a unique name, entered
+// from Go, populated with veth pairs and background processes, compared before and after, and
+// always removed.
 //
-// It is for tests only, and it does not configure anything of tund's: a test that wants an address or a
-// route from tund asks package route, and testnet shows what the kernel made of it. For the packages below test/, which
-// run the programs, RunSuite and what follows it are the frame they share. It speaks to the kernel
-// through ip(8) and nft(8) on purpose, so that package route, which uses netlink libraries, is checked by
-// other people's code.
+// It is for tests only, and it does not configure anything of tund's: a test that wants an address
+// or a route from tund asks package route, and testnet shows what the kernel made of it. For the
+// packages below test/, which run the programs, RunSuite and what follows it are the frame they
+// share. It speaks to the kernel through ip(8) and nft(8) on purpose, so that package route, which
+// uses netlink libraries, is checked by other people's code.
 //
-// An NS may be used from several goroutines, except Veth. Sources: network_namespaces(7), ip-netns(8).
+// An NS may be used from several goroutines, except Veth. Sources: network_namespaces(7),
+// ip-netns(8).
 package testnet
 
 import (
@@ -34,12 +36,13 @@ const prefix = "tund-"
 // nameDir is where ip-netns(8) keeps named namespaces.
 const nameDir = "/run/netns"
 
-// commandLimit bounds one foreground command, so that a hanging tool fails one test instead of the run.
+// commandLimit bounds one foreground command, so that a hanging tool fails one test instead of the
+// run.
 const commandLimit = 2 * time.Minute
 
-// Require skips the test, with the reason, unless it runs as root with usable network namespaces, ip(8) and
-// /dev/net/tun. With "root" in the comma-separated TUND_TEST_REQUIRE (CI) it fails instead, so that a
-// skip cannot pass for a success.
+// Require skips the test, with the reason, unless it runs as root with usable network namespaces,
+// ip(8) and /dev/net/tun. With "root" in the comma-separated TUND_TEST_REQUIRE (CI) it fails
+// instead, so that a skip cannot pass for a success.
 func Require(t testing.TB) {
 	t.Helper()
 	reason := missing()
@@ -64,7 +67,8 @@ func missing() string {
 	_ = tun.Close()
 	result := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread dies with the goroutine, in its odd namespace
+		// Never unlocked: the thread dies with the goroutine, in its odd namespace.
+		runtime.LockOSThread()
 		result <- unix.Unshare(unix.CLONE_NEWNET)
 	}()
 	if err := <-result; err != nil {
@@ -82,9 +86,9 @@ type NS struct {
 	handle *os.File // keeps the namespace alive and is what Do enters
 }
 
-// New makes a namespace named "tund-<pid>-<n>" with its loopback up and duplicate address detection off
-// (so that an IPv6 address is usable at once). It is removed by t.Cleanup, also when the test fails.
-// New calls Require first.
+// New makes a namespace named "tund-<pid>-<n>" with its loopback up and duplicate address detection
+// off (so that an IPv6 address is usable at once). It is removed by t.Cleanup, also when the test
+// fails. New calls Require first.
 func New(t testing.TB) *NS {
 	t.Helper()
 	Require(t)
@@ -122,7 +126,8 @@ func New(t testing.TB) *NS {
 	return ns
 }
 
-// sweep removes the namespaces of test processes that are gone (killed, or panicked before Cleanup).
+// sweep removes the namespaces of test processes that are gone (killed, or panicked before
+// Cleanup).
 func sweep() {
 	entries, err := os.ReadDir(nameDir)
 	if err != nil {
@@ -146,9 +151,10 @@ func (ns *NS) Name() string { return ns.name }
 
 func (ns *NS) path() string { return filepath.Join(nameDir, ns.name) }
 
-// Do runs f inside the namespace, on the calling goroutine, locked to its thread, so f may use t.Fatal.
-// What f opens (sockets, devices) stays in the namespace after Do; goroutines that f starts do not run in
-// it. When the thread cannot return to its old namespace the test ends and the thread is never reused.
+// Do runs f inside the namespace, on the calling goroutine, locked to its thread, so f may use
+// t.Fatal. What f opens (sockets, devices) stays in the namespace after Do; goroutines that f
+// starts do not run in it. When the thread cannot return to its old namespace the test ends and the
+// thread is never reused.
 func (ns *NS) Do(f func()) {
 	ns.t.Helper()
 	runtime.LockOSThread()
@@ -174,8 +180,8 @@ func (ns *NS) Do(f func()) {
 	f()
 }
 
-// Try runs a command inside the namespace (with its own /sys, as ip-netns(8) arranges) and returns what it
-// printed, standard error included.
+// Try runs a command inside the namespace (with its own /sys, as ip-netns(8) arranges) and returns
+// what it printed, standard error included.
 func (ns *NS) Try(command ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
 	defer cancel()
@@ -208,8 +214,8 @@ type Process struct {
 	err  error
 }
 
-// Start runs a command inside the namespace in the background. It is killed at the end of the test if it
-// still runs; its output is logged when the test failed.
+// Start runs a command inside the namespace in the background. It is killed at the end of the test
+// if it still runs; its output is logged when the test failed.
 func (ns *NS) Start(t testing.TB, command ...string) *Process {
 	t.Helper()
 	p := &Process{cmd: exec.Command("ip", ns.argv(command)...), done: make(chan struct{})}
@@ -232,7 +238,8 @@ func (ns *NS) Start(t testing.TB, command ...string) *Process {
 	return p
 }
 
-// Pid returns the process id: ip-netns(8) executes the command in its own place, so it is the command's.
+// Pid returns the process id: ip-netns(8) executes the command in its own place, so it is the
+// command's.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 // Output returns what the process has printed until now.
@@ -250,7 +257,8 @@ func (p *Process) Wait() error {
 	return p.err
 }
 
-// Stop sends s and waits for the end; after limit it kills the process and reports that as an error.
+// Stop sends s and waits for the end; after limit it kills the process and reports that as an
+// error.
 func (p *Process) Stop(s os.Signal, limit time.Duration) error {
 	p.Signal(s)
 	timer := time.NewTimer(limit)

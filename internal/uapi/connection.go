@@ -44,8 +44,8 @@ func (c *connection) set(s state) {
 	c.mu.Unlock()
 }
 
-// begun notes that part of a request is here. Its time counts from the first part: more of it, a byte
-// at a time, does not keep the place for ever.
+// begun notes that part of a request is here. Its time counts from the first part: more of it, a
+// byte at a time, does not keep the place for ever.
 func (c *connection) begun() {
 	c.mu.Lock()
 	if c.state != partial {
@@ -98,8 +98,9 @@ func (c *connection) hasInput() bool {
 	return n > 0
 }
 
-// connections are those being served. Their number is bounded; when all places are taken, the connection that has been
-// idle longest makes room, so that a client that opens thousands keeps nobody else out.
+// connections are those being served. Their number is bounded; when all places are taken, the
+// connection that has been idle longest makes room, so that a client that opens thousands keeps
+// nobody else out.
 type connections struct {
 	mu     sync.Mutex // guards open and closed
 	open   map[*connection]bool

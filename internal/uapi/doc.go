@@ -1,21 +1,23 @@
-// Package uapi speaks WireGuard's cross-platform configuration protocol, so that wg(8), wg-quick(8), wgctrl and
-// everything built on them work on a device of tund as on any other.
+// Package uapi speaks WireGuard's cross-platform configuration protocol, so that wg(8),
+// wg-quick(8), wgctrl and everything built on them work on a device of tund as on any other.
 //
-// parse.go reads a request and format.go writes an answer: bytes in, values out, no side effects. server.go owns the
-// socket /var/run/wireguard/<device>.sock and its connections. What a request means to the running instance is
-// decided by a Backend (internal/daemon). The package sets no addresses or routes, and resolves no names: the
-// protocol has none.
+// parse.go reads a request and format.go writes an answer: bytes in, values out, no side effects.
+// server.go owns the socket /var/run/wireguard/<device>.sock and its connections. What a request
+// means to the running instance is decided by a Backend (internal/daemon). The package sets no
+// addresses or routes, and resolves no names: the protocol has none.
 //
 // Three things are better than the protocol asks, and cannot hurt any client:
 //
-//   - a set request is read and checked whole before any of it is applied, so a bad line changes nothing;
-//   - a connection that is silent or stops half-way is given up, first of all when others want its place;
+//   - a set request is read and checked whole before any of it is applied, so a bad line changes
+//     nothing;
+//   - a connection that is silent or stops half-way is given up, first of all when others want its
+//     place;
 //   - peers are listed in the order in which they were configured.
 //
 // Concurrency: a Server answers connections side by side; the Backend serializes what must be.
 //
-// Sources: https://www.wireguard.com/xplatform/; wireguard-tools src/ipc-uapi.h; wgctrl-go internal/wguser;
-// wireguard-go device/uapi.go for the numbers of errors.
+// Sources: https://www.wireguard.com/xplatform/; wireguard-tools src/ipc-uapi.h; wgctrl-go
+// internal/wguser; wireguard-go device/uapi.go for the numbers of errors.
 package uapi
 
 import (
@@ -33,7 +35,8 @@ type Request struct {
 	FwMark     *uint32 // nil: unchanged; 0: none
 }
 
-// Device is what a get request is answered with. Both kinds of secret are in it: the socket is for root only.
+// Device is what a get request is answered with. Both kinds of secret are in it: the socket is for
+// root only.
 type Device struct {
 	PrivateKey keys.PrivateKey
 	ListenPort uint16 // 0: not bound yet
@@ -45,8 +48,8 @@ type Device struct {
 type Backend interface {
 	// Get describes the device.
 	Get() Device
-	// Set applies a request, all of it or, with an error, none. An *Error says which number the client gets to
-	// see.
+	// Set applies a request, all of it or, with an error, none. An *Error says which number the
+	// client gets to see.
 	Set(Request) error
 }
 
@@ -72,6 +75,6 @@ const (
 // ErrInvalid makes the error of a request that asks for something impossible.
 func ErrInvalid(message string) *Error { return &Error{errnoInvalid, message} }
 
-// ErrInUse makes the error of a UDP port that could not be bound or a mark that could not be set. wireguard-go answers
-// with this number whatever the reason was; the message has the reason.
+// ErrInUse makes the error of a UDP port that could not be bound or a mark that could not be set.
+// wireguard-go answers with this number whatever the reason was; the message has the reason.
 func ErrInUse(message string) *Error { return &Error{errnoInUse, message} }

@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// appendGet appends the answer to a get request, without the errno that ends it. The keys and their order are
-// wireguard-go's; what is zero is left out, but for a preshared key and the numbers of a peer. wg and wgctrl skip
-// keys they do not know; of those tund adds one per peer, its state in a word.
+// appendGet appends the answer to a get request, without the errno that ends it. The keys and their
+// order are wireguard-go's; what is zero is left out, but for a preshared key and the numbers of a
+// peer. wg and wgctrl skip keys they do not know; of those tund adds one per peer, its state in a
+// word.
 func appendGet(b []byte, d Device) []byte {
 	if !d.PrivateKey.IsZero() {
 		b = appendKey(b, "private_key=", d.PrivateKey[:])
@@ -43,8 +44,8 @@ func appendGet(b []byte, d Device) []byte {
 	return b
 }
 
-// appendErrno appends the line that ends every answer. wg prints a positive number of a get and a negative one of a set
-// in words, and not the other way round.
+// appendErrno appends the line that ends every answer. wg prints a positive number of a get and a
+// negative one of a set in words, and not the other way round.
 func appendErrno(b []byte, errno int64) []byte {
 	b = append(b, "errno="...)
 	return append(strconv.AppendInt(b, errno, 10), "\n\n"...)
@@ -58,8 +59,8 @@ func appendNumber(b []byte, name string, n uint64) []byte {
 	return append(strconv.AppendUint(append(b, name...), n, 10), '\n')
 }
 
-// handshakeTime splits a time as the protocol does. wgctrl takes zero nanoseconds for "never", so a handshake on the
-// second is one nanosecond late.
+// handshakeTime splits a time as the protocol does. wgctrl takes zero nanoseconds for "never", so a
+// handshake on the second is one nanosecond late.
 func handshakeTime(t time.Time) (sec, nsec uint64) {
 	if t.IsZero() {
 		return 0, 0

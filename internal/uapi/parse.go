@@ -15,15 +15,17 @@ import (
 	"tund/tunnel"
 )
 
-// maxRequest bounds the text of one request, in bytes. Four million allowed IPs fit; lines have no limit of their own.
+// maxRequest bounds the text of one request, in bytes. Four million allowed IPs fit; lines have no
+// limit of their own.
 const maxRequest = 64 << 20
 
 // maxChanges bounds the peers of one request: more than a tunnel takes.
 const maxChanges = 1 << 20
 
-// readSet reads the lines of a set request up to the empty one that ends it. A request with a fault is still read to its
-// end, so that the next one on the connection begins where it should. The errors: an *Error for a fault, which has
-// changed nothing, or what r returned when the request did not arrive whole.
+// readSet reads the lines of a set request up to the empty one that ends it. A request with a fault
+// is still read to its end, so that the next one on the connection begins where it should. The
+// errors: an *Error for a fault, which has changed nothing, or what r returned when the request did
+// not arrive whole.
 func readSet(r *bufio.Reader) (Request, error) {
 	p := parser{inDevice: true}
 	size := 0
@@ -96,7 +98,8 @@ func (p *parser) line(line []byte) {
 	default:
 		err = p.peerKey(string(key), value)
 	}
-	// The message never quotes the client: any part of the line may be a secret that ended up in the wrong place.
+	// The message never quotes the client: any part of the line may be a secret that ended up in
+	// the wrong place.
 	switch {
 	case errors.Is(err, errNoSuchKey):
 		p.fault = &Error{errnoInvalid, fmt.Sprintf("line %d: %v", p.number, err)}

@@ -21,9 +21,10 @@ const (
 	maxConns = 512
 	// idleTimeout ends a connection on which nothing comes or goes.
 	idleTimeout = 30 * time.Second
-	// silentGrace and partialGrace are how long a connection is left alone before another may take its place: one that
-	// has said nothing, and one that stopped in the middle of a request. With maxConns they let ten thousand
-	// connections a second pass, and give a client on a busy machine the time to say what it wants.
+	// silentGrace and partialGrace are how long a connection is left alone before another may take
+	// its place: one that has said nothing, and one that stopped in the middle of a request. With
+	// maxConns they let ten thousand connections a second pass, and give a client on a busy machine
+	// the time to say what it wants.
 	silentGrace  = 50 * time.Millisecond
 	partialGrace = time.Second
 
@@ -36,8 +37,8 @@ type Options struct {
 	Dir string
 	// Device names the socket.
 	Device string
-	// File, when not nil, is a listening socket handed over to us (WG_UAPI_FD), used instead of making one. Listen
-	// closes it.
+	// File, when not nil, is a listening socket handed over to us (WG_UAPI_FD), used instead of
+	// making one. Listen closes it.
 	File *os.File
 	Log  *zap.Logger
 }
@@ -61,8 +62,8 @@ type unixListener interface {
 	Close() error
 }
 
-// Listen opens the socket of a device. A file left by a daemon that was killed is replaced; when something answers
-// there the error wraps ErrInUseSocket. Call Serve, then Close.
+// Listen opens the socket of a device. A file left by a daemon that was killed is replaced; when
+// something answers there the error wraps ErrInUseSocket. Call Serve, then Close.
 func Listen(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
@@ -87,7 +88,8 @@ func Listen(o Options) (*Server, error) {
 // Path returns the path of the socket.
 func (s *Server) Path() string { return s.file.path }
 
-// Removed is closed when somebody deletes or replaces the socket file, which asks a WireGuard daemon to end.
+// Removed is closed when somebody deletes or replaces the socket file, which asks a WireGuard
+// daemon to end.
 func (s *Server) Removed() <-chan struct{} { return s.watch.removed }
 
 // Serve answers requests until Close. It is called once.
@@ -118,7 +120,8 @@ func (s *Server) Serve(b Backend) {
 	}
 }
 
-// admit gives a new connection a place, taking that of an idle one if need be. It returns nil after Close.
+// admit gives a new connection a place, taking that of an idle one if need be. It returns nil after
+// Close.
 func (s *Server) admit(conn *net.UnixConn) *connection {
 	c := &connection{UnixConn: conn}
 	for {
@@ -146,8 +149,8 @@ func (s *Server) pause(d time.Duration) bool {
 	return true
 }
 
-// Close removes the socket, unless somebody else did or put another in its place, and ends all connections.
-// Calling it again returns the same.
+// Close removes the socket, unless somebody else did or put another in its place, and ends all
+// connections. Calling it again returns the same.
 func (s *Server) Close() error {
 	s.once.Do(func() {
 		close(s.stop)

@@ -157,7 +157,8 @@ func TestServer_answersInOneWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := 0
-	if err := raw.Read(func(fd uintptr) bool { // ready with the first byte: is the last one there, too?
+	// Ready with the first byte: is the last one there, too?.
+	if err := raw.Read(func(fd uintptr) bool {
 		first, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
 		return first > 0
 	}); err != nil {
@@ -321,7 +322,8 @@ func TestServer_anIdleConnectionMakesRoom(t *testing.T) {
 	}
 }
 
-// A connection that has sent something is not taken for silent because nobody had the time to read it.
+// A connection that has sent something is not taken for silent because nobody had the time to read
+// it.
 func TestConnections_inputThatWaitsProtects(t *testing.T) {
 	t.Parallel()
 	early := &connection{}

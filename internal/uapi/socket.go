@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketFile is the name of our socket in the file system, and what tells it from another of that name.
+// socketFile is the name of our socket in the file system, and what tells it from another of that
+// name.
 type socketFile struct {
 	path     string
 	dev, ino uint64
@@ -57,8 +58,9 @@ func listen(path string) (*net.UnixListener, socketFile, error) {
 	return listener, file, err
 }
 
-// prepareDir makes the directory and locks it, so that of two daemons that find a stale socket one is second. The lock
-// is on the directory itself: another file in it would be one that clients have to skip.
+// prepareDir makes the directory and locks it, so that of two daemons that find a stale socket one
+// is second. The lock is on the directory itself: another file in it would be one that clients have
+// to skip.
 func prepareDir(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, err
@@ -82,8 +84,8 @@ func prepareDir(dir string) (unlock func(), err error) {
 	return func() { _ = d.Close() }, nil
 }
 
-// RemoveStale removes the socket that a killed daemon left for a device in dir ("": Dir). One that answers, and one
-// that is not there, are no error.
+// RemoveStale removes the socket that a killed daemon left for a device in dir ("": Dir). One that
+// answers, and one that is not there, are no error.
 func RemoveStale(dir, device string) error {
 	if dir == "" {
 		dir = Dir

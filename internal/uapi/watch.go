@@ -18,7 +18,8 @@ type watch struct {
 // watched are the events of the directory after which the file may be gone.
 const watched = unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
 
-// newWatch watches the directory rather than the file, whose inode outlives its name for as long as we listen.
+// newWatch watches the directory rather than the file, whose inode outlives its name for as long as
+// we listen.
 func newWatch(file socketFile) (*watch, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {

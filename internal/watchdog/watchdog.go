@@ -24,7 +24,8 @@ func (p *Progress) Busy() { p.count.Store((p.count.Load() + 2) &^ 1) }
 type Beat struct {
 	Loop  string // what it does: "receive 0", "send office 0", "timers", …
 	Count uint64 // differs from that of an earlier reading when the loop has moved since
-	Idle  bool   // it waits for a packet, a message or a deadline, and nothing of ours can hold it up
+	// It waits for a packet, a message or a deadline, and nothing of ours can hold it up.
+	Idle bool
 }
 
 // Stuck reports whether the loop has not moved since it was read as then, although it had something

@@ -152,7 +152,8 @@ func nextAddress(pool netip.Prefix, taken map[netip.Addr]bool, networks []netip.
 		switch {
 		case inside >= 0:
 			a = lastAddress(networks[inside])
-		case !taken[a] && (a != last || a.Is6() || pool.Bits() == 31): // RFC 3021: two hosts, no broadcast
+		case !taken[a] && (a != last || a.Is6() || pool.Bits() == 31):
+			// RFC 3021: two hosts, no broadcast.
 			return a, true
 		}
 	}

@@ -39,9 +39,10 @@ type parser struct {
 	notes  []Note
 	faults []Fault
 
-	line     int // the current one, from 1
-	section  section
-	comments []string // since the last key or section: one of them may be the name of the peer to come
+	line    int // the current one, from 1
+	section section
+	// Since the last key or section: one of them may be the name of the peer to come.
+	comments []string
 	peer     *peerState
 	peers    []*peerState
 	seen     bool // an [Interface]

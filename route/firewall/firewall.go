@@ -1,6 +1,6 @@
-// Package firewall keeps the nftables table of each instance that runs a full tunnel: rules that drop
-// packets to a tunnel's addresses from other interfaces, and rules that give the mark of our datagrams
-// to their answers. It knows nothing of routes, and touches no table but those of tund.
+// Package firewall keeps the nftables table of each instance that runs a full tunnel: rules that
+// drop packets to a tunnel's addresses from other interfaces, and rules that give the mark of our
+// datagrams to their answers. It knows nothing of routes, and touches no table but those of tund.
 //
 // A Firewall belongs to one goroutine at a time. Sources: nft(8), linux/netfilter/nf_tables.h.
 package firewall
@@ -57,7 +57,8 @@ type Table struct {
 }
 
 // Digest identifies the contents of the chains. It is kept in the kernel as the name of a chain,
-// because reading rules back and comparing them expression by expression would take a second compiler.
+// because reading rules back and comparing them expression by expression would take a second
+// compiler.
 func (t Table) Digest() string {
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%d %s", t.Mark, t.Protect)
@@ -70,7 +71,8 @@ type Found struct {
 	Restore bool
 }
 
-// Firewall is one lasting connection to nftables, in the network namespace of the thread that opened it.
+// Firewall is one lasting connection to nftables, in the network namespace of the thread that
+// opened it.
 type Firewall struct {
 	conn *nftables.Conn
 	sock *nlink.Conn // the connection inside conn, for deadlines
@@ -97,7 +99,8 @@ func Open() (*Firewall, error) {
 	if errors.Is(err, unix.EPERM) {
 		return nil, unix.EPERM
 	}
-	return nil, fmt.Errorf("%w: %v", unix.EOPNOTSUPP, err) // nfnetlink knows no such subsystem: EINVAL
+	// Nfnetlink knows no such subsystem: EINVAL.
+	return nil, fmt.Errorf("%w: %v", unix.EOPNOTSUPP, err)
 }
 
 // Close releases the connection. The tables stay.
@@ -192,7 +195,8 @@ func (fw *Firewall) table(instance string, o Table) {
 		dev, text, _ := strings.Cut(strings.TrimSpace(line), " ")
 		addr, err := netip.ParseAddr(text)
 		if err != nil {
-			panic("firewall: malformed address " + text) // a caller writes these lines from netip values
+			// A caller writes these lines from netip values.
+			panic("firewall: malformed address " + text)
 		}
 		fw.conn.AddRule(&nftables.Rule{Table: t, Chain: guard, Exprs: guardRule(dev, addr)})
 		rules++

@@ -32,7 +32,8 @@ type metric struct {
 	ratio  bool // show its ratio to the baseline
 }
 
-// benchCase is one thing to measure. Cases with the same shape and no setup of their own share one running tunnel.
+// benchCase is one thing to measure. Cases with the same shape and no setup of their own share one
+// running tunnel.
 type benchCase struct {
 	name  string
 	about string
@@ -124,7 +125,8 @@ func tcp(processes, flows int, bidir bool) func(context.Context, *measurement) (
 	}
 }
 
-// flow runs a plan between two readings of the machine's CPU time and of the receiver's TCP counters.
+// flow runs a plan between two readings of the machine's CPU time and of the receiver's TCP
+// counters.
 func flow(ctx context.Context, m *measurement, plan flowPlan) (metrics, error) {
 	sender, receiver := m.pair.a.flowNS(), m.pair.b.flowNS()
 	countersBefore, err := reordering(ctx, sender, receiver)
@@ -173,7 +175,8 @@ func reordering(ctx context.Context, namespaces ...string) (tcpOrder, error) {
 	return o, nil
 }
 
-// gatewayFlow also tells how large the packets were that reached the far host: superpackets survive, or do not.
+// gatewayFlow also tells how large the packets were that reached the far host: superpackets
+// survive, or do not.
 func gatewayFlow(ctx context.Context, m *measurement) (metrics, error) {
 	before, err := received(ctx, m.pair.b.endNS, endDevice)
 	if err != nil {
@@ -191,9 +194,10 @@ func gatewayFlow(ctx context.Context, m *measurement) (metrics, error) {
 	return out, nil
 }
 
-// steeredFlow is gatewayFlow with receive packet steering on the gateways' links to their hosts. A veth hands over its
-// packets on whichever core sends them, so two cores that send for one flow swap some before the tunnel sees them; a
-// NIC takes a flow through one queue. Steering keeps the flow on one core, for the price of waking it.
+// steeredFlow is gatewayFlow with receive packet steering on the gateways' links to their hosts. A
+// veth hands over its packets on whichever core sends them, so two cores that send for one flow
+// swap some before the tunnel sees them; a NIC takes a flow through one queue. Steering keeps the
+// flow on one core, for the price of waking it.
 func steeredFlow(ctx context.Context, m *measurement) (metrics, error) {
 	hosts := []*host{m.pair.a, m.pair.b}
 	var out metrics
@@ -204,7 +208,8 @@ func steeredFlow(ctx context.Context, m *measurement) (metrics, error) {
 	return out, errors.Join(err, steer(context.WithoutCancel(ctx), hosts, 0))
 }
 
-// steer spreads the flows that come from the hosts over these cores; 0 leaves them where they come in.
+// steer spreads the flows that come from the hosts over these cores; 0 leaves them where they come
+// in.
 func steer(ctx context.Context, hosts []*host, cores uint64) error {
 	var errs []error
 	for _, h := range hosts {
@@ -216,7 +221,8 @@ func steer(ctx context.Context, hosts []*host, cores uint64) error {
 	return errors.Join(errs...)
 }
 
-// bridgedFlow also records the MTU of the containers, which every layer-2 contender chooses for itself.
+// bridgedFlow also records the MTU of the containers, which every layer-2 contender chooses for
+// itself.
 func bridgedFlow(ctx context.Context, m *measurement) (metrics, error) {
 	out, err := flow(ctx, m, flowPlan{processes: 1, flows: 1, length: m.length})
 	if err != nil {

@@ -57,7 +57,8 @@ func latencyLoaded(ctx context.Context, m *measurement) (metrics, error) {
 	return out, nil
 }
 
-// startPinger starts an echo at one end and a pinger at the other, and wakes everything up with a few pings.
+// startPinger starts an echo at one end and a pinger at the other, and wakes everything up with a
+// few pings.
 func (m *measurement) startPinger(ctx context.Context) (pinger *worker, stop func(), err error) {
 	p := m.pair
 	at := fmt.Sprintf("%s:%d", p.b.end, pingPort)

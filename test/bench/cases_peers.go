@@ -15,10 +15,12 @@ func hasManyPeers(c contender) bool {
 	return ok
 }
 
-// handshakePeers bounds the peers of the case handshakes: enough for a steady figure, few enough for short rounds.
+// handshakePeers bounds the peers of the case handshakes: enough for a steady figure, few enough
+// for short rounds.
 const handshakePeers = 4000
 
-// handshakeRate measures how fast a responder answers initiations that are all from different peers.
+// handshakeRate measures how fast a responder answers initiations that are all from different
+// peers.
 func handshakeRate(ctx context.Context, m *measurement) (metrics, error) {
 	peers, err := newIdentities(min(m.peers, handshakePeers))
 	if err != nil {
@@ -55,7 +57,8 @@ func handshakeRate(ctx context.Context, m *measurement) (metrics, error) {
 // rest is how long a daemon has to become quiet before its memory is read.
 const rest = 2 * time.Second
 
-// peerMemory starts a responder with many peers, reads its memory, opens a session with each and reads it again.
+// peerMemory starts a responder with many peers, reads its memory, opens a session with each and
+// reads it again.
 func peerMemory(ctx context.Context, m *measurement) (metrics, error) {
 	peers, err := newIdentities(m.peers)
 	if err != nil {
@@ -90,8 +93,8 @@ func residentAfter(ctx context.Context, pause time.Duration, pid int) (float64, 
 	}
 }
 
-// startInitiator starts the contender as a responder for peers and the worker that plays all of them. It notes when
-// the responder was up.
+// startInitiator starts the contender as a responder for peers and the worker that plays all of
+// them. It notes when the responder was up.
 func (m *measurement) startInitiator(ctx context.Context, peers []identity) (*worker, func(), error) {
 	public, err := m.contender.(manyPeers).startResponder(ctx, m.pair, peers)
 	if err != nil {

@@ -20,7 +20,8 @@ var udpSet = []metric{
 	{name: "overload_offered", unit: "really offered ×", digits: 1},
 }
 
-// udpRate searches the highest rate of datagrams of one size that arrive without loss, and then offers three times that.
+// udpRate searches the highest rate of datagrams of one size that arrive without loss, and then
+// offers three times that.
 func udpRate(size int) func(context.Context, *measurement) (metrics, error) {
 	return func(ctx context.Context, m *measurement) (metrics, error) {
 		p := m.pair
@@ -78,7 +79,8 @@ type udpTrials struct {
 	number           uint32
 }
 
-// settle bounds how long stragglers are waited for; calm is how long none may come before a trial is over.
+// settle bounds how long stragglers are waited for; calm is how long none may come before a trial
+// is over.
 const (
 	settle = 2 * time.Second
 	calm   = 60 * time.Millisecond

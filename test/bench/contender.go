@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// errUnavailable marks a contender that cannot be had here; the run goes on without it and says why.
+// errUnavailable marks a contender that cannot be had here; the run goes on without it and says
+// why.
 var errUnavailable = errors.New("unavailable")
 
 // about describes a contender in the report.
@@ -51,7 +52,8 @@ const listenPort = 51820
 // baseline is what ratios are taken against.
 const baseline = "wireguard-go"
 
-// defaultContenders run when CONTENDERS is not given. A contender stands only in the cases its shapes fit.
+// defaultContenders run when CONTENDERS is not given. A contender stands only in the cases its
+// shapes fit.
 var defaultContenders = []string{"veth", "wireguard-go", "wireguard-go-null", "tailscale", "openvpn", "nebula", "tund",
 	"openvpn-tap", "tinc", "vxlan-wireguard-go", "tund-tap"}
 
@@ -91,7 +93,8 @@ type entrant struct {
 	only []string // names of cases; none: all
 }
 
-// newEntrant reads NAME or NAME:CASE+CASE…. A contender whose figure matters in one case need not take its time in all.
+// newEntrant reads NAME or NAME:CASE+CASE…. A contender whose figure matters in one case need not
+// take its time in all.
 func newEntrant(entry string) (entrant, error) {
 	name, only, restricted := strings.Cut(entry, ":")
 	c, err := newContender(name)
@@ -117,8 +120,8 @@ type workshop struct {
 	say func(format string, args ...any)
 }
 
-// goInstall builds package pkg at version into the workshop and returns the program's path. What is there already
-// is used again: a version never changes its contents.
+// goInstall builds package pkg at version into the workshop and returns the program's path. What is
+// there already is used again: a version never changes its contents.
 func (w *workshop) goInstall(ctx context.Context, pkg, version string) (string, error) {
 	dir := filepath.Join(w.bin, strings.ReplaceAll(pkg, "/", "_")+"@"+version)
 	program := filepath.Join(dir, filepath.Base(pkg))

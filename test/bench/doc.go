@@ -1,16 +1,19 @@
 // Command bench measures VPN programs side by side on this machine and prints what came out.
 //
-// Every contender carries the same flows between the same two network namespaces, one contender after the other,
-// in several rounds whose order varies. Absolute figures drift on a shared machine; the ratio of two contenders
-// inside one round drifts far less, so the report is built on per-round ratios. Each round also measures a bare
-// veth (the control), the CPU that others used just before, and the time stolen by the hypervisor; a round that
-// these show to be disturbed is left out by a rule fixed beforehand (see guard in guard.go).
+// Every contender carries the same flows between the same two network namespaces, one contender
+// after the other, in several rounds whose order varies. Absolute figures drift on a shared
+// machine; the ratio of two contenders inside one round drifts far less, so the report is built on
+// per-round ratios. Each round also measures a bare veth (the control), the CPU that others used
+// just before, and the time stolen by the hypervisor; a round that these show to be disturbed is
+// left out by a rule fixed beforehand (see guard in guard.go).
 //
-// It needs root, iproute2, iperf3 and wireguard-tools, and it builds the contenders that come from the Go module
-// proxy by itself into dist/bench-bin. It deliberately does not tune anything: no sysctl of the host is touched,
-// no process is pinned, no queue length changed. Every TCP flow asks for cubic.
+// It needs root, iproute2, iperf3 and wireguard-tools, and it builds the contenders that come from
+// the Go module proxy by itself into dist/bench-bin. It deliberately does not tune anything: no
+// sysctl of the host is touched, no process is pinned, no queue length changed. Every TCP flow asks
+// for cubic.
 //
 // The program runs itself again inside a namespace for what iperf3 cannot do (see worker.go).
 //
-// Usage: make bench [ROUNDS=5] [T=5] [CASES=tcp1,…] [CONTENDERS=tund,…] [LINK=veth|nic|veth,nic] [STORE=FILE]
+// Usage: make bench [ROUNDS=5] [T=5] [CASES=tcp1,…] [CONTENDERS=tund,…] [LINK=veth|nic|veth,nic]
+// [STORE=FILE]
 package main

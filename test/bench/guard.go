@@ -66,8 +66,8 @@ func control(ctx context.Context, dir string, link linkModel) (float64, error) {
 	return r.bitsPerSec / 1e9, err
 }
 
-// judge marks the disturbed rounds. When fewer than half of a link model's rounds would remain, none is dropped: the machine
-// was noisy throughout, and the report says that instead.
+// judge marks the disturbed rounds. When fewer than half of a link model's rounds would remain,
+// none is dropped: the machine was noisy throughout, and the report says that instead.
 func judge(guards []guard) (noisy []linkModel) {
 	controls := map[linkModel][]float64{}
 	for _, g := range guards {

@@ -10,7 +10,8 @@ import (
 // key is a WireGuard key, raw.
 type key [32]byte
 
-// String is the key as `wg` prints it. Keys here live as long as one measurement and protect nothing.
+// String is the key as `wg` prints it. Keys here live as long as one measurement and protect
+// nothing.
 func (k key) String() string { return base64.StdEncoding.EncodeToString(k[:]) }
 
 // identity is one peer's pair of keys and the inner address it owns.

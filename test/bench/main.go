@@ -20,7 +20,8 @@ func main() {
 	os.Exit(benchMain())
 }
 
-// benchMain measures and reports. The exit code is 0 when every measurement worked, 1 when one failed, 2 for bad usage.
+// benchMain measures and reports. The exit code is 0 when every measurement worked, 1 when one
+// failed, 2 for bad usage.
 func benchMain() int {
 	o, err := parseOptions(os.Args[1:], os.Getenv, os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {

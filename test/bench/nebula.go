@@ -22,8 +22,9 @@ func (n *nebula) about() about {
 
 func (n *nebula) shapes() []shape { return []shape{shapeHosts, shapeGateways} }
 
-// prepare builds it, or takes the programs nebula and nebula-cert from the directory NEBULA, by default
-// dist/bench-bin/nebula: the way in for a version that the module proxy does not serve or this Go does not build.
+// prepare builds it, or takes the programs nebula and nebula-cert from the directory NEBULA, by
+// default dist/bench-bin/nebula: the way in for a version that the module proxy does not serve or
+// this Go does not build.
 func (n *nebula) prepare(ctx context.Context, shop *workshop) error {
 	dir := os.Getenv("NEBULA")
 	if dir == "" {

@@ -21,10 +21,12 @@ import (
 // openvpnDevice is the same in both namespaces.
 const openvpnDevice = "ovpn0"
 
-// tapMTU is the containers' MTU for contenders of layer 2 that do not choose one: with it nobody has to cut the outer datagram.
+// tapMTU is the containers' MTU for contenders of layer 2 that do not choose one: with it nobody
+// has to cut the outer datagram.
 const tapMTU = 1400
 
-// openvpn is OpenVPN 2.6 between two fixed peers, without the kernel's data channel, as a TUN or a TAP.
+// openvpn is OpenVPN 2.6 between two fixed peers, without the kernel's data channel, as a TUN or a
+// TAP.
 type openvpn struct {
 	name    string
 	tap     bool
@@ -107,7 +109,8 @@ func waitForDevice(ctx context.Context, p *pair, h *host, device string) error {
 	})
 }
 
-// joinBridges puts a contender's device into each gateway's bridge and gives the containers its MTU.
+// joinBridges puts a contender's device into each gateway's bridge and gives the containers its
+// MTU.
 func joinBridges(ctx context.Context, p *pair, mtu int, device func(*host) string) error {
 	for _, h := range []*host{p.a, p.b} {
 		err := script(ctx, fmt.Sprintf("ip -n %s link set %s mtu %d master %s up", h.ns, device(h), mtu, bridgeDevice))
@@ -118,7 +121,8 @@ func joinBridges(ctx context.Context, p *pair, mtu int, device func(*host) strin
 	return p.setEndMTU(ctx, mtu)
 }
 
-// selfSigned makes a certificate and its key for one measurement, and returns the fingerprint that the peer pins.
+// selfSigned makes a certificate and its key for one measurement, and returns the fingerprint that
+// the peer pins.
 func selfSigned(certFile, keyFile string) (string, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -12,20 +12,21 @@ import (
 	"time"
 )
 
-// options is what the user may narrow. Each field has an environment variable, because make passes its
-// command line variables on that way, and a flag of the same name in lower case, which wins.
+// options is what the user may narrow. Each field has an environment variable, because make passes
+// its command line variables on that way, and a flag of the same name in lower case, which wins.
 type options struct {
 	Contenders []string      `json:"contenders"`
 	Cases      []string      `json:"cases"`
 	Links      []linkModel   `json:"links"`
 	Rounds     int           `json:"rounds"`
 	Length     time.Duration `json:"measurement_ns"`
-	Peers      int           `json:"peers"` // how many peers "many" means in the cases memory, peers10k and handshakes
-	Seed       uint64        `json:"seed"`
-	JSON       string        `json:"-"` // where the results go
-	Store      string        `json:"-"` // a second copy, empty for none
-	Top        string        `json:"-"` // top of the checkout: bin/tund and dist/ are below it
-	Keep       bool          `json:"-"` // keep logs of the daemons
+	// How many peers "many" means in the cases memory, peers10k and handshakes.
+	Peers int    `json:"peers"`
+	Seed  uint64 `json:"seed"`
+	JSON  string `json:"-"` // where the results go
+	Store string `json:"-"` // a second copy, empty for none
+	Top   string `json:"-"` // top of the checkout: bin/tund and dist/ are below it
+	Keep  bool   `json:"-"` // keep logs of the daemons
 }
 
 // parseOptions reads flags (args, without the program name) over the environment over the defaults.

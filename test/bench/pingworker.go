@@ -72,7 +72,8 @@ func servePinger(to string, in io.Reader, out io.Writer) error {
 	return serve(in, out, func(o pingOrder) (pingReport, error) { return pingFor(fd, o) })
 }
 
-// pingFor sends at a fixed rate whether answers come or not, so that a slow answer does not thin out the questions.
+// pingFor sends at a fixed rate whether answers come or not, so that a slow answer does not thin
+// out the questions.
 func pingFor(fd int, o pingOrder) (pingReport, error) {
 	began := time.Now()
 	sent := make(chan int, 1)

@@ -28,7 +28,8 @@ func readCPU() (cpuTimes, error) {
 	return parseCPU(string(text))
 }
 
-// parseCPU reads user nice system idle iowait irq softirq steal; guest times are inside user already.
+// parseCPU reads user nice system idle iowait irq softirq steal; guest times are inside user
+// already.
 func parseCPU(text string) (cpuTimes, error) {
 	line, _, _ := strings.Cut(text, "\n")
 	f := strings.Fields(line)
@@ -93,7 +94,8 @@ func processSeconds(pid int) (float64, error) {
 	return parseProcessSeconds(string(text))
 }
 
-// parseProcessSeconds reads utime and stime, fields 14 and 15; the name (field 2) may contain anything.
+// parseProcessSeconds reads utime and stime, fields 14 and 15; the name (field 2) may contain
+// anything.
 func parseProcessSeconds(stat string) (float64, error) {
 	end := strings.LastIndexByte(stat, ')')
 	f := strings.Fields(stat[end+1:])
@@ -117,7 +119,8 @@ func tcpCounters(ctx context.Context, ns string) (map[string]uint64, error) {
 	return parseNetstat(string(text))
 }
 
-// parseNetstat reads pairs of lines, names then values, each beginning with the same word. Only TcpExt is kept.
+// parseNetstat reads pairs of lines, names then values, each beginning with the same word. Only
+// TcpExt is kept.
 func parseNetstat(text string) (map[string]uint64, error) {
 	out := map[string]uint64{}
 	var names []string

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// progress shows where a run is: one line that is rewritten on a terminal, a line per measurement elsewhere.
+// progress shows where a run is: one line that is rewritten on a terminal, a line per measurement
+// elsewhere.
 type progress struct {
 	w        io.Writer
 	terminal bool

@@ -21,12 +21,14 @@ func (t trial) lossless() bool {
 const (
 	startRate   = 10_000.0 // datagrams a second; every contender manages that
 	closeEnough = 1.05     // the search ends when the bounds are this near
-	lazySender  = 0.9      // a sender that reaches less than this part of the rate is itself the limit
+	// A sender that reaches less than this part of the rate is itself the limit.
+	lazySender = 0.9
 )
 
-// searchRate finds the highest rate that try carries without loss. It doubles until a rate fails and then halves the
-// interval. A rate that fails is tried once more, since one hiccup of the machine is not the contender's. try's
-// error ends the search. The result is what was offered in the best trial, 0 when even startRate loses.
+// searchRate finds the highest rate that try carries without loss. It doubles until a rate fails
+// and then halves the interval. A rate that fails is tried once more, since one hiccup of the
+// machine is not the contender's. try's error ends the search. The result is what was offered in
+// the best trial, 0 when even startRate loses.
 func searchRate(try func(rate float64) (trial, error)) (float64, error) {
 	attempt := func(rate float64) (trial, error) {
 		t, err := try(rate)

@@ -45,7 +45,8 @@ func TestJudge_keepsAllRoundsOfAMachineThatIsNeverQuiet(t *testing.T) {
 	}
 }
 
-// threeRounds is a run of two contenders whose ratio is 2 in every round, while the machine's speed varies.
+// threeRounds is a run of two contenders whose ratio is 2 in every round, while the machine's speed
+// varies.
 func threeRounds() ([]about, []guard, []result) {
 	contenders := []about{{Name: baseline, MTU: 1420}, {Name: "tund", MTU: 1420}}
 	var guards []guard

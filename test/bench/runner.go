@@ -85,7 +85,8 @@ func (r *runner) total() int {
 	return n * r.options.Rounds * len(r.options.Links)
 }
 
-// all runs every round. It stops early only when ctx ends; what has been measured until then is kept.
+// all runs every round. It stops early only when ctx ends; what has been measured until then is
+// kept.
 func (r *runner) all(ctx context.Context) error {
 	r.progress.start(r.total())
 	for _, link := range r.options.Links {
@@ -128,7 +129,8 @@ func (r *runner) round(ctx context.Context, link linkModel, round int) error {
 	return nil
 }
 
-// turn measures one contender in one round: each shape's cases over one tunnel, then the cases with a setup of their own.
+// turn measures one contender in one round: each shape's cases over one tunnel, then the cases with
+// a setup of their own.
 func (r *runner) turn(ctx context.Context, link linkModel, round int, c entrant) {
 	for _, s := range []shape{shapeHosts, shapeGateways, shapeBridged} {
 		var shared []*benchCase
@@ -149,7 +151,8 @@ func (r *runner) turn(ctx context.Context, link linkModel, round int, c entrant)
 	}
 }
 
-// measure makes a pair, brings the contender up in it and runs the cases. A failure is a result like any other.
+// measure makes a pair, brings the contender up in it and runs the cases. A failure is a result
+// like any other.
 func (r *runner) measure(ctx context.Context, link linkModel, round int, e entrant, s shape, cases []*benchCase) {
 	c := e.contender
 	name := c.about().Name

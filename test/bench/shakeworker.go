@@ -27,7 +27,8 @@ type shakePlay struct {
 type (
 	// shakeOrder asks for one handshake as each peer.
 	shakeOrder struct {
-		// Confirm sends an empty transport packet after each, which makes the responder's session usable.
+		// Confirm sends an empty transport packet after each, which makes the responder's session
+		// usable.
 		Confirm bool `json:"confirm"`
 	}
 	shakeReport struct {
@@ -36,8 +37,8 @@ type (
 	}
 )
 
-// window is how many initiations are in flight: enough to keep a responder busy, too few to put any contender
-// under load, where it would answer with cookies.
+// window is how many initiations are in flight: enough to keep a responder busy, too few to put any
+// contender under load, where it would answer with cookies.
 const window = 32
 
 // shakePatience is how long answers are waited for once nothing comes any more.
@@ -107,7 +108,8 @@ func newCallers(play shakePlay) ([]caller, error) {
 	return callers, nil
 }
 
-// shakeHands keeps a window of initiations in flight until all are sent and no answer is missing, or none comes.
+// shakeHands keeps a window of initiations in flight until all are sent and no answer is missing,
+// or none comes.
 func shakeHands(fd int, callers []caller, confirm bool) (shakeReport, error) {
 	began := time.Now()
 	var r shakeReport

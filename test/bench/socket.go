@@ -9,13 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The workers use blocking sockets of their own instead of package net: at 10⁵ packets a second the poller and its
-// goroutine switches would be most of what is measured.
+// The workers use blocking sockets of their own instead of package net: at 10⁵ packets a second the
+// poller and its goroutine switches would be most of what is measured.
 
 // socketBuffer is large enough that the workers' sockets are never where a datagram is lost.
 const socketBuffer = 16 << 20
 
-// udpSocket is a blocking IPv4 UDP socket, bound to local or connected to remote, whichever is valid.
+// udpSocket is a blocking IPv4 UDP socket, bound to local or connected to remote, whichever is
+// valid.
 func udpSocket(local, remote netip.AddrPort) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -65,8 +66,8 @@ func newBatch(size int) *batch {
 	return b
 }
 
-// send sends the first n buffers and returns how many the kernel took. A full queue below (ENOBUFS) is not an error:
-// the datagram is lost, and the receiver's count shows it.
+// send sends the first n buffers and returns how many the kernel took. A full queue below (ENOBUFS)
+// is not an error: the datagram is lost, and the receiver's count shows it.
 func (b *batch) send(fd, n int) (int, error) {
 	return b.call(unix.SYS_SENDMMSG, fd, n, 0)
 }

@@ -50,8 +50,9 @@ type interval struct {
 // resamples is enough for bounds that move by less than a percent between seeds.
 const resamples = 4000
 
-// bootstrap estimates the bounds of the median by drawing from the values with replacement. With fewer than five
-// values the bounds are just the least and the greatest: resampling so few would feign a precision that is not there.
+// bootstrap estimates the bounds of the median by drawing from the values with replacement. With
+// fewer than five values the bounds are just the least and the greatest: resampling so few would
+// feign a precision that is not there.
 func bootstrap(values []float64, rng *rand.Rand) interval {
 	n := len(values)
 	if n == 0 {
@@ -73,8 +74,9 @@ func bootstrap(values []float64, rng *rand.Rand) interval {
 	return out
 }
 
-// roundOrder says in which order n contenders run in a round. Every second round is the reverse of the one before,
-// so that what drifts within a round falls on all alike; the even rounds are shuffled.
+// roundOrder says in which order n contenders run in a round. Every second round is the reverse of
+// the one before, so that what drifts within a round falls on all alike; the even rounds are
+// shuffled.
 func roundOrder(n, round int, seed uint64) []int {
 	rng := rand.New(rand.NewPCG(seed, uint64(round/2)))
 	order := rng.Perm(n)

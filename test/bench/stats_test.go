@@ -113,7 +113,8 @@ func TestConfirmRate_backsOffUntilNothingIsLost(t *testing.T) {
 	}
 }
 
-// carry is a tunnel that carries limit datagrams a second, fed by a sender that makes at most sender.
+// carry is a tunnel that carries limit datagrams a second, fed by a sender that makes at most
+// sender.
 func carry(rate, limit, sender float64) trial {
 	offered := min(rate, sender)
 	return trial{sent: uint64(offered), received: uint64(min(offered, limit)), seconds: 1}

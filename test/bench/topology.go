@@ -18,9 +18,11 @@ import (
 type linkModel string
 
 const (
-	// linkVeth is a veth as it comes: a 64 KB superpacket crosses whole, so the "wire" is nearly free.
+	// linkVeth is a veth as it comes: a 64 KB superpacket crosses whole, so the "wire" is nearly
+	// free.
 	linkVeth linkModel = "veth"
-	// linkNIC makes the sender's kernel cut and the receiver's kernel join, as with a plain network card.
+	// linkNIC makes the sender's kernel cut and the receiver's kernel join, as with a plain network
+	// card.
 	linkNIC linkModel = "nic"
 )
 
@@ -30,9 +32,11 @@ type shape uint8
 const (
 	// shapeHosts: the ends are the two gateways themselves.
 	shapeHosts shape = iota
-	// shapeGateways: the ends are namespaces of their own, and the gateways forward into and out of the tunnel.
+	// shapeGateways: the ends are namespaces of their own, and the gateways forward into and out of
+	// the tunnel.
 	shapeGateways
-	// shapeBridged: the ends are containers on a Linux bridge of each gateway, one Ethernet through the tunnel.
+	// shapeBridged: the ends are containers on a Linux bridge of each gateway, one Ethernet through
+	// the tunnel.
 	shapeBridged
 )
 
@@ -61,7 +65,8 @@ func (h *host) flowNS() string {
 	return h.ns
 }
 
-// pair is two gateways joined by an underlay, freshly made for one contender and taken down after it.
+// pair is two gateways joined by an underlay, freshly made for one contender and taken down after
+// it.
 type pair struct {
 	a, b    *host
 	shape   shape
@@ -108,7 +113,8 @@ func (p *pair) build(ctx context.Context) error {
 	}
 	for _, h := range []*host{p.a, p.b} {
 		if p.link == linkNIC {
-			// Checksums stay offloaded, as every card does them; only cutting and joining come back to the kernel.
+			// Checksums stay offloaded, as every card does them; only cutting and joining come back
+			// to the kernel.
 			if _, err := run(ctx, append(inside(h.ns), "ethtool", "-K", underlayDevice,
 				"tso", "off", "gso", "off", "tx-udp-segmentation", "off", "gro", "on")...); err != nil {
 				return err
@@ -146,7 +152,8 @@ func (p *pair) addRoutedEnd(ctx context.Context, h *host) error {
 		fmt.Sprintf("ip netns exec %s sysctl -qw net.ipv4.ip_forward=1", h.ns))
 }
 
-// addBridgedEnd puts a container on the gateway's bridge; the contender's TAP joins the bridge later.
+// addBridgedEnd puts a container on the gateway's bridge; the contender's TAP joins the bridge
+// later.
 func (p *pair) addBridgedEnd(ctx context.Context, h *host) error {
 	h.endNS = h.ns + "e"
 	if err := newNamespace(ctx, h.endNS); err != nil {
@@ -175,7 +182,8 @@ func (p *pair) setEndMTU(ctx context.Context, mtu int) error {
 	return nil
 }
 
-// addRoutes sends the other side's networks into the tunnel, for contenders that leave routing to others.
+// addRoutes sends the other side's networks into the tunnel, for contenders that leave routing to
+// others.
 func (p *pair) addRoutes(ctx context.Context, device func(*host) string) error {
 	if p.shape != shapeGateways {
 		return nil
@@ -228,8 +236,8 @@ func (p *pair) close() {
 
 func inside(ns string) []string { return []string{"ip", "netns", "exec", ns} }
 
-// newNamespace makes a namespace. Cubic is chosen per flow by iperf3, since a namespace may not make it its default
-// unless the host's allowed list has it, and the host is left alone.
+// newNamespace makes a namespace. Cubic is chosen per flow by iperf3, since a namespace may not
+// make it its default unless the host's allowed list has it, and the host is left alone.
 func newNamespace(ctx context.Context, ns string) error {
 	return script(ctx,
 		"ip netns add "+ns,

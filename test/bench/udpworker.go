@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A test datagram begins with the number of its trial (4 bytes, big endian), so that stragglers of one trial are not
-// counted in the next.
+// A test datagram begins with the number of its trial (4 bytes, big endian), so that stragglers of
+// one trial are not counted in the next.
 const trialBytes = 4
 
 // maxTrials bounds a receiver's counters; a search takes a few dozen trials.
@@ -40,8 +40,8 @@ type (
 	}
 )
 
-// pause is how long the sender sleeps when it is ahead: short enough for small bursts, long enough to leave the cores
-// to the contender.
+// pause is how long the sender sleeps when it is ahead: short enough for small bursts, long enough
+// to leave the cores to the contender.
 const pause = 100 * time.Microsecond
 
 // serveSender sends trials to an address and port.
@@ -67,7 +67,8 @@ func serveSender(to string, in io.Reader, out io.Writer) error {
 	})
 }
 
-// sendPaced keeps to the rate as well as the machine allows; Took and Sent tell the rate it reached.
+// sendPaced keeps to the rate as well as the machine allows; Took and Sent tell the rate it
+// reached.
 func sendPaced(fd int, b *batch, o sendOrder) (sendReport, error) {
 	began := time.Now()
 	var sent uint64
@@ -79,7 +80,8 @@ func sendPaced(fd int, b *batch, o sendOrder) (sendReport, error) {
 		due := uint64(o.Rate*passed.Seconds()) + 1
 		if due <= sent {
 			ts := unix.NsecToTimespec(int64(pause))
-			_ = unix.Nanosleep(&ts, nil) // cut short by a signal it is short, and the loop looks at the clock
+			// Cut short by a signal it is short, and the loop looks at the clock.
+			_ = unix.Nanosleep(&ts, nil)
 			continue
 		}
 		n := int(min(due-sent, batchSize))

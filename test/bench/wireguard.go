@@ -13,7 +13,8 @@ import (
 // wireguardMTU is what the wireguard contenders give their device on a 1500-byte underlay.
 const wireguardMTU = 1420
 
-// wireguard is wireguard-go or one of its forks: a TUN device, configured with wg(8) through its UAPI socket.
+// wireguard is wireguard-go or one of its forks: a TUN device, configured with wg(8) through its
+// UAPI socket.
 type wireguard struct {
 	name    string
 	module  string // empty: binary is given
@@ -40,7 +41,8 @@ func (w *wireguard) prepare(ctx context.Context, shop *workshop) error {
 	return err
 }
 
-// device is the tunnel's name: unique on the machine, because the control sockets of all namespaces share a directory.
+// device is the tunnel's name: unique on the machine, because the control sockets of all namespaces
+// share a directory.
 func (w *wireguard) device(p *pair, h *host) string {
 	if h == p.a {
 		return p.label + "x"
@@ -108,7 +110,8 @@ func (w *wireguard) startOne(ctx context.Context, p *pair, h *host, config strin
 		fmt.Sprintf("ip -n %s link set %s mtu %d up", h.ns, dev, mtu))
 }
 
-// wgConfig is a wg(8) configuration: our identity, the gateway on the other side (nil for none), and more peers.
+// wgConfig is a wg(8) configuration: our identity, the gateway on the other side (nil for none),
+// and more peers.
 func wgConfig(own identity, other *host, otherKey key, more []identity) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "[Interface]\nPrivateKey = %s\nListenPort = %d\n", own.private, listenPort)

@@ -11,8 +11,8 @@ import (
 // workerCommand as the first argument makes this program one of its own workers inside a namespace.
 const workerCommand = "worker"
 
-// workerMain runs one worker until its standard input ends. Requests come in and replies go out as JSON values, one
-// reply a request; complaints go to standard error and end it.
+// workerMain runs one worker until its standard input ends. Requests come in and replies go out as
+// JSON values, one reply a request; complaints go to standard error and end it.
 func workerMain(args []string) int {
 	err := errors.New("which worker?")
 	if len(args) == 2 {

@@ -13,12 +13,12 @@ import (
 	"tund/internal/testnet"
 )
 
-// quickly bounds an answer while somebody else misbehaves. It is milliseconds on an idle machine; wg itself would wait for
-// ever.
+// quickly bounds an answer while somebody else misbehaves. It is milliseconds on an idle machine;
+// wg itself would wait for ever.
 const quickly = 5 * time.Second
 
-// undisturbed runs misbehave while a ping goes through the tunnel every few milliseconds and wg asks again and again,
-// and fails when either has to wait.
+// undisturbed runs misbehave while a ping goes through the tunnel every few milliseconds and wg
+// asks again and again, and fails when either has to wait.
 func undisturbed(t *testing.T, p *pair, misbehave func()) {
 	t.Helper()
 	flood := p.a.inner.Start(t, "ping", "-q", "-i", "0.005", "-w", "60", innerB)
@@ -46,7 +46,8 @@ func undisturbed(t *testing.T, p *pair, misbehave func()) {
 	_ = flood.Stop(os.Interrupt, limit)
 	var sent, received int
 	_, summary, _ := strings.Cut(flood.Output(), "statistics ---\n")
-	if _, err := fmt.Sscanf(summary, "%d packets transmitted, %d received", &sent, &received); err != nil || received < sent-5 { // some are under way
+	// Some are under way.
+	if _, err := fmt.Sscanf(summary, "%d packets transmitted, %d received", &sent, &received); err != nil || received < sent-5 {
 		t.Errorf("ping meanwhile: %s", flood.Output())
 	}
 	t.Logf("%d answers meanwhile, the slowest took %v", asked, slowest)

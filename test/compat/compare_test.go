@@ -23,7 +23,8 @@ func newTwin(t testing.TB) *twin {
 	return tw
 }
 
-// both runs wg on both, with NAME for the device's name in args, and compares what it says and what it leads to.
+// both runs wg on both, with NAME for the device's name in args, and compares what it says and what
+// it leads to.
 func (tw *twin) both(input string, args ...string) {
 	tw.t.Helper()
 	var said [2]string
@@ -87,7 +88,8 @@ func canonical(d *device, text string) string {
 			}
 			lines = append(lines, line)
 		}
-		if !strings.Contains(block, "  ") && !strings.Contains(block, " = ") { // a table: one line per peer
+		// A table: one line per peer.
+		if !strings.Contains(block, "  ") && !strings.Contains(block, " = ") {
 			slices.Sort(lines)
 		}
 		blocks = append(blocks, strings.Join(lines, "\n"))
@@ -131,7 +133,8 @@ func TestWG_saysAndDoesWhatItDoesWithWireguardGo(t *testing.T) {
 	tw.step("", "set", "NAME", "peer", k[1], "allowed-ips", "")
 	tw.step("", "set", "NAME", "fwmark", "off", "listen-port", "0x7777")
 	tw.step("", "set", "NAME", "peer", k[2], "remove", "peer", k[5], "remove")
-	tw.step("", "set", "NAME", "peer", tw.ours.key.Public().String(), "allowed-ips", "10.3.0.0/16") // our own key
+	// Our own key.
+	tw.step("", "set", "NAME", "peer", tw.ours.key.Public().String(), "allowed-ips", "10.3.0.0/16")
 	tw.step("", "set", "NAME", "private-key", "/dev/null")
 	tw.step(private, "set", "NAME", "private-key", "/dev/stdin")
 
@@ -148,7 +151,8 @@ func TestWG_saysAndDoesWhatItDoesWithWireguardGo(t *testing.T) {
 	tw.step("", "set", "NAME", "peer", k[0], "allowed-ips", "10.0.0.0/33")
 }
 
-// What is given to the socket is answered with the same numbers, and what is refused has changed nothing.
+// What is given to the socket is answered with the same numbers, and what is refused has changed
+// nothing.
 func TestSocket_answersWithTheNumbersOfWireguardGo(t *testing.T) {
 	t.Parallel()
 	tw := newTwin(t)

@@ -24,7 +24,8 @@ const limit = 20 * time.Second
 // names counts the devices of this run.
 var names atomic.Int32
 
-// newName returns a device name that nobody else has, also on a machine where several test runs go on.
+// newName returns a device name that nobody else has, also on a machine where several test runs go
+// on.
 func newName() string {
 	return "tc" + strconv.FormatInt(int64(os.Getpid()), 36) + "x" + strconv.FormatInt(int64(names.Add(1)), 36)
 }
@@ -38,8 +39,8 @@ type device struct {
 	key   keys.PrivateKey
 }
 
-// start starts a program (tund, wireguard-go) for a new device in ns. At the end of the test the device is deleted,
-// and the program has to end and take its socket along.
+// start starts a program (tund, wireguard-go) for a new device in ns. At the end of the test the
+// device is deleted, and the program has to end and take its socket along.
 func start(t testing.TB, ns *testnet.NS, program string) *device {
 	t.Helper()
 	return startAs(t, ns, program, newName())
@@ -212,7 +213,8 @@ func converse(conn net.Conn, request string) (string, error) {
 	return answer.String(), nil
 }
 
-// pair is two devices whose processes see each other over a veth pair and whose devices are in the same namespaces.
+// pair is two devices whose processes see each other over a veth pair and whose devices are in the
+// same namespaces.
 type pair struct {
 	a, b *device
 }
@@ -226,7 +228,8 @@ const (
 	portA, portB     = "51821", "51822"
 )
 
-// newPair starts two devices, a by programA and b by programB, and configures each as the other's peer.
+// newPair starts two devices, a by programA and b by programB, and configures each as the other's
+// peer.
 func newPair(t testing.TB, programA, programB string) *pair {
 	t.Helper()
 	nsA, nsB := testnet.New(t), testnet.New(t)

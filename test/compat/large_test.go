@@ -74,7 +74,8 @@ func TestLarge_oneRequestOfAllAllowedIPs(t *testing.T) {
 	d.wg("setconf", path)
 	out := d.wg("show", "allowed-ips")
 	took := time.Since(start)
-	if n := strings.Count(out, "/"); n < largePrefixes || n > largePrefixes+8 { // a key may hold slashes as well
+	// A key may hold slashes as well.
+	if n := strings.Count(out, "/"); n < largePrefixes || n > largePrefixes+8 {
 		t.Errorf("%d allowed IPs, want %d", n, largePrefixes)
 	}
 	peak, budget, slack := d.memory("VmHWM"), largeMemory, largeTime

@@ -19,8 +19,9 @@ const upstream = "golang.zx2c4.com/wireguard@v0.0.0-20260522210424-ecfc5a8d5446"
 // upstreamLimit bounds one run, which sends 16 GB through the tunnel.
 const upstreamLimit = 15 * time.Minute
 
-// wireguard-go's own test, as it is. TUND_TEST_NETNS_RUNS says how often in a row; once unless it does. It needs the
-// network namespace that the machine began with: it writes to /proc/sys/net/core and reads the kernel's log.
+// wireguard-go's own test, as it is. TUND_TEST_NETNS_RUNS says how often in a row; once unless it
+// does. It needs the network namespace that the machine began with: it writes to /proc/sys/net/core
+// and reads the kernel's log.
 func TestSoak_wireguardGosOwnTest(t *testing.T) {
 	testnet.Soak(t)
 	for _, name := range []string{"ncat", "iperf3", "iptables", "ss", "ping6"} {

@@ -21,7 +21,8 @@ type configured struct {
 	daemon instance.Instance
 }
 
-// newConfigured starts `tund -c` with what config says besides the key, by the command wrap if there is one.
+// newConfigured starts `tund -c` with what config says besides the key, by the command wrap if
+// there is one.
 func newConfigured(t testing.TB, ns *testnet.NS, config string, wrap ...string) *configured {
 	t.Helper()
 	name := newName()
@@ -162,8 +163,8 @@ func TestInstance_removesItsSocketAtTheEnd(t *testing.T) {
 	}
 }
 
-// Peers changed over the control socket have routes, are shown as changed at run time, leave alone what wg has set at
-// others, and go with a reload.
+// Peers changed over the control socket have routes, are shown as changed at run time, leave alone
+// what wg has set at others, and go with a reload.
 func TestInstance_whatTunctlChangesIsShownAndRevertedByAReload(t *testing.T) {
 	t.Parallel()
 	k := publicKeys(t, 3)

@@ -12,8 +12,8 @@ import (
 	"tund/internal/testnet"
 )
 
-// The tests of this file show properties that the kernel's self-test (tools/testing/selftests/wireguard) demands of the
-// kernel's own WireGuard.
+// The tests of this file show properties that the kernel's self-test
+// (tools/testing/selftests/wireguard) demands of the kernel's own WireGuard.
 
 func TestSelftest_aKeyIsChangedAndTheHandshakeFollowsAtOnce(t *testing.T) {
 	t.Parallel()
@@ -177,8 +177,9 @@ func TestSelftest_paddingStopsAtTheRouteMTU(t *testing.T) {
 	mustPing(t, p.a.inner, innerB)
 	const (
 		routeMTU = 1299
-		largest  = routeMTU + 32 + 8 // as a UDP length: WireGuard's header and tag, and UDP's header
-		data     = 1269              // makes an IP packet of 1297 bytes, which 16 does not divide
+		// As a UDP length: WireGuard's header and tag, and UDP's header.
+		largest = routeMTU + 32 + 8
+		data    = 1269 // makes an IP packet of 1297 bytes, which 16 does not divide
 	)
 	for _, ns := range []*testnet.NS{p.a.ns, p.b.ns} {
 		ns.Run(t, "nft", fmt.Sprintf("add table inet t; add chain inet t in { type filter hook input priority 0; }; "+
@@ -238,7 +239,8 @@ func TestSelftest_packetsOfAnySizePass(t *testing.T) {
 	}
 }
 
-// Everything goes through the tunnel but the tunnel itself, which the mark tells apart, and what main knows better.
+// Everything goes through the tunnel but the tunnel itself, which the mark tells apart, and what
+// main knows better.
 func TestSelftest_policyRoutingByMark(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, testnet.Tund(t), testnet.Tund(t))
@@ -258,8 +260,9 @@ func TestSelftest_policyRoutingByMark(t *testing.T) {
 	if now := p.a.peers()[p.b.key.Public()].tx; now != before {
 		t.Errorf("a ping to the neighbour sent %d bytes into the tunnel", now-before)
 	}
-	// Without the mark our own datagrams follow the rule into the tunnel: the neighbour's link route saves them here, a
-	// server farther away would be out of reach. With it they do not need that route.
+	// Without the mark our own datagrams follow the rule into the tunnel: the neighbour's link
+	// route saves them here, a server farther away would be out of reach. With it they do not need
+	// that route.
 	a.Run(t, "ip", "route", "add", "default", "via", outerB)
 	p.b.inner.Run(t, "ip", "address", "add", "198.51.100.9/32", "dev", "lo")
 	p.a.set("peer", p.b.key.Public().String(), "endpoint", "198.51.100.9:"+portB)

@@ -125,8 +125,8 @@ func TestSet_presharedKeyCountsWithTheNextHandshake(t *testing.T) {
 		t.Errorf("the session in use ended with the change of a preshared key: %v", err)
 	}
 	p.b.set("peer", p.a.key.Public().String(), "preshared-key", psk)
-	// A change of the private key forces the next handshake. Timestamps of initiations go in steps of 17 ms, and one of
-	// the same step would be taken for a replay.
+	// A change of the private key forces the next handshake. Timestamps of initiations go in steps
+	// of 17 ms, and one of the same step would be taken for a replay.
 	began := time.Now()
 	testnet.Await(t, "the next timestamp", limit, func() bool { return time.Since(began) > 50*time.Millisecond })
 	p.a.set("private-key", "/dev/null")
@@ -143,7 +143,8 @@ func mustWG(t testing.TB, d *device, args ...string) string {
 	return out
 }
 
-// The link going down ends sessions, and coming up with a persistent keepalive begins one without any packet.
+// The link going down ends sessions, and coming up with a persistent keepalive begins one without
+// any packet.
 func TestLink_downEndsSessionsAndUpGreets(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, testnet.Tund(t), testnet.Tund(t))

@@ -17,8 +17,8 @@ import (
 	"tund/tunnel/tundev"
 )
 
-// run runs tund for an interface and returns what it printed and its exit code. Its output ends with it: nothing that
-// stays in the background may hold on to it.
+// run runs tund for an interface and returns what it printed and its exit code. Its output ends
+// with it: nothing that stays in the background may hold on to it.
 func runTund(t *testing.T, ns *testnet.NS, env []string, args ...string) (string, int) {
 	t.Helper()
 	command := append([]string{"env", "TUND_RUN_DIR=" + filepath.Join(testnet.Dir(), "run")}, env...)
@@ -91,7 +91,8 @@ func TestStart_failuresHaveAReason(t *testing.T) {
 
 func TestStart_byAnotherName(t *testing.T) {
 	t.Parallel()
-	link := filepath.Join(testnet.Scratch(t), "wireguard-go") // what wg-quick calls when nobody says otherwise
+	// What wg-quick calls when nobody says otherwise.
+	link := filepath.Join(testnet.Scratch(t), "wireguard-go")
 	if err := os.Symlink(testnet.Tund(t), link); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,8 @@ func TestStart_afterAKill(t *testing.T) {
 	d.set("private-key", d.keyFile())
 }
 
-// One process after the other has the device for a name, as fast as wg-quick down and up follow each other.
+// One process after the other has the device for a name, as fast as wg-quick down and up follow
+// each other.
 func TestStart_rightAfterTheLinkWasDeleted(t *testing.T) {
 	t.Parallel()
 	d := start(t, testnet.New(t), testnet.Tund(t))
@@ -168,7 +170,8 @@ func TestStart_rightAfterTheLinkWasDeleted(t *testing.T) {
 	}
 }
 
-// The device and the socket may be handed over, as a supervisor does that keeps them across restarts.
+// The device and the socket may be handed over, as a supervisor does that keeps them across
+// restarts.
 func TestStart_withDescriptorsHandedOver(t *testing.T) {
 	t.Parallel()
 	ns := testnet.New(t)

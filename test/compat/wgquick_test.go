@@ -70,7 +70,8 @@ func TestWGQuick_upAndDownLeaveNothing(t *testing.T) {
 			server.up(innerB+"/24", innerB6+"/64")
 			q := newQuick(t, near, fmt.Sprintf("[Interface]\nPrivateKey = %s\nAddress = %s\n\n[Peer]\nPublicKey = %s\nAllowedIPs = %s\nEndpoint = %s:%s\n",
 				client.Base64(), tt.address, server.key.Public(), tt.allowed, outerB, portB))
-			near.Run(t, "sysctl", "-q", "net.ipv4.conf.all.src_valid_mark=1") // what wg-quick sets and leaves
+			// What wg-quick sets and leaves.
+			near.Run(t, "sysctl", "-q", "net.ipv4.conf.all.src_valid_mark=1")
 			before := near.Snapshot()
 			for range 2 {
 				q.run("up")

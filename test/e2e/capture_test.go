@@ -21,8 +21,8 @@ type capture struct {
 // maxCaptured bounds a capture. The first packets are the interesting ones: handshakes.
 const maxCaptured = 2000
 
-// startCapture records IPv4 datagrams of a link until the test ends. What a firewall of the namespace drops later is
-// seen as well.
+// startCapture records IPv4 datagrams of a link until the test ends. What a firewall of the
+// namespace drops later is seen as well.
 func startCapture(t testing.TB, ns *testnet.NS, link string) *capture {
 	t.Helper()
 	const allIPv4 = unix.ETH_P_ALL // ETH_P_IP would not see what the host itself sends

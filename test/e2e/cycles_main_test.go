@@ -17,8 +17,8 @@ import (
 	"tund/internal/daemon"
 )
 
-// cyclesEnv turns the test program into the one that cyclesMain is: daemon.Run has to run in a process that is in its
-// namespace as a whole.
+// cyclesEnv turns the test program into the one that cyclesMain is: daemon.Run has to run in a
+// process that is in its namespace as a whole.
 const cyclesEnv = "TUND_E2E_CYCLES"
 
 // cyclesRequest says what to run in one process, one after another.
@@ -36,7 +36,8 @@ type cyclesResult struct {
 	Fault                             string
 }
 
-// cyclesMain starts and stops instances as the request in the file at path says, and prints the result.
+// cyclesMain starts and stops instances as the request in the file at path says, and prints the
+// result.
 func cyclesMain(path string) int {
 	var request cyclesRequest
 	text, err := os.ReadFile(path)
@@ -62,7 +63,9 @@ func cyclesMain(path string) int {
 
 func (r *cyclesRequest) run() (result cyclesResult) {
 	for i := range r.Cycles + 1 {
-		if i == 1 { // the first cycle opens what a process opens once: the poller, entropy, the resolver's files
+		// The first cycle opens what a process opens once: the poller, entropy, the resolver's
+		// files.
+		if i == 1 {
 			result.FilesBefore, result.GoroutinesBefore = openFiles(), settledGoroutines(0)
 		}
 		if err := cycle(r.Good, true); err != nil {
@@ -144,7 +147,8 @@ func openFiles() []string {
 	return files
 }
 
-// settledGoroutines counts goroutines, giving those that are about to end a moment when there are more than want.
+// settledGoroutines counts goroutines, giving those that are about to end a moment when there are
+// more than want.
 func settledGoroutines(want int) int {
 	deadline := time.Now().Add(2 * time.Second)
 	for {

@@ -16,8 +16,8 @@ import (
 	"tund/internal/testnet"
 )
 
-// fullTunnel makes an instance that wants everything that tund can change in a kernel: addresses, routes of both
-// families, a default route with its rules, table and firewall, and a mark.
+// fullTunnel makes an instance that wants everything that tund can change in a kernel: addresses,
+// routes of both families, a default route with its rules, table and firewall, and a mark.
 func fullTunnel(t testing.TB) *gateway {
 	t.Helper()
 	ns, other := testnet.New(t), testnet.New(t)
@@ -46,7 +46,8 @@ func (g *gateway) leavesNothing(before, when string) {
 	if socket := "/var/run/wireguard/" + g.Name + ".sock"; exists(socket) {
 		g.T.Errorf("%s: %s is left", when, socket)
 	}
-	if pids := strings.Fields(g.NS.Run(g.T, "ip", "netns", "pids", g.NS.Name())); len(pids) > 1 { // ip(8) itself may be among them
+	// ip(8) itself may be among them.
+	if pids := strings.Fields(g.NS.Run(g.T, "ip", "netns", "pids", g.NS.Name())); len(pids) > 1 {
 		for _, pid := range pids {
 			name, err := os.ReadFile("/proc/" + pid + "/comm")
 			if err == nil && strings.TrimSpace(string(name)) != "ip" {
@@ -94,7 +95,8 @@ func cycles(t *testing.T, count int) {
 	}
 }
 
-// startMoments is how long after its start a process is stopped at most: a start takes about half of it.
+// startMoments is how long after its start a process is stopped at most: a start takes about half
+// of it.
 const startMoments = 60 * time.Millisecond
 
 // failure is one way to make a start fail.
@@ -108,7 +110,8 @@ type failure struct {
 	args func(random *rand.Rand) []string
 	// kill is sent at a random moment of the start.
 	kill syscall.Signal
-	// warns says that the instance runs all the same, with a warning: what others lack is no reason to stop their tunnels.
+	// warns says that the instance runs all the same, with a warning: what others lack is no reason
+	// to stop their tunnels.
 	warns bool
 }
 
@@ -233,7 +236,8 @@ func failToStart(t *testing.T, g *gateway, f failure, before string, random *ran
 	g.leavesNothing(before, f.name)
 }
 
-// stopOrDump stops a process as Process.Stop does, and makes it print its stacks when it does not end.
+// stopOrDump stops a process as Process.Stop does, and makes it print its stacks when it does not
+// end.
 func stopOrDump(p *testnet.Process, s syscall.Signal) error {
 	p.Signal(s)
 	select {
@@ -244,7 +248,8 @@ func stopOrDump(p *testnet.Process, s syscall.Signal) error {
 	return fmt.Errorf("does not end: %w", p.Stop(syscall.SIGQUIT, startLimit))
 }
 
-// sweep takes away what a killed instance left: by the command for that, or by the next start and its stop.
+// sweep takes away what a killed instance left: by the command for that, or by the next start and
+// its stop.
 func (g *gateway) sweep(byCommand bool) {
 	g.T.Helper()
 	if byCommand {

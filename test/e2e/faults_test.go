@@ -13,10 +13,11 @@ const recoveryLimit = 6 * time.Second
 
 // fault is something that a host does to its own network, and takes back.
 type fault struct {
-	name       string
-	do, undo   []string // commands on the host of paris
-	goesOn     bool     // traffic goes on meanwhile
-	drop, says string   // the reason under which its datagrams are counted, and the word in the peer's last error
+	name     string
+	do, undo []string // commands on the host of paris
+	goesOn   bool     // traffic goes on meanwhile
+	// The reason under which its datagrams are counted, and the word in the peer's last error.
+	drop, says string
 }
 
 var faults = []fault{

@@ -27,8 +27,8 @@ const (
 	soakFlood  = 1_000_000
 )
 
-// floodChunk is how many datagrams are sent before the receiver is asked whether it has counted them: fewer than
-// fill its receive buffer, so that the count is exact.
+// floodChunk is how many datagrams are sent before the receiver is asked whether it has counted
+// them: fewer than fill its receive buffer, so that the count is exact.
 const floodChunk = 256
 
 func TestFlood_noiseIsCountedAndNotAnswered(t *testing.T) {
@@ -77,8 +77,9 @@ func flood(t *testing.T, count int) {
 	if got := p.a.Peer("berlin").Endpoint; got != known {
 		t.Errorf("endpoint moved from %s to %s", known, got)
 	}
-	// Memory levels off: of 7.3 to 8.0 MB in 3 million datagrams, 5 to 7 came with the first 250,000 (two runs on an idle
-	// machine). So a ceiling for the whole, and in the second half next to nothing: 4 bytes a datagram would show.
+	// Memory levels off: of 7.3 to 8.0 MB in 3 million datagrams, 5 to 7 came with the first
+	// 250,000 (two runs on an idle machine). So a ceiling for the whole, and in the second half
+	// next to nothing: 4 bytes a datagram would show.
 	if grown := resident(t, victim) - memory; grown > 12<<20 && !testnet.RaceDetector {
 		t.Errorf("memory grew by %d bytes from %d", grown, memory)
 	}
@@ -120,7 +121,8 @@ func received(drops map[string]uint64) uint64 {
 	return sum
 }
 
-// noiseMaker makes datagrams that nobody may answer: of chance, and of real ones, changed or repeated.
+// noiseMaker makes datagrams that nobody may answer: of chance, and of real ones, changed or
+// repeated.
 type noiseMaker struct {
 	t      testing.TB
 	conn   *net.UDPConn
@@ -166,7 +168,8 @@ func (f *noiseMaker) send(count int) {
 	}
 }
 
-// train sends up to most datagrams of one size, the last shorter, in one call, which the receiver may get in one.
+// train sends up to most datagrams of one size, the last shorter, in one call, which the receiver
+// may get in one.
 func (f *noiseMaker) train(most int) int {
 	f.t.Helper()
 	size := 1 + f.random.IntN(1400)
@@ -227,7 +230,8 @@ func (f *noiseMaker) datagram() []byte {
 		return append(real, f.chance(1+r.IntN(64))...)
 	case 10:
 		if r.IntN(100) == 0 {
-			return f.typed(byte(1+r.IntN(4)), 1500+r.IntN(64000)) // larger than any packet of the tunnel
+			// Larger than any packet of the tunnel.
+			return f.typed(byte(1+r.IntN(4)), 1500+r.IntN(64000))
 		}
 		if r.IntN(20) == 0 {
 			return nil
@@ -271,16 +275,18 @@ func (f *noiseMaker) await(g *gateway, sent int) {
 	}
 }
 
-// TestFlood_initiationsThatOnlyLookGenuine sends what anybody can make who knows the server's public key: initiations
-// with a mac1 that is right, each from another address. The peer that has a session does not notice, a new one gets
-// through by proving its address, and the flood is answered with less than it sent.
+// TestFlood_initiationsThatOnlyLookGenuine sends what anybody can make who knows the server's
+// public key: initiations with a mac1 that is right, each from another address. The peer that has a
+// session does not notice, a new one gets through by proving its address, and the flood is answered
+// with less than it sent.
 func TestFlood_initiationsThatOnlyLookGenuine(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, false)
 	enemy, third := testnet.New(t), testnet.New(t)
 	testnet.Veth(t, p.a.NS, enemy, []string{"198.51.100.1/24"}, []string{"198.51.100.2/24"})
 	testnet.Veth(t, p.a.NS, third, []string{"203.0.113.1/24"}, []string{"203.0.113.2/24"})
-	enemy.Run(t, "ip", "route", "add", "local", "198.18.0.0/15", "dev", "lo") // every address of it is the enemy's
+	// Every address of it is the enemy's.
+	enemy.Run(t, "ip", "route", "add", "local", "198.18.0.0/15", "dev", "lo")
 	p.a.NS.Run(t, "ip", "route", "add", "198.18.0.0/15", "via", "198.51.100.2")
 	p.a.NS.Run(t, "nft", "add table inet e2e; add chain inet e2e out { type filter hook output priority 0; };"+
 		"add rule inet e2e out oifname eth1 udp sport 51820 counter")
@@ -322,8 +328,8 @@ func TestFlood_initiationsThatOnlyLookGenuine(t *testing.T) {
 	oslo.Stop()
 }
 
-// floodInitiations sends random initiations with a valid mac1, about 20,000 a second, and returns how many bytes that
-// were, headers included.
+// floodInitiations sends random initiations with a valid mac1, about 20,000 a second, and returns
+// how many bytes that were, headers included.
 func floodInitiations(t testing.TB, conn *net.UDPConn, victim keys.PublicKey, stop <-chan struct{}) (sent int64) {
 	own, err := keys.GeneratePrivate()
 	if err != nil {
@@ -333,7 +339,8 @@ func floodInitiations(t testing.TB, conn *net.UDPConn, victim keys.PublicKey, st
 	macs := noise.NewMacs(noise.NewRemote(noise.NewIdentity(own), victim))
 	to := netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), listenPort)
 	random := rand.NewChaCha8([32]byte{4})
-	from := make([]byte, unix.CmsgSpace(unix.SizeofInet4Pktinfo)) // header, interface, source, destination
+	// Header, interface, source, destination.
+	from := make([]byte, unix.CmsgSpace(unix.SizeofInet4Pktinfo))
 	binary.NativeEndian.PutUint64(from, uint64(unix.CmsgLen(unix.SizeofInet4Pktinfo)))
 	binary.NativeEndian.PutUint32(from[8:], unix.IPPROTO_IP)
 	binary.NativeEndian.PutUint32(from[12:], unix.IP_PKTINFO)

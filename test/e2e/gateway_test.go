@@ -47,11 +47,12 @@ type gateway struct {
 	peers     []peerConfig
 }
 
-// instances numbers those of this run. Their devices have sockets in /var/run/wireguard, which all namespaces share.
+// instances numbers those of this run. Their devices have sockets in /var/run/wireguard, which all
+// namespaces share.
 var instances counter
 
-// newGateway makes an instance with a new key that is not configured further and does not run. Its name, and that of
-// its device, begins with word and is no other's on this machine.
+// newGateway makes an instance with a new key that is not configured further and does not run. Its
+// name, and that of its device, begins with word and is no other's on this machine.
 func newGateway(t testing.TB, ns *testnet.NS, word string) *gateway {
 	t.Helper()
 	instances.add(1)
@@ -101,7 +102,8 @@ func (g *gateway) start() {
 	g.Ready()
 }
 
-// reload writes the configuration again, asks for a reload as a service manager does, and waits until it is done.
+// reload writes the configuration again, asks for a reload as a service manager does, and waits
+// until it is done.
 func (g *gateway) reload() {
 	g.T.Helper()
 	g.write()
@@ -157,8 +159,8 @@ func psk(t testing.TB) keys.PresharedKey {
 // pair is two instances that are each other's only peer, on one cable.
 type pair struct{ a, b *gateway }
 
-// newPair makes two namespaces on one cable with both families, and an instance in each, not started. Over IPv6 the
-// endpoints are IPv6 addresses.
+// newPair makes two namespaces on one cable with both families, and an instance in each, not
+// started. Over IPv6 the endpoints are IPv6 addresses.
 func newPair(t testing.TB, ipv6 bool) *pair {
 	t.Helper()
 	nsA, nsB := testnet.New(t), testnet.New(t)

@@ -12,16 +12,19 @@ import (
 // onlyACalls makes side a the only one that can begin: b has to be called.
 func onlyACalls(p *pair) { p.b.peers[0].endpoint = "" }
 
-// backAfter kills side b, starts it again and returns how long after the kill a ping from a is answered.
+// backAfter kills side b, starts it again and returns how long after the kill a ping from a is
+// answered.
 func backAfter(t *testing.T, p *pair, kill, start func()) time.Duration {
 	t.Helper()
 	forth := startPing(t, p.a.NS, p.endB().v4, 100*time.Millisecond)
 	forth.goesOn("at first", startLimit)
-	pause(5 * time.Second) // until the last handshake is more than RekeyTimeout ago, as it usually is
+	// Until the last handshake is more than RekeyTimeout ago, as it usually is.
+	pause(5 * time.Second)
 	began := time.Now()
 	kill()
 	before := forth.answers()
-	pause(300 * time.Millisecond) // some pings have to find the port closed: who is back before that is found after 15 s
+	// Some pings have to find the port closed: who is back before that is found after 15 s.
+	pause(300 * time.Millisecond)
 	start()
 	down := time.Since(began)
 	testnet.Await(t, "an answer after the restart", restartLimit, func() bool { return forth.answers() > before })
@@ -30,8 +33,8 @@ func backAfter(t *testing.T, p *pair, kill, start func()) time.Duration {
 	return took
 }
 
-// TestHints_killedPeerIsFoundAgain: it forgets its sessions, and only our side has something to say. The timers of
-// WireGuard notice after 15 s; ICMP tells of the closed port at once.
+// TestHints_killedPeerIsFoundAgain: it forgets its sessions, and only our side has something to
+// say. The timers of WireGuard notice after 15 s; ICMP tells of the closed port at once.
 func TestHints_killedPeerIsFoundAgain(t *testing.T) {
 	t.Parallel()
 	for _, ipv6 := range []bool{false, true} {

@@ -14,12 +14,13 @@ import (
 // The flow beside which ICMP messages are forged: 26 datagrams of 1,200 bytes every 5 ms are 50
 // Mbit/s.
 const (
-	forgedPerTick  = 10 // every forgedTick: 2,000 a second
-	forgedTick     = 5 * time.Millisecond
-	forgedFor      = 5 * time.Second
-	steadySize     = 1200
-	steadyPerTick  = 26
-	steadyLossesOf = 1000 // one datagram in so many may be lost: the machine is busy with other tests
+	forgedPerTick = 10 // every forgedTick: 2,000 a second
+	forgedTick    = 5 * time.Millisecond
+	forgedFor     = 5 * time.Second
+	steadySize    = 1200
+	steadyPerTick = 26
+	// One datagram in so many may be lost: the machine is busy with other tests.
+	steadyLossesOf = 1000
 )
 
 // TestICMP_forgedMessagesCostNothing: somebody who sees nothing of the tunnel's traffic forges ICMP
@@ -188,11 +189,14 @@ func forgeries4() (all [][]byte) {
 	for _, mtu := range []uint32{68, 552, 600, 1280, 1400} {
 		add(3, 4, mtu)
 	}
-	add(4, 0, 0)                                                                      // source quench
+	// Source quench.
+	add(4, 0, 0)
 	add(5, 1, binary.BigEndian.Uint32(netip.MustParseAddr("198.51.100.2").AsSlice())) // redirect
-	add(11, 0, 0)                                                                     // time exceeded
-	add(11, 1, 0)                                                                     //
-	add(12, 0, 0)                                                                     // parameter problem
+	// Time exceeded.
+	add(11, 0, 0)
+	add(11, 1, 0) //
+	// Parameter problem.
+	add(12, 0, 0)
 	return all
 }
 

@@ -11,8 +11,9 @@ import (
 // restartLimit is the time in which traffic has to be back after a restart of one side.
 const restartLimit = 6 * time.Second
 
-// silenceLimit is for a wireguard-go that moves: when a datagram of before the move reaches it just after, it sends
-// from its old address, in vain, until a handshake that it begins after 15 s of silence.
+// silenceLimit is for a wireguard-go that moves: when a datagram of before the move reaches it just
+// after, it sends from its old address, in vain, until a handshake that it begins after 15 s of
+// silence.
 const silenceLimit = 25 * time.Second
 
 // eachImplementation runs a test with every other implementation, each beside the others.
@@ -32,7 +33,9 @@ func TestWireguardGo_eitherSideInitiates(t *testing.T) {
 			for _, shared := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s initiates, PSK=%v", initiator, shared), func(t *testing.T) {
 					t.Parallel()
-					p := newPair(t, shared) // over IPv4 without, over IPv6 with: the two have nothing to do with each other
+					// Over IPv4 without, over IPv6 with: the two have nothing to do with each
+					// other.
+					p := newPair(t, shared)
 					if shared {
 						key := psk(t)
 						p.a.peers[0].psk, p.b.peers[0].psk = key, key
@@ -90,7 +93,8 @@ func TestWireguardGo_restartIsSurvived(t *testing.T) {
 // move gives the side of an underlay another address in the same network.
 func move(t *testing.T, ns *testnet.NS, from, to string) {
 	t.Helper()
-	ns.Run(t, "ip", "address", "delete", from, "dev", "eth0") // first, or it would take the other one along as its secondary
+	// First, or it would take the other one along as its secondary.
+	ns.Run(t, "ip", "address", "delete", from, "dev", "eth0")
 	ns.Run(t, "ip", "address", "add", to, "dev", "eth0")
 }
 

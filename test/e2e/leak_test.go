@@ -16,8 +16,8 @@ const leaked = `table inet leaks {
 	}
 }`
 
-// TestProcess_nothingLeavesInTheClear sends to another site, and to the internet behind a full tunnel, while the
-// gateway is reloaded, killed, started again, restarted, and loses its device.
+// TestProcess_nothingLeavesInTheClear sends to another site, and to the internet behind a full
+// tunnel, while the gateway is reloaded, killed, started again, restarted, and loses its device.
 func TestProcess_nothingLeavesInTheClear(t *testing.T) {
 	t.Parallel()
 	for _, full := range []bool{true, false} {

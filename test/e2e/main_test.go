@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 	os.Exit(testnet.RunSuite(m, parallelTests))
 }
 
-// saturate waits until no other test saturates the processor, and keeps them waiting until this one ends.
+// saturate waits until no other test saturates the processor, and keeps them waiting until this one
+// ends.
 func saturate(t testing.TB) {
 	bench.processor.Lock()
 	t.Cleanup(bench.processor.Unlock)

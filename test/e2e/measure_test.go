@@ -21,7 +21,8 @@ func (c *counter) get() int64  { return c.n.Load() }
 // cpuTime is the processor time that a process has used, to the nanosecond.
 func cpuTime(t testing.TB, pid int) time.Duration {
 	t.Helper()
-	// A process's clock has its number in a clock id (clock_getcpuclockid(3)): the complement, and the kind.
+	// A process's clock has its number in a clock id (clock_getcpuclockid(3)): the complement, and
+	// the kind.
 	const processClock = 2
 	var ts unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|processClock), &ts); err != nil {
@@ -66,9 +67,9 @@ func descriptors(t testing.TB, pid int) int {
 	return len(entries)
 }
 
-// goroutines counts those of a stack dump that a Go program prints when it is killed with SIGQUIT, without the
-// runtime's own: those that it makes as it needs them, and the scheduler's, number 0, which is in the dump only when
-// the signal found its thread there.
+// goroutines counts those of a stack dump that a Go program prints when it is killed with SIGQUIT,
+// without the runtime's own: those that it makes as it needs them, and the scheduler's, number 0,
+// which is in the dump only when the signal found its thread there.
 func goroutines(dump string) int {
 	n := 0
 	for block := range strings.SplitSeq(dump, "\n\n") {

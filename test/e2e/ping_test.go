@@ -12,8 +12,8 @@ import (
 	"tund/internal/testnet"
 )
 
-// ping(8) gives up on the answers that are missing two round trips after its last request, which on a busy machine
-// loses some that are only late. So the tests have a ping of their own.
+// ping(8) gives up on the answers that are missing two round trips after its last request, which on
+// a busy machine loses some that are only late. So the tests have a ping of their own.
 
 // ICMP messages of both families (RFC 792, RFC 4443).
 const (
@@ -86,7 +86,8 @@ func startPings(t testing.TB, from *testnet.NS, to string, every time.Duration, 
 // end stops sending.
 func (p *pinger) end() { p.once.Do(func() { close(p.stop) }) }
 
-// send sends requests until it is stopped or has sent count. The sequence number has 32 bits of its own in the payload.
+// send sends requests until it is stopped or has sent count. The sequence number has 32 bits of its
+// own in the payload.
 func (p *pinger) send(every time.Duration, count int) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -170,8 +171,8 @@ func (p *pinger) goesOn(what string, limit time.Duration) {
 	testnet.Await(p.t, "pings to "+p.to+" go on "+what, limit, func() bool { return p.answers() > before+2 })
 }
 
-// finish stops sending, gives the last answers their time, and returns how many requests went out and how many were
-// answered.
+// finish stops sending, gives the last answers their time, and returns how many requests went out
+// and how many were answered.
 func (p *pinger) finish() (sent, answered int) {
 	p.t.Helper()
 	p.end()

@@ -106,7 +106,8 @@ func TestProcess_endsWhenItsDeviceIsDeleted(t *testing.T) {
 	if exitCode(err) != 1 || !strings.Contains(g.Process.Output(), "device "+g.Name) {
 		t.Errorf("%v, want exit code 1 and the name of the device:\n%s", err, g.Process.Output())
 	}
-	// A full tunnel stays closed until the instance runs again: what it carried must not leave in the clear meanwhile.
+	// A full tunnel stays closed until the instance runs again: what it carried must not leave in
+	// the clear meanwhile.
 	if out, err := g.NS.Try("ip", "route", "get", "203.0.113.1"); err == nil {
 		t.Errorf("after the device was deleted, traffic goes out in the clear: %s", out)
 	}

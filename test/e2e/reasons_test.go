@@ -102,7 +102,8 @@ func TestReasons_ofHandshakesThatFail(t *testing.T) {
 	}
 }
 
-// TestReasons_replayedInitiation keeps an initiation from arriving, and lets it arrive after a newer one.
+// TestReasons_replayedInitiation keeps an initiation from arriving, and lets it arrive after a
+// newer one.
 func TestReasons_replayedInitiation(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, false)

@@ -47,7 +47,8 @@ func TestSoakRekeys_noPingIsLost(t *testing.T) {
 			if initiator != "tund" {
 				first, to = p.b.NS, p.endA().v4
 			}
-			ping(t, first, to, 3) // the other side does not know where to send before it has heard something
+			// The other side does not know where to send before it has heard something.
+			ping(t, first, to, 3)
 			fivePings(t, p)
 			if n := p.a.Peer("berlin").Handshake.Completed; n < 4 || n > 6 {
 				t.Errorf("%d handshakes, want 4: one at the start and three rekeys", n)
@@ -105,8 +106,8 @@ func TestSoakTunnel_aGibibyteArrivesAsItWasSent(t *testing.T) {
 	}
 }
 
-// TestSoakSessions_beginWithoutALoss starts two instances again and again and has both speak at once, so that their
-// handshakes cross in every way that chance brings.
+// TestSoakSessions_beginWithoutALoss starts two instances again and again and has both speak at
+// once, so that their handshakes cross in every way that chance brings.
 func TestSoakSessions_beginWithoutALoss(t *testing.T) {
 	testnet.Soak(t)
 	t.Parallel()

@@ -7,8 +7,8 @@ import (
 	"tund/internal/testnet"
 )
 
-// TestStates_sendingIsImpossible: keys that are still valid do not make a peer up to which nothing can be sent. Its
-// reason names what refuses, and it is up again once that is mended.
+// TestStates_sendingIsImpossible: keys that are still valid do not make a peer up to which nothing
+// can be sent. Its reason names what refuses, and it is up again once that is mended.
 func TestStates_sendingIsImpossible(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -55,7 +55,8 @@ func TestStates_sendingIsImpossible(t *testing.T) {
 	}
 }
 
-// TestStates_endpointWithoutARouteCostsNothing: of two addresses of a name the first is of a family without a route.
+// TestStates_endpointWithoutARouteCostsNothing: of two addresses of a name the first is of a family
+// without a route.
 func TestStates_endpointWithoutARouteCostsNothing(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, false)

@@ -16,8 +16,9 @@ import (
 // superpacket is what one read of the device or one write to it carries at most.
 const superpacket = 64 << 10
 
-// TestSoakSyscalls_fewPerSuperpacket counts the system calls of both sides of a TCP flow with strace(1). Tracing makes
-// each call slower by far, so the ratio is that of a program that is short of time.
+// TestSoakSyscalls_fewPerSuperpacket counts the system calls of both sides of a TCP flow with
+// strace(1). Tracing makes each call slower by far, so the ratio is that of a program that is short
+// of time.
 func TestSoakSyscalls_fewPerSuperpacket(t *testing.T) {
 	testnet.Soak(t)
 	if _, err := exec.LookPath("strace"); err != nil {
@@ -52,9 +53,9 @@ func TestSoakSyscalls_fewPerSuperpacket(t *testing.T) {
 		if path > 8 {
 			t.Errorf("%s made %.1f system calls per superpacket", name, path)
 		}
-		// Go's monitor thread makes up to a thousand futex calls a second, however few packets that second had room for:
-		// 0.01 a packet in all on an idle machine, 0.05 where ten others want its two cores. A wakeup a packet makes 1;
-		// one a superpacket would not show here.
+		// Go's monitor thread makes up to a thousand futex calls a second, however few packets that
+		// second had room for: 0.01 a packet in all on an idle machine, 0.05 where ten others want
+		// its two cores. A wakeup a packet makes 1; one a superpacket would not show here.
 		if float64(calls["futex"]) > packets/50+1500*traced.Seconds() {
 			t.Errorf("%s made %d futex calls for %.0f packets", name, calls["futex"], packets)
 		}

@@ -56,8 +56,8 @@ func exercise(t *testing.T, a, b end, size int64) {
 	}
 }
 
-// pingAll sends sixty echo requests in each direction and family at once: together no more for one peer than may wait for
-// its session, which is late by 5 s when a message of the handshake is lost.
+// pingAll sends sixty echo requests in each direction and family at once: together no more for one
+// peer than may wait for its session, which is late by 5 s when a message of the handshake is lost.
 func pingAll(t testing.TB, a, b end) {
 	t.Helper()
 	var all sync.WaitGroup
@@ -153,7 +153,8 @@ type onlyWriter struct{ io.Writer }
 // randomBytes is a stream of random bytes that nothing on the way can compress or guess.
 func randomBytes(seed byte) *rand.ChaCha8 { return rand.NewChaCha8([32]byte{seed}) }
 
-// largeDatagrams sends datagrams that do not fit into a packet of the tunnel and wants each of them back.
+// largeDatagrams sends datagrams that do not fit into a packet of the tunnel and wants each of them
+// back.
 func largeDatagrams(t testing.TB, from, at *testnet.NS, to string) {
 	t.Helper()
 	const size, count = 60000, 10
@@ -177,7 +178,8 @@ func largeDatagrams(t testing.TB, from, at *testnet.NS, to string) {
 	for i := range count {
 		_, _ = random.Read(want)
 		n, err := 0, error(nil)
-		// The first one may be what tells a host behind a gateway the MTU of the path (RFC 8201), at each end.
+		// The first one may be what tells a host behind a gateway the MTU of the path (RFC 8201),
+		// at each end.
 		for try := 0; try == 0 || err != nil && i == 0 && try < 4; try++ {
 			if _, err := client.WriteTo(want, server.LocalAddr()); err != nil {
 				t.Fatalf("datagram of %d bytes to %s: %v", size, to, err)

@@ -36,8 +36,9 @@ func (g *gateway) asOrdinary(command ...string) []string {
 	}, command...)
 }
 
-// TestProcess_asAnOrdinaryUserWithOneCapability does all that a gateway does with the one capability that the service
-// has: start, reload with other keys, be killed, clean up, start again over what is left, stop.
+// TestProcess_asAnOrdinaryUserWithOneCapability does all that a gateway does with the one
+// capability that the service has: start, reload with other keys, be killed, clean up, start again
+// over what is left, stop.
 func TestProcess_asAnOrdinaryUserWithOneCapability(t *testing.T) {
 	t.Parallel()
 	g := fullTunnel(t)
@@ -67,7 +68,8 @@ func TestProcess_asAnOrdinaryUserWithOneCapability(t *testing.T) {
 		t.Errorf("another process of its user may open %s: %v %s", mem, err, out)
 	}
 
-	// What is reloaded is found: a file that replaced the old one, with a key in a file that is new.
+	// What is reloaded is found: a file that replaced the old one, with a key in a file that is
+	// new.
 	g.File("new.psk", newGateway(t, nil, "").Key.Base64()+"\n")
 	g.tunnel = append(g.tunnel, "fwmark = 4711")
 	g.write()

@@ -15,7 +15,8 @@ import (
 	"tund/internal/testnet"
 )
 
-// The wireguard-go that the tests build, and where it is kept for the next run and for the benchmark.
+// The wireguard-go that the tests build, and where it is kept for the next run and for the
+// benchmark.
 const (
 	wireguardGoModule  = "golang.zx2c4.com/wireguard"
 	wireguardGoVersion = "v0.0.0-20260522210424-ecfc5a8d5446"
@@ -107,7 +108,8 @@ type wireguardGo struct {
 // devices numbers the devices of this run.
 var devices counter
 
-// replace puts a wireguard-go in place of one instance of tund: with its key, its addresses and its peer.
+// replace puts a wireguard-go in place of one instance of tund: with its key, its addresses and its
+// peer.
 func replace(t testing.TB, g *gateway, program string) *wireguardGo {
 	t.Helper()
 	if _, err := exec.LookPath("wg"); err != nil {
@@ -157,7 +159,8 @@ func (w *wireguardGo) start() {
 		w.ns.Run(w.t, "ip", "address", "add", a, "dev", w.device)
 	}
 	w.ns.Run(w.t, "ip", "link", "set", w.device, "mtu", "1420", "up")
-	for _, a := range w.addresses { // until then the kernel neither takes packets to it nor sends from it
+	// Until then the kernel neither takes packets to it nor sends from it.
+	for _, a := range w.addresses {
 		host, _, _ := strings.Cut(a, "/")
 		testnet.Await(w.t, "address "+a+" is usable", startLimit, func() bool {
 			out, err := w.ns.Try("ip", "route", "get", host)

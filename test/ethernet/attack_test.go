@@ -20,7 +20,8 @@ type attack struct {
 	src  l2.MAC // learned if it were believed; 0: none
 }
 
-// besieged is a site under attack: hosts a (its own) and b (of paris, an honest peer), and mallory, a peer that lies.
+// besieged is a site under attack: hosts a (its own) and b (of paris, an honest peer), and mallory,
+// a peer that lies.
 type besieged struct {
 	berlin, paris *site
 	a, b          *host
@@ -145,8 +146,8 @@ func part(e *evil, id uint16, length, cut int, second bool, body []byte) {
 	e.payload(append(b, body...))
 }
 
-// The same from the LAN: what a site must not send is refused where it enters the tunnel, and what only the receiver
-// can judge is refused there.
+// The same from the LAN: what a site must not send is refused where it enters the tunnel, and what
+// only the receiver can judge is refused there.
 func TestAttack_fromAHostOfTheLAN(t *testing.T) {
 	beside(t)
 	berlin, paris := twoSites(t)
@@ -182,7 +183,8 @@ func TestAttack_fromAHostOfTheLAN(t *testing.T) {
 	if at := paris.where(b.mac, 0); at != "tap0" {
 		t.Errorf("paris knows its own host behind %q", at)
 	}
-	// Berlin believes its own LAN, so there the liar had the address; the owner gets it back when it speaks.
+	// Berlin believes its own LAN, so there the liar had the address; the owner gets it back when
+	// it speaks.
 	b.reaches(a.v4, 5*time.Second)
 }
 
@@ -211,7 +213,8 @@ func TestAttack_byTheRulesForThePeer(t *testing.T) {
 	}
 }
 
-// claimsFail: the owner of an address that somebody else claims keeps it, also when it is quiet. It is asked, and answers.
+// claimsFail: the owner of an address that somebody else claims keeps it, also when it is quiet. It
+// is asked, and answers.
 func claimsFail(t *testing.T, s *besieged) {
 	for range 20 {
 		s.mallory.frame(gratuitous(t, s.a.mac, s.a.v4))
@@ -255,7 +258,8 @@ func moreThanAllowed(t *testing.T, s *besieged) {
 }
 
 func spanningTreeForwarded(t *testing.T, s *besieged) {
-	watch := openRaw(t, s.berlin.NS, "tap0") // a bridge keeps spanning tree to itself: look where it comes in
+	// A bridge keeps spanning tree to itself: look where it comes in.
+	watch := openRaw(t, s.berlin.NS, "tap0")
 	s.mallory.frame(bpdu(strangerMAC))
 	watch.expect("BPDU", time.Second, func(f []byte) bool { return l2.MACFromBytes(f) == 0x0180c2000000 })
 }

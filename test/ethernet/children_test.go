@@ -47,8 +47,8 @@ func TestChildren_macvlanOnTheBridge(t *testing.T) {
 	children[0].pings(children[1].v4, 3)
 }
 
-// vm is what qemu is to a TAP or macvtap device: a file from which it reads the frames for its guest and to which it writes
-// the guest's, each behind a virtio_net_hdr.
+// vm is what qemu is to a TAP or macvtap device: a file from which it reads the frames for its
+// guest and to which it writes the guest's, each behind a virtio_net_hdr.
 type vm struct {
 	t   testing.TB
 	fd  int
@@ -57,7 +57,8 @@ type vm struct {
 
 const vnetHeader = 10
 
-// newVM opens a TAP in the namespace of a site as qemu does, with all its offloads, and plugs it into the bridge.
+// newVM opens a TAP in the namespace of a site as qemu does, with all its offloads, and plugs it
+// into the bridge.
 func newVM(t *testing.T, s *site) *vm {
 	t.Helper()
 	v := &vm{t: t, mac: 0x525400123456}
@@ -136,8 +137,8 @@ func netIP(text string) []byte {
 	return b[:]
 }
 
-// A VM at its TAP on the same bridge, as qemu opens it: virtio headers and superpackets of 64 KB from the guest cross
-// the tunnel, and arrive at the other site as they were sent.
+// A VM at its TAP on the same bridge, as qemu opens it: virtio headers and superpackets of 64 KB
+// from the guest cross the tunnel, and arrive at the other site as they were sent.
 func TestChildren_VMAtItsTAPOnTheBridge(t *testing.T) {
 	beside(t)
 	berlin, paris := twoSites(t)
@@ -160,12 +161,13 @@ func TestChildren_VMAtItsTAPOnTheBridge(t *testing.T) {
 	if got := sink.receive(2 * time.Second); got != "from the guest" {
 		t.Errorf("b received %q from the guest", got)
 	}
-	// A superpacket, as a guest with TSO makes them: one Ethernet header, 40 segments, a checksum to be completed.
+	// A superpacket, as a guest with TSO makes them: one Ethernet header, 40 segments, a checksum
+	// to be completed.
 	guest.superpacket(t, b)
 }
 
-// superpacket sends a TCP superpacket that belongs to no connection. b refuses each segment with a reset, whose
-// acknowledgement number says how far it has read: all of it.
+// superpacket sends a TCP superpacket that belongs to no connection. b refuses each segment with a
+// reset, whose acknowledgement number says how far it has read: all of it.
 func (v *vm) superpacket(t *testing.T, b *host) {
 	t.Helper()
 	const segment, count = 1400, 40
@@ -226,7 +228,8 @@ func TestChildren_macvtapOnTheBridge(t *testing.T) {
 	berlin.NS.Run(t, "ip", "link", "add", "link", "br0", "name", "mvt0", "type", "macvtap", "mode", "bridge")
 	berlin.NS.Run(t, "ip", "link", "set", "mvt0", "up")
 	guest := &vm{t: t, mac: macOf(t, berlin.NS, "mvt0")}
-	// The name of its device file holds its index, which is unique in its namespace only: make one of our own.
+	// The name of its device file holds its index, which is unique in its namespace only: make one
+	// of our own.
 	numbers := strings.TrimSpace(berlin.NS.Run(t, "sh", "-c", "cat /sys/class/net/mvt0/macvtap/*/dev"))
 	var major, minor uint32
 	if _, err := fmt.Sscanf(numbers, "%d:%d", &major, &minor); err != nil {

@@ -19,8 +19,8 @@ import (
 	"tund/tunnel/l2"
 )
 
-// evil is a peer with a genuine key that says whatever a test wants inside its session: no switch and no device stand
-// behind it. It answers nothing by itself but hellos.
+// evil is a peer with a genuine key that says whatever a test wants inside its session: no switch
+// and no device stand behind it. It answers nothing by itself but hellos.
 type evil struct {
 	t      testing.TB
 	name   string
@@ -41,7 +41,8 @@ type evil struct {
 	hellos []l2.Hello
 }
 
-// evil makes such a peer, known to the victim and not connected yet. lines are of the victim's section for it.
+// evil makes such a peer, known to the victim and not connected yet. lines are of the victim's
+// section for it.
 func (w *wan) evil(name string, victim *site, lines ...string) *evil {
 	w.t.Helper()
 	key, err := keys.GeneratePrivate()
@@ -63,7 +64,8 @@ func randomNode(t testing.TB) uint64 {
 	return binary.LittleEndian.Uint64(b[:]) | 1
 }
 
-// connect makes a session with the victim, says that it carries Ethernet, and waits until the victim believes it.
+// connect makes a session with the victim, says that it carries Ethernet, and waits until the
+// victim believes it.
 func (e *evil) connect(victim *site) {
 	e.t.Helper()
 	var err error
@@ -209,7 +211,8 @@ func (e *evil) exactly(plain []byte) {
 	buf := make([]byte, len(plain)+wire.TransportOverhead)
 	n := e.session.Seal(buf, counter, plain, &e.sc)
 	addr := e.victim.(*net.UDPAddr).AddrPort()
-	_, _ = e.conn.WriteToUDPAddrPort(buf[:n], netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())) // the socket may be closed already
+	// The socket may be closed already.
+	_, _ = e.conn.WriteToUDPAddrPort(buf[:n], netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()))
 }
 
 // frame sends an Ethernet frame.

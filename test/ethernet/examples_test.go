@@ -16,7 +16,8 @@ import (
 	"tund/tunnel/l2"
 )
 
-// guestEnv makes the test binary play a virtual machine's part: it opens the TAP that it names and answers.
+// guestEnv makes the test binary play a virtual machine's part: it opens the TAP that it names and
+// answers.
 const guestEnv = "TUND_ETHERNET_GUEST"
 
 // Every example with a script runs as its README says.
@@ -64,8 +65,8 @@ func has8021q(t *testing.T) bool {
 	return err == nil
 }
 
-// playGuest is the other life of the test binary: what stands behind the TAP of a virtual machine. It answers ARP and echo
-// requests for one address, until it is killed.
+// playGuest is the other life of the test binary: what stands behind the TAP of a virtual machine.
+// It answers ARP and echo requests for one address, until it is killed.
 func playGuest(ip string) {
 	if err := answerAs(os.Getenv("TAP"), os.Getenv("MAC"), ip); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -141,7 +142,8 @@ func answerTo(f []byte, own l2.MAC, ip []byte) []byte {
 	return f
 }
 
-// The same with a real machine: qemu and Debian's kernel, which answers with its own stack and full offloads.
+// The same with a real machine: qemu and Debian's kernel, which answers with its own stack and full
+// offloads.
 func TestSoakExamples_vmWithQemu(t *testing.T) {
 	testnet.Soak(t)
 	kernels, _ := filepath.Glob(os.Getenv("HOME") + "/.cache/tund-lab/kernel-*/boot/vmlinuz-*")
@@ -159,7 +161,8 @@ func TestSoakExamples_vmWithQemu(t *testing.T) {
 	}
 }
 
-// initrd makes the system of a guest that does nothing but answer at 10.7.0.50: busybox and the driver of its network.
+// initrd makes the system of a guest that does nothing but answer at 10.7.0.50: busybox and the
+// driver of its network.
 func initrd(t *testing.T, kernel string) string {
 	t.Helper()
 	root := testnet.Scratch(t)

@@ -53,9 +53,9 @@ func invented(dst l2.MAC) func(frame []byte, i int) {
 	}
 }
 
-// 300,000 invented source addresses in a flood, from a peer and from a host of the LAN: memory stays where it was,
-// hosts that are known keep being known and keep their rate, and there is one warning. The frames are for hosts that are
-// known, so that storm control does not stop them.
+// 300,000 invented source addresses in a flood, from a peer and from a host of the LAN: memory
+// stays where it was, hosts that are known keep being known and keep their rate, and there is one
+// warning. The frames are for hosts that are known, so that storm control does not stop them.
 func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
 	alone(t)
 	s := besiege(t, nil)
@@ -98,7 +98,8 @@ func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
 		if enough := before * 90 / 100; after < enough && !testnet.RaceDetector {
 			t.Errorf("%s: %d of %d answered during the flood, want at least 90 %% of the %d without it", flood.name, after, count, before)
 		}
-		// Looked at before status is asked, which takes memory of its own to describe 12,000 addresses.
+		// Looked at before status is asked, which takes memory of its own to describe 12,000
+		// addresses.
 		if grown := resident(t, s.berlin.Process) - memory; !testnet.RaceDetector && grown > 24<<20 {
 			t.Errorf("%s: memory grew by %d MiB", flood.name, grown>>20)
 		} else {
@@ -194,8 +195,8 @@ func stormOf(t *testing.T, seconds int) {
 		if arrived > allowed || arrived < limit/2 {
 			t.Errorf("%s: %d frames arrived in %v, want at most %d (%d a second) and some", storm.name, arrived, took, allowed, limit)
 		}
-		// The flood itself takes most of a core on a machine that may have two. While tund has none, the device's ring is
-		// full after 10 ms and takes neither storm nor answers.
+		// The flood itself takes most of a core on a machine that may have two. While tund has
+		// none, the device's ring is full after 10 ms and takes neither storm nor answers.
 		lost = berlin.ringLost() - lost
 		share := 1 - float64(lost)/float64(stormRate*seconds)
 		if float64(answered) < float64(before)*share*0.7 {

@@ -32,7 +32,8 @@ func header(dst, src l2.MAC, etherType uint16, tags ...uint16) []byte {
 	return binary.BigEndian.AppendUint16(b, etherType)
 }
 
-// plainFrame makes a frame of the test type of at least 60 bytes with a payload that can be recognized.
+// plainFrame makes a frame of the test type of at least 60 bytes with a payload that can be
+// recognized.
 func plainFrame(dst, src l2.MAC, payload string, tags ...uint16) []byte {
 	return padded(append(header(dst, src, testType, tags...), payload...))
 }
@@ -111,7 +112,8 @@ func routerAdvertisement(t testing.TB, src l2.MAC, prefix string) []byte {
 	if err := icmp.SetNetworkLayerForChecksum(ip); err != nil {
 		t.Fatal(err)
 	}
-	option := make([]byte, 30) // RFC 4861 §4.6.2, without type and length: on-link and autonomous, for an hour
+	// RFC 4861 §4.6.2, without type and length: on-link and autonomous, for an hour.
+	option := make([]byte, 30)
 	option[0], option[1] = 64, 0xc0
 	binary.BigEndian.PutUint32(option[2:], 3600)
 	binary.BigEndian.PutUint32(option[6:], 3600)

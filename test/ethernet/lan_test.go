@@ -57,8 +57,8 @@ func TestTwoLANs_hostsAtFullMTUAreUntouched(t *testing.T) {
 			t.Errorf("MTU of a host is %s, want 1500", mtu)
 		}
 	}
-	// Full frames, which must not be fragmented, over an underlay with an MTU of 1500: as datagrams of the tunnel they
-	// do not fit, so each travels in two parts.
+	// Full frames, which must not be fragmented, over an underlay with an MTU of 1500: as datagrams
+	// of the tunnel they do not fit, so each travels in two parts.
 	a.pings(b.v4, 10, "-s", "1472", "-M", "do")
 	b.pings(a.v4, 10, "-s", "1472", "-M", "do")
 	a.pings(b.v6(), 10, "-s", "1452", "-M", "do")
@@ -129,7 +129,8 @@ func TestTwoLANs_multicastDNSCrosses(t *testing.T) {
 	}
 }
 
-// A router at one site configures hosts at the other when its site is trusted with it, and not otherwise.
+// A router at one site configures hosts at the other when its site is trusted with it, and not
+// otherwise.
 func TestTwoLANs_autoconfigurationOnlyFromATrustedSite(t *testing.T) {
 	beside(t)
 	berlin, paris := twoSites(t)
@@ -160,7 +161,8 @@ func TestTwoLANs_autoconfigurationOnlyFromATrustedSite(t *testing.T) {
 	}
 }
 
-// A DHCP server at one site serves hosts at the other when its site is trusted with it, and not otherwise.
+// A DHCP server at one site serves hosts at the other when its site is trusted with it, and not
+// otherwise.
 func TestTwoLANs_DHCPOnlyFromATrustedSite(t *testing.T) {
 	beside(t)
 	berlin, paris := twoSites(t)
@@ -200,7 +202,8 @@ func serveDHCP(t *testing.T, h *host) *testnet.Process {
 	return p
 }
 
-// lease does what a DHCP client does, for a MAC of its own, and returns the address it was given, or nil.
+// lease does what a DHCP client does, for a MAC of its own, and returns the address it was given,
+// or nil.
 func lease(t *testing.T, h *host) net.IP {
 	t.Helper()
 	port := h.raw()
@@ -255,7 +258,8 @@ func TestBridge_madeWhenAbsentAndRemovedAtTheEnd(t *testing.T) {
 	}
 }
 
-// A host that the other site never heard is found: the question is flooded, and the answer comes straight back.
+// A host that the other site never heard is found: the question is flooded, and the answer comes
+// straight back.
 func TestSwitch_answersNeighbourQuestionsFromWhatItKnows(t *testing.T) {
 	beside(t)
 	berlin, paris := twoSites(t)

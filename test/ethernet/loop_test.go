@@ -9,7 +9,8 @@ import (
 	"tund/tunnel/l2"
 )
 
-// backDoor joins the bridges of two sites by a cable that nobody should have plugged in. It returns what unplugs it.
+// backDoor joins the bridges of two sites by a cable that nobody should have plugged in. It returns
+// what unplugs it.
 func backDoor(t *testing.T, a, b *site) (unplug func()) {
 	t.Helper()
 	nameA, nameB := testnet.Veth(t, a.NS, b.NS, nil, nil)
@@ -24,8 +25,8 @@ func crossed(s *site) uint64 {
 	return d.RxPackets + d.TxPackets
 }
 
-// Two sites that are bridged twice: the loop is cut within three seconds, what circles until then never passes the storm
-// limit, and when the second way goes the first opens again.
+// Two sites that are bridged twice: the loop is cut within three seconds, what circles until then
+// never passes the storm limit, and when the second way goes the first opens again.
 func TestLoop_twoSitesBridgedTwice(t *testing.T) {
 	beside(t)
 	const limit = 1000 // the default, of broadcast frames a second
@@ -51,8 +52,10 @@ func TestLoop_twoSitesBridgedTwice(t *testing.T) {
 		if elapsed := time.Since(second); elapsed > 500*time.Millisecond {
 			asked := time.Now()
 			now := crossed(paris)
-			elapsed = time.Since(second)                                      // to ask takes time, too, in which frames go on
-			worst = max(worst, float64(now-carried)/(elapsed.Seconds()+0.25)) // a quarter of a second may come at once
+			// To ask takes time, too, in which frames go on.
+			elapsed = time.Since(second)
+			// A quarter of a second may come at once.
+			worst = max(worst, float64(now-carried)/(elapsed.Seconds()+0.25))
 			carried, second = now, asked
 			arrived += watch.drain()
 		}
@@ -96,7 +99,8 @@ func warnings(s *site, word string) (n int) {
 	return n
 }
 
-// Three sites in a ring of hubs: the ring is cut inside the tunnel, and everybody still reaches everybody, once.
+// Three sites in a ring of hubs: the ring is cut inside the tunnel, and everybody still reaches
+// everybody, once.
 func TestLoop_ringOfHubs(t *testing.T) {
 	beside(t)
 	w := newWAN(t)
@@ -115,7 +119,8 @@ func TestLoop_ringOfHubs(t *testing.T) {
 		}
 		return n > 0
 	})
-	for _, from := range hosts { // what was learned while frames circled corrects itself within seconds
+	// What was learned while frames circled corrects itself within seconds.
+	for _, from := range hosts {
 		for _, to := range hosts {
 			if from != to {
 				from.reaches(to.v4, 8*time.Second)

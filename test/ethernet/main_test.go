@@ -14,7 +14,8 @@ const parallelTests = 6
 
 // bench is what the tests of one run share: the right to use the processor.
 var bench struct {
-	// quiet is held for reading by every test, and for writing by one that measures and wants the machine to itself.
+	// quiet is held for reading by every test, and for writing by one that measures and wants the
+	// machine to itself.
 	quiet sync.RWMutex
 }
 
@@ -25,8 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(testnet.RunSuite(m, parallelTests))
 }
 
-// beside lets the test run beside others. A test that is beside others must not have parallel tests below it: they would
-// wait for a place that is held by tests waiting for it.
+// beside lets the test run beside others. A test that is beside others must not have parallel tests
+// below it: they would wait for a place that is held by tests waiting for it.
 func beside(t *testing.T) {
 	t.Helper()
 	testnet.Require(t)
@@ -35,7 +36,8 @@ func beside(t *testing.T) {
 	t.Cleanup(bench.quiet.RUnlock)
 }
 
-// alone waits until no other test runs, and keeps them waiting until this one ends: for tests that measure or flood.
+// alone waits until no other test runs, and keeps them waiting until this one ends: for tests that
+// measure or flood.
 func alone(t *testing.T) {
 	t.Helper()
 	testnet.Require(t)

@@ -38,7 +38,8 @@ func (w *wan) wireguardGo(t *testing.T) *wireguardGo {
 // start runs it with a site as its peer, through which it reaches 10.9.0.0/24.
 func (g *wireguardGo) start(s *site) {
 	g.t.Helper()
-	// Its control socket lies in a fixed directory: the name of the device has to differ between tests.
+	// Its control socket lies in a fixed directory: the name of the device has to differ between
+	// tests.
 	dev := fmt.Sprintf("wg%d-%s", os.Getpid()%100000, g.addr[strings.LastIndexByte(g.addr, '.')+1:])
 	dev += fmt.Sprint(time.Now().UnixNano() % 1000)
 	g.ns.Start(g.t, "env", "WG_PROCESS_FOREGROUND=1", "WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1", "wireguard-go", "-f", dev)
@@ -56,7 +57,8 @@ func (g *wireguardGo) start(s *site) {
 	g.ns.Run(g.t, "ip", "link", "set", dev, "up")
 }
 
-// A plain WireGuard peer of an instance with [tap] is never sent a frame: what it is sent is what its own traffic makes.
+// A plain WireGuard peer of an instance with [tap] is never sent a frame: what it is sent is what
+// its own traffic makes.
 func TestMixed_plainPeerIsNeverSentAFrame(t *testing.T) {
 	beside(t)
 	w := newWAN(t)
@@ -92,8 +94,8 @@ func TestMixed_plainPeerIsNeverSentAFrame(t *testing.T) {
 	}
 }
 
-// ethernet = true for a peer that is not tund: it is asked in messages that it drops, never sent a frame, and the
-// operator is told.
+// ethernet = true for a peer that is not tund: it is asked in messages that it drops, never sent a
+// frame, and the operator is told.
 func TestMixed_ethernetWithAPeerThatIsNotTund(t *testing.T) {
 	beside(t)
 	w := newWAN(t)
@@ -218,7 +220,8 @@ func TestMixed_kernelVXLANOverTheTUN(t *testing.T) {
 	t.Logf("%.2f Gbit/s", rate*8/1e9)
 }
 
-// VXLAN with a multicast group, as in the article, among hosts of a LAN that tund makes: its multicast crosses.
+// VXLAN with a multicast group, as in the article, among hosts of a LAN that tund makes: its
+// multicast crosses.
 func TestMixed_multicastVXLANAcrossTheSwitch(t *testing.T) {
 	beside(t)
 	berlin, paris := twoSites(t)

@@ -11,8 +11,8 @@ import (
 	"tund/tunnel/l2"
 )
 
-// moveTo takes the host from its site to another, as a VM or a container moves: same MAC, same addresses, another cable.
-// It returns when it began to speak there.
+// moveTo takes the host from its site to another, as a VM or a container moves: same MAC, same
+// addresses, another cable. It returns when it began to speak there.
 func (h *host) moveTo(s *site) time.Time {
 	h.t.Helper()
 	old, dev := h.site, h.dev
@@ -28,7 +28,8 @@ func (h *host) moveTo(s *site) time.Time {
 	return time.Now()
 }
 
-// answersAfter pings the host's echo port from an observer every 10 ms, and returns how long after began it answered.
+// answersAfter pings the host's echo port from an observer every 10 ms, and returns how long after
+// began it answered.
 func answersAfter(t *testing.T, observer *datagrams, h *host, began time.Time, limit time.Duration) time.Duration {
 	t.Helper()
 	for n := 0; ; n++ {
@@ -50,8 +51,8 @@ func answersAfter(t *testing.T, observer *datagrams, h *host, began time.Time, l
 	}
 }
 
-// A host moves between three sites and announces itself, as qemu and container runtimes do. An observer at each site
-// gets its answers within a second.
+// A host moves between three sites and announces itself, as qemu and container runtimes do. An
+// observer at each site gets its answers within a second.
 func TestMove_answersAtItsNewPlaceWithinASecond(t *testing.T) {
 	alone(t)
 	w := newWAN(t)
@@ -82,7 +83,8 @@ func TestMove_answersAtItsNewPlaceWithinASecond(t *testing.T) {
 	}
 }
 
-// The fifth move within three minutes is the last for a while: something is wrong with an address that does that.
+// The fifth move within three minutes is the last for a while: something is wrong with an address
+// that does that.
 func TestMove_fifthOneFreezesTheAddress(t *testing.T) {
 	beside(t)
 	berlin, paris := twoSites(t)
@@ -132,8 +134,8 @@ func TestMove_fifthOneFreezesTheAddress(t *testing.T) {
 	berlin.Says(time.Second, "moved 5 times", "frozen", strangerMAC.String())
 }
 
-// What was learned behind a peer goes when the peer is dead, though it had no chance to say so; and hosts behind it
-// are reached within a second of its coming back.
+// What was learned behind a peer goes when the peer is dead, though it had no chance to say so; and
+// hosts behind it are reached within a second of its coming back.
 func TestPeer_macsOfAKilledPeerGo(t *testing.T) {
 	beside(t)
 	berlin, paris := twoSites(t)
@@ -173,8 +175,8 @@ func TestPeer_macsOfAStoppedPeerGoAtOnce(t *testing.T) {
 	})
 }
 
-// Two gateways of one LAN: one carries, the other stands by. When the first dies the hosts are reached through the
-// second within a second of the moment at which the death is known.
+// Two gateways of one LAN: one carries, the other stands by. When the first dies the hosts are
+// reached through the second within a second of the moment at which the death is known.
 func TestFailover_theOtherGatewayOfALANTakesOver(t *testing.T) {
 	beside(t)
 	w := newWAN(t)

@@ -19,7 +19,8 @@ type raw struct {
 	mac l2.MAC // of the device
 }
 
-// raw opens one at the host's device. It receives what comes in from now on, but not what it sends itself.
+// raw opens one at the host's device. It receives what comes in from now on, but not what it sends
+// itself.
 func (h *host) raw() *raw { return openRaw(h.t, h.ns, h.dev) }
 
 func openRaw(t testing.TB, ns *testnet.NS, dev string) *raw {
@@ -74,7 +75,8 @@ func (r *raw) send(frame []byte) {
 	}
 }
 
-// next returns the next frame received, its tag put back, or nil when none comes until the deadline.
+// next returns the next frame received, its tag put back, or nil when none comes until the
+// deadline.
 func (r *raw) next(deadline time.Time) []byte {
 	r.t.Helper()
 	for {
@@ -172,7 +174,8 @@ func (r *raw) drain() (n int) {
 	}
 }
 
-// flood sends n frames as fast as it can, in batches of one system call. next fills in the i-th before it is sent.
+// flood sends n frames as fast as it can, in batches of one system call. next fills in the i-th
+// before it is sent.
 func (r *raw) flood(n, size, perSecond int, next func(frame []byte, i int)) (took time.Duration) {
 	r.t.Helper()
 	const batch = 64

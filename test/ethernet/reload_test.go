@@ -9,7 +9,8 @@ import (
 	"tund/tunnel/l2"
 )
 
-// Every key of [tap] but the device, and every Ethernet key of a peer, changes while frames pass: the session stays.
+// Every key of [tap] but the device, and every Ethernet key of a peer, changes while frames pass:
+// the session stays.
 func TestReload_ethernetKeysTakeEffect(t *testing.T) {
 	beside(t)
 	berlin, paris := twoSites(t)

@@ -185,7 +185,8 @@ func (s *site) where(m l2.MAC, vlan int) string {
 	return ""
 }
 
-// carries reports whether frames are sent to the peer: it has a session, and said that it carries Ethernet.
+// carries reports whether frames are sent to the peer: it has a session, and said that it carries
+// Ethernet.
 func carries(p control.Peer) bool {
 	for _, c := range p.Capabilities {
 		if c == "ethernet" {
@@ -195,8 +196,8 @@ func carries(p control.Peer) bool {
 	return false
 }
 
-// start starts all sites and waits until each carries Ethernet with each of its Ethernet peers. Nothing but tund itself
-// makes that happen: no packet is sent by a host.
+// start starts all sites and waits until each carries Ethernet with each of its Ethernet peers.
+// Nothing but tund itself makes that happen: no packet is sent by a host.
 func start(t testing.TB, sites ...*site) {
 	t.Helper()
 	for _, s := range sites {
@@ -231,7 +232,8 @@ type host struct {
 	dev  string // its own end
 }
 
-// host makes the next host behind a site, with an address in 10.7.0.0/24 and fd07::/64 that no other has.
+// host makes the next host behind a site, with an address in 10.7.0.0/24 and fd07::/64 that no
+// other has.
 func (s *site) host(last int) *host {
 	s.T.Helper()
 	h := &host{t: s.T, ns: testnet.New(s.T), v4: fmt.Sprintf("10.7.0.%d", last)}
@@ -260,8 +262,9 @@ func macOf(t testing.TB, ns *testnet.NS, dev string) l2.MAC {
 	return m
 }
 
-// pings sends echo requests, twenty a second, until count were answered, and wants each answer once. Answers may be late,
-// on a busy machine, but not many of them: -c alone would wait for the last one no longer than two round trips.
+// pings sends echo requests, twenty a second, until count were answered, and wants each answer
+// once. Answers may be late, on a busy machine, but not many of them: -c alone would wait for the
+// last one no longer than two round trips.
 func (h *host) pings(to string, count int, more ...string) {
 	h.t.Helper()
 	args := append([]string{"ping", "-n", "-c", fmt.Sprint(count), "-i", "0.05", "-w", "10"}, more...)

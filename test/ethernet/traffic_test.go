@@ -25,8 +25,8 @@ const transferLimit = time.Minute
 type onlyReader struct{ io.Reader }
 type onlyWriter struct{ io.Writer }
 
-// transfer sends size random bytes over TCP to an address of another host and compares the digests of both ends.
-// It returns the rate in bytes a second.
+// transfer sends size random bytes over TCP to an address of another host and compares the digests
+// of both ends. It returns the rate in bytes a second.
 func transfer(t testing.TB, from, at *host, to string, size int64) float64 {
 	t.Helper()
 	var listener net.Listener
@@ -42,7 +42,8 @@ func transfer(t testing.TB, from, at *host, to string, size int64) float64 {
 		digest := sha256.New()
 		if conn, err := listener.Accept(); err == nil {
 			_ = conn.SetDeadline(time.Now().Add(transferLimit))
-			_, _ = io.CopyBuffer(digest, onlyReader{conn}, make([]byte, 256<<10)) // an error shows in the digest
+			// An error shows in the digest.
+			_, _ = io.CopyBuffer(digest, onlyReader{conn}, make([]byte, 256<<10))
 			_ = conn.Close()
 		}
 		received <- [sha256.Size]byte(digest.Sum(nil))
@@ -69,15 +70,16 @@ func transfer(t testing.TB, from, at *host, to string, size int64) float64 {
 	return float64(size) / time.Since(began).Seconds()
 }
 
-// datagrams is a UDP socket of a host. Its file keeps reads with a deadline out of the kernel's way.
+// datagrams is a UDP socket of a host. Its file keeps reads with a deadline out of the kernel's
+// way.
 type datagrams struct {
 	t    testing.TB
 	fd   int
 	port int
 }
 
-// datagrams opens a UDP socket. With a group (224.0.0.251, ff02::fb) it joins it at the host's device, and sends
-// multicast there.
+// datagrams opens a UDP socket. With a group (224.0.0.251, ff02::fb) it joins it at the host's
+// device, and sends multicast there.
 func (h *host) datagrams(network string, port int, group string) *datagrams {
 	h.t.Helper()
 	d := &datagrams{t: h.t, port: port}

@@ -18,7 +18,8 @@ func vlanOf(frame []byte) int {
 	return int(binary.BigEndian.Uint16(frame[14:]) & 0xfff)
 }
 
-// trunkCase is what one side sends and what becomes of it at the other: a VLAN, 0 for untagged, or refused.
+// trunkCase is what one side sends and what becomes of it at the other: a VLAN, 0 for untagged, or
+// refused.
 type trunkCase struct {
 	name string
 	tags []uint16
@@ -27,9 +28,9 @@ type trunkCase struct {
 
 const refused = -1
 
-// A trunk carries the VLANs that both sites list, an access port carries one without its tag, each as configured for
-// the peer. This kernel has no 8021q devices and no VLAN-aware bridge: the bridges pass tags as they are, and the
-// frames are made by hand (test/vm has the devices).
+// A trunk carries the VLANs that both sites list, an access port carries one without its tag, each
+// as configured for the peer. This kernel has no 8021q devices and no VLAN-aware bridge: the
+// bridges pass tags as they are, and the frames are made by hand (test/vm has the devices).
 func TestVLAN_carriedAndFilteredPerPeer(t *testing.T) {
 	beside(t)
 	w := newWAN(t)
@@ -141,7 +142,8 @@ func TestVLAN_doubleTagsWhereAllowed(t *testing.T) {
 	far.never("double tag in VLAN 11", 200*time.Millisecond, holds("outer eleven"))
 }
 
-// Full frames with a tag, and too large ones, in both directions: 1518 bytes of a tagged frame are not oversize.
+// Full frames with a tag, and too large ones, in both directions: 1518 bytes of a tagged frame are
+// not oversize.
 func TestVLAN_fullFramesWithATag(t *testing.T) {
 	beside(t)
 	w := newWAN(t)

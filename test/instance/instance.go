@@ -1,6 +1,7 @@
-// Package instance runs one tund with a configuration file in a network namespace, for the tests that run the programs:
-// starts it and waits until it is ready, asks it, reads its log, stops it, and fails the test when it said something that
-// no process may say. What the file says is the business of the packages that use it.
+// Package instance runs one tund with a configuration file in a network namespace, for the tests
+// that run the programs: starts it and waits until it is ready, asks it, reads its log, stops it,
+// and fails the test when it said something that no process may say. What the file says is the
+// business of the packages that use it.
 //
 // An Instance is used by the goroutine of its test.
 package instance
@@ -21,8 +22,8 @@ import (
 	"tund/internal/testnet"
 )
 
-// Limit bounds a start, a stop and a first session. Each takes milliseconds; a machine that is busy with other tests is
-// slower.
+// Limit bounds a start, a stop and a first session. Each takes milliseconds; a machine that is busy
+// with other tests is slower.
 const Limit = 20 * time.Second
 
 // Instance is one tund: its namespace, its files and its process.
@@ -38,7 +39,8 @@ type Instance struct {
 	Process *testnet.Process // nil until Launch
 }
 
-// New makes an instance with a new key, which has no configuration and does not run. It needs testnet.RunSuite.
+// New makes an instance with a new key, which has no configuration and does not run. It needs
+// testnet.RunSuite.
 func New(t testing.TB, ns *testnet.NS, name string) Instance {
 	t.Helper()
 	key, err := keys.GeneratePrivate()
@@ -77,8 +79,8 @@ func (i *Instance) Command(args ...string) []string {
 	return append(append(command, testnet.Tund(i.T), "-c", i.ConfigPath()), args...)
 }
 
-// Launch starts the process and does not wait for it to be ready. At the end of the test, what it knows is printed when
-// the test has failed, and what it said is looked through.
+// Launch starts the process and does not wait for it to be ready. At the end of the test, what it
+// knows is printed when the test has failed, and what it said is looked through.
 func (i *Instance) Launch(args ...string) *testnet.Process {
 	i.T.Helper()
 	p := i.NS.Start(i.T, i.Command(args...)...)

@@ -48,7 +48,8 @@ const (
 // Route implements lane.Forwarder.
 func (f *frames) Route(to []lane.Recipient, p *lane.Outgoing) ([]lane.Recipient, drop.Reason) {
 	p.IP = afterMACs(p.Packet)
-	if p.Segments == 1 && p.Longest < maxSYN { // a SYN is small, and Begin has completed its checksum
+	// A SYN is small, and Begin has completed its checksum.
+	if p.Segments == 1 && p.Longest < maxSYN {
 		f.clamp(p.Packet)
 	}
 	reason := f.lan.sw.FromDevice(p.Now, l2.Superpacket{Frame: p.Packet, Segments: p.Segments, Longest: p.Longest}, &f.verdict)

@@ -34,8 +34,9 @@ type port struct {
 	fragments l2.FragmentIDs
 
 	deadline timers.Deadline[port] // when to look at the session
-	greeted  boottime.Time         // when the silent peer was last asked for a sign of life; of Run alone
-	up       bool                  // what the switch was told; of Run alone
+	// When the silent peer was last asked for a sign of life; of Run alone.
+	greeted boottime.Time
+	up      bool // what the switch was told; of Run alone
 }
 
 // port returns the port with an id, or nil.

@@ -17,9 +17,9 @@ type Header struct {
 	Length   int // total length by the header, in bytes
 }
 
-// ParseHeader reads the header of pkt, which may be followed by padding. It returns false unless pkt is IPv4 or
-// IPv6 with a header that fits and a total length that pkt holds. Options, extension headers and checksums are
-// the business of the kernel that gets the packet.
+// ParseHeader reads the header of pkt, which may be followed by padding. It returns false unless
+// pkt is IPv4 or IPv6 with a header that fits and a total length that pkt holds. Options, extension
+// headers and checksums are the business of the kernel that gets the packet.
 func ParseHeader(pkt []byte) (h Header, ok bool) {
 	if len(pkt) < IPv4HeaderLen {
 		return h, false
@@ -48,7 +48,8 @@ func ParseHeader(pkt []byte) (h Header, ok bool) {
 	return h, false
 }
 
-// ParseDestination reads only the destination of pkt, which the device has checked to be a whole packet.
+// ParseDestination reads only the destination of pkt, which the device has checked to be a whole
+// packet.
 func ParseDestination(pkt []byte) (netip.Addr, bool) {
 	switch {
 	case len(pkt) >= IPv4HeaderLen && pkt[0]>>4 == 4:

@@ -1,12 +1,14 @@
-// Package l3 is cryptokey routing: which peer owns an inner address, and what an IP packet says of itself.
+// Package l3 is cryptokey routing: which peer owns an inner address, and what an IP packet says of
+// itself.
 //
-// One table answers both questions of the WireGuard whitepaper §2: the receiver of an outgoing packet is the
-// owner of its destination, and an incoming packet is genuine only when its sender owns its source. Owners are
-// compared after a look-up in the one table of all peers. Asking whether a peer's own list contains the source
-// would accept addresses that belong to another peer's more specific prefix.
+// One table answers both questions of the WireGuard whitepaper §2: the receiver of an outgoing
+// packet is the owner of its destination, and an incoming packet is genuine only when its sender
+// owns its source. Owners are compared after a look-up in the one table of all peers. Asking
+// whether a peer's own list contains the source would accept addresses that belong to another
+// peer's more specific prefix.
 //
-// The package knows addresses and lengths. It does not parse transport headers, and it holds no peers: owners
-// are any comparable value.
+// The package knows addresses and lengths. It does not parse transport headers, and it holds no
+// peers: owners are any comparable value.
 package l3
 
 import (
@@ -19,14 +21,15 @@ import (
 
 // Table maps prefixes to their owners by longest match. The zero value is an empty table.
 //
-// Lookup takes no lock and may run beside Update. Updates are serialized; each is seen whole or not at all.
+// Lookup takes no lock and may run beside Update. Updates are serialized; each is seen whole or not
+// at all.
 type Table[V comparable] struct {
 	mu      sync.Mutex // serializes Update; not taken by readers
 	current atomic.Pointer[bart.Table[V]]
 }
 
-// Lookup returns the owner of the longest prefix that contains ip. An IPv4-mapped address is never found: the
-// callers take addresses from IP headers, which do not hold such.
+// Lookup returns the owner of the longest prefix that contains ip. An IPv4-mapped address is never
+// found: the callers take addresses from IP headers, which do not hold such.
 func (t *Table[V]) Lookup(ip netip.Addr) (owner V, ok bool) {
 	cur := t.current.Load()
 	if cur == nil {
@@ -47,7 +50,8 @@ func (t *Table[V]) Update(change func(*Tx[V])) {
 	t.current.Store(next)
 }
 
-// All calls yield for every prefix and its owner, IPv4 before IPv6, each in ascending order, until it returns false.
+// All calls yield for every prefix and its owner, IPv4 before IPv6, each in ascending order, until
+// it returns false.
 func (t *Table[V]) All(yield func(netip.Prefix, V) bool) {
 	cur := t.current.Load()
 	if cur == nil {
@@ -72,7 +76,8 @@ func (t *Table[V]) Len() int {
 // Tx is a table being changed. It is valid only inside Update.
 type Tx[V comparable] struct{ t *bart.Table[V] }
 
-// Insert makes owner the owner of prefix, whoever had it before. Bits past the prefix length are ignored.
+// Insert makes owner the owner of prefix, whoever had it before. Bits past the prefix length are
+// ignored.
 func (tx *Tx[V]) Insert(prefix netip.Prefix, owner V) { tx.t.Insert(prefix.Masked(), owner) }
 
 // Remove takes prefix away from owner; another owner's prefix stays.
@@ -83,7 +88,8 @@ func (tx *Tx[V]) Remove(prefix netip.Prefix, owner V) {
 	}
 }
 
-// RemoveOwners takes every prefix away from the owners for whom gone is true, in one pass over the table.
+// RemoveOwners takes every prefix away from the owners for whom gone is true, in one pass over the
+// table.
 func (tx *Tx[V]) RemoveOwners(gone func(V) bool) {
 	var out []netip.Prefix
 	for p, v := range tx.t.All() {

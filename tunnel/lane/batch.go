@@ -131,7 +131,8 @@ func (b *Batch) account(r *udp.Run, info *runInfo, now boottime.Time) {
 	}
 	switch r.Err {
 	case nil:
-	case unix.ENOBUFS: // a full queue on the way out, as it happens to any flow that is faster than the link
+	case unix.ENOBUFS:
+		// A full queue on the way out, as it happens to any flow that is faster than the link.
 		b.env.Drop(p, drop.SendError, uint64(info.count-r.Sent))
 	default:
 		if b.env.SendFailed(p, r.Err, info.count-r.Sent, now) && r.Sent == 0 && peer.Unreachable(r.Err) {
@@ -142,7 +143,9 @@ func (b *Batch) account(r *udp.Run, info *runInfo, now boottime.Time) {
 		p.Sent(uint64(r.Sent), uint64(min(r.Sent*r.Segment, len(r.Buf))), now)
 	}
 	if info.hasData {
-		p.Timers.DataSent(now) // what the kernel refused is not answered: the handshake that follows finds a way or says why
+		// What the kernel refused is not answered: the handshake that follows finds a way or says
+		// why.
+		p.Timers.DataSent(now)
 	}
 	b.env.Arm(p)
 }

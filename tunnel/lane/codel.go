@@ -21,7 +21,8 @@ const (
 //
 // The zero value is ready. It belongs to one loop.
 type codel struct {
-	above boottime.Time // when the wait was first above the target, plus an interval; 0: it is not above
+	// When the wait was first above the target, plus an interval; 0: it is not above.
+	above boottime.Time
 	next  boottime.Time
 	count int
 }

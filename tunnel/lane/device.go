@@ -23,12 +23,14 @@ type Device struct {
 	// NewForwarder gives each loop its own forwarder, with its own scratch state.
 	NewForwarder func(*Lane, tundev.Queue) Forwarder
 
-	drops     drop.Counters // also counted in the tunnel's
-	mtu       atomic.Int32
-	padLimit  atomic.Int32          // see SetPadLimit
-	routeMTUs atomic.Pointer[[]int] // those that routes through the device set, ascending; nil: none do
+	drops    drop.Counters // also counted in the tunnel's
+	mtu      atomic.Int32
+	padLimit atomic.Int32 // see SetPadLimit
+	// Those that routes through the device set, ascending; nil: none do.
+	routeMTUs atomic.Pointer[[]int]
 
-	rxPackets, rxBytes, txPackets, txBytes atomic.Uint64 // as `ip -s link` counts: rx is what peers sent
+	// As `ip -s link` counts: rx is what peers sent.
+	rxPackets, rxBytes, txPackets, txBytes atomic.Uint64
 }
 
 // MTU returns the device's MTU in bytes of an IP packet.
@@ -55,8 +57,10 @@ func (d *Device) CountDrop(r drop.Reason, n uint64) { d.drops.Add(r, n) }
 
 // DeviceCounts is what a device has carried and lost.
 type DeviceCounts struct {
-	RxPackets, RxBytes, TxPackets, TxBytes uint64            // received is what peers sent to this host
-	Drops                                  map[string]uint64 // of what was read from it or written to it; the caller's
+	// Received is what peers sent to this host.
+	RxPackets, RxBytes, TxPackets, TxBytes uint64
+	// Of what was read from it or written to it; the caller's.
+	Drops map[string]uint64
 }
 
 // Counts reads the counters, one after another.

@@ -118,7 +118,8 @@ func (e *Env) Stage(p *peer.Peer, plaintext []byte, now boottime.Time) {
 		e.Drop(p, drop.StagedFull, uint64(lost))
 	}
 	if kp := p.Current(); kp != nil && kp.Usable(now) {
-		e.Deadlines.Arm(&p.Deadline, now) // it came up in between, or has no counters left: the timers send what they can
+		// It came up in between, or has no counters left: the timers send what they can.
+		e.Deadlines.Arm(&p.Deadline, now)
 		return
 	}
 	e.WantHandshake(p, now)

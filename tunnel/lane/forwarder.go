@@ -52,9 +52,10 @@ type Outgoing struct {
 
 // Recipient is a peer that gets the packet in hand, and how.
 type Recipient struct {
-	Peer  *peer.Peer
-	Form  int // the form in which it gets it: 0 as it was read, or a number for Reshape
-	Limit int // largest plaintext in bytes for one datagram, beyond which the packet is cut in two; 0: none
+	Peer *peer.Peer
+	Form int // the form in which it gets it: 0 as it was read, or a number for Reshape
+	// Largest plaintext in bytes for one datagram, beyond which the packet is cut in two; 0: none.
+	Limit int
 
 	// Filled in by the loop.
 	keypair *peer.Keypair // nil: staged

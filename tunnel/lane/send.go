@@ -118,7 +118,8 @@ func (o *SendLoop) readAhead() error {
 		}
 		q.n, q.since = n, o.now
 		if n < sparseBytes && o.waiting.count == 0 {
-			o.carry(q.mem, n, false) // all of it: one so short has not the segments for a second part
+			// All of it: one so short has not the segments for a second part.
+			o.carry(q.mem, n, false)
 			continue
 		}
 		q.flow = offload.Flow(q.read()[offload.VirtioHeaderLen:], o.dev.Link)

@@ -5,16 +5,17 @@ import (
 	"math/bits"
 )
 
-// Sum adds the 16-bit big-endian words of b to initial, with end-around carry (RFC 1071). An odd last byte counts
-// as the high half of a word, so only the last of several pieces may be odd. The result is a running
-// sum: pass it on as the next initial, add small numbers to it, and end with fold. It does not allocate.
+// Sum adds the 16-bit big-endian words of b to initial, with end-around carry (RFC 1071). An odd
+// last byte counts as the high half of a word, so only the last of several pieces may be odd. The
+// result is a running sum: pass it on as the next initial, add small numbers to it, and end with
+// fold. It does not allocate.
 func Sum(b []byte, initial uint64) uint64 {
 	sum, carry := bits.Add64(uint64(bits.ReverseBytes16(fold(sumWords(b)))), initial, 0)
 	return sum + carry
 }
 
-// sumWordsGo returns the running sum of b in little-endian words, on any machine. RFC 1071 §2(B): the order of the bytes may be
-// swapped once at the end instead of at each word.
+// sumWordsGo returns the running sum of b in little-endian words, on any machine. RFC 1071 §2(B):
+// the order of the bytes may be swapped once at the end instead of at each word.
 func sumWordsGo(b []byte) uint64 {
 	var sum, carry uint64
 	for len(b) >= 64 {
@@ -57,7 +58,8 @@ func sumWordsGo(b []byte) uint64 {
 	return sum + carry
 }
 
-// fold reduces a running sum to 16 bits with end-around carry. It is zero only when every word summed was.
+// fold reduces a running sum to 16 bits with end-around carry. It is zero only when every word
+// summed was.
 func fold(sum uint64) uint16 {
 	sum = sum>>32 + sum&0xffffffff
 	sum = sum>>32 + sum&0xffffffff
@@ -77,8 +79,8 @@ func pseudoSum(ip []byte, version uint8, proto uint8) uint64 {
 		sum32(ip[24:]) + sum32(ip[28:]) + sum32(ip[32:]) + sum32(ip[36:]) + uint64(proto)
 }
 
-// sum32 returns the first four bytes of b as a part of a running sum: two words at once, because 2^16 is 1 in
-// the arithmetic of this checksum.
+// sum32 returns the first four bytes of b as a part of a running sum: two words at once, because
+// 2^16 is 1 in the arithmetic of this checksum.
 func sum32(b []byte) uint64 { return uint64(binary.BigEndian.Uint32(b)) }
 
 // ipv4Sum returns the running sum of the 20 fixed bytes of an IPv4 header.

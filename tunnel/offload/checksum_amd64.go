@@ -6,13 +6,15 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// Below vectorsFrom bytes plain Go is as quick (measured on Zen 5). sumBlocks takes multiples of blockLen.
+// Below vectorsFrom bytes plain Go is as quick (measured on Zen 5). sumBlocks takes multiples of
+// blockLen.
 const (
 	vectorsFrom = 192
 	blockLen    = 32
 )
 
-// sumBlocks adds n bytes at p, a multiple of blockLen and at least 128, in little-endian words. It needs AVX2.
+// sumBlocks adds n bytes at p, a multiple of blockLen and at least 128, in little-endian words. It
+// needs AVX2.
 //
 //go:noescape
 func sumBlocks(p *byte, n int) uint64

@@ -2,8 +2,9 @@
 
 // func sumBlocks(p *byte, n int) uint64
 //
-// Adds n bytes, a multiple of 32 and at least 128, as 32-bit little-endian words, each widened to 64 bits: no carry is lost
-// before 2^32 words. Even words gather in Y0-Y3 after the mask, odd ones after the shift.
+// Adds n bytes, a multiple of 32 and at least 128, as 32-bit little-endian words, each widened to
+// 64 bits: no carry is lost before 2^32 words. Even words gather in Y0-Y3 after the mask, odd ones
+// after the shift.
 TEXT ·sumBlocks(SB), NOSPLIT, $0-24
 	MOVQ p+0(FP), SI
 	MOVQ n+8(FP), CX

@@ -54,10 +54,11 @@ type Coalescer struct {
 	open   int               // trains in use
 	free   []*train          // buffers without a train, the next to use last
 
-	into    *train // where the landing is; nil when there is none
-	at      int    // offset of the landing in into.buf
-	size    int    // of the landing
-	borrows bool   // the landing lies over the end of into, an open train; saved holds what was there
+	into *train // where the landing is; nil when there is none
+	at   int    // offset of the landing in into.buf
+	size int    // of the landing
+	// The landing lies over the end of into, an open train; saved holds what was there.
+	borrows bool
 
 	saved [maxSaved]byte
 }

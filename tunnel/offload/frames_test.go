@@ -9,7 +9,8 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// spec describes a packet; build makes it with gopacket, so that nothing of this package is trusted to make its own tests.
+// spec describes a packet; build makes it with gopacket, so that nothing of this package is trusted
+// to make its own tests.
 type spec struct {
 	link         Link
 	vlans        []uint16
@@ -144,8 +145,8 @@ func slowSum(b []byte, initial uint32) uint16 {
 	return uint16(sum>>16 + sum&0xffff)
 }
 
-// slowSplit is the oracle: what a device does with a virtio_net_hdr and a frame, by decoding with gopacket and building each
-// segment anew. It fails the test on a header that Linux would refuse.
+// slowSplit is the oracle: what a device does with a virtio_net_hdr and a frame, by decoding with
+// gopacket and building each segment anew. It fails the test on a header that Linux would refuse.
 func slowSplit(t testing.TB, link Link, frame []byte) [][]byte {
 	t.Helper()
 	var h VirtioHeader
@@ -184,7 +185,8 @@ func slowSegments(t testing.TB, link Link, h *VirtioHeader, frame []byte) (out [
 		}
 	}
 	p := gopacket.NewPacket(frame, first, gopacket.DecodeOptions{NoCopy: true})
-	if p.ErrorLayer() != nil && p.TransportLayer() == nil { // a port decides what is above: anything
+	// A port decides what is above: anything.
+	if p.ErrorLayer() != nil && p.TransportLayer() == nil {
 		t.Fatal(p.ErrorLayer().Error())
 	}
 	var payload []byte

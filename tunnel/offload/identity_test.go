@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// normal makes equal what joining may change: the ID under DF (RFC 6864 §4.1), and a TCP checksum of
-// zero, which the kernel writes in its other form.
+// normal makes equal what joining may change: the ID under DF (RFC 6864 §4.1), and a TCP checksum
+// of zero, which the kernel writes in its other form.
 func normal(packet []byte, link Link) []byte {
 	p := append([]byte(nil), packet...)
 	at, version := network(p, link)
@@ -155,7 +155,8 @@ func disturb(t testing.TB, c *Coalescer, r *rand.Rand) {
 	}
 }
 
-// traffic makes packets of a few flows, mostly in trains, with everything that can be odd about one now and then.
+// traffic makes packets of a few flows, mostly in trains, with everything that can be odd about one
+// now and then.
 type traffic struct {
 	r     *rand.Rand
 	link  Link
@@ -231,8 +232,9 @@ func (g *traffic) next(t testing.TB) []byte {
 	return p
 }
 
-// FuzzCoalescer: any plaintexts, in any order, with slots given up in between, come out as they went in. The input is a list of
-// 4-byte commands that edit a few flows, then raw bytes as a packet now and then.
+// FuzzCoalescer: any plaintexts, in any order, with slots given up in between, come out as they
+// went in. The input is a list of 4-byte commands that edit a few flows, then raw bytes as a packet
+// now and then.
 func FuzzCoalescer(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0}, uint8(0))
 	f.Add(bytes.Repeat([]byte{0x11, 0x80, 3, 0}, 40), uint8(7))
@@ -278,7 +280,8 @@ func FuzzCoalescer(f *testing.F) {
 	})
 }
 
-// fuzzPacket is the packet a command asks for: the next of a flow with one byte of it changed, or raw bytes.
+// fuzzPacket is the packet a command asks for: the next of a flow with one byte of it changed, or
+// raw bytes.
 func fuzzPacket(t testing.TB, g *traffic, op [4]byte, rest *[]byte) []byte {
 	if op[0]&0x3f == 0x3f {
 		n := min(int(op[1]), len(*rest))
@@ -299,8 +302,8 @@ func fuzzPacket(t testing.TB, g *traffic, op [4]byte, rest *[]byte) []byte {
 	return p
 }
 
-// compareLoose compares what went in with what comes out after both are cut and their checksums completed: packets here may
-// have any fault, and in trust mode a wrong checksum is made right.
+// compareLoose compares what went in with what comes out after both are cut and their checksums
+// completed: packets here may have any fault, and in trust mode a wrong checksum is made right.
 func compareLoose(t testing.TB, link Link, d *device, in [][]byte) {
 	t.Helper()
 	strip := func(list [][]byte) (out [][]byte) {

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// joinRule is a change to a segment and the one that continues it, and how many frames they then make.
+// joinRule is a change to a segment and the one that continues it, and how many frames they then
+// make.
 type joinRule struct {
 	name   string
 	both   func(*spec)
@@ -70,7 +71,8 @@ func joinRules() []joinRule {
 	}
 }
 
-// TestCoalescer_joinRules takes a first segment and the one that continues it, changes one thing, and counts the frames.
+// TestCoalescer_joinRules takes a first segment and the one that continues it, changes one thing,
+// and counts the frames.
 func TestCoalescer_joinRules(t *testing.T) {
 	t.Parallel()
 	for _, link := range []Link{IP, Ethernet} {
@@ -112,7 +114,8 @@ func TestCoalescer_differentEthernetHeadersAreNotJoined(t *testing.T) {
 	}
 }
 
-// TestCoalescer_faultsAreNotJoinedAway edits the second packet's bytes: a join would give it the first one's good headers.
+// TestCoalescer_faultsAreNotJoinedAway edits the second packet's bytes: a join would give it the
+// first one's good headers.
 func TestCoalescer_faultsAreNotJoinedAway(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -12,7 +12,8 @@ import (
 	"tund/tunnel/tundev"
 )
 
-// rig is a kernel between two devices: what is written to one is forwarded (TUN) or bridged (TAP) to the other.
+// rig is a kernel between two devices: what is written to one is forwarded (TUN) or bridged (TAP)
+// to the other.
 type rig struct {
 	t        *testing.T
 	link     Link
@@ -122,9 +123,9 @@ func hop(p []byte) []byte {
 	return p
 }
 
-// TestKernel_forwardsWhatIsJoined lets Linux be the judge of both halves. Trains are joined and written to a device; Linux forwards or
-// bridges them to another one, cut into packets by itself or still whole and cut by Splitter. Either way the
-// packets that come out are those that went in.
+// TestKernel_forwardsWhatIsJoined lets Linux be the judge of both halves. Trains are joined and
+// written to a device; Linux forwards or bridges them to another one, cut into packets by itself or
+// still whole and cut by Splitter. Either way the packets that come out are those that went in.
 func TestKernel_forwardsWhatIsJoined(t *testing.T) {
 	testnet.Require(t)
 	for _, link := range []Link{IP, Ethernet} {

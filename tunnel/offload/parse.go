@@ -39,8 +39,8 @@ const (
 	maxIPLen = 65535 // IPv4 total length; kept for IPv6 too
 )
 
-// network finds the IP header of frame. version is 4 or 6, or 0 when there is no whole fixed IP header; offset is
-// then the size of as much link header as was understood, and at most len(frame).
+// network finds the IP header of frame. version is 4 or 6, or 0 when there is no whole fixed IP
+// header; offset is then the size of as much link header as was understood, and at most len(frame).
 func network(frame []byte, link Link) (offset int, version uint8) {
 	if link == Ethernet {
 		if len(frame) < etherHeader {
@@ -72,8 +72,9 @@ func network(frame []byte, link Link) (offset int, version uint8) {
 	return offset, 0
 }
 
-// transport finds the header behind the IP header of ip and its extensions. plain is true when there are neither
-// IPv4 options nor IPv6 extension headers. It fails on fragments, and on headers that do not fit.
+// transport finds the header behind the IP header of ip and its extensions. plain is true when
+// there are neither IPv4 options nor IPv6 extension headers. It fails on fragments, and on headers
+// that do not fit.
 func transport(ip []byte, version uint8) (offset int, proto uint8, plain, ok bool) {
 	if version == 4 {
 		offset = int(ip[0]&15) * 4
@@ -95,8 +96,9 @@ func transport(ip []byte, version uint8) (offset int, proto uint8, plain, ok boo
 	return offset, proto, offset == ipv6Header, proto != protoFragment
 }
 
-// Flow returns a number that is the same for all packets of one flow (addresses, protocol and ports), and for fragments
-// of one packet; different flows may share a number. Nothing is validated: frames that are too short have flow 0.
+// Flow returns a number that is the same for all packets of one flow (addresses, protocol and
+// ports), and for fragments of one packet; different flows may share a number. Nothing is
+// validated: frames that are too short have flow 0.
 func Flow(frame []byte, link Link) uint64 {
 	offset, version := network(frame, link)
 	if version == 0 {

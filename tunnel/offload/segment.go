@@ -9,10 +9,11 @@ import (
 type kind uint8
 
 const (
-	kindAlone     kind = iota // belongs to no flow known here: ARP, ICMP, …
-	kindAddresses             // may belong to any flow between its addresses: fragments, options, bad lengths
-	kindFlow                  // belongs to a flow by its UDP or TCP ports, and cannot be joined
-	kindJoin                  // carries data of a flow and may be joined
+	kindAlone kind = iota // belongs to no flow known here: ARP, ICMP, …
+	// May belong to any flow between its addresses: fragments, options, bad lengths.
+	kindAddresses
+	kindFlow // belongs to a flow by its UDP or TCP ports, and cannot be joined
+	kindJoin // carries data of a flow and may be joined
 )
 
 // segment is what is known of a packet from its headers. Offsets are from the link header.
@@ -101,7 +102,8 @@ func lengthExact(ip []byte, version uint8) bool {
 	return int(binary.BigEndian.Uint16(ip[4:])) == len(ip)-ipv6Header
 }
 
-// checksumValid says whether the TCP or UDP checksum of a sound packet is right. UDP without one is.
+// checksumValid says whether the TCP or UDP checksum of a sound packet is right. UDP without one
+// is.
 func checksumValid(packet []byte, s *segment) bool {
 	l4 := packet[s.transport:]
 	if s.proto == protoUDP && binary.BigEndian.Uint16(l4[udpChecksum:]) == 0 {
@@ -110,8 +112,8 @@ func checksumValid(packet []byte, s *segment) bool {
 	return fold(Sum(l4, pseudoSum(packet[s.network:], s.version, s.proto)+uint64(len(l4)))) == 0xffff
 }
 
-// sameFlow says whether packet may be of t's flow, so that its order to t must be kept. VLAN tags are not looked at:
-// ending a train too early costs a write and nothing else.
+// sameFlow says whether packet may be of t's flow, so that its order to t must be kept. VLAN tags
+// are not looked at: ending a train too early costs a write and nothing else.
 func (t *train) sameFlow(packet []byte, s *segment) bool {
 	h := &t.head
 	if s.kind == kindAlone || s.version != h.version {
@@ -132,9 +134,9 @@ func (t *train) sameFlow(packet []byte, s *segment) bool {
 	return s.proto == h.proto && ports == binary.LittleEndian.Uint32(packet[s.transport:])
 }
 
-// continues says whether packet is the next segment of t: every header byte equal but those that must differ,
-// and those as they must be. The rules are those of the kernel's GRO. It needs no parse of packet: t's headers have
-// been parsed, and these are compared with them.
+// continues says whether packet is the next segment of t: every header byte equal but those that
+// must differ, and those as they must be. The rules are those of the kernel's GRO. It needs no
+// parse of packet: t's headers have been parsed, and these are compared with them.
 func (t *train) continues(packet []byte) bool {
 	s := &t.head
 	payload := len(packet) - s.headers
@@ -167,12 +169,13 @@ const (
 	maskIPv4Low  = 0xffff_0000_0000_ffff // version, TOS, –length, –ID, flags and fragment offset
 	maskIPv4High = 0xffff_ffff_0000_ffff // TTL, protocol, –checksum, source
 	maskIPv6Low  = 0xffff_0000_ffff_ffff // version, class, label, –length, next header, hop limit
-	maskTCPMid   = 0xffff_f6ff_ffff_ffff // acknowledgement, data offset, flags without FIN and PSH, window
-	maskTCPHigh  = 0xffff_0000           // –checksum, urgent pointer
+	// Acknowledgement, data offset, flags without FIN and PSH, window.
+	maskTCPMid  = 0xffff_f6ff_ffff_ffff
+	maskTCPHigh = 0xffff_0000 // –checksum, urgent pointer
 )
 
-// continuesIPv4 compares 20-byte headers. The ID counts up, or stays if the packet may not be fragmented; without that
-// flag a fixed ID would make two packets' fragments look like one's.
+// continuesIPv4 compares 20-byte headers. The ID counts up, or stays if the packet may not be
+// fragmented; without that flag a fixed ID would make two packets' fragments look like one's.
 func (t *train) continuesIPv4(head, ip []byte) bool {
 	h, p := head[:ipv4Header], ip[:ipv4Header]
 	le := binary.LittleEndian
@@ -203,8 +206,8 @@ func continuesIPv6(head, ip []byte) bool {
 	return diff == 0
 }
 
-// continuesTCP compares TCP headers of the same size, options included. t's first segment has none of SYN, RST, URG
-// and CWR, so equal flags have none either.
+// continuesTCP compares TCP headers of the same size, options included. t's first segment has none
+// of SYN, RST, URG and CWR, so equal flags have none either.
 func (t *train) continuesTCP(head, l4 []byte) bool {
 	h, p := head[:tcpHeader], l4[:tcpHeader]
 	le := binary.LittleEndian

@@ -80,7 +80,8 @@ func randomSuper(r *rand.Rand) (spec, int) {
 	return s, gso
 }
 
-// TestSplitter_segmentsAreThoseOfTheOracle compares every byte with a slow implementation by gopacket.
+// TestSplitter_segmentsAreThoseOfTheOracle compares every byte with a slow implementation by
+// gopacket.
 func TestSplitter_segmentsAreThoseOfTheOracle(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
@@ -125,7 +126,8 @@ func checkSegment(t *testing.T, sp *Splitter, prefix, i int, want []byte) {
 			t.Fatalf("segment %d: prefix %x, want %x", i, padded[:4], wantPrefix)
 		}
 	}
-	for j := range padded { // the caller may do as it likes with what it was given, but for the padding
+	// The caller may do as it likes with what it was given, but for the padding.
+	for j := range padded {
 		if j < n {
 			padded[j] = 0xaa
 		}
@@ -213,8 +215,8 @@ func TestSplitter_forwardedHeaderLengthIsIgnored(t *testing.T) {
 	}
 }
 
-// TestSplitter_routingHeader: with an extension header that changes the destination the pseudo-header cannot be taken from
-// the IP header; the partial sum the kernel gave is right.
+// TestSplitter_routingHeader: with an extension header that changes the destination the
+// pseudo-header cannot be taken from the IP header; the partial sum the kernel gave is right.
 func TestSplitter_routingHeader(t *testing.T) {
 	t.Parallel()
 	s := spec{v6: true, src: 1, dst: 2, ttl: 64, flags: 0x10, payload: make([]byte, 2500)}
@@ -345,8 +347,8 @@ func TestSplitter_doesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzSplitter: any header and any bytes give either a refusal or segments that stay inside the buffer, and whose payloads
-// are the frame's.
+// FuzzSplitter: any header and any bytes give either a refusal or segments that stay inside the
+// buffer, and whose payloads are the frame's.
 func FuzzSplitter(f *testing.F) {
 	r := rand.New(rand.NewPCG(11, 12))
 	for range 12 {

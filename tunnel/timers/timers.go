@@ -8,12 +8,14 @@
 //
 // A peer has five timers (kernel drivers/net/wireguard/timers.c, whitepaper §6):
 //
-//   - retransmit: an initiation had no response within RekeyTimeout (+ jitter): send another, at most
-//     MaxHandshakeAttempts, then give up;
-//   - passive keepalive: data came and nothing went back for KeepaliveTimeout: send an empty message;
+//   - retransmit: an initiation had no response within RekeyTimeout (+ jitter): send another, at
+//     most MaxHandshakeAttempts, then give up;
+//   - passive keepalive: data came and nothing went back for KeepaliveTimeout: send an empty
+//     message;
 //   - unanswered: data went and nothing came back for UnansweredAfter (+ jitter): new handshake;
 //   - zero keys: ZeroKeysAfter since the newest session: wipe all key material;
-//   - persistent keepalive: nothing passed either way for the configured interval: send an empty message.
+//   - persistent keepalive: nothing passed either way for the configured interval: send an empty
+//     message.
 //
 // Concurrency: the methods that a packet causes (DataSent, DataReceived, AuthenticatedSent,
 // AuthenticatedReceived) use atomics only and may be called by any number of lanes at once. Of
@@ -34,9 +36,11 @@ type Timers struct {
 	unackedSince     atomic.Int64 // first data received since anything authenticated went; 0: none
 	lastTraversal    atomic.Int64 // anything authenticated, either way
 	anotherKeepalive atomic.Bool  // more data came while unackedSince was set
-	wanted           atomic.Bool  // somebody asked for a handshake, and Due has not been asked since
-	keepalive        atomic.Bool  // somebody asked for a keepalive, and Due has not been asked since
-	renewedOnReceive atomic.Bool  // the renewal on receive was asked for, once per session
+	// Somebody asked for a handshake, and Due has not been asked since.
+	wanted atomic.Bool
+	// Somebody asked for a keepalive, and Due has not been asked since.
+	keepalive        atomic.Bool
+	renewedOnReceive atomic.Bool // the renewal on receive was asked for, once per session
 
 	// Written with the peer's lock held, read by lanes.
 	persistent   atomic.Int64 // interval in ns; 0: off

@@ -9,8 +9,8 @@ import (
 	"tund/internal/names"
 )
 
-// Device is an open TUN or TAP device. It disappears from the kernel when its last queue is closed, unless
-// somebody made it persistent.
+// Device is an open TUN or TAP device. It disappears from the kernel when its last queue is closed,
+// unless somebody made it persistent.
 type Device struct {
 	kind     Kind
 	index    int
@@ -19,14 +19,14 @@ type Device struct {
 	queues   []*queue
 }
 
-// ringPackets is the length of the ring between the kernel and us. The kernel gives a TUN 500 packets and a TAP
-// 1000; 1000 small packets are what a burst at 100,000 a second brings while our thread waits 10 ms for a core.
-// The bytes in it, up to 64 MB in superpackets, are bounded by package tunnel, which makes bulk flows slow down
-// when the ring does not empty.
+// ringPackets is the length of the ring between the kernel and us. The kernel gives a TUN 500
+// packets and a TAP 1000; 1000 small packets are what a burst at 100,000 a second brings while our
+// thread waits 10 ms for a core. The bytes in it, up to 64 MB in superpackets, are bounded by
+// package tunnel, which makes bulk flows slow down when the ring does not empty.
 const ringPackets = 1000
 
-// Open opens the device that o describes, with superpackets if o asks for them and the kernel has them. On
-// failure nothing is left open. Errors by name: ErrExists.
+// Open opens the device that o describes, with superpackets if o asks for them and the kernel has
+// them. On failure nothing is left open. Errors by name: ErrExists.
 func Open(o Options) (*Device, error) { return open(o, openOffload, openPlain) }
 
 // open is Open with the two backends as arguments, so that tests can have one refused.
@@ -60,7 +60,8 @@ func open(o Options, offload, plain func(Options) (*Device, error)) (*Device, er
 	return d, nil
 }
 
-// lacksOffload reports whether err may come from a kernel that does not know what the offload backend asks.
+// lacksOffload reports whether err may come from a kernel that does not know what the offload
+// backend asks.
 func lacksOffload(err error) bool {
 	for _, errno := range []error{unix.EINVAL, unix.ENOTTY, unix.ENOSYS, unix.EOPNOTSUPP} {
 		if errors.Is(err, errno) {
@@ -87,7 +88,8 @@ func explain(o Options, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// checkName refuses names that the kernel refuses with nothing but EINVAL, or that would be cut silently.
+// checkName refuses names that the kernel refuses with nothing but EINVAL, or that would be cut
+// silently.
 func checkName(name string) error {
 	if name == "" { // the kernel chooses
 		return nil
@@ -98,8 +100,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// Name returns the device's name at present: it follows a renaming, also in another network namespace. ""
-// when the device is gone or closed.
+// Name returns the device's name at present: it follows a renaming, also in another network
+// namespace. "" when the device is gone or closed.
 func (d *Device) Name() string {
 	ref := d.queues[0].ref
 	if !ref.Enter() {
@@ -113,13 +115,13 @@ func (d *Device) Name() string {
 	return name
 }
 
-// Index returns the interface index that the device had when it was opened, or 0 for one handed over from
-// another network namespace. Moving it to another namespace may change it.
+// Index returns the interface index that the device had when it was opened, or 0 for one handed
+// over from another network namespace. Moving it to another namespace may change it.
 func (d *Device) Index() int { return d.index }
 
-// MTU asks the network namespace of this process for the device's MTU in bytes. After the device has been
-// moved to another namespace that is an error, or another device of the same name: the daemon follows MTU
-// changes through netlink.
+// MTU asks the network namespace of this process for the device's MTU in bytes. After the device
+// has been moved to another namespace that is an error, or another device of the same name: the
+// daemon follows MTU changes through netlink.
 func (d *Device) MTU() (int, error) {
 	name := d.Name()
 	if name == "" {
@@ -159,8 +161,8 @@ func (d *Device) Close() error {
 	return errors.Join(errs...)
 }
 
-// SetMTU sets the device's MTU in bytes, in the network namespace of this process: a device that is still where it was
-// opened.
+// SetMTU sets the device's MTU in bytes, in the network namespace of this process: a device that is
+// still where it was opened.
 func (d *Device) SetMTU(mtu int) error {
 	name := d.Name()
 	if name == "" {

@@ -75,8 +75,8 @@ func TestDevice_packetsPassBothWays(t *testing.T) {
 		if !bytes.HasSuffix(buf[:n], []byte("to the tunnel")) || buf[HeaderSize]>>4 != 4 {
 			t.Errorf("read %x", buf[:n])
 		}
-		// Turn the packet round: swap addresses and ports, which leaves the checksums true; the header
-		// still asks for the checksum of the offload backend to be completed.
+		// Turn the packet round: swap addresses and ports, which leaves the checksums true; the
+		// header still asks for the checksum of the offload backend to be completed.
 		p := buf[HeaderSize:n]
 		swap(p[12:16], p[16:20])
 		swap(p[20:22], p[22:24])

@@ -7,10 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FromFD makes a Device of fd, one queue of a TUN or TAP device that somebody else opened and handed to us
-// (WG_TUN_FD). Its kind and whether it has virtio headers are taken from the kernel, and offloads are asked
-// for where it has them. It must have been opened with IFF_NO_PI, which cannot be checked: the kernel reports
-// the same bit for "no filter" (IFF_NOFILTER), so it is nearly always set. FromFD owns fd from the start: it is closed when FromFD fails. fd becomes
+// FromFD makes a Device of fd, one queue of a TUN or TAP device that somebody else opened and
+// handed to us (WG_TUN_FD). Its kind and whether it has virtio headers are taken from the kernel,
+// and offloads are asked for where it has them. It must have been opened with IFF_NO_PI, which
+// cannot be checked: the kernel reports the same bit for "no filter" (IFF_NOFILTER), so it is
+// nearly always set. FromFD owns fd from the start: it is closed when FromFD fails. fd becomes
 // non-blocking, which whoever shares it will notice.
 func FromFD(fd int) (_ *Device, err error) {
 	defer func() {

@@ -39,7 +39,8 @@ func getiff(fd int) (name string, flags uint16, err error) {
 	return req.Name(), req.Uint16(), nil
 }
 
-// ask puts a question about an interface (SIOCGIFINDEX, SIOCGIFMTU) to this process' network namespace.
+// ask puts a question about an interface (SIOCGIFINDEX, SIOCGIFMTU) to this process' network
+// namespace.
 func ask(name string, request uint) (uint32, error) { return interfaceIoctl(name, request, 0) }
 
 // interfaceIoctl performs a request about an interface that takes and returns a number.

@@ -17,7 +17,8 @@ import (
 	"tund/internal/testnet"
 )
 
-// udpPacket is an IPv4 packet from 10.9.0.2:9 to 10.9.0.1:9 behind a header of zeros, without UDP checksum.
+// udpPacket is an IPv4 packet from 10.9.0.2:9 to 10.9.0.1:9 behind a header of zeros, without UDP
+// checksum.
 func udpPacket(payload int) []byte {
 	p := make([]byte, HeaderSize+28+payload)
 	ip := p[HeaderSize:]
@@ -379,7 +380,8 @@ func TestQueue_allocatesNothing(t *testing.T) {
 		buf, packet := make([]byte, MaxRead), udpPacket(100)
 		bad := udpPacket(100)
 		bad[1] = 0x7e
-		// Nobody listens on the port: the kernel answers with ICMP, which is there to be read; it soon stops.
+		// Nobody listens on the port: the kernel answers with ICMP, which is there to be read; it
+		// soon stops.
 		if n := testing.AllocsPerRun(100, func() {
 			if err := q.Write(packet); err != nil {
 				t.Fatal(err)

@@ -18,8 +18,8 @@ type rung struct {
 	features Features
 }
 
-// ladder lists what to ask of TUNSETOFFLOAD, best first: each kernel takes the first rung it knows. USO4 and
-// USO6 must come together (drivers/net/tun.c, set_offload).
+// ladder lists what to ask of TUNSETOFFLOAD, best first: each kernel takes the first rung it knows.
+// USO4 and USO6 must come together (drivers/net/tun.c, set_offload).
 var ladder = [...]rung{
 	{unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN | unix.TUN_F_USO4 | unix.TUN_F_USO6,
 		Features{Checksum: true, TSO: true, USO: true}},

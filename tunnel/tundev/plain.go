@@ -42,17 +42,18 @@ func openPlain(o Options) (_ *Device, err error) {
 	return d, nil
 }
 
-// rehearse makes the device and drops it again. water joins an existing device where we want to fail, and
-// leaks its descriptor when the kernel refuses; after a rehearsal it is not refused.
+// rehearse makes the device and drops it again. water joins an existing device where we want to
+// fail, and leaks its descriptor when the kernel refuses; after a rehearsal it is not refused.
 func rehearse(o Options) error {
 	d := &Device{}
 	_, err := d.openQueue(o.Name, flagsOf(o)|tunExclusive)
 	return errors.Join(err, d.Close())
 }
 
-// openWater opens one queue and returns a descriptor of our own for it, non-blocking and close-on-exec, with
-// the device's name. water's file is closed again: it is registered with the netpoller, and water opens
-// it without close-on-exec. No child is started meanwhile that could inherit it.
+// openWater opens one queue and returns a descriptor of our own for it, non-blocking and
+// close-on-exec, with the device's name. water's file is closed again: it is registered with the
+// netpoller, and water opens it without close-on-exec. No child is started meanwhile that could
+// inherit it.
 func openWater(o Options, name string) (_ int, _ string, err error) {
 	config := water.Config{DeviceType: water.TUN}
 	if o.Kind == TAP {

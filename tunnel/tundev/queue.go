@@ -109,7 +109,8 @@ func (q *queue) Write(frame []byte) error {
 	}
 }
 
-// asksForOffload reports whether the header in front of frame asks for anything that a plain device lacks.
+// asksForOffload reports whether the header in front of frame asks for anything that a plain device
+// lacks.
 func asksForOffload(frame []byte) bool {
 	const needsChecksum = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
 	return frame[0]&needsChecksum != 0 || frame[1] != 0

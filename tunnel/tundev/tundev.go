@@ -1,17 +1,19 @@
 // Package tundev opens TUN and TAP devices and moves packets and frames through their queues.
 //
-// Two ways of opening lie behind one Device. The offload backend opens /dev/net/tun itself and asks for
-// IFF_VNET_HDR, so that superpackets of 64 KB cross in one read or write. The plain backend opens
-// the device with songgao/water, which cannot ask for that; it presents the same 10-byte header, all zero.
-// Nothing above knows which it has, other than by Features.
+// Two ways of opening lie behind one Device. The offload backend opens /dev/net/tun itself and asks
+// for IFF_VNET_HDR, so that superpackets of 64 KB cross in one read or write. The plain backend
+// opens the device with songgao/water, which cannot ask for that; it presents the same 10-byte
+// header, all zero. Nothing above knows which it has, other than by Features.
 //
-// The package does not set addresses, MTU, link state or the device's GSO limits (package route does the
-// first three; the last is a trap on gateways, see docs), and it never looks into a packet.
+// The package does not set addresses, MTU, link state or the device's GSO limits (package route
+// does the first three; the last is a trap on gateways, see docs), and it never looks into a
+// packet.
 //
-// Concurrency: each Queue takes one reader and any number of writers at the same time; Close may come from
-// anybody at any time.
+// Concurrency: each Queue takes one reader and any number of writers at the same time; Close may
+// come from anybody at any time.
 //
-// Sources: Linux Documentation/networking/tuntap.rst, drivers/net/tun.c, include/uapi/linux/virtio_net.h.
+// Sources: Linux Documentation/networking/tuntap.rst, drivers/net/tun.c,
+// include/uapi/linux/virtio_net.h.
 package tundev
 
 import (
@@ -45,19 +47,23 @@ func (k Kind) String() string {
 const HeaderSize = 10
 
 // MaxRead is the size of a buffer that holds whatever one Read may return: the header, the largest
-// superpacket (tun's gso_max_size is 65,536 and cannot be raised), and an Ethernet header with two VLAN tags.
+// superpacket (tun's gso_max_size is 65,536 and cannot be raised), and an Ethernet header with two
+// VLAN tags.
 const MaxRead = HeaderSize + 65536 + 22
 
 // MaxQueues is how many queues one device may have. Source: MAX_TAP_QUEUES, drivers/net/tun.c.
 const MaxQueues = 256
 
 var (
-	// ErrGone means that the link was deleted under us. The queue will never work again; close the device.
+	// ErrGone means that the link was deleted under us. The queue will never work again; close the
+	// device.
 	ErrGone = errors.New("the network device was deleted")
-	// ErrDown means that the link is down, so the packet was not taken. Writing works again once it is up.
+	// ErrDown means that the link is down, so the packet was not taken. Writing works again once it
+	// is up.
 	ErrDown = errors.New("the network device is down")
-	// ErrRefused means that the kernel does not accept this header with this packet, or the plain backend was handed
-	// a header that asks for offload. The packet was not taken; write it again in segments with all-zero headers.
+	// ErrRefused means that the kernel does not accept this header with this packet, or the plain
+	// backend was handed a header that asks for offload. The packet was not taken; write it again
+	// in segments with all-zero headers.
 	ErrRefused = errors.New("the network device refused the packet")
 	// ErrExists means that a device of that name exists already and is not ours.
 	ErrExists = errors.New("the network device exists already")
@@ -72,26 +78,27 @@ type Features struct {
 
 // Queue is one queue of a device.
 type Queue interface {
-	// Read reads one packet (TUN) or frame (TAP), superpackets included, into buf, behind the 10-byte
-	// virtio_net_hdr at buf[:HeaderSize]; n counts the header. What does not fit in buf is cut off, so buf
-	// has MaxRead bytes. With wait it blocks until there is a packet, also while the link is down; without,
-	// it returns 0, nil when there is none. It fails with net.ErrClosed after Close and with ErrGone when
-	// the link was deleted; those two end a loop, any other error is to be counted. It allocates nothing.
-	// One goroutine at a time.
+	// Read reads one packet (TUN) or frame (TAP), superpackets included, into buf, behind the
+	// 10-byte virtio_net_hdr at buf[:HeaderSize]; n counts the header. What does not fit in buf is
+	// cut off, so buf has MaxRead bytes. With wait it blocks until there is a packet, also while
+	// the link is down; without, it returns 0, nil when there is none. It fails with net.ErrClosed
+	// after Close and with ErrGone when the link was deleted; those two end a loop, any other error
+	// is to be counted. It allocates nothing. One goroutine at a time.
 	Read(buf []byte, wait bool) (n int, err error)
-	// Write hands the kernel one packet or frame behind its 10-byte header. The kernel's receive path runs
-	// inside the call; frame may be used again when it returns. Errors: ErrRefused, ErrDown, ErrGone,
-	// net.ErrClosed, or a syscall.Errno (ENOBUFS, ENOMEM: the packet is lost, the next may pass). It
-	// never waits and allocates nothing.
+	// Write hands the kernel one packet or frame behind its 10-byte header. The kernel's receive
+	// path runs inside the call; frame may be used again when it returns. Errors: ErrRefused,
+	// ErrDown, ErrGone, net.ErrClosed, or a syscall.Errno (ENOBUFS, ENOMEM: the packet is lost, the
+	// next may pass). It never waits and allocates nothing.
 	Write(frame []byte) error
-	// Close makes a Read that waits, and every later call, return net.ErrClosed. It does not wait for
-	// them. Closing again does nothing.
+	// Close makes a Read that waits, and every later call, return net.ErrClosed. It does not wait
+	// for them. Closing again does nothing.
 	Close() error
 }
 
 // Options say which device to open.
 type Options struct {
-	// Name of the device, at most 15 bytes; "" lets the kernel choose, and a "%d" in it becomes a number.
+	// Name of the device, at most 15 bytes; "" lets the kernel choose, and a "%d" in it becomes a
+	// number.
 	Name string
 	Kind Kind
 	// Offload asks for superpackets; where the kernel refuses, the plain backend takes over.

@@ -8,10 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace opens the network namespace that the device is in now: it may have been moved since it was opened. The file is
-// the caller's, and keeps that namespace alive, with the device in it, until it is closed: whoever does not want
-// to be the reason why a namespace outlives `ip netns delete` closes it soon. The error is ErrGone when the device
-// was deleted, and another one where the kernel does not tell (Linux before 5.2, or no CAP_NET_ADMIN over there).
+// Namespace opens the network namespace that the device is in now: it may have been moved since it
+// was opened. The file is the caller's, and keeps that namespace alive, with the device in it,
+// until it is closed: whoever does not want to be the reason why a namespace outlives `ip netns
+// delete` closes it soon. The error is ErrGone when the device was deleted, and another one where
+// the kernel does not tell (Linux before 5.2, or no CAP_NET_ADMIN over there).
 func (d *Device) Namespace() (*os.File, error) {
 	ref := d.queues[0].ref
 	if !ref.Enter() {
@@ -28,9 +29,10 @@ func (d *Device) Namespace() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "netns"), nil
 }
 
-// Up reports whether the device is up, in whatever namespace it is; known is false when it was deleted. It needs no
-// privilege: the kernel calls the descriptor writable exactly while the device is up. (wireguard-go's trick, an empty
-// write that fails in two ways, tells nothing any more: Linux looks at the length first.)
+// Up reports whether the device is up, in whatever namespace it is; known is false when it was
+// deleted. It needs no privilege: the kernel calls the descriptor writable exactly while the device
+// is up. (wireguard-go's trick, an empty write that fails in two ways, tells nothing any more:
+// Linux looks at the length first.)
 func (d *Device) Up() (up, known bool) {
 	ref := d.queues[0].ref
 	if !ref.Enter() {

@@ -54,7 +54,8 @@ func TestDevice_isFoundInTheNamespaceItWasMovedTo(t *testing.T) {
 	}
 }
 
-// A device moved into a namespace that ends is deleted with it: nothing of ours may keep the namespace alive.
+// A device moved into a namespace that ends is deleted with it: nothing of ours may keep the
+// namespace alive.
 func TestDevice_goesWithTheNamespaceItIsIn(t *testing.T) {
 	t.Parallel()
 	here := testnet.New(t)

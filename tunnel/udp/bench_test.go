@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// BenchmarkSocket_loopback sends and receives on one goroutine: the system calls and the kernel's path.
+// BenchmarkSocket_loopback sends and receives on one goroutine: the system calls and the kernel's
+// path.
 func BenchmarkSocket_loopback(b *testing.B) {
 	for _, c := range []struct {
 		segment, count int

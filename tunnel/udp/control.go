@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Control messages (cmsg): a header of a native word and two 32-bit numbers, then data, each padded to a
-// native word.
+// Control messages (cmsg): a header of a native word and two 32-bit numbers, then data, each padded
+// to a native word.
 //
 //	0            word        word+4  word+8
 //	length ‖ level (i32) ‖ type (i32) ‖ data …
@@ -24,8 +24,9 @@ const (
 	info4Data   = 12 // IP_PKTINFO: interface (i32), local address (4), address in the header (4)
 )
 
-// controlSpace holds the control messages of one message, received (pktinfo, UDP_GRO, SO_RXQ_OVFL) or sent
-// (UDP_SEGMENT, pktinfo), with room to spare: SO_TIMESTAMP and the like set from outside must not cut ours.
+// controlSpace holds the control messages of one message, received (pktinfo, UDP_GRO, SO_RXQ_OVFL)
+// or sent (UDP_SEGMENT, pktinfo), with room to spare: SO_TIMESTAMP and the like set from outside
+// must not cut ours.
 const controlSpace = 128
 
 // align rounds n up to a native word.
@@ -40,8 +41,8 @@ type control struct {
 	ifindex  uint32     // interface it came in by
 }
 
-// parseControl reads the control messages in b. It stops at what makes no sense and ignores what it does not
-// know, so every input is good for something; it allocates nothing.
+// parseControl reads the control messages in b. It stops at what makes no sense and ignores what it
+// does not know, so every input is good for something; it allocates nothing.
 func parseControl(b []byte) (c control) {
 	for len(b) >= headerSize {
 		level, kind, data, rest, ok := nextControl(b)
@@ -54,7 +55,8 @@ func parseControl(b []byte) (c control) {
 	return c
 }
 
-// nextControl cuts the first control message off b, which holds at least a header; ok is false when it makes no sense.
+// nextControl cuts the first control message off b, which holds at least a header; ok is false when
+// it makes no sense.
 func nextControl(b []byte) (level, kind int32, data, rest []byte, ok bool) {
 	length := uint64(binary.NativeEndian.Uint32(b))
 	if word == 8 {
@@ -84,7 +86,8 @@ func (c *control) take(level, kind int32, data []byte) {
 	}
 }
 
-// putHeader writes a control message's header at b[at:] and returns its data part and where the next begins.
+// putHeader writes a control message's header at b[at:] and returns its data part and where the
+// next begins.
 func putHeader(b *[controlSpace]byte, at int, level, kind int32, size int) (data []byte, next int) {
 	length := headerSize + size
 	if word == 8 {
@@ -104,8 +107,9 @@ func putSegment(b *[controlSpace]byte, at, segment int) int {
 	return next
 }
 
-// putSource appends the local address to send from. On an AF_INET6 socket that is IPV6_PKTINFO for both
-// families: the kernel takes a mapped address for an IPv4 receiver (net/ipv4/ip_sockglue.c, ip_cmsg_send).
+// putSource appends the local address to send from. On an AF_INET6 socket that is IPV6_PKTINFO for
+// both families: the kernel takes a mapped address for an IPv4 receiver (net/ipv4/ip_sockglue.c,
+// ip_cmsg_send).
 func putSource(b *[controlSpace]byte, at int, source netip.Addr, ifindex uint32, v6 bool) int {
 	if v6 {
 		data, next := putHeader(b, at, unix.SOL_IPV6, unix.IPV6_PKTINFO, info6Data)

@@ -25,7 +25,8 @@ func TestControl_whatIsPutCanBeParsed(t *testing.T) {
 			if want := (control{dst: source, ifindex: 7}); got != want {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
-		} else if got.ifindex != 7 { // IP_PKTINFO has the address to send from and the one received at apart
+		} else if got.ifindex != 7 {
+			// IP_PKTINFO has the address to send from and the one received at apart.
 			t.Errorf("interface %d, want 7", got.ifindex)
 		}
 		if size := unix.CmsgSpace(segmentData); align(headerSize+segmentData) != size {

@@ -81,7 +81,8 @@ func (s *Socket) reportErrors(on bool) {
 	if on {
 		value = 1
 	}
-	_ = unix.SetsockoptInt(s.ref.FD(), unix.SOL_IP, unix.IP_RECVERR, value) // of a dual-stack socket too
+	// Of a dual-stack socket too.
+	_ = unix.SetsockoptInt(s.ref.FD(), unix.SOL_IP, unix.IP_RECVERR, value)
 	if s.v6 {
 		_ = unix.SetsockoptInt(s.ref.FD(), unix.SOL_IPV6, unix.IPV6_RECVERR, value)
 	}

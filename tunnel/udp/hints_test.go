@@ -88,7 +88,8 @@ func TestHint_portThatNobodyListensOn(t *testing.T) {
 	}
 }
 
-// Errors about one receiver do not fail what is sent to another, whoever meets them: the receiving or the sending side.
+// Errors about one receiver do not fail what is sent to another, whoever meets them: the receiving
+// or the sending side.
 func TestHint_deadPeerDoesNotFailTheOthers(t *testing.T) {
 	for _, receiving := range []bool{true, false} {
 		t.Run(fmt.Sprintf("receiving=%v", receiving), func(t *testing.T) {
@@ -218,7 +219,8 @@ func TestHint_floodIsCutOff(t *testing.T) {
 	}
 }
 
-// However many errors there are, a message that the kernel would take is sent, or given up after a few trials.
+// However many errors there are, a message that the kernel would take is sent, or given up after a
+// few trials.
 func TestSender_staleErrors(t *testing.T) {
 	for _, c := range []struct {
 		queued  int // errors found in the queue each time

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxBatch bounds the messages of one system call. 64 single datagrams amortise the call to a few percent of
-// the work on each; the scratch for them is 20 KB.
+// maxBatch bounds the messages of one system call. 64 single datagrams amortise the call to a few
+// percent of the work on each; the scratch for them is 20 KB.
 const maxBatch = 64
 
 // mmsghdr is struct mmsghdr of recvmmsg(2); Go pads it as C does.
@@ -44,8 +44,8 @@ func (b *batch) init() {
 	}
 }
 
-// addrPort reads a peer's address, unmapped. The zone of a link-local address is its interface index, taken
-// from zones so that it is made once.
+// addrPort reads a peer's address, unmapped. The zone of a link-local address is its interface
+// index, taken from zones so that it is made once.
 func (a *sockaddr) addrPort(zones *zoneName) netip.AddrPort {
 	port := binary.BigEndian.Uint16(a[2:])
 	switch binary.NativeEndian.Uint16(a[:]) {
@@ -61,8 +61,8 @@ func (a *sockaddr) addrPort(zones *zoneName) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// put writes a receiver's address for a socket of the given family and returns its length, 0 when the socket
-// cannot reach that family. scope is the interface of a link-local address.
+// put writes a receiver's address for a socket of the given family and returns its length, 0 when
+// the socket cannot reach that family. scope is the interface of a link-local address.
 func (a *sockaddr) put(to netip.AddrPort, scope uint32, v6 bool) uint32 {
 	addr := to.Addr()
 	if !addr.IsValid() {
@@ -104,8 +104,9 @@ func (z *zoneName) of(index uint32) string {
 	return z.name
 }
 
-// scopeOf returns the interface index for a link-local address: from its zone, by number or by name, else
-// the one its last datagram came in by. Other addresses have none. False: there is no such interface.
+// scopeOf returns the interface index for a link-local address: from its zone, by number or by
+// name, else the one its last datagram came in by. Other addresses have none. False: there is no
+// such interface.
 func scopeOf(fd int, to *Endpoint) (index uint32, ok bool) {
 	addr := to.Addr.Addr()
 	if !addr.Is6() || !addr.IsLinkLocalUnicast() {
@@ -118,8 +119,8 @@ func scopeOf(fd int, to *Endpoint) (index uint32, ok bool) {
 	return zoneIndex(fd, zone)
 }
 
-// zoneIndex reads a zone: a number, or a name that is asked for each time, since a remembered index would
-// outlive the interface.
+// zoneIndex reads a zone: a number, or a name that is asked for each time, since a remembered index
+// would outlive the interface.
 func zoneIndex(fd int, zone string) (index uint32, ok bool) {
 	var number uint64
 	for _, digit := range []byte(zone) {

@@ -17,16 +17,17 @@ func kernelQuirks() gsoQuirks {
 	return quirksOf(unix.ByteSliceToString(name.Release[:]))
 }
 
-// quirksOf derives the quirks from a release such as "6.18.44-fc". What cannot be read counts as old.
+// quirksOf derives the quirks from a release such as "6.18.44-fc". What cannot be read counts as
+// old.
 func quirksOf(release string) gsoQuirks {
 	major, minor, patch := parseRelease(release)
 	q := gsoQuirks{segments: 64} // UDP_MAX_SEGMENTS before 6.9
 	if major > 6 || major == 6 && minor >= 9 {
 		q.segments = 128
 	}
-	// Linux b10b446 (7.0-rc1) damaged headers and checksums of runs without a shorter tail on their way
-	// to some drivers; 78effd8 and 5f17ae0 mended that in 7.1.5. Distributions may have the repair
-	// earlier, which cannot be seen: they get the workaround as well.
+	// Linux b10b446 (7.0-rc1) damaged headers and checksums of runs without a shorter tail on their
+	// way to some drivers; 78effd8 and 5f17ae0 mended that in 7.1.5. Distributions may have the
+	// repair earlier, which cannot be seen: they get the workaround as well.
 	q.equalTail = major == 7 && (minor == 0 || minor == 1 && patch <= 4)
 	return q
 }

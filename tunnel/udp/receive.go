@@ -33,8 +33,8 @@ func recvmmsg(fd int, hdrs []mmsghdr, flags int) (int, syscall.Errno) {
 
 // Receive implements Conn. At most maxBatch trains are filled in one call.
 //
-// What the network did to datagrams sent earlier (ECONNREFUSED and the like, from ICMP) is not the receive
-// loop's business: it becomes a Hint, and the call goes on.
+// What the network did to datagrams sent earlier (ECONNREFUSED and the like, from ICMP) is not the
+// receive loop's business: it becomes a Hint, and the call goes on.
 func (s *Socket) Receive(trains []Train, wait bool) (int, error) {
 	n := min(len(trains), maxBatch)
 	if n == 0 {
@@ -74,8 +74,8 @@ func (s *Socket) Receive(trains []Train, wait bool) (int, error) {
 	}
 }
 
-// maxSwallowed bounds the errors that one Receive passes over, so that a kernel that fails for ever cannot
-// keep a loop inside.
+// maxSwallowed bounds the errors that one Receive passes over, so that a kernel that fails for ever
+// cannot keep a loop inside.
 const maxSwallowed = 64
 
 // fromNetwork reports whether errno is an asynchronous error of an earlier send.

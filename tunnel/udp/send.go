@@ -12,25 +12,27 @@ import (
 )
 
 const (
-	// maxPayload is what one UDP message may carry over IPv4, a run included: 65,535 less the headers of
-	// IPv4 (20) and UDP (8).
+	// maxPayload is what one UDP message may carry over IPv4, a run included: 65,535 less the
+	// headers of IPv4 (20) and UDP (8).
 	maxPayload = 65507
 
-	// sendPatience bounds how long one Send waits, in all, for a full socket buffer. Waiting is what pushes
-	// back on the device queue, where the loss belongs; a peer behind a dead link must not hold the lane.
+	// sendPatience bounds how long one Send waits, in all, for a full socket buffer. Waiting is
+	// what pushes back on the device queue, where the loss belongs; a peer behind a dead link must
+	// not hold the lane.
 	sendPatience = 20 * time.Millisecond
 
-	// gsoRetryAfter is for how long UDP_SEGMENT is left alone after the egress device refused it. Routes
-	// change, so it is tried again; a trial that fails costs one system call.
+	// gsoRetryAfter is for how long UDP_SEGMENT is left alone after the egress device refused it.
+	// Routes change, so it is tried again; a trial that fails costs one system call.
 	gsoRetryAfter = 30 * time.Second
 
-	// smallRun is the number of datagrams below which kernels with the equal-tail bug get single ones
-	// rather than a run with a tail.
+	// smallRun is the number of datagrams below which kernels with the equal-tail bug get single
+	// ones rather than a run with a tail.
 	smallRun = 8
 
-	// tailSize is the length of the tail that is appended there: too short for WireGuard, type 0, so
-	// receivers drop it. Not shorter than this: a tail of 1 byte, as others send it, makes frames below
-	// Ethernet's minimum, on which some adapters' segmentation fails (tailscale#20994).
+	// tailSize is the length of the tail that is appended there: too short for WireGuard, type 0,
+	// so receivers drop it. Not shorter than this: a tail of 1 byte, as others send it, makes
+	// frames below Ethernet's minimum, on which some adapters' segmentation fails
+	// (tailscale#20994).
 	tailSize = 24
 )
 
@@ -47,7 +49,9 @@ type sender struct {
 	// Where we are: the datagrams of runs[run] from off on are still to be sent, in this way.
 	run, off int
 	way      way
-	stale    int // how often this message was sent again after an error that an earlier one may have left behind
+	// How often this message was sent again after an error that an earlier one may have left
+	// behind.
+	stale    int
 	patience time.Duration
 
 	// sendmmsg and writable are the seams through which tests make the kernel fail on schedule.
@@ -80,7 +84,8 @@ func sendmmsg(fd int, hdrs []mmsghdr) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// writable waits for room in the socket's buffer. It may return early, and when half the buffer is not free in time.
+// writable waits for room in the socket's buffer. It may return early, and when half the buffer is
+// not free in time.
 func writable(fd int, patience time.Duration) {
 	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	timeout := unix.NsecToTimespec(patience.Nanoseconds())
@@ -108,7 +113,8 @@ func (x *sender) Send(runs []Run) {
 		}
 		sent, errno := x.sendmmsg(ref.FD(), x.hdrs[:x.count])
 		if errno == 0 {
-			if sent < x.count { // the kernel keeps the reason to itself, and forgets it: perhaps ICMP
+			// The kernel keeps the reason to itself, and forgets it: perhaps ICMP.
+			if sent < x.count {
 				x.socket.drain()
 			}
 			x.advance(runs, x.parts[:sent])
@@ -123,8 +129,8 @@ func (x *sender) start(run int) {
 	x.run, x.off, x.way, x.stale = run, 0, way{}, 0
 }
 
-// fill makes messages of what is still to be sent, as many as a batch holds. When the run next in turn has
-// nothing that could be sent it gets its result instead, and fill returns false.
+// fill makes messages of what is still to be sent, as many as a batch holds. When the run next in
+// turn has nothing that could be sent it gets its result instead, and fill returns false.
 func (x *sender) fill(runs []Run) bool {
 	x.count = 0
 	gso := x.socket.gsoUsable()
@@ -153,8 +159,8 @@ func (x *sender) fill(runs []Run) bool {
 	return x.count > 0
 }
 
-// message makes the next message, of r.Buf[off:], unless this socket cannot reach the receiver: EAFNOSUPPORT for
-// its family, ENODEV for the interface in its zone.
+// message makes the next message, of r.Buf[off:], unless this socket cannot reach the receiver:
+// EAFNOSUPPORT for its family, ENODEV for the interface in its zone.
 func (x *sender) message(r *Run, run, off int, w way) syscall.Errno {
 	i, s := x.count, x.socket
 	h := &x.hdrs[i].hdr
@@ -178,7 +184,8 @@ func (x *sender) message(r *Run, run, off int, w way) syscall.Errno {
 		at = putSegment(&x.controls[i], at, r.Segment)
 	}
 	if source := r.To.Source; !w.noSource && source.IsValid() && source.Is4() == r.To.Addr.Addr().Is4() {
-		// scope, not To.Ifindex: that would bind us to the interface the peer's datagram came in by.
+		// scope, not To.Ifindex: that would bind us to the interface the peer's datagram came in
+		// by.
 		at = putSource(&x.controls[i], at, source, scope, s.v6)
 	}
 	h.SetControllen(at)
@@ -194,8 +201,8 @@ func (x *sender) message(r *Run, run, off int, w way) syscall.Errno {
 	return 0
 }
 
-// join extends p, one datagram of r, to as many as the kernel takes in one message, and says whether a tail
-// has to follow them.
+// join extends p, one datagram of r, to as many as the kernel takes in one message, and says
+// whether a tail has to follow them.
 func (x *sender) join(r *Run, p part) (_ part, tail bool) {
 	quirk := &x.socket.quirk
 	most, room := quirk.segments, maxPayload
@@ -232,8 +239,8 @@ func (x *sender) advance(runs []Run, taken []part) {
 	}
 }
 
-// refused deals with the kernel's refusal of the first message: it changes the way of sending, or gives up
-// the message or the run.
+// refused deals with the kernel's refusal of the first message: it changes the way of sending, or
+// gives up the message or the run.
 func (x *sender) refused(runs []Run, errno syscall.Errno) {
 	p := &x.parts[0]
 	r := &runs[p.run]
@@ -249,7 +256,8 @@ func (x *sender) refused(runs []Run, errno syscall.Errno) {
 		errno = unix.ENOBUFS
 	case perhapsStale(errno) && x.again():
 		return
-	case gso && errno == unix.EIO: // no checksum offload on the way out: true for other runs as well
+	case gso && errno == unix.EIO:
+		// No checksum offload on the way out: true for other runs as well.
 		x.socket.gsoRefused()
 		return
 	case gso && (errno == unix.EINVAL || errno == unix.EMSGSIZE): // larger than the interface takes
@@ -264,25 +272,29 @@ func (x *sender) refused(runs []Run, errno syscall.Errno) {
 		r.Err = errno
 	}
 	if (errno == unix.EPERM || errno == unix.ENOBUFS && !full) && p.end < len(r.Buf) {
-		x.off, x.stale = p.end, 0 // a firewall or a full queue may drop one datagram and take the next
+		// A firewall or a full queue may drop one datagram and take the next.
+		x.off, x.stale = p.end, 0
 		return
 	}
 	x.start(p.run + 1)
 }
 
-// maxStale is how often a message is sent again when the kernel answers with what may be an error of an earlier one.
-// Once is enough unless somebody floods us with ICMP messages, until drain goes deaf to them.
+// maxStale is how often a message is sent again when the kernel answers with what may be an error
+// of an earlier one. Once is enough unless somebody floods us with ICMP messages, until drain goes
+// deaf to them.
 const maxStale = 3
 
-// again reports whether to send the first message once more after such an answer: reading the error has cleared it. The
-// first time is for an error that the receiving side drained in between; more follow only if there were errors.
+// again reports whether to send the first message once more after such an answer: reading the error
+// has cleared it. The first time is for an error that the receiving side drained in between; more
+// follow only if there were errors.
 func (x *sender) again() bool {
 	fromAfar := x.socket.drain()
 	x.stale++
 	return x.stale == 1 || fromAfar && x.stale <= maxStale
 }
 
-// perhapsStale reports whether errno may be what ICMP said of an earlier datagram, rather than the kernel of this one.
+// perhapsStale reports whether errno may be what ICMP said of an earlier datagram, rather than the
+// kernel of this one.
 func perhapsStale(errno syscall.Errno) bool {
 	switch errno {
 	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENETDOWN, unix.ENONET, unix.EACCES,
@@ -292,16 +304,17 @@ func perhapsStale(errno syscall.Errno) bool {
 	return false
 }
 
-// awaitRoom waits for the socket's buffer to drain, within the patience left to this Send, and reports whether to try
-// again. When the patience ends in this wait it says so once more: poll(2) calls a socket writable when half its buffer
-// is free, and what is to be sent needs less.
+// awaitRoom waits for the socket's buffer to drain, within the patience left to this Send, and
+// reports whether to try again. When the patience ends in this wait it says so once more: poll(2)
+// calls a socket writable when half its buffer is free, and what is to be sent needs less.
 func (x *sender) awaitRoom() bool {
 	if x.patience <= 0 {
 		return false
 	}
 	before := boottime.Now()
 	x.writable(x.socket.ref.FD(), x.patience)
-	// At least a little is used up, so that a kernel which always claims to have room ends the loop too.
+	// At least a little is used up, so that a kernel which always claims to have room ends the loop
+	// too.
 	x.patience -= max(boottime.Now().Sub(before), sendPatience/64)
 	return true
 }

@@ -12,16 +12,17 @@ import (
 	"tund/internal/fdref"
 )
 
-// bufferBytes is asked of the kernel for each direction, which books it double. With 7 MiB, as wireguard-go has, four flows at
-// 5 Gbit/s lost 100 segments per GB here and 64 flows 20,000 while the loop was kept off its core; with 16 none and 12,000,
-// at the same latency beside a flow: what TCP lets wait here is bounded by its windows. A flood of UDP fills it.
+// bufferBytes is asked of the kernel for each direction, which books it double. With 7 MiB, as
+// wireguard-go has, four flows at 5 Gbit/s lost 100 segments per GB here and 64 flows 20,000 while
+// the loop was kept off its core; with 16 none and 12,000, at the same latency beside a flow: what
+// TCP lets wait here is bounded by its windows. A flood of UDP fills it.
 const bufferBytes = 16 << 20
 
 // Socket is a bound UDP socket. It implements Conn.
 //
-// The descriptor is in blocking mode: a waiting Receive sleeps inside recvmmsg, one system call instead of
-// the three (recvmmsg, ppoll, recvmmsg) of a non-blocking one, and shutdown(2) wakes it. Everything that
-// must not wait passes MSG_DONTWAIT.
+// The descriptor is in blocking mode: a waiting Receive sleeps inside recvmmsg, one system call
+// instead of the three (recvmmsg, ppoll, recvmmsg) of a non-blocking one, and shutdown(2) wakes it.
+// Everything that must not wait passes MSG_DONTWAIT.
 type Socket struct {
 	// Constant.
 	ref   *fdref.Ref
@@ -43,9 +44,9 @@ type Socket struct {
 
 }
 
-// Open binds a socket: AF_INET6 for both families, or AF_INET where the kernel has no IPv6. Buffer sizes,
-// UDP_GRO, UDP_SEGMENT and SO_RXQ_OVFL are taken as far as the kernel grants them; the port, the
-// mark and SO_REUSEPORT are not negotiable. A failed Open leaves nothing open.
+// Open binds a socket: AF_INET6 for both families, or AF_INET where the kernel has no IPv6. Buffer
+// sizes, UDP_GRO, UDP_SEGMENT and SO_RXQ_OVFL are taken as far as the kernel grants them; the port,
+// the mark and SO_REUSEPORT are not negotiable. A failed Open leaves nothing open.
 func Open(o Options) (*Socket, error) {
 	if !o.IPv4Only {
 		s, err := open(o, unix.AF_INET6)
@@ -95,7 +96,8 @@ func open(o Options, family int) (_ *Socket, err error) {
 	}
 	enlarge(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
 	enlarge(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1) // only a counter is lost without it
+	// Only a counter is lost without it.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
 	if !o.NoGRO {
 		s.gro = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
 	}
@@ -134,7 +136,8 @@ func required(fd int, o Options, family int) error {
 	if family == unix.AF_INET6 {
 		options = []option{
 			{"IPv4 beside IPv6", unix.SOL_IPV6, unix.IPV6_V6ONLY, 0},
-			{"local addresses of IPv6", unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1}, // IPv4 too, as mapped addresses
+			// IPv4 too, as mapped addresses.
+			{"local addresses of IPv6", unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1},
 			noPathMTU4, noPathMTU6,
 		}
 	}
@@ -152,7 +155,8 @@ func required(fd int, o Options, family int) error {
 	return nil
 }
 
-// enlarge sets a buffer to bufferBytes: past the sysctl limit where CAP_NET_ADMIN allows, else up to it.
+// enlarge sets a buffer to bufferBytes: past the sysctl limit where CAP_NET_ADMIN allows, else up
+// to it.
 func enlarge(fd, force, plain int) {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, bufferBytes) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, plain, bufferBytes)
@@ -170,8 +174,8 @@ func (s *Socket) Features() Features {
 	return Features{IPv6: s.v6, GRO: s.gro, GSO: s.gsoUsable(), Fallbacks: s.fallbacks.Load()}
 }
 
-// Overflows returns how many datagrams were dropped because the receive buffer was full. The kernel tells
-// with the datagrams that follow, so the figure may lag.
+// Overflows returns how many datagrams were dropped because the receive buffer was full. The kernel
+// tells with the datagrams that follow, so the figure may lag.
 func (s *Socket) Overflows() uint64 { return s.overflows.Load() }
 
 // Truncated returns how many messages were longer than the buffer they were received into.
@@ -189,14 +193,14 @@ func (s *Socket) SetMark(mark uint32) error {
 	return nil
 }
 
-// Close wakes a waiting Receive and ends every call with net.ErrClosed. The descriptor itself is closed when
-// the last call has returned, which Close does not wait for.
+// Close wakes a waiting Receive and ends every call with net.ErrClosed. The descriptor itself is
+// closed when the last call has returned, which Close does not wait for.
 func (s *Socket) Close() error {
 	if !s.ref.Shut() {
 		return nil
 	}
-	// ENOTCONN is the answer for a socket that is not connected; the sleepers are woken all the same. Only the
-	// receiving half: a Send under way need not fail with EPIPE.
+	// ENOTCONN is the answer for a socket that is not connected; the sleepers are woken all the
+	// same. Only the receiving half: a Send under way need not fail with EPIPE.
 	err := syscall.Shutdown(s.ref.FD(), syscall.SHUT_RD)
 	s.ref.Leave()
 	if err != nil && !errors.Is(err, syscall.ENOTCONN) {

@@ -1,7 +1,8 @@
 // Package tundevtest is a TUN or TAP queue without a kernel: a test plays the host behind it.
 //
-// It is for tests, inside a testing/synctest bubble or outside. It works by channels alone, so a bubble's
-// clock moves on while a Read waits. It does not look into packets and does not split or join them.
+// It is for tests, inside a testing/synctest bubble or outside. It works by channels alone, so a
+// bubble's clock moves on while a Read waits. It does not look into packets and does not split or
+// join them.
 //
 // All methods are safe for concurrent use, except Read, which takes one goroutine at a time.
 package tundevtest
@@ -32,7 +33,8 @@ type Queue struct {
 
 var _ tundev.Queue = (*Queue)(nil)
 
-// New returns a queue that holds up to depth packets in each direction and takes headers by features.
+// New returns a queue that holds up to depth packets in each direction and takes headers by
+// features.
 func New(depth int, features tundev.Features) *Queue {
 	return &Queue{
 		features: features,
@@ -68,8 +70,8 @@ func (q *Queue) Read(buf []byte, wait bool) (int, error) {
 	return 0, q.over()
 }
 
-// Write implements tundev.Queue. A host that reads nothing loses what does not fit (Lost), as a full socket
-// buffer on a real host does; Write does not wait.
+// Write implements tundev.Queue. A host that reads nothing loses what does not fit (Lost), as a
+// full socket buffer on a real host does; Write does not wait.
 func (q *Queue) Write(frame []byte) error {
 	if err := q.over(); err != nil {
 		return err
@@ -130,8 +132,8 @@ func (q *Queue) Close() error {
 	return nil
 }
 
-// Inject gives the tunnel a packet as the host would, with a header of zeros before it. False means that the
-// queue was full, and the packet is lost.
+// Inject gives the tunnel a packet as the host would, with a header of zeros before it. False means
+// that the queue was full, and the packet is lost.
 func (q *Queue) Inject(packet []byte) bool {
 	return q.InjectFrame(append(make([]byte, tundev.HeaderSize), packet...))
 }
@@ -152,8 +154,8 @@ func (q *Queue) Written() <-chan []byte { return q.toHost }
 // Lost returns how many written packets did not fit in the queue.
 func (q *Queue) Lost() uint64 { return q.lost.Load() }
 
-// Refuse sets a function that sees each frame written; what it returns other than nil is what Write returns
-// (tundev.ErrRefused, tundev.ErrDown, syscall.ENOBUFS). nil takes it away.
+// Refuse sets a function that sees each frame written; what it returns other than nil is what Write
+// returns (tundev.ErrRefused, tundev.ErrDown, syscall.ENOBUFS). nil takes it away.
 func (q *Queue) Refuse(f func(frame []byte) error) {
 	if f == nil {
 		q.refuse.Store(nil)
@@ -168,5 +170,6 @@ func (q *Queue) FailRead(err error) { q.failures <- err }
 // Full makes every Write fail with ENOBUFS, as a host out of memory does.
 func (q *Queue) Full() { q.Refuse(func([]byte) error { return syscall.ENOBUFS }) }
 
-// Delete removes the device under the tunnel: every call, also a waiting Read, returns tundev.ErrGone.
+// Delete removes the device under the tunnel: every call, also a waiting Read, returns
+// tundev.ErrGone.
 func (q *Queue) Delete() { q.goneOnce.Do(func() { close(q.gone) }) }

@@ -31,7 +31,8 @@ type Conn struct {
 
 	closed chan struct{} // closed by Close
 	once   sync.Once
-	news   chan struct{} // has one element when something happened that a waiting Receive should see
+	// Has one element when something happened that a waiting Receive should see.
+	news chan struct{}
 
 	mu    sync.Mutex // guards what follows; never held while waiting
 	inbox []arrival  // by due time, then by sequence
@@ -84,7 +85,8 @@ func (c *Conn) await(next time.Time) {
 	}
 }
 
-// take fills trains with what is due. When nothing is, next says when something will be; zero: unknown.
+// take fills trains with what is due. When nothing is, next says when something will be; zero:
+// unknown.
 func (c *Conn) take(trains []udp.Train) (n int, next time.Time, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,7 +156,8 @@ func (c *Conn) tell() {
 	}
 }
 
-// FailReceive makes the next call of Receive (a waiting one too) return err. Several are returned in turn.
+// FailReceive makes the next call of Receive (a waiting one too) return err. Several are returned
+// in turn.
 func (c *Conn) FailReceive(err error) {
 	c.mu.Lock()
 	c.fail = append(c.fail, err)
@@ -182,8 +185,8 @@ func (c *Conn) Addr() netip.AddrPort {
 	return c.addrs[0]
 }
 
-// Move gives the Conn new addresses in place of all it had, as a change of network or of a NAT's mapping does.
-// What is sent to the old ones from now on is lost.
+// Move gives the Conn new addresses in place of all it had, as a change of network or of a NAT's
+// mapping does. What is sent to the old ones from now on is lost.
 func (c *Conn) Move(addrs ...netip.AddrPort) {
 	n := c.network
 	n.mu.Lock()

@@ -1,9 +1,10 @@
-// Package udptest is a simulated network: it joins several udp.Conns by their addresses, loses, delays,
-// reorders and doubles datagrams on demand, and lets a test listen in.
+// Package udptest is a simulated network: it joins several udp.Conns by their addresses, loses,
+// delays, reorders and doubles datagrams on demand, and lets a test listen in.
 //
-// It is for tests, inside a testing/synctest bubble or outside. It does no real I/O, starts no goroutine and
-// holds no lock while waiting, so a bubble's clock moves on when everybody waits for datagrams. It does not
-// model bandwidth, and it has no routers: whoever has an address can be reached by everybody.
+// It is for tests, inside a testing/synctest bubble or outside. It does no real I/O, starts no
+// goroutine and holds no lock while waiting, so a bubble's clock moves on when everybody waits for
+// datagrams. It does not model bandwidth, and it has no routers: whoever has an address can be
+// reached by everybody.
 //
 // All methods are safe for concurrent use, except where udp.Conn says otherwise.
 package udptest
@@ -32,8 +33,8 @@ type Conditions struct {
 	Duplicate float64       // share of datagrams delivered twice
 	Reorder   float64       // share of datagrams delayed by ReorderBy more
 	ReorderBy time.Duration // 0 means 1 ms
-	// PathMTU is the size in bytes of the largest IP packet that arrives; a larger one is lost and nobody is
-	// told (a black hole). 0 means no limit.
+	// PathMTU is the size in bytes of the largest IP packet that arrives; a larger one is lost and
+	// nobody is told (a black hole). 0 means no limit.
 	PathMTU int
 }
 
@@ -63,17 +64,17 @@ func (n *Network) Set(c Conditions) {
 	n.conditions = c
 }
 
-// Watch sets the eavesdropper: f is called with every datagram sent, also with those that are then lost,
-// one at a time and in order. f must not call the network or a Conn.
+// Watch sets the eavesdropper: f is called with every datagram sent, also with those that are then
+// lost, one at a time and in order. f must not call the network or a Conn.
 func (n *Network) Watch(f func(Datagram)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.watch = f
 }
 
-// Filter sets a function that decides about each datagram, one at a time: nil lets it pass, Lost loses it, and
-// any other error is what its sender gets (syscall.EMSGSIZE, syscall.ENETUNREACH, …). f must not call the
-// network or a Conn.
+// Filter sets a function that decides about each datagram, one at a time: nil lets it pass, Lost
+// loses it, and any other error is what its sender gets (syscall.EMSGSIZE, syscall.ENETUNREACH, …).
+// f must not call the network or a Conn.
 func (n *Network) Filter(f func(Datagram) error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -87,7 +88,8 @@ type lost string
 
 func (l lost) Error() string { return string(l) }
 
-// Open returns a Conn that has all of addrs, for instance one of each family. Their ports should be equal.
+// Open returns a Conn that has all of addrs, for instance one of each family. Their ports should be
+// equal.
 func (n *Network) Open(addrs ...netip.AddrPort) (*Conn, error) {
 	if len(addrs) == 0 {
 		return nil, fmt.Errorf("udptest: no address")
@@ -107,7 +109,8 @@ func (n *Network) Open(addrs ...netip.AddrPort) (*Conn, error) {
 	return c, nil
 }
 
-// transmit carries one datagram. It returns what the sender is told, which is nil also for what is lost.
+// transmit carries one datagram. It returns what the sender is told, which is nil also for what is
+// lost.
 func (n *Network) transmit(from *Conn, to *udp.Endpoint, payload []byte, useSource bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
