@@ -57,6 +57,7 @@ type outcome struct {
 	reason  drop.Reason
 	moved   bool   // the MAC came here from owner
 	fresh   bool   // the MAC was not known before
+	tick    bool   // the first sight of the MAC, at its own port, within this second
 	frozen  bool   // this move froze it
 	claimed bool   // a challenge was started: Tick is wanted soon
 	alive   bool   // the owner answered a claim by port loser
@@ -69,8 +70,7 @@ type outcome struct {
 func (t *fdb) learn(key uint64, port PortID, now boottime.Time) outcome {
 	v, slot, ok := t.find(key)
 	if ok && v.port() == port && v&flagClaimed == 0 {
-		t.refresh(slot, second(now))
-		return outcome{}
+		return outcome{tick: t.refresh(slot, second(now))}
 	}
 	if ok && v.port() != port && v&(flagStatic|flagFrozen) != 0 {
 		return outcome{reason: foreignReason(v)}

@@ -184,13 +184,16 @@ func (t *fdb) seenAt(slot int32) uint32 {
 	return b.seen[w].Load()
 }
 
-// refresh notes that the entry was seen in second sec. It takes no lock; if the slot has meanwhile gone to
-// another key, that one's age is a little wrong, which does no harm.
-func (t *fdb) refresh(slot int32, sec uint32) {
+// refresh notes that the entry was seen in second sec, and reports whether it was not before. It
+// takes no lock; if the slot has meanwhile gone to another key, that one's age is a little wrong,
+// which does no harm.
+func (t *fdb) refresh(slot int32, sec uint32) (first bool) {
 	b, w := t.at(slot)
-	if b.seen[w].Load() != sec {
-		b.seen[w].Store(sec)
+	if b.seen[w].Load() == sec {
+		return false
 	}
+	b.seen[w].Store(sec)
+	return true
 }
 
 // setLimit sets how many entries port may have learned, and whether a source beyond them is refused.

@@ -90,7 +90,8 @@ func (s *Switch) fromDevice(f *frameInfo, v *Verdict) drop.Reason {
 		return reason
 	}
 	if f.h.Dst == s.mac {
-		return drop.SuppressedARP // the answer to a challenge; that it came is all it had to say
+		s.inspect(f, v)
+		return drop.SuppressedARP // the answer to a question of ours
 	}
 	kind := s.inspect(f, v)
 	if kind == messageNeighbor && v.neigh.ask && f.view.cfg.NeighborSuppression && s.answer(f, v) {
@@ -129,6 +130,7 @@ func (s *Switch) fromPeer(f *frameInfo, hops uint8, v *Verdict) drop.Reason {
 		return reason
 	}
 	if f.h.Dst == s.mac {
+		s.inspect(f, v)
 		return drop.SuppressedARP
 	}
 	kind := s.inspect(f, v)
@@ -320,6 +322,10 @@ func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 		return drop.None
 	}
 	o := s.fdb.learn(entryKey(f.vid, f.h.Src), f.in.id, f.now)
+	if o.tick {
+		o.tick = false
+		v.Wake = s.witness(f) || v.Wake
+	}
 	if o == (outcome{}) || o == (outcome{fresh: true}) {
 		return drop.None
 	}
@@ -345,8 +351,10 @@ func (s *Switch) inspect(f *frameInfo, v *Verdict) messageKind {
 	}
 	v.neigh = neighborMessage{}
 	if parseNeighbor(f.p.Frame, &f.h, &v.neigh) {
+		if f.view.cfg.NeighborSuppression && s.hosts.observe(f.now, f.in.id, f.vid, f.h.Src, &v.neigh) {
+			v.Wake = true
+		}
 		if v.neigh.mac != 0 {
-			s.hosts.observe(f.now, f.in.id, f.vid, &v.neigh)
 			if ip := v.neigh.ip; v.neigh.v6 {
 				s.fdb.setHost(entryKey(f.vid, v.neigh.mac), ip[:])
 			} else {
@@ -398,11 +406,12 @@ func (s *Switch) answer(f *frameInfo, v *Verdict) bool {
 		p := f.view.port(e.port())
 		return false, age <= heardRemote && p != nil && p.ready && (p.blocked == nil || !p.blocked.has(f.vid))
 	}
-	mac, router, local, ok := s.hosts.ask(f.now, f.vid, f.h.Src, &v.neigh, heard)
-	if ok && !local {
-		v.Reply = appendAnswer(v.buf[:0], f.p.Frame, &f.h, &v.neigh, mac, router)
+	a := s.hosts.ask(f.now, f.vid, f.h.Src, &v.neigh, heard)
+	if a.ok && !a.local {
+		v.Reply = appendAnswer(v.buf[:0], f.p.Frame, &f.h, &v.neigh, a.mac, a.router)
 	}
-	return ok
+	v.Wake = v.Wake || a.wake
+	return a.ok
 }
 
 // sendTo adds the port to the receivers.

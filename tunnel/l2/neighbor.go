@@ -1,27 +1,49 @@
 package l2
 
 import (
-	"encoding/binary"
 	"sync"
+	"time"
 
 	"tund/internal/boottime"
 )
 
-// ARP and neighbour discovery: who has which address, learned from what hosts say, so that a question from our
-// LAN need not cross the tunnel when the answer is known.
+// ARP and neighbour discovery: who has which address, learned from what hosts say, so that a
+// question from our LAN need not cross the tunnel when the answer is known.
 //
-// The table never makes things worse than flooding. It answers only for a host whose MAC lives behind a peer
-// that is up and was heard in the last minute; only a question that is a question (no probe for a duplicate
-// address, no announcement); not twice within retryGap, because someone who asks again did not like the answer;
-// and not for an address that two MACs claim, until one has been quiet for contestTime. A neighbour solicitation is
-// answered only from an advertisement, which alone says whether the host is a router. A question for a host on
-// our own LAN is not sent to the peers when the host was heard in the last seconds: it will answer itself.
+// The table never makes things worse than flooding, neither when hosts change nor when they lie.
+//
+//   - It answers only for a host that itself showed within bindingFresh that it has the address (in
+//     ARP, neighbour discovery, or as the source of its traffic), and whose MAC lives behind a peer
+//     that is up. A neighbour solicitation is answered only from an advertisement, which alone says
+//     whether the host is a router.
+//   - It answers only a question that is a question (no probe for a duplicate address, no
+//     announcement), and not twice within retryGap, because someone who asks again did not like the
+//     answer. Nor does it answer a host whose own address has just gone to another MAC: its question
+//     is what tells the others.
+//   - Each answer is checked: the host is asked, by unicast, whether it still has the address. If it
+//     keeps silent, the binding is forgotten and the question goes out after all, in the name of who
+//     asked it (askAgain). So a dead host is answered for once at most, and a host that was made
+//     anew is found a second later. The first answer from a binding is checked by letting the
+//     question out in any case: whoever else has the address will say so.
+//   - Unicast questions of our own hosts to a neighbour, which are how they see that it is alive,
+//     start the same check.
+//   - Another MAC that shows the address, even as the source of traffic or in a probe for
+//     duplicates, claims the binding, as MACs are claimed in claim.go. From then on, and until
+//     contestTime after the last claim, all questions are flooded, so that everybody answers for
+//     himself. The old owner is asked. When it answers, the binding stays; when it keeps silent
+//     until claimWait, the binding goes to the other. Either way it is answered for only after a
+//     flooded question was answered by that MAC and by no other.
+//
+// A question for a host on our own LAN is not sent to the peers when the host was heard in the last
+// seconds: it will answer itself.
 const (
-	heardRemote  = 60  // seconds since a remote host's MAC was seen, for us to answer in its name
-	heardLocal   = 10  // the same for a local host, for us to keep the question at home
-	bindingLife  = 600 // seconds a binding is kept without being confirmed
-	contestTime  = 30  // seconds
-	retryGap     = 3   // seconds
+	heardRemote  = 60               // seconds since a remote host's MAC was seen, for us to answer in its name
+	heardLocal   = 10               // the same for a local host, for us to keep the question at home
+	bindingFresh = 60 * time.Second // since the host last showed that it has the address
+	bindingLife  = 600              // seconds a binding is kept without being confirmed
+	contestTime  = 30 * time.Second
+	changeTime   = 60 * time.Second // for which the questions of a host with a new MAC are flooded
+	retryGap     = 3                // seconds
 	maxNeighbors = 4096
 	maxPortHosts = 1024 // one peer cannot fill the table: a few addresses for each of its MACs
 )
@@ -33,9 +55,17 @@ type neighborKey struct {
 
 type binding struct {
 	mac       MAC
-	port      PortID // behind which it was last said; for the bound per port only
-	confirmed uint32 // second
-	contested uint32 // second until which nobody is answered for
+	port      PortID // behind which it was last said
+	confirmed boottime.Time
+	changed   boottime.Time // when the address came from another MAC; 0: it did not
+	contested boottime.Time // until when nobody is answered for
+	doubt     bool          // was contested: answered for only after a flooded question
+	flooded   boottime.Time // while in doubt: when a question was flooded
+	tested    bool          // a question was let out since the binding is known
+	asked     boottime.Time // of the question to the owner that is pending; 0: none is
+	proof     boottime.Time // what the owner says from here on answers it
+	rival     MAC           // who claims the address
+	rivalPort PortID
 	answered  uint32 // second of the last answer, or question kept at home
 	asker     MAC    // who got it
 	advert    bool   // learned from a neighbour advertisement
@@ -43,169 +73,170 @@ type binding struct {
 }
 
 type neighbors struct {
-	mu      sync.Mutex // guards all below; taken for ARP and neighbour discovery only
-	table   map[neighborKey]binding
-	perPort map[PortID]int
+	mu        sync.Mutex // guards all below; taken for ARP, neighbour discovery, and once a second for a source
+	table     map[neighborKey]binding
+	perPort   map[PortID]int
+	questions []question
 }
 
 func newNeighbors() *neighbors {
 	return &neighbors{table: make(map[neighborKey]binding), perPort: make(map[PortID]int)}
 }
 
-// neighborMessage is what an ARP packet or a neighbour solicitation or advertisement says.
-type neighborMessage struct {
-	v6     bool
-	ask    bool     // a question for target that wants an answer
-	mac    MAC      // of the host it binds; 0: none
-	ip     [16]byte // of that host
-	target [16]byte // of the question
-	advert bool
-	router bool
-}
-
-func mapped4(b []byte) (ip [16]byte) {
-	ip[10], ip[11] = 0xff, 0xff
-	copy(ip[12:], b[:4])
-	return ip
-}
-
-// parseNeighbor reads ARP or neighbour discovery from the frame with header h, and reports whether it was one.
-// A binding is taken only when the sender inside the packet is the sender of the frame.
-func parseNeighbor(frame []byte, h *Header, m *neighborMessage) bool {
-	b := frame[h.Payload:]
-	switch h.EtherType {
-	case typeARP:
-		return parseARP(b, h, m)
-	case typeIPv6:
-		if len(b) < ipv6Header || b[6] != protoICMPv6 || b[7] != 255 {
-			return false // RFC 4861 §7.1: a hop limit of 255 shows that no router was passed; no extension headers in practice
+// observe notes what m, which came in at port from the MAC src, says. It reports whether a question
+// to an owner is to be sent soon.
+func (t *neighbors) observe(now boottime.Time, port PortID, vid uint16, src MAC, m *neighborMessage) (wake bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case m.probe:
+		key := neighborKey{vid, m.target}
+		if b, known := t.table[key]; known && b.mac != src {
+			wake = t.claim(now, key, &b, 0, port)
 		}
-		return parseND(b, h, m)
+		return wake
+	case m.check && port == LocalPort:
+		key := neighborKey{vid, m.target}
+		if b, known := t.table[key]; known && b.asked == 0 && b.port != LocalPort {
+			wake = t.askOwner(now, now, key, &b, question{wait: claimWait})
+		}
+	}
+	if m.mac == 0 {
+		return wake
+	}
+	key := neighborKey{vid, m.ip}
+	old, known := t.table[key]
+	switch {
+	case !known:
+		if len(t.table) < maxNeighbors && t.perPort[port] < maxPortHosts {
+			t.perPort[port]++
+			t.table[key] = binding{mac: m.mac, port: port, confirmed: now, advert: m.advert, router: m.router}
+		}
+		return wake
+	case old.mac != m.mac:
+		return t.claim(now, key, &old, m.mac, port) || wake
+	}
+	if m.advert {
+		old.advert, old.router = true, m.router
+	}
+	t.perPort[old.port]--
+	t.perPort[port]++
+	old.port = port
+	t.confirm(now, key, &old)
+	return wake
+}
+
+// confirm notes that the host with b showed its address.
+func (t *neighbors) confirm(now boottime.Time, key neighborKey, b *binding) {
+	b.confirmed = now
+	if b.asked != 0 && !now.Before(b.proof) {
+		b.asked, b.rival = 0, 0
+	}
+	t.table[key] = *b
+}
+
+// witness notes that the MAC src, at port, sent a packet from an address.
+func (t *neighbors) witness(now boottime.Time, port PortID, vid uint16, src MAC, ip [16]byte) (wake bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := neighborKey{vid, ip}
+	b, known := t.table[key]
+	switch {
+	case !known:
+		return false
+	case b.mac != src:
+		return t.claim(now, key, &b, 0, port)
+	}
+	t.confirm(now, key, &b)
+	return false
+}
+
+// claim notes that another MAC than b's shows the address. rival is 0 when it is not said that the
+// address is that MAC's for good.
+func (t *neighbors) claim(now boottime.Time, key neighborKey, b *binding, rival MAC, port PortID) (wake bool) {
+	disputed := now.Before(b.contested) && b.asked == 0 // the owner has answered already
+	b.contested, b.doubt, b.flooded = now.Add(contestTime), true, 0
+	if rival != 0 && !disputed {
+		b.rival, b.rivalPort = rival, port
+	}
+	t.table[key] = *b
+	if disputed || b.asked != 0 {
+		return false
+	}
+	return t.askOwner(now, now.Add(claimGrace), key, b, question{wait: claimWait})
+}
+
+// ask returns the MAC to answer with for m, a question in VLAN vid by asker. heard says for a MAC
+// whether its host was heard recently enough, and whether it is local. answer is false when the
+// question must be flooded; local when the host will answer by itself and nothing need be done;
+// wake when the answer is to be checked soon.
+func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMessage,
+	heard func(MAC) (local, ok bool)) (a answer) {
+	key := neighborKey{vid, m.target}
+	t.mu.Lock()
+	b, ok := t.table[key]
+	self, known := t.table[neighborKey{vid, m.ip}]
+	t.mu.Unlock()
+	news := known && (self.mac != asker || self.changed != 0 && now.Sub(self.changed) < changeTime)
+	if !ok || m.v6 && !b.advert || news {
+		return a
+	}
+	local, ok := heard(b.mac) // takes the lock of the forwarding database, so without ours
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	cur, known := t.table[key]
+	if !ok || !known || cur.mac != b.mac || !t.answerable(now, key, &cur) {
+		return a
+	}
+	sec := second(now)
+	if cur.asker == asker && since(sec, cur.answered) < retryGap {
+		if cur.asked == 0 {
+			a.wake = t.askOwner(now, now.Add(claimGrace), key, &cur, question{wait: claimWait})
+		}
+		return a
+	}
+	cur.asker, cur.answered = asker, sec
+	t.table[key] = cur
+	a = answer{mac: cur.mac, router: cur.router, local: local, ok: true}
+	if !local && cur.asked == 0 {
+		q := question{wait: answerWait, asker: asker, askerIP: m.ip, v6: m.v6}
+		a.wake = t.askOwner(now, now.Add(claimGrace), key, &cur, q)
+	}
+	return a
+}
+
+// answer is what is known about a question.
+type answer struct {
+	ok     bool // it need not be flooded
+	local  bool // the host will answer by itself
+	mac    MAC
+	router bool
+	wake   bool
+}
+
+// answerable reports whether b is believed enough to answer from it.
+func (t *neighbors) answerable(now boottime.Time, key neighborKey, b *binding) bool {
+	if now.Before(b.contested) || now.Sub(b.confirmed) > bindingFresh {
+		return false
+	}
+	if !b.doubt {
+		return true
+	}
+	if b.flooded != 0 && now.Sub(b.flooded) >= answerWait && !b.confirmed.Before(b.flooded) {
+		b.doubt, b.flooded = false, 0
+		t.table[key] = *b
+		return true
+	}
+	if b.flooded == 0 || now.Sub(b.flooded) >= answerWait {
+		b.flooded = now
+		t.table[key] = *b
 	}
 	return false
 }
 
-// parseARP reads RFC 826 for Ethernet and IPv4.
-func parseARP(b []byte, h *Header, m *neighborMessage) bool {
-	if len(b) < 28 || binary.BigEndian.Uint64(b)>>16 != 0x0001_0800_06_04 {
-		return false
-	}
-	op := binary.BigEndian.Uint16(b[6:])
-	if op != 1 && op != 2 {
-		return false
-	}
-	sender, target := binary.BigEndian.Uint32(b[14:]), binary.BigEndian.Uint32(b[24:])
-	if MACFromBytes(b[8:]) == h.Src && sender != 0 && sender>>28 != 0xe {
-		m.mac, m.ip = h.Src, mapped4(b[14:])
-	}
-	m.ask = op == 1 && sender != 0 && sender != target && h.Dst.Group()
-	m.target = mapped4(b[24:])
-	return true
-}
-
-// parseND reads RFC 4861 §4.3 and §4.4. b is an IPv6 packet whose next header is ICMPv6.
-func parseND(b []byte, h *Header, m *neighborMessage) bool {
-	icmp := trim(b, ipv6Header+int(binary.BigEndian.Uint16(b[4:])))[ipv6Header:]
-	if len(icmp) < 24 || icmp[1] != 0 {
-		return false
-	}
-	m.v6 = true
-	var option byte
-	switch icmp[0] {
-	case icmp6NeighborSolicit:
-		copy(m.target[:], icmp[8:])
-		m.ask = [16]byte(b[8:24]) != [16]byte{} && h.Dst.Group()
-		m.ip = [16]byte(b[8:24])
-		option = 1
-	case icmp6NeighborAdvert:
-		m.ip = [16]byte(icmp[8:24])
-		m.advert, m.router = true, icmp[4]&0x80 != 0
-		option = 2
-	default:
-		return false
-	}
-	if linkLayerOption(icmp[24:], option) == h.Src && m.ip != [16]byte{} && m.ip[0] != 0xff {
-		m.mac = h.Src
-	}
-	return true
-}
-
-// linkLayerOption returns the MAC in the first option of kind in a list of RFC 4861 §4.6; 0 without one.
-func linkLayerOption(b []byte, kind byte) MAC {
-	for len(b) >= 8 {
-		n := int(b[1]) * 8
-		if n == 0 || n > len(b) {
-			return 0
-		}
-		if b[0] == kind && n == 8 {
-			return MACFromBytes(b[2:])
-		}
-		b = b[n:]
-	}
-	return 0
-}
-
-// observe notes the binding in m, which came in at port.
-func (t *neighbors) observe(now boottime.Time, port PortID, vid uint16, m *neighborMessage) {
-	if m.mac == 0 {
-		return
-	}
-	sec := second(now)
-	key := neighborKey{vid, m.ip}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	old, known := t.table[key]
-	if !known && (len(t.table) >= maxNeighbors || t.perPort[port] >= maxPortHosts) {
-		return
-	}
-	b := binding{mac: m.mac, port: port, confirmed: sec, advert: m.advert, router: m.router}
-	if known && old.mac == m.mac {
-		b.contested, b.answered, b.asker = old.contested, old.answered, old.asker
-		if !m.advert {
-			b.advert, b.router = old.advert, old.router
-		}
-	} else if known && since(sec, old.confirmed) < contestTime {
-		b.contested = sec + contestTime
-	}
-	if known {
-		t.perPort[old.port]--
-	}
-	t.perPort[port]++
-	t.table[key] = b
-}
-
-// ask returns the MAC to answer with for m, a question in VLAN vid by asker. heard says for a MAC whether its
-// host was heard recently enough, and whether it is local. answer is false when the question must be flooded;
-// local when the host will answer by itself and nothing need be done.
-func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMessage,
-	heard func(MAC) (local, ok bool)) (mac MAC, router, local, answer bool) {
-	sec := second(now)
-	key := neighborKey{vid, m.target}
-	t.mu.Lock()
-	b, ok := t.table[key]
-	t.mu.Unlock()
-	if !ok || b.contested > sec || m.v6 && !b.advert || since(sec, b.confirmed) > bindingLife {
-		return 0, false, false, false
-	}
-	if b.asker == asker && since(sec, b.answered) < retryGap {
-		return 0, false, false, false
-	}
-	if local, ok = heard(b.mac); !ok {
-		return 0, false, false, false
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if cur, ok := t.table[key]; ok && cur.mac == b.mac {
-		cur.asker, cur.answered = asker, sec
-		t.table[key] = cur
-	}
-	return b.mac, b.router, local, true
-}
-
 // age forgets bindings that were not confirmed.
 func (t *neighbors) age(now boottime.Time) {
-	sec := second(now)
-	t.purge(func(b *binding) bool { return since(sec, b.confirmed) > bindingLife })
+	t.purge(func(b *binding) bool { return now.Sub(b.confirmed) > bindingLife*time.Second })
 }
 
 // flush forgets what was learned at port.
@@ -216,68 +247,12 @@ func (t *neighbors) purge(gone func(*binding) bool) {
 	defer t.mu.Unlock()
 	for key, b := range t.table {
 		if gone(&b) {
-			delete(t.table, key)
-			t.perPort[b.port]--
+			t.forget(key, &b)
 		}
 	}
 }
 
-const (
-	arpLen      = 28
-	neighborLen = 32 // NS or NA with one link-layer address option
-)
-
-// appendTagged appends an Ethernet header to b: dst, src, the tags of like (a frame with header h), etherType.
-func appendTagged(b []byte, dst, src MAC, like []byte, h *Header, etherType uint16) []byte {
-	b = append(b, make([]byte, 12)...)
-	dst.Put(b[len(b)-12:])
-	src.Put(b[len(b)-6:])
-	b = append(b, like[12:12+tagLen*h.Tags]...)
-	return binary.BigEndian.AppendUint16(b, etherType)
-}
-
-// appendARP appends an ARP packet: op 1 (request) or 2 (reply).
-func appendARP(b []byte, op uint16, sender MAC, senderIP []byte, target MAC, targetIP []byte) []byte {
-	b = append(b, 0, 1, 8, 0, 6, 4, byte(op>>8), byte(op))
-	b = append(b, make([]byte, 6)...)
-	sender.Put(b[len(b)-6:])
-	b = append(b, senderIP[:4]...)
-	b = append(b, make([]byte, 6)...)
-	target.Put(b[len(b)-6:])
-	return append(b, targetIP[:4]...)
-}
-
-// appendND appends an IPv6 packet with a neighbour solicitation or advertisement that carries mac. flags is the
-// advertisement's fifth byte.
-func appendND(b []byte, kind, flags byte, src, dst, target [16]byte, mac MAC) []byte {
-	start := len(b)
-	b = append(b, 0x60, 0, 0, 0, 0, neighborLen, protoICMPv6, 255)
-	b = append(b, src[:]...)
-	b = append(b, dst[:]...)
-	b = append(b, kind, 0, 0, 0, flags, 0, 0, 0)
-	b = append(b, target[:]...)
-	option := byte(1)
-	if kind == icmp6NeighborAdvert {
-		option = 2
-	}
-	b = append(b, option, 1, 0, 0, 0, 0, 0, 0)
-	mac.Put(b[len(b)-6:])
-	icmp := b[start+ipv6Header:]
-	binary.BigEndian.PutUint16(icmp[2:], checksumICMPv6(b[start:], icmp))
-	return b
-}
-
-// appendAnswer appends to b the reply, in the name of mac, to the question m in frame with header h.
-func appendAnswer(b []byte, frame []byte, h *Header, m *neighborMessage, mac MAC, router bool) []byte {
-	question := frame[h.Payload:]
-	if !m.v6 {
-		b = appendTagged(b, h.Src, mac, frame, h, typeARP)
-		return appendARP(b, 2, mac, m.target[12:], h.Src, question[14:18])
-	}
-	b = appendTagged(b, h.Src, mac, frame, h, typeIPv6)
-	flags := byte(0x60) // solicited, override
-	if router {
-		flags |= 0x80
-	}
-	return appendND(b, icmp6NeighborAdvert, flags, m.target, [16]byte(question[8:24]), m.target, mac)
+func (t *neighbors) forget(key neighborKey, b *binding) {
+	delete(t.table, key)
+	t.perPort[b.port]--
 }

@@ -165,7 +165,7 @@ func TestNeighbors_tableIsBounded(t *testing.T) {
 	n := newNeighbors()
 	for i := range 10 * maxNeighbors {
 		m := neighborMessage{mac: hostMAC(i), ip: mapped4([]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}
-		n.observe(start, PortID(1+i%3), 0, &m)
+		n.observe(start, PortID(1+i%3), 0, m.mac, &m)
 	}
 	if len(n.table) != 3*maxPortHosts {
 		t.Errorf("%d entries, want %d", len(n.table), 3*maxPortHosts)

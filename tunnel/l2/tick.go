@@ -168,6 +168,9 @@ func (s *Switch) settleClaims(now boottime.Time) boottime.Time {
 			s.tellLAN(now, keyVID(c.key), keyMAC(c.key))
 		}
 	}
+	if due := s.settleQuestions(now); next == 0 || due != 0 && due.Before(next) {
+		next = due
+	}
 	return next
 }
 

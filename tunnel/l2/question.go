@@ -1,0 +1,168 @@
+package l2
+
+import (
+	"time"
+
+	"tund/internal/boottime"
+)
+
+// Questions about bindings: whether the host that is believed to have an address still has it.
+
+const (
+	// answerWait is how long after an answer of ours the question goes out if the answer was wrong.
+	// Linux does not take another answer within a second of the first (locktime in net/ipv4/arp.c).
+	answerWait = 1200 * time.Millisecond
+
+	// maxQuestions bounds the questions under way, and with them what one tick sends.
+	maxQuestions = 512
+)
+
+// question is one to the owner of a binding.
+type question struct {
+	key     neighborKey
+	at      boottime.Time
+	wait    time.Duration // after which silence is an answer
+	sent    bool
+	v6      bool
+	asker   MAC // who was given our answer; 0: nobody
+	askerIP [16]byte
+}
+
+// askOwner makes q a question about b, which has none yet. What the owner says from proof on
+// answers it. When there are too many questions the binding is forgotten: flooding needs none.
+func (t *neighbors) askOwner(now, proof boottime.Time, key neighborKey, b *binding, q question) (wake bool) {
+	if len(t.questions) >= maxQuestions {
+		t.forget(key, b)
+		return false
+	}
+	b.asked, b.proof = now, proof
+	t.table[key] = *b
+	q.key, q.at = key, now
+	t.questions = append(t.questions, q)
+	return true
+}
+
+// dueQuestions returns the owners to be asked now, the questions that are to go out after all, and
+// when to be called again (0: no question is pending). The results are the caller's.
+func (t *neighbors) dueQuestions(now boottime.Time) (ask []challenge, again []question, next boottime.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	keep := t.questions[:0]
+	for _, q := range t.questions {
+		b, known := t.table[q.key]
+		pending := known && b.asked == q.at
+		if !pending && q.asker == 0 {
+			continue
+		}
+		due := q.at.Add(q.wait)
+		if !now.Before(due) {
+			if q.asker != 0 && (!known || pending || !b.tested) {
+				again = append(again, q)
+			}
+			t.settle(now, q.key, &b, known, pending)
+			continue
+		}
+		if grace := q.at.Add(claimGrace); pending && !q.sent {
+			if now.Before(grace) {
+				due = grace
+			} else {
+				q.sent = true
+				ask = append(ask, newChallenge(q.key, &b))
+			}
+		}
+		if next == 0 || due.Before(next) {
+			next = due
+		}
+		keep = append(keep, q)
+	}
+	t.questions = keep
+	return ask, again, next
+}
+
+// settle ends a question whose time is over: a binding whose owner did not answer goes to the one
+// who claimed it, or is forgotten.
+func (t *neighbors) settle(now boottime.Time, key neighborKey, b *binding, known, pending bool) {
+	switch {
+	case !known:
+	case !pending:
+		b.tested = true
+		t.table[key] = *b
+	case b.rival == 0 || t.perPort[b.rivalPort] >= maxPortHosts:
+		t.forget(key, b)
+	default:
+		t.perPort[b.port]--
+		t.perPort[b.rivalPort]++
+		t.table[key] = binding{mac: b.rival, port: b.rivalPort, confirmed: now, changed: now, doubt: true}
+	}
+}
+
+func newChallenge(key neighborKey, b *binding) challenge {
+	c := challenge{key: entryKey(key.vid, b.mac), port: b.port}
+	if [12]byte(key.ip[:12]) == [12]byte{10: 0xff, 11: 0xff} {
+		c.len = uint8(copy(c.host[:], key.ip[12:]))
+	} else {
+		c.len = uint8(copy(c.host[:], key.ip[:]))
+	}
+	return c
+}
+
+// settleQuestions sends what is due of questions about bindings, and returns when the next is.
+func (s *Switch) settleQuestions(now boottime.Time) boottime.Time {
+	ask, again, next := s.hosts.dueQuestions(now)
+	for i := range ask {
+		if v, _, ok := s.fdb.find(ask[i].key); ok {
+			ask[i].port = v.port()
+		}
+		s.challenge(&ask[i])
+	}
+	for i := range again {
+		s.askAgain(&again[i])
+	}
+	return next
+}
+
+// askAgain floods a question that we answered wrongly, or for the first time, to all peers; unless
+// the one who asked it may have moved meanwhile, since a frame with its MAC would claim that MAC
+// for our LAN.
+func (s *Switch) askAgain(q *question) {
+	v, _, ok := s.fdb.find(entryKey(q.key.vid, q.asker))
+	if !ok || v.port() != LocalPort || v&flagClaimed != 0 {
+		return
+	}
+	for _, p := range s.view.Load().peers {
+		tagged, ok := p.vlans.egress(q.key.vid)
+		if !ok || p.blocked != nil && p.blocked.has(q.key.vid) {
+			continue
+		}
+		b := make([]byte, FrameHeaderLen, 128)
+		if q.v6 {
+			to := [16]byte{0: 0xff, 1: 2, 11: 1, 12: 0xff} // solicited-node, RFC 4291 §2.7.1
+			copy(to[13:], q.key.ip[13:])
+			b = appendHeader(b, multicastMAC6(to[:]), q.asker, q.key.vid, tagged, typeIPv6)
+			b = appendND(b, icmp6NeighborSolicit, 0, q.askerIP, to, q.key.ip, q.asker)
+		} else {
+			b = appendHeader(b, Broadcast, q.asker, q.key.vid, tagged, typeARP)
+			b = appendARP(b, 1, q.asker, q.askerIP[12:], 0, q.key.ip[12:])
+		}
+		PutFrameHeader(b, 0, len(b)-FrameHeaderLen)
+		s.mu.Lock()
+		s.toPeer(p.id, b)
+		s.mu.Unlock()
+	}
+}
+
+// witness takes the source address of the packet in f, the first of its MAC in this second, as a
+// sign of who has that address.
+func (s *Switch) witness(f *frameInfo) (wake bool) {
+	if !f.view.cfg.NeighborSuppression {
+		return false
+	}
+	b := f.p.Frame[f.h.Payload:]
+	switch {
+	case f.h.EtherType == typeIPv4 && len(b) >= ipv4MinHeader && b[0]>>4 == 4:
+		return s.hosts.witness(f.now, f.in.id, f.vid, f.h.Src, mapped4(b[12:]))
+	case f.h.EtherType == typeIPv6 && len(b) >= ipv6Header && b[0]>>4 == 6:
+		return s.hosts.witness(f.now, f.in.id, f.vid, f.h.Src, [16]byte(b[8:24]))
+	}
+	return false
+}
