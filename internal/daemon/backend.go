@@ -54,13 +54,13 @@ func (d *Daemon) view(s *tunnel.Status) statusview.View {
 
 // runTime says what was changed while the instance ran. Callers hold mu.
 func (d *Daemon) runTime() statusview.RunTime {
-	if d.opts.Interface != nil || d.override.since.IsZero() {
+	if d.mode.fixed != nil || d.override.since.IsZero() {
 		return statusview.RunTime{}
 	}
 	file := cmp.Or(d.override.file, d.config)
 	return statusview.RunTime{
 		Since: d.override.since, File: file, FwMark: d.override.mark,
-		FileMark: d.routes.Mark(d.desired(file, d.mtu)),
+		FileMark: d.routes.Mark(d.mode.wanted(file, d.mtu)),
 	}
 }
 

@@ -1,12 +1,13 @@
-// Package daemon assembles an instance of tund out of its parts and runs it: configuration, control socket, devices,
-// sockets, tunnel, routes, and the watch on the kernel.
+// Package daemon assembles an instance of tund out of its parts and runs it: configuration, control
+// socket, devices, sockets, tunnel, routes, and the watch on the kernel.
 //
-// It is the only package that knows all of them, and it holds no logic of theirs: it translates (desired.go,
-// backend.go), orders starts and stops (this file, open.go), and reacts to a new configuration (reload.go), to
-// WireGuard's tools (wireguard.go), to names that resolve (internal/resolve) and to the kernel (watch.go, follow.go).
+// It is the only package that knows all of them, and it holds no logic of theirs: it translates
+// (desired.go, backend.go), orders starts and stops (this file, open.go), and reacts to a new
+// configuration (reload.go), to WireGuard's tools (wireguard.go), to names that resolve
+// (internal/resolve) and to the kernel (watch.go, follow.go).
 //
-// Starting takes steps in the order in which they depend on each other; each leaves its own undo, and a step that
-// fails undoes those before it. So a start that fails leaves nothing behind.
+// Starting takes steps in the order in which they depend on each other; each leaves its own undo,
+// and a step that fails undoes those before it. So a start that fails leaves nothing behind.
 package daemon
 
 import (
@@ -42,15 +43,16 @@ type Options struct {
 	Level     zap.AtomicLevel
 	Version   string
 	Reload    <-chan struct{} // a value asks for a reload (SIGHUP)
-	// Restart reports whether the instance that is asked to stop will run again at once (SIGUSR1): traffic for
-	// the tunnel is then blocked until it does. nil: never.
+	// Restart reports whether the instance that is asked to stop will run again at once (SIGUSR1):
+	// traffic for the tunnel is then blocked until it does. nil: never.
 	Restart func() bool
-	// Confine, when not nil, is called once everything is open and before the first packet: it takes from the process
-	// what a running instance does not need. Its failure is a warning.
+	// Confine, when not nil, is called once everything is open and before the first packet: it
+	// takes from the process what a running instance does not need. Its failure is a warning.
 	Confine func() error
 }
 
-// ErrNotPermitted is what the error of a start is, for errors.Is, that fails for want of a privilege or of /dev/net/tun.
+// ErrNotPermitted is what the error of a start is, for errors.Is, that fails for want of a
+// privilege or of /dev/net/tun.
 var ErrNotPermitted = errors.New("not permitted")
 
 // notPermitted makes an error one without changing its text.
@@ -63,6 +65,7 @@ func (e notPermitted) Unwrap() error      { return e.error }
 type Daemon struct {
 	// Constant.
 	opts    Options
+	mode    mode
 	log     *zap.Logger
 	process statusview.Process
 
@@ -73,15 +76,17 @@ type Daemon struct {
 	tunnel  *tunnel.Tunnel
 	devices []*tundev.Device
 	names   *resolve.Resolver
-	socket  *uapi.Server // WireGuard's; nil: none
+	socket  *uapi.Server    // WireGuard's; nil: none
+	removed <-chan struct{} // closed when the removal of that socket is to end us; nil: it is not
 	undo    undo
 	ready   bool // the start succeeded
 	fenced  bool // guards or a full tunnel of an earlier run still stood
 
 	keepGuards bool // of stop
 
-	// changing serializes whatever changes the instance: reloads, WireGuard's tools, following the kernel. It may be
-	// held for seconds. Fields below are written with both it and mu held, and read with either.
+	// changing serializes whatever changes the instance: reloads, WireGuard's tools, following the
+	// kernel. It may be held for seconds. Fields below are written with both it and mu held, and
+	// read with either.
 	changing sync.Mutex
 	life     context.Context // ends when the instance is to stop; of run
 	stopping bool            // nothing may change any more
@@ -129,41 +134,24 @@ func (u *undo) run() error {
 	return errors.Join(errs...)
 }
 
-// Run runs an instance until ctx ends, and takes everything down again. The error says why it could not start, or why
-// it had to stop; a stop that was asked for is none.
+// Run runs an instance until ctx ends, and takes everything down again. The error says why it could
+// not start, or why it had to stop; a stop that was asked for is none.
 func Run(ctx context.Context, o Options) error {
 	d := newDaemon(o)
-	return d.run(ctx, d.steps())
-}
-
-// steps are those of the start of an instance with a file.
-func (d *Daemon) steps() []step {
-	return []step{
-		{"claim instance", d.claim},
-		{"open netlink", d.openRoutes},
-		{"open devices", d.openDevices},
-		{"open tunnel", d.openTunnel},
-		{"configure network", d.configureNetwork},
-		{"open WireGuard socket", d.openSocket},
-		{"run", d.launch},
-	}
+	return d.run(ctx, d.mode.steps)
 }
 
 func newDaemon(o Options) *Daemon {
 	host, _ := os.Hostname() // only shown
 	now := time.Now()
-	return &Daemon{
+	d := &Daemon{
 		opts: o, log: o.Log, config: o.Config, loaded: now,
 		process: statusview.Process{Version: o.Version, PID: os.Getpid(), Host: host, Started: now},
 		links:   make(map[string]netwatch.LinkState),
 		nudge:   make(chan struct{}, 1), gone: make(chan error, 1),
 	}
-}
-
-// step is one part of a start.
-type step struct {
-	what string
-	do   func(context.Context) error
+	d.mode = d.fileMode()
+	return d
 }
 
 // run is Run with the steps of the start.
@@ -182,8 +170,8 @@ func (d *Daemon) run(ctx context.Context, steps []step) error {
 	return errors.Join(err, d.stop(cancel, err))
 }
 
-// start brings the instance up. Its order is that of dependence: the claim on the name comes before anything that two
-// instances could fight over, and the world hears of us (READY) last.
+// start brings the instance up. Its order is that of dependence: the claim on the name comes before
+// anything that two instances could fight over, and the world hears of us (READY) last.
 func (d *Daemon) start(ctx context.Context, steps []step) error {
 	for _, w := range d.config.Warnings {
 		d.log.Warn(w.String())
@@ -201,9 +189,6 @@ func (d *Daemon) start(ctx context.Context, steps []step) error {
 
 // launch starts packets, control and the watchers, and says that we are ready.
 func (d *Daemon) launch(ctx context.Context) error {
-	if d.opts.Interface != nil {
-		d.tunnel.SetUp(false) // followLink knows better in a moment
-	}
 	d.lookAddresses()
 	d.lookSoon()
 	d.confine()
@@ -230,14 +215,12 @@ func (d *Daemon) launch(ctx context.Context) error {
 	d.returnMemory(len(d.config.Peers)) // nor what those just started took to look at them and their routes
 	d.log.Info("ready", zap.String("instance", d.config.Instance), zap.Uint16("port", d.port),
 		zap.Stringer("key", d.config.Tunnel.PrivateKey.Public()), zap.Int("peers", len(d.config.Peers)))
-	if d.opts.Interface != nil {
-		d.opts.Interface.Ready()
-	}
 	d.tell(d.notify.Ready(d.summary()))
 	return nil
 }
 
-// confine gives up what was needed only to start. It comes before the lanes run: the library stops all threads for it.
+// confine gives up what was needed only to start. It comes before the lanes run: the library stops
+// all threads for it.
 func (d *Daemon) confine() {
 	if d.opts.Confine == nil {
 		return
@@ -274,7 +257,7 @@ func (d *Daemon) wait(ctx context.Context) error {
 			return d.whoEnded(ctx, err)
 		case err := <-d.gone:
 			return err
-		case <-d.removed():
+		case <-d.removed:
 			return errRemoved
 		case <-d.opts.Reload:
 			if err := d.Reload(); err != nil {
@@ -284,9 +267,9 @@ func (d *Daemon) wait(ctx context.Context) error {
 	}
 }
 
-// stop takes everything down, in the reverse order of start. Traffic for the tunnel may take other routes
-// only after a stop that was asked for and is not half of a restart, and never with guard = "always": after
-// a failure, cause, it is to go nowhere rather than out in the clear.
+// stop takes everything down, in the reverse order of start. Traffic for the tunnel may take other
+// routes only after a stop that was asked for and is not half of a restart, and never with guard =
+// "always": after a failure, cause, it is to go nowhere rather than out in the clear.
 func (d *Daemon) stop(cancel context.CancelFunc, cause error) error {
 	d.tell(d.notify.Stopping())
 	cancel()

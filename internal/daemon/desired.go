@@ -39,15 +39,8 @@ func routeState(c *config.Config, tunMTU, tapMTU int) route.State {
 	return s
 }
 
-// desired is routeState, but for a device without a file: there only what goes on around it is of interest.
-func (d *Daemon) desired(c *config.Config, tunMTU int) route.State {
-	if d.opts.Interface != nil {
-		return route.State{Devices: []route.Device{{Name: c.Tun.Device}}}
-	}
-	return routeState(c, tunMTU, tapMTU(c))
-}
-
-// tunMTU is the MTU of the TUN device: as configured, or what the smallest path to a known endpoint, in bytes, leaves.
+// tunMTU is the MTU of the TUN device: as configured, or what the smallest path to a known
+// endpoint, in bytes, leaves.
 func tunMTU(c *config.Config, path int) int {
 	if c.Tun == nil {
 		return 0

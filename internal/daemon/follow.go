@@ -137,7 +137,7 @@ func (d *Daemon) lookAround() {
 		d.log.Info("MTU of the way to the peers changed", zap.Int("mtu", path.least), zap.Int("was", was))
 	}
 	reapply := d.reapply.Swap(false)
-	if d.opts.Interface == nil && (refused || reapply || tunMTU(d.config, path.least) != d.mtu) {
+	if d.mode.managed && (refused || reapply || tunMTU(d.config, path.least) != d.mtu) {
 		if err := d.applyRoutes(d.life); err != nil && d.life.Err() == nil && !refused {
 			d.log.Warn("network not as wanted", zap.Error(err))
 		}

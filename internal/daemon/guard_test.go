@@ -61,7 +61,7 @@ func TestGuard_whenSiteTrafficGoesNowhere(t *testing.T) {
 	n := newInstance(t, with("crash"))
 	ctx := n.prepare()
 	n.d.opts.Restart = func() bool { return true }
-	steps := append(n.d.steps(), step{"stop", func(context.Context) error { n.cancel(); return nil }})
+	steps := append(n.d.mode.steps, step{"stop", func(context.Context) error { n.cancel(); return nil }})
 	if err := n.d.run(ctx, steps); err != nil {
 		t.Error(err)
 	}

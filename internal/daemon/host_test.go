@@ -140,7 +140,7 @@ func (n *instance) prepare() context.Context {
 func (n *instance) start() {
 	n.t.Helper()
 	ctx := n.prepare()
-	go func() { n.done <- n.d.run(ctx, n.d.steps()) }()
+	go func() { n.done <- n.d.run(ctx, n.d.mode.steps) }()
 	n.await("ready", func() bool {
 		select {
 		case err := <-n.done:

@@ -12,16 +12,18 @@ import (
 	"tund/config"
 	"tund/internal/control"
 	"tund/internal/sizes"
+	"tund/internal/uapi"
 	"tund/route"
 	"tund/tunnel/tundev"
 )
 
-// interfaceMTU is the MTU of a new device without a file: what an Ethernet path leaves. Whoever configures the device
-// may set another; tund follows.
+// interfaceMTU is the MTU of a new device without a file: what an Ethernet path leaves. Whoever
+// configures the device may set another; tund follows.
 const interfaceMTU = route.DefaultPathMTU - sizes.Overhead
 
-// Interface is a device without a configuration file, as wg-quick(8) calls for it: a TUN device and WireGuard's socket.
-// It gets its configuration from wg(8), and its addresses, routes and link state from others.
+// Interface is a device without a configuration file, as wg-quick(8) calls for it: a TUN device and
+// WireGuard's socket. It gets its configuration from wg(8), and its addresses, routes and link
+// state from others.
 type Interface struct {
 	Name string // of the device; with Tun that of the device handed over
 	// Tun is the descriptor of an open device to use (WG_TUN_FD); -1 makes one.
@@ -32,8 +34,8 @@ type Interface struct {
 	Ready func()
 }
 
-// RunInterface runs o.Interface until ctx ends, or the device or the socket file is deleted, which is how wg-quick ends
-// it and no error. It takes everything down again. o.Config is not used.
+// RunInterface runs o.Interface until ctx ends, or the device or the socket file is deleted, which
+// is how wg-quick ends it and no error. It takes everything down again. o.Config is not used.
 func RunInterface(ctx context.Context, o Options) error {
 	o.Config = &config.Config{
 		Instance: o.Interface.Name,
@@ -44,14 +46,8 @@ func RunInterface(ctx context.Context, o Options) error {
 		o.Config.Tunnel.Lanes = 1 // one descriptor is one queue
 	}
 	d := newDaemon(o)
-	err := d.run(ctx, []step{
-		{"open device", d.openInterface},
-		{"claim instance", d.claimIfPossible},
-		{"watch network", d.observe},
-		{"open tunnel", d.openTunnel},
-		{"open WireGuard socket", d.openSocket},
-		{"run", d.launch},
-	})
+	d.mode = d.interfaceMode(o.Interface)
+	err := d.run(ctx, d.mode.steps)
 	if errors.Is(err, tundev.ErrGone) || errors.Is(err, errRemoved) {
 		d.log.Info("ended", zap.Error(err))
 		return nil
@@ -59,10 +55,11 @@ func RunInterface(ctx context.Context, o Options) error {
 	return err
 }
 
-// openInterface opens the device, or takes over the one that was handed to us.
-func (d *Daemon) openInterface(ctx context.Context) error {
+// openInterface opens the device, or takes over the one that was handed to us as fd, if that is not
+// negative.
+func (d *Daemon) openInterface(ctx context.Context, fd int) error {
 	c := d.config
-	if fd := d.opts.Interface.Tun; fd >= 0 {
+	if fd >= 0 {
 		dev, err := tundev.FromFD(fd)
 		if err != nil {
 			return err
@@ -93,8 +90,8 @@ func (d *Daemon) claimIfPossible(ctx context.Context) error {
 	return nil
 }
 
-// patience is how long a new device waits for one of the same name that is just being deleted: `ip link delete` returns
-// before the process behind the device has noticed.
+// patience is how long a new device waits for one of the same name that is just being deleted:
+// `ip link delete` returns before the process behind the device has noticed.
 const patience = time.Second
 
 // patiently repeats try while it fails with busy, for as long as patience lasts.
@@ -121,11 +118,37 @@ func (d *Daemon) observe(ctx context.Context) error {
 	if err := d.openRoutes(ctx); err != nil {
 		return err
 	}
-	if _, err := d.routes.Apply(ctx, d.desired(d.config, 0)); err != nil {
+	if _, err := d.routes.Apply(ctx, d.mode.wanted(d.config, 0)); err != nil {
 		d.log.Debug("the device is in another namespace", zap.Error(err))
 	}
 	return nil
 }
+
+// openInterfaceSocket opens WireGuard's socket, or takes over file. The interface depends on it,
+// and ends when somebody removes it.
+func (d *Daemon) openInterfaceSocket(ctx context.Context, file *os.File) error {
+	o := uapi.Options{Device: d.config.Tun.Device, File: file, Log: d.log}
+	err := patiently(ctx, uapi.ErrInUseSocket, func() (err error) {
+		d.socket, err = uapi.Listen(o)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	d.removed = d.socket.Removed()
+	d.undo.push(d.socket.Close)
+	return nil
+}
+
+// assumeDown keeps the tunnel quiet until followLink has read whether the device is up: whoever
+// configures a new device sets it up last.
+func (d *Daemon) assumeDown(context.Context) error {
+	d.tunnel.SetUp(false)
+	return nil
+}
+
+// errRemoved ends an interface whose socket was removed. It is no failure.
+var errRemoved = errors.New("the WireGuard socket was removed")
 
 // errNoFile refuses a reload where there is nothing to read.
 var errNoFile = &control.Error{Code: control.CodeUnsupported, Message: "no configuration file: this device is configured with wg(8)"}

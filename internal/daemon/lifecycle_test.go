@@ -17,14 +17,14 @@ func TestStart_whicheverStepFailsNothingIsLeft(t *testing.T) {
 	uplink(t)
 	n := newInstance(t, everything)
 	n.prepare()
-	count := len(n.d.steps())
+	count := len(n.d.mode.steps)
 	n.start() // Go's own descriptors and goroutines are there from now on
 	n.stop()
 	kernel, process := kernelState(t), tracesNow(t, nil)
 	for i := range count {
 		for _, asked := range []bool{false, true} { // the step fails, or somebody asks to stop while it is taken
 			ctx := n.prepare()
-			steps := n.d.steps()
+			steps := n.d.mode.steps
 			do := steps[i].do
 			steps[i].do = func(ctx context.Context) error {
 				err := do(ctx)
@@ -56,7 +56,7 @@ func TestStart_saysWhatIsInTheWay(t *testing.T) {
 	n := newInstance(t, "[tun]\ndevice = \"taken\"\n")
 	ctx := n.prepare()
 	const want = "choose another name, or remove that one with `ip link delete dev taken`"
-	if err := n.d.run(ctx, n.d.steps()); err == nil || !strings.Contains(err.Error(), want) {
+	if err := n.d.run(ctx, n.d.mode.steps); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %q", err, want)
 	}
 	n.cancel()
@@ -132,7 +132,7 @@ func TestReload_askedForDuringTheStartComesAfterIt(t *testing.T) {
 	n := newInstance(t, "[tun]\ndevice = \"DEVICE\"\n")
 	ctx := n.prepare()
 	n.reload <- struct{}{}
-	go func() { n.done <- n.d.run(ctx, n.d.steps()) }()
+	go func() { n.done <- n.d.run(ctx, n.d.mode.steps) }()
 	n.await("reloaded", func() bool { return n.logs.FilterMessage("reloaded").Len() == 1 })
 	n.stop()
 }
@@ -189,7 +189,7 @@ func TestStart_keepsAFullTunnelClosedWhenItFails(t *testing.T) {
 	_ = n.ended()
 	n.cancel()
 	ctx := n.prepare()
-	steps := n.d.steps()
+	steps := n.d.mode.steps
 	steps[3].do = func(context.Context) error { return errInjected }
 	if err := n.d.run(ctx, steps); !errors.Is(err, errInjected) {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestStart_keepsAFullTunnelClosedWhenItFails(t *testing.T) {
 		t.Errorf("after a restart that failed, traffic goes out in the clear: %s", out)
 	}
 	ctx = n.prepare() // a stop that is asked for opens it, also during the start
-	steps = n.d.steps()
+	steps = n.d.mode.steps
 	steps[2].do = func(context.Context) error { n.cancel(); return nil }
 	if err := n.d.run(ctx, steps); err != nil {
 		t.Fatal(err)

@@ -15,8 +15,8 @@ import (
 // changePeer changes one peer and its routes until the next reload. Other peers are left alone, with whatever
 // WireGuard's tools have set.
 func (d *Daemon) changePeer(change control.PeerChange) error {
-	if d.opts.Interface != nil {
-		return errNoFile
+	if d.mode.fixed != nil {
+		return d.mode.fixed
 	}
 	d.changing.Lock()
 	defer d.changing.Unlock()

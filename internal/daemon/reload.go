@@ -32,8 +32,8 @@ func (d *Daemon) Reload() error {
 }
 
 func (d *Daemon) reload() error {
-	if d.opts.Interface != nil {
-		return errNoFile
+	if d.mode.fixed != nil {
+		return d.mode.fixed
 	}
 	d.changing.Lock()
 	defer d.changing.Unlock()
@@ -134,7 +134,7 @@ func (d *Daemon) applyRoutes(ctx context.Context) error {
 	if mark != 0 { // before a rule asks for it …
 		setMark()
 	}
-	applied, err := d.routes.Apply(ctx, d.desired(d.config, mtu))
+	applied, err := d.routes.Apply(ctx, d.mode.wanted(d.config, mtu))
 	errs = append(errs, err)
 	if mark == 0 { // … and until none does any more
 		setMark()

@@ -27,7 +27,7 @@ func (d *Daemon) watch(ctx context.Context) {
 }
 
 func (d *Daemon) kernelChanged(e route.Event) {
-	if len(e.Gone) > 0 && d.opts.Interface == nil {
+	if len(e.Gone) > 0 && d.mode.managed {
 		select {
 		case d.gone <- d.whatHappened(e.Gone[0], e.By):
 		default:
@@ -39,7 +39,7 @@ func (d *Daemon) kernelChanged(e route.Event) {
 			zap.String("by", somebody(e.By)), zap.Strings("lost", e.Lost))
 	}
 	switch {
-	case e.Err != nil && d.opts.Interface == nil:
+	case e.Err != nil && d.mode.managed:
 		d.log.Warn("cannot put back what somebody removed", zap.Error(e.Err))
 		d.problems.Note(statusview.KindNetwork, "", "cannot put back what "+somebody(e.By)+" removed: "+oneLine(e.Err))
 	case len(e.Lost) > 0:
@@ -109,7 +109,7 @@ const whoWait = time.Second
 
 // whoEnded completes the error with which the tunnel ended by what the kernel knows of it.
 func (d *Daemon) whoEnded(ctx context.Context, err error) error {
-	if !errors.Is(err, tundev.ErrGone) || d.opts.Interface != nil {
+	if !errors.Is(err, tundev.ErrGone) || !d.mode.managed {
 		return err
 	}
 	timer := time.NewTimer(whoWait)

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -17,35 +16,25 @@ import (
 // wireguard is the instance as WireGuard's tools see it (uapi.Backend).
 type wireguard struct{ d *Daemon }
 
-// override is what was set at run time, through WireGuard's socket or tunctl, in place of what the configuration says.
+// override is what was set at run time, through WireGuard's socket or tunctl, in place of what the
+// configuration says.
 type override struct {
 	mark  *uint32        // nil: none
 	file  *config.Config // what the file said, when peers were changed over the control socket (peers.go); nil: Daemon.config
 	since time.Time      // of the first change; zero: none
 }
 
-// openSocket opens WireGuard's configuration socket for the TUN device. An instance with a file goes on without it: its
-// configuration does not depend on it, and a hardened service may not write there.
-func (d *Daemon) openSocket(ctx context.Context) (err error) {
+// openSocket opens WireGuard's configuration socket for the TUN device. An instance with a file
+// goes on without it: its configuration does not depend on it, and a hardened service may not write
+// there.
+func (d *Daemon) openSocket(context.Context) (err error) {
 	if d.config.Tun == nil {
 		return nil
 	}
-	o := uapi.Options{Device: d.config.Tun.Device, Log: d.log}
-	if d.opts.Interface == nil {
-		d.socket, err = uapi.Listen(o)
-		if err != nil {
-			d.log.Warn("no WireGuard socket: wg(8) cannot show this device", zap.Error(err))
-			return nil
-		}
-	} else {
-		o.File = d.opts.Interface.Socket
-		err = patiently(ctx, uapi.ErrInUseSocket, func() (err error) {
-			d.socket, err = uapi.Listen(o)
-			return err
-		})
-		if err != nil {
-			return err
-		}
+	d.socket, err = uapi.Listen(uapi.Options{Device: d.config.Tun.Device, Log: d.log})
+	if err != nil {
+		d.log.Warn("no WireGuard socket: wg(8) cannot show this device", zap.Error(err))
+		return nil
 	}
 	d.undo.push(d.socket.Close)
 	return nil
@@ -57,7 +46,7 @@ func (d *Daemon) serveSocket(ctx context.Context) {
 		return
 	}
 	d.background.Go(func() { d.socket.Serve(wireguard{d}) })
-	if d.opts.Interface != nil {
+	if d.removed != nil {
 		return // wait looks whether it was removed
 	}
 	d.background.Go(func() {
@@ -83,8 +72,8 @@ func (w wireguard) Get() uapi.Device {
 	return uapi.Device{PrivateKey: s.PrivateKey, ListenPort: w.d.port, FwMark: w.d.mark(w.d.config), Peers: s.Peers}
 }
 
-// Set applies a request, or refuses it as a whole (uapi.Backend). The order is that in which a step can still be
-// refused: the last ones cannot.
+// Set applies a request, or refuses it as a whole (uapi.Backend). The order is that in which a step
+// can still be refused: the last ones cannot.
 func (w wireguard) Set(r uapi.Request) error {
 	d := w.d
 	d.changing.Lock()
@@ -138,8 +127,8 @@ func (d *Daemon) moveSocket(r uapi.Request, mark uint32) error {
 	return nil
 }
 
-// completeNames gives peers that the configuration file knows what WireGuard has no words for: their name, and
-// whether they carry Ethernet. Callers hold changing.
+// completeNames gives peers that the configuration file knows what WireGuard has no words for:
+// their name, and whether they carry Ethernet. Callers hold changing.
 func (d *Daemon) completeNames(changes []tunnel.PeerChange) {
 	if len(d.config.Peers) == 0 {
 		return
@@ -157,14 +146,15 @@ func (d *Daemon) completeNames(changes []tunnel.PeerChange) {
 	}
 }
 
-// mark is the fwmark of our datagrams under a configuration, unless another was set at run time. Callers hold changing or mu.
+// mark is the fwmark of our datagrams under a configuration, unless another was set at run time.
+// Callers hold changing or mu.
 func (d *Daemon) mark(c *config.Config) uint32 {
 	if d.override.mark != nil {
 		return *d.override.mark
 	}
 	memo := d.marks.Load()
 	if memo == nil || memo.of != c { // asked for once per peer when paths change, and ten thousand peers make a large state
-		memo = &configMark{c, d.routes.Mark(d.desired(c, 0))}
+		memo = &configMark{c, d.routes.Mark(d.mode.wanted(c, 0))}
 		d.marks.Store(memo)
 	}
 	return memo.mark
@@ -175,14 +165,3 @@ type configMark struct {
 	of   *config.Config
 	mark uint32
 }
-
-// removed is closed when the socket of an interface without a file was removed, which asks it to end.
-func (d *Daemon) removed() <-chan struct{} {
-	if d.opts.Interface == nil {
-		return nil
-	}
-	return d.socket.Removed()
-}
-
-// errRemoved ends an interface whose socket was removed. It is no failure.
-var errRemoved = errors.New("the WireGuard socket was removed")
