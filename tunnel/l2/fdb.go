@@ -112,11 +112,16 @@ func newFDB(maximum int, ageSecs uint32, seed0, seed1 uint64) *fdb {
 	return t
 }
 
-// places returns the two buckets in which key may be. The folded product is hard to steer without the seeds.
+// places returns the two buckets in which key may be.
 func (t *fdb) places(key uint64) (a, b uint32) {
-	hi, lo := bits.Mul64(key^t.seed0, t.seed1)
-	h := hi ^ lo
+	h := t.hash(key)
 	return uint32(h) & t.mask, uint32(h>>32) & t.mask
+}
+
+// hash returns a hash of key. The folded product is hard to steer without the seeds.
+func (t *fdb) hash(key uint64) uint64 {
+	hi, lo := bits.Mul64(key^t.seed0, t.seed1)
+	return hi ^ lo
 }
 
 // find returns the value of key and its slot. It takes no lock unless a writer stands in the way.

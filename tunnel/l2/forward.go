@@ -295,7 +295,7 @@ func (s *Switch) classify(f *frameInfo) bool {
 		}
 		f.class = ClassUnknown
 	}
-	return f.probe || f.in.state.meters[f.class].Take(f.now, f.p.segments(), f.view.rates[f.class])
+	return f.probe || s.withinStorm(f)
 }
 
 // locate finds the port of a unicast destination. What was learned at a port that is not up any

@@ -77,7 +77,7 @@ func (s *Switch) changePorts(set map[PortID]PortConfig, remove []PortID) (change
 	for id, cfg := range changed {
 		p := s.ports[id]
 		if p == nil {
-			p = &slowPort{state: &portState{}, key: s.derive("tag of a peer")}
+			p = &slowPort{state: &portState{shares: newShares(remoteSlots)}, key: s.derive("tag of a peer")}
 			s.ports[id] = p
 		}
 		p.cfg = cfg

@@ -104,6 +104,7 @@ type Switch struct {
 // portState is what of a port survives a new view.
 type portState struct {
 	meters    [classes]limit.Bucket
+	shares    shares // of meters that senders used
 	drops     drop.Counters
 	bpduUntil atomic.Int64 // boottime until which BPDU guard blocks the port
 	announce  limit.Bucket // MACs announced
@@ -125,7 +126,7 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 	}
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(seed[8*i:]) }
 	s := &Switch{
-		cfg: cfg, groups: newGroups(), hosts: newNeighbors(), local: &portState{},
+		cfg: cfg, groups: newGroups(), hosts: newNeighbors(), local: &portState{shares: newShares(localSlots)},
 		fdb:    newFDB(cfg.MaxEntries, uint32(cfg.AgeingTime/time.Second), word(0), word(1)),
 		node:   word(2) | 1, // 0 means unknown
 		secret: [16]byte(seed[24:]), own: [16]byte(seed[40:]),
@@ -161,12 +162,12 @@ func (c *Config) fill() {
 // localLimit leaves room for the peers however large the LAN is.
 func (c *Config) localLimit() int { return c.MaxEntries - c.MaxEntries/4 }
 
-func (c *Config) rates() [classes]limit.Rate {
-	return [classes]limit.Rate{
-		ClassBroadcast: newRate(c.BroadcastLimit, DefaultBroadcastLimit),
-		ClassMulticast: newRate(c.MulticastLimit, DefaultMulticastLimit),
-		ClassUnknown:   newRate(c.UnknownLimit, DefaultUnknownLimit),
-		ClassProbe:     newRate(probeLimit, probeLimit),
+func (c *Config) storms() [classes]stormRate {
+	return [classes]stormRate{
+		ClassBroadcast: newStormRate(c.BroadcastLimit, DefaultBroadcastLimit),
+		ClassMulticast: newStormRate(c.MulticastLimit, DefaultMulticastLimit),
+		ClassUnknown:   newStormRate(c.UnknownLimit, DefaultUnknownLimit),
+		ClassProbe:     newStormRate(probeLimit, probeLimit),
 	}
 }
 

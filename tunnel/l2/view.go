@@ -4,14 +4,12 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-
-	"tund/internal/limit"
 )
 
 // view is the configuration as the packet path sees it: never changed, replaced as a whole.
 type view struct {
 	cfg    Config
-	rates  [classes]limit.Rate
+	storms [classes]stormRate
 	local  *port
 	byID   []*port
 	peers  []*port // up, and known to carry Ethernet
@@ -43,7 +41,7 @@ type port struct {
 
 // rebuild publishes a view made from nothing. mu is held (or s is not shared yet).
 func (s *Switch) rebuild() {
-	next := &view{cfg: s.cfg, rates: s.cfg.rates(), local: &port{
+	next := &view{cfg: s.cfg, storms: s.cfg.storms(), local: &port{
 		id: LocalPort, cfg: PortConfig{Name: "local", Ethernet: true}, state: s.local, ready: true, mtu: maxPayload,
 		vlans: membership{all: true, qinq: s.cfg.QinQ},
 	}}
