@@ -212,3 +212,33 @@ func TestHandshakes_ourClockGoesBack(t *testing.T) {
 		}
 	})
 }
+
+// Two hosts with one key take each other's session. Where they are called from says so; one host that
+// moves, and back, does not.
+func TestStrangers_twoHostsWithOneKey(t *testing.T) {
+	inBubble(t, func(w *world) {
+		b := w.end()
+		key := newKey(t)
+		if err := b.tun.Configure(Change{Peers: []PeerChange{{PublicKey: key.Public()}}}); err != nil {
+			t.Fatal(err)
+		}
+		one, two := w.stranger("198.51.100.1:4000"), w.stranger("203.0.113.7:4000")
+		for i, s := range []*stranger{one, one, two, two, one} {
+			passes(8 * time.Second)
+			s.asks(w, b, key)
+			if got := b.told().LastError; strings.Contains(got, "two hosts") {
+				t.Fatalf("handshake %d: %q", i, got)
+			}
+		}
+		passes(8 * time.Second)
+		two.asks(w, b, key)
+		got := b.told().LastError
+		if !strings.Contains(got, "two hosts") || !strings.Contains(got, "198.51.100.1:4000 and 203.0.113.7:4000") {
+			t.Errorf("%q", got)
+		}
+		passes(time.Minute)
+		if got := b.told().LastError; strings.Contains(got, "two hosts") {
+			t.Errorf("after a minute of peace: %q", got)
+		}
+	})
+}

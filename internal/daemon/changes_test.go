@@ -245,7 +245,7 @@ func TestStatus_isComplete(t *testing.T) {
 	}
 	n.await("a name that does not resolve", func() bool {
 		p, w := n.status().Peers[1], n.warned("dns")
-		return len(w) == 1 && strings.HasPrefix(w[0], "endpoint paris.invalid does not resolve: ") && p.LastError == w[0] && p.State == control.StateIdle
+		return len(w) == 1 && strings.HasPrefix(w[0], "endpoint paris.invalid does not resolve: ") && p.LastError == w[0] && p.State == control.StateDown
 	})
 	sh(t, "ping -c 1 -W 1 10.9.0.7 >/dev/null || true")
 	n.await("drops of the device", func() bool { return n.status().Devices[0].Drops["no-peer"] > 0 })

@@ -30,8 +30,10 @@ func problems(i *control.Instance, now time.Time) []problem {
 			list = append(list, problem{i.Name, "device " + d.Name + " is down (ip link set " + d.Name + " up)", true})
 		}
 	}
+	said := make(map[[2]string]bool) // reasons of peers, of which a warning says nothing more
 	for n := range i.Peers {
 		p := &i.Peers[n]
+		said[[2]string{p.Name, p.LastError}] = true
 		switch {
 		case p.State == control.StateDown:
 			list = append(list, problem{i.Name + "/" + p.Name, whyDown(p, now), true})
@@ -43,6 +45,9 @@ func problems(i *control.Instance, now time.Time) []problem {
 		list = append(list, problem{i.Name, "under load: initiations are answered with cookies first", false})
 	}
 	for _, w := range i.Warnings {
+		if w.Remedy == "" && said[[2]string{w.Subject, w.Message}] {
+			continue
+		}
 		subject := i.Name
 		if w.Subject != "" && w.Subject != i.Name && !strings.HasPrefix(w.Message, w.Subject) {
 			subject += "/" + w.Subject

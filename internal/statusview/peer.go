@@ -30,6 +30,9 @@ func (v *View) peer(s *tunnel.PeerStatus) control.Peer {
 		out.Endpoint, out.PathMTU = s.Endpoint.String(), v.PathMTU[s.Endpoint.Addr()]
 	} else if why := v.Unresolved[s.PublicKey]; why != "" {
 		out.LastError = why
+		if s.State != tunnel.StateUp {
+			out.State = control.PeerState(tunnel.StateDown) // there is nowhere to send to
+		}
 	}
 	if why := v.loops[s.Name]; why != "" && s.State != tunnel.StateUp {
 		out.LastError = why // it says why there is no answer

@@ -261,3 +261,13 @@ func TestInstance_thoseWhoGetNoSession(t *testing.T) {
 		t.Errorf("%d warnings, want 2", found)
 	}
 }
+
+// A peer whose name has no address is down, not idle: nobody can reach it.
+func TestInstance_nameThatDoesNotResolve(t *testing.T) {
+	t.Parallel()
+	v, s := office()
+	s.Peers[1].State, s.Peers[1].LastError = tunnel.StateIdle, ""
+	if p := v.Instance().Peers[1]; p.State != control.StateDown || !strings.Contains(p.LastError, "does not resolve") {
+		t.Errorf("%s, %q", p.State, p.LastError)
+	}
+}

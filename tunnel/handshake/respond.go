@@ -83,6 +83,9 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 	}
 	hs.LastTimestamp, hs.LastInitiation = stamp, now
 	p.InitiationReceived()
+	if words := p.Called(from.Addr, now); words != "" {
+		w.env.Log.Peer(p, now, words)
+	}
 	local := w.env.Index.Reserve(p)
 	k, err := in.Respond(response, remote, hs.PresharedKey, local)
 	if err != nil {

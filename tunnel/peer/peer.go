@@ -66,6 +66,7 @@ type Peer struct {
 	upSince        time.Time     // when a session became usable after there was none
 	lastError      string
 	lastErrorAt    boottime.Time
+	callers        callers
 	doubt          string        // what handshakes of late say against the peer, whatever its state
 	doubtAt        boottime.Time // when
 	failingSince   time.Time     // of the first failure since the last session

@@ -81,7 +81,9 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	case StateDown:
 		s.Since = p.downSince(now, wall)
 	}
-	if s.LastError == "" && now.Sub(p.doubtAt) < doubtShown {
+	if words := p.callers.words(now); words != "" {
+		s.LastError = words
+	} else if s.LastError == "" && now.Sub(p.doubtAt) < doubtShown {
 		s.LastError = p.doubt
 	}
 	if s.State != StateUp && ep != nil && p.refusedSince.Load() != 0 {

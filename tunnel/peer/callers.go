@@ -1,0 +1,59 @@
+package peer
+
+import (
+	"net/netip"
+	"time"
+
+	"tund/internal/boottime"
+)
+
+const (
+	// sharedReturns is how often initiations must have come from an address again, after another
+	// address in between, before two hosts are suspected of one key. A host that moves from one
+	// network to another and back does so once.
+	sharedReturns = 2
+	// sharedWithin is how long one return may follow another, and for how long the suspicion is
+	// shown. Each of two such hosts loses its session to the other and asks again 15 seconds later.
+	sharedWithin = time.Minute
+)
+
+// callers is where the initiations of a peer came from: enough to tell two hosts that take turns.
+type callers struct {
+	last, before netip.AddrPort
+	returns      int // in a row
+	at           boottime.Time
+}
+
+// called notes where a genuine initiation came from.
+func (c *callers) called(from netip.AddrPort, now boottime.Time) {
+	switch {
+	case from == c.last:
+		return
+	case from != c.before:
+		c.returns = 0
+	case c.returns == 0 || now.Sub(c.at) < sharedWithin:
+		c.returns++
+		c.at = now
+	default:
+		c.returns, c.at = 1, now
+	}
+	c.before, c.last = c.last, from
+}
+
+// words says that two hosts have one key; "" when nothing speaks for it.
+func (c *callers) words(now boottime.Time) string {
+	if c.returns < sharedReturns || now.Sub(c.at) >= sharedWithin {
+		return ""
+	}
+	return "two hosts use the key of this peer at once, and take each other's session: " + c.before.String() +
+		" and " + c.last.String() + "; give each a key pair and a [[peer]] of its own"
+}
+
+// Called notes where a genuine initiation of the peer came from. It returns words to say when it
+// looks as if two hosts had the peer's key, otherwise "".
+func (p *Peer) Called(from netip.AddrPort, now boottime.Time) (words string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.callers.called(from, now)
+	return p.callers.words(now)
+}
