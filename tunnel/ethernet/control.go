@@ -35,10 +35,14 @@ func (e *LAN) Control(env *lane.Env) func(*peer.Peer, []byte, boottime.Time) dro
 	}
 }
 
-// take queues a control message of p for the switch, which limits how many it takes of one peer.
-func (e *LAN) take(p *peer.Peer, payload []byte, _ boottime.Time) drop.Reason {
+// take queues a control message of p for the switch. What a peer sends beyond its rate ends here,
+// before it takes the place of a message of another.
+func (e *LAN) take(p *peer.Peer, payload []byte, now boottime.Time) drop.Reason {
 	if l2.PayloadKind(payload) != l2.KindControl || len(payload) > maxMessageBytes {
 		return drop.BadInnerPacket
+	}
+	if reason := e.sw.AdmitControl(now, l2.PortID(p.Port.Load())); reason != drop.None {
+		return reason
 	}
 	select {
 	case e.messages <- message{p, append([]byte(nil), payload...)}:

@@ -27,12 +27,27 @@ func newLAN(t *testing.T) *LAN {
 	return e
 }
 
+// manyPeers gives e n peers that carry frames.
+func manyPeers(t *testing.T, e *LAN, n int) (all []*peer.Peer) {
+	t.Helper()
+	set := make(map[*peer.Peer]l2.PortConfig)
+	for i := range n {
+		p := peer.New([32]byte{byte(i), byte(i >> 8), 1})
+		set[p] = l2.PortConfig{Ethernet: true}
+		all = append(all, p)
+	}
+	if err := e.SetPorts(set, nil); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 func TestControl_aFullQueueHasAReasonOfItsOwn(t *testing.T) {
 	t.Parallel()
 	e := newLAN(t)
-	p := peer.New([32]byte{1})
+	peers := manyPeers(t, e, maxMessages+1)
 	payload := []byte{2 << 4, 0, 0, 0}
-	for i := range maxMessages + 1 {
+	for i, p := range peers {
 		want := drop.None
 		if i == maxMessages {
 			want = drop.ControlQueue
@@ -41,8 +56,29 @@ func TestControl_aFullQueueHasAReasonOfItsOwn(t *testing.T) {
 			t.Fatalf("message %d: %v, want %v", i, got, want)
 		}
 	}
-	if got := e.take(p, make([]byte, maxMessageBytes+1), 0); got != drop.BadInnerPacket {
+	if got := e.take(peers[0], make([]byte, maxMessageBytes+1), 0); got != drop.BadInnerPacket {
 		t.Errorf("a message that is too long: %v", got)
+	}
+	if got := e.take(peer.New([32]byte{9}), payload, 0); got != drop.NotEthernetPeer {
+		t.Errorf("a peer without a port: %v", got)
+	}
+}
+
+// One peer sends as many control messages as its session carries. What it sends beyond its rate
+// takes no place in the queue, so the hello of another peer is taken, however long the switch needs.
+func TestControl_aFloodOfOnePeerKeepsNoOtherOut(t *testing.T) {
+	t.Parallel()
+	e := newLAN(t)
+	peers := manyPeers(t, e, 2)
+	payload := []byte{2 << 4, 0, 0, 0}
+	for range 100 * maxMessages {
+		e.take(peers[0], payload, 1)
+	}
+	if got := e.take(peers[1], payload, 1); got != drop.None {
+		t.Errorf("a message of another peer: %v", got)
+	}
+	if n := len(e.messages); n > maxMessages/2 {
+		t.Errorf("%d messages of one peer wait, of %d", n, maxMessages)
 	}
 }
 

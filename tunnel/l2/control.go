@@ -180,11 +180,27 @@ func parseControl(payload []byte) (kind byte, body []byte, ok bool) {
 	return payload[1], payload[ControlHeaderLen : ControlHeaderLen+n], true
 }
 
-// Control takes a payload of KindControl from the peer at port from. What it asks for happens at
-// the next Tick, which should be soon. The reason, counted for the port, is drop.None;
-// drop.NotEthernetPeer (no such port, or none of [tap]); drop.BadInnerPacket; drop.ControlRate or
-// drop.StormBroadcast (too many messages, too many probes); or the last one for which an announced
-// MAC was refused.
+// AdmitControl reports whether the peer at port from may send one more control message now. It is
+// to be asked before a message is kept waiting for Control, so that a peer that sends more than it
+// may takes no place from the messages of others. The reason, counted for the port, is drop.None,
+// drop.NotEthernetPeer (no such port) or drop.ControlRate. It takes no lock.
+func (s *Switch) AdmitControl(now boottime.Time, from PortID) drop.Reason {
+	p := s.view.Load().port(from)
+	if p == nil || from == LocalPort {
+		return drop.NotEthernetPeer
+	}
+	if !p.state.control.Take(now, 1, s.controlRate) {
+		p.state.drops.Add(drop.ControlRate, 1)
+		return drop.ControlRate
+	}
+	return drop.None
+}
+
+// Control takes a payload of KindControl, which AdmitControl has let in, from the peer at port
+// from. What it asks for happens at the next Tick, which should be soon. The reason, counted for
+// the port, is drop.None; drop.NotEthernetPeer (no such port, or none of [tap]);
+// drop.BadInnerPacket; drop.ControlRate or drop.StormBroadcast (too many join tests or new names of
+// the peer, too many probes); or the last one for which an announced MAC was refused.
 func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Reason {
 	p := s.view.Load().port(from)
 	if p == nil || from == LocalPort {
@@ -196,9 +212,6 @@ func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Re
 		return drop.BadInnerPacket
 	}
 	reason := drop.None
-	if !p.state.control.Take(now, 1, s.controlRate) {
-		kind, reason = 0, drop.ControlRate
-	}
 	switch kind {
 	case controlHello:
 		reason = s.hello(now, from, body)
