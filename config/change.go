@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"tund/config/tomlscan"
 	"tund/crypto/keys"
 )
 
@@ -47,7 +48,7 @@ func (c *Config) WithPeer(key keys.PublicKey, values map[string]any) (*Config, e
 			}
 		}
 	}
-	p := l.peer(&section{l: l, name: "peer", values: all, at: &node{}}, at+1)
+	p := l.peer(&section{l: l, name: "peer", values: all, at: &tomlscan.Node{}}, at+1)
 	if len(l.errs) > 0 {
 		return nil, unplaced(l.errs)
 	}
@@ -70,7 +71,7 @@ func (c *Config) WithoutPeer(key keys.PublicKey) *Config {
 
 // takePeer notes what no other peer may have any more.
 func (l *loader) takePeer(p *Peer) {
-	here := place{peer: &section{l: l, label: "peer " + strconv.Quote(p.Name), at: &node{}}}
+	here := place{peer: &section{l: l, label: "peer " + strconv.Quote(p.Name), at: &tomlscan.Node{}}}
 	l.keys[p.PublicKey], l.names[p.Name] = here, here
 	for _, a := range p.AllowedIPs {
 		l.allowedIPs[a] = here

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"tund/config/tomlscan"
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
@@ -14,23 +15,23 @@ import (
 // decode turns the source into values and their places. What is not TOML is reported and set aside,
 // and so are keys given twice, so that the rest of the file is still checked; ok is false when
 // there is no rest.
-func (l *loader) decode() (values map[string]any, places *node, ok bool) {
+func (l *loader) decode() (values map[string]any, places *tomlscan.Node, ok bool) {
 	if at, msg := l.otherFormat(); msg != "" {
 		l.errorAt(at, "%s", msg)
 		return nil, nil, false
 	}
-	src := []byte(l.lines.src)
+	src := []byte(l.src)
 	last := -1
 	for range maxSyntaxErrors {
-		found := scanSource(string(src))
-		if found.tooDeep >= 0 {
-			l.errorAt(found.tooDeep, "nested too deeply")
+		found := tomlscan.Scan(string(src))
+		if found.TooDeep >= 0 {
+			l.errorAt(found.TooDeep, "nested too deeply")
 			return nil, nil, false
 		}
 		l.cutDuplicates(src, found)
 		values, err := decodeTOML(string(src))
 		if err == nil {
-			return values, &found.root, true
+			return values, &found.Root, true
 		}
 		at, msg := l.syntaxError(err)
 		st, isAssignment := statementAt(string(src), at)
@@ -51,18 +52,18 @@ func (l *loader) decode() (values map[string]any, places *node, ok bool) {
 
 // cutDuplicates reports the keys and sections that are given twice, with both places, and takes the
 // later one out of src.
-func (l *loader) cutDuplicates(src []byte, found *scan) {
-	for _, d := range found.duplicates {
-		line, col := l.lines.position(d.first)
+func (l *loader) cutDuplicates(src []byte, found *tomlscan.Result) {
+	for _, d := range found.Duplicates {
+		line, col := l.lines.Position(d.First)
 		switch {
-		case d.table && d.name == "peer":
-			l.errorAt(d.start, "write [[peer]], with two brackets, before each peer: [peer] can stand only once")
-		case d.table:
-			l.errorAt(d.start, "section %s given twice: first at %d:%d", shownKey(d.name), line, col)
+		case d.Table && d.Name == "peer":
+			l.errorAt(d.Start, "write [[peer]], with two brackets, before each peer: [peer] can stand only once")
+		case d.Table:
+			l.errorAt(d.Start, "section %s given twice: first at %d:%d", shownKey(d.Name), line, col)
 		default:
-			l.errorAt(d.start, "%s given twice: first at %d:%d", shownKey(d.name), line, col)
+			l.errorAt(d.Start, "%s given twice: first at %d:%d", shownKey(d.Name), line, col)
 		}
-		for i := d.start; i < d.end; i++ {
+		for i := d.Start; i < d.End; i++ {
 			if src[i] != '\n' && src[i] != '\r' {
 				src[i] = ' '
 			}

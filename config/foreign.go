@@ -18,7 +18,7 @@ var (
 // otherFormat says what the source is if it is not TOML at all: the file of another program, a key,
 // or text in another encoding. Then nothing else is said of it.
 func (l *loader) otherFormat() (at int, msg string) {
-	src := l.lines.src
+	src := l.src
 	for _, mark := range []string{"\xff\xfe", "\xfe\xff"} {
 		if strings.HasPrefix(src, mark) {
 			return 0, "this file is UTF-16: save it as UTF-8"

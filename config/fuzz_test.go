@@ -9,6 +9,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"tund/config/tomlscan"
 	"tund/crypto/keys"
 )
 
@@ -73,55 +74,55 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		values, err := decodeTOML(src)
-		found := scanSource(src)
+		found := tomlscan.Scan(src)
 		// The library takes a.b.c = 1 followed by a.b = 2, which TOML forbids, so its word on
 		// duplicates is not final.
-		if err != nil || found.tooDeep >= 0 || len(found.duplicates) > 0 {
+		if err != nil || found.TooDeep >= 0 || len(found.Duplicates) > 0 {
 			return
 		}
-		if found.end != len(src) {
-			t.Errorf("the scanner stopped at byte %d of %d", found.end, len(src))
+		if found.End != len(src) {
+			t.Errorf("the scanner stopped at byte %d of %d", found.End, len(src))
 		}
-		mirror(t, "", values, &found.root, src)
+		mirror(t, "", values, &found.Root, src)
 	})
 }
 
 // mirror checks that the tree of places at n has the shape of value.
-func mirror(t *testing.T, path string, value any, n *node, src string) {
+func mirror(t *testing.T, path string, value any, n *tomlscan.Node, src string) {
 	t.Helper()
-	if n.key < 0 || n.key > n.value || n.value > len(src) {
-		t.Errorf("%s: key at %d, value at %d of %d", path, n.key, n.value, len(src))
+	if n.Key < 0 || n.Key > n.Value || n.Value > len(src) {
+		t.Errorf("%s: key at %d, value at %d of %d", path, n.Key, n.Value, len(src))
 	}
 	elem := func(i int, v any) {
-		if i >= len(n.elems) {
+		if i >= len(n.Elems) {
 			t.Fatalf("%s: element %d has no place", path, i)
 		}
-		mirror(t, fmt.Sprintf("%s[%d]", path, i), v, n.elems[i], src)
+		mirror(t, fmt.Sprintf("%s[%d]", path, i), v, n.Elems[i], src)
 	}
 	switch v := value.(type) {
 	case map[string]any:
-		if len(v) != len(n.children) {
-			t.Errorf("%s: %d keys, %d places", path, len(v), len(n.children))
+		if len(v) != len(n.Children) {
+			t.Errorf("%s: %d keys, %d places", path, len(v), len(n.Children))
 		}
 		for key, inner := range v {
-			if n.children[key] == nil {
+			if n.Children[key] == nil {
 				t.Fatalf("%s: key %q has no place", path, key)
 			}
-			mirror(t, path+"."+key, inner, n.children[key], src)
+			mirror(t, path+"."+key, inner, n.Children[key], src)
 		}
 	case []map[string]any:
 		for i := range v {
 			elem(i, v[i])
 		}
 	case []any:
-		if len(v) != len(n.elems) {
-			t.Errorf("%s: %d elements, %d places", path, len(v), len(n.elems))
+		if len(v) != len(n.Elems) {
+			t.Errorf("%s: %d elements, %d places", path, len(v), len(n.Elems))
 		}
 		for i := range v {
 			elem(i, v[i])
 		}
 	case string:
-		if quote := src[n.value]; quote != '"' && quote != '\'' {
+		if quote := src[n.Value]; quote != '"' && quote != '\'' {
 			t.Errorf("%s: a string at a %q", path, quote)
 		}
 	}

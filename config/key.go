@@ -70,7 +70,7 @@ func (l *loader) publicKey(s *section) (key keys.PublicKey) {
 	const name = "public_key"
 	text, ok := s.text(name)
 	if !s.has(name) {
-		l.errorAt(s.at.value, "%s: public_key: missing", s.label)
+		l.errorAt(s.at.Value, "%s: public_key: missing", s.label)
 	}
 	if !ok {
 		return key

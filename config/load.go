@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"tund/config/tomlscan"
 	"tund/crypto/keys"
 	"tund/internal/names"
 )
@@ -89,7 +90,8 @@ type place struct {
 // loader carries one file through its checks.
 type loader struct {
 	host     host
-	lines    lines
+	src      string
+	lines    tomlscan.Lines
 	cfg      *Config
 	errs     Errors
 	warnings Errors
@@ -113,7 +115,8 @@ type loader struct {
 func newLoader(path string, h host, src string) *loader {
 	return &loader{
 		host:       h,
-		lines:      newLines(src),
+		src:        src,
+		lines:      tomlscan.NewLines(src),
 		cfg:        &Config{Path: path, Instance: strings.TrimSuffix(filepath.Base(path), ".toml")},
 		reported:   make(map[int]bool),
 		keys:       make(map[keys.PublicKey]place),
@@ -147,12 +150,12 @@ func load(path string, h host) (*Config, error) {
 }
 
 func (l *loader) errorAt(at int, format string, args ...any) {
-	line, col := l.lines.position(at)
+	line, col := l.lines.Position(at)
 	l.errs = append(l.errs, Error{File: l.cfg.Path, Line: line, Col: col, Msg: clean(fmt.Sprintf(format, args...))})
 }
 
 func (l *loader) warnAt(at int, format string, args ...any) {
-	line, col := l.lines.position(at)
+	line, col := l.lines.Position(at)
 	l.warnings = append(l.warnings, Error{File: l.cfg.Path, Line: line, Col: col, Msg: clean(fmt.Sprintf(format, args...))})
 }
 
@@ -167,7 +170,7 @@ func clean(msg string) string {
 }
 
 // file checks a whole file.
-func (l *loader) file(values map[string]any, places *node) {
+func (l *loader) file(values map[string]any, places *tomlscan.Node) {
 	root := l.section("", "", values, places)
 	l.cfg.Tunnel = l.tunnel(root)
 	l.ownKey = l.cfg.Tunnel.PrivateKey.Public()

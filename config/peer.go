@@ -38,7 +38,7 @@ func (l *loader) peer(s *section, number int) Peer {
 	case l.cfg.Tun == nil && len(p.AllowedIPs) > 0:
 		s.warnAt(s.where("allowed_ips"), "allowed_ips", "has no effect without a [tun] section")
 	case len(p.AllowedIPs) == 0 && !p.Ethernet && !s.has("allowed_ips") && !s.has("ethernet"):
-		l.warnAt(s.at.value, "%s: has neither allowed_ips nor ethernet = true: nothing is sent to it", s.label)
+		l.warnAt(s.at.Value, "%s: has neither allowed_ips nor ethernet = true: nothing is sent to it", s.label)
 	}
 	return p
 }
@@ -147,7 +147,7 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 	}
 	for _, key := range ethernetKeys {
 		if s.has(key) && !(s.has("ethernet") && s.values["ethernet"] != false) {
-			l.errorAt(s.at.child(key).key, "%s: %s: needs ethernet = true", s.label, key)
+			l.errorAt(s.at.Child(key).Key, "%s: %s: needs ethernet = true", s.label, key)
 		}
 	}
 	p.MACs, p.MaxMACs, p.VLANs, p.PVID = nil, 0, nil, 0

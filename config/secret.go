@@ -16,7 +16,7 @@ import (
 func (l *loader) privateKey(s *section) keys.PrivateKey {
 	key := s.oneOf("private_key", "private_key_file", "credential")
 	if key == "" {
-		l.errorAt(s.at.value, "tunnel: no private key: give private_key_file, private_key or credential")
+		l.errorAt(s.at.Value, "tunnel: no private key: give private_key_file, private_key or credential")
 		return keys.PrivateKey{}
 	}
 	var src source
@@ -45,11 +45,11 @@ func (s *section) oneOf(options ...string) (given string) {
 			given = key
 		default:
 			first, second := given, key
-			if s.at.child(second).key < s.at.child(first).key {
+			if s.at.Child(second).Key < s.at.Child(first).Key {
 				first, second = second, first
 			}
-			line, col := s.l.lines.position(s.at.child(first).key)
-			s.l.errorAt(s.at.child(second).key, "%s: %s beside %s at %d:%d: give one of the two",
+			line, col := s.l.lines.Position(s.at.Child(first).Key)
+			s.l.errorAt(s.at.Child(second).Key, "%s: %s beside %s at %d:%d: give one of the two",
 				s.label, second, first, line, col)
 		}
 	}
@@ -168,6 +168,6 @@ func oursAlone(info fs.FileInfo) string {
 
 // positionOf names a place for a message: line:column.
 func (l *loader) positionOf(p place) string {
-	line, col := l.lines.position(p.at)
+	line, col := l.lines.Position(p.at)
 	return fmt.Sprintf("%d:%d", line, col)
 }

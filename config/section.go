@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"tund/config/tomlscan"
 	"tund/crypto/keys"
 )
 
@@ -17,7 +18,7 @@ type section struct {
 	name   string // tunnel, tun, tap or peer; "" for the file itself
 	label  string // how messages begin: tunnel, or peer "berlin"
 	values map[string]any
-	at     *node
+	at     *tomlscan.Node
 
 	// respelt has the keys that the file writes in another way, such as PublicKey for public_key,
 	// and how it does. They are errors, and are read nevertheless, so that nobody is told that they
@@ -28,7 +29,7 @@ type section struct {
 }
 
 // section returns the section called name with the values that the file gives it.
-func (l *loader) section(name, label string, values map[string]any, at *node) *section {
+func (l *loader) section(name, label string, values map[string]any, at *tomlscan.Node) *section {
 	s := &section{l: l, name: name, label: label, values: values, at: at}
 	if l.known == nil {
 		return s
@@ -46,7 +47,7 @@ func (l *loader) section(name, label string, values map[string]any, at *node) *s
 			s.respelt, s.values = make(map[string]string), maps.Clone(values)
 		}
 		s.respelt[meant], s.values[meant] = key, values[key]
-		at.put(meant, at.child(key))
+		at.Put(meant, at.Child(key))
 	}
 	return s
 }
@@ -61,7 +62,7 @@ func allKeys() *keySet {
 	empty := map[string]any{}
 	l.file(map[string]any{
 		"tunnel": empty, "tun": empty, "tap": empty, "peer": []map[string]any{empty},
-	}, &node{})
+	}, &tomlscan.Node{})
 	return l.asked
 }
 
@@ -72,7 +73,7 @@ func (s *section) value(key string, want kind) (value any, ok bool) {
 		asked.kinds[key] = want
 	}
 	value, ok = s.values[key]
-	if s.l.reported[s.at.child(key).value] {
+	if s.l.reported[s.at.Child(key).Value] {
 		return reportedValue{}, ok
 	}
 	return value, ok
@@ -90,7 +91,7 @@ func bracketed(name string) string {
 func (s *section) has(key string) bool { _, ok := s.values[key]; return ok }
 
 // where returns the offset of the value of key, or of the section if it is not there.
-func (s *section) where(key string) int { return s.at.child(key).value }
+func (s *section) where(key string) int { return s.at.Child(key).Value }
 
 // errorAt reports a mistake in the value of key.
 func (s *section) errorAt(at int, key, format string, args ...any) {
@@ -120,7 +121,7 @@ func (s *section) unknownKeys() {
 		case map[string]any, []map[string]any:
 			kind = "section"
 		}
-		s.l.errorAt(s.at.child(key).key, "%sunknown %s %s%s", prefix, kind, shownKey(key), s.l.known.suggest(s.name, key))
+		s.l.errorAt(s.at.Child(key).Key, "%sunknown %s %s%s", prefix, kind, shownKey(key), s.l.known.suggest(s.name, key))
 	}
 }
 
@@ -146,7 +147,7 @@ func typeName(value any) string {
 // wrongType reports that the value of key is not what is wanted, unless it has been reported as
 // malformed.
 func (s *section) wrongType(key, want string) {
-	if s.l.reported[s.at.child(key).value] {
+	if s.l.reported[s.at.Child(key).Value] {
 		return
 	}
 	s.errorAt(s.where(key), key, "want %s, not %s", want, typeName(s.values[key]))
@@ -159,7 +160,7 @@ func (s *section) table(name string) (sub *section, ok bool) {
 	case nil:
 		return nil, false
 	case map[string]any:
-		sub = s.l.section(name, name, v, s.at.child(name))
+		sub = s.l.section(name, name, v, s.at.Child(name))
 		sub.unknownKeys()
 		return sub, true
 	case reportedValue:
@@ -187,7 +188,7 @@ func (s *section) tables(name string) []*section {
 		if _, respelt := s.respelt[name]; !respelt {
 			s.l.errorAt(s.where(name), "write %s, with two brackets, before each peer", bracketed(name))
 		}
-		return []*section{s.l.section(name, "", v, s.at.child(name))}
+		return []*section{s.l.section(name, "", v, s.at.Child(name))}
 	case reportedValue:
 		return nil
 	default:
@@ -196,10 +197,10 @@ func (s *section) tables(name string) []*section {
 	}
 	var subs []*section
 	for i, v := range all {
-		at := s.at.child(name).elem(i)
+		at := s.at.Child(name).Elem(i)
 		t, ok := v.(map[string]any)
 		if !ok {
-			s.l.errorAt(at.value, "%s: want a table, not %s", name, typeName(v))
+			s.l.errorAt(at.Value, "%s: want a table, not %s", name, typeName(v))
 			continue
 		}
 		subs = append(subs, s.l.section(name, "", t, at))
@@ -323,7 +324,7 @@ func (s *section) list(key, want string) []item {
 	}
 	items := make([]item, len(values))
 	for i, v := range values {
-		items[i] = item{value: v, at: s.at.child(key).elem(i).value}
+		items[i] = item{value: v, at: s.at.Child(key).Elem(i).Value}
 	}
 	return items
 }

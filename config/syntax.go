@@ -3,6 +3,7 @@ package config
 import (
 	"regexp"
 	"strings"
+	"tund/config/tomlscan"
 	"unicode/utf8"
 )
 
@@ -29,16 +30,10 @@ var assignmentStart = regexp.MustCompile(`^([A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[
 // a header.
 func statementAt(src string, pos int) (st statement, ok bool) {
 	pos = max(0, min(pos, len(src)))
-	s := &scanner{src: src, until: pos}
-	s.out.tooDeep = -1
-	s.cur = &s.out.root
-	s.document()
-	st.start = s.statement
+	st.start, st.end, st.complete = tomlscan.StatementAt(src, pos)
 	if strings.HasPrefix(src[st.start:], "[") {
 		return st, false
 	}
-	st.complete = s.statementEnd > st.start
-	st.end = max(s.statementEnd, st.start)
 	if !st.complete {
 		st.end = lineEnd(src, st.start)
 		next := beginsStatement.FindStringIndex(src[st.end:])
@@ -221,7 +216,7 @@ func unquoted(key string, kind kind, value string) string {
 // explainHeader says how a header is written, if it is one that the decoder refuses; otherwise it
 // returns msg.
 func (l *loader) explainHeader(msg string, st statement, isAssignment bool) string {
-	line := l.lines.src[st.start:lineEnd(l.lines.src, st.start)]
+	line := l.src[st.start:lineEnd(l.src, st.start)]
 	if isAssignment || strings.HasPrefix(msg, "key ") {
 		return msg
 	}

@@ -99,7 +99,7 @@ func checkHost(host string, bracketed bool) (usual, why string) {
 	}
 	for _, label := range labels {
 		if label == "" || len(label) > maxHostLabel || label[0] == '-' || label[len(label)-1] == '-' ||
-			strings.ContainsFunc(label, func(r rune) bool { return r >= utf8.RuneSelf || !isBare(byte(r)) }) {
+			strings.ContainsFunc(label, func(r rune) bool { return r >= utf8.RuneSelf || !isHostByte(byte(r)) }) {
 			return "", shown(host) + " is not a host name"
 		}
 	}
@@ -107,4 +107,10 @@ func checkHost(host string, bracketed bool) (usual, why string) {
 		return "", shown(host) + " is not a host name"
 	}
 	return host, ""
+}
+
+// isHostByte reports whether c may be in a label of a host name. Underscores are no part of host
+// names, but of names that name services hold all the same.
+func isHostByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
 }

@@ -94,7 +94,7 @@ func (l *loader) tap(s *section) *Tap {
 	case l.cfg.Tun == nil:
 		t.Device = s.orInstance("device", t.Device)
 	case !s.has("device"):
-		s.l.errorAt(s.at.value, "tap: device: set a name: the [tun] device has that of the instance")
+		s.l.errorAt(s.at.Value, "tap: device: set a name: the [tun] device has that of the instance")
 	case t.Device != "" && t.Device == l.cfg.Tun.Device:
 		s.errorAt(s.where("device"), "device", "%s is the name of the [tun] device", shown(t.Device))
 	}
@@ -158,10 +158,10 @@ func (s *section) orInstance(key, given string) string {
 	}
 	// Characters in the name of the instance are checked where that is.
 	if len(name) > names.MaxDevice {
-		s.l.errorAt(s.at.value, "%s: %s: set a name: that of the instance, %s, is longer than %d bytes",
+		s.l.errorAt(s.at.Value, "%s: %s: set a name: that of the instance, %s, is longer than %d bytes",
 			s.label, key, shown(name), names.MaxDevice)
 	} else if err := names.Device(name); err != nil && names.Instance(name) == nil {
-		s.l.errorAt(s.at.value, "%s: %s: set a name: that of the instance, %s, %v",
+		s.l.errorAt(s.at.Value, "%s: %s: set a name: that of the instance, %s, %v",
 			s.label, key, shown(name), err)
 	}
 	return name

@@ -1,4 +1,4 @@
-package config
+package tomlscan
 
 import (
 	"slices"
@@ -13,47 +13,45 @@ const (
 	maxKeyParts = 16
 )
 
-// duplicate is a key, or a table with a header, that was there already.
-type duplicate struct {
-	name       string
-	table      bool
-	first      int // offset of the first
-	start, end int // all bytes that say it again
-}
-
-// scan is what the scanner found in a source.
-type scan struct {
-	root       node
-	duplicates []duplicate
-	tooDeep    int // offset of nesting beyond the bounds; -1: none
-	// Offset at which the scanner stopped: the length of the source unless that is malformed.
-	end int
-}
-
 // scanner walks over src. Its methods named for a piece of TOML leave pos behind that piece and
 // report false where the source is malformed or too deep.
 type scanner struct {
 	src  string
 	pos  int
-	out  scan
-	cur  *node      // the table that assignments go to
-	open *duplicate // a table given twice, until the next header ends it
+	out  Result
+	cur  *Node      // the table that assignments go to
+	open *Duplicate // a table given twice, until the next header ends it
 
 	until        int // no statement that begins behind this offset is read
 	statement    int // offset of the last statement that was begun
 	statementEnd int // offset of its end; 0 where the scanner did not find it
 }
 
-// scanSource finds the places of everything in src.
-func scanSource(src string) *scan {
-	s := &scanner{src: src, until: len(src)}
-	s.out.tooDeep = -1
-	s.cur = &s.out.root
+// Scan finds the places of everything in src. Where src is malformed, it returns what it found
+// before.
+func Scan(src string) *Result {
+	s := newScanner(src, len(src))
 	s.document()
 	s.closeDuplicate(s.pos)
-	slices.SortFunc(s.out.duplicates, func(a, b duplicate) int { return a.start - b.start })
-	s.out.end = s.pos
+	slices.SortFunc(s.out.Duplicates, func(a, b Duplicate) int { return a.Start - b.Start })
+	s.out.End = s.pos
 	return &s.out
+}
+
+// StatementAt returns the offset of the last statement that begins at or before pos, and that of
+// its end. complete is false where the end was not found, because the statement is malformed: end
+// is then start.
+func StatementAt(src string, pos int) (start, end int, complete bool) {
+	s := newScanner(src, pos)
+	s.document()
+	return s.statement, max(s.statementEnd, s.statement), s.statementEnd > s.statement
+}
+
+func newScanner(src string, until int) *scanner {
+	s := &scanner{src: src, until: until}
+	s.out.TooDeep = -1
+	s.cur = &s.out.Root
+	return s
 }
 
 func (s *scanner) document() {
@@ -123,30 +121,30 @@ func (s *scanner) header() bool {
 	if !ok || !s.literal(end) {
 		return false
 	}
-	parent := &s.out.root
+	parent := &s.out.Root
 	for _, name := range path[:len(path)-1] {
 		parent = parent.open(name, start)
 	}
 	name := path[len(path)-1]
-	c := parent.children[name]
+	c := parent.Children[name]
 	switch {
 	case open == "[[" && (c == nil || c.tables):
 		if c == nil {
-			c = &node{key: start, value: start, tables: true, defined: true}
-			parent.put(name, c)
+			c = &Node{Key: start, Value: start, tables: true, defined: true}
+			parent.Put(name, c)
 		}
-		s.cur = &node{key: start, value: start, defined: true}
-		c.elems = append(c.elems, s.cur)
+		s.cur = &Node{Key: start, Value: start, defined: true}
+		c.Elems = append(c.Elems, s.cur)
 	case open == "[" && (c == nil || !c.defined):
 		if c == nil {
-			c = &node{}
-			parent.put(name, c)
+			c = &Node{}
+			parent.Put(name, c)
 		}
-		c.key, c.value, c.defined = start, start, true
+		c.Key, c.Value, c.defined = start, start, true
 		s.cur = c
 	default:
-		s.open = &duplicate{name: name, table: true, first: c.key, start: start}
-		s.cur = &node{key: start, value: start}
+		s.open = &Duplicate{Name: name, Table: true, First: c.Key, Start: start}
+		s.cur = &Node{Key: start, Value: start}
 	}
 	return true
 }
@@ -154,21 +152,21 @@ func (s *scanner) header() bool {
 // closeDuplicate ends a table given twice: its assignments are a part of it.
 func (s *scanner) closeDuplicate(end int) {
 	if s.open != nil {
-		s.open.end = end
-		s.out.duplicates = append(s.out.duplicates, *s.open)
+		s.open.End = end
+		s.out.Duplicates = append(s.out.Duplicates, *s.open)
 		s.open = nil
 	}
 }
 
 // assignment reads key = value into table. It returns the duplicate it added, if it did.
-func (s *scanner) assignment(table *node, depth int) (again *duplicate, ok bool) {
+func (s *scanner) assignment(table *Node, depth int) (again *Duplicate, ok bool) {
 	start := s.pos
 	path, ok := s.keyPath()
 	if !ok || !s.literal("=") {
 		return nil, false
 	}
 	s.blank(false)
-	n := &node{key: start, value: s.pos, defined: true}
+	n := &Node{Key: start, Value: s.pos, defined: true}
 	if !s.anyValue(n, depth) {
 		return nil, false
 	}
@@ -176,12 +174,12 @@ func (s *scanner) assignment(table *node, depth int) (again *duplicate, ok bool)
 		table = table.open(name, start)
 	}
 	name := path[len(path)-1]
-	if first := table.children[name]; first != nil {
-		s.out.duplicates = append(s.out.duplicates,
-			duplicate{name: name, first: first.key, start: start, end: s.pos})
-		return &s.out.duplicates[len(s.out.duplicates)-1], true
+	if first := table.Children[name]; first != nil {
+		s.out.Duplicates = append(s.out.Duplicates,
+			Duplicate{Name: name, First: first.Key, Start: start, End: s.pos})
+		return &s.out.Duplicates[len(s.out.Duplicates)-1], true
 	}
-	table.put(name, n)
+	table.Put(name, n)
 	return nil, true
 }
 
@@ -194,7 +192,7 @@ func (s *scanner) keyPath() (path []string, ok bool) {
 			return nil, false
 		}
 		if len(path) == maxKeyParts {
-			s.out.tooDeep = s.pos
+			s.out.TooDeep = s.pos
 			return nil, false
 		}
 		path = append(path, name)
@@ -268,13 +266,13 @@ func (s *scanner) multiline(mark string, escapes bool) bool {
 }
 
 // anyValue reads a value and notes the places of what is inside it at n.
-func (s *scanner) anyValue(n *node, depth int) bool {
+func (s *scanner) anyValue(n *Node, depth int) bool {
 	rest := s.src[s.pos:]
 	switch {
 	case rest == "":
 		return false
 	case depth == maxDepth:
-		s.out.tooDeep = s.pos
+		s.out.TooDeep = s.pos
 		return false
 	case strings.HasPrefix(rest, `"""`):
 		return s.multiline(`"""`, true)
@@ -298,17 +296,17 @@ func (s *scanner) anyValue(n *node, depth int) bool {
 	return end > 0
 }
 
-func (s *scanner) array(n *node, depth int) bool {
+func (s *scanner) array(n *Node, depth int) bool {
 	for s.pos++; ; {
 		s.blank(true)
 		if s.literal("]") {
 			return true
 		}
-		e := &node{key: s.pos, value: s.pos, defined: true}
+		e := &Node{Key: s.pos, Value: s.pos, defined: true}
 		if !s.anyValue(e, depth+1) {
 			return false
 		}
-		n.elems = append(n.elems, e)
+		n.Elems = append(n.Elems, e)
 		s.blank(true)
 		if !s.literal(",") {
 			return s.literal("]")
@@ -316,7 +314,7 @@ func (s *scanner) array(n *node, depth int) bool {
 	}
 }
 
-func (s *scanner) inlineTable(n *node, depth int) bool {
+func (s *scanner) inlineTable(n *Node, depth int) bool {
 	for s.pos++; ; {
 		s.blank(true)
 		if s.literal("}") {
@@ -331,7 +329,7 @@ func (s *scanner) inlineTable(n *node, depth int) bool {
 			return s.literal("}")
 		}
 		if again != nil {
-			again.end = s.pos // with its comma, so that what is left is well-formed
+			again.End = s.pos // with its comma, so that what is left is well-formed
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package config
+package tomlscan
 
 import (
 	"fmt"
@@ -54,18 +54,18 @@ func TestScan_findsThePlaceOfEveryValue(t *testing.T) {
 		{"\"ä\" = 'x' # ß\n\"ö\" = {\"ü\" = 1}", "ö.ü", "2:8 2:14"},
 	}
 	for _, test := range tests {
-		n := &scanSource(test.src).root
+		n := &Scan(test.src).Root
 		for _, step := range strings.Split(strings.ReplaceAll(test.path, "[", ".["), ".") {
 			var i int
 			if _, err := fmt.Sscanf(step, "[%d]", &i); err == nil {
-				n = n.elem(i)
+				n = n.Elem(i)
 			} else {
-				n = n.child(step)
+				n = n.Child(step)
 			}
 		}
-		lines := newLines(test.src)
-		line, col := lines.position(n.key)
-		valueLine, valueCol := lines.position(n.value)
+		lines := NewLines(test.src)
+		line, col := lines.Position(n.Key)
+		valueLine, valueCol := lines.Position(n.Value)
 		if got := fmt.Sprintf("%d:%d %d:%d", line, col, valueLine, valueCol); got != test.want {
 			t.Errorf("%s of\n%s\nis at %s, want %s", test.path, test.src, got, test.want)
 		}
@@ -74,34 +74,19 @@ func TestScan_findsThePlaceOfEveryValue(t *testing.T) {
 
 func TestLines_countCharactersFromOne(t *testing.T) {
 	t.Parallel()
-	l := newLines("aé\n\nb")
+	l := NewLines("aé\n\nb")
 	// 2 is inside é.
 	for offset, want := range []string{"1:1", "1:2", "1:2", "1:3", "2:1", "3:1", "3:2", "3:2"} {
-		line, col := l.position(offset)
+		line, col := l.Position(offset)
 		got := fmt.Sprintf("%d:%d", line, col)
 		if got != want {
 			t.Errorf("offset %d is at %s, want %s", offset, got, want)
 		}
 	}
-	if line, col := l.position(-5); line != 1 || col != 1 {
+	if line, col := l.Position(-5); line != 1 || col != 1 {
 		t.Errorf("offset -5 is at %d:%d", line, col)
 	}
-	if line, col := newLines("").position(3); line != 1 || col != 1 {
+	if line, col := NewLines("").Position(3); line != 1 || col != 1 {
 		t.Errorf("offset 3 of nothing is at %d:%d", line, col)
-	}
-}
-
-func TestDistance_countsEdits(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0}, {"abc", "abc", 0}, {"", "abc", 3}, {"abc", "", 3}, {"abc", "abd", 1}, {"abc", "acb", 1},
-		{"abcd", "acbd", 1}, {"kitten", "sitting", 3}, {"ca", "abc", 3}, {"listenport", "lstenprot", 2},
-	} {
-		if got := distance(test.a, test.b); got != test.want {
-			t.Errorf("distance(%q, %q) = %d, want %d", test.a, test.b, got, test.want)
-		}
 	}
 }
