@@ -12,8 +12,9 @@ FUZZTIME ?= 30s
 FUZZ     ?= .
 BENCH    ?= .
 COUNT    ?= 6
-# test/ is a module of its own, so that nobody who builds tund gets the modules that only tests use. Its packages that run
-# whole hosts have limits of time: one package at a time, and nothing beside them.
+# test/ is a module of its own, so that nobody who builds tund gets the modules that only tests use.
+# Its packages that run whole hosts have limits of time: one package at a time, and nothing beside
+# them.
 UNITPKGS     = ./bench ./interop
 HOSTPKGS     = ./e2e ./ethernet ./compat
 
@@ -26,7 +27,8 @@ BUILDFLAGS = -trimpath -ldflags '-X main.version=$(or $(VERSION),unknown)'
 SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard scripts/*.sh examples/*.sh examples/*/*.sh test/lab/*.sh test/vm/*.sh \
 	test/deb/*.sh packaging/*.sh packaging/debian/*)
 
-# What the programs are built from: with bin/ up to date neither `sudo make demo` nor `sudo make install` needs Go.
+# What the programs are built from: with bin/ up to date neither `sudo make demo` nor `sudo make
+# install` needs Go.
 PROGRAMS   = bin/tund bin/tunctl
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
 	-o \( -name '*.go' -o -name '*.s' \) -print)
@@ -41,7 +43,8 @@ help: ## list the targets
 need-go:
 	@scripts/need-go.sh $(GO)
 
-# Root builds as the owner of the checkout, so that nothing is left which the owner cannot build again or remove.
+# Root builds as the owner of the checkout, so that nothing is left which the owner cannot build
+# again or remove.
 BUILD = scripts/as-owner.sh env CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/
 
 build: need-go ## build static binaries: bin/tund and bin/tunctl
@@ -62,12 +65,14 @@ soak: soak-alone soak-beside ## run the tests that take minutes (root)
 
 SOAK = test -count=1 -timeout 40m -run '^TestSoak' $(TESTFLAGS)
 
-# wireguard-go's own script, which is not ours to change, waits no longer than a second for an answer.
+# wireguard-go's own script, which is not ours to change, waits no longer than a second for an
+# answer.
 soak-alone: need-go
 	@test/tools.sh test
 	TUND_TEST_SOAK=1 $(GO) -C test $(SOAK) ./compat
 
-# These wait more than they work (rekeys: 405 s), and their limits allow for neighbours: two packages at a time.
+# These wait more than they work (rekeys: 405 s), and their limits allow for neighbours: two
+# packages at a time.
 soak-beside: need-go
 	@test/tools.sh test
 	TUND_TEST_SOAK=1 $(GO) $(SOAK) ./...
@@ -77,7 +82,8 @@ test-vm: $(PROGRAMS) ## run tund against the kernel's WireGuard in a virtual mac
 	@test/tools.sh vm
 	test/vm/run.sh
 
-# What the packages that run whole hosts run are programs of their own, of which the race detector sees nothing.
+# What the packages that run whole hosts run are programs of their own, of which the race detector
+# sees nothing.
 race: need-go ## run the tests under the race detector
 	@test/tools.sh test
 	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(TESTFLAGS) ./...
@@ -91,14 +97,16 @@ check: need-go ## gofmt, go vet and the unit tests: two minutes, no root, nothin
 	$(GO) vet ./...
 	$(GO) -C test vet ./...
 	scripts/pure.sh
+	scripts/width.sh
 	$(GO) test -timeout 5m $(TESTFLAGS) ./...
 	$(GO) -C test test -timeout 5m $(TESTFLAGS) $(UNITPKGS)
 
-lint: need-go ## golangci-lint (the first time it is built: a minute), shellcheck, and what go.mod requires
+lint: need-go ## run golangci-lint, shellcheck and the checks of go.mod
 	@test/tools.sh lint
 	$(GO) run $(GOLANGCI) run ./...
 	$(GO) -C test run $(GOLANGCI) run ./...
 	scripts/pure.sh
+	scripts/width.sh
 	scripts/modules.sh $(GO)
 	shellcheck -x $(SCRIPTS)
 
@@ -114,7 +122,7 @@ cover: need-go ## run the unit tests and show which lines they reach: dist/cover
 	$(GO) tool cover -html=dist/cover.out -o dist/cover.html
 	@$(GO) tool cover -func=dist/cover.out | tail -n 1
 
-gobench: need-go ## run the Go benchmarks into dist/gobench-VERSION.txt; BENCH= picks some, COUNT= says how often
+gobench: need-go ## run Go benchmarks (BENCH= COUNT=) into dist/gobench-VERSION.txt
 	@mkdir -p dist
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $(TESTFLAGS) ./... | tee dist/gobench-$(VERSION).txt
 
@@ -136,7 +144,7 @@ demo: $(PROGRAMS) ## show two gateways and a tunnel on this machine (root)
 SHARE = $(DESTDIR)$(PREFIX)/share
 UNIT  = $(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service
 
-install: $(PROGRAMS) install-files ## install below $(DESTDIR)$(PREFIX): programs, service, examples, documents
+install: $(PROGRAMS) install-files ## install below $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/tund $(DESTDIR)$(PREFIX)/sbin/tund
 	install -D -m 0755 bin/tunctl $(DESTDIR)$(PREFIX)/bin/tunctl
 	install -d -m 0755 $(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions
@@ -144,8 +152,8 @@ install: $(PROGRAMS) install-files ## install below $(DESTDIR)$(PREFIX): program
 	bin/tunctl completion zsh > $(SHARE)/zsh/vendor-completions/_tunctl
 	@[ -n "$(DESTDIR)" ] || echo "Now: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload"
 
-# All but what has to be built. Documents lie as they do here, so that their links work; keys that somebody made in
-# examples/ to try them stay here.
+# All but what has to be built. Documents lie as they do here, so that their links work; keys that
+# somebody made in examples/ to try them stay here.
 install-files:
 	install -D -m 0644 packaging/tund@.service $(UNIT)
 	sed -i 's#/usr/\(sbin/tund\|bin/tunctl\|share/\)#$(PREFIX)/\1#g' $(UNIT)

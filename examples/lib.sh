@@ -1,16 +1,17 @@
 # shellcheck shell=bash
-# lib.sh: what the scripts of these examples share. Each of them makes its sites on this machine, in network namespaces
-# that are gone afterwards, with the very files that lie beside it and fresh keys, and checks what the README promises.
-# They need root, ip(8) and ping(8); tund and tunctl are taken from ../bin of this directory, or from the PATH.
+# lib.sh: the functions that the scripts of these examples share. Each script builds its sites on
+# this machine, in network namespaces that it removes afterwards, from the configuration files
+# beside it with fresh keys, and checks what the README says. The scripts need root, ip(8) and
+# ping(8). They take tund and tunctl from ../bin of this directory, or from the PATH.
 #
-#   site NAME…                 a gateway each, with the next address of the underlay: 192.0.2.1, 192.0.2.2, …
-#   start NAME…                tund in each, from NAME.toml, with the keys of this run in place of the placeholders
-#   container SITE NAME ADDR…  a container behind the bridge br0 of a site
+#   site NAME…                 makes gateways, at 192.0.2.1, 192.0.2.2, … in the underlay
+#   start NAME…                starts tund in each, with NAME.toml and the keys of this run
+#   container SITE NAME ADDR…  makes a container behind the bridge br0 of a site
 #   at NAME COMMAND…           runs a command at a gateway or in a container
 #   behind NAME COMMAND…       runs it there in the background, until the script ends
-#   reaches NAME ADDR …        pings until it is answered, then three times more with the options given
-#   ok WORDS…, die WORDS…      says what was shown; gives up
-#   tunctl NAME ARGUMENT…      asks the instance NAME
+#   reaches NAME ADDR …        pings until there is an answer, then thrice with the options given
+#   ok WORDS…, die WORDS…      prints what was shown; prints an error and exits
+#   tunctl NAME ARGUMENT…      runs tunctl for the instance NAME
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -48,7 +49,8 @@ at() {
 	shift
 	ip netns exec "$where" "$@"
 }
-# behind runs the command in a process of its own, not below a shell: what is killed at the end is the command.
+# behind runs the command without a shell around it, so that the command itself is killed at the
+# end.
 behind() {
 	local where
 	where=$(ns "$1")

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # deb.sh ARCH…: makes dist/tund_VERSION_ARCH.deb for each of amd64, arm64.
 #
-# What a package holds is what `make install` installs, plus manual pages, licences and what dpkg asks for, with the
-# programs of the architecture. It needs Go, make, dpkg-deb and gzip, and no root. The same commit makes the same
-# bytes: times are that of the commit, or SOURCE_DATE_EPOCH.
+# What a package holds is what `make install` installs, plus manual pages, licences and what dpkg
+# asks for, with the programs of the architecture. It needs Go, make, dpkg-deb and gzip, and no
+# root. The same commit makes the same bytes: times are that of the commit, or SOURCE_DATE_EPOCH.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 umask 022
@@ -14,7 +14,8 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
 maintainer=${MAINTAINER:-$(git log -1 --format='%an <%ae>')}
 
-# A version of Debian's begins with a digit. What has no tag yet sorts before the first that has one.
+# A version of Debian's begins with a digit. What has no tag yet sorts before the first that has
+# one.
 case $commit in
 v[0-9]*.* | [0-9]*.*) version=$(sed -e 's/^v//' -e 's/-/+/g' <<<"$commit") ;;
 *) version=0~git$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d.%H%M%S).${commit//-/.} ;;

@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# man.sh NAME SECTION FILE SUMMARY: turns a page of docs/ into a manual page for man(1), on standard output.
+# man.sh NAME SECTION FILE SUMMARY: turns a page of docs/ into a manual page for man(1), on standard
+# output.
 #
-# The documents are the one place where things are described; this changes their form only. Tables become lists of
-# terms, which man(1) can wrap to any width, and links between the pages become references such as tund(8). The output
-# is the same for the same FILE, VERSION and SOURCE_DATE_EPOCH (seconds; today when it is not set).
+# The documents are the one place where things are described; this changes their form only. Tables
+# become lists of terms, which man(1) can wrap to any width, and links between the pages become
+# references such as tund(8). The output is the same for the same FILE, VERSION and
+# SOURCE_DATE_EPOCH (seconds; today when it is not set).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 name=$1 section=$2 file=$3 summary=$4
 md2man=${MD2MAN:-github.com/cpuguy83/go-md2man/v2@v2.0.7}
 day=$(LC_ALL=C date -u -d "@${SOURCE_DATE_EPOCH:-$(date +%s)}" +%Y-%m-%d)
 
-# A page that has a manual page of its own is named as man(1) names it; any other by where it is installed.
+# A page that has a manual page of its own is named as man(1) names it; any other by where it is
+# installed.
 references() {
 	sed -E \
 		-e 's#\[tund\.md\]\(tund\.md[^)]*\)#**tund**(8)#g' \

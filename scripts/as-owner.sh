@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # as-owner.sh COMMAND…: runs COMMAND in the checkout as the user who owns it, when root calls it.
 #
-# So `sudo make install` builds with the user's own caches and leaves nothing behind that the user's next `make build`
-# may not replace. Anybody else, and root in a checkout of its own, runs COMMAND as it is.
+# So `sudo make install` builds with the user's own caches and leaves nothing behind that the user's
+# next `make build` may not replace. Anybody else, and root in a checkout of its own, runs COMMAND
+# as it is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH=$PATH:/usr/sbin:/sbin # where Debian keeps runuser

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # modules.sh GO: go.mod requires what the programs are made of, and nothing that only tests use.
 #
-# Who builds or packages tund has to trust and fetch what go.mod names. What tests need more belongs in test/go.mod.
+# Who builds or packages tund has to trust and fetch what go.mod names. What tests need more belongs
+# in test/go.mod.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 go=${1:-go}
 
-# Only tests import these, and they stay: gopacket reads and builds the packets that tunnel/offload and tunnel/l2 are
-# compared with, inside the packages themselves.
+# Only tests import these, and they stay: gopacket reads and builds the packets that tunnel/offload
+# and tunnel/l2 are compared with, inside the packages themselves.
 tests_only=(github.com/google/gopacket)
 
 "$go" mod tidy -diff

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# pure.sh: the packages that take bytes, values and the time, and return values, start no goroutine and have no channel.
+# pure.sh: the packages that take bytes, values and the time, and return values, start no goroutine
+# and have no channel.
 #
-# What they may import and that they read no clock is in .golangci.yml; no linter there sees goroutines.
+# What they may import and that they read no clock is in .golangci.yml; no linter there sees
+# goroutines.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if git grep -nE '^[[:space:]]*go (func\b|[[:alnum:]_.]+\()|^[^"`/]*(\bchan\b|<-)' -- \

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # release.sh GO VERSION: builds what a release consists of into dist/release:
 #
-#   tund-VERSION-linux-ARCH.tar.gz   static tund and tunctl, licence, documents, service and examples
-#   tund-VERSION-linux-ARCH.sbom     every module in the programs with version and checksum (`go version -m`)
+#   tund-VERSION-linux-ARCH.tar.gz   static programs, licence, documents, service, examples
+#   tund-VERSION-linux-ARCH.sbom     all modules with version and checksum (`go version -m`)
 #   SHA256SUMS                       of all of these: sha256sum -c SHA256SUMS
 #
 # The same commit, built by the same Go, gives the same bytes.

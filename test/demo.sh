@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# demo.sh: two gateways and a tunnel on this machine, from the files in examples/two-gateways, in under a minute.
+# demo.sh: two gateways and a tunnel on this machine, from the files in examples/two-gateways, in
+# under a minute.
 #
-# Makes two network namespaces joined by a veth, fresh keys in a temporary directory, and one tund in each. Everything
-# is taken down at the end, however it ends. Needs root and bin/tund, bin/tunctl (make demo builds them).
+# Makes two network namespaces joined by a veth, fresh keys in a temporary directory, and one tund
+# in each. Everything is taken down at the end, however it ends. Needs root and bin/tund, bin/tunctl
+# (make demo builds them).
 set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tund=$top/bin/tund
@@ -54,7 +56,8 @@ setting() { sed -n "s/^ *$2 *= *//p" "$1" | head -n 1 | sed 's/ *#.*//; s/"//g';
 # inner FILE PATTERN: this gateway's tunnel address that matches, without its length.
 inner() { setting "$1" address | tr -d '[] ' | tr ',' '\n' | grep "$2" | head -n 1 | cut -d / -f 1; }
 
-# prepare NAME OTHER ENDPOINT: the example with the keys of this run and an endpoint that exists here.
+# prepare NAME OTHER ENDPOINT: the example with the keys of this run and an endpoint that exists
+# here.
 prepare() {
 	local file=$work/$1.toml psk
 	sed -E -e "s#^( *private_key_file *= *).*#\1\"$1.key\"#" \

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# tools.sh PURPOSE…: makes sure that the programs a purpose needs are there. PURPOSE: test demo bench vm deb testdeb lint.
+# tools.sh PURPOSE…: makes sure that the programs a purpose needs are there. PURPOSE: test demo
+# bench vm deb testdeb lint.
 #
-# As root on Debian what is missing is installed; elsewhere it is named, with the packages that hold it, and the
-# exit status is 1. Only unit tests as an ordinary user need none of it: `tools.sh test` then returns at once.
+# As root on Debian what is missing is installed; elsewhere it is named, with the packages that hold
+# it, and the exit status is 1. Only unit tests as an ordinary user need none of it: `tools.sh test`
+# then returns at once.
 set -euo pipefail
 
 # program:package. The arrays are reached by name, through the reference `tools`.
@@ -52,7 +54,8 @@ export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 install() { apt-get install -y -q --no-install-recommends "${packages[@]}" </dev/null >"$log" 2>&1; }
-# The package lists of a new machine are empty or old: refresh them when the first try does not find everything.
+# The package lists of a new machine are empty or old: refresh them when the first try does not find
+# everything.
 if ! install && ! { apt-get update -q </dev/null >"$log" 2>&1 && install; }; then
 	tail -n 15 "$log" >&2
 	echo "Could not install ${packages[*]}" >&2

@@ -34,7 +34,8 @@ func TestStrangers_provenKeysAreNamed(t *testing.T) {
 			t.Fatalf("strangers: %+v", list)
 		}
 		passes(55 * time.Second)
-		w.stranger("203.0.113.66:1").sends(b.addr, first) // a copy: it is neither news nor somewhere else
+		// A copy: it is neither news nor somewhere else.
+		w.stranger("203.0.113.66:1").sends(b.addr, first)
 		synctest.Wait()
 		if list := b.tun.Status().Strangers; len(list) != 1 || list[0].Times != 2 || list[0].Endpoint.Addr().String() != "198.51.100.1" {
 			t.Errorf("after a copy: %+v", list)
@@ -128,7 +129,8 @@ func TestStrangers_wrongKeyForUs(t *testing.T) {
 	})
 }
 
-// Both ends say that the preshared keys differ, while the session of before goes on and without one.
+// Both ends say that the preshared keys differ, while the session of before goes on and without
+// one.
 func TestStrangers_presharedKeysDifferAtBothEnds(t *testing.T) {
 	for _, before := range []bool{false, true} {
 		t.Run(fmt.Sprint("session before: ", before), func(t *testing.T) {
@@ -213,8 +215,8 @@ func TestHandshakes_ourClockGoesBack(t *testing.T) {
 	})
 }
 
-// Two hosts with one key take each other's session. Where they are called from says so; one host that
-// moves, and back, does not.
+// Two hosts with one key take each other's session. Where they are called from says so; one host
+// that moves, and back, does not.
 func TestStrangers_twoHostsWithOneKey(t *testing.T) {
 	inBubble(t, func(w *world) {
 		b := w.end()

@@ -21,8 +21,9 @@ const usage = `usage: tund -c FILE [--check [--plan]]
       --log-format FORM  console or json [console]
       --version          print the version and exit
 
-INTERFACE makes a TUN device for wg(8), as wg-quick(8) does with WG_QUICK_USERSPACE_IMPLEMENTATION=tund. Then the
-environment counts: LOG_LEVEL (verbose, info, warn, error, silent), WG_PROCESS_FOREGROUND=1, WG_TUN_FD, WG_UAPI_FD.
+With INTERFACE, tund makes a TUN device for wg(8), as wg-quick(8) has it do with
+WG_QUICK_USERSPACE_IMPLEMENTATION=tund. It then reads the environment variables LOG_LEVEL (verbose,
+info, warn, error or silent), WG_PROCESS_FOREGROUND=1, WG_TUN_FD and WG_UAPI_FD.
 
 Signals: SIGHUP reloads the configuration, SIGTERM and SIGINT stop the instance.
 `

@@ -143,3 +143,21 @@ func TestManual_namesTheFilesOfARunningInstance(t *testing.T) {
 		t.Errorf("the directory of a key is not among %q", files.Read)
 	}
 }
+
+// A rebase can add the headings and entries of CHANGELOG.md a second time without a conflict.
+func TestChangelog_saysEverythingOnce(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../CHANGELOG.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, release := range strings.Split(string(text), "\n## ") {
+		seen := make(map[string]bool)
+		for _, line := range strings.Split(release, "\n") {
+			if (strings.HasPrefix(line, "#") || strings.HasPrefix(line, "- ")) && seen[line] {
+				t.Errorf("twice in section %d: %s", i, line)
+			}
+			seen[line] = true
+		}
+	}
+}

@@ -226,8 +226,8 @@ one:
 	JNZ  one
 
 finish:
-	// Shared by all four loops: after fewer than six groups the message ends, and XOR leaves, before a group
-	// that was not computed.
+	// Shared by all four loops: after fewer than six groups the message ends, and XOR leaves,
+	// before a group that was not computed.
 	BLOCKS(Z0, Z1, Z2, Z3)
 	TESTQ   R10, R10
 	JZ      data

@@ -339,7 +339,8 @@ vector:
 	MULTIPLY(Z0, Z1, Z2, Z6, Z7, Z8, Z9, Z10)
 	CARRY(Z3, Z4, Z5)
 
-	// The powers 8 4 7 3 6 2 5 1, which is the order HALVES gives blocks, times r^8: 16 12 15 11 14 10 13 9.
+	// The powers 8 4 7 3 6 2 5 1, which is the order HALVES gives blocks, times r^8: 16 12 15 11 14
+	// 10 13 9.
 	MOVL      $0x55, AX
 	KMOVW     AX, K1
 	VMOVDQA64 Z3, K1, Z0
@@ -358,8 +359,8 @@ vector:
 	NEGQ BX
 	ANDQ $15, BX
 
-	// The first step, which begins at SI, before the message in R8 if blocks are missing. A mask has a bit for
-	// each half of a block.
+	// The first step, which begins at SI, before the message in R8 if blocks are missing. A mask
+	// has a bit for each half of a block.
 	MOVQ       SI, R8
 	MOVQ       BX, AX
 	SHLQ       $4, AX
@@ -424,8 +425,9 @@ last:
 	TWENTY(Z4, Z14)
 	TWENTY(Z5, Z15)
 
-	// 225 to 240 bytes are left. The last four blocks are those from 192 and that of the lengths; the load begins
-	// a block before so that it ends with the message, and a mask is needed only for the last block.
+	// 225 to 240 bytes are left. The last four blocks are those from 192 and that of the lengths;
+	// the load begins a block before so that it ends with the message, and a mask is needed only
+	// for the last block.
 	ADDQ       $80, CX // what is left past 176 bytes, 49 to 64
 	MOVQ       $-1, AX
 	BZHIQ      CX, AX, AX

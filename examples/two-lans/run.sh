@@ -14,6 +14,7 @@ reaches web 10.7.0.3
 reaches app 10.7.0.2
 reaches cache 10.7.0.1
 reaches web fd07::3
-reaches app 10.7.0.1 -s 1472 -M "do" # full frames, though the tunnel is narrower: nobody has to lower an MTU
-reaches web 10.7.0.2               # beside each other, without the tunnel
+# Full-size frames cross although the tunnel is narrower, so no host has to lower its MTU.
+reaches app 10.7.0.1 -s 1472 -M "do"
+reaches web 10.7.0.2               # both in Berlin, without the tunnel
 tunctl berlin fdb

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A VLAN trunk between Berlin and Paris, and an access port in Rome, filtered per peer. Needs a kernel with 8021q.
+# A VLAN trunk between Berlin and Paris, and an access port in Rome, filtered per peer. Needs a
+# kernel with 8021q.
 # shellcheck source=examples/lib.sh
 . "$(dirname "$0")/../lib.sh"
 

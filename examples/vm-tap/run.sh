@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # A virtual machine at its TAP on the bridge in Berlin, and a container in Paris, on one LAN.
 #
-# The guest is qemu with KERNEL (default: this machine's) and INITRD, which is to give its first Ethernet device the address
-# 10.7.0.50/24. GUEST replaces qemu by another program that opens the TAP $TAP and answers for 10.7.0.50.
+# The guest is qemu with KERNEL (default: this machine's) and INITRD, which is to give its first
+# Ethernet device the address 10.7.0.50/24. GUEST replaces qemu by another program that opens the
+# TAP $TAP and answers for 10.7.0.50.
 # shellcheck source=examples/lib.sh
 . "$(dirname "$0")/../lib.sh"
 

@@ -115,8 +115,9 @@ type Warning struct {
 	// Subject is the peer, device or file it is about; "" for the instance.
 	Subject string `json:"subject"`
 	Message string `json:"message"` // one line for people
-	Remedy  string `json:"remedy"`  // what to do about it, for people; "" when the message says it or nobody knows
-	Since   Time   `json:"since"`
+	// Remedy says what to do about it; "" when the message says it or nothing is known to help.
+	Remedy string `json:"remedy"`
+	Since  Time   `json:"since"`
 }
 
 // Device is one TUN or TAP device of an instance.

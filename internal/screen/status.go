@@ -14,8 +14,9 @@ import (
 // How much a terminal shows unless asked for all: enough to fill a screen, but not so much that the
 // beginning scrolls away.
 const (
-	calmPeers     = 20 // peers without a problem, per instance
-	shownProblems = 12 // problems in the list at the top; the table below it has every peer with a problem
+	calmPeers = 20 // peers without a problem, per instance
+	// Problems in the list at the top; the table below it has every peer with a problem.
+	shownProblems = 12
 )
 
 // Status writes whether all is well, and why not, and then a description of each instance.

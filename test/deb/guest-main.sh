@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# guest-main.sh: what test/deb/run.sh runs as a service in the guest, once per boot. /test holds it and the package.
-# It prints a line per check, and ends the guest with its result.
+# guest-main.sh: what test/deb/run.sh runs as a service in the guest, once per boot. /test holds it
+# and the package. It prints a line per check, and ends the guest with its result.
 set -uo pipefail
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive
 state=/test/state
@@ -105,7 +105,8 @@ sandbox() {
 	if awk -v e="$exposure" 'BEGIN { exit !(e != "" && e <= 1.7) }'; then ok "exposure $exposure"; else bad "exposure ${exposure:-unknown}, want at most 1.7"; fi
 	refused 1 "its memory is closed to its own user" runuser -u tund -- head -c 0 "/proc/$main/mem"
 
-	# Code that runs inside the service. The same line as root, without the service, shows that the probe can find something.
+	# Code that runs inside the service. The same line as root, without the service, shows that the
+	# probe can find something.
 	sleep 1000 &
 	echo $! >/run/victim
 	(umask 077; echo secret >/var/lib/private-of-root)
@@ -149,7 +150,8 @@ changes() {
 	cp -a /test/berlin.toml /etc/tund/berlin.toml
 	check "and the tunnel goes on" pings
 	equal "in the same process" "$(pid berlin)" "$before"
-	# Landlock: a directory that was not in use at the start is closed to the running daemon, and open to the next.
+	# Landlock: a directory that was not in use at the start is closed to the running daemon, and
+	# open to the next.
 	install -d /var/keys
 	install -o tund -m 0400 /etc/tund/berlin.key /var/keys/berlin.key
 	sed -i 's#^private_key_file.*#private_key_file = "/var/keys/berlin.key"#' /etc/tund/berlin.toml

@@ -1,7 +1,7 @@
 #!/bin/sh
-# probe.sh: code that has taken over tund. It runs in the place of tund, in all that tund@.service puts around it, and
-# prints what it can do that a program with no task but a tunnel should not. /run/victim holds the process id of an
-# ordinary process of root's with every capability.
+# probe.sh: code that has taken over tund. It runs in the place of tund, in all that tund@.service
+# puts around it, and prints what it can do that a program with no task but a tunnel should not.
+# /run/victim holds the process id of an ordinary process of root's with every capability.
 can() { echo "CAN $*"; }
 head -c 1 /etc/shadow >/dev/null 2>&1 && can "read /etc/shadow"
 head -c 1 /var/lib/private-of-root >/dev/null 2>&1 && can "read a file of root's with mode 0600"

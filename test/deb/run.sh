@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# run.sh PACKAGE: installs a Debian package of tund in a Debian system in qemu, and tries there what its users do.
+# run.sh PACKAGE: installs a Debian package of tund in a Debian system in qemu, and tries there what
+# its users do.
 #
 #   TUND_LAB_CACHE    where kernel and root are kept            (~/.cache/tund-lab)
 #   TUND_DEB_SECONDS  the guest is killed after so long         (900)
@@ -72,7 +73,8 @@ rm -rf "$root"
 # The initrd only finds the disk.
 mkdir -p "$root"/{bin,dev,proc,sys,mnt,modules}
 cp -L "$(command -v busybox)" "$root/bin/busybox"
-{ ldd "$root/bin/busybox" 2>/dev/null || true; } | grep -o '/[^ ]*' | while read -r library; do # where it is not static
+# The libraries of a busybox that is not static.
+{ ldd "$root/bin/busybox" 2>/dev/null || true; } | grep -o '/[^ ]*' | while read -r library; do
 	mkdir -p "$root/$(dirname "$library")"
 	cp -L "$library" "$root/$library"
 done

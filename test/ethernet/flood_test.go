@@ -188,7 +188,8 @@ func stormOf(t *testing.T, seconds int) {
 				arrived++
 			}
 		}
-		// What the limit lets through in that time, a second's worth at once, and one sender's share of the reserve.
+		// What the limit lets through in that time, a second's worth at once, and one sender's
+		// share of the reserve.
 		allowed := int((took.Seconds() + 1.2) * limit * 1.05)
 		t.Logf("%s: %d frames in %v; %d arrived, %d allowed; a known host answered %d of 1000, %d without the storm",
 			storm.name, stormRate*seconds, took.Round(time.Millisecond), arrived, allowed, answered, before)

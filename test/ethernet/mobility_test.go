@@ -212,9 +212,10 @@ func TestFailover_theOtherGatewayOfALANTakesOver(t *testing.T) {
 	}
 }
 
-// Two gateways of one LAN in a mesh with two more sites: once the loop is cut a broadcast arrives once, wherever it comes
-// from. The gateway in use stops dead, with its sessions, its bridge and its TAP there as before: both sites
-// reach the hosts through the other within three seconds. That five times, and no host is frozen.
+// Two gateways of one LAN in a mesh with two more sites: once the loop is cut a broadcast arrives
+// once, wherever it comes from. The gateway in use stops dead, with its sessions, its bridge and
+// its TAP there as before: both sites reach the hosts through the other within three seconds. That
+// five times, and no host is frozen.
 func TestFailover_fromAGatewayThatIsSilent(t *testing.T) {
 	beside(t)
 	w := newWAN(t)

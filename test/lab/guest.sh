@@ -1,25 +1,29 @@
 #!/usr/bin/env bash
 # guest.sh --fetch: gets the kernel into the cache, and nothing else.
-# guest.sh SCRIPT [FILE …]: runs SCRIPT as root under Debian's cloud kernel in qemu, and exits with its status.
+# guest.sh SCRIPT [FILE …]: runs SCRIPT as root under Debian's cloud kernel in qemu, and exits with
+# its status.
 #
-# For what the kernel of the machine we stand on may lack: WireGuard, netem, VLAN-aware bridges, ipvlan, geneve.
-# The guest has no disk and no network but what SCRIPT makes: a memory file system with busybox, bash, the programs
-# listed below, and the FILEs in /opt, where SCRIPT starts. What SCRIPT prints appears here as it is printed.
+# For what the kernel of the machine we stand on may lack: WireGuard, netem, VLAN-aware bridges,
+# ipvlan, geneve. The guest has no disk and no network but what SCRIPT makes: a memory file system
+# with busybox, bash, the programs listed below, and the FILEs in /opt, where SCRIPT starts. What
+# SCRIPT prints appears here as it is printed.
 #
 #   TUND_LAB_CACHE    where kernel and base system are kept     (~/.cache/tund-lab)
 #   TUND_LAB_SECONDS  the guest is killed after so long         (300)
 #   TUND_LAB_MEMORY   of the guest, MiB                         (1536)
 #   TUND_LAB_ACCEL    qemu's -accel                             (tcg,thread=multi)
 #
-# Needs the programs of `test/tools.sh vm` and, the first time, apt's package lists for the kernel (no root for that).
-# Exit status: SCRIPT's, or 70 when the guest could not be made or died before SCRIPT ended.
+# Needs the programs of `test/tools.sh vm` and, the first time, apt's package lists for the kernel
+# (no root for that). Exit status: SCRIPT's, or 70 when the guest could not be made or died before
+# SCRIPT ended.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
 cache=${TUND_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tund-lab}
 seconds=${TUND_LAB_SECONDS:-300}
 memory=${TUND_LAB_MEMORY:-1536}
-# Software emulation works everywhere; /dev/kvm inside a virtual machine may be there and refuse all the same.
+# Software emulation works everywhere; /dev/kvm inside a virtual machine may be there and refuse all
+# the same.
 accel=${TUND_LAB_ACCEL:-tcg,thread=multi}
 programs=(bash ip tc bridge ss wg iperf3 ping nft ethtool)
 modules=(wireguard tun veth bridge br_netfilter 8021q vxlan geneve ipvlan macvlan macvtap dummy sch_netem
@@ -30,7 +34,8 @@ die() {
 	exit 70
 }
 
-# kernel sets $kernel and $release: Debian's newest cloud kernel of this release, unpacked in the cache.
+# kernel sets $kernel and $release: Debian's newest cloud kernel of this release, unpacked in the
+# cache.
 fetch_kernel() {
 	local unpacked package
 	unpacked=$(find "$cache" -maxdepth 1 -name 'kernel-*' -type d | sort -V | tail -n 1)
@@ -92,8 +97,8 @@ make_base() {
 	rm -rf "$root"
 }
 
-# write_init FILE: the guest's first process. The console is ours alone; the script prints to the second serial
-# port, and its exit status goes to the third.
+# write_init FILE: the guest's first process. The console is ours alone; the script prints to the
+# second serial port, and its exit status goes to the third.
 write_init() {
 	cat >"$1" <<'INIT'
 #!/bin/busybox sh
@@ -150,7 +155,8 @@ if [ ! -s "$base" ]; then
 	make_base "$base"
 fi
 work=$(mktemp -d)
-ln "$base" "$work/base.gz" 2>/dev/null || cp "$base" "$work/base.gz" # whoever makes another base now does not take ours away
+# A copy of our own, in case another run replaces the base meanwhile.
+ln "$base" "$work/base.gz" 2>/dev/null || cp "$base" "$work/base.gz"
 flock -u 9
 qemu=
 trap '[ -z "$qemu" ] || kill "$qemu" 2>/dev/null || true; rm -rf "$work"' EXIT

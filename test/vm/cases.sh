@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# The cases, one function each, and their order. Each begins in an empty guest: take_down follows it.
-# shellcheck disable=SC2034,SC2154 # the lists are read by guest-main.sh; what is not set here comes from it or lib.sh
+# The cases, one function each, and their order. Each begins in an empty guest: take_down follows
+# it.
+# guest-main.sh reads the lists; variables that are not set here come from it or from lib.sh.
+# shellcheck disable=SC2034,SC2154
 cases=(v4_subject_initiates v4_kernel_initiates v4_psk_subject v4_psk_kernel v6_subject_initiates v6_psk_kernel
 	tcp fragments kernel_roams kernel_changes_port subject_roams subject_changes_port kernel_restarts
 	subject_restarts loss psk_differs offload_off)
@@ -57,7 +59,8 @@ case_kernel_changes_port() {
 	pings s v4 5
 }
 
-# The subject's own address disappears under it: it must speak from the new one, and the kernel follows.
+# The subject's own address disappears under it: it must speak from the new one, and the kernel
+# follows.
 case_subject_roams() {
 	pair initiator=s
 	pings s v4 2
@@ -110,7 +113,8 @@ case_subject_restarts() {
 case_loss() {
 	local out back
 	pair
-	pings s v4 2 # a handshake message that is lost is repeated after 5 s, for which ping does not wait
+	# A lost handshake message is repeated after 5 s, for which ping does not wait.
+	pings s v4 2
 	for ns in k s; do at $ns tc qdisc add dev ul root netem loss 1%; done
 	pings s v4 50 5 -i 0.05
 	out=$(tcp s v4 3)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Cases of layer 2, for what the kernel of a build machine may lack. Each is a script of its own over examples/lib.sh, or an
-# example itself, run as an administrator would.
+# Cases of layer 2, for what the kernel of a build machine may lack. Each is a script of its own
+# over examples/lib.sh, or an example itself, run as an administrator would.
 # shellcheck disable=SC2034 # read by guest-main.sh
 ethernet_cases=(ethernet_two_lans ethernet_vlan_trunk ethernet_macvlan ethernet_ipvlan ethernet_vlan_bridge ethernet_geneve)
 

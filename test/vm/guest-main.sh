@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs inside the guest: every case in a fresh pair of namespaces, then the count. Sourced files are in /opt.
+# Runs inside the guest: every case in a fresh pair of namespaces, then the count. Sourced files are
+# in /opt.
 # shellcheck disable=SC2154 # long, wanted and subject come from the settings
 set -uo pipefail
 # shellcheck source=/dev/null

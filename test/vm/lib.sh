@@ -42,7 +42,8 @@ take_down() {
 	return 0
 }
 
-# pair [underlay=v6] [psk=yes] [initiator=k] [offload=off] [subject_psk=KEY]: both sides configured and up.
+# pair [underlay=v6] [psk=yes] [initiator=k] [offload=off] [subject_psk=KEY]: both sides configured
+# and up.
 pair() {
 	local setting subject_psk='' want_psk=''
 	for setting in "$@"; do
@@ -76,7 +77,8 @@ pair() {
 	subject_up "${subject_psk:-$psk}"
 }
 
-# kernel_up NS KEY PORT PEER LAST PSK ENDPOINT: a kernel WireGuard; LAST is the last part of its addresses.
+# kernel_up NS KEY PORT PEER LAST PSK ENDPOINT: a kernel WireGuard; LAST is the last part of its
+# addresses.
 kernel_up() {
 	local ns=$1 other=2
 	[ "$5" = 1 ] || other=1
@@ -125,8 +127,8 @@ tund_config() { # tund_config PSK ENDPOINT
 
 start_tund() {
 	# The log goes on where an earlier start of the same case left it.
-	# ip netns exec gives it mounts of its own: its socket for wg(8) is not to be seen by the other side, whose kernel device
-	# has the same name, for wg(8) asks sockets first.
+	# ip netns exec gives it mounts of its own: its socket for wg(8) is not to be seen by the other
+	# side, whose kernel device has the same name, for wg(8) asks sockets first.
 	ip netns exec s sh -c 'mkdir -p /var/run/wireguard && mount -t tmpfs t /var/run/wireguard &&
 		exec /opt/tund -c /run/subject.toml' >>/run/subject.log 2>&1 &
 	echo $! >/run/tund.pid
@@ -179,9 +181,10 @@ inner() { # inner NS FAMILY: that side's address in the tunnel
 
 other() { if [ "$1" = k ]; then echo s; else echo k; fi; }
 
-# pings FROM FAMILY COUNT [MAY_LOSE] [OPTION…]: ten a second unless OPTION says otherwise. It is busybox's ping, which
-# waits so long for the first answer (a handshake, the first of an emulated machine) and a second for the last: the
-# other one waits for two round trips, and an emulated machine may pause longer.
+# pings FROM FAMILY COUNT [MAY_LOSE] [OPTION…]: ten a second unless OPTION says otherwise. It is
+# busybox's ping, which waits so long for the first answer (a handshake, the first of an emulated
+# machine) and a second for the last: the other one waits for two round trips, and an emulated
+# machine may pause longer.
 pings() {
 	local from=$1 family=$2 count=$3 may_lose=${4:-0} output received
 	shift $(($# < 4 ? $# : 4))

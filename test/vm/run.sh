@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# run.sh [CASE …]: tund against the kernel's own WireGuard, in a virtual machine (see ../lab/guest.sh).
+# run.sh [CASE …]: tund against the kernel's own WireGuard, in a virtual machine (see
+# ../lab/guest.sh).
 #
 #   SUBJECT=kernel   puts a second kernel WireGuard where tund stands: proves the cases themselves
 #   LONG=1           also the cases that take minutes (a rekey by the clock)

@@ -65,7 +65,8 @@ func TestControl_aFullQueueHasAReasonOfItsOwn(t *testing.T) {
 }
 
 // One peer sends as many control messages as its session carries. What it sends beyond its rate
-// takes no place in the queue, so the hello of another peer is taken, however long the switch needs.
+// takes no place in the queue, so the hello of another peer is taken, however long the switch
+// needs.
 func TestControl_aFloodOfOnePeerKeepsNoOtherOut(t *testing.T) {
 	t.Parallel()
 	e := newLAN(t)

@@ -243,8 +243,8 @@ func (b *Batch) SendToPeer(p *peer.Peer, msg []byte, now boottime.Time) error {
 	return b.SendToPeerAt(p, msg, ep, now)
 }
 
-// SendToPeerAt sends an initiation or response to p at ep, which need not be its endpoint, and tells
-// its timers. It returns the kernel's refusal to send it.
+// SendToPeerAt sends an initiation or response to p at ep, which need not be its endpoint, and
+// tells its timers. It returns the kernel's refusal to send it.
 func (b *Batch) SendToPeerAt(p *peer.Peer, msg []byte, ep *udp.Endpoint, now boottime.Time) error {
 	gone, err := b.SendMessage(msg, ep)
 	if gone {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# VLAN-aware bridges with spanning tree at both ends of a trunk: hosts at access ports of the bridge, a host with 8021q
-# devices at a trunk port, TCP in superpackets with a tag.
+# VLAN-aware bridges with spanning tree at both ends of a trunk: hosts at access ports of the
+# bridge, a host with 8021q devices at a trunk port, TCP in superpackets with a tag.
 EXAMPLE=vlan-trunk
 # shellcheck source=examples/lib.sh
 . /opt/examples/lib.sh
