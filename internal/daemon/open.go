@@ -67,7 +67,10 @@ func (d *Daemon) openDevices(ctx context.Context) error {
 		}
 	}
 	if c.Tap != nil {
-		return d.openDevice(ctx, tundev.Options{Name: c.Tap.Device, Kind: tundev.TAP, Offload: c.Tunnel.Offload, Queues: lanes})
+		return d.openDevice(ctx, tundev.Options{
+			Name: c.Tap.Device, Kind: tundev.TAP, Offload: c.Tunnel.Offload, Queues: lanes,
+			MAC: tapMAC(c.Tunnel.PrivateKey.Public(), c.Instance, c.Tap.Device),
+		})
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package tundev
 import (
 	"errors"
 	"fmt"
+	"net"
 
 	"golang.org/x/sys/unix"
 
@@ -27,9 +28,20 @@ const ringPackets = 1000
 
 // Open opens the device that o describes, with superpackets if o asks for them and the kernel has
 // them. On failure nothing is left open. Errors by name: ErrExists.
-func Open(o Options) (*Device, error) { return open(o, openOffload, openPlain) }
+func Open(o Options) (*Device, error) {
+	d, err := open(o, openOffload, openPlain)
+	if err != nil || o.MAC == [6]byte{} {
+		return d, err
+	}
+	if err := setMAC(d.queues[0].ref.FD(), o.MAC); err != nil {
+		err = fmt.Errorf("give it the address %v: %w", net.HardwareAddr(o.MAC[:]), err)
+		return nil, errors.Join(explain(o, err), d.Close())
+	}
+	return d, nil
+}
 
-// open is Open with the two backends as arguments, so that tests can have one refused.
+// open is Open without the address, and with the two backends as arguments, so that tests can have
+// one refused.
 func open(o Options, offload, plain func(Options) (*Device, error)) (*Device, error) {
 	if err := checkName(o.Name); err != nil {
 		return nil, err

@@ -42,6 +42,37 @@ func both(t *testing.T, f func(t *testing.T, offload bool)) {
 	t.Run("plain", func(t *testing.T) { f(t, false) })
 }
 
+func TestDevice_hasTheAddressThatWasAskedFor(t *testing.T) {
+	both(t, func(t *testing.T, offload bool) {
+		ns := testnet.New(t)
+		for queues := 1; queues <= 2; queues++ {
+			name := "tundtest" + strconv.Itoa(queues)
+			openIn(t, ns, Options{
+				Name: name, Kind: TAP, Offload: offload, Queues: queues, MAC: [6]byte{0xfe, 0xff, 1, 2, 3, byte(queues)},
+			})
+			got := strings.TrimSpace(ns.Run(t, "cat", "/sys/class/net/"+name+"/address"))
+			if want := "fe:ff:01:02:03:0" + strconv.Itoa(queues); got != want {
+				t.Errorf("%d queues: address %s, want %s", queues, got, want)
+			}
+		}
+	})
+}
+
+func TestDevice_refusedAddressLeavesNothing(t *testing.T) {
+	both(t, func(t *testing.T, offload bool) {
+		ns := testnet.New(t)
+		var d *Device
+		var err error
+		ns.Do(func() { d, err = Open(Options{Name: "tundtest0", Kind: TAP, Offload: offload, MAC: [6]byte{1}}) })
+		if err == nil || d != nil || !strings.Contains(err.Error(), "address 01:00:00:00:00:00") {
+			t.Errorf("a group address: device %v, error %v", d, err)
+		}
+		if out, err := ns.Try("ip", "link", "show", "dev", "tundtest0"); err == nil {
+			t.Errorf("the device is still there:\n%s", out)
+		}
+	})
+}
+
 func TestDevice_packetsPassBothWays(t *testing.T) {
 	both(t, func(t *testing.T, offload bool) {
 		ns := testnet.New(t)

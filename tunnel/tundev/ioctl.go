@@ -2,6 +2,7 @@ package tundev
 
 import (
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,4 +75,23 @@ func setMTU(name string, mtu int) error {
 	}
 	req.SetUint32(uint32(mtu))
 	return unix.IoctlIfreq(fd, unix.SIOCSIFMTU, req)
+}
+
+// setMAC sets the Ethernet address of the device behind a queue of a TAP.
+func setMAC(fd int, mac [6]byte) error {
+	// struct ifreq with a struct sockaddr in it, for which unix.Ifreq has no method. A tun device
+	// takes the request at its own descriptor and ignores the name. Source: netdevice(7),
+	// drivers/net/tun.c.
+	request := struct {
+		name   [unix.IFNAMSIZ]byte
+		family uint16
+		data   [14]byte
+		_      [8]byte // the kernel copies 40 bytes
+	}{family: unix.ARPHRD_ETHER}
+	copy(request.data[:], mac[:])
+	_, _, errno := syscall.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFHWADDR, uintptr(unsafe.Pointer(&request)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }

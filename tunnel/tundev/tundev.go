@@ -105,6 +105,8 @@ type Options struct {
 	Offload bool
 	// Queues is the number of queues; 0 means 1. The kernel spreads flows over them.
 	Queues int
+	// MAC is the Ethernet address of a TAP; all zeros lets the kernel draw one at random.
+	MAC [6]byte
 }
 
 // classify turns an errno of a read or write into one of this package's errors where it has one.

@@ -1,0 +1,28 @@
+package daemon
+
+import (
+	"testing"
+
+	"tund/crypto/keys"
+)
+
+func TestTapMAC_isTheSameAtEachStartAndNobodyElses(t *testing.T) {
+	t.Parallel()
+	mine, theirs := keys.PublicKey{1}, keys.PublicKey{2}
+	mac := tapMAC(mine, "office", "tap0")
+	if mac[0] != 0xfe || mac[1] != 0xff {
+		t.Errorf("%x does not begin with fe:ff, and may become the address of a bridge", mac)
+	}
+	if again := tapMAC(mine, "office", "tap0"); again != mac {
+		t.Errorf("the second start has %x, the first had %x", again, mac)
+	}
+	for what, other := range map[string][6]byte{
+		"another site":     tapMAC(theirs, "office", "tap0"),
+		"another instance": tapMAC(mine, "lab", "tap0"),
+		"another device":   tapMAC(mine, "office", "tap1"),
+	} {
+		if other == mac {
+			t.Errorf("%s has the same address, %x", what, mac)
+		}
+	}
+}

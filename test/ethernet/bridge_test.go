@@ -1,0 +1,60 @@
+package ethernet
+
+import (
+	"testing"
+	"time"
+
+	"tund/internal/testnet"
+)
+
+// A bridge that nobody gave an address has the lowest of its ports' addresses, and hosts keep that
+// in their ARP tables: it must not change because tund joins, leaves or starts again. The other
+// port has the address of a virtual machine's device, as libvirt gives it, which is high.
+func TestBridge_keepsItsAddressWhenTundStarts(t *testing.T) {
+	beside(t)
+	berlin := newWAN(t).site("berlin")
+	vm := berlin.host(1)
+	berlin.NS.Run(t, "ip", "link", "set", vm.port, "address", "fe:54:00:12:34:56")
+	before := macOf(t, berlin.NS, "br0")
+	var first string
+	for range 2 {
+		berlin.start()
+		tap := macOf(t, berlin.NS, "tap0").String()
+		if first == "" {
+			first = tap
+		}
+		if tap != first {
+			t.Errorf("the TAP has %s after another start, it had %s", tap, first)
+		}
+		if got := macOf(t, berlin.NS, "br0"); got != before {
+			t.Errorf("the bridge has %v when tund runs, it had %v", got, before)
+		}
+		berlin.Stop()
+		if got := macOf(t, berlin.NS, "br0"); got != before {
+			t.Errorf("the bridge has %v when tund is gone, it had %v", got, before)
+		}
+	}
+}
+
+// Bridges that have no port but the TAP take its address. No two sites may have the same, not even
+// if their instances and devices are called alike.
+func TestBridge_sitesOfOneNameHaveAddressesOfTheirOwn(t *testing.T) {
+	beside(t)
+	w := newWAN(t)
+	one, other := w.site("office"), w.site("office")
+	one.start()
+	other.start()
+	var macs [2]string
+	testnet.Await(t, "bridges with the addresses of their TAPs", 5*time.Second, func() bool {
+		for i, s := range []*site{one, other} {
+			macs[i] = macOf(t, s.NS, "br0").String()
+			if macs[i] != macOf(t, s.NS, "tap0").String() {
+				return false
+			}
+		}
+		return true
+	})
+	if macs[0] == macs[1] {
+		t.Errorf("both bridges have the address %s", macs[0])
+	}
+}
