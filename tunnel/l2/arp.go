@@ -73,11 +73,11 @@ func parseND(b []byte, h *Header, m *neighborMessage) bool {
 		from := [16]byte(b[8:24]) != [16]byte{}
 		m.ask, m.check, m.probe = from && h.Dst.Group(), from && !h.Dst.Group(), !from && h.Dst.Group()
 		m.ip = [16]byte(b[8:24])
-		option = 1
+		option = optionSource
 	case icmp6NeighborAdvert:
 		m.ip = [16]byte(icmp[8:24])
 		m.advert, m.router = true, icmp[4]&0x80 != 0
-		option = 2
+		option = optionTarget
 	default:
 		return false
 	}
@@ -138,9 +138,9 @@ func appendND(b []byte, kind, flags byte, src, dst, target [16]byte, mac MAC) []
 	b = append(b, dst[:]...)
 	b = append(b, kind, 0, 0, 0, flags, 0, 0, 0)
 	b = append(b, target[:]...)
-	option := byte(1)
+	option := byte(optionSource)
 	if kind == icmp6NeighborAdvert {
-		option = 2
+		option = optionTarget
 	}
 	b = append(b, option, 1, 0, 0, 0, 0, 0, 0)
 	mac.Put(b[len(b)-6:])
@@ -164,3 +164,58 @@ func appendAnswer(b []byte, frame []byte, h *Header, m *neighborMessage, mac MAC
 	}
 	return appendND(b, icmp6NeighborAdvert, flags, m.target, [16]byte(question[8:24]), m.target, mac)
 }
+
+// speaksOfForeign reports whether the frame is ARP or neighbour discovery that names, as the
+// sender's, a MAC that the pinned MACs do not let come in at the port.
+func (f *frameInfo) speaksOfForeign() bool {
+	b := f.p.Frame[f.h.Payload:]
+	switch f.h.EtherType {
+	case typeARP:
+		return len(b) >= 14 && !f.pinnedHere(MACFromBytes(b[8:]))
+	case typeIPv6:
+		s := segment6(b)
+		return s.complete && !s.later && s.proto == protoICMPv6 && f.optionForeign(b[s.off:s.end], s.fragment)
+	}
+	return false
+}
+
+// optionForeign is speaksOfForeign for an ICMPv6 message, which may be behind extension headers.
+// All options are looked at: which of several counts is for the host to choose. A redirect names
+// another host, whom only a trusted router may send elsewhere. Fragmented neighbour discovery hides
+// what it says, and no host believes it (RFC 6980 §5).
+func (f *frameInfo) optionForeign(msg []byte, fragment bool) bool {
+	if len(msg) == 0 {
+		return false
+	}
+	fixed := 0 // bytes before the options, RFC 4861 §4
+	switch msg[0] {
+	case icmp6RouterSolicit:
+		fixed = 8
+	case icmp6RouterAdvert:
+		fixed = 16
+	case icmp6NeighborSolicit, icmp6NeighborAdvert:
+		fixed = 24
+	default:
+		return false
+	}
+	if fragment {
+		return true
+	}
+	for options := msg[min(fixed, len(msg)):]; len(options) >= 8; {
+		n := int(options[1]) * 8
+		if n == 0 || n > len(options) {
+			return false // hosts discard the message
+		}
+		if (options[0] == optionSource || options[0] == optionTarget) && !f.pinnedHere(MACFromBytes(options[2:])) {
+			return true
+		}
+		options = options[n:]
+	}
+	return false
+}
+
+// Link-layer address options of neighbour discovery, RFC 4861 §4.6.1.
+const (
+	optionSource = 1
+	optionTarget = 2
+)

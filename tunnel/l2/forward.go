@@ -256,7 +256,7 @@ func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
 	} else if f.view.pinned != nil && !f.pinnedHere(h.Src) {
 		return drop.SourceForeign
 	}
-	if h.EtherType == typeARP && len(in.cfg.MACs) > 0 && !f.node && f.arpForeign() {
+	if len(in.cfg.MACs) > 0 && !f.node && f.speaksOfForeign() {
 		return drop.SourceForeign // a pinned host that speaks of another MAC
 	}
 	if in.id != LocalPort && !(in.cfg.TrustDHCP && in.cfg.TrustRA) {
@@ -272,13 +272,6 @@ func (f *frameInfo) pinnedHere(src MAC) bool {
 		return id == f.in.id
 	}
 	return len(f.in.cfg.MACs) == 0
-}
-
-// arpForeign reports whether the ARP packet names a sender that the pinned MACs do not let come in
-// at the port.
-func (f *frameInfo) arpForeign() bool {
-	b := f.p.Frame[f.h.Payload:]
-	return len(b) >= 14 && !f.pinnedHere(MACFromBytes(b[8:]))
 }
 
 // classify finds the destination and reports whether storm control lets the frame pass.
