@@ -27,6 +27,7 @@ import (
 	"tund/internal/netwatch"
 	"tund/internal/resolve"
 	"tund/internal/sdnotify"
+	"tund/internal/sessionlog"
 	"tund/internal/statusview"
 	"tund/internal/uapi"
 	"tund/route"
@@ -207,7 +208,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	d.background.Go(func() { d.watch(ctx) })
 	d.background.Go(func() { d.follow(ctx) })
 	d.background.Go(func() { d.names.Run(ctx) })
-	d.background.Go(func() { d.keepChronicle(ctx) })
+	d.background.Go(func() { d.logSessions(ctx) })
 	if every := sdnotify.WatchdogInterval(); every > 0 {
 		d.background.Go(func() { d.beat(ctx, every, d.tunnel.Pulse, func() { d.tell(d.notify.Watchdog()) }) })
 	}
@@ -235,7 +236,7 @@ func (d *Daemon) summary() string {
 	d.mu.Lock()
 	peers, port := d.config.Peers, d.port
 	d.mu.Unlock()
-	return summarize(peers, d.tunnel.PeerState, port)
+	return sessionlog.Summary(peers, d.tunnel.PeerState, port)
 }
 
 // tell takes the error of a message to systemd. Nothing depends on those.

@@ -6,12 +6,14 @@ import (
 
 	"go.uber.org/zap"
 
+	"tund/internal/sessionlog"
 	"tund/tunnel"
 )
 
-// beat feeds systemd's watchdog, as long as every loop of the tunnel moves or has nothing to do. A loop that is stuck
-// over a whole interval, or a lock that is never given back, keeps the message from being sent: then systemd ends this
-// process, whose last words are the stacks of all goroutines, and starts it anew.
+// beat feeds systemd's watchdog, as long as every loop of the tunnel moves or has nothing to do. A
+// loop that is stuck over a whole interval, or a lock that is never given back, keeps the message
+// from being sent: then systemd ends this process, whose last words are the stacks of all
+// goroutines, and starts it anew.
 func (d *Daemon) beat(ctx context.Context, every time.Duration, pulse func() []tunnel.Beat, alive func()) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -34,6 +36,30 @@ func (d *Daemon) beat(ctx context.Context, every time.Duration, pulse func() []t
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+	}
+}
+
+// logSessions follows the peers until ctx ends: in the log, and in the line that `systemctl status`
+// shows.
+func (d *Daemon) logSessions(ctx context.Context) {
+	l := sessionlog.New(d.log)
+	told := ""
+	tick := time.NewTicker(sessionlog.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			d.mu.Lock()
+			peers := d.config.Peers
+			d.mu.Unlock()
+			l.Look(peers, d.tunnel.PeerState, now)
+			if text := d.summary(); text != told {
+				d.tell(d.notify.Status(text))
+				told = text
+			}
 		}
 	}
 }

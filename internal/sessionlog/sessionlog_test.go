@@ -1,4 +1,4 @@
-package daemon
+package sessionlog
 
 import (
 	"fmt"
@@ -29,10 +29,10 @@ func states(all ...tunnel.State) func(keys.PublicKey) tunnel.State {
 	return func(k keys.PublicKey) tunnel.State { return all[int(k[0])|int(k[1])<<8] }
 }
 
-func TestChronicle_upLostRecovered(t *testing.T) {
+func TestLog_upLostRecovered(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.InfoLevel)
-	c := chronicle{log: zap.New(core)}
+	c := New(zap.New(core))
 	now := time.Unix(1e9, 0)
 	peers := peersNamed("berlin", "paris")
 	for _, step := range []struct {
@@ -49,7 +49,7 @@ func TestChronicle_upLostRecovered(t *testing.T) {
 		{tunnel.StateUp, tunnel.StateUp, "session recovered berlin 20s"},
 	} {
 		now = now.Add(10 * time.Second)
-		c.look(peers, states(step.berlin, step.paris), now)
+		c.Look(peers, states(step.berlin, step.paris), now)
 		var said []string
 		for _, e := range logs.TakeAll() {
 			line := e.Message + " " + fmt.Sprint(e.ContextMap()["peer"])
@@ -64,10 +64,10 @@ func TestChronicle_upLostRecovered(t *testing.T) {
 	}
 }
 
-func TestChronicle_isBounded(t *testing.T) {
+func TestLog_isBounded(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.InfoLevel)
-	c := chronicle{log: zap.New(core)}
+	c := New(zap.New(core))
 	names := make([]string, 1000)
 	up, down := make([]tunnel.State, len(names)), make([]tunnel.State, len(names))
 	for n := range names {
@@ -75,23 +75,23 @@ func TestChronicle_isBounded(t *testing.T) {
 	}
 	peers, now := peersNamed(names...), time.Unix(1e9, 0)
 	for n := range 20 { // an uplink that comes and goes
-		c.look(peers, states([][]tunnel.State{up, down}[n%2]...), now)
+		c.Look(peers, states([][]tunnel.State{up, down}[n%2]...), now)
 		now = now.Add(2 * time.Second)
 	}
-	if got := logs.Len(); got != chronicleLines {
-		t.Errorf("%d lines in a minute, want %d", got, chronicleLines)
+	if got := logs.Len(); got != maxLines {
+		t.Errorf("%d lines in a minute, want %d", got, maxLines)
 	}
-	c.look(peers, states(down...), now.Add(time.Minute))
-	if e := logs.All()[chronicleLines]; e.ContextMap()["changes"] != int64(20*len(names)-chronicleLines) {
+	c.Look(peers, states(down...), now.Add(time.Minute))
+	if e := logs.All()[maxLines]; e.ContextMap()["changes"] != int64(20*len(names)-maxLines) {
 		t.Errorf("then %q %v, want how many more there were", e.Message, e.ContextMap())
 	}
-	c.look(nil, nil, now)
+	c.Look(nil, nil, now)
 	if len(c.peers) != 0 {
 		t.Errorf("%d peers of an old configuration are remembered", len(c.peers))
 	}
 }
 
-func TestSummarize_followsReality(t *testing.T) {
+func TestSummary_followsReality(t *testing.T) {
 	t.Parallel()
 	all := func(s tunnel.State, n int) []tunnel.State {
 		list := make([]tunnel.State, n)
@@ -111,13 +111,13 @@ func TestSummarize_followsReality(t *testing.T) {
 		{all(tunnel.StateDown, 5), "port 1, 5 peers: 5 down (a, b, c, …)"},
 	} {
 		peers := peersNamed("a", "b", "c", "d", "e")[:len(test.states)]
-		if got := summarize(peers, states(test.states...), 1); got != test.want {
+		if got := Summary(peers, states(test.states...), 1); got != test.want {
 			t.Errorf("%v: %q, want %q", test.states, got, test.want)
 		}
 	}
 }
 
-func TestChronicle_isWhatTheManualSays(t *testing.T) {
+func TestLog_isWhatTheManualSays(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/tund.md")
 	if err != nil {
@@ -125,9 +125,9 @@ func TestChronicle_isWhatTheManualSays(t *testing.T) {
 	}
 	manual := strings.Join(strings.Fields(string(text)), " ")
 	for _, want := range []string{
-		fmt.Sprintf("looked at every %d seconds", int(chronicleEvery.Seconds())),
-		fmt.Sprintf("at most %d lines a minute", chronicleLines),
-		"`" + summarize(peersNamed("a", "b", "berlin"), states(tunnel.StateUp, tunnel.StateUp, tunnel.StateDown), 51820) + "`",
+		fmt.Sprintf("looked at every %d seconds", int(Interval.Seconds())),
+		fmt.Sprintf("at most %d lines a minute", maxLines),
+		"`" + Summary(peersNamed("a", "b", "berlin"), states(tunnel.StateUp, tunnel.StateUp, tunnel.StateDown), 51820) + "`",
 	} {
 		if !strings.Contains(manual, want) {
 			t.Errorf("docs/tund.md does not say %q", want)

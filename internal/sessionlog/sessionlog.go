@@ -1,0 +1,124 @@
+// Package sessionlog writes down when sessions with peers come up, are lost and recover, and sums
+// the states of all peers up in one line.
+//
+// It is told the states and the time, and keeps no more than what it last said of each peer. It
+// does not say why a peer is down: that is tunctl status's to say.
+package sessionlog
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/config"
+	"tund/crypto/keys"
+	"tund/tunnel"
+)
+
+const (
+	// Interval is how often Look is to be called: for ten thousand peers it takes 2 ms.
+	Interval = 2 * time.Second
+	// maxLines is how many lines a minute are written about peers. Changes beyond that are counted
+	// in one line: an uplink that fails would otherwise write one for each of thousands of peers.
+	maxLines = 30
+	// maxNames is how many of the peers that are down Summary names: `systemctl status` shows one
+	// line.
+	maxNames = 3
+)
+
+// Log writes down what becomes of sessions. It is for one goroutine.
+type Log struct {
+	log   *zap.Logger
+	peers map[keys.PublicKey]said
+
+	minute  time.Time // when the lines of the present minute began to count
+	lines   int       // in it
+	skipped int       // changes in it that were not written down
+}
+
+// New makes a Log that has said nothing yet.
+func New(log *zap.Logger) *Log { return &Log{log: log} }
+
+// said is what was last said about a peer.
+type said struct {
+	up   bool
+	lost time.Time // when it was seen to be lost; zero: never
+}
+
+// Look compares the states of the peers with those of the last call and writes down what changed. A
+// session that is lost and recovers between two calls is not noticed. peers are those configured
+// now; the others are forgotten.
+func (c *Log) Look(peers []config.Peer, state func(keys.PublicKey) tunnel.State, now time.Time) {
+	if now.Sub(c.minute) >= time.Minute {
+		if c.skipped > 0 {
+			c.log.Info("more sessions came up or were lost than are logged one by one", zap.Int("changes", c.skipped))
+		}
+		c.minute, c.lines, c.skipped = now, 0, 0
+	}
+	seen := make(map[keys.PublicKey]said, len(peers))
+	for n := range peers {
+		p := &peers[n]
+		was := c.peers[p.PublicKey]
+		is := was
+		switch s := state(p.PublicKey); {
+		case s == tunnel.StateUp && !was.up:
+			is.up = true
+			if was.lost.IsZero() {
+				c.write("session up", p)
+			} else {
+				c.write("session recovered", p, zap.Duration("after", now.Sub(was.lost).Round(time.Second)))
+			}
+		case s == tunnel.StateDown && was.up: // idle and connecting are no loss yet
+			is = said{lost: now}
+			c.write("session lost", p)
+		}
+		seen[p.PublicKey] = is
+	}
+	c.peers = seen // peers that are no longer configured are forgotten
+}
+
+func (c *Log) write(what string, p *config.Peer, fields ...zap.Field) {
+	if c.lines == maxLines {
+		c.skipped++
+		return
+	}
+	c.lines++
+	c.log.Info(what, append([]zap.Field{zap.String("peer", p.Name)}, fields...)...)
+}
+
+// Summary says in one line, for `systemctl status`, how many peers are in which state, and which
+// are down.
+func Summary(peers []config.Peer, state func(keys.PublicKey) tunnel.State, port uint16) string {
+	count := make(map[tunnel.State]int)
+	var down []string
+	for n := range peers {
+		s := state(peers[n].PublicKey)
+		count[s]++
+		if s == tunnel.StateDown && len(down) < maxNames {
+			down = append(down, peers[n].Name)
+		}
+	}
+	var parts []string
+	for _, s := range []tunnel.State{tunnel.StateUp, tunnel.StateConnecting, tunnel.StateIdle, tunnel.StateDown} {
+		if count[s] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", count[s], s))
+		}
+	}
+	text := fmt.Sprintf("port %d, %d peers", port, len(peers))
+	if len(peers) == 1 {
+		text = fmt.Sprintf("port %d, 1 peer", port)
+	}
+	if len(parts) > 0 {
+		text += ": " + strings.Join(parts, ", ")
+	}
+	if len(down) > 0 {
+		text += " (" + strings.Join(down, ", ")
+		if count[tunnel.StateDown] > len(down) {
+			text += ", …"
+		}
+		text += ")"
+	}
+	return text
+}
