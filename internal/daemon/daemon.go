@@ -1,13 +1,15 @@
-// Package daemon assembles an instance of tund out of its parts and runs it: configuration, control
-// socket, devices, sockets, tunnel, routes, and the watch on the kernel.
+// Package daemon starts, reloads and stops an instance of tund. It assembles the parts
+// (configuration, control socket, devices, sockets, tunnel, routes and the watches on the kernel)
+// and passes on to each what the others report.
 //
-// It is the only package that knows all of them, and it holds no logic of theirs: it translates
-// (desired.go, backend.go), orders starts and stops (this file, open.go), and reacts to a new
-// configuration (reload.go), to WireGuard's tools (wireguard.go), to names that resolve
-// (internal/resolve) and to the kernel (watch.go, follow.go).
+// It is the only package that knows all of them, and it holds no logic of theirs. Starting: mode.go
+// lists the steps, open.go and interface.go take them, desired.go translates the configuration.
+// Reloading: reload.go, peers.go. Reacting: watch.go and follow.go to the kernel, backend.go to
+// tunctl, wireguard.go to wg(8).
 //
-// Starting takes steps in the order in which they depend on each other; each leaves its own undo,
-// and a step that fails undoes those before it. So a start that fails leaves nothing behind.
+// The steps of a start come in the order in which they depend on one another. Each registers what
+// undoes it, and a step that fails undoes those before it: a start that fails leaves nothing
+// behind.
 package daemon
 
 import (
@@ -120,7 +122,7 @@ type Daemon struct {
 	trimming   atomic.Bool // memory is about to be given back
 }
 
-// undo is what to do to take a start back, newest last.
+// undo holds what takes back the steps of a start, newest last.
 type undo []func() error
 
 func (u *undo) push(f func() error) { *u = append(*u, f) }
@@ -197,7 +199,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	if d.control != nil {
 		d.background.Go(func() {
 			if err := d.control.Serve(tunctl{d}); err != nil {
-				d.log.Error("control socket failed; the tunnel goes on without it", zap.Error(err))
+				d.log.Error("control socket failed; the tunnel continues without it", zap.Error(err))
 			}
 		})
 	}
@@ -239,10 +241,10 @@ func (d *Daemon) summary() string {
 	return sessionlog.Summary(peers, d.tunnel.PeerState, port)
 }
 
-// tell takes the error of a message to systemd. Nothing depends on those.
+// tell logs that a notification of systemd failed. Nothing depends on those.
 func (d *Daemon) tell(err error) {
 	if err != nil {
-		d.log.Debug("cannot tell systemd", zap.Error(err))
+		d.log.Debug("cannot notify systemd", zap.Error(err))
 	}
 }
 

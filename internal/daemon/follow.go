@@ -89,7 +89,7 @@ func (d *Daemon) lookSoon() {
 	}
 }
 
-// follow keeps what depends on the network around us true until ctx ends.
+// follow looks at the network whenever it has changed, and now and then, until ctx ends.
 func (d *Daemon) follow(ctx context.Context) {
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
@@ -139,7 +139,7 @@ func (d *Daemon) lookAround() {
 	reapply := d.reapply.Swap(false)
 	if d.mode.managed && (refused || reapply || tunMTU(d.config, path.least) != d.mtu) {
 		if err := d.applyRoutes(d.life); err != nil && d.life.Err() == nil && !refused {
-			d.log.Warn("network not as wanted", zap.Error(err))
+			d.log.Warn("the network configuration is incomplete; it will be tried again", zap.Error(err))
 		}
 	}
 	d.findLoops(d.tunnel.Endpoints(), mark)

@@ -27,9 +27,9 @@ import (
 // envAlone says that this process runs one test in a network namespace of its own.
 const envAlone = "TUND_DAEMON_TEST"
 
-// alone runs the calling test once more, in a process of its own inside a fresh network namespace, and reports true
-// there: an instance opens sockets and devices on many goroutines, which have to be in one namespace, and what it
-// leaves is counted, which has to be nobody else's.
+// alone runs the calling test once more, in a process of its own inside a fresh network namespace,
+// and reports true there: an instance opens sockets and devices on many goroutines, which have to
+// be in one namespace, and what it leaves is counted, which has to be nobody else's.
 func alone(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(envAlone) == t.Name() {
@@ -88,10 +88,12 @@ type instance struct {
 	d      *Daemon
 }
 
-// device is a name that no other process in this network uses for the files that WireGuard's tools know.
+// device is a name that no other process in this network uses for the files that WireGuard's tools
+// know.
 func device() string { return fmt.Sprintf("nd%d", os.Getpid()) }
 
-// uplink makes a network beside us: 192.0.2.1 here, 192.0.2.2 and a default route on the other end of a wire.
+// uplink makes a network beside us: 192.0.2.1 here, 192.0.2.2 and a default route on the other end
+// of a wire.
 func uplink(t *testing.T) {
 	t.Helper()
 	sh(t, "ip link set lo up && sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0 && "+

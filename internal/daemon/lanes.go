@@ -6,7 +6,8 @@ import (
 	"tund/config"
 )
 
-// maxLanes bounds the automatic number of lanes: more sockets on one port only help with many peers.
+// maxLanes bounds the automatic number of lanes: more sockets on one port only help with many
+// peers.
 const maxLanes = 8
 
 // laneCount is how many lanes to run. One lane is two busy threads, so two cores are full with one.

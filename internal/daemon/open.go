@@ -35,13 +35,14 @@ func (d *Daemon) claim(context.Context) error {
 	d.undo.push(s.Close)
 	d.notify, err = sdnotify.FromEnvironment()
 	if err != nil {
-		d.log.Warn("cannot tell systemd about us", zap.Error(err))
+		d.log.Warn("cannot notify systemd", zap.Error(err))
 	}
 	return nil
 }
 
-// openRoutes opens what reads and changes the kernel's network state. What an instance of this name left behind when it
-// was killed is put right when that state is applied: sooner, a full tunnel would be open for a moment.
+// openRoutes opens what reads and changes the kernel's network state. What an instance of this name
+// left behind when it was killed is put right when that state is applied: sooner, a full tunnel
+// would be open for a moment.
 func (d *Daemon) openRoutes(context.Context) error {
 	m, err := route.New(d.config.Instance)
 	if err != nil {
@@ -77,7 +78,7 @@ func (d *Daemon) openDevices(ctx context.Context) error {
 
 func (d *Daemon) openDevice(ctx context.Context, o tundev.Options) error {
 	var dev *tundev.Device
-	err := patiently(ctx, tundev.ErrExists, func() (err error) { // a killed process may not have let go of it yet
+	err := patiently(ctx, tundev.ErrExists, func() (err error) { // a process that was killed may not have released it yet
 		dev, err = tundev.Open(o)
 		return err
 	})
@@ -91,8 +92,8 @@ func (d *Daemon) openDevice(ctx context.Context, o tundev.Options) error {
 	d.devices = append(d.devices, dev)
 	d.undo.push(dev.Close)
 	if why := dev.Fallback(); why != "" && o.Offload {
-		d.log.Warn("device works without offload, and slower", zap.String("iface", o.Name), zap.String("reason", why))
-		d.problems.Note(statusview.KindOffload, o.Name, "works without offload, and slower: "+why)
+		d.log.Warn("device works without offload, which is slower", zap.String("iface", o.Name), zap.String("reason", why))
+		d.problems.Note(statusview.KindOffload, o.Name, "works without offload, which is slower: "+why)
 	}
 	return nil
 }
@@ -150,8 +151,9 @@ func openConns(c *config.Config, port uint16, mark uint32) ([]udp.Conn, error) {
 	lanes := laneCount(c)
 	o := udp.Options{Port: port, FwMark: mark, NoGSO: !c.Tunnel.UDPOffload, NoGRO: !c.Tunnel.UDPOffload}
 	if lanes > 1 {
-		// Sockets that share a port do so with those of other programs of the same user, such as a second tund, and
-		// would take datagrams from one another. One that does not share finds out.
+		// Sockets that share a port do so with those of other programs of the same user, such as a
+		// second tund, and would take datagrams from one another. One that does not share finds
+		// out.
 		alone, err := udp.Open(o)
 		if err != nil {
 			return nil, explainPort(port, err)
@@ -210,10 +212,10 @@ func (d *Daemon) rebind(c *config.Config, port uint16, mark uint32) error {
 	return nil
 }
 
-// configureNetwork makes addresses, routes and the rest. Here, as after a reload, an address, a route
-// or a whole address family that the kernel refuses is a warning in status, and is tried again:
-// whatever else the instance carries does not depend on it. Only the lack of a privilege, of which
-// nothing recovers, ends the start.
+// configureNetwork makes addresses, routes and the rest. Here, as after a reload, an address, a
+// route or a whole address family that the kernel refuses is a warning in status, and is tried
+// again: whatever else the instance carries does not depend on it. Only the lack of a privilege, of
+// which nothing recovers, ends the start.
 func (d *Daemon) configureNetwork(ctx context.Context) error {
 	err := d.applyRoutes(ctx)
 	switch {
@@ -222,13 +224,13 @@ func (d *Daemon) configureNetwork(ctx context.Context) error {
 	case errors.Is(err, unix.EPERM): // EACCES is what the kernel says where IPv6 is switched off
 		return notPermitted{err}
 	case err != nil:
-		d.log.Warn("the network is not all as configured; it is tried again", zap.Error(err))
+		d.log.Warn("the network configuration is incomplete; it will be tried again", zap.Error(err))
 	}
 	return nil
 }
 
-// tapMTU is the MTU that the TAP device is to have: as configured, or that of the bridge, because a bridge takes the
-// smallest MTU of its ports, and ours is not to be it. 0 leaves the device's own.
+// tapMTU is the MTU that the TAP device is to have: as configured, or that of the bridge, because a
+// bridge takes the smallest MTU of its ports, and ours is not to be it. 0 leaves the device's own.
 func tapMTU(c *config.Config) int {
 	if c.Tap == nil || c.Tap.MTU != 0 || c.Tap.Bridge == "" {
 		if c.Tap == nil {
@@ -262,7 +264,7 @@ func (d *Daemon) setEndpoints(p config.Peer) {
 		PublicKey: p.PublicKey, UpdateOnly: true, Endpoints: d.names.Endpoints(p),
 	}}})
 	if err != nil {
-		d.log.Warn("endpoint not set", zap.String("peer", p.Name), zap.Error(err))
+		d.log.Warn("cannot set the endpoint of a peer", zap.String("peer", p.Name), zap.Error(err))
 	}
 	d.lookSoon() // the path to it may be narrower
 }

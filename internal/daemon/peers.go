@@ -12,8 +12,8 @@ import (
 	"tund/tunnel"
 )
 
-// changePeer changes one peer and its routes until the next reload. Other peers are left alone, with whatever
-// WireGuard's tools have set.
+// changePeer changes one peer and its routes until the next reload. Other peers are left alone,
+// with whatever WireGuard's tools have set.
 func (d *Daemon) changePeer(change control.PeerChange) error {
 	if d.mode.fixed != nil {
 		return d.mode.fixed

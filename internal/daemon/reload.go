@@ -18,12 +18,12 @@ import (
 // errStopping refuses a change while the instance is being taken down.
 var errStopping = &control.Error{Code: control.CodeUnsupported, Message: "the instance is stopping"}
 
-// Reload reads the configuration file again and applies what changed (control.Backend). Peers that did not change
-// keep their sessions, counters and endpoints.
+// Reload reads the configuration file again and applies what changed (control.Backend). Peers that
+// did not change keep their sessions, counters and endpoints.
 //
-// Everything that can be refused comes first: a file with a fault, a change that only a restart can make, a port that
-// is taken. Then nothing has changed. What the kernel refuses afterwards is told, and remains to be done; the rest of
-// the new configuration is in force.
+// Everything that can be refused comes first: a file with a fault, a change that only a restart can
+// make, a port that is taken. Then nothing has changed. What the kernel refuses afterwards is told,
+// and remains to be done; the rest of the new configuration is in force.
 func (d *Daemon) Reload() error {
 	d.tell(d.notify.Reloading())
 	err := d.reload()
@@ -84,12 +84,12 @@ func reloadFailure(err error) string {
 // partly says that the kernel refused a part of a new configuration.
 func partly(err error) error {
 	lines := strings.Split(err.Error(), "\n")
-	return fmt.Errorf("the new configuration is in force, but the network is not all as it says, which is tried again when "+
-		"something changes there; not done:\n  %s", strings.Join(lines, "\n  "))
+	return fmt.Errorf("the new configuration is in force, but the kernel refused a part of it, which will be tried again "+
+		"when the network changes; not applied:\n  %s", strings.Join(lines, "\n  "))
 }
 
-// prepare reads the file and does what may be refused, last the change of sockets. An error means that nothing has
-// changed. Callers hold changing.
+// prepare reads the file and does what may be refused, last the change of sockets. An error means
+// that nothing has changed. Callers hold changing.
 func (d *Daemon) prepare() (*config.Config, error) {
 	next, err := config.Load(d.config.Path)
 	if err != nil {

@@ -5,13 +5,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 
 	"tund/config"
-	"tund/route"
 )
 
 // Keys of nobody.
@@ -137,8 +135,9 @@ func handedOver(c *config.Config) string {
 	return text + fmt.Sprintf("%+v %+v", routeState(c, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap))
 }
 
-// TestReload_doesWhatTheDocumentationSays goes through the reload column of docs/config.md: a change of a key that says
-// no is refused, and one of any other key reaches the tunnel or the kernel.
+// TestReload_doesWhatTheDocumentationSays goes through the reload column of docs/config.md: a
+// change of a key that says no is refused, and one of any other key reaches the tunnel or the
+// kernel.
 func TestReload_doesWhatTheDocumentationSays(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)
@@ -195,50 +194,5 @@ office.toml: tunnel.offload changed: restart the instance to apply it
 office.toml: tunnel.lanes changed: restart the instance to apply it`
 	if err == nil || err.Error() != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)
-	}
-}
-
-func TestRouteState_translates(t *testing.T) {
-	t.Parallel()
-	for own, theirs := range map[config.LocalNetworks]route.LocalNetworks{
-		config.LocalPrivate: route.LocalPrivate, config.LocalAll: route.LocalAll, config.LocalNone: route.LocalNone,
-	} {
-		if s := routeState(&config.Config{Tun: &config.Tun{LocalNetworks: own}}, 0, 0); s.LocalNetworks != theirs {
-			t.Errorf("local_networks %v became %v, want %v", own, s.LocalNetworks, theirs)
-		}
-	}
-	prefix := netip.MustParsePrefix
-	c := &config.Config{
-		Tunnel: config.Tunnel{FwMark: 7},
-		Tun:    &config.Tun{Device: "office", Addresses: []netip.Prefix{prefix("10.9.0.1/24")}, Routes: true, Table: 5, Metric: 9},
-		Tap:    &config.Tap{Device: "lan", Bridge: "br0"},
-		Peers:  []config.Peer{{AllowedIPs: []netip.Prefix{prefix("10.1.0.0/16")}}, {AllowedIPs: []netip.Prefix{prefix("::/0")}}},
-	}
-	got := routeState(c, 1420, 9000)
-	want := route.State{FwMark: 7, Devices: []route.Device{
-		{Name: "office", Addrs: c.Tun.Addresses, MTU: 1420, Up: true, Routes: []route.Route{
-			{Dst: prefix("10.1.0.0/16"), Table: 5, Metric: 9}, {Dst: prefix("::/0"), Table: 5, Metric: 9}}},
-		{Name: "lan", Bridge: "br0", MTU: 9000, Up: true},
-	}}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
-	c.Tun.Routes = false
-	if got := routeState(c, 0, 0); got.Devices[0].Routes != nil {
-		t.Errorf("routes = off gives %v", got.Devices[0].Routes)
-	}
-}
-
-func TestTunMTU_leavesRoomForTheTunnel(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct{ configured, path, want int }{
-		{0, 1500, 1420}, {0, 1492, 1412}, {0, 9000, 8920}, {0, 1280, 1280}, {0, 576, 1280}, {1300, 1500, 1300}, {9000, 1500, 9000},
-	} {
-		if got := tunMTU(&config.Config{Tun: &config.Tun{MTU: test.configured}}, test.path); got != test.want {
-			t.Errorf("mtu = %d on a path of %d: %d, want %d", test.configured, test.path, got, test.want)
-		}
-	}
-	if got := tunMTU(&config.Config{}, 1500); got != 0 {
-		t.Errorf("without [tun]: %d", got)
 	}
 }

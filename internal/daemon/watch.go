@@ -16,13 +16,14 @@ import (
 	"tund/tunnel/udp"
 )
 
-// watch follows the kernel: what somebody took from us has been put back and is told, and what changed under the
-// tunnel makes it find its way anew.
+// watch follows the kernel's network configuration until ctx ends. The route manager restores what
+// others remove, which is logged here; where the network below the tunnel changes, the paths to the
+// peers are looked up again.
 func (d *Daemon) watch(ctx context.Context) {
 	err := d.routes.Watch(ctx, d.kernelChanged)
 	if err != nil && ctx.Err() == nil {
-		d.log.Error("cannot watch the kernel: changes of routes and addresses go unnoticed", zap.Error(err))
-		d.problems.Note(statusview.KindNetwork, "watch", "changes of routes and addresses go unnoticed: "+oneLine(err))
+		d.log.Error("cannot watch the kernel: changes to routes and addresses will go unnoticed", zap.Error(err))
+		d.problems.Note(statusview.KindNetwork, "watch", "changes to routes and addresses go unnoticed: "+oneLine(err))
 	}
 }
 
@@ -35,13 +36,13 @@ func (d *Daemon) kernelChanged(e route.Event) {
 		return
 	}
 	if len(e.Lost) > 0 {
-		d.log.Warn("somebody removed what is ours in the kernel; it has been put back",
+		d.log.Warn("network configuration of this instance was removed from the kernel; it has been restored",
 			zap.String("by", somebody(e.By)), zap.Strings("lost", e.Lost))
 	}
 	switch {
 	case e.Err != nil && d.mode.managed:
-		d.log.Warn("cannot put back what somebody removed", zap.Error(e.Err))
-		d.problems.Note(statusview.KindNetwork, "", "cannot put back what "+somebody(e.By)+" removed: "+oneLine(e.Err))
+		d.log.Warn("cannot restore network configuration that was removed from the kernel", zap.Error(e.Err))
+		d.problems.Note(statusview.KindNetwork, "", "cannot restore what "+somebody(e.By)+" removed from the kernel: "+oneLine(e.Err))
 	case len(e.Lost) > 0:
 		d.problems.Solved(statusview.KindNetwork, "")
 	}
@@ -56,8 +57,9 @@ func (d *Daemon) kernelChanged(e route.Event) {
 	}
 }
 
-// checkPaths lets peers whose path has changed hear from us: at once, or, where the network changes all the time and
-// there are many, when follow looks again.
+// checkPaths sends something to each peer whose path has changed, so that the peer learns our new
+// address. It does so at once, or, where the network keeps changing and there are many peers, the
+// next time that follow looks.
 func (d *Daemon) checkPaths(changed bool) {
 	d.pathsMu.Lock()
 	defer d.pathsMu.Unlock()
@@ -71,8 +73,8 @@ func (d *Daemon) checkPaths(changed bool) {
 	d.pathsNext = start.Add(lookShare * time.Since(start))
 }
 
-// stale reports whether our answers to a peer would no longer leave from the address and by the link to which it
-// speaks (kernel socket.c, send4).
+// stale reports whether our answers to a peer would no longer leave from the address and by the
+// link to which it speaks (kernel socket.c, send4).
 func (d *Daemon) stale(ep udp.Endpoint) bool {
 	d.mu.Lock()
 	mark := d.mark(d.config)
@@ -83,7 +85,7 @@ func (d *Daemon) stale(ep udp.Endpoint) bool {
 
 func somebody(by string) string {
 	if by == "" {
-		return "somebody"
+		return "another program"
 	}
 	return by
 }
@@ -104,10 +106,12 @@ func (d *Daemon) whatHappened(name, by string) error {
 	return fmt.Errorf("device %s %s: start the instance again to have it back", name, how)
 }
 
-// whoWait is how long the news of a device's end may lag behind that end.
+// whoWait is how long to wait for the kernel's notice that a device was deleted, once reading from
+// it has failed.
 const whoWait = time.Second
 
-// whoEnded completes the error with which the tunnel ended by what the kernel knows of it.
+// whoEnded replaces the error with which the tunnel ended by one that says who deleted the device,
+// if the kernel tells.
 func (d *Daemon) whoEnded(ctx context.Context, err error) error {
 	if !errors.Is(err, tundev.ErrGone) || !d.mode.managed {
 		return err
@@ -123,8 +127,8 @@ func (d *Daemon) whoEnded(ctx context.Context, err error) error {
 	return err
 }
 
-// followLink keeps the tunnel's idea of a device true, wherever it is moved to: the MTUs up to which packets may be
-// padded, and whether it is up.
+// followLink tells the tunnel the state of a device until ctx ends, also after the device has moved
+// to another network namespace: whether it is up, and the MTUs up to which packets may be padded.
 func (d *Daemon) followLink(ctx context.Context, dev *tundev.Device) {
 	name := d.nameOf(dev)
 	err := netwatch.Follow(ctx, dev, func(s netwatch.LinkState) {
@@ -132,12 +136,13 @@ func (d *Daemon) followLink(ctx context.Context, dev *tundev.Device) {
 		d.linkChanged(name, s)
 	})
 	if err != nil && ctx.Err() == nil {
-		d.log.Error("cannot watch the device: changes of its MTU and state go unnoticed", zap.String("iface", name), zap.Error(err))
-		d.tunnel.SetUp(true) // better too talkative than silent
+		d.log.Error("cannot watch the device: changes to its MTU and state will go unnoticed", zap.String("iface", name), zap.Error(err))
+		d.tunnel.SetUp(true) // rather a needless handshake than a silent tunnel
 	}
 }
 
-// linkChanged tells the tunnel what a device looks like. The tunnel is quiet while all its devices are down.
+// linkChanged tells the tunnel what a device looks like. The tunnel is quiet while all its devices
+// are down.
 func (d *Daemon) linkChanged(name string, s netwatch.LinkState) {
 	d.mu.Lock()
 	moved := !slices.Equal(d.links[name].Addrs, s.Addrs)

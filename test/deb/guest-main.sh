@@ -187,7 +187,7 @@ networkd() {
 	eventually 30 grep -q '^ADMIN_STATE=\(unmanaged\|configured\)' "$link"
 	equal "systemd-networkd leaves the device alone" "$(sed -n 's/^ADMIN_STATE=//p' "$link")" unmanaged
 	check "and the route" ip route show 10.30.0.0/16 proto 117
-	equal "which nobody had to put back" "$(journalctl -b -o cat -u tund@berlin | grep -c 'put back')" 0
+	equal "which nobody had to put back" "$(journalctl -b -o cat -u tund@berlin | grep -c 'has been restored')" 0
 	systemctl stop systemd-networkd.socket systemd-networkd
 	rm /etc/systemd/network/90-all.network /etc/systemd/network/10-berlin.network
 }

@@ -16,8 +16,8 @@ endpoint = "192.0.2.2:51820"
 allowed_ips = ["10.20.0.0/16", "10.30.0.0/16", "fd20::/48"]
 `
 
-// TestStart_whatTheKernelRefusesIsAWarning starts, as a reload goes on, although the kernel refuses a
-// part of the configuration; the rest works, and the part follows as soon as the kernel lets it.
+// TestStart_whatTheKernelRefusesIsAWarning starts, as a reload goes on, although the kernel refuses
+// a part of the configuration; the rest works, and the part follows as soon as the kernel lets it.
 func TestStart_whatTheKernelRefusesIsAWarning(t *testing.T) {
 	if !alone(t) {
 		return
@@ -63,8 +63,8 @@ func TestStart_whatTheKernelRefusesIsAWarning(t *testing.T) {
 	}
 }
 
-// TestNetwork_ofTheHostIsNotLedIntoTheTunnel is about an allowed IP that equals the network of a LAN.
-// Whichever came first, the LAN keeps it, and status says so.
+// TestNetwork_ofTheHostIsNotLedIntoTheTunnel is about an allowed IP that equals the network of a
+// LAN. Whichever came first, the LAN keeps it, and status says so.
 func TestNetwork_ofTheHostIsNotLedIntoTheTunnel(t *testing.T) {
 	if !alone(t) {
 		return
@@ -98,4 +98,31 @@ func TestNetwork_ofTheHostIsNotLedIntoTheTunnel(t *testing.T) {
 	sh(t, "ip address delete 10.20.0.1/16 dev lan0")
 	n.await("the tunnel has the network", func() bool { return leadsTo(device()) && !says() })
 	n.stop()
+}
+
+func TestStart_aPortIsNotSharedByAccident(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	uplink(t)
+	const lanes = "lanes = 2\n[tun]\ndevice = \"DEVICE\"\n"
+	n := newInstance(t, "listen_port = 51820\n"+lanes)
+	n.start()
+	defer n.stop()
+	for _, port := range []string{"51820", "0"} {
+		conns, err := openConns(n.d.config, 51820, 0)
+		if err == nil || !strings.Contains(err.Error(), "another program has it, see `ss -lunp 'sport = :51820'`") {
+			t.Errorf("port %s: %v, want a refusal with a next step", port, err)
+		}
+		if err := closeConns(conns); err != nil {
+			t.Error(err)
+		}
+	}
+	conns, err := openConns(n.d.config, 0, 0)
+	if err != nil || len(conns) != 2 || conns[0].Port() != conns[1].Port() || conns[0].Port() == 51820 {
+		t.Errorf("two lanes on any port: %v, %v", conns, err)
+	}
+	if err := closeConns(conns); err != nil {
+		t.Error(err)
+	}
 }

@@ -62,33 +62,6 @@ func TestStart_saysWhatIsInTheWay(t *testing.T) {
 	n.cancel()
 }
 
-func TestStart_aPortIsNotSharedByAccident(t *testing.T) {
-	if !alone(t) {
-		return
-	}
-	uplink(t)
-	const lanes = "lanes = 2\n[tun]\ndevice = \"DEVICE\"\n"
-	n := newInstance(t, "listen_port = 51820\n"+lanes)
-	n.start()
-	defer n.stop()
-	for _, port := range []string{"51820", "0"} {
-		conns, err := openConns(n.d.config, 51820, 0)
-		if err == nil || !strings.Contains(err.Error(), "another program has it, see `ss -lunp 'sport = :51820'`") {
-			t.Errorf("port %s: %v, want a refusal with a next step", port, err)
-		}
-		if err := closeConns(conns); err != nil {
-			t.Error(err)
-		}
-	}
-	conns, err := openConns(n.d.config, 0, 0)
-	if err != nil || len(conns) != 2 || conns[0].Port() != conns[1].Port() || conns[0].Port() == 51820 {
-		t.Errorf("two lanes on any port: %v, %v", conns, err)
-	}
-	if err := closeConns(conns); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestStop_inTheMiddleOfAReload(t *testing.T) {
 	if !alone(t) {
 		return

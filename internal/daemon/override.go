@@ -1,0 +1,42 @@
+package daemon
+
+import (
+	"time"
+
+	"tund/config"
+)
+
+// override is what was set at run time, through WireGuard's socket or tunctl, in place of what the
+// configuration says.
+type override struct {
+	mark  *uint32        // nil: none
+	file  *config.Config // what the file said, when peers were changed over the control socket (peers.go); nil: Daemon.config
+	since time.Time      // of the first change; zero: none
+}
+
+// setOverride changes what was set at run time. Callers hold changing.
+func (d *Daemon) setOverride(change func(*override)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change(&d.override)
+}
+
+// mark is the fwmark of our datagrams under a configuration, unless another was set at run time.
+// Callers hold changing or mu.
+func (d *Daemon) mark(c *config.Config) uint32 {
+	if d.override.mark != nil {
+		return *d.override.mark
+	}
+	memo := d.marks.Load()
+	if memo == nil || memo.of != c { // asked for once per peer when paths change, and ten thousand peers make a large state
+		memo = &configMark{c, d.routes.Mark(d.mode.wanted(c, 0))}
+		d.marks.Store(memo)
+	}
+	return memo.mark
+}
+
+// configMark is the fwmark that a configuration has.
+type configMark struct {
+	of   *config.Config
+	mark uint32
+}
