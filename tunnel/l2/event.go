@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"tund/internal/boottime"
+	"tund/internal/limit"
 )
 
 // EventKind says what an Event is about.
@@ -28,7 +29,8 @@ const (
 )
 
 // Event is something an operator may want to know. Each kind is reported at most once a minute for
-// a port.
+// a port; changes of state are reported each time, as long as they are not more than changeRate
+// lets through.
 type Event struct {
 	Kind      EventKind
 	Port      PortID
@@ -94,22 +96,39 @@ type warning struct {
 	port PortID
 }
 
-// event queues e, unless its like was reported within the last minute. mu is held.
+// changeRate bounds the changes of state that are reported of a port. A loop may show in all
+// maxProbedVLANs at once, and end in all of them. A peer that says one thing and its opposite in turn
+// fills no log.
+var changeRate = limit.Each(warnInterval/2, 2*maxProbedVLANs)
+
+// event queues e, unless its like was reported within the last minute, or it is one change of state
+// too many. mu is held.
 func (s *Switch) event(now boottime.Time, e Event) {
-	key := warning{e.Kind, e.Port}
-	if last, ok := s.warned[key]; ok && now.Sub(last) < warnInterval && !e.always() || len(s.queue.Events) >= maxQueueEvent {
+	if len(s.queue.Events) >= maxQueueEvent || !s.mayReport(now, &e) {
 		return
+	}
+	e.Name, e.OtherName = s.name(e.Port), s.name(e.Other)
+	s.queue.Events = append(s.queue.Events, e)
+}
+
+// mayReport reports whether it is time to report e, and notes that it is done. mu is held.
+func (s *Switch) mayReport(now boottime.Time, e *Event) bool {
+	if p := s.ports[e.Port]; e.changesState() && p != nil {
+		return p.changes.Take(now, changeRate)
+	}
+	key := warning{e.Kind, e.Port}
+	if last, ok := s.warned[key]; ok && now.Sub(last) < warnInterval {
+		return false
 	}
 	if len(s.warned) >= maxWarnings {
 		clear(s.warned)
 	}
 	s.warned[key] = now
-	e.Name, e.OtherName = s.name(e.Port), s.name(e.Other)
-	s.queue.Events = append(s.queue.Events, e)
+	return true
 }
 
-// always reports whether the event is a change of state, of which none may be left out.
-func (e *Event) always() bool {
+// changesState reports whether e is one of two kinds that follow one another.
+func (e *Event) changesState() bool {
 	switch e.Kind {
 	case EventLoop, EventLoopEnd, EventStandby, EventStandbyEnd:
 		return true

@@ -5,6 +5,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/internal/limit"
 )
 
 // TickInterval is the longest time between two calls of Tick.
@@ -47,6 +48,7 @@ type slowPort struct {
 	helloAt  boottime.Time // next hello; 0: none is due
 	tries    int           // hellos sent without an answer
 	announce bool          // send our MACs at the next tick
+	changes  limit.Until   // reported
 
 	key     [16]byte                 // for the peer's tag in our probes; known to it alone
 	seenBy  int                      // halves of pairs in Switch.pairs that rest on what came by this port

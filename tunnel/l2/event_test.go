@@ -1,0 +1,38 @@
+package l2
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+)
+
+// cutMessage makes a message that says what the receiver is to the sender in a VLAN.
+func cutMessage(vid uint16, state byte) []byte {
+	b := appendControl(nil, controlCut, cutLen)
+	b = binary.BigEndian.AppendUint16(b, vid)
+	return append(b, state)
+}
+
+// A peer that says one thing and its opposite in turn fills no log, in however many VLANs; the first
+// changes are reported all the same, and so are those of another peer.
+func TestEvent_changesOfStateAreLimited(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	addPeer(t, s, 1, PortConfig{})
+	addPeer(t, s, 2, PortConfig{})
+	events := map[PortID]int{}
+	for i := range 36_000 { // an hour
+		now := at(time.Duration(i) * 100 * time.Millisecond)
+		s.Control(now, 1, cutMessage(0, []byte{cutStandby, cutOpen}[i%2]))
+		for _, e := range s.Tick(now).Events {
+			events[e.Port]++
+		}
+	}
+	if n := events[1]; n < 2*maxProbedVLANs || n > 2*maxProbedVLANs+2*60 {
+		t.Errorf("%d events of a peer in an hour", n)
+	}
+	s.Control(at(time.Hour), 2, cutMessage(0, cutStandby))
+	if got := s.Tick(at(time.Hour)).Events; len(got) != 1 || got[0].Kind != EventStandby || got[0].Port != 2 {
+		t.Errorf("of the other peer: %v", got)
+	}
+}
