@@ -120,6 +120,7 @@ func TestUnit_isWhatTheManualSays(t *testing.T) {
 	for key, want := range map[string]string{
 		"User": "tund", "Group": "tund", "CapabilityBoundingSet": "CAP_NET_ADMIN", "AmbientCapabilities": "CAP_NET_ADMIN",
 		"RuntimeDirectory": "tund/%i", "RuntimeDirectoryMode": "0750",
+		"StateDirectory": "tund/%i", "StateDirectoryMode": "0700",
 	} {
 		if got := unitValues(t, key); !slices.Equal(got, []string{want}) {
 			t.Errorf("%s=%q, want %s", key, got, want)

@@ -7,6 +7,7 @@ import (
 	"tund/internal/boottime"
 	"tund/internal/watchdog"
 	"tund/tunnel/ethernet"
+	"tund/tunnel/handshake"
 	"tund/tunnel/tundev"
 	"tund/tunnel/udp"
 )
@@ -26,6 +27,9 @@ type Options struct {
 	// VerifyInnerChecksums makes the receive side verify the transport checksums of inner packets
 	// instead of trusting the tag that covers them.
 	VerifyInnerChecksums bool
+	// Timestamps remembers those of the peers' handshakes beyond the life of the tunnel. Nil: nobody
+	// does.
+	Timestamps handshake.Timestamps
 	// Clock is SystemClock unless a test brings its own.
 	Clock Clock
 	// Log gets what an operator should know. It must not be nil.

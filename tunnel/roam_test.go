@@ -3,10 +3,13 @@ package tunnel
 import (
 	"math/rand/v2"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"tund/crypto/keys"
+	"tund/crypto/noise"
 	"tund/crypto/wire"
 	"tund/internal/drop"
 	"tund/tunnel/udp/udptest"
@@ -222,6 +225,62 @@ func TestRoaming_replayAfterARestartMovesNobody(t *testing.T) {
 			if n := len(s.got()); n != 0 {
 				t.Errorf("the stranger got %d more datagrams", n)
 			}
+		})
+	}
+}
+
+// kept remembers timestamps, as a file does.
+type kept struct {
+	mu     sync.Mutex
+	newest map[keys.PublicKey]noise.Timestamp
+}
+
+func (k *kept) Last(peer keys.PublicKey) noise.Timestamp {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.newest[peer]
+}
+
+func (k *kept) Accepted(peer keys.PublicKey, ts noise.Timestamp) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.newest[peer] = ts
+}
+
+// With timestamps that are remembered elsewhere, a recorded initiation is refused after a restart,
+// and after the peer was removed and added again. A fresh one is not.
+func TestReplay_timestampsOutliveTunnelAndPeer(t *testing.T) {
+	for _, restart := range []bool{true, false} {
+		inBubble(t, func(w *world) {
+			a, b := w.end(), w.end()
+			file := &kept{newest: make(map[keys.PublicKey]noise.Timestamp)}
+			begin := func() {
+				a.tun.Close()
+				w.startWith(a, w.clock, func(o *Options) { o.Timestamps = file })
+				a.knows(b, true)
+			}
+			begin()
+			b.knows(a, true)
+			rec := w.record()
+			b.sends(a, 10)
+			recorded := rec.lastOf(t, wire.TypeInitiation).Payload
+			passes(time.Hour)
+			if restart {
+				begin()
+			} else {
+				a.configure(Change{Peers: []PeerChange{{PublicKey: b.key.Public(), Remove: true}}})
+				a.knows(b, true)
+			}
+			before := a.dropped(drop.HandshakeFailed)
+			s := w.stranger(elsewhere)
+			s.sends(a.addr, recorded)
+			synctest.Wait()
+			if n := len(s.got()); n != 0 || a.dropped(drop.HandshakeFailed) != before+1 {
+				t.Errorf("restart %v: %d answers, %d refused", restart, n, a.dropped(drop.HandshakeFailed)-before)
+			}
+			a.got()
+			b.sends(a, 10)
+			a.expect(1, "a fresh one")
 		})
 	}
 }

@@ -80,7 +80,7 @@ func New(o Options) (*Tunnel, error) {
 		Link: new(lane.LinkState), Routes: lane.NewRouteLoops(), Stop: t.stop,
 		VerifyChecksums: o.VerifyInnerChecksums,
 	}
-	t.handshakes = handshake.New(t.env, t.peers, o.PrivateKey)
+	t.handshakes = handshake.New(t.env, t.peers, o.PrivateKey, o.Timestamps)
 	for _, d := range o.Devices {
 		if err := t.addDevice(d, o.Ethernet); err != nil {
 			return nil, err

@@ -8,17 +8,19 @@ import (
 	"tund/config"
 	"tund/internal/confine"
 	"tund/internal/control"
+	"tund/internal/stamps"
 	"tund/internal/uapi"
 )
 
 // filesOf is what a running instance still does with files: at a reload it reads its configuration
 // and its keys again; it reads what Go needs to resolve a name; it makes and removes its sockets;
-// and it asks /proc who changed a route. /etc is one directory here because files in it are
-// replaced by renaming, and a permission for the old file would be worth nothing for the new one.
+// it saves the timestamps of its peers; and it asks /proc who changed a route. /etc is one
+// directory here because files in it are replaced by renaming, and a permission for the old file
+// would be worth nothing for the new one.
 func filesOf(c *config.Config) confine.Tree {
 	t := confine.Tree{
 		Read:   []string{"/etc", "/run", "/proc", "/sys"},
-		Write:  []string{control.RunDir(), uapi.Dir},
+		Write:  []string{control.RunDir(), uapi.Dir, stamps.Dir(c.Instance)},
 		Device: []string{"/dev/net/tun"},
 	}
 	for _, file := range append([]string{c.Path, "/etc/resolv.conf"}, c.Files...) {

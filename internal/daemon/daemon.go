@@ -30,6 +30,7 @@ import (
 	"tund/internal/resolve"
 	"tund/internal/sdnotify"
 	"tund/internal/sessionlog"
+	"tund/internal/stamps"
 	"tund/internal/statusview"
 	"tund/internal/uapi"
 	"tund/route"
@@ -81,6 +82,7 @@ type Daemon struct {
 	names   *resolve.Resolver
 	socket  *uapi.Server    // WireGuard's; nil: none
 	removed <-chan struct{} // closed when the removal of that socket is to end us; nil: it is not
+	stamps  *stamps.Store   // nil: timestamps of handshakes are forgotten at the end
 	undo    undo
 	ready   bool // the start succeeded
 	fenced  bool // guards or a full tunnel of an earlier run still stood
@@ -211,6 +213,9 @@ func (d *Daemon) launch(ctx context.Context) error {
 	d.background.Go(func() { d.follow(ctx) })
 	d.background.Go(func() { d.names.Run(ctx) })
 	d.background.Go(func() { d.logSessions(ctx) })
+	if d.stamps != nil {
+		d.background.Go(func() { d.keepStamps(ctx) })
+	}
 	if every := sdnotify.WatchdogInterval(); every > 0 {
 		d.background.Go(func() { d.beat(ctx, every, d.tunnel.Pulse, func() { d.tell(d.notify.Watchdog()) }) })
 	}

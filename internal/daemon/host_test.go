@@ -45,7 +45,7 @@ func alone(t *testing.T) bool {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.timeout=50s")
-	cmd.Env = append(os.Environ(), envAlone+"="+t.Name(), "TUND_RUN_DIR="+dir)
+	cmd.Env = append(os.Environ(), envAlone+"="+t.Name(), "TUND_RUN_DIR="+dir, "TUND_STATE_DIR="+dir+"/state")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

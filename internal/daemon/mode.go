@@ -33,6 +33,7 @@ func (d *Daemon) fileMode() mode {
 		steps: []step{
 			{"claim instance", d.claim},
 			{"open netlink", d.openRoutes},
+			{"read timestamps", d.openStamps},
 			{"open devices", d.openDevices},
 			{"open tunnel", d.openTunnel},
 			{"configure network", d.configureNetwork},

@@ -121,6 +121,9 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 		PrivateKey: c.Tunnel.PrivateKey, Conns: conns, Log: d.log,
 		VerifyInnerChecksums: c.Tunnel.VerifyInnerChecksum, Ethernet: ethernetOptions(c.Tap),
 	}
+	if d.stamps != nil {
+		o.Timestamps = d.stamps
+	}
 	for _, dev := range d.devices {
 		mtu := d.mtu
 		if dev.Kind() == tundev.TAP {

@@ -95,8 +95,8 @@ func (t *tund) startOne(ctx context.Context, p *pair, h *host, own identity, oth
 	if err := os.WriteFile(path, []byte(t.config(dev, h, own, other, otherKey, more)), 0o600); err != nil {
 		return err
 	}
-	runDir := "TUND_RUN_DIR=" + filepath.Join(p.dir, "run")
-	if err := p.daemon(h, "tund-"+dev, []string{runDir}, t.binary, "-c", path, "--log-level", "warn"); err != nil {
+	dirs := []string{"TUND_RUN_DIR=" + filepath.Join(p.dir, "run"), "TUND_STATE_DIR=" + filepath.Join(p.dir, "state")}
+	if err := p.daemon(h, "tund-"+dev, dirs, t.binary, "-c", path, "--log-level", "warn"); err != nil {
 		return err
 	}
 	return waitFor(ctx, 30*time.Second, 10*time.Millisecond, "device "+dev, p.daemons, func() bool {

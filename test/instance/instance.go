@@ -74,7 +74,7 @@ func (i *Instance) WriteConfig(text string) {
 // Command returns the command line that starts the daemon, with further arguments.
 func (i *Instance) Command(args ...string) []string {
 	command := append([]string{}, i.Wrap...)
-	command = append(command, "env", "TUND_RUN_DIR="+i.RunDir())
+	command = append(command, "env", "TUND_RUN_DIR="+i.RunDir(), "TUND_STATE_DIR="+filepath.Join(i.Dir, "state"))
 	command = append(command, i.Env...)
 	return append(append(command, testnet.Tund(i.T), "-c", i.ConfigPath()), args...)
 }

@@ -29,8 +29,9 @@ import (
 type Handshakes struct {
 	Load Load // raised while the queue is long
 
-	env   *lane.Env
-	peers *peer.Table
+	env        *lane.Env
+	peers      *peer.Table
+	timestamps Timestamps // nil: they are forgotten with the peer
 
 	identity    atomic.Pointer[identity]
 	queue       *queue
@@ -48,10 +49,20 @@ type identity struct {
 	cookies *noise.CookieChecker
 }
 
+// Timestamps remembers the newest timestamp that was accepted from each peer beyond the life of a
+// tunnel, so that initiations which were recorded before it began are not taken for fresh ones. It
+// must not wait, and is called by several goroutines.
+type Timestamps interface {
+	// Last returns the newest timestamp accepted from a peer; zero when none is known.
+	Last(keys.PublicKey) noise.Timestamp
+	// Accepted is called when a newer one was.
+	Accepted(keys.PublicKey, noise.Timestamp)
+}
+
 // New returns the handshakes of a tunnel with the given peers, and sets what env needs of them.
-// Nothing runs yet.
-func New(env *lane.Env, peers *peer.Table, key keys.PrivateKey) *Handshakes {
-	h := &Handshakes{env: env, peers: peers, queue: newQueue(), icmp: newICMPQueue(), timersWake: make(chan struct{}, 1)}
+// Without timestamps, those of a peer are forgotten with it. Nothing runs yet.
+func New(env *lane.Env, peers *peer.Table, key keys.PrivateKey, timestamps Timestamps) *Handshakes {
+	h := &Handshakes{env: env, peers: peers, timestamps: timestamps, queue: newQueue(), icmp: newICMPQueue(), timersWake: make(chan struct{}, 1)}
 	h.SetIdentity(key)
 	env.Deadlines = timers.NewHeap[peer.Peer](h.wakeTimers)
 	env.NewHandshakes = func() lane.Handshakes { return &intake{h: h} }

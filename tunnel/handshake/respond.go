@@ -72,6 +72,9 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 	if err != nil {
 		return drop.HandshakeFailed
 	}
+	if w.timestamps != nil && hs.LastTimestamp == (noise.Timestamp{}) {
+		hs.LastTimestamp = w.timestamps.Last(p.PublicKey())
+	}
 	if !stamp.After(hs.LastTimestamp) {
 		why := "initiation with an old timestamp: replayed, or the peer's clock went back"
 		p.Doubt(now, why) // who replays one cannot make a peer look down
@@ -82,6 +85,9 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 		return drop.RateLimited
 	}
 	hs.LastTimestamp, hs.LastInitiation = stamp, now
+	if w.timestamps != nil {
+		w.timestamps.Accepted(p.PublicKey(), stamp)
+	}
 	p.InitiationReceived()
 	if words := p.Called(from.Addr, now); words != "" {
 		w.env.Log.Peer(p, now, words)

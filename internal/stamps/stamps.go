@@ -1,0 +1,217 @@
+// Package stamps remembers, beyond the life of a process, the newest handshake timestamp that was
+// accepted from each peer. A peer's initiations are told from recorded ones by their timestamps
+// (WireGuard whitepaper §5.1), so who forgets those at a restart can be made to answer an old one.
+//
+// It keeps one small file, which is no secret and is replaced as a whole: whatever moment a process
+// dies at, the file of before or the new one is there. A file that is missing, cut short or changed
+// means that nothing is remembered, and is never fatal. It judges no timestamp, and has no
+// goroutine or clock of its own.
+package stamps
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"tund/crypto/keys"
+	"tund/crypto/noise"
+)
+
+const (
+	defaultDir = "/var/lib/tund"
+	fileName   = "timestamps"
+	header     = "tund timestamps 1\n"
+	// maxFile bounds the file that is read, in bytes: 1,048,576 peers, the most that a tunnel has,
+	// of 70 bytes each.
+	maxFile = 80 << 20
+	// maxFormer bounds the peers that are remembered though they are not configured any more: they
+	// may be again, and what was recorded of them has not become fresh by that.
+	maxFormer = 4096
+)
+
+// Dir returns the directory of an instance: below TUND_STATE_DIR, or /var/lib/tund.
+func Dir(instance string) string {
+	dir := os.Getenv("TUND_STATE_DIR")
+	if dir == "" {
+		dir = defaultDir
+	}
+	return filepath.Join(dir, instance)
+}
+
+// Store is what is remembered. It is safe for concurrent use.
+type Store struct {
+	dir string
+
+	saving sync.Mutex // held while the file is written; before mu
+	mu     sync.Mutex // guards the rest, for a few assignments at a time
+	newest map[keys.PublicKey]noise.Timestamp
+	dirty  bool // newer than the file
+}
+
+// Open makes the directory and reads what an earlier process saved there. The Store can be used
+// whatever the error, which says that nothing, or less, is remembered, and why.
+func Open(dir string) (*Store, error) {
+	s := &Store{dir: dir, newest: make(map[keys.PublicKey]noise.Timestamp)}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return s, fmt.Errorf("make the directory for timestamps of handshakes: %w", err)
+	}
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return s, fmt.Errorf("write into the directory %s for timestamps of handshakes: %w", dir, err)
+	}
+	text, err := read(s.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err == nil {
+		err = s.parse(text)
+	}
+	if err != nil {
+		return s, fmt.Errorf("read timestamps of handshakes: %w; they are forgotten, and the file is replaced", err)
+	}
+	return s, nil
+}
+
+func (s *Store) path() string { return filepath.Join(s.dir, fileName) }
+
+func read(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%s has more than %d bytes", path, maxFile)
+	}
+	return text, err
+}
+
+// parse takes the lines of a file, all of them or none: a header, a key and a timestamp in each,
+// and a checksum of what is before it.
+func (s *Store) parse(text []byte) error {
+	body, sum, ok := cutSum(text)
+	if !ok || !bytes.Equal(sum, checksum(body)) {
+		return fmt.Errorf("%s is damaged", s.path())
+	}
+	body, ok = bytes.CutPrefix(body, []byte(header))
+	if !ok {
+		return fmt.Errorf("%s is of another version", s.path())
+	}
+	found := make(map[keys.PublicKey]noise.Timestamp)
+	for line := range bytes.Lines(body) {
+		name, stamp, _ := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
+		var ts noise.Timestamp
+		key, err := keys.ParsePublic(string(name))
+		if n, bad := hex.Decode(ts[:], stamp[:min(len(stamp), 2*len(ts))]); err != nil || bad != nil || n != len(ts) {
+			return fmt.Errorf("%s has a line that is none: %q", s.path(), line)
+		}
+		found[key] = ts
+	}
+	s.newest = found
+	return nil
+}
+
+// cutSum cuts the last line off.
+func cutSum(text []byte) (body, sum []byte, ok bool) {
+	const size = 2*sha256.Size + 1
+	if len(text) < size {
+		return nil, nil, false
+	}
+	return text[:len(text)-size], text[len(text)-size:], true
+}
+
+func checksum(body []byte) []byte {
+	sum := sha256.Sum256(body)
+	return append(hex.AppendEncode(nil, sum[:]), '\n')
+}
+
+// Last returns the newest timestamp that was accepted from the peer; zero when none is remembered.
+func (s *Store) Last(peer keys.PublicKey) noise.Timestamp {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newest[peer]
+}
+
+// Accepted remembers a timestamp that was accepted. It waits for no file.
+func (s *Store) Accepted(peer keys.PublicKey, ts noise.Timestamp) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ts.After(s.newest[peer]) {
+		s.newest[peer], s.dirty = ts, true
+	}
+}
+
+// Save writes the file when there is something new, and returns its size in bytes; 0: nothing was
+// written. Of peers for which configured reports false it keeps maxFormer.
+func (s *Store) Save(configured func(keys.PublicKey) bool) (size int, err error) {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	text := s.take(configured)
+	if text == nil {
+		return 0, nil
+	}
+	if err := replace(s.path(), text); err != nil {
+		s.mu.Lock()
+		s.dirty = true
+		s.mu.Unlock()
+		return 0, fmt.Errorf("save timestamps of handshakes: %w", err)
+	}
+	return len(text), nil
+}
+
+// take returns the text of the file; nil when nothing is new.
+func (s *Store) take(configured func(keys.PublicKey) bool) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.dirty {
+		return nil
+	}
+	s.dirty = false
+	former := 0
+	var lines []string
+	for key, ts := range s.newest {
+		if !configured(key) {
+			if former++; former > maxFormer {
+				delete(s.newest, key)
+				continue
+			}
+		}
+		lines = append(lines, key.String()+" "+hex.EncodeToString(ts[:])+"\n")
+	}
+	slices.Sort(lines)
+	text := []byte(header)
+	for _, line := range lines {
+		text = append(text, line...)
+	}
+	return append(text, checksum(text)...)
+}
+
+// replace writes a file beside path and gives it that name once it is on the disk.
+func replace(path string, text []byte) error {
+	next := path + ".new"
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		_ = os.Remove(next)
+	}
+	return err
+}
