@@ -216,6 +216,9 @@ func (d *Daemon) launch(ctx context.Context) error {
 	if d.stamps != nil {
 		d.background.Go(func() { d.keepStamps(ctx) })
 	}
+	if d.opts.Interface == nil { // whoever configures the device by hand is responsible for the host
+		d.background.Go(func() { d.keepAdvice(ctx) })
+	}
 	if every := sdnotify.WatchdogInterval(); every > 0 {
 		d.background.Go(func() { d.beat(ctx, every, d.tunnel.Pulse, func() { d.tell(d.notify.Watchdog()) }) })
 	}

@@ -1,6 +1,7 @@
 package statusview
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -66,6 +67,29 @@ func (p *Problems) SolvedWhere(kind string, over func(name string) bool) {
 		if key.kind == kind && over(key.name) {
 			delete(p.list, key)
 		}
+	}
+}
+
+// Renew makes list all the problems there are of the given kinds, each about another subject. One that
+// was there already, with the same message, keeps the time at which it began.
+func (p *Problems) Renew(list []Problem, kinds ...string) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was := p.list
+	p.list = make(map[subject]Problem, len(was))
+	for key, one := range was {
+		if !slices.Contains(kinds, key.kind) {
+			p.list[key] = one
+		}
+	}
+	for _, one := range list {
+		key := subject{one.Kind, one.Subject}
+		one.Since = now
+		if old, ok := was[key]; ok && old.Message == one.Message {
+			one.Since = old.Since
+		}
+		p.list[key] = one
 	}
 }
 

@@ -2,6 +2,7 @@ package statusview_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,6 +51,28 @@ func TestProblems_theSameProblemKeepsItsBeginning(t *testing.T) {
 		p.Note("network", "", "refused otherwise")
 		if since := p.All()[0].Since; !since.Equal(start.Add(time.Minute)) {
 			t.Errorf("another problem began at %v, want now", since)
+		}
+	})
+}
+
+func TestProblems_renewedKindsAreReplaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var p statusview.Problems
+		p.Note("network", "", "refused")
+		clock := statusview.Problem{Kind: "clock", Message: "behind", Remedy: "set it"}
+		p.Renew([]statusview.Problem{clock, {Kind: "forwarding", Subject: "lan", Message: "off"}}, "clock", "forwarding")
+		start := time.Now()
+		time.Sleep(time.Minute)
+		p.Renew([]statusview.Problem{clock}, "clock", "forwarding")
+		all := p.All()
+		slices.SortFunc(all, func(a, b statusview.Problem) int { return strings.Compare(a.Kind, b.Kind) })
+		if len(all) != 2 || all[0].Remedy != "set it" || !all[0].Since.Equal(start) || all[1].Kind != "network" {
+			t.Errorf("after one was solved: %+v", all)
+		}
+		p.Renew(nil, "clock", "forwarding")
+		if all := p.All(); len(all) != 1 || all[0].Kind != "network" {
+			t.Errorf("after all were solved: %+v", all)
 		}
 	})
 }

@@ -1,0 +1,127 @@
+package daemon
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/config"
+	"tund/internal/hostcheck"
+	"tund/internal/statusview"
+)
+
+const (
+	// adviseEvery is how often the host is looked at for settings that keep the tunnel from working.
+	// The kernel announces no change of a sysctl.
+	adviseEvery = 10 * time.Second
+	// maxAdviceLookups bounds the endpoints, and the allowed IPs, whose routes are looked up for it.
+	maxAdviceLookups = 256
+)
+
+// keepAdvice names what the host has set so that the tunnel does not work, until ctx ends.
+func (d *Daemon) keepAdvice(ctx context.Context) {
+	tick := time.NewTicker(adviseEvery)
+	defer tick.Stop()
+	for {
+		d.advise()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// advise looks at the host once. What has been set right is forgotten.
+func (d *Daemon) advise() {
+	host, err := hostcheck.Read()
+	if err != nil {
+		d.log.Debug("cannot look at the host's settings", zap.Error(err))
+		return
+	}
+	d.mu.Lock()
+	c := d.config
+	mark := d.mark(c)
+	d.mu.Unlock()
+	t := hostcheck.Tunnel{File: filepath.Base(c.Path)}
+	if info, err := os.Stat(c.Path); err == nil {
+		t.Written = info.ModTime()
+	}
+	if c.Tun != nil {
+		d.describe(&t, c, host, mark)
+	}
+	var list []statusview.Problem
+	for _, f := range hostcheck.Find(t, host) {
+		list = append(list, statusview.Problem{Kind: string(f.Kind), Subject: f.Subject, Message: f.Message, Remedy: f.Remedy})
+	}
+	var kinds []string
+	for _, k := range hostcheck.Kinds() {
+		kinds = append(kinds, string(k))
+	}
+	d.problems.Renew(list, kinds...)
+}
+
+// describe adds what there is to say of the TUN device: its peers' networks, and where they and the
+// endpoints are routed.
+func (d *Daemon) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.Host, mark uint32) {
+	t.Device = c.Tun.Device
+	if c.Tap != nil {
+		t.Own = []string{c.Tap.Device, c.Tap.Bridge}
+	}
+	link := make(map[int]*hostcheck.Link, len(host.Links))
+	strict := false
+	for i := range host.Links {
+		link[host.Links[i].Index] = &host.Links[i]
+		strict = strict || host.Links[i].Strict && host.Links[i].Name == t.Device
+	}
+	by := func(addr netip.Addr, mark uint32) string {
+		if n, err := d.routes.Departure(addr, netip.Addr{}, mark); err == nil && link[n] != nil {
+			return link[n].Name
+		}
+		return ""
+	}
+	ends := d.tunnel.Endpoints()
+	for _, e := range ends[:min(len(ends), maxAdviceLookups)] {
+		t.Uplinks = append(t.Uplinks, by(e.Addr.Addr(), mark))
+	}
+	for _, addr := range standIns {
+		t.Uplinks = append(t.Uplinks, by(addr, mark))
+	}
+	for n := range c.Peers {
+		t.Allowed = append(t.Allowed, c.Peers[n].AllowedIPs...)
+	}
+	if !strict {
+		return
+	}
+	for _, p := range t.Allowed[:min(len(t.Allowed), maxAdviceLookups)] {
+		first, last := hosts(p)
+		if a, b := by(first, 0), by(last, 0); a != "" && b != "" && a != t.Device && b != t.Device {
+			t.Astray = append(t.Astray, hostcheck.Astray{Prefix: p, Link: a})
+		}
+	}
+}
+
+// hosts returns the first and the last address of a network that a host may have; of the whole
+// Internet, addresses that are nobody's.
+func hosts(p netip.Prefix) (first, last netip.Addr) {
+	if p.Bits() == 0 {
+		for _, addr := range standIns {
+			if addr.Is4() == p.Addr().Is4() {
+				return addr, addr
+			}
+		}
+	}
+	if p.IsSingleIP() {
+		return p.Addr(), p.Addr()
+	}
+	end := p.Masked().Addr().AsSlice()
+	for bit := p.Bits(); bit < len(end)*8; bit++ {
+		end[bit/8] |= 0x80 >> (bit % 8)
+	}
+	last, _ = netip.AddrFromSlice(end)
+	return p.Masked().Addr().Next(), last.Prev()
+}

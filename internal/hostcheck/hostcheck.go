@@ -1,0 +1,197 @@
+// Package hostcheck finds settings of the host that keep a tunnel from doing what its configuration
+// asks for: a gateway that does not forward, strict reverse path filtering against the routes, a
+// clock that is behind. It names each with what to do about it.
+//
+// Find is a function of what it is given. Read looks at the host. Nothing here changes anything:
+// sysctls and clocks are the administrator's.
+package hostcheck
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Kind groups findings for programs.
+type Kind string
+
+// The kinds of findings. They never change.
+const (
+	Forwarding  Kind = "forwarding"   // a gateway does not forward packets
+	ReversePath Kind = "reverse-path" // rp_filter drops what peers send
+	Clock       Kind = "clock"        // the clock is behind
+)
+
+// Kinds lists all of them.
+func Kinds() []Kind { return []Kind{Forwarding, ReversePath, Clock} }
+
+// Finding is one thing to set right.
+type Finding struct {
+	Kind    Kind
+	Subject string // the device it is about; "" for the host
+	Message string // one line
+	Remedy  string // one line
+}
+
+// Host is what is looked at of the host.
+type Host struct {
+	Links    []Link
+	Forward6 bool // net.ipv6.conf.all.forwarding
+	Now      time.Time
+}
+
+// Link is one network interface.
+type Link struct {
+	Name     string
+	Index    int
+	Up       bool
+	Loopback bool
+	Addrs    []netip.Prefix // with host bits
+	Forward4 bool           // net.ipv4.conf.NAME.forwarding
+	Strict   bool           // the greater of net.ipv4.conf.all.rp_filter and NAME's is 1
+}
+
+// Tunnel is what is looked at of an instance with a TUN device.
+type Tunnel struct {
+	Device  string         // the TUN device
+	Own     []string       // other devices of the instance: no LANs of the host
+	Allowed []netip.Prefix // of all peers
+	Uplinks []string       // links by which peers are reached, or anybody
+	// Astray are allowed IPs of which the first address and the last leave by another link.
+	Astray []Astray
+	// Written is when the configuration file was last written, and File its name.
+	Written time.Time
+	File    string
+}
+
+// Astray is an allowed IP that is routed elsewhere.
+type Astray struct {
+	Prefix netip.Prefix
+	Link   string
+}
+
+// clockSlack is how far the clock may be behind the time at which a file was written: another
+// machine may have written it.
+const clockSlack = 2 * time.Minute
+
+// Find returns what is to be set right.
+func Find(t Tunnel, h Host) []Finding {
+	list := slices.Concat(t.forwarding(h), t.reversePath(h))
+	if behind := t.Written.Sub(h.Now); !t.Written.IsZero() && behind > clockSlack {
+		list = append(list, Finding{
+			Kind: Clock,
+			Message: fmt.Sprintf("the clock of this host says %s, which is before %s was written: peers refuse handshakes that are older than the last",
+				h.Now.UTC().Format("2006-01-02 15:04 MST"), t.File),
+			Remedy: "set the clock, and keep it with NTP (timedatectl set-ntp true)",
+		})
+	}
+	return list
+}
+
+// forwarding finds a gateway that does not forward.
+func (t *Tunnel) forwarding(h Host) []Finding {
+	tun := h.link(t.Device)
+	if tun == nil {
+		return nil
+	}
+	var list []Finding
+	for _, v6 := range []bool{false, true} {
+		lans := t.lans(h, v6)
+		if !t.wide(tun, v6) || len(lans) == 0 {
+			continue
+		}
+		family, sysctl := "IPv4", "net.ipv4.ip_forward=1"
+		if v6 {
+			family, sysctl = "IPv6", "net.ipv6.conf.all.forwarding=1"
+		}
+		for _, lan := range lans {
+			if v6 && h.Forward6 || !v6 && tun.Forward4 && lan.Forward4 {
+				continue
+			}
+			list = append(list, Finding{
+				Kind: Forwarding, Subject: lan.Name + " " + family,
+				Message: fmt.Sprintf("this host does not forward %s between %s and %s: only the host itself can use the tunnel, not the network at %s",
+					family, t.Device, lan.Name, lan.Name),
+				Remedy: "if that network is to use it: sysctl -w " + sysctl + ", and the same in a file below /etc/sysctl.d",
+			})
+		}
+	}
+	return list
+}
+
+// wide reports whether peers have networks of a family, rather than hosts only or the network of
+// the tunnel itself: what a gateway is for.
+func (t *Tunnel) wide(tun *Link, v6 bool) bool {
+	return slices.ContainsFunc(t.Allowed, func(p netip.Prefix) bool {
+		if p.Addr().Is6() != v6 || p.IsSingleIP() {
+			return false
+		}
+		return !slices.ContainsFunc(tun.Addrs, func(a netip.Prefix) bool {
+			return a.Bits() <= p.Bits() && a.Contains(p.Addr())
+		})
+	})
+}
+
+// lans returns the networks of the host that are no uplinks. Where no uplink is known, one of them
+// is it: then a single one is no LAN.
+func (t *Tunnel) lans(h Host, v6 bool) []*Link {
+	var lans []*Link
+	known := false
+	for i := range h.Links {
+		l := &h.Links[i]
+		switch {
+		case slices.Contains(t.Uplinks, l.Name):
+			known = true
+		case l.Loopback || !l.Up || l.Name == t.Device || slices.Contains(t.Own, l.Name):
+		case slices.ContainsFunc(l.Addrs, func(a netip.Prefix) bool {
+			return a.Addr().Is6() == v6 && !a.IsSingleIP() && !a.Addr().IsLinkLocalUnicast()
+		}):
+			lans = append(lans, l)
+		}
+	}
+	if !known && len(lans) < 2 {
+		return nil
+	}
+	return lans
+}
+
+// reversePath finds what strict filtering on the TUN device drops: packets whose source is not
+// routed back to it. It is IPv4's alone.
+func (t *Tunnel) reversePath(h Host) []Finding {
+	tun := h.link(t.Device)
+	if tun == nil || !tun.Strict {
+		return nil
+	}
+	var what []string
+	for _, a := range t.Astray {
+		if a.Prefix.Addr().Is4() {
+			what = append(what, a.Prefix.String()+" (by "+a.Link+")")
+		}
+	}
+	if len(what) == 0 {
+		return nil
+	}
+	if n := len(what); n > maxNamed {
+		what = append(what[:maxNamed], fmt.Sprintf("and %d more", n-maxNamed))
+	}
+	return []Finding{{
+		Kind: ReversePath, Subject: t.Device,
+		Message: fmt.Sprintf("the kernel drops what peers send from %s: rp_filter is strict on %s, and the route back leaves by another link",
+			strings.Join(what, ", "), t.Device),
+		Remedy: "remove the other route (ip route get ADDRESS), or make the filter loose: sysctl -w net.ipv4.conf." + t.Device + ".rp_filter=2",
+	}}
+}
+
+// maxNamed bounds the networks that one message names.
+const maxNamed = 3
+
+func (h *Host) link(name string) *Link {
+	for i := range h.Links {
+		if h.Links[i].Name == name {
+			return &h.Links[i]
+		}
+	}
+	return nil
+}

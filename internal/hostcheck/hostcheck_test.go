@@ -1,0 +1,105 @@
+package hostcheck
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func prefixes(list ...string) (out []netip.Prefix) {
+	for _, p := range list {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
+// gateway is a host between a LAN and an uplink, with a tunnel to another site.
+func gateway() (Tunnel, Host) {
+	t := Tunnel{Device: "office", Allowed: prefixes("10.20.0.0/16", "fd20::/64"), Uplinks: []string{"wan"}, File: "office.toml"}
+	h := Host{Forward6: true, Now: time.Unix(1_800_000_000, 0), Links: []Link{
+		{Name: "lo", Up: true, Loopback: true, Addrs: prefixes("127.0.0.1/8")},
+		{Name: "wan", Up: true, Addrs: prefixes("192.0.2.1/24", "2001:db8::1/64")},
+		{Name: "lan", Up: true, Addrs: prefixes("192.168.1.1/24", "fd01::1/64", "fe80::1/64"), Forward4: true},
+		{Name: "office", Up: true, Addrs: prefixes("10.9.0.1/24", "fd09::1/64"), Forward4: true},
+	}}
+	return t, h
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		change func(*Tunnel, *Host)
+		want   []string // words of the message and remedy of each finding, in order
+	}{
+		{"all is well", func(*Tunnel, *Host) {}, nil},
+		{"the LAN is not forwarded", func(_ *Tunnel, h *Host) { h.Links[2].Forward4 = false }, []string{"IPv4 between office and lan|net.ipv4.ip_forward=1"}},
+		{"nor the tunnel", func(_ *Tunnel, h *Host) { h.Links[3].Forward4 = false }, []string{"IPv4 between office and lan"}},
+		{"nor IPv6", func(_ *Tunnel, h *Host) { h.Forward6 = false }, []string{"IPv6 between office and lan|net.ipv6.conf.all.forwarding=1"}},
+		{"peers are hosts", func(x *Tunnel, h *Host) {
+			h.Links[3].Forward4, h.Forward6, x.Allowed = false, false, prefixes("10.20.0.1/32", "fd20::1/128")
+		}, nil},
+		{"peers are in the tunnel's network", func(x *Tunnel, h *Host) {
+			h.Links[3].Forward4, x.Allowed = false, prefixes("10.9.0.0/24", "10.9.0.128/25")
+		}, nil},
+		{"the LAN is down", func(_ *Tunnel, h *Host) { h.Links[2].Up, h.Links[2].Forward4 = false, false }, nil},
+		{"a host on one network", func(x *Tunnel, h *Host) {
+			x.Uplinks, h.Forward6 = []string{"lan", "wan"}, false
+			h.Links[2].Forward4 = false
+		}, nil},
+		{"one network, uplink not known", func(x *Tunnel, h *Host) {
+			x.Uplinks, h.Links[2].Forward4, h.Links = nil, false, slices.Delete(h.Links, 1, 2)
+		}, nil},
+		{"the LAN is our bridge", func(x *Tunnel, h *Host) { x.Own, h.Links[2].Forward4 = []string{"lan"}, false }, nil},
+		{"strict, and routed elsewhere", func(x *Tunnel, h *Host) {
+			h.Links[3].Strict, x.Astray = true, []Astray{{netip.MustParsePrefix("10.20.0.0/16"), "lan"}}
+		}, []string{"from 10.20.0.0/16 (by lan): rp_filter is strict on office|net.ipv4.conf.office.rp_filter=2"}},
+		{"loose, and routed elsewhere", func(x *Tunnel, _ *Host) {
+			x.Astray = []Astray{{netip.MustParsePrefix("10.20.0.0/16"), "lan"}}
+		}, nil},
+		{"strict, and routed to us", func(_ *Tunnel, h *Host) { h.Links[3].Strict = true }, nil},
+		{"many are routed elsewhere", func(x *Tunnel, h *Host) {
+			h.Links[3].Strict, x.Astray = true, slices.Repeat([]Astray{{netip.MustParsePrefix("10.20.0.0/16"), "lan"}}, 50)
+		}, []string{"and 47 more"}},
+		{"the clock is behind", func(x *Tunnel, h *Host) { x.Written = h.Now.Add(24 * time.Hour) }, []string{"2027-01-15 08:00 UTC, which is before office.toml was written|set the clock"}},
+		{"the clock is as good as that of another", func(x *Tunnel, h *Host) { x.Written = h.Now.Add(time.Minute) }, nil},
+		{"the device is gone", func(_ *Tunnel, h *Host) { h.Links = h.Links[:3]; h.Links[2].Forward4 = false }, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			x, h := gateway()
+			c.change(&x, &h)
+			got := Find(x, h)
+			if len(got) != len(c.want) {
+				t.Fatalf("%d findings, want %d: %+v", len(got), len(c.want), got)
+			}
+			for i, f := range got {
+				for _, words := range strings.Split(c.want[i], "|") {
+					if !strings.Contains(f.Message+" "+f.Remedy, words) {
+						t.Errorf("%q, %q do not say %q", f.Message, f.Remedy, words)
+					}
+				}
+				if f.Remedy == "" || !slices.Contains(Kinds(), f.Kind) {
+					t.Errorf("kind %q, remedy %q", f.Kind, f.Remedy)
+				}
+			}
+		})
+	}
+}
+
+func TestRead_seesLoopback(t *testing.T) {
+	t.Parallel()
+	h, err := Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lo := h.link("lo")
+	if lo == nil || !lo.Loopback {
+		t.Fatalf("links: %+v", h.Links)
+	}
+	if lo.Up && !slices.ContainsFunc(lo.Addrs, func(p netip.Prefix) bool { return p.Addr().IsLoopback() }) {
+		t.Errorf("addresses of lo: %v", lo.Addrs)
+	}
+}

@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"tund/internal/testnet"
+)
+
+// adviceLimit is within what time a mistake of the host's settings has its name.
+const adviceLimit = 15 * time.Second
+
+// calm waits until there is no warning of a kind any more.
+func (g *gateway) calm(kind string) {
+	g.T.Helper()
+	testnet.Await(g.T, "no warning of the kind "+kind, adviceLimit, func() bool {
+		for _, w := range g.Status().Warnings {
+			if w.Kind == kind {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestAdvice_onTheHostsSettings: what the host has set so that the tunnel cannot work is named with what to do, and
+// no longer once that is done.
+func TestAdvice_onTheHostsSettings(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, false)
+	lan := testnet.New(t)
+	testnet.Veth(t, p.a.NS, lan, []string{"192.168.7.1/24"}, []string{"192.168.7.2/24"})
+	sysctl := func(setting string) { p.a.NS.Run(t, "sysctl", "-qw", setting) }
+	sysctl("net.ipv4.ip_forward=1")
+	p.a.peers[0].allowed = append(p.a.peers[0].allowed, "10.20.0.0/16")
+	p.start()
+	p.a.calm("forwarding")
+
+	sysctl("net.ipv4.ip_forward=0")
+	p.a.warns(adviceLimit, "forwarding", "IPv4", p.a.Name, "eth1", "net.ipv4.ip_forward=1")
+	sysctl("net.ipv4.ip_forward=1")
+	p.a.calm("forwarding")
+
+	sysctl("net.ipv4.conf." + p.a.Name + ".rp_filter=1")
+	p.a.calm("reverse-path")
+	p.a.NS.Run(t, "ip", "rule", "add", "to", "10.20.0.0/16", "lookup", "99", "priority", "99")
+	p.a.NS.Run(t, "ip", "route", "add", "10.20.0.0/16", "via", "192.168.7.2", "table", "99")
+	p.a.warns(adviceLimit, "reverse-path", "10.20.0.0/16", "eth1", "net.ipv4.conf."+p.a.Name+".rp_filter=2")
+	sysctl("net.ipv4.conf." + p.a.Name + ".rp_filter=2")
+	p.a.calm("reverse-path")
+	p.a.Stop()
+	p.b.Stop()
+}
+
+// TestAdvice_clockThatIsBehind: the configuration was written in what the clock calls the future.
+func TestAdvice_clockThatIsBehind(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, false)
+	p.a.start()
+	tomorrow := time.Now().Add(24 * time.Hour)
+	if err := os.Chtimes(p.a.ConfigPath(), tomorrow, tomorrow); err != nil {
+		t.Fatal(err)
+	}
+	p.a.warns(adviceLimit, "clock", "before", "NTP")
+	if err := os.Chtimes(p.a.ConfigPath(), time.Now(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	p.a.calm("clock")
+	p.a.Stop()
+}
