@@ -2,12 +2,10 @@ package daemon
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
 	"go.uber.org/zap"
 
-	"tund/config"
 	"tund/internal/statusview"
 	"tund/tunnel"
 )
@@ -22,64 +20,7 @@ const (
 	// lookShare bounds the time spent looking: one part in so many. Ten thousand endpoints take a
 	// while.
 	lookShare = 100
-	// maxPaths bounds the endpoints whose path MTU is known one by one.
-	maxPaths = 4096
 )
-
-// paths is what the kernel knows of the ways to the peers.
-type paths struct {
-	least int                // of the ways to configured endpoints, in bytes
-	mtu   map[netip.Addr]int // of each endpoint, configured or not
-}
-
-// standIns are looked up where no peer has an endpoint: they are called, and come from anywhere.
-// The addresses are nobody's (RFC 5737, RFC 3849): they take the default route.
-var standIns = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})}
-
-// lookUpPaths asks the kernel for the MTUs of the ways to the peers. Endpoints that cannot be
-// reached now do not count.
-func (d *Daemon) lookUpPaths(c *config.Config, mark uint32) paths {
-	p := paths{mtu: make(map[netip.Addr]int)}
-	least := func(addr netip.Addr) {
-		mtu, known := p.mtu[addr]
-		if !known {
-			var err error
-			if mtu, err = d.routes.PathMTU([]netip.Addr{addr}, mark); err != nil {
-				return
-			}
-			p.mtu[addr] = mtu
-		}
-		if p.least == 0 || mtu < p.least {
-			p.least = mtu
-		}
-	}
-	for _, peer := range c.Peers {
-		for _, e := range d.names.Endpoints(peer) {
-			least(e.Addr())
-		}
-	}
-	if p.least == 0 {
-		for _, addr := range standIns {
-			least(addr)
-		}
-	}
-	if p.least == 0 {
-		p.least = defaultPath
-	}
-	if d.tunnel == nil {
-		return p
-	}
-	for _, e := range d.tunnel.Endpoints() {
-		addr := e.Addr.Addr()
-		if _, known := p.mtu[addr]; known || len(p.mtu) >= maxPaths {
-			continue
-		}
-		if mtu, err := d.routes.PathMTU([]netip.Addr{addr}, mark); err == nil {
-			p.mtu[addr] = mtu
-		}
-	}
-	return p
-}
 
 // lookSoon makes follow look at the network.
 func (d *Daemon) lookSoon() {

@@ -115,7 +115,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 		return err
 	}
 	d.port = conns[0].Port()
-	d.path = d.lookUpPaths(c, mark)
+	d.path = configuredPaths(d.routes, d.names, c, mark).paths
 	d.mtu = tunMTU(c, d.path.least)
 	o := tunnel.Options{
 		PrivateKey: c.Tunnel.PrivateKey, Conns: conns, Log: d.log,

@@ -20,13 +20,12 @@ func Plan(c *config.Config) (changes, warnings []string, err error) {
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, m.Release()) }()
-	d := newDaemon(Options{Config: c})
-	d.routes, d.names = m, resolve.New(resolve.Options{})
 	mtu := 0
 	if c.Tun != nil {
 		_, missing := net.InterfaceByName(c.Tun.Device)
 		if c.Tun.MTU != 0 || missing != nil {
-			mtu = tunMTU(c, d.lookUpPaths(c, m.Mark(routeState(c, 0, 0))).least)
+			known := resolve.New(resolve.Options{}) // only endpoints given by address
+			mtu = tunMTU(c, configuredPaths(m, known, c, m.Mark(routeState(c, 0, 0))).least)
 		}
 	}
 	state := routeState(c, mtu, tapMTU(c))

@@ -136,7 +136,7 @@ func newStorm(t *testing.T, port PortID) *storm {
 }
 
 func (w *storm) send(now boottime.Time, f []byte) drop.Reason {
-	r := drop.None
+	var r drop.Reason
 	if w.port == LocalPort {
 		_, r = fromDevice(w.s, now, f)
 	} else {

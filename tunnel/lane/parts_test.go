@@ -135,7 +135,7 @@ func TestSendLoop_marksCongestionInEveryForm(t *testing.T) {
 		b.dev.NewForwarder = func(*Lane, tundev.Queue) Forwarder { return &tagger{peer: b.peer, forms: forms} }
 		b.out = NewSendLoop(b.env, b.lane, b.dev, 0)
 		ip := tundevtest.TCPSuper(netip.MustParseAddr("10.9.0.1"), b.inner, 10, 1000)
-		ip[offload.VirtioHeaderLen+1] = 2 // ECT(0)
+		ip[offload.VirtioHeaderLen+1] = 2 // ECN-capable: codepoint 10 (RFC 3168 §5)
 		n := copy(b.mem[Headroom:], inEthernet(ip))
 		b.out.now = still{}.Now()
 		b.out.carry(b.mem, n, true)
