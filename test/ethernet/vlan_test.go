@@ -1,6 +1,7 @@
 package ethernet
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"testing"
@@ -136,10 +137,20 @@ func TestVLAN_doubleTagsWhereAllowed(t *testing.T) {
 	a, b := berlin.host(1), paris.host(2)
 	start(t, berlin, paris)
 	port, far := a.raw(), b.raw()
-	port.send(plainFrame(l2.Broadcast, strangerMAC, "outer ten", 0x8100, 10, 0x8100, 77))
-	far.expect("double tag in VLAN 10", time.Second, holds("outer ten"))
-	port.send(plainFrame(l2.Broadcast, strangerMAC, "outer eleven", 0x8100, 11, 0x8100, 10))
-	far.never("double tag in VLAN 11", 200*time.Millisecond, holds("outer eleven"))
+	for _, tpid := range []uint16{0x8100, 0x88a8, 0x9100} {
+		name := fmt.Sprintf("outer tag %#x", tpid)
+		sent := plainFrame(l2.Broadcast, strangerMAC, name, tpid, 10, 0x8100, 77)
+		port.send(sent)
+		if got := far.expect(name, time.Second, holds(name)); got != nil && !bytes.Equal(got, sent) {
+			t.Errorf("%s: % x arrives, % x was sent", name, got[:22], sent[:22])
+		}
+		// A known destination is found, and the answer passes as well.
+		back := plainFrame(strangerMAC, anotherMAC, "back through "+name, tpid, 10, 0x8100, 77)
+		far.send(back)
+		port.expect("answer through "+name, time.Second, holds("back through "+name))
+		port.send(plainFrame(l2.Broadcast, strangerMAC, "foreign "+name, tpid, 11, 0x8100, 10))
+		far.never("outer VLAN 11 with "+name, 200*time.Millisecond, holds("foreign "+name))
+	}
 }
 
 // Full frames with a tag, and too large ones, in both directions: 1518 bytes of a tagged frame are

@@ -372,6 +372,9 @@ func (s *Switch) inspect(f *frameInfo, v *Verdict) messageKind {
 
 // mayBeControl is the cheap test in front of inspect: nearly every frame fails it.
 func mayBeControl(f *frameInfo) bool {
+	if f.h.nested() {
+		return false
+	}
 	b := f.p.Frame
 	switch f.h.EtherType {
 	case typeARP:
@@ -426,6 +429,9 @@ func (f *frameInfo) sendTo(id PortID, v *Verdict) drop.Reason {
 		return drop.BPDU
 	}
 	r := rewrite(&f.h, f.vid, tagged)
+	if r.Op == TagStrip && f.h.nested() {
+		return drop.DoubleTag // what hides behind a tag never surfaces as one
+	}
 	if id == LocalPort {
 		v.ToDevice, v.DeviceRewrite = true, r
 		return drop.None

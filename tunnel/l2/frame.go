@@ -107,16 +107,23 @@ type Header struct {
 	Tags      int    // number of tags, of any kind; a tag inside an LLC/SNAP header counts as two
 	TPID      uint16 // of the outer tag; 0 without one
 	TCI       uint16 // of the outer tag: priority 3 bits, DEI 1 bit, VLAN 12 bits
-	EtherType uint16 // of the payload, behind all tags and an LLC/SNAP header; below 0x0600 it is a length
+	EtherType uint16 // of the payload, behind all tags and an LLC/SNAP header; below 0x0600 it is a length, or nothing
 	Payload   int    // offset of the payload in the frame
 }
 
 // VID returns the VLAN of the outer tag; 0 for an untagged or priority-tagged frame.
 func (h *Header) VID() uint16 { return h.TCI & vidMask }
 
-// Parse reads the Ethernet header of frame and its tags. It reports false for a frame shorter than its own
-// headers, an 802.3 length beyond the end, or a stack of more than four tags. It looks through LLC/SNAP
-// (RFC 1042), because hosts accept IP in it and a guard that does not would be walked around (CVE-2021-27853).
+// nested reports whether the frame has a VLAN of somebody's own inside the one that it is filed
+// under. The same addresses may be in many of those, and what is asked or reported in one is no
+// news in another.
+func (h *Header) nested() bool { return h.Tags > 1 || h.Tags == 1 && h.TPID != typeVLAN }
+
+// Parse reads the Ethernet header of frame and its tags. It reports false for a frame shorter than
+// its own headers, or a stack of more than four tags. It looks through LLC/SNAP (RFC 1042), because
+// hosts accept IP in it and a guard that does not would be walked around (CVE-2021-27853). An 802.3
+// length is neither believed nor checked: bridges pass frames that contradict theirs, and hosts
+// differ in what they make of one.
 //
 // Parse keeps nothing of frame and does not allocate.
 func Parse(frame []byte) (h Header, ok bool) {
@@ -130,8 +137,8 @@ func Parse(frame []byte) (h Header, ok bool) {
 	if isTPID(h.EtherType) && !h.parseTags(frame) {
 		return h, false
 	}
-	if h.EtherType < minEtherType && !h.parseLLC(frame) {
-		return h, false
+	if h.EtherType < minEtherType {
+		h.parseLLC(frame)
 	}
 	return h, true
 }
@@ -151,23 +158,19 @@ func (h *Header) parseTags(frame []byte) bool {
 	return true
 }
 
-// parseLLC checks an 802.3 length and looks for the EtherType in a SNAP header: aa aa 03, an OUI that means
-// "an EtherType follows" (RFC 1042: 00 00 00, 802.1H: 00 00 f8), the type.
-func (h *Header) parseLLC(frame []byte) bool {
+// parseLLC looks for the EtherType in a SNAP header: aa aa 03, an OUI that means "an EtherType
+// follows" (RFC 1042: 00 00 00, 802.1H: 00 00 f8), the type.
+func (h *Header) parseLLC(frame []byte) {
 	rest := frame[h.Payload:]
-	if int(h.EtherType) > len(rest) {
-		return false
-	}
 	if len(rest) < 8 || rest[0] != 0xaa || rest[1] != 0xaa || rest[2] != 0x03 || rest[3] != 0 || rest[4] != 0 ||
 		rest[5] != 0 && rest[5] != 0xf8 {
-		return true
+		return
 	}
 	h.EtherType = binary.BigEndian.Uint16(rest[6:])
 	h.Payload += 8
 	if isTPID(h.EtherType) {
-		h.Tags += 2 // no honest sender puts a tag there: let it be refused as a double tag
+		h.Tags += 2 // no honest sender puts a tag there: it is refused as a double tag
 	}
-	return true
 }
 
 func isTPID(t uint16) bool {

@@ -36,6 +36,9 @@ func attacks(t testing.TB) map[string]struct {
 	snapRA := append([]byte(nil), plainRA[:12]...)
 	snapRA = append(snapRA, 0, byte(8+len(plainRA)-14), 0xaa, 0xaa, 3, 0, 0, 0)
 	snapRA = append(snapRA, plainRA[12:]...)
+	longSNAP, oddSNAP := bytes.Clone(snapRA), bytes.Clone(snapRA)
+	binary.BigEndian.PutUint16(longSNAP[12:], 0x05dc)
+	binary.BigEndian.PutUint16(oddSNAP[12:], 0x05ff)
 	tagged := func(frame []byte, tags ...uint16) []byte {
 		out := append([]byte(nil), frame[:12]...)
 		for _, v := range tags {
@@ -54,6 +57,8 @@ func attacks(t testing.TB) map[string]struct {
 		"RA behind a priority tag":            {tagged(plainRA, 0), drop.GuardRA},
 		"RA behind two priority tags":         {tagged(plainRA, 0, 0), drop.DoubleTag},
 		"RA in LLC/SNAP":                      {snapRA, drop.GuardRA},
+		"RA in SNAP, length beyond the end":   {longSNAP, drop.GuardRA},
+		"RA in SNAP, no length at all":        {oddSNAP, drop.GuardRA},
 		"RA behind a destination option":      {fragment6(t, evil, protoDestOpts, []byte{58, 0, 1, 4, 0, 0, 0, 0}, []byte{134, 0, 0, 0, 0, 0, 0, 0}), drop.GuardRA},
 		"RA in an atomic fragment":            {fragment6(t, evil, protoFragment, []byte{58, 0, 0, 0, 1, 2, 3, 4}, []byte{134, 0, 0, 0, 0, 0, 0, 0}), drop.GuardRA},
 		"first fragment without upper header": {fragment6(t, evil, protoFragment, []byte{60, 0, 0, 1, 1, 2, 3, 4}, nil), drop.GuardRA},

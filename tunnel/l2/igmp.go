@@ -151,8 +151,11 @@ func linkControl4(ip []byte) bool { return ip[0] == 224 && ip[1] == 0 && ip[2] =
 func linkControl6(ip []byte) bool { return ip[0] == 0xff && ip[1]&0x0f <= 2 }
 
 // linkControl reports whether the frame with header h carries an IP packet to a group that is never
-// pruned.
+// pruned, or is nested in another VLAN, whose listeners are not known.
 func linkControl(frame []byte, h *Header) bool {
+	if h.nested() {
+		return true
+	}
 	b := frame[h.Payload:]
 	switch h.EtherType {
 	case typeIPv4:

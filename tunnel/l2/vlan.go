@@ -51,8 +51,12 @@ func (m *membership) ingress(h *Header) (uint16, drop.Reason) {
 	if h.Tags == 0 {
 		return m.untagged()
 	}
-	if (h.Tags > 1 || h.TPID != typeVLAN) && !m.qinq {
-		return 0, drop.DoubleTag // a lone service tag is half of a double one, and bridges take it for untagged
+	if h.nested() {
+		// A lone service tag is half of a double one, and bridges take it for untagged. A tag
+		// behind LLC/SNAP, the only place where it is left as EtherType, hides something.
+		if !m.qinq || isTPID(h.EtherType) {
+			return 0, drop.DoubleTag
+		}
 	}
 	vid := h.VID()
 	switch {

@@ -2,6 +2,7 @@ package l2
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"tund/internal/drop"
@@ -109,5 +110,49 @@ func TestSwitch_vlanBetweenPortsOfAllKinds(t *testing.T) {
 	}
 	if v, r = fromDevice(s, start, eth(Broadcast, hostMAC(1), typeIPv4)); r != drop.None || len(v.Out) != 1 || v.Out[0].Port != 3 {
 		t.Errorf("untagged: %v %v", v.Out, r)
+	}
+}
+
+// TestSwitch_doubleTags sends frames of a customer's VLANs 5 and 6 inside VLAN 100.
+func TestSwitch_doubleTags(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{QinQ: true, NeighborSuppression: true, Hub: true})
+	addPeer(t, s, 1, PortConfig{VLANs: []uint16{100}})
+	addPeer(t, s, 2, PortConfig{PVID: 100})
+	addPeer(t, s, 3, PortConfig{VLANs: []uint16{100}})
+	nest := func(frame []byte, tpid, inner uint16) []byte {
+		b := append(bytes.Clone(frame[:12]), byte(tpid>>8), byte(tpid), 0, 100, 0x81, 0, byte(inner>>8), byte(inner))
+		return append(b, frame[12:]...)
+	}
+	for _, tpid := range []uint16{typeVLAN, typeService} {
+		v, r := fromDevice(s, start, nest(eth(Broadcast, hostMAC(1), typeIPv4), tpid, 5))
+		if want := []Out{{Port: 1}, {Port: 3}}; r != drop.None || !slices.Equal(v.Out, want) {
+			t.Errorf("outer tag %#x: %v %v, want %v and nothing for the access port", tpid, v.Out, r, want)
+		}
+		v, r = fromPeer(s, start, 1, nest(eth(Broadcast, hostMAC(2), typeIPv4), tpid, 5))
+		if r != drop.None || !v.ToDevice || v.DeviceRewrite != (Rewrite{}) || !slices.Equal(v.Out, []Out{{Port: 3}}) {
+			t.Errorf("outer tag %#x from a trunk: %+v %v", tpid, v, r)
+		}
+	}
+	// The customer has 10.0.0.2 in both of its VLANs: an answer from one is none for the other.
+	fromPeer(s, start, 1, nest(arp(t, 2, hostMAC(9), hostMAC(2), "10.0.0.2", hostMAC(9), "10.0.0.9"), typeService, 5))
+	v, r := fromDevice(s, start, nest(arp(t, 1, Broadcast, hostMAC(1), "10.0.0.1", 0, "10.0.0.2"), typeService, 6))
+	if r != drop.None || v.Reply != nil {
+		t.Errorf("a question in VLAN 6 was answered from VLAN 5: %v, %x", r, v.Reply)
+	}
+	// A querier and a listener in the outer VLAN say nothing about listeners in the inner ones.
+	query := igmp2(t, hostMAC(1), 0x11, "0.0.0.0")
+	fromDevice(s, start, append(append(bytes.Clone(query[:12]), 0x81, 0, 0, 100), query[12:]...))
+	if _, r = fromDevice(s, start, eth(0x01005e010101, hostMAC(1), typeIPv4, 100)); r != drop.SnoopedMulticast {
+		t.Errorf("multicast of the outer VLAN: %v, want %v", r, drop.SnoopedMulticast)
+	}
+	v, r = fromDevice(s, start, nest(eth(0x01005e010101, hostMAC(1), typeIPv4), typeService, 6))
+	if r != drop.None || len(v.Out) != 2 {
+		t.Errorf("multicast of an inner VLAN was pruned: %v %v", v.Out, r)
+	}
+	// What hides behind an LLC/SNAP header is refused even so.
+	snap := append(eth(Broadcast, hostMAC(2), 46, 100)[:18], 0xaa, 0xaa, 3, 0, 0, 0, 0x81, 0, 0, 100)
+	if _, r = fromPeer(s, start, 1, append(snap, make([]byte, 40)...)); r != drop.DoubleTag {
+		t.Errorf("a tag behind LLC/SNAP: %v, want %v", r, drop.DoubleTag)
 	}
 }
