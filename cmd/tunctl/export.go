@@ -15,6 +15,7 @@ import (
 
 	"tund/config"
 	"tund/crypto/keys"
+	"tund/internal/qrcode"
 	"tund/internal/wgquick"
 )
 
@@ -199,8 +200,8 @@ func (a *app) render(file *wgquick.File, f *clientFlags) (d delivery, err error)
 	}
 	text := file.Format()
 	if f.png != "" {
-		if d.picture, err = qrPNG(text); err != nil {
-			return d, err
+		if d.picture, err = qrcode.PNG(text); err != nil {
+			return d, undrawable(err)
 		}
 	}
 	if f.qr {
@@ -208,14 +209,25 @@ func (a *app) render(file *wgquick.File, f *clientFlags) (d delivery, err error)
 		if err != nil {
 			return d, usage("%v", err)
 		}
-		if d.terminal, err = qrText(text, s.UTF8, a.env.width); err != nil {
-			return d, err
+		if d.terminal, err = qrcode.Text(text, s.UTF8, a.env.width); err != nil {
+			return d, undrawable(err)
 		}
 	}
 	if f.out != "" || !f.qr && f.png == "" {
 		d.text = []byte(text)
 	}
 	return d, nil
+}
+
+// undrawable adds what to do instead to the error of a code that cannot be drawn.
+func undrawable(err error) error {
+	switch {
+	case errors.Is(err, qrcode.ErrTooLong):
+		return fmt.Errorf("%w: write a file with -o, or give fewer allowed IPs", err)
+	case errors.Is(err, qrcode.ErrTooWide):
+		return fmt.Errorf("%w: widen it, or write a picture with --png FILE", err)
+	}
+	return err
 }
 
 // write puts each form where it belongs.

@@ -67,7 +67,7 @@ func TestStart_failuresHaveAReason(t *testing.T) {
 		{"the device exists", ns, nil, []string{d.name}, 1, "exists already"},
 		{"the socket is in use", other, nil, []string{d.name}, 1, "in use by a running process"},
 		{"something else is where the socket should be", ns, nil, []string{blocked}, 1, "not a socket"},
-		{"a name too long", ns, nil, []string{"abcdefghijklmnop"}, 2, "1 to 15"},
+		{"a name too long", ns, nil, []string{"abcdefghijklmnop"}, 2, "longer than 15 bytes"},
 		{"a name with a slash", ns, nil, []string{"a/b"}, 2, "letters"},
 		{"two names", ns, nil, []string{"a", "b"}, 2, "unexpected argument"},
 		{"no descriptor", ns, []string{"WG_TUN_FD=x"}, []string{newName()}, 1, "WG_TUN_FD"},

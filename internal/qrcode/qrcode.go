@@ -1,7 +1,14 @@
-package main
+// Package qrcode draws QR codes, as a picture for paper and as text for a terminal.
+//
+// It encodes bytes, and what they mean is not its concern. Codes hold secrets: the caller decides
+// where they may be shown.
+//
+// Source: ISO/IEC 18004 (encoding by boombuler/barcode).
+package qrcode
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -9,6 +16,12 @@ import (
 
 	"github.com/boombuler/barcode"
 	"github.com/boombuler/barcode/qr"
+)
+
+// The reasons for which a code cannot be drawn.
+var (
+	ErrTooLong = errors.New("too many for a QR code, which holds at most 2953")
+	ErrTooWide = errors.New("too narrow")
 )
 
 // quiet is the light margin around a code, in modules (ISO/IEC 18004 §5.3.8).
@@ -26,11 +39,10 @@ func encodeQR(text string, levels ...qr.ErrorCorrectionLevel) (barcode.Barcode, 
 			return code, nil
 		}
 	}
-	return nil, &failure{exitFailure, fmt.Sprintf("%d bytes are too many for a QR code (at most 2953): write a file with -o, "+
-		"or give fewer allowed IPs", len(text))}
+	return nil, fmt.Errorf("%d bytes: %w", len(text), ErrTooLong)
 }
 
-// dark reports whether a module is, outside of the code too.
+// dark reports whether the module at x, y is dark. Modules outside of the code are light.
 func dark(code barcode.Barcode, x, y int) bool {
 	if b := code.Bounds(); !(image.Point{x, y}).In(b) {
 		return false
@@ -39,8 +51,9 @@ func dark(code barcode.Barcode, x, y int) bool {
 	return r == 0
 }
 
-// qrPNG returns a code as a black and white PNG, which may be printed and crumpled.
-func qrPNG(text string) ([]byte, error) {
+// PNG returns a code of text as a black and white picture, with enough error correction to survive
+// print on paper that is folded, where text is short enough for that. The error wraps ErrTooLong.
+func PNG(text string) ([]byte, error) {
 	code, err := encodeQR(text, qr.M, qr.L)
 	if err != nil {
 		return nil, err
@@ -61,11 +74,12 @@ func qrPNG(text string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// qrText returns a code for a terminal, dark on light whatever the terminal's own colours are: with
-// half blocks, two modules in a character, or without UTF-8 a module in two characters. width is
-// that of the terminal, 0 for none: the file of a peer with IPv4 and IPv6 fits in 80 columns at the
-// lowest level of error correction, and a screen is clean.
-func qrText(text string, utf8 bool, width int) ([]byte, error) {
+// Text returns a code of text for a terminal, dark on light whatever the terminal's own colours
+// are: with half blocks, two modules in a character, or without UTF-8 a module in two characters.
+// width is that of the terminal, 0 for none: the file of a peer with IPv4 and IPv6 fits in 80
+// columns at the lowest level of error correction, which is enough for a clean screen. The error
+// wraps ErrTooLong or ErrTooWide.
+func Text(text string, utf8 bool, width int) ([]byte, error) {
 	code, err := encodeQR(text, qr.L)
 	if err != nil {
 		return nil, err
@@ -76,8 +90,7 @@ func qrText(text string, utf8 bool, width int) ([]byte, error) {
 		columns *= 2
 	}
 	if width > 0 && columns > width {
-		return nil, &failure{exitFailure, fmt.Sprintf("the QR code needs %d columns, and the terminal has %d: widen it, or write a picture with --png FILE",
-			columns, width)}
+		return nil, fmt.Errorf("the QR code needs %d columns, and the terminal has %d: %w", columns, width, ErrTooWide)
 	}
 	var b bytes.Buffer
 	for y := 0; y < side; y++ {
