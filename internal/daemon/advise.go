@@ -12,6 +12,7 @@ import (
 	"tund/config"
 	"tund/internal/hostcheck"
 	"tund/internal/statusview"
+	"tund/tunnel"
 )
 
 const (
@@ -51,6 +52,7 @@ func (d *Daemon) advise() {
 	if info, err := os.Stat(c.Path); err == nil {
 		t.Written = info.ModTime()
 	}
+	d.readFilters(&t, c)
 	if c.Tun != nil {
 		d.describe(&t, c, host, mark)
 	}
@@ -63,6 +65,35 @@ func (d *Daemon) advise() {
 		kinds = append(kinds, string(k))
 	}
 	d.problems.Renew(list, kinds...)
+}
+
+// readFilters adds what nftables does to datagrams for our port, unless a peer is up. Rules that take
+// long to read are read less often.
+func (d *Daemon) readFilters(t *hostcheck.Tunnel, c *config.Config) {
+	called := false // by peers that we cannot call, so that connection tracking knows nothing of them
+	for n := range c.Peers {
+		called = called || len(c.Peers[n].Endpoints) == 0
+		if d.tunnel.PeerState(c.Peers[n].PublicKey) == tunnel.StateUp {
+			d.filters = nil
+			return
+		}
+	}
+	d.mu.Lock()
+	t.Port = d.port
+	d.mu.Unlock()
+	start := time.Now()
+	if !start.Before(d.filtersNext) {
+		var err error
+		if d.filters, err = hostcheck.ReadFilters(t.Port); err != nil {
+			d.log.Debug("cannot look at the firewall", zap.Error(err))
+		}
+		d.filtersNext = start.Add(lookShare * time.Since(start))
+	}
+	for _, f := range d.filters {
+		if f.Drops || called {
+			t.Filters = append(t.Filters, f)
+		}
+	}
 }
 
 // describe adds what there is to say of the TUN device: its peers' networks, and where they and the

@@ -26,6 +26,7 @@ import (
 
 	"tund/config"
 	"tund/internal/control"
+	"tund/internal/hostcheck"
 	"tund/internal/netwatch"
 	"tund/internal/resolve"
 	"tund/internal/sdnotify"
@@ -119,6 +120,9 @@ type Daemon struct {
 	reapply atomic.Bool // the kernel's state is to be compared with the configuration again (follow)
 
 	problems statusview.Problems // shown by status
+
+	filters     []hostcheck.Filter // read last (keepAdvice)
+	filtersNext time.Time          // not read again before
 
 	background sync.WaitGroup
 	trimming   atomic.Bool // memory is about to be given back

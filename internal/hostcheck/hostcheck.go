@@ -1,6 +1,6 @@
 // Package hostcheck finds settings of the host that keep a tunnel from doing what its configuration
 // asks for: a gateway that does not forward, strict reverse path filtering against the routes, a
-// clock that is behind. It names each with what to do about it.
+// clock that is behind, a firewall before our port. It names each with what to do about it.
 //
 // Find is a function of what it is given. Read looks at the host. Nothing here changes anything:
 // sysctls and clocks are the administrator's.
@@ -22,10 +22,11 @@ const (
 	Forwarding  Kind = "forwarding"   // a gateway does not forward packets
 	ReversePath Kind = "reverse-path" // rp_filter drops what peers send
 	Clock       Kind = "clock"        // the clock is behind
+	Firewall    Kind = "firewall"     // nftables keeps peers from our port
 )
 
 // Kinds lists all of them.
-func Kinds() []Kind { return []Kind{Forwarding, ReversePath, Clock} }
+func Kinds() []Kind { return []Kind{Forwarding, ReversePath, Clock, Firewall} }
 
 // Finding is one thing to set right.
 type Finding struct {
@@ -61,6 +62,9 @@ type Tunnel struct {
 	Uplinks []string       // links by which peers are reached, or anybody
 	// Astray are allowed IPs of which the first address and the last leave by another link.
 	Astray []Astray
+	// Filters are the tables of nftables that keep datagrams from Port; empty while a peer is up.
+	Filters []Filter
+	Port    uint16
 	// Written is when the configuration file was last written, and File its name.
 	Written time.Time
 	File    string
@@ -78,7 +82,7 @@ const clockSlack = 2 * time.Minute
 
 // Find returns what is to be set right.
 func Find(t Tunnel, h Host) []Finding {
-	list := slices.Concat(t.forwarding(h), t.reversePath(h))
+	list := slices.Concat(t.forwarding(h), t.reversePath(h), firewall(t.Filters, t.Port))
 	if behind := t.Written.Sub(h.Now); !t.Written.IsZero() && behind > clockSlack {
 		list = append(list, Finding{
 			Kind: Clock,

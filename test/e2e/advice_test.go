@@ -69,3 +69,30 @@ func TestAdvice_clockThatIsBehind(t *testing.T) {
 	p.a.calm("clock")
 	p.a.Stop()
 }
+
+// TestAdvice_firewallBeforeOurPort: callers get no answer, and nothing reaches us that could say why.
+func TestAdvice_firewallBeforeOurPort(t *testing.T) {
+	t.Parallel()
+	for name, rules := range map[string]string{
+		"a rule that drops": "add table inet fw; add chain inet fw in { type filter hook input priority 0; }; " +
+			"add rule inet fw in udp dport 51820 drop",
+		"a policy that drops": "add table inet fw; add chain inet fw in { type filter hook input priority 0; policy drop; }; " +
+			"add rule inet fw in iifname lo accept; add rule inet fw in ct state established accept; " +
+			"add rule inet fw in tcp dport 22 accept; add rule inet fw in meta l4proto { icmp, ipv6-icmp } ct state new accept",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t, false)
+			p.b.peers[0].endpoint = ""
+			p.b.NS.Run(t, "nft", rules)
+			p.start()
+			p.a.asks(p.endB().v4)
+			p.b.warns(adviceLimit, "firewall", "51820", "inet fw", "nft insert rule inet fw in udp dport 51820 accept")
+			p.b.NS.Run(t, "nft", "insert rule inet fw in udp dport 51820 accept")
+			p.b.calm("firewall")
+			testnet.Await(t, "a session", secondFailure, func() bool { return p.a.Peer("berlin").State == "up" })
+			p.a.Stop()
+			p.b.Stop()
+		})
+	}
+}
