@@ -33,7 +33,7 @@ type finding struct {
 func (a *app) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [FILE]",
-		Short: "Say what is wrong with a configuration",
+		Short: "Check a configuration and report every error",
 		Long: `Say everything that is wrong with a configuration, with line and column, and what is allowed and probably not meant.
 Nothing is changed, and no instance is needed. Without FILE it is the configuration of the instance.`,
 		Example:    "  sudo tunctl check /etc/tund/office.toml",

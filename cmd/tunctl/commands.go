@@ -36,8 +36,8 @@ type app struct {
 func (a *app) commands() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "tunctl",
-		Short: "Ask and steer running tund instances",
-		Long: `tunctl asks and steers running tund instances over their control sockets, and makes keys.
+		Short: "Query and control running tund instances",
+		Long: `tunctl queries and controls running tund instances over their control sockets, and makes keys.
 Without a verb it shows the status of every instance.`,
 		Example: `  tunctl                         status of every instance
   tunctl status berlin           everything about one peer

@@ -32,7 +32,7 @@ func readConfig(path string) ([]byte, *config.Config, error) {
 func refusedEdit(path string, err error) error {
 	var faults config.Errors
 	if errors.As(err, &faults) {
-		return &failure{exitConfig, fmt.Sprintf("%s is not changed, because with the change it would have faults:\n%v", path, faults)}
+		return &failure{exitConfig, fmt.Sprintf("%s was not changed, because the result would have errors:\n%v", path, faults)}
 	}
 	return err
 }
@@ -45,7 +45,7 @@ func (a *app) replaceConfig(ctx context.Context, path string, old, text []byte) 
 		return "", refusedEdit(path, err)
 	}
 	if now, err := readFile(path, maxConfig); err != nil || !bytes.Equal(now, old) {
-		return "", errors.Join(&failure{exitFailure, path + " was changed by somebody else in the meantime: try again"}, err)
+		return "", errors.Join(&failure{exitFailure, path + " was changed by another program in the meantime: try again"}, err)
 	}
 	if err := replaceFile(path, text, 0o600); err != nil {
 		return "", err

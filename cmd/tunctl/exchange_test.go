@@ -77,7 +77,7 @@ func TestImport_writesAndReports(t *testing.T) {
 	if got := w.read(out); got != want {
 		t.Errorf("got %s", got)
 	}
-	w.expect(1, "", "office.toml is there already (--force replaces it)", "import", path, "-o", out)
+	w.expect(1, "", "office.toml exists already (--force replaces it)", "import", path, "-o", out)
 	w.expect(0, "0 peers", "PostUp", "import", path, "-o", out, "--force")
 	w.expect(1, "", "no such file or directory", "import", path+"x")
 
@@ -131,11 +131,11 @@ func TestInvite_addsAPeerAndMakesItsFile(t *testing.T) {
 	if !strings.Contains(conf, "PresharedKey = "+psk) || !strings.Contains(conf, "Address = 10.9.0.3/32, fd09::2/128") {
 		t.Errorf("the file of the peer is\n%s", conf)
 	}
-	w.expect(1, "", `peer "phone" is there already`, "peer", "invite", "phone", "--endpoint", "x")
+	w.expect(1, "", `peer "phone" exists already`, "peer", "invite", "phone", "--endpoint", "x")
 	w.expect(2, "", "--endpoint: give the name or address", "peer", "invite", "tab")
-	w.expect(78, "", `hub.toml is not changed, because with the change it would have faults`, "peer", "invite", "a b", "--endpoint", "x")
+	w.expect(78, "", `hub.toml was not changed, because the result would have errors`, "peer", "invite", "a b", "--endpoint", "x")
 	w.expect(78, "", "10.9.0.2/32 is also an allowed IP of peer", "peer", "invite", "tab", "--endpoint", "x", "--address", "10.9.0.2")
-	w.expect(1, "", "phone.conf is there already", "peer", "invite", "tab", "--endpoint", "x", "-o", out)
+	w.expect(1, "", "phone.conf exists already", "peer", "invite", "tab", "--endpoint", "x", "-o", out)
 
 	// What the instance refuses is taken back as a whole.
 	f.reload = &control.Error{Code: control.CodeConfig, Message: "hub.toml: no"}

@@ -110,8 +110,8 @@ func (a *app) pinCommand() *cobra.Command {
 	var pin control.FDBPin
 	cmd := &cobra.Command{
 		Use:     "pin MAC PORT",
-		Short:   "Fix an address behind a port, whatever is learned later",
-		Long:    "Fix an address behind a port (a peer, or the TAP device), whatever is learned later, until the instance ends.",
+		Short:   "Pin an address to a port, whatever is learned later",
+		Long:    "Pin an address to a port (a peer, or the TAP device), whatever is learned later, until the instance ends.",
 		Example: "  tunctl -i office fdb pin 02:00:00:00:00:01 berlin --vlan 20",
 		Args:    cobra.ExactArgs(2),
 	}

@@ -63,7 +63,7 @@ func writeSecret(path string, data []byte, force bool) error {
 }
 
 func alreadyThere(path string) error {
-	return &failure{exitFailure, path + " is there already (--force replaces it)"}
+	return &failure{exitFailure, path + " exists already (--force replaces it)"}
 }
 
 // replaceFile puts data in the place of a file in one step, so that whoever reads it sees the old
@@ -185,7 +185,7 @@ func configFailure(err error) error {
 	var faults config.Errors
 	switch {
 	case errors.As(err, &faults):
-		return &failure{exitConfig, "the configuration has faults:\n" + faults.Error()}
+		return &failure{exitConfig, "the configuration has errors:\n" + faults.Error()}
 	case errors.Is(err, fs.ErrPermission):
 		return &failure{exitPermission, err.Error() + " (try sudo)"}
 	}

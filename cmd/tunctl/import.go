@@ -51,13 +51,13 @@ func (a *app) importFile(path, out string, force bool) error {
 		for i, f := range faults {
 			lines[i] = name + ":" + f.Error()
 		}
-		return &failure{exitConfig, "the file has faults, nothing is imported:\n" + strings.Join(lines, "\n")}
+		return &failure{exitConfig, "the file has errors; nothing was imported:\n" + strings.Join(lines, "\n")}
 	}
 	text := file.TOML(device + ".key")
 	if file.PrivateKeyFile == "" && !file.PrivateKey.IsZero() {
 		more, err := checkImported(text)
 		if err != nil {
-			return &failure{exitConfig, name + ": what it says is no configuration for tund, nothing is imported:\n" + err.Error()}
+			return &failure{exitConfig, name + ": not a valid configuration for tund; nothing was imported:\n" + err.Error()}
 		}
 		notes = append(notes, more...)
 	}

@@ -75,7 +75,7 @@ func (i *invitation) prepare(addresses []string, psk bool) error {
 	}
 	i.old = old
 	if slices.ContainsFunc(c.Peers, func(p config.Peer) bool { return p.Name == i.name }) {
-		return &failure{exitFailure, fmt.Sprintf("peer %q is there already: choose another name, or remove it first", i.name)}
+		return &failure{exitFailure, fmt.Sprintf("peer %q exists already: choose another name, or remove it first", i.name)}
 	}
 	client, err := i.flags.client(c)
 	if err != nil {

@@ -1,4 +1,5 @@
-// Command tunctl asks and steers running instances of tund, translates and edits their configurations, and makes keys.
+// Command tunctl queries and controls running instances of tund, translates and edits their
+// configurations, and makes keys.
 //
 //	tunctl                     status of every instance
 //	tunctl status berlin       everything about one peer
@@ -6,9 +7,10 @@
 //	tunctl import wg0.conf     a configuration from a file of wg-quick
 //	tunctl genkey              a new private key
 //
-// It talks to the control socket of each instance (internal/control) and holds no state. It ends with 0, 1 when
-// something failed, 2 for wrong usage, 69 when a daemon cannot be reached, 77 when it lacks a permission and 78 when
-// a reload was refused for a faulty configuration. docs/tunctl.md lists every verb and flag.
+// It talks to the control socket of each instance (internal/control) and holds no state. It ends
+// with 0, 1 when something failed, 2 for wrong usage, 69 when a daemon cannot be reached, 77 when
+// it lacks a permission and 78 when a reload was refused for a faulty configuration. docs/tunctl.md
+// lists every verb and flag.
 //
 // Deliberately not here: rates and histories (run it twice, or scrape the daemon).
 package main
@@ -41,7 +43,8 @@ func main() {
 	os.Exit(run(os.Args[1:], system()))
 }
 
-// environment is everything of the outside world that tunctl looks at, so that tests can give it another one.
+// environment is everything of the outside world that tunctl looks at, so that tests can give it
+// another one.
 type environment struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer

@@ -74,7 +74,7 @@ func parse(args []string) (command, error) {
 	}
 	switch {
 	case c.plan && !c.check:
-		return c, errors.New("--plan goes with --check")
+		return c, errors.New("--plan requires --check")
 	case c.version, c.cleanup != "" && f.NArg() == 0:
 		return c, nil
 	case f.NArg() == 1 && c.config == "" && c.cleanup == "" && !c.check:
@@ -85,7 +85,7 @@ func parse(args []string) (command, error) {
 	case c.config == "":
 		return c, errors.New("no configuration: give one with -c FILE, or the name of an interface for wg(8)")
 	case c.foreground:
-		return c, errors.New("-f goes with the name of an interface; with -c tund always stays in the foreground")
+		return c, errors.New("-f requires the name of an interface; with -c tund always stays in the foreground")
 	}
 	return c, nil
 }

@@ -44,7 +44,7 @@ func TestParse_commandLines(t *testing.T) {
 		{"-c a.toml wg0", plain, `unexpected argument "wg0"`},
 		{"--cleanup office wg0", plain, `unexpected argument "wg0"`},
 		{"wg0 wg1", plain, `unexpected argument "wg1"`},
-		{"-f -c a.toml", plain, "-f goes with the name of an interface"},
+		{"-f -c a.toml", plain, "-f requires the name of an interface"},
 		{"wg/0", plain, "interface name"},
 		{"abcdefghijklmnop", plain, "interface name"},
 		{"-x", plain, "-x"},

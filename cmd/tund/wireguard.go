@@ -114,4 +114,4 @@ func checkInterface(name string) error {
 	return nil
 }
 
-var errNoWord = errors.New("the process in the background ended without a word")
+var errNoWord = errors.New("the background process ended without reporting an error")

@@ -78,7 +78,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 			}
 			pause, first := backoff.Failed()
 			if first {
-				l.log.Warn("control socket cannot accept, trying again", zap.Error(err))
+				l.log.Warn("control socket cannot accept a connection; trying again", zap.Error(err))
 			}
 			if !l.wait(pause) {
 				return nil, net.ErrClosed

@@ -92,7 +92,7 @@ func changedPeers(c *config.Config, change control.PeerChange) (*config.Config, 
 			return c.WithoutPeer(p.PublicKey), p.PublicKey, nil
 		}
 		if _, other := change.Values["public_key"]; other {
-			return refuse(fmt.Errorf("peer %q: public_key: is who the peer is: remove the peer and add another", p.Name))
+			return refuse(fmt.Errorf("peer %q: public_key: identifies the peer and cannot be changed: remove the peer and add another", p.Name))
 		}
 		next, err := c.WithPeer(p.PublicKey, change.Values)
 		if err != nil {

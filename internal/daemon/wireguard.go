@@ -45,7 +45,7 @@ func (d *Daemon) serveSocket(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-d.socket.Removed():
-			d.log.Warn("somebody removed the WireGuard socket: wg(8) cannot show this device until a restart",
+			d.log.Warn("the WireGuard socket was removed: wg(8) cannot show this device until a restart",
 				zap.String("path", d.socket.Path()))
 		}
 	})

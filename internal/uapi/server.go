@@ -110,7 +110,7 @@ func (s *Server) Serve(b Backend) {
 		default:
 			pause, first := backoff.Failed()
 			if first {
-				s.log.Warn("WireGuard socket cannot accept, trying again", zap.Error(err))
+				s.log.Warn("WireGuard socket cannot accept a connection; trying again", zap.Error(err))
 			}
 			s.conns.evict(time.Now()) // out of descriptors: here is perhaps one
 			if !s.pause(pause) {

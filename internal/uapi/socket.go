@@ -118,7 +118,7 @@ func removeStale(path string) error {
 	case errors.Is(err, unix.EAGAIN): // its queue of connections is full
 		return errInUseSocket(path)
 	case !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOENT):
-		return fmt.Errorf("is the WireGuard socket alive? %w", err)
+		return fmt.Errorf("cannot tell whether the WireGuard socket is in use: %w", err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove stale WireGuard socket: %w", err)

@@ -142,7 +142,7 @@ func TestInstance_goesOnWithoutTheSocket(t *testing.T) {
 		if err := os.Remove(i.socket()); err != nil {
 			t.Fatal(err)
 		}
-		testnet.Await(t, "a word about it", limit, func() bool { return strings.Contains(i.daemon.Process.Output(), "removed the WireGuard socket") })
+		testnet.Await(t, "a word about it", limit, func() bool { return strings.Contains(i.daemon.Process.Output(), "the WireGuard socket was removed") })
 		if s := i.daemon.Status(); !s.Devices[0].Up {
 			t.Errorf("device %+v", s.Devices[0])
 		}
