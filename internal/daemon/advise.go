@@ -67,8 +67,8 @@ func (d *Daemon) advise() {
 	d.problems.Renew(list, kinds...)
 }
 
-// readFilters adds what nftables does to datagrams for our port, unless a peer is up. Rules that take
-// long to read are read less often.
+// readFilters adds what nftables does to datagrams for our port, unless a peer is up. Rules that
+// take long to read are read less often.
 func (d *Daemon) readFilters(t *hostcheck.Tunnel, c *config.Config) {
 	called := false // by peers that we cannot call, so that connection tracking knows nothing of them
 	for n := range c.Peers {

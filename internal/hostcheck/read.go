@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// confPath is where the kernel has the settings of each link, of the network namespace of the reader
-// (Documentation/networking/ip-sysctl.rst).
+// confPath is where the kernel has the settings of each link, of the network namespace of the
+// reader (Documentation/networking/ip-sysctl.rst).
 const confPath = "/proc/sys/net/ipv%d/conf/%s/%s"
 
 // Read looks at the host: its links, and what the kernel does with their packets.

@@ -24,8 +24,8 @@ func (g *gateway) calm(kind string) {
 	})
 }
 
-// TestAdvice_onTheHostsSettings: what the host has set so that the tunnel cannot work is named with what to do, and
-// no longer once that is done.
+// TestAdvice_onTheHostsSettings: what the host has set so that the tunnel cannot work is named with
+// what to do, and no longer once that is done.
 func TestAdvice_onTheHostsSettings(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, false)
@@ -70,7 +70,8 @@ func TestAdvice_clockThatIsBehind(t *testing.T) {
 	p.a.Stop()
 }
 
-// TestAdvice_firewallBeforeOurPort: callers get no answer, and nothing reaches us that could say why.
+// TestAdvice_firewallBeforeOurPort: callers get no answer, and nothing reaches us that could say
+// why.
 func TestAdvice_firewallBeforeOurPort(t *testing.T) {
 	t.Parallel()
 	for name, rules := range map[string]string{

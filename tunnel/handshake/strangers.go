@@ -30,7 +30,8 @@ const (
 var proofRate = limit.PerSecond(proofsPerSecond, 2*proofsPerSecond)
 
 // Stranger is a host that asked for a session, has proven that it holds the private key of its
-// public key, and is no peer. Its address is not proven: a copy of its message can be sent from any.
+// public key, and is no peer. Its address is not proven: a copy of its message can be sent from
+// any.
 type Stranger struct {
 	PublicKey   keys.PublicKey
 	Endpoint    netip.AddrPort // of the newest message

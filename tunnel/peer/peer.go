@@ -51,7 +51,7 @@ type Peer struct {
 	lastReceived atomic.Int64 // boottime of the newest authenticated datagram; 0: never
 	unanswered   atomic.Int32 // initiations in a row without a response
 	removed      atomic.Bool
-	refusedSince atomic.Int64                // boottime since when the kernel refuses all that is sent to the peer; 0: it does not
+	refusedSince atomic.Int64                // boottime since when the kernel refuses every send; 0: it does not
 	sendFailure  atomic.Pointer[SendFailure] // why the kernel last refused to send to the peer; nil: it did not
 	loopedAt     atomic.Int64                // boottime at which one of our datagrams to the peer last came back; 0: never
 	drops        atomic.Pointer[drop.Counters]

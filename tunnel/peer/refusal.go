@@ -46,10 +46,10 @@ func Unreachable(err error) bool {
 	return err != nil && !errors.Is(err, unix.EMSGSIZE) && !errors.Is(err, unix.ENOBUFS)
 }
 
-// AfterRefusal moves the peer on to the next endpoint where it may be, because the kernel refused to send
-// to the present one: nobody needs to wait for an answer from there. first is the endpoint at which
-// this round began, and tried how many were refused in it. It reports whether there is another to
-// try.
+// AfterRefusal moves the peer on to the next endpoint where it may be, because the kernel refused
+// to send to the present one: nobody needs to wait for an answer from there. first is the endpoint
+// at which this round began, and tried how many were refused in it. It reports whether there is
+// another to try.
 func (p *Peer) AfterRefusal(first netip.AddrPort, tried int) bool {
 	h := &p.Handshake
 	h.Lock()

@@ -38,8 +38,8 @@ func (p *Peer) State(now boottime.Time) State {
 	return p.state(now)
 }
 
-// state is the one rule by which a peer is judged. Keys that are still valid do not make it up: they
-// say that it was there up to three minutes ago. Callers hold mu.
+// state is the one rule by which a peer is judged. Keys that are still valid do not make it up:
+// they say that it was there up to three minutes ago. Callers hold mu.
 func (p *Peer) state(now boottime.Time) State {
 	if p.refused(now) || p.silent() {
 		return StateDown
@@ -79,8 +79,8 @@ func (p *Peer) refused(now boottime.Time) bool {
 	return since != 0 && now.Sub(since) >= refusedTooLong
 }
 
-// downSince returns since when a peer that is down cannot be reached, as people see it. Callers hold
-// mu.
+// downSince returns since when a peer that is down cannot be reached, as people see it. Callers
+// hold mu.
 func (p *Peer) downSince(now boottime.Time, wall time.Time) time.Time {
 	var since boottime.Time
 	if p.silent() {

@@ -27,12 +27,12 @@ func (p *Peer) fail(now boottime.Time, wall time.Time, why string) {
 	}
 }
 
-// doubtShown is for how long a doubt is shown: who has a reason to ask for a session repeats it every
-// five seconds.
+// doubtShown is for how long a doubt is shown: who has a reason to ask for a session repeats it
+// every five seconds.
 const doubtShown = 20 * time.Second
 
-// Doubt remembers, in words, what a handshake said against the peer. It changes no state: a copy of an
-// old message proves nothing about today, and a session that works goes on to work.
+// Doubt remembers, in words, what a handshake said against the peer. It changes no state: a copy of
+// an old message proves nothing about today, and a session that works goes on to work.
 func (p *Peer) Doubt(now boottime.Time, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
