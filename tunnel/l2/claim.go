@@ -25,6 +25,7 @@ import (
 //   - A port that is down owns nothing: its entries are flushed when its session goes.
 //   - A MAC that aged out is still claimed, not found: it is asked for where it was last (home.go).
 //   - Pinned MACs (macs = [...], tunctl fdb pin) never move.
+//   - Messages of VRRP and its like pass although their source is claimed (virtual.go).
 //
 // Moves, also those that were allowed, are damped: five in 180 seconds freeze the entry for 300
 // seconds (RFC 7432 §15.1), at the TAP if that had it, otherwise where it was before the first of

@@ -324,6 +324,9 @@ func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 	}
 	v.Wake = v.Wake || o.claimed || o.moved
 	s.noteOutcome(f.now, entryKey(f.vid, f.h.Src), f.in.id, o)
+	if s.electionPasses(f, o.reason) {
+		return drop.None
+	}
 	return o.reason
 }
 

@@ -1,0 +1,114 @@
+package l2
+
+import (
+	"encoding/binary"
+
+	"tund/internal/drop"
+)
+
+// MAC addresses that several routers share.
+//
+// VRRP, CARP, HSRP and GLBP give a group of routers one MAC, which the router that was elected uses.
+// When two of them believe to be elected, which is what they do while the tunnel is away, each of
+// their switches knows the address at its own router, and rightly refuses it elsewhere. But what
+// makes one of them step down is a message that comes from just that address. So the messages of the
+// election pass, though nothing is learned from them, and whose the address is is asked as ever (see
+// claim.go).
+//
+// What a liar gains: the bridge behind the TAP takes such a message for a frame of the address, as
+// any bridge would, and sends to the TAP what is for it until the owner's next frame. Who may send
+// messages of an election can also win it, and has more of that. Pinned addresses stay refused.
+
+// What the elections send, and where to. RFC 9568 §5.1, RFC 2281 §3, and IANA's registries of IP
+// protocols, multicast addresses and ports. CARP uses protocol, group and address of VRRP.
+const (
+	protoVRRP = 112
+
+	groupVRRP  = 0xe0000012 // 224.0.0.18
+	groupHSRP  = 0xe0000002 // 224.0.0.2
+	groupHSRP2 = 0xe0000066 // 224.0.0.102, GLBP's as well
+	group6VRRP = 0x12       // ff02::12
+	group6HSRP = 0x66       // ff02::66, GLBP's as well
+
+	portHSRP  = 1985
+	portHSRP6 = 2029
+	portGLBP  = 3222
+)
+
+// virtualMAC reports whether m is among the addresses that the routers of a group share. RFC 9568
+// §7.3: 00:00:5e:00:01:xx and :02:xx, the latter for IPv6. Cisco: HSRP 00:00:0c:07:ac:xx,
+// 00:00:0c:9f:fx:xx and for IPv6 00:05:73:a0:0x:xx, GLBP 00:07:b4:00:00:00 to 00:07:b4:03:ff:ff.
+func virtualMAC(m MAC) bool {
+	switch m >> 8 {
+	case 0x00005e0001, 0x00005e0002, 0x00000c07ac:
+		return true
+	}
+	return m>>12 == 0x00000c9ff || m>>12 == 0x000573a00 || m>>18 == 0x0007b4<<6
+}
+
+// election reports whether the frame is a message from a shared address to the other routers of its
+// group.
+func election(frame []byte, h *Header) bool {
+	if !h.Dst.Group() || !virtualMAC(h.Src) || h.nested() {
+		return false
+	}
+	b := frame[h.Payload:]
+	switch h.EtherType {
+	case typeIPv4:
+		if len(b) < ipv4MinHeader {
+			return false
+		}
+		group := binary.BigEndian.Uint32(b[16:])
+		return h.Dst == 0x01005e_000000|MAC(group&0x7fffff) && electionTo4(segment4(b), b, group)
+	case typeIPv6:
+		if len(b) < ipv6Header || h.Dst != multicastMAC6(b[24:]) {
+			return false
+		}
+		high, low := binary.BigEndian.Uint64(b[24:]), binary.BigEndian.Uint64(b[32:])
+		return high == 0xff02<<48 && electionTo6(segment6(b), b, low)
+	}
+	return false
+}
+
+// electionPasses reports whether a frame passes although its source was refused for reason.
+func (s *Switch) electionPasses(f *frameInfo, reason drop.Reason) bool {
+	if reason != drop.SourceForeign && reason != drop.MACFrozen || !election(f.p.Frame, &f.h) {
+		return false
+	}
+	e, _, ok := s.fdb.find(entryKey(f.vid, f.h.Src))
+	return ok && e&flagStatic == 0
+}
+
+func electionTo4(s segment, b []byte, group uint32) bool {
+	if !s.complete || s.fragment {
+		return false
+	}
+	switch group {
+	case groupVRRP:
+		ah := s.proto == protoAH && s.end > s.off && b[s.off] == protoVRRP // RFC 2338 §5.3.6
+		return b[8] == 255 && (s.proto == protoVRRP || ah)
+	case groupHSRP:
+		return isUDPTo(s, b, portHSRP)
+	case groupHSRP2:
+		return isUDPTo(s, b, portHSRP) || isUDPTo(s, b, portGLBP)
+	}
+	return false
+}
+
+func electionTo6(s segment, b []byte, group uint64) bool {
+	if !s.complete || s.fragment {
+		return false
+	}
+	switch group {
+	case group6VRRP:
+		return b[7] == 255 && s.proto == protoVRRP
+	case group6HSRP:
+		return isUDPTo(s, b, portHSRP6) || isUDPTo(s, b, portGLBP)
+	}
+	return false
+}
+
+// isUDPTo reports whether the segment of packet b is UDP to port.
+func isUDPTo(s segment, b []byte, port uint16) bool {
+	return s.proto == protoUDP && s.end-s.off >= 8 && binary.BigEndian.Uint16(b[s.off+2:]) == port
+}
