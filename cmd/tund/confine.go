@@ -35,6 +35,6 @@ func filesOf(c *config.Config) confine.Tree {
 // instances of the service run as one user.
 func keepMemory(log *zap.Logger) {
 	if err := confine.Undumpable(); err != nil {
-		log.Warn("other processes of this user can read our memory", zap.Error(err))
+		log.Warn("other processes of this user can read the memory of this process", zap.Error(err))
 	}
 }

@@ -219,7 +219,7 @@ func TestSignals_stopReloadAndImpatience(t *testing.T) {
 	if code := <-exited; code != exitFailure {
 		t.Errorf("exit code %d", code)
 	}
-	if n := strings.Count(b.String(), "\n"); n != 3 || !strings.Contains(b.String(), "stopping already") {
+	if n := strings.Count(b.String(), "\n"); n != 3 || !strings.Contains(b.String(), "already stopping") {
 		t.Errorf("log:\n%s", b.String())
 	}
 }

@@ -75,9 +75,9 @@ func (s *signals) handle(caught <-chan os.Signal, cancel context.CancelFunc, exi
 			s.logger().Info("stopping", zap.Stringer("signal", sig))
 			cancel()
 		case stops < impatience:
-			s.logger().Warn("stopping already; one more signal ends tund at once, and leaves what `tund --cleanup` removes", zap.Stringer("signal", sig))
+			s.logger().Warn("already stopping; one more signal ends tund immediately and leaves its kernel objects, which `tund --cleanup` removes", zap.Stringer("signal", sig))
 		default:
-			s.logger().Error("ended by a third signal before everything was taken down: run `tund --cleanup`", zap.Stringer("signal", sig))
+			s.logger().Error("ended by a third signal before everything was removed: run `tund --cleanup`", zap.Stringer("signal", sig))
 			exit(exitFailure)
 		}
 	}

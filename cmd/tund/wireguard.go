@@ -100,7 +100,7 @@ func descriptor(name string) (int, error) {
 	}
 	fd, err := strconv.ParseUint(text, 10, 31)
 	if err != nil {
-		return -1, fmt.Errorf("%s=%s: not a descriptor", name, text)
+		return -1, fmt.Errorf("%s=%s: not the number of a file descriptor", name, text)
 	}
 	return int(fd), nil
 }

@@ -27,7 +27,7 @@ import (
 // starts anew.
 func Undumpable() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("keep the memory of this process from others: prctl(PR_SET_DUMPABLE): %w", err)
+		return fmt.Errorf("protect the memory of this process from others: prctl(PR_SET_DUMPABLE): %w", err)
 	}
 	return nil
 }
@@ -58,7 +58,7 @@ func Files(t Tree) error {
 		landlock.PathAccess(device, t.Device...).IgnoreIfMissing(),
 	)
 	if err != nil {
-		return fmt.Errorf("confine this process to its files (Landlock): %w", err)
+		return fmt.Errorf("restrict this process to its files (Landlock): %w", err)
 	}
 	return nil
 }

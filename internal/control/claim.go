@@ -138,7 +138,7 @@ func (c *claim) makeDir(runDir string) error {
 		return fmt.Errorf("make run directory: %w", err)
 	}
 	if !info.IsDir() {
-		return fmt.Errorf("%s is in the way: not a directory (remove it)", c.dir)
+		return fmt.Errorf("%s is in the way: it is not a directory (remove it)", c.dir)
 	}
 	owner := int(info.Sys().(*syscall.Stat_t).Uid)
 	if owner != 0 && owner != os.Geteuid() {

@@ -183,7 +183,7 @@ var errNoAnswer = errors.New("no answer in time (is tund hanging?)")
 func (c *Client) read(response *http.Response, answer any) error {
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if err != nil {
-		return fmt.Errorf("%s: answer broke off: %w", c.socket, err)
+		return fmt.Errorf("%s: answer was cut short: %w", c.socket, err)
 	}
 	if len(text) > maxAnswer {
 		return fmt.Errorf("%s: answer is larger than %d bytes", c.socket, maxAnswer)
@@ -199,7 +199,7 @@ func (c *Client) read(response *http.Response, answer any) error {
 		return nil
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
-		return fmt.Errorf("%s: answer is not what was expected: %w", c.socket, err)
+		return fmt.Errorf("%s: cannot decode the answer: %w", c.socket, err)
 	}
 	return nil
 }

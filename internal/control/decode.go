@@ -134,7 +134,7 @@ func wholeNumbers(value any) (any, error) {
 	case float64:
 		n := int64(v)
 		if float64(n) != v {
-			return nil, errors.New("is no whole number")
+			return nil, errors.New("is not a whole number")
 		}
 		return n, nil
 	case []any:

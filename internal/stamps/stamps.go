@@ -113,7 +113,7 @@ func (s *Store) parse(text []byte) error {
 		var ts noise.Timestamp
 		key, err := keys.ParsePublic(string(name))
 		if n, bad := hex.Decode(ts[:], stamp[:min(len(stamp), 2*len(ts))]); err != nil || bad != nil || n != len(ts) {
-			return fmt.Errorf("%s has a line that is none: %q", s.path(), line)
+			return fmt.Errorf("%s has an invalid line: %q", s.path(), line)
 		}
 		found[key] = ts
 	}

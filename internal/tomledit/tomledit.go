@@ -26,7 +26,7 @@ var (
 	// ErrSyntax: the document is not TOML.
 	ErrSyntax = errors.New("not TOML")
 	// ErrNoTable: there is no table of that name and number with a header of its own.
-	ErrNoTable = errors.New("no such [[table]]: one that is written within a line is changed by hand")
+	ErrNoTable = errors.New("no such [[table]]: a table that is written inline has to be changed by hand")
 )
 
 // span is a piece of a document, by offsets.

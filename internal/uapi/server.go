@@ -174,7 +174,7 @@ func (s *Server) serve(c *connection, b Backend) {
 		answer, err := s.request(r, c, b)
 		if err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-				s.log.Debug("WireGuard socket: request given up", zap.Error(err))
+				s.log.Debug("WireGuard socket: request abandoned", zap.Error(err))
 			}
 			return
 		}

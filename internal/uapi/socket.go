@@ -131,18 +131,18 @@ func inherit(file *os.File) (*net.UnixListener, socketFile, error) {
 	defer func() { _ = file.Close() }()
 	listener, err := net.FileListener(file)
 	if err != nil {
-		return nil, socketFile{}, fmt.Errorf("WireGuard socket that was handed over: %w", err)
+		return nil, socketFile{}, fmt.Errorf("inherited WireGuard socket (WG_UAPI_FD): %w", err)
 	}
 	l, ok := listener.(*net.UnixListener)
 	if !ok {
 		_ = listener.Close()
-		return nil, socketFile{}, errors.New("WireGuard socket that was handed over: not a unix socket")
+		return nil, socketFile{}, errors.New("inherited WireGuard socket (WG_UAPI_FD): not a unix socket")
 	}
 	l.SetUnlinkOnClose(false)
 	id, err := identify(l.Addr().String())
 	if err != nil {
 		_ = l.Close()
-		return nil, socketFile{}, fmt.Errorf("WireGuard socket that was handed over: %w", err)
+		return nil, socketFile{}, fmt.Errorf("inherited WireGuard socket (WG_UAPI_FD): %w", err)
 	}
 	return l, id, nil
 }

@@ -74,7 +74,7 @@ func Exists(path string) (bool, error) {
 	case err != nil:
 		return false, err
 	case info.Mode().Type() != fs.ModeSocket:
-		return false, fmt.Errorf("%s is in the way: not a socket (remove it)", path)
+		return false, fmt.Errorf("%s is in the way: it is not a socket (remove it)", path)
 	}
 	return true, nil
 }

@@ -85,7 +85,7 @@ func ForPeer(c *config.Config, p *config.Peer, client Client) (*File, error) {
 		}
 	}
 	if len(f.Addresses) == 0 {
-		return nil, fmt.Errorf("peer %q has no single address among its allowed_ips, so none to give to its device", p.Name)
+		return nil, fmt.Errorf("peer %q has no single address (/32 or /128) in its allowed_ips that its device could have", p.Name)
 	}
 	if len(p.Endpoints) > 0 {
 		f.ListenPort = p.Endpoints[0].Port

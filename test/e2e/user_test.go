@@ -56,7 +56,7 @@ func TestProcess_asAnOrdinaryUserWithOneCapability(t *testing.T) {
 			t.Errorf("ready without %q:\n%s", want, during)
 		}
 	}
-	for _, refusal := range []string{"more rights than it needs", "can read our memory", "cannot set"} {
+	for _, refusal := range []string{"more rights than it needs", "can read the memory of this process", "cannot set"} {
 		if strings.Contains(g.Process.Output(), refusal) {
 			t.Errorf("it said %q:\n%s", refusal, g.Process.Output())
 		}

@@ -34,7 +34,7 @@ func Open(o Options) (*Device, error) {
 		return d, err
 	}
 	if err := setMAC(d.queues[0].ref.FD(), o.MAC); err != nil {
-		err = fmt.Errorf("give it the address %v: %w", net.HardwareAddr(o.MAC[:]), err)
+		err = fmt.Errorf("set its MAC address %v: %w", net.HardwareAddr(o.MAC[:]), err)
 		return nil, errors.Join(explain(o, err), d.Close())
 	}
 	return d, nil

@@ -37,7 +37,7 @@ func FromFD(fd int) (_ *Device, err error) {
 			return nil, err
 		}
 	} else {
-		d.fallback = "the descriptor was handed over without IFF_VNET_HDR"
+		d.fallback = "the inherited descriptor was opened without IFF_VNET_HDR"
 	}
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("set close-on-exec: %w", err)

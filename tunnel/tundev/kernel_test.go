@@ -256,7 +256,7 @@ func TestQueue_refusals(t *testing.T) {
 func TestOpen_fallsBackToThePlainBackend(t *testing.T) {
 	ns := testnet.New(t)
 	refuse := func(err error) func(Options) (*Device, error) {
-		return func(Options) (*Device, error) { return nil, fmt.Errorf("make the device: %w", err) }
+		return func(Options) (*Device, error) { return nil, fmt.Errorf("create the device: %w", err) }
 	}
 	ns.Do(func() {
 		d, err := open(Options{Name: "tundtest0", Offload: true}, refuse(unix.EINVAL), openPlain)

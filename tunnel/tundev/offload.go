@@ -119,7 +119,7 @@ func (d *Device) openQueue(name string, flags uint16) (_ string, err error) {
 		return "", ErrExists
 	}
 	if err != nil {
-		return "", fmt.Errorf("make the device: %w", err)
+		return "", fmt.Errorf("create the device: %w", err)
 	}
 	q, err := newQueue(fd, flags&unix.IFF_VNET_HDR != 0)
 	if err != nil {

@@ -66,12 +66,12 @@ func openWater(o Options, name string) (_ int, _ string, err error) {
 	ifce, err := water.New(config)
 	if err != nil {
 		// The descriptor that water leaks here cannot be found again. See rehearse.
-		return 0, "", fmt.Errorf("make the device: %w", err)
+		return 0, "", fmt.Errorf("create the device: %w", err)
 	}
 	defer func() { err = errors.Join(err, ifce.Close()) }()
 	file, ok := ifce.ReadWriteCloser.(*os.File)
 	if !ok {
-		return 0, "", fmt.Errorf("water gave a %T, not a file", ifce.ReadWriteCloser)
+		return 0, "", fmt.Errorf("songgao/water returned a %T instead of a file", ifce.ReadWriteCloser)
 	}
 	raw, err := file.SyscallConn()
 	if err != nil {
