@@ -256,3 +256,26 @@ func (t *neighbors) forget(key neighborKey, b *binding) {
 	delete(t.table, key)
 	t.perPort[b.port]--
 }
+
+// answer answers the question in v.neigh when it can, and reports whether the question is settled.
+func (s *Switch) answer(f *frameInfo, v *Verdict) bool {
+	sec := second(f.now)
+	heard := func(mac MAC) (local, ok bool) {
+		e, slot, known := s.fdb.find(entryKey(f.vid, mac))
+		if !known || e&flagClaimed != 0 {
+			return false, false
+		}
+		age := since(sec, s.fdb.seenAt(slot))
+		if e.port() == LocalPort {
+			return true, age <= heardLocal
+		}
+		p := f.view.port(e.port())
+		return false, age <= heardRemote && p != nil && p.ready && (p.blocked == nil || !p.blocked.has(f.vid))
+	}
+	a := s.hosts.ask(f.now, f.vid, f.h.Src, &v.neigh, heard)
+	if a.ok && !a.local {
+		v.Reply = appendAnswer(v.buf[:0], f.p.Frame, &f.h, &v.neigh, a.mac, a.router)
+	}
+	v.Wake = v.Wake || a.wake
+	return a.ok
+}
