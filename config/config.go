@@ -163,6 +163,7 @@ type Tap struct {
 	MSSClamp            bool // lower the MSS of TCP connections to what fits into one datagram
 	Fragment            bool // send a frame that does not fit as two datagrams
 	NeighborSuppression bool // answer ARP and ND from the snooped table
+	Snooping            bool // send multicast only where IGMP or MLD asked for it
 }
 
 // Peer is one [[peer]].

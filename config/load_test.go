@@ -128,6 +128,7 @@ bpdu = "guard"
 mss_clamp = false
 fragment = false
 neighbor_suppression = false
+snooping = false
 [[peer]]
 name = "berlin"
 public_key = "`+pubB+`"
@@ -174,7 +175,7 @@ func TestLoad_fillsInDefaults(t *testing.T) {
 		t.Errorf("tun = %+v, want %+v", got.Tun, want)
 	}
 	want := &Tap{Device: "lan", Ageing: 5 * time.Minute, MaxMACs: 16384, MaxMACsPerPeer: 256, BroadcastLimit: 1000,
-		MulticastLimit: 1000, UnknownUnicastLimit: 1000, MSSClamp: true, Fragment: true, NeighborSuppression: true}
+		MulticastLimit: 1000, UnknownUnicastLimit: 1000, MSSClamp: true, Fragment: true, NeighborSuppression: true, Snooping: true}
 	if !reflect.DeepEqual(got.Tap, want) {
 		t.Errorf("tap = %+v, want %+v", got.Tap, want)
 	}

@@ -89,6 +89,7 @@ func (l *loader) tap(s *section) *Tap {
 		MSSClamp:            s.boolean("mss_clamp", true),
 		Fragment:            s.boolean("fragment", true),
 		NeighborSuppression: s.boolean("neighbor_suppression", true),
+		Snooping:            s.boolean("snooping", true),
 	}
 	switch {
 	case l.cfg.Tun == nil:

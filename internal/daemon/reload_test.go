@@ -64,6 +64,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"mss_clamp":             {"true", "false"},
 		"fragment":              {"true", "false"},
 		"neighbor_suppression":  {"true", "false"},
+		"snooping":              {"true", "false"},
 	},
 	"peer": {
 		"name":               {`"x"`, `"y"`},

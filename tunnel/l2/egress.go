@@ -36,7 +36,7 @@ func (f *frameInfo) sendTo(id PortID, v *Verdict) drop.Reason {
 // that may not costs the others nothing; the reason is the last one's when nobody gets it.
 func (s *Switch) flood(f *frameInfo, v *Verdict, kind messageKind) drop.Reason {
 	reason := drop.NoEthernetPeer
-	if f.class == ClassMulticast && kind != messageQuery && kind != messageReport && !linkControl(f.p.Frame, &f.h) {
+	if f.class == ClassMulticast && kind != messageQuery && kind != messageReport && !f.unpruned() {
 		s.groups.mu.RLock()
 		defer s.groups.mu.RUnlock()
 		pl := s.groups.plan(f.now, f.vid, f.h.Dst)

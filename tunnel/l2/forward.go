@@ -166,6 +166,9 @@ func (s *Switch) fromPeer(f *frameInfo, hops uint8, v *Verdict) drop.Reason {
 	return toLAN
 }
 
+// unpruned reports whether a multicast frame goes to all, whoever asked for it.
+func (f *frameInfo) unpruned() bool { return f.view.cfg.NoSnooping || linkControl(f.p.Frame, &f.h) }
+
 // wantedOnLAN returns why a replicated frame from a peer is not to be written to the TAP.
 func (s *Switch) wantedOnLAN(f *frameInfo, v *Verdict, kind messageKind) drop.Reason {
 	switch {
@@ -176,7 +179,7 @@ func (s *Switch) wantedOnLAN(f *frameInfo, v *Verdict, kind messageKind) drop.Re
 			return drop.None
 		}
 		return drop.SnoopedMulticast
-	case linkControl(f.p.Frame, &f.h):
+	case f.unpruned():
 		return drop.None
 	}
 	s.groups.mu.RLock()
@@ -359,7 +362,7 @@ func (s *Switch) inspect(f *frameInfo, v *Verdict) messageKind {
 		}
 		return messageNeighbor
 	}
-	if f.class != ClassMulticast {
+	if f.class != ClassMulticast || f.view.cfg.NoSnooping {
 		return messageNone
 	}
 	v.group.reset()

@@ -224,6 +224,17 @@ func (g *groups) age(now boottime.Time) {
 	}
 }
 
+// forget forgets everything.
+func (g *groups) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.total = 0
+	clear(g.members)
+	clear(g.perPort)
+	clear(g.domains)
+	clear(g.wantsAll)
+}
+
 // flush forgets a port.
 func (g *groups) flush(port PortID) {
 	g.purge(func(l listener) bool { return l.port == port })

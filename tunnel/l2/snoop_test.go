@@ -274,3 +274,43 @@ func FuzzParseMembership(f *testing.F) {
 		}
 	})
 }
+
+// TestGroups_snoopingOff: multicast goes to all, and when snooping is switched on again it goes on to
+// do so until a querier is heard, since reports were missed meanwhile.
+func TestGroups_snoopingOff(t *testing.T) {
+	t.Parallel()
+	const group MAC = 0x01005e010203
+	s := newSwitch(t, Config{})
+	addPeer(t, s, 1, PortConfig{})
+	addPeer(t, s, 2, PortConfig{})
+	receivers := func(what string, want ...PortID) {
+		t.Helper()
+		v, _ := fromDevice(s, at(time.Second), stream(group))
+		if got := outPorts(v); !slices.Equal(got, want) {
+			t.Errorf("%s: the stream goes to %v, want %v", what, got, want)
+		}
+	}
+	query, join := igmp2(t, hostMAC(1), 0x11, "0.0.0.0"), igmp2(t, hostMAC(2), 0x16, "239.1.2.3")
+	fromDevice(s, start, query)
+	fromPeer(s, start, 2, join)
+	receivers("snooping", 2)
+	if err := s.SetConfig(Config{NoSnooping: true}); err != nil {
+		t.Fatal(err)
+	}
+	receivers("off", 1, 2)
+	fromDevice(s, start, query)
+	if v, r := fromPeer(s, start, 2, join); r != drop.None || !v.ToDevice {
+		t.Errorf("a report does not reach the LAN: %v", r)
+	}
+	if v, r := fromPeer(s, start, 1, eth(group, hostMAC(60), 0x1234)); r != drop.None || !v.ToDevice {
+		t.Errorf("a stream does not reach the LAN: %v", r)
+	}
+	receivers("off, after a query and a report", 1, 2)
+	if err := s.SetConfig(Config{}); err != nil {
+		t.Fatal(err)
+	}
+	receivers("on again, without a querier", 1, 2)
+	fromDevice(s, start, query)
+	fromPeer(s, start, 1, igmp2(t, hostMAC(3), 0x16, "239.1.2.3"))
+	receivers("on again", 1)
+}

@@ -44,6 +44,7 @@ type Config struct {
 	BPDU                BPDUPolicy // spanning tree frames
 	NeighborSuppression bool       // answer ARP and neighbour solicitations from what was snooped
 	QinQ                bool       // let frames with two tags through
+	NoSnooping          bool       // send multicast to all ports, whoever asked for it
 	MTU                 int        // of the TAP: payload bytes of a frame, without Ethernet header and tags; 0: DefaultMTU
 }
 
@@ -186,6 +187,9 @@ func (s *Switch) SetConfig(cfg Config) error {
 	s.mu.Lock()
 	s.cfg = cfg
 	s.rebuild()
+	if cfg.NoSnooping {
+		s.groups.forget() // or reports that are missed meanwhile would be missed when it is on again
+	}
 	limits := map[PortID]int{}
 	for id, p := range s.ports {
 		if p.cfg.MaxMACs == 0 {
