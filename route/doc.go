@@ -1,11 +1,9 @@
-// Package route gives the kernel the network configuration that an instance of tund needs:
-// addresses, MTU and link state of its devices, routes, policy routing for full tunnels, and the
-// bridge of a TAP.
+// Package route configures in the kernel the network that an instance of tund needs: addresses, MTU
+// and link state of its devices, routes, policy routing for full tunnels, and the bridge of a TAP.
 //
-// A caller hands over a whole State. Manager.Apply reads what the kernel has, applies the
-// difference (it adds before it removes, and goes on after single failures) and returns what was
-// reached. Nothing is a script: there is no exec, and the same State applied again changes
-// nothing.
+// The caller passes a complete State. Manager.Apply reads what the kernel has, applies the
+// difference (it adds before it removes, and continues after single failures) and returns what was
+// reached. No commands are executed, and applying the same State again changes nothing.
 //
 // # Marks
 //

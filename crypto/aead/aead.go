@@ -1,5 +1,5 @@
-// Package aead is ChaCha20-Poly1305 for transport data: no additional data, one nonce of 12 bytes,
-// whole messages.
+// Package aead implements ChaCha20-Poly1305 for transport data: no additional data, a nonce of 12
+// bytes, and whole messages.
 //
 // On amd64 processors with AVX-512 (F, VL, BW, DQ, IFMA; Ice Lake, Zen 4 and later) it is our own
 // assembly, three times as fast at the size of a packet as golang.org/x/crypto, which is what every

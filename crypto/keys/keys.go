@@ -1,14 +1,15 @@
-// Package keys holds the three kinds of 32-byte key WireGuard knows, each as a type of its own, so
-// that the compiler tells a private key from a public one and nothing prints a secret by accident.
+// Package keys has a type for each of the three kinds of 32-byte key that WireGuard uses, so that
+// the compiler tells a private key from a public one and nothing prints a secret by accident.
 //
-// A PrivateKey and a PresharedKey show themselves as "(hidden)" to fmt (every verb), encoding/json,
-// encoding (text), log/slog and zap. Base64 is the one explicit way out. Go keeps that promise for
-// a value and for exported fields only: fmt reads unexported fields raw, so a struct that keeps a
-// secret in one needs a Format method of its own, which Hide makes one line.
+// A PrivateKey and a PresharedKey print as "(hidden)" with fmt (every verb), encoding/json,
+// encoding (text), log/slog and zap. Base64 is the one explicit way to get the text. Go keeps this
+// promise only for a value and for exported fields: fmt reads unexported fields directly, so a
+// struct that keeps a secret in one needs a Format method of its own, which Hide reduces to one
+// line.
 //
-// The package does not read files, does not compare secrets in variable time, and cannot lock
-// memory or promise that the garbage collector left no copy behind: Zero wipes the value it is
-// called on.
+// The package does not read files, compares secrets only in constant time, and can neither lock
+// memory nor promise that the garbage collector left no copy behind: Zero wipes the value on which
+// it is called.
 //
 // Values are plain arrays: comparable, copied by assignment, safe for concurrent use while nobody
 // writes.

@@ -1,9 +1,9 @@
-// Package noise is WireGuard's handshake, Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, and its two MACs
-// against floods: bytes and keys in, bytes and keys out.
+// Package noise implements WireGuard's handshake, Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, and its
+// two MACs against floods. It works on bytes and keys.
 //
-// It opens no socket, reads no clock (instants are arguments), keeps no list of peers, sets no
-// timer and logs nothing. Who may talk, how often, and whether a timestamp is fresh is decided by
-// the caller.
+// It opens no socket, reads no clock (times are arguments), keeps no list of peers, sets no timer
+// and logs nothing. The caller decides who may connect, how often, and whether a timestamp is
+// fresh.
 //
 // One handshake, with the names of the functions:
 //
@@ -17,11 +17,11 @@
 //
 // # Errors
 //
-// An error of OpenInitiation or Authenticate ends that Incoming and nothing else. An error of
-// Finish leaves the Pending as it was: anybody may send a false response, and the true one must
-// still be able to arrive. An error of Initiate or Respond means that no message was made. A
-// function that fails has wiped or never made keys. All errors are the sentinel values below; input
-// from the network never panics.
+// An error of OpenInitiation or Authenticate ends that Incoming and has no other effect. An error
+// of Finish leaves the Pending unchanged: anybody may send a false response, and the true one must
+// still be accepted. An error of Initiate or Respond means that no message was made. A function
+// that fails has wiped its keys or never made any. All errors are the sentinel values below; input
+// from the network never causes a panic.
 //
 // # Concurrency
 //
@@ -30,9 +30,9 @@
 //
 // # Secrets
 //
-// Types that hold secrets print as "(hidden)". Zero wipes what is ours to wipe. crypto/ecdh and
-// x/crypto keep copies of keys that nobody can wipe; they are dropped, for the garbage collector to
-// reuse.
+// Types that hold secrets print as "(hidden)". Zero wipes the memory that this package owns.
+// crypto/ecdh and x/crypto keep copies of keys that cannot be wiped; they are left to the garbage
+// collector.
 //
 // Sources: WireGuard whitepaper §5.4 (section numbers at the functions); Noise Protocol Framework,
 // revision 34; the kernel's drivers/net/wireguard/{noise,cookie}.c where the paper leaves a choice.

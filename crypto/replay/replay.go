@@ -1,8 +1,8 @@
-// Package replay tells counters that are new from counters that were seen before, with a sliding
+// Package replay distinguishes new counters from counters that were seen before, by a sliding
 // window, so that datagrams may arrive out of order and none is delivered twice.
 //
-// It authenticates nothing: mark a counter only after its datagram has been opened, or anybody
-// could move the window. It does not lock.
+// It authenticates nothing: mark a counter only after its datagram has been authenticated, or
+// anybody could move the window. It takes no locks.
 //
 // Source: RFC 6479. The bitmap is a ring of 64-bit blocks; moving forward clears whole blocks
 // instead of shifting bits, and therefore one block of the ring is always in use by the newest

@@ -1,13 +1,14 @@
 // Package session seals and opens transport data: one Session is one pair of keys, the counter of
 // what was sent and the window of what was received.
 //
-// It keeps no age and starts no handshake: when a session is renewed, retired or replaced is
-// decided by the caller, from Sent, RekeyAfterMessages and its own clock. It routes nothing and
-// pads nothing: plaintext arrives padded.
+// It keeps no age and starts no handshake: the caller decides when a session is renewed, retired or
+// replaced, from Sent, RekeyAfterMessages and its own clock. It does not route or pad: plaintext
+// arrives padded.
 //
-// The order on receive is fixed, and every step is the caller's: find the session by its index,
-// Open, then (under LockReceive) Accept, and only then believe the datagram's endpoint, count it or
-// deliver it. Open changes no state, so a forged datagram moves nothing.
+// The order of the steps on receive is fixed, and the caller performs each of them: find the
+// session by its index, Open, then (under LockReceive) Accept, and only then trust the datagram's
+// source address, count the datagram or deliver it. Open changes no state, so a forged datagram has
+// no effect.
 //
 // All methods are safe for concurrent use, Accept and Highest under LockReceive. Neither Seal nor
 // Open allocates.

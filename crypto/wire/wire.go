@@ -1,5 +1,5 @@
-// Package wire knows where the fields of WireGuard's four messages lie. It tells the kinds of
-// datagram apart and reads and writes the plain fields; it does not encrypt, authenticate or keep
+// Package wire defines the layout of WireGuard's four messages. It tells the kinds of datagram
+// apart and reads and writes their plain fields; it does not encrypt, authenticate or keep
 // anything.
 //
 //	initiation, 148 bytes            response, 92 bytes
@@ -17,8 +17,9 @@
 //	  8 nonce (24)                     8 counter (64 bits)
 //	 32 sealed cookie (32)            16 sealed packet, then tag (16)
 //
-// Integers are little endian. Every function but Kind trusts the length Kind has checked and panics
-// on a shorter slice. Everything is a pure function of its arguments and safe for concurrent use.
+// Integers are little endian. Every function except Kind relies on the length that Kind has
+// checked, and panics on a shorter slice. All functions depend on their arguments only and are safe
+// for concurrent use.
 //
 // Sources: WireGuard whitepaper §5.4.2 to §5.4.7; the kernel's drivers/net/wireguard/messages.h.
 package wire

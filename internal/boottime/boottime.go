@@ -1,11 +1,11 @@
-// Package boottime is the clock that ages keys: nanoseconds since boot, suspend included.
+// Package boottime is the clock by which keys age: nanoseconds since boot, including suspend.
 //
-// Go's monotonic clock is CLOCK_MONOTONIC, which stands still while the machine sleeps, so a
-// session could outlive its 180 seconds on a laptop that was closed. The kernel's WireGuard ages
-// keys on CLOCK_BOOTTIME (drivers/net/wireguard/noise.c) and so do we.
+// Go's monotonic clock is CLOCK_MONOTONIC, which stops while the machine is suspended, so on a
+// laptop that was closed a session could outlive its 180 seconds. The kernel's WireGuard ages keys
+// on CLOCK_BOOTTIME (drivers/net/wireguard/noise.c), and so does tund.
 //
-// The package only reads the clocks. It holds no timers; code that decides takes a Time as an
-// argument and is tested with invented ones. All functions are safe for concurrent use.
+// The package only reads the clocks. It has no timers; code that decides takes a Time as an
+// argument, so tests can pass any. All functions are safe for concurrent use.
 package boottime
 
 import (

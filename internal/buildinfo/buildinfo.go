@@ -1,5 +1,5 @@
-// Package buildinfo says which version of the programs is running. It knows what the build
-// recorded, and nothing of releases or compatibility.
+// Package buildinfo returns the version of the running program, as recorded by the build. It knows
+// nothing of releases or compatibility.
 package buildinfo
 
 import "runtime/debug"

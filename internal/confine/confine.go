@@ -1,12 +1,11 @@
-// Package confine takes from a process what a running daemon does not need: a memory that others
-// may read, and files.
+// Package confine removes rights that a running daemon does not need: access to most files, and
+// other processes' access to its memory.
 //
-// It holds the process to the files it is told, by Landlock, where the kernel has that (5.13 and
-// later), and keeps other processes of the same user from reading its memory. It does not change
-// user, capabilities or system calls: those are the service manager's business
-// (packaging/tund@.service).
+// It restricts the process to given files with Landlock, where the kernel has it (5.13 and later),
+// and keeps other processes of the same user from reading its memory. It does not change the user,
+// capabilities or system calls, which the service manager does (packaging/tund@.service).
 //
-// Nothing here can be taken back. Both functions concern the whole process and all its threads.
+// None of this can be undone. Both functions concern the whole process with all its threads.
 //
 // Sources: landlock(7), prctl(2) on PR_SET_DUMPABLE, kernel
 // Documentation/userspace-api/landlock.rst.

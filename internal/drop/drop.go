@@ -1,9 +1,9 @@
-// Package drop names every reason for which a packet dies.
+// Package drop names every reason for which a packet is dropped.
 //
-// A drop is not an error: it is counted and forgotten. The packet path returns a Reason instead of
-// an error, so that a hostile datagram costs no allocation and no log line, and an operator reads
-// the names in `tunctl status`. The package does no logging and holds no state but the counters its
-// callers own.
+// A drop is not an error: the packet is counted and discarded. The packet path returns a Reason
+// instead of an error, so a hostile datagram costs no allocation and no log line, and operators
+// read the names in `tunctl status`. The package does not log, and its only state are the counters
+// that its callers own.
 package drop
 
 import "sync/atomic"

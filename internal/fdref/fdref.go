@@ -1,14 +1,14 @@
-// Package fdref counts the users of a raw file descriptor, so that closing it is safe beside calls
-// on it.
+// Package fdref counts the users of a raw file descriptor, so that it can be closed safely while
+// other goroutines use it.
 //
-// The packet path calls the kernel on plain descriptor numbers, without os.File and the netpoller.
-// A number that is closed while another goroutine is about to use it may by then belong to somebody
-// else's file. A Ref lets Close wait for nobody and still close the number only after the last user
-// has left it.
+// The packet path makes system calls on plain descriptor numbers, without os.File and the
+// netpoller. If a number were closed while another goroutine is about to use it, it could by then
+// belong to another file. With a Ref, Close does not wait, and the number is closed only when its
+// last user has released it.
 //
-// The package does not wake a user that sleeps in the kernel: its owner does that (shutdown(2), an
-// eventfd) after Shut. All methods are safe for concurrent use. Idea: fdMutex of the standard
-// library's internal/poll.
+// The package does not wake a user that sleeps in the kernel: its owner does so after Shut
+// (shutdown(2), or an eventfd). All methods are safe for concurrent use. The idea is that of
+// fdMutex in the standard library's internal/poll.
 package fdref
 
 import (

@@ -2,8 +2,8 @@
 // asks for: a gateway that does not forward, strict reverse path filtering against the routes, a
 // clock that is behind, a firewall before our port. It names each with what to do about it.
 //
-// Find is a function of what it is given. Read looks at the host. Nothing here changes anything:
-// sysctls and clocks are the administrator's.
+// Find depends on its arguments only; Read looks at the host. The package changes nothing: sysctls
+// and the clock are up to the administrator.
 package hostcheck
 
 import (

@@ -1,9 +1,8 @@
-// Package limit bounds how often something happens: Bucket lets a rate with a burst through, and
-// Every lets one event through in each interval and counts the others.
+// Package limit bounds how often something happens: Bucket is a token bucket, and Every allows one
+// event in each interval and counts the others.
 //
-// Both are a word or two, have no goroutine, lock or clock of their own, and are safe for
-// concurrent use. Callers pass the time. A refused event costs nothing later: it is not remembered
-// against the one who caused it.
+// Both take a word or two of memory, have no goroutine, lock or clock of their own, and are safe
+// for concurrent use. Callers pass the time. A refused event does not delay later ones.
 package limit
 
 import (

@@ -1,10 +1,10 @@
-// Package names says which names instances, network devices and peers may have, and which addresses
-// Ethernet stations: the rules that the configuration, the command line, the control socket and the
-// kernel's side of tund share. It looks nothing up and knows nothing of what exists.
+// Package names validates the names of instances, network devices and peers, and the MAC addresses
+// of stations. The configuration, the command line, the control socket and package route share
+// these rules. It looks nothing up and does not know which names exist.
 //
-// An error is the end of a sentence that begins with the text, such as "is longer than 15 bytes";
-// it does not quote the text, which may be a secret in the wrong place. All functions may be called
-// concurrently.
+// An error completes a sentence that begins with the checked text, such as "is longer than 15
+// bytes". It does not quote the text, which may be a misplaced secret. All functions are safe for
+// concurrent use.
 package names
 
 import (

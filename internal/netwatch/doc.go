@@ -1,8 +1,8 @@
-// Package netwatch listens to what the kernel announces about its network configuration: links,
+// Package netwatch receives the kernel's notifications about its network configuration: links,
 // addresses, routes, rules and nftables tables.
 //
-// It has two parts. A [Source] is one netlink socket whose messages arrive as a [Notice] each; the
-// route package uses it to put back what others remove. [Follow] watches one device, also after it
+// It has two parts. A [Source] is one netlink socket and delivers each message as a [Notice];
+// package route uses it to restore what others remove. [Follow] watches one device, even after it
 // was moved to another network namespace.
 //
 // It changes nothing in the kernel, except that Follow gives a namespace that it has to hear from

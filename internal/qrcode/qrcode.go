@@ -1,7 +1,7 @@
 // Package qrcode draws QR codes, as a picture for paper and as text for a terminal.
 //
-// It encodes bytes, and what they mean is not its concern. Codes hold secrets: the caller decides
-// where they may be shown.
+// It encodes bytes and does not interpret them. Codes may contain secrets: the caller decides where
+// they are shown.
 //
 // Source: ISO/IEC 18004 (encoding by boombuler/barcode).
 package qrcode

@@ -1,8 +1,8 @@
-// Package screen shows the answers of the control API to people: tables fitted to a terminal, with
-// what is wrong first, in colours and characters that the terminal has.
+// Package screen formats the answers of the control API for people: problems first, and tables
+// fitted to the terminal, in the colours and characters that it supports.
 //
-// It turns values into text. It asks nobody, keeps nothing from one page to the next, and computes
-// no rates. Text from elsewhere, such as the name of a peer, cannot send escape sequences to the
+// It turns values into text. It makes no requests, keeps nothing between pages, and computes no
+// rates. Text from elsewhere, such as the name of a peer, cannot send escape sequences to the
 // terminal.
 package screen
 

@@ -1,4 +1,4 @@
-// Package sdnotify tells systemd how the daemon is doing: started, reloading, stopping, alive.
+// Package sdnotify reports the state of the daemon to systemd: started, reloading, stopping, alive.
 //
 // It implements the five messages tund needs and nothing else: no file descriptor store, no socket
 // activation. Where NOTIFY_SOCKET is not set, which is everywhere but in a Type=notify unit, each

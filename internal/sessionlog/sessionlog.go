@@ -1,8 +1,8 @@
-// Package sessionlog writes down when sessions with peers come up, are lost and recover, and sums
-// the states of all peers up in one line.
+// Package sessionlog logs when sessions with peers come up, are lost and recover, and summarizes
+// the states of all peers in one line.
 //
-// It is told the states and the time, and keeps no more than what it last said of each peer. It
-// does not say why a peer is down: that is tunctl status's to say.
+// The caller passes the states and the time; the package keeps only what it last logged of each
+// peer. It does not say why a peer is down, which `tunctl status` does.
 package sessionlog
 
 import (

@@ -1,6 +1,6 @@
-// Package sizes has the sizes, in bytes, that a tunnel for IP has to reckon with, each stated once.
-// It decides nothing: package tunnel and internal/daemon derive from them what a device and a
-// packet may measure.
+// Package sizes states, once each, the sizes in bytes that a tunnel for IP has to take into
+// account. It decides nothing: package tunnel and internal/daemon derive MTUs and packet sizes from
+// them.
 package sizes
 
 const (

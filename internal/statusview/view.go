@@ -1,10 +1,9 @@
-// Package statusview describes a running instance in the words of the control API. It puts together
-// what the tunnel, the route manager, the configuration and the resolver know, each about its own
-// part.
+// Package statusview describes a running instance in the types of the control API. It combines what
+// the tunnel, the route manager, the configuration and the resolver know.
 //
-// It is a function of its inputs: it asks nobody, holds no state but the list of Problems, and
-// changes nothing. Who may read a description is decided in internal/control. No secret of the
-// tunnel's status gets into one.
+// It depends on its inputs only: it makes no requests, its only state is the list of Problems, and
+// it changes nothing. internal/control decides who may read a description, and none contains a
+// secret.
 package statusview
 
 import (

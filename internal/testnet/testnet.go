@@ -1,6 +1,6 @@
-// Package testnet gives tests network namespaces of their own: made under a unique name, entered
-// from Go, populated with veth pairs and background processes, compared before and after, and
-// always removed.
+// Package testnet provides network namespaces for tests: created under a unique name, entered from
+// Go, filled with veth pairs and background processes, compared before and after, and always
+// removed.
 //
 // It is for tests only, and it does not configure anything of tund's: a test that wants an address
 // or a route from tund asks package route, and testnet shows what the kernel made of it. For the

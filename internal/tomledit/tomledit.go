@@ -1,13 +1,13 @@
-// Package tomledit changes single things in a TOML document and leaves every other byte as it is:
-// comments, order, spaces, line ends.
+// Package tomledit changes single keys and tables of a TOML document and leaves every other byte as
+// it is: comments, order, spaces and line ends.
 //
 // It knows arrays of tables with headers ([[peer]]) and the keys right below them, which is what
 // there is to change in a configuration by a program; it neither reads values nor checks that a
 // document makes sense: whoever changed one reads it again (package config). Values are given as
 // TOML.
 //
-// The package is pure: bytes in, bytes out. Documents given are not written to. Functions may be
-// called concurrently. Errors say nothing of what is in the document.
+// The package is pure: it takes and returns bytes and does not write to its arguments. All
+// functions are safe for concurrent use. Errors do not quote the document.
 //
 // Sources: TOML 1.0; places come from the parser of pelletier/go-toml.
 package tomledit

@@ -1,8 +1,8 @@
-// Package unixsock has what the unix sockets of a daemon have in common: binding with the right
-// mode from the first moment, removing a socket that a killed daemon left, and pauses after
-// failures to accept.
+// Package unixsock has the common part of the daemon's unix sockets: binding with the right mode
+// from the first moment, removing a socket that a killed daemon left, and back-off after failures
+// to accept.
 //
-// Who may be removed, who is admitted and what is said on a connection is up to the servers.
+// The servers decide which socket may be removed, who is admitted and what is said on a connection.
 //
 // Sources: unix(7), bind(2).
 package unixsock

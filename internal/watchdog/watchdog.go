@@ -1,6 +1,6 @@
-// Package watchdog measures whether loops make progress. A loop says when it begins to wait for the
-// world and when it goes on; a reader that comes back later sees whether it has moved. What to do
-// about a loop that has not is for the reader to decide (internal/daemon). The package starts
+// Package watchdog detects loops that make no progress. A loop marks when it begins to wait for
+// external events and when it continues; a reader that comes back later sees whether it has moved.
+// The reader decides what to do about a loop that is stuck (internal/daemon). The package starts
 // nothing and has no clock.
 package watchdog
 

@@ -1,5 +1,5 @@
-// Package l3 is cryptokey routing: which peer owns an inner address, and what an IP packet says of
-// itself.
+// Package l3 implements cryptokey routing: which peer owns an inner IP address, and what the header
+// of an IP packet says.
 //
 // One table answers both questions of the WireGuard whitepaper §2: the receiver of an outgoing
 // packet is the owner of its destination, and an incoming packet is genuine only when its sender

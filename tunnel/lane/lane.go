@@ -5,11 +5,11 @@
 // tunnel/ethernet.
 //
 // A loop waits for its device or its socket and for nothing else: not for a peer, a log, a
-// handshake or a timer. What has to be done elsewhere is left in a bounded queue (Handshakes), a
+// handshake or a timer. Work for others is passed through a bounded queue (Handshakes), an atomic
 // word of the peer, or the heap of deadlines. A bad packet is a counted drop.
 //
-// The package makes no sessions, decides no addresses, and opens no device or socket. SendLoop,
-// ReceiveLoop and Batch belong to one goroutine each; all else is safe for concurrent use.
+// The package does not establish sessions, choose addresses, or open devices and sockets. SendLoop,
+// ReceiveLoop and Batch belong to one goroutine each; everything else is safe for concurrent use.
 package lane
 
 import (

@@ -9,9 +9,8 @@
 // has been sealed already, Coalescer lets the cipher write to the final place and repairs the few
 // bytes that each header overwrites.
 //
-// It does not read or write a device, fragment or reassemble, follow connections, or decide who
-// receives a packet, and it is not a firewall: what it does not understand passes unchanged and
-// alone.
+// It does not read or write devices, fragment or reassemble packets, track connections, or choose
+// recipients, and it is not a firewall: what it does not recognize passes unchanged and by itself.
 //
 // Concurrency: a Splitter and a Coalescer belong to one loop each. Nothing is shared and nothing
 // allocates per packet. There is no goroutine, clock, socket or log here.

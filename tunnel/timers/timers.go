@@ -1,10 +1,9 @@
-// Package timers holds the rules of time of a WireGuard peer: when a handshake may begin and is
-// retried, when to say that we are still here, when to ask for new keys and when to forget the old
-// ones; and Heap, which finds the peer whose deadline is next.
+// Package timers has the timer rules of a WireGuard peer: when a handshake may begin and is
+// retried, when to send a keepalive, when to renew keys and when to wipe old ones. Heap finds the
+// peer whose deadline is next.
 //
-// It decides and does nothing else: no clock, timer, socket, goroutine or key is in here. Events go
-// in with the time at which they happened, and Due says which actions are due. The caller performs
-// them.
+// It only decides: it has no clock, timer, socket, goroutine or key. Events are passed in with the
+// time at which they happened, and Due returns the actions that are due. The caller performs them.
 //
 // A peer has five timers (kernel drivers/net/wireguard/timers.c, whitepaper §6):
 //

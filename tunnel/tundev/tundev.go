@@ -1,16 +1,16 @@
 // Package tundev opens TUN and TAP devices and moves packets and frames through their queues.
 //
-// Two ways of opening lie behind one Device. The offload backend opens /dev/net/tun itself and asks
-// for IFF_VNET_HDR, so that superpackets of 64 KB cross in one read or write. The plain backend
-// opens the device with songgao/water, which cannot ask for that; it presents the same 10-byte
-// header, all zero. Nothing above knows which it has, other than by Features.
+// A Device has one of two backends. The offload backend opens /dev/net/tun itself and asks for
+// IFF_VNET_HDR, so that superpackets of 64 KB cross in one read or write. The plain backend opens
+// the device with songgao/water, which cannot ask for that; it presents the same 10-byte header,
+// all zero. Callers see the difference only in Features.
 //
-// The package does not set addresses, MTU, link state or the device's GSO limits (package route
-// does the first three; the last is a trap on gateways, see docs), and it never looks into a
-// packet.
+// The package does not set IP addresses, the MTU, the link state or the GSO limits of the device.
+// Package route does the first three; lowering the GSO limits makes the kernel cut forwarded
+// superpackets into single packets (docs/performance.md). It never looks into a packet.
 //
-// Concurrency: each Queue takes one reader and any number of writers at the same time; Close may
-// come from anybody at any time.
+// Concurrency: a Queue may be used by one reader and any number of writers at the same time; Close
+// may be called by any goroutine at any time.
 //
 // Sources: Linux Documentation/networking/tuntap.rst, drivers/net/tun.c,
 // include/uapi/linux/virtio_net.h.

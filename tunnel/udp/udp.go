@@ -1,12 +1,12 @@
-// Package udp carries datagrams between this host and the peers: one UDP port, IPv4 and IPv6, many
-// datagrams to a system call.
+// Package udp sends and receives the datagrams of one UDP port over IPv4 and IPv6, many datagrams
+// per system call.
 //
-// It knows nothing of WireGuard. It does not decide where to send, does not queue, does not retry
-// what the network lost and starts no goroutine. It works on raw descriptors (recvmmsg, sendmmsg,
-// UDP_SEGMENT, UDP_GRO) instead of net.UDPConn, because the netpoller, its locks and an allocated
-// address per datagram would cost more than the datagrams.
+// It knows nothing of WireGuard. It does not choose destinations, does not queue, does not
+// retransmit and starts no goroutine. It works on raw descriptors (recvmmsg, sendmmsg, UDP_SEGMENT,
+// UDP_GRO) instead of net.UDPConn, because the netpoller, its locks and an allocated address per
+// datagram would cost more than the datagrams.
 //
-// Words, smallest first:
+// Terms, from the smallest unit to the largest:
 //
 //	datagram  one UDP payload
 //	train     datagrams of one sender that the kernel received as one (UDP_GRO)
@@ -16,8 +16,8 @@
 //
 // The datagrams of a train or a run have equal sizes, except that the last may be shorter.
 //
-// Concurrency: one goroutine at a time calls Receive; each Sender belongs to one goroutine at a
-// time; all else may be called by anybody at any time.
+// Concurrency: Receive may be called by one goroutine at a time, and each Sender belongs to one
+// goroutine at a time. Everything else is safe for concurrent use.
 //
 // Sources: recvmmsg(2), sendmmsg(2), udp(7), ip(7), ipv6(7), RFC 3542 §6; Linux net/ipv4/udp.c,
 // net/ipv4/udp_offload.c, net/ipv4/ip_sockglue.c, net/ipv6/datagram.c.
