@@ -27,8 +27,8 @@ type Options struct {
 	// VerifyInnerChecksums makes the receive side verify the transport checksums of inner packets
 	// instead of trusting the tag that covers them.
 	VerifyInnerChecksums bool
-	// Timestamps remembers those of the peers' handshakes beyond the life of the tunnel. Nil: nobody
-	// does.
+	// Timestamps remembers those of the peers' handshakes beyond the life of the tunnel. Nil:
+	// nobody does.
 	Timestamps handshake.Timestamps
 	// Clock is SystemClock unless a test brings its own.
 	Clock Clock

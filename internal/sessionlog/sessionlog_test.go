@@ -43,7 +43,8 @@ func TestLog_upLostRecovered(t *testing.T) {
 		{tunnel.StateUp, tunnel.StateIdle, "session up berlin"},
 		{tunnel.StateUp, tunnel.StateDown, ""}, // was never up
 		{tunnel.StateIdle, tunnel.StateUp, "session up paris"},
-		{tunnel.StateUp, tunnel.StateConnecting, ""}, // the one slept, the other may still come back
+		// The one slept, the other may still come back.
+		{tunnel.StateUp, tunnel.StateConnecting, ""},
 		{tunnel.StateDown, tunnel.StateUp, "session lost berlin"},
 		{tunnel.StateDown, tunnel.StateUp, ""},
 		{tunnel.StateUp, tunnel.StateUp, "session recovered berlin 20s"},

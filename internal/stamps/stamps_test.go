@@ -44,7 +44,8 @@ func TestStore_remembers(t *testing.T) {
 	for i := range 100 {
 		s.Accepted(key(i), at(1000+i))
 	}
-	s.Accepted(key(5), at(10)) // older: a replay that slipped through somewhere is not to take it back
+	// Older: a replay that slipped through somewhere is not to take it back.
+	s.Accepted(key(5), at(10))
 	if save(t, s) == 0 || save(t, s) != 0 {
 		t.Error("not written when there is something new, or again when there is not")
 	}

@@ -70,8 +70,8 @@ func (p *Problems) SolvedWhere(kind string, over func(name string) bool) {
 	}
 }
 
-// Renew makes list all the problems there are of the given kinds, each about another subject. One that
-// was there already, with the same message, keeps the time at which it began.
+// Renew makes list all the problems there are of the given kinds, each about another subject. One
+// that was there already, with the same message, keeps the time at which it began.
 func (p *Problems) Renew(list []Problem, kinds ...string) {
 	now := time.Now()
 	p.mu.Lock()
