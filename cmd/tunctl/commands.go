@@ -95,8 +95,8 @@ func (a *app) clients() ([]*control.Client, error) {
 	return clients, nil
 }
 
-// client returns the one instance a verb is for: changing something at all of them by accident is worse than
-// having to name one.
+// client returns the one instance a verb is for: changing something at all of them by accident is
+// worse than having to name one.
 func (a *app) client() (*control.Client, error) {
 	clients, err := a.clients()
 	if err != nil {
@@ -112,7 +112,8 @@ func (a *app) client() (*control.Client, error) {
 	return clients[0], nil
 }
 
-// gather asks all clients at once and returns the answers in their order, without those that failed.
+// gather asks all clients at once and returns the answers in their order, without those that
+// failed.
 func gather[T any](ctx context.Context, clients []*control.Client, ask func(context.Context, *control.Client) (T, error)) ([]T, []error) {
 	ctx, cancel := context.WithTimeout(ctx, control.AnswerTimeout)
 	defer cancel()
@@ -134,7 +135,8 @@ func gather[T any](ctx context.Context, clients []*control.Client, ask func(cont
 	return good, bad
 }
 
-// report prints the errors of some instances beside the answers of the others; the exit code is the first one's.
+// report prints the errors of some instances beside the answers of the others; the exit code is the
+// first one's.
 func (a *app) report(failures []error) error {
 	if len(failures) == 0 {
 		return nil

@@ -45,8 +45,8 @@ func readAll(in io.Reader, name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// writeSecret makes a file that only its owner may read, which is the service in its own directory. One that is there already is kept, unless
-// force is set.
+// writeSecret makes a file that only its owner may read, which is the service in its own directory.
+// One that is there already is kept, unless force is set.
 func writeSecret(path string, data []byte, force bool) error {
 	if force {
 		return replaceFile(path, data, 0o600)
@@ -139,7 +139,8 @@ func (a *app) configPath(ctx context.Context) (string, error) {
 			return path, err
 		}
 	}
-	files, _ := filepath.Glob(filepath.Join(a.env.configDir, "*.toml")) // only a bad pattern is an error
+	// Only a bad pattern is an error.
+	files, _ := filepath.Glob(filepath.Join(a.env.configDir, "*.toml"))
 	switch {
 	case len(files) == 1 && len(running) < 2:
 		return files[0], nil

@@ -103,7 +103,8 @@ func (i *invitation) prepare(addresses []string, psk bool) error {
 
 // render makes the peer's file out of the configuration as it will be.
 func (i *invitation) render(c *config.Config, peer wgquick.Peer, client wgquick.Client) error {
-	with := tomledit.Append(i.old, peer.TOML("")) // the file of the preshared key does not exist yet
+	// The file of the preshared key does not exist yet.
+	with := tomledit.Append(i.old, peer.TOML(""))
 	next, err := config.Parse(i.path, with)
 	if err != nil {
 		return refusedEdit(c.Path, err)

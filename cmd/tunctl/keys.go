@@ -10,7 +10,8 @@ import (
 	"tund/crypto/keys"
 )
 
-// maxKeyInput bounds what pubkey reads: a key is 44 characters, and some space around it does no harm.
+// maxKeyInput bounds what pubkey reads: a key is 44 characters, and some space around it does no
+// harm.
 const maxKeyInput = 4096
 
 func (a *app) genkeyCommand() *cobra.Command {

@@ -73,7 +73,8 @@ func system() *environment {
 		if err != nil {
 			return 0, 0
 		}
-		return cmp.Or(int(size.Col), 80), cmp.Or(int(size.Row), 24) // a terminal may not know its size
+		// A terminal may not know its size.
+		return cmp.Or(int(size.Col), 80), cmp.Or(int(size.Row), 24)
 	}
 	e.width, e.height = e.measure()
 	if info, err := os.Stdout.Stat(); err == nil {

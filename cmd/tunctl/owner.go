@@ -12,8 +12,9 @@ import (
 // serviceUser is the user that the service runs as (packaging/sysusers.d/tund.conf).
 const serviceUser = "tund"
 
-// giveToService makes f, a new file with a secret at path, the service's when root makes it where the service has its
-// files: in a directory of the service's group, as /etc/tund is. Elsewhere it stays with who made it.
+// giveToService makes f, a new file with a secret at path, the service's when root makes it where
+// the service has its files: in a directory of the service's group, as /etc/tund is. Elsewhere it
+// stays with who made it.
 func giveToService(f *os.File, path string) error {
 	dir, err := os.Stat(filepath.Dir(path))
 	if err != nil {

@@ -172,7 +172,8 @@ func (a *app) changePeer(cmd *cobra.Command, op, wanted string, f *peerFlags) er
 		}
 	}
 	for _, s := range list {
-		if s.key == "preshared_key_file" && s.value != nil { // the daemon need not be able to read it
+		// The daemon need not be able to read it.
+		if s.key == "preshared_key_file" && s.value != nil {
 			if s, err = pskOf(s.value.(string)); err != nil {
 				return err
 			}

@@ -35,7 +35,8 @@ faults, all of them are printed, the old configuration stays in force, and the e
 	}
 }
 
-// refusedReload puts the faults of a file on lines of their own, where editors and eyes find file:line:col.
+// refusedReload puts the faults of a file on lines of their own, where editors and eyes find
+// file:line:col.
 func refusedReload(instance string, err error) error {
 	if e, ok := err.(*control.Error); ok && e.Code == control.CodeConfig {
 		return &failure{exitConfig, fmt.Sprintf("%s: reload refused, the old configuration stays in force:\n%s",

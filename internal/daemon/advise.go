@@ -16,10 +16,11 @@ import (
 )
 
 const (
-	// adviseEvery is how often the host is looked at for settings that keep the tunnel from working.
-	// The kernel announces no change of a sysctl.
+	// adviseEvery is how often the host is looked at for settings that keep the tunnel from
+	// working. The kernel announces no change of a sysctl.
 	adviseEvery = 10 * time.Second
-	// maxAdviceLookups bounds the endpoints, and the allowed IPs, whose routes are looked up for it.
+	// maxAdviceLookups bounds the endpoints, and the allowed IPs, whose routes are looked up for
+	// it.
 	maxAdviceLookups = 256
 )
 
@@ -70,7 +71,8 @@ func (d *Daemon) advise() {
 // readFilters adds what nftables does to datagrams for our port, unless a peer is up. Rules that
 // take long to read are read less often.
 func (d *Daemon) readFilters(t *hostcheck.Tunnel, c *config.Config) {
-	called := false // by peers that we cannot call, so that connection tracking knows nothing of them
+	// By peers that we cannot call, so that connection tracking knows nothing of them.
+	called := false
 	for n := range c.Peers {
 		called = called || len(c.Peers[n].Endpoints) == 0
 		if d.tunnel.PeerState(c.Peers[n].PublicKey) == tunnel.StateUp {

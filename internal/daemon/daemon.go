@@ -117,7 +117,8 @@ type Daemon struct {
 	nudge chan struct{} // capacity 1: the network changed (follow)
 	gone  chan error    // capacity 1: a device of ours has gone (wait)
 
-	reapply atomic.Bool // the kernel's state is to be compared with the configuration again (follow)
+	// The kernel's state is to be compared with the configuration again (follow)
+	reapply atomic.Bool
 
 	problems statusview.Problems // shown by status
 
@@ -220,14 +221,17 @@ func (d *Daemon) launch(ctx context.Context) error {
 	if d.stamps != nil {
 		d.background.Go(func() { d.keepStamps(ctx) })
 	}
-	if d.opts.Interface == nil { // whoever configures the device by hand is responsible for the host
+	// Whoever configures the device by hand is responsible for the host.
+	if d.opts.Interface == nil {
 		d.background.Go(func() { d.keepAdvice(ctx) })
 	}
 	if every := sdnotify.WatchdogInterval(); every > 0 {
 		d.background.Go(func() { d.beat(ctx, every, d.tunnel.Pulse, func() { d.tell(d.notify.Watchdog()) }) })
 	}
-	debug.FreeOSMemory()                // what reading 10,000 peers took is not to count as ours for good
-	d.returnMemory(len(d.config.Peers)) // nor what those just started took to look at them and their routes
+	// What reading 10,000 peers took is not to count as ours for good.
+	debug.FreeOSMemory()
+	// Nor what those just started took to look at them and their routes.
+	d.returnMemory(len(d.config.Peers))
 	d.log.Info("ready", zap.String("instance", d.config.Instance), zap.Uint16("port", d.port),
 		zap.Stringer("key", d.config.Tunnel.PrivateKey.Public()), zap.Int("peers", len(d.config.Peers)))
 	d.tell(d.notify.Ready(d.summary()))

@@ -22,7 +22,8 @@ func TestStart_whicheverStepFailsNothingIsLeft(t *testing.T) {
 	n.stop()
 	kernel, process := kernelState(t), tracesNow(t, nil)
 	for i := range count {
-		for _, asked := range []bool{false, true} { // the step fails, or somebody asks to stop while it is taken
+		// The step fails, or somebody asks to stop while it is taken.
+		for _, asked := range []bool{false, true} {
 			ctx := n.prepare()
 			steps := n.d.mode.steps
 			do := steps[i].do

@@ -58,7 +58,8 @@ func (d *Daemon) interfaceMode(i *Interface) mode {
 			{"run", d.launch},
 			{"report readiness", func(context.Context) error { i.Ready(); return nil }},
 		},
-		wanted: func(c *config.Config, _ int) route.State { // only what goes on around the device is of interest
+		// Only what goes on around the device is of interest.
+		wanted: func(c *config.Config, _ int) route.State {
 			return route.State{Devices: []route.Device{{Name: c.Tun.Device}}}
 		},
 		fixed: errNoFile,

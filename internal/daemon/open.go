@@ -78,7 +78,8 @@ func (d *Daemon) openDevices(ctx context.Context) error {
 
 func (d *Daemon) openDevice(ctx context.Context, o tundev.Options) error {
 	var dev *tundev.Device
-	err := patiently(ctx, tundev.ErrExists, func() (err error) { // a process that was killed may not have released it yet
+	// A process that was killed may not have released it yet.
+	err := patiently(ctx, tundev.ErrExists, func() (err error) {
 		dev, err = tundev.Open(o)
 		return err
 	})

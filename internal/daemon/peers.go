@@ -31,7 +31,8 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
 	}
 	d.names.SetPeers(next.Peers)
-	if err := d.tunnel.Configure(d.peerPart(next, key)); err != nil { // now with endpoints that need no look-up
+	// Now with endpoints that need no look-up.
+	if err := d.tunnel.Configure(d.peerPart(next, key)); err != nil {
 		return err // Fits was asked whether it would be
 	}
 	d.setOverride(func(o *override) {

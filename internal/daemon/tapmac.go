@@ -11,9 +11,10 @@ import (
 //
 // A Linux bridge to which nobody gave an address takes the lowest of its ports, so an address drawn
 // at random at each start would now and then become the bridge's, and the LAN would go on sending
-// to the old one until its ARP entries ran out. So the address is the same at each start, and begins
-// with fe:ff, which is above those of network cards, virtual machines and containers. A bridge that
-// has no other port takes it; since the public key is in it, no two sites of one LAN have the same.
+// to the old one until its ARP entries ran out. So the address is the same at each start, and
+// begins with fe:ff, which is above those of network cards, virtual machines and containers. A
+// bridge that has no other port takes it; since the public key is in it, no two sites of one LAN
+// have the same.
 func tapMAC(key keys.PublicKey, instance, device string) [6]byte {
 	sum := sha256.Sum256(fmt.Appendf(nil, "tund TAP address\x00%s\x00%s\x00%s", key, instance, device))
 	return [6]byte{0xfe, 0xff, sum[0], sum[1], sum[2], sum[3]}

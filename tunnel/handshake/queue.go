@@ -17,8 +17,9 @@ const (
 	// queueLength is the number of handshake messages that wait for a worker.
 	queueLength = 1024
 	// UnderLoadDepth is the queue length at which proof of address is demanded, as in the kernel
-	// (MAX_QUEUED_INCOMING_HANDSHAKES / 8), and keepUnderLoad how long after it. The workers need 25
-	// ms for as many, so a burst that they can keep up with costs newcomers no second round trip.
+	// (MAX_QUEUED_INCOMING_HANDSHAKES / 8), and keepUnderLoad how long after it. The workers need
+	// 25 ms for as many, so a burst that they can keep up with costs newcomers no second round
+	// trip.
 	UnderLoadDepth = queueLength / 2
 	keepUnderLoad  = time.Second
 )

@@ -61,7 +61,8 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 	hs := &p.Handshake
 	hs.Lock()
 	defer hs.Unlock()
-	if p.Removed() || w.identity.Load().noise != id { // the message was for who we were a moment ago
+	// The message was for who we were a moment ago.
+	if p.Removed() || w.identity.Load().noise != id {
 		return drop.HandshakeFailed
 	}
 	if w.env.Link.KnownDown() {

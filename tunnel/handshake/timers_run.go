@@ -83,7 +83,8 @@ func (w *Worker) perform(p *peer.Peer, now boottime.Time) {
 	if due&timers.SendKeepalive != 0 {
 		w.keepalive(p, now)
 	} else if kp := p.Current(); kp != nil && kp.Usable(now) && p.Staged.Len() != 0 {
-		w.out.SendStaged(p, now) // staged while the session came up, or waiting for its confirmation
+		// Staged while the session came up, or waiting for its confirmation.
+		w.out.SendStaged(p, now)
 	}
 }
 

@@ -26,9 +26,9 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Peer is one configured remote. It has no goroutine, timer, channel or packet buffer of its own, and
-// it is a compact record, of which there may be 10,000: what most peers never need is allocated when
-// it is needed.
+// Peer is one configured remote. It has no goroutine, timer, channel or packet buffer of its own,
+// and it is a compact record, of which there may be 10,000: what most peers never need is allocated
+// when it is needed.
 type Peer struct {
 	// Synchronized in themselves.
 	Timers    timers.Timers
@@ -51,27 +51,31 @@ type Peer struct {
 	lastReceived atomic.Int64 // boottime of the newest authenticated datagram; 0: never
 	unanswered   atomic.Int32 // initiations in a row without a response
 	removed      atomic.Bool
-	refusedSince atomic.Int64                // boottime since when the kernel refuses every send; 0: it does not
-	sendFailure  atomic.Pointer[SendFailure] // why the kernel last refused to send to the peer; nil: it did not
-	loopedAt     atomic.Int64                // boottime at which one of our datagrams to the peer last came back; 0: never
-	drops        atomic.Pointer[drop.Counters]
-	moves        atomic.Pointer[moves] // what is known of its moves; nil: it never moved
+	// Boottime since when the kernel refuses every send; 0: it does not.
+	refusedSince atomic.Int64
+	// Why the kernel last refused to send to the peer; nil: it did not.
+	sendFailure atomic.Pointer[SendFailure]
+	// Boottime at which one of our datagrams to the peer last came back; 0: never.
+	loopedAt atomic.Int64
+	drops    atomic.Pointer[drop.Counters]
+	moves    atomic.Pointer[moves] // what is known of its moves; nil: it never moved
 
 	mu             sync.Mutex // guards what follows, and the slow methods of Timers
 	previous, next *Keypair
-	handshakeWall  time.Time     // when the newest session was confirmed
-	vain           int           // handshakes in a row without a response, and nothing heard meanwhile
-	vainSince      boottime.Time // when the first of them began
-	unconfirmed    int           // responses in a row that led to no session
-	upSince        time.Time     // when a session became usable after there was none
-	lastError      string
-	lastErrorAt    boottime.Time
-	callers        callers
-	doubt          string        // what handshakes of late say against the peer, whatever its state
-	doubtAt        boottime.Time // when
-	failingSince   time.Time     // of the first failure since the last session
-	count          HandshakeCounts
-	icmp           *icmpNote // what ICMP said last; nil: nothing
+	handshakeWall  time.Time // when the newest session was confirmed
+	// Handshakes in a row without a response, and nothing heard meanwhile.
+	vain         int
+	vainSince    boottime.Time // when the first of them began
+	unconfirmed  int           // responses in a row that led to no session
+	upSince      time.Time     // when a session became usable after there was none
+	lastError    string
+	lastErrorAt  boottime.Time
+	callers      callers
+	doubt        string        // what handshakes of late say against the peer, whatever its state
+	doubtAt      boottime.Time // when
+	failingSince time.Time     // of the first failure since the last session
+	count        HandshakeCounts
+	icmp         *icmpNote // what ICMP said last; nil: nothing
 }
 
 // Handshake is what handshakes with one peer need. Its lock is held across key agreement: no lane
@@ -86,8 +90,9 @@ type Handshake struct {
 	LastSent       noise.Timestamp // the newest of ours
 	LastInitiation boottime.Time   // when we last accepted one; 0: never
 	Candidates     []netip.AddrPort
-	Candidate      int             // index of the candidate in use
-	learned        *netip.AddrPort // where it was last before its candidates were tried; nil: with them
+	Candidate      int // index of the candidate in use
+	// Where it was last before its candidates were tried; nil: with them.
+	learned *netip.AddrPort
 
 	remote    *noise.Remote   // nil until the first handshake needs it
 	remoteFor *noise.Identity // of ours that remote was made for

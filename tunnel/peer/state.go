@@ -11,7 +11,8 @@ type State string
 
 // The states of a peer.
 const (
-	StateUp         State = "up"         // a session, and what was sent is answered or needs no answer
+	// A session, and what was sent is answered or needs no answer.
+	StateUp         State = "up"
 	StateConnecting State = "connecting" // a handshake is under way
 	StateIdle       State = "idle"       // no traffic has wanted it yet
 	StateDown       State = "down"       // tried and failed
@@ -19,9 +20,9 @@ const (
 
 // Bounds within which a peer with a session counts as up although it cannot be reached.
 const (
-	// silentHandshakes is how many handshakes in a row go without a response before a silent peer is
-	// down. One is lost now and then; with it, a peer that dies is down 25 seconds after the first
-	// packet that it does not answer.
+	// silentHandshakes is how many handshakes in a row go without a response before a silent peer
+	// is down. One is lost now and then; with it, a peer that dies is down 25 seconds after the
+	// first packet that it does not answer.
 	silentHandshakes = 2
 	// refusedTooLong is for how long the kernel may refuse all that we send to a peer before it is
 	// down: routes and addresses come and go within seconds while a link changes.

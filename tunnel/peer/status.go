@@ -32,7 +32,8 @@ type Status struct {
 	Staged       int // packets that wait for a session
 	Session      *SessionStatus
 	Handshakes   HandshakeCounts
-	Drops        map[string]uint64 // of what the lanes dropped of it or for it; those of the switch are the switch's
+	// Of what the lanes dropped of it or for it; those of the switch are the switch's.
+	Drops map[string]uint64
 }
 
 // SessionStatus is the current session of a peer.

@@ -56,7 +56,8 @@ func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
 		p.fail(now, wall, refusalText(ep.Addr, f.Err))
 	case p.said(p.Timers.InitiatedAt()) != "":
 		p.fail(now, wall, "no answer from "+ep.Addr.String()+": "+p.said(0))
-	case now.Sub(p.lastErrorAt) >= timers.RekeyTimeout || p.lastError == "": // nothing better is known of this attempt
+	case now.Sub(p.lastErrorAt) >= timers.RekeyTimeout || p.lastError == "":
+		// Nothing better is known of this attempt.
 		p.fail(now, wall, "no answer from "+ep.Addr.String()+
 			": peer down, datagrams blocked, wrong public key for it, or ours unknown there")
 	}

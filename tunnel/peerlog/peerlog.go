@@ -36,13 +36,13 @@ type Log struct {
 const (
 	// everyPeer is the interval between messages about one peer.
 	everyPeer = time.Minute
-	// burst is how many messages about different peers may come at once, and everyOther the interval
-	// between those that follow: an uplink that fails would otherwise write a line for each of
-	// thousands of peers, and so would peers that agree to.
+	// burst is how many messages about different peers may come at once, and everyOther the
+	// interval between those that follow: an uplink that fails would otherwise write a line for
+	// each of thousands of peers, and so would peers that agree to.
 	burst      = 30
 	everyOther = 2 * time.Second
-	// bugBurst is how many caught panics are written down at once, and everyBug the interval between
-	// those that follow: who finds a message that causes one can send it again.
+	// bugBurst is how many caught panics are written down at once, and everyBug the interval
+	// between those that follow: who finds a message that causes one can send it again.
 	bugBurst = 5
 	everyBug = 10 * time.Second
 	// everyHost is the interval between messages of one kind that anybody can cause.
@@ -119,8 +119,8 @@ func (l *Log) UnderLoad(now boottime.Time) {
 	}
 }
 
-// UnknownPeer is called when an initiation came from a key that is no peer's, and that its sender has
-// proven to hold.
+// UnknownPeer is called when an initiation came from a key that is no peer's, and that its sender
+// has proven to hold.
 func (l *Log) UnknownPeer(now boottime.Time, key keys.PublicKey, from netip.AddrPort) {
 	if n, ok := l.unknown.Open(now, everyHost); ok {
 		l.Warn("handshake from an unknown peer: its public key is in no [[peer]] here",
