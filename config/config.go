@@ -160,10 +160,11 @@ type Tap struct {
 	DoubleTags          bool // let frames with more than one VLAN tag pass
 	Hub                 bool // pass frames from one peer on to another
 	BPDU                BPDUPolicy
-	MSSClamp            bool // lower the MSS of TCP connections to what fits into one datagram
-	Fragment            bool // send a frame that does not fit as two datagrams
-	NeighborSuppression bool // answer ARP and ND from the snooped table
-	Snooping            bool // send multicast only where IGMP or MLD asked for it
+	MSSClamp            bool           // lower the MSS of TCP connections to what fits into one datagram
+	Fragment            bool           // send a frame that does not fit as two datagrams
+	NeighborSuppression bool           // answer ARP and ND from the snooped table
+	Transparent         []LinkProtocol // link-local protocols that pass, ascending
+	Snooping            bool           // send multicast only where IGMP or MLD asked for it
 }
 
 // Peer is one [[peer]].

@@ -128,6 +128,7 @@ bpdu = "guard"
 mss_clamp = false
 fragment = false
 neighbor_suppression = false
+transparent = ["ptp", "lldp", "lldp", "eapol", "mvrp", "cdp", "lacp"]
 snooping = false
 [[peer]]
 name = "berlin"
@@ -149,7 +150,8 @@ trust = ["dhcp", "ra"]
 		Tun: &Tun{Device: "wan0", Addresses: prefixes("10.9.0.1/24", "fd09::1/64", "10.8.0.1/32"), MTU: 1380,
 			Table: 100, Metric: 50, LocalNetworks: LocalNone, Guard: GuardAlways},
 		Tap: &Tap{Device: "lan0", Bridge: "br0", MTU: 9000, Ageing: time.Minute, MaxMACs: 1000, MaxMACsPerPeer: 20,
-			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, DoubleTags: true, Hub: true, BPDU: BPDUGuard},
+			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, DoubleTags: true, Hub: true, BPDU: BPDUGuard,
+			Transparent: []LinkProtocol{LinkLLDP, LinkEAPOL, LinkLACP, LinkCDP, LinkPTP, LinkMVRP}},
 		Files: []string{"/etc/tund/berlin.psk"},
 		Peers: []Peer{{
 			Name: "berlin", PublicKey: pub, PresharedKey: psk,
@@ -397,5 +399,16 @@ func TestLoad_namesPeersByTheirKeys(t *testing.T) {
 	got := []string{c.Peers[0].Name, c.Peers[1].Name, c.Peers[2].Name}
 	if want := []string{"GatewayO", "GatewayOf", "GatewayOfBerlin"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("names = %q, want %q", got, want)
+	}
+}
+
+func TestLoad_refusesAProtocolThatCannotBeTransparent(t *testing.T) {
+	t.Parallel()
+	_, err := Parse("office.toml", []byte(tapSection+"transparent = [\"lldp\", \"pause\"]\n"))
+	if want := `tap: transparent: want lldp, eapol, lacp, cdp, ptp, mvrp, not "pause"`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if got := LinkMVRP.String(); got != "mvrp" {
+		t.Errorf("MVRP is written %s", got)
 	}
 }

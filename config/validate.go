@@ -90,6 +90,7 @@ func (l *loader) tap(s *section) *Tap {
 		Fragment:            s.boolean("fragment", true),
 		NeighborSuppression: s.boolean("neighbor_suppression", true),
 		Snooping:            s.boolean("snooping", true),
+		Transparent:         s.linkProtocols("transparent"),
 	}
 	switch {
 	case l.cfg.Tun == nil:

@@ -83,6 +83,12 @@ var bpduPolicies = map[config.BPDUPolicy]l2.BPDUPolicy{
 	config.BPDUDrop: l2.BPDUDrop, config.BPDUForward: l2.BPDUForward, config.BPDUGuard: l2.BPDUGuard,
 }
 
+// linkProtocols are those of the configuration as the switch knows them.
+var linkProtocols = map[config.LinkProtocol]l2.LinkProtocols{
+	config.LinkLLDP: l2.LinkLLDP, config.LinkEAPOL: l2.LinkEAPOL, config.LinkLACP: l2.LinkLACP,
+	config.LinkCDP: l2.LinkCDP, config.LinkPTP: l2.LinkPTP, config.LinkMVRP: l2.LinkMVRP,
+}
+
 // ethernetOptions is the switch of a configuration; the zero options without [tap].
 func ethernetOptions(t *config.Tap) tunnel.EthernetOptions {
 	if t == nil {
@@ -94,6 +100,10 @@ func ethernetOptions(t *config.Tap) tunnel.EthernetOptions {
 		}
 		return perSecond
 	}
+	var transparent l2.LinkProtocols
+	for _, p := range t.Transparent {
+		transparent |= linkProtocols[p]
+	}
 	return tunnel.EthernetOptions{
 		Fragment: t.Fragment, MSSClamp: t.MSSClamp,
 		Switch: l2.Config{
@@ -101,7 +111,7 @@ func ethernetOptions(t *config.Tap) tunnel.EthernetOptions {
 			BroadcastLimit: limit(t.BroadcastLimit), MulticastLimit: limit(t.MulticastLimit),
 			UnknownLimit: limit(t.UnknownUnicastLimit), Hub: t.Hub, BPDU: bpduPolicies[t.BPDU],
 			NeighborSuppression: t.NeighborSuppression, QinQ: t.DoubleTags,
-			NoSnooping: !t.Snooping,
+			NoSnooping: !t.Snooping, Transparent: transparent,
 		},
 	}
 }

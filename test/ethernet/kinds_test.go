@@ -57,3 +57,28 @@ func TestFrames_ofAllKindsArriveAsTheyWereSent(t *testing.T) {
 		far.expect(k.name, 2*time.Second, func(got []byte) bool { return bytes.Equal(got, frame) })
 	}
 }
+
+// Where the tunnel is to be like a cable, what neighbours on a link say to each other passes, if the
+// bridges let it pass as well.
+func TestFrames_betweenNeighboursPassWhereTheyAreNamed(t *testing.T) {
+	beside(t)
+	berlin, paris := twoSites(t)
+	for _, s := range []*site{berlin, paris} {
+		s.tap = []string{`transparent = ["lldp", "eapol"]`}
+		s.NS.Run(t, "ip", "link", "set", "br0", "type", "bridge", "group_fwd_mask", "0x4008")
+	}
+	a, b := berlin.host(1), paris.host(2)
+	start(t, berlin, paris)
+	port, far := a.raw(), b.raw()
+	send := func(name string, dst l2.MAC, etherType uint16) []byte {
+		frame := padded(append(header(dst, a.mac, etherType), name...))
+		port.send(frame)
+		return frame
+	}
+	sent := send("LLDP", 0x0180c200000e, 0x88cc)
+	far.expect("LLDP", 2*time.Second, func(got []byte) bool { return bytes.Equal(got, sent) })
+	sent = send("802.1X", 0x0180c2000003, 0x888e)
+	far.expect("802.1X", 2*time.Second, func(got []byte) bool { return bytes.Equal(got, sent) })
+	send("PTP", 0x0180c200000e, 0x88f7)
+	far.never("PTP, which was not named", 200*time.Millisecond, holds("PTP"))
+}

@@ -206,7 +206,7 @@ func (s *Switch) admit(f *frameInfo, v *Verdict) drop.Reason {
 	}
 	var reason drop.Reason
 	if f.vid, reason = f.in.vlans.ingress(h); reason != drop.None {
-		if r := reserved(h); r != drop.None {
+		if r := f.reserved(); r != drop.None {
 			reason = r // the better name: link-local frames are untagged on trunks too
 		}
 		return reason
@@ -242,7 +242,7 @@ func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
 	if in.blocked != nil && in.blocked.has(f.vid) {
 		return drop.LoopBlocked
 	}
-	if reason := reserved(h); reason == drop.LinkLocalFrame || reason == drop.BPDU && f.view.cfg.BPDU != BPDUForward {
+	if reason := f.reserved(); reason == drop.LinkLocalFrame || reason == drop.BPDU && f.view.cfg.BPDU != BPDUForward {
 		if reason == drop.BPDU && f.view.cfg.BPDU == BPDUGuard && in.id != LocalPort {
 			s.guardBPDU(f, v)
 		}

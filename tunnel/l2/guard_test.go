@@ -197,3 +197,57 @@ func TestSwitch_bpduPolicies(t *testing.T) {
 		}
 	}
 }
+
+// TestSwitch_transparentLetsPassWhatIsNamed sends link-local frames through switches that let each
+// of the protocols pass, both ways.
+func TestSwitch_transparentLetsPassWhatIsNamed(t *testing.T) {
+	t.Parallel()
+	cisco := func(number ...byte) []byte {
+		b := eth(macCiscoLink, hostMAC(1), 46)
+		copy(b[headerLen:], append([]byte{0xaa, 0xaa, 3, 0, 0, 0x0c}, number...))
+		return b
+	}
+	slow := func(subtype byte) []byte {
+		b := eth(0x0180c2000002, hostMAC(1), typeSlow)
+		b[headerLen] = subtype
+		return b
+	}
+	stump := eth(0x0180c2000002, hostMAC(1), typeSlow)[:headerLen]
+	for _, c := range []struct {
+		name      string
+		frame     []byte
+		by        LinkProtocols
+		otherwise drop.Reason
+	}{
+		{"LLDP", eth(0x0180c200000e, hostMAC(1), typeLLDP), LinkLLDP, drop.LinkLocalFrame},
+		{"LLDP to the customer's bridge", eth(macBPDU, hostMAC(1), typeLLDP), LinkLLDP, drop.BPDU},
+		{"802.1X", eth(0x0180c2000003, hostMAC(1), typeEAPOL), LinkEAPOL, drop.LinkLocalFrame},
+		{"LACP", slow(slowLACP), LinkLACP, drop.LinkLocalFrame},
+		{"marker", slow(slowMarker), LinkLACP, drop.LinkLocalFrame},
+		{"OAM", slow(3), 0, drop.LinkLocalFrame},
+		{"slow protocol without a subtype", stump, 0, drop.LinkLocalFrame},
+		{"CDP", cisco(0x20, 0), LinkCDP, drop.LinkLocalFrame},
+		{"DTP", cisco(0x20, 4), 0, drop.LinkLocalFrame},
+		{"PTP peer delay", eth(0x0180c200000e, hostMAC(1), typePTP), LinkPTP, drop.LinkLocalFrame},
+		{"MVRP", eth(0x0180c2000021, hostMAC(1), typeMVRP), LinkMVRP, drop.LinkLocalFrame},
+		{"PAUSE", eth(0x0180c2000001, hostMAC(1), typeMACCtl), 0, drop.LinkLocalFrame},
+		{"spanning tree", eth(macBPDU, hostMAC(1), 46), 0, drop.BPDU},
+		{"something else to a reserved address", eth(0x0180c2000003, hostMAC(1), typeIPv4), 0, drop.LinkLocalFrame},
+	} {
+		for p := LinkProtocols(0); p <= LinkMVRP; p = max(1, 2*p) {
+			s := newSwitch(t, Config{Transparent: p})
+			addPeer(t, s, 1, PortConfig{})
+			want := c.otherwise
+			if p&c.by != 0 {
+				want = drop.None
+			}
+			if _, r := fromDevice(s, start, c.frame); r != want {
+				t.Errorf("%s from the TAP with %b: %v, want %v", c.name, p, r, want)
+			}
+			MACFromBytes([]byte{2, 0, 0, 0, 9, byte(p)}).Put(c.frame[6:])
+			if v, r := fromPeer(s, start, 1, c.frame); r != want || v.ToDevice != (want == drop.None) {
+				t.Errorf("%s from a peer with %b: %v, want %v", c.name, p, r, want)
+			}
+		}
+	}
+}

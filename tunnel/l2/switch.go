@@ -40,12 +40,13 @@ type Config struct {
 	// Storm limits in frames a second and ingress port; 0: the default, negative: none.
 	BroadcastLimit, MulticastLimit, UnknownLimit int
 
-	Hub                 bool       // forward from peer to peer
-	BPDU                BPDUPolicy // spanning tree frames
-	NeighborSuppression bool       // answer ARP and neighbour solicitations from what was snooped
-	QinQ                bool       // let frames with two tags through
-	NoSnooping          bool       // send multicast to all ports, whoever asked for it
-	MTU                 int        // of the TAP: payload bytes of a frame, without Ethernet header and tags; 0: DefaultMTU
+	Hub                 bool          // forward from peer to peer
+	BPDU                BPDUPolicy    // spanning tree frames
+	NeighborSuppression bool          // answer ARP and neighbour solicitations from what was snooped
+	QinQ                bool          // let frames with two tags through
+	Transparent         LinkProtocols // link-local protocols that pass
+	NoSnooping          bool          // send multicast to all ports, whoever asked for it
+	MTU                 int           // of the TAP: payload bytes of a frame, without Ethernet header and tags; 0: DefaultMTU
 }
 
 // PortConfig is a peer as the switch sees it.
