@@ -83,7 +83,7 @@ func (h *Handshakes) PrivateKey() keys.PrivateKey { return h.identity.Load().pri
 func (h *Handshakes) PublicKey() keys.PublicKey { return h.identity.Load().noise.Public() }
 
 // Waiting returns how many messages wait for a worker.
-func (h *Handshakes) Waiting() int { return len(h.queue.messages) }
+func (h *Handshakes) Waiting() int { return len(h.queue.messages) + len(h.queue.answers) }
 
 // CookiesSent returns how many cookie replies have been sent.
 func (h *Handshakes) CookiesSent() uint64 { return h.cookiesSent.Load() }
@@ -107,14 +107,21 @@ func (w *Worker) Run() {
 		select {
 		case <-w.env.Stop:
 			return
+		case m := <-w.queue.answers:
+			w.handle(&m)
 		case m := <-w.queue.messages:
-			w.progress.Busy()
-			w.env.Guard("handshake worker", func() { w.message(&m) })
+			w.handle(&m)
 		case h := <-w.icmp.hints:
 			w.progress.Busy()
 			w.env.Guard("ICMP", func() { w.hinted(h) })
 		}
 	}
+}
+
+// handle handles one message, and outlives a panic.
+func (w *Worker) handle(m *message) {
+	w.progress.Busy()
+	w.env.Guard("handshake worker", func() { w.message(m) })
 }
 
 // moved moves p to where a handshake message came from.

@@ -14,8 +14,10 @@ import (
 
 // Bounds of what waits for the workers.
 const (
-	// queueLength is the number of handshake messages that wait for a worker.
-	queueLength = 1024
+	// queueLength is the number of initiations that wait for a worker, and answersLength that of
+	// responses and cookie replies to initiations of ours.
+	queueLength   = 1024
+	answersLength = 128
 	// UnderLoadDepth is the queue length at which proof of address is demanded, as in the kernel
 	// (MAX_QUEUED_INCOMING_HANDSHAKES / 8), and keepUnderLoad how long after it. The workers need
 	// 25 ms for as many, so a burst that they can keep up with costs newcomers no second round
@@ -24,9 +26,13 @@ const (
 	keepUnderLoad  = time.Second
 )
 
-// queue is what stands between the lanes and the workers, with the defence against floods.
+// queue is what stands between the lanes and the workers, with the defence against floods. Anybody
+// who knows our public key can make initiations that have to be queued; answers need an index that
+// we chose. So answers wait in a queue of their own: no flood of initiations keeps us from reaching
+// a peer.
 type queue struct {
-	messages chan message
+	messages chan message // initiations
+	answers  chan message
 	recent   *recentInitiations
 	source   sourceLimiter
 	cookies  cookieBudget
@@ -42,7 +48,7 @@ type message struct {
 
 func newQueue() *queue {
 	return &queue{
-		messages: make(chan message, queueLength), recent: newRecentInitiations(),
+		messages: make(chan message, queueLength), answers: make(chan message, answersLength), recent: newRecentInitiations(),
 		cookies: cookieBudget{seed: maphash.MakeSeed()},
 	}
 }
@@ -57,8 +63,12 @@ func (q *queue) put(load *Load, kind byte, d []byte, from udp.Endpoint, now boot
 	if len(q.messages) >= UnderLoadDepth {
 		load.Raise(now.Add(keepUnderLoad))
 	}
+	to := q.messages
+	if kind != wire.TypeInitiation {
+		to = q.answers
+	}
 	select {
-	case q.messages <- m:
+	case to <- m:
 		return drop.None
 	default:
 		return drop.HandshakeQueue
