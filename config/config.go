@@ -157,10 +157,11 @@ type Tap struct {
 	MulticastLimit      int
 	UnknownUnicastLimit int
 
-	DoubleTags          bool // let frames with more than one VLAN tag pass
-	Hub                 bool // pass frames from one peer on to another
-	BPDU                BPDUPolicy
-	MSSClamp            bool           // lower the MSS of TCP connections to what fits into one datagram
+	DoubleTags bool // let frames with more than one VLAN tag pass
+	Hub        bool // pass frames from one peer on to another
+	BPDU       BPDUPolicy
+	// Lower the MSS of TCP connections to what fits into one datagram.
+	MSSClamp            bool
 	Fragment            bool           // send a frame that does not fit as two datagrams
 	NeighborSuppression bool           // answer ARP and ND from the snooped table
 	Transparent         []LinkProtocol // link-local protocols that pass, ascending

@@ -58,8 +58,8 @@ func TestFrames_ofAllKindsArriveAsTheyWereSent(t *testing.T) {
 	}
 }
 
-// Where the tunnel is to be like a cable, what neighbours on a link say to each other passes, if the
-// bridges let it pass as well.
+// Where the tunnel is to be like a cable, what neighbours on a link say to each other passes, if
+// the bridges let it pass as well.
 func TestFrames_betweenNeighboursPassWhereTheyAreNamed(t *testing.T) {
 	beside(t)
 	berlin, paris := twoSites(t)
