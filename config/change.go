@@ -98,6 +98,7 @@ func (p *Peer) values() map[string]any {
 	if !p.Ethernet {
 		return v
 	}
+	v["isolated"] = p.Isolated
 	var vlans, trust []any
 	for _, id := range p.VLANs {
 		vlans = append(vlans, int64(id))

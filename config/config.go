@@ -189,6 +189,7 @@ type Peer struct {
 	PVID      uint16
 	TrustDHCP bool // the peer may send what DHCP servers send
 	TrustRA   bool // the peer may send IPv6 router advertisements
+	Isolated  bool // on a hub: exchanges no frames with other isolated peers
 }
 
 // MAC is an Ethernet address.

@@ -143,6 +143,7 @@ max_macs = 7
 vlans = [30, "10-12", 11]
 pvid = 5
 trust = ["dhcp", "ra"]
+isolated = true
 `)
 	want := &Config{
 		Instance: "office", Path: "/etc/tund/office.toml",
@@ -159,7 +160,7 @@ trust = ["dhcp", "ra"]
 			AllowedIPs: prefixes("10.20.0.0/16", "fd20::/48", "10.9.0.2/32"),
 			Keepalive:  25 * time.Second, Ethernet: true,
 			MACs: []MAC{{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}}, MaxMACs: 7,
-			VLANs: []uint16{10, 11, 12, 30}, PVID: 5, TrustDHCP: true, TrustRA: true,
+			VLANs: []uint16{10, 11, 12, 30}, PVID: 5, TrustDHCP: true, TrustRA: true, Isolated: true,
 		}},
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -13,7 +13,7 @@ import (
 )
 
 // ethernetKeys are the keys of a peer that mean something only for frames.
-var ethernetKeys = []string{"macs", "max_macs", "vlans", "pvid", "trust"}
+var ethernetKeys = []string{"macs", "max_macs", "vlans", "pvid", "trust", "isolated"}
 
 // peer checks one [[peer]], the one of that number in the file (from 1).
 func (l *loader) peer(s *section, number int) Peer {
@@ -142,6 +142,10 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 		s.errorAt(s.where("pvid"), "pvid", "vlans has 0: untagged frames are either in a VLAN or in none")
 	}
 	p.TrustDHCP, p.TrustRA = s.trust("trust")
+	p.Isolated = s.boolean("isolated", false)
+	if p.Isolated && l.cfg.Tap != nil && !l.cfg.Tap.Hub {
+		s.warnAt(s.where("isolated"), "isolated", "no effect without hub = true in [tap]: peers exchange no frames through us")
+	}
 	if p.Ethernet {
 		return
 	}
@@ -151,7 +155,7 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 		}
 	}
 	p.MACs, p.MaxMACs, p.VLANs, p.PVID = nil, 0, nil, 0
-	p.TrustDHCP, p.TrustRA = false, false
+	p.TrustDHCP, p.TrustRA, p.Isolated = false, false, false
 }
 
 func (l *loader) peerMACs(s *section) []MAC {

@@ -69,7 +69,7 @@ func peersChange(c *config.Config, endpoints func(config.Peer) []netip.AddrPort)
 func portConfig(p config.Peer) l2.PortConfig {
 	c := l2.PortConfig{
 		Name: p.Name, Ethernet: p.Ethernet, MaxMACs: p.MaxMACs, VLANs: p.VLANs, PVID: p.PVID,
-		TrustDHCP: p.TrustDHCP, TrustRA: p.TrustRA,
+		TrustDHCP: p.TrustDHCP, TrustRA: p.TrustRA, Isolated: p.Isolated,
 		PublicKey: [32]byte(p.PublicKey),
 	}
 	for _, m := range p.MACs {

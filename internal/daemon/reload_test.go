@@ -81,6 +81,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"vlans":              {`[]`, `[7]`},
 		"pvid":               {"0", "7"},
 		"trust":              {`[]`, `["ra"]`},
+		"isolated":           {"false", "true"},
 	},
 }
 

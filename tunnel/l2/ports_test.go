@@ -1,6 +1,12 @@
 package l2
 
-import "testing"
+import (
+	"bytes"
+	"slices"
+	"testing"
+
+	"tund/internal/drop"
+)
 
 func TestSetPorts_touchesOnlyWhatChanges(t *testing.T) {
 	t.Parallel()
@@ -55,5 +61,47 @@ func TestSetPorts_allOrNothing(t *testing.T) {
 	}
 	if _, ok := s.Port(1); ok {
 		t.Error("a port that was to leave is still there")
+	}
+}
+
+// TestSwitch_isolatedPeersAreKeptApart: peers 1 and 2 are isolated, 3 is not.
+func TestSwitch_isolatedPeersAreKeptApart(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{Hub: true})
+	addPeer(t, s, 1, PortConfig{Isolated: true})
+	addPeer(t, s, 3, PortConfig{})
+	fromPeer(s, start, 1, eth(Broadcast, hostMAC(1), typeIPv4))
+	fromPeer(s, start, 3, eth(Broadcast, hostMAC(3), typeIPv4))
+	addPeer(t, s, 2, PortConfig{Isolated: true})
+	s.announceAll(2)
+	actions := s.Tick(start)
+	told := func(n int) bool {
+		mac := hw(hostMAC(n))
+		return slices.ContainsFunc(actions.ToPeers, func(m Message) bool { return m.Port == 2 && bytes.Contains(m.Payload, mac) })
+	}
+	if told(1) || !told(3) {
+		t.Errorf("peer 2 is told of the host of 1: %v, of that of 3: %v", told(1), told(3))
+	}
+	fromPeer(s, start, 2, eth(Broadcast, hostMAC(2), typeIPv4))
+	for _, c := range []struct {
+		from PortID
+		to   []PortID
+	}{{1, []PortID{3}}, {2, []PortID{3}}, {3, []PortID{1, 2}}} {
+		for _, dst := range []MAC{Broadcast, 0x01005e010203, hostMAC(77)} {
+			v, r := fromPeer(s, start, c.from, eth(dst, hostMAC(int(c.from)), typeIPv4))
+			if got := outPorts(v); r != drop.None || !v.ToDevice || !slices.Equal(got, c.to) {
+				t.Errorf("from %d to %v: %v %v, to device %v; want %v", c.from, dst, got, r, v.ToDevice, c.to)
+			}
+		}
+		for _, to := range []PortID{1, 2, 3} {
+			v, r := fromPeer(s, start, c.from, eth(hostMAC(int(to)), hostMAC(int(c.from)), typeIPv4))
+			want := slices.Contains(c.to, to)
+			if (r == drop.None) != want || slices.Equal(outPorts(v), []PortID{to}) != want {
+				t.Errorf("from %d to the host of %d: %v %v", c.from, to, v.Out, r)
+			}
+		}
+	}
+	if v, r := fromDevice(s, start, eth(Broadcast, hostMAC(9), typeIPv4)); r != drop.None || len(v.Out) != 3 {
+		t.Errorf("from the TAP: %v %v", v.Out, r)
 	}
 }

@@ -61,6 +61,8 @@ type PortConfig struct {
 
 	PublicKey [32]byte // of the peer: decides, equally at all sites, which of two gateways of a LAN is used; zero: unknown
 
+	Isolated bool // on a hub: exchanges frames with the TAP and with ports that are not isolated, only
+
 	TrustDHCP, TrustRA bool // it may send what only a DHCP server, or a router, sends
 }
 

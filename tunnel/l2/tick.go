@@ -191,7 +191,7 @@ func (s *Switch) announceAll(id PortID) {
 	for _, e := range entries {
 		from := view.port(e.Port)
 		vid, ok := p.vlans.wire(e.VLAN)
-		if !ok || from == nil || from.blocked != nil && from.blocked.has(e.VLAN) {
+		if !ok || from == nil || p.cfg.Isolated && from.cfg.Isolated || from.blocked != nil && from.blocked.has(e.VLAN) {
 			continue
 		}
 		batch = append(batch, byte(vid>>8), byte(vid), 0, 0, 0, 0, 0, 0)
