@@ -129,6 +129,7 @@ mss_clamp = false
 fragment = false
 neighbor_suppression = false
 transparent = ["ptp", "lldp", "lldp", "eapol", "mvrp", "cdp", "lacp"]
+learning = true
 snooping = false
 [[peer]]
 name = "berlin"
@@ -151,7 +152,7 @@ isolated = true
 		Tun: &Tun{Device: "wan0", Addresses: prefixes("10.9.0.1/24", "fd09::1/64", "10.8.0.1/32"), MTU: 1380,
 			Table: 100, Metric: 50, LocalNetworks: LocalNone, Guard: GuardAlways},
 		Tap: &Tap{Device: "lan0", Bridge: "br0", MTU: 9000, Ageing: time.Minute, MaxMACs: 1000, MaxMACsPerPeer: 20,
-			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, DoubleTags: true, Hub: true, BPDU: BPDUGuard,
+			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, DoubleTags: true, Hub: true, BPDU: BPDUGuard, Learning: true,
 			Transparent: []LinkProtocol{LinkLLDP, LinkEAPOL, LinkLACP, LinkCDP, LinkPTP, LinkMVRP}},
 		Files: []string{"/etc/tund/berlin.psk"},
 		Peers: []Peer{{
@@ -178,7 +179,7 @@ func TestLoad_fillsInDefaults(t *testing.T) {
 		t.Errorf("tun = %+v, want %+v", got.Tun, want)
 	}
 	want := &Tap{Device: "lan", Ageing: 5 * time.Minute, MaxMACs: 16384, MaxMACsPerPeer: 256, BroadcastLimit: 1000,
-		MulticastLimit: 1000, UnknownUnicastLimit: 1000, MSSClamp: true, Fragment: true, NeighborSuppression: true, Snooping: true}
+		MulticastLimit: 1000, UnknownUnicastLimit: 1000, MSSClamp: true, Fragment: true, NeighborSuppression: true, Snooping: true, Learning: true}
 	if !reflect.DeepEqual(got.Tap, want) {
 		t.Errorf("tap = %+v, want %+v", got.Tap, want)
 	}
@@ -411,5 +412,17 @@ func TestLoad_refusesAProtocolThatCannotBeTransparent(t *testing.T) {
 	}
 	if got := LinkMVRP.String(); got != "mvrp" {
 		t.Errorf("MVRP is written %s", got)
+	}
+}
+
+func TestLoad_learningOff(t *testing.T) {
+	t.Parallel()
+	const off = tapSection + "learning = false\nunknown_unicast_limit = 0\n"
+	if c := mustLoad(t, off); c.Tap.Learning {
+		t.Error("it is on")
+	}
+	_, err := Parse("office.toml", []byte(off+peerSection+"ethernet = true\nmax_macs = 7\n"))
+	if want := "max_macs: needs learning in [tap]"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }

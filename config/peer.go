@@ -136,6 +136,9 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 	}
 	p.MACs = l.peerMACs(s)
 	p.MaxMACs = int(s.integer("max_macs", 0, 0, maxMaxMACs))
+	if p.MaxMACs != 0 && l.cfg.Tap != nil && !l.cfg.Tap.Learning {
+		s.errorAt(s.where("max_macs"), "max_macs", "needs learning in [tap]: name the addresses in macs instead")
+	}
 	p.VLANs = s.vlans("vlans")
 	p.PVID = uint16(s.integer("pvid", 0, 0, maxVLAN))
 	if p.PVID != 0 && slices.Contains(p.VLANs, 0) {

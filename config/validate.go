@@ -90,6 +90,7 @@ func (l *loader) tap(s *section) *Tap {
 		Fragment:            s.boolean("fragment", true),
 		NeighborSuppression: s.boolean("neighbor_suppression", true),
 		Snooping:            s.boolean("snooping", true),
+		Learning:            s.boolean("learning", true),
 		Transparent:         s.linkProtocols("transparent"),
 	}
 	switch {
@@ -99,6 +100,9 @@ func (l *loader) tap(s *section) *Tap {
 		s.l.errorAt(s.at.Value, "tap: device: set a name: the [tun] device has that of the instance")
 	case t.Device != "" && t.Device == l.cfg.Tun.Device:
 		s.errorAt(s.where("device"), "device", "%s is the name of the [tun] device", shown(t.Device))
+	}
+	if !t.Learning && t.UnknownUnicastLimit != 0 {
+		s.warnAt(s.where("learning"), "learning", "frames to MACs that are not pinned are held to unknown_unicast_limit, %d a second", t.UnknownUnicastLimit)
 	}
 	l.checkBridge(s, t)
 	s.checkIPv6MTU(t.MTU, t.Addresses)

@@ -111,7 +111,7 @@ func ethernetOptions(t *config.Tap) tunnel.EthernetOptions {
 			BroadcastLimit: limit(t.BroadcastLimit), MulticastLimit: limit(t.MulticastLimit),
 			UnknownLimit: limit(t.UnknownUnicastLimit), Hub: t.Hub, BPDU: bpduPolicies[t.BPDU],
 			NeighborSuppression: t.NeighborSuppression, QinQ: t.DoubleTags,
-			NoSnooping: !t.Snooping, Transparent: transparent,
+			NoSnooping: !t.Snooping, NoLearning: !t.Learning, Transparent: transparent,
 		},
 	}
 }

@@ -65,6 +65,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"fragment":              {"true", "false"},
 		"neighbor_suppression":  {"true", "false"},
 		"snooping":              {"true", "false"},
+		"learning":              {"true", "false"},
 		"transparent":           {`[]`, `["lldp"]`},
 	},
 	"peer": {

@@ -234,6 +234,9 @@ func (s *Switch) announced(now boottime.Time, p *port, body []byte) drop.Reason 
 	if !p.cfg.Ethernet {
 		return drop.NotEthernetPeer
 	}
+	if s.view.Load().cfg.NoLearning {
+		return drop.None
+	}
 	worst := drop.None
 	for ; len(body) >= announceEntryLen; body = body[announceEntryLen:] {
 		mac := MACFromBytes(body[2:])

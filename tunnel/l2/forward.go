@@ -300,7 +300,8 @@ func (s *Switch) classify(f *frameInfo) bool {
 func (s *Switch) locate(f *frameInfo) bool {
 	if e, _, ok := s.fdb.find(entryKey(f.vid, f.h.Dst)); ok {
 		f.dst = e.port()
-		if p := f.view.port(f.dst); p != nil && p.ready || e&flagStatic != 0 {
+		p := f.view.port(f.dst)
+		if e&flagStatic != 0 || p != nil && p.ready && !f.view.cfg.NoLearning {
 			return true
 		}
 	}
@@ -317,6 +318,9 @@ func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 	if f.node {
 		return drop.None
 	}
+	if f.view.cfg.NoLearning {
+		return s.pinnedElsewhere(f)
+	}
 	o := s.fdb.learn(entryKey(f.vid, f.h.Src), f.in.id, f.now)
 	if o.tick {
 		o.tick = false
@@ -331,6 +335,16 @@ func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 		return drop.None
 	}
 	return o.reason
+}
+
+// pinnedElsewhere refuses a source that was pinned by hand to another port: all that is known of
+// sources where nothing is learned. Those pinned by the configuration were looked at before.
+func (s *Switch) pinnedElsewhere(f *frameInfo) drop.Reason {
+	e, _, ok := s.fdb.find(entryKey(f.vid, f.h.Src))
+	if ok && e&flagStatic != 0 && e.port() != f.in.id {
+		return drop.SourceForeign
+	}
+	return drop.None
 }
 
 type messageKind uint8

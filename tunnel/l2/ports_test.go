@@ -105,3 +105,52 @@ func TestSwitch_isolatedPeersAreKeptApart(t *testing.T) {
 		t.Errorf("from the TAP: %v %v", v.Out, r)
 	}
 }
+
+// TestSwitch_learningOff: what was learned is forgotten, pins hold, and all else is flooded.
+func TestSwitch_learningOff(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{NeighborSuppression: true})
+	addPeer(t, s, 1, PortConfig{MACs: []MAC{hostMAC(1)}})
+	addPeer(t, s, 2, PortConfig{})
+	addPeer(t, s, 3, PortConfig{})
+	fromPeer(s, start, 2, arp(t, 2, Broadcast, hostMAC(2), "10.0.0.2", Broadcast, "10.0.0.2"))
+	if err := s.Pin(start, 0, hostMAC(8), 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetConfig(Config{NeighborSuppression: true, NoLearning: true}); err != nil {
+		t.Fatal(err)
+	}
+	fromPeer(s, start, 2, arp(t, 2, Broadcast, hostMAC(2), "10.0.0.2", Broadcast, "10.0.0.2"))
+	fromDevice(s, start, eth(Broadcast, hostMAC(9), typeIPv4))
+	for _, c := range []struct {
+		name string
+		dst  MAC
+		to   []PortID
+	}{
+		{"pinned by the configuration", hostMAC(1), []PortID{1}},
+		{"pinned by hand", hostMAC(8), []PortID{3}},
+		{"seen, and not learned", hostMAC(2), []PortID{1, 2, 3}},
+		{"never seen", hostMAC(77), []PortID{1, 2, 3}},
+	} {
+		if v, r := fromDevice(s, start, eth(c.dst, hostMAC(9), typeIPv4)); r != drop.None || !slices.Equal(outPorts(v), c.to) {
+			t.Errorf("%s: %v %v, want %v", c.name, v.Out, r, c.to)
+		}
+	}
+	if v, r := fromDevice(s, start, arp(t, 1, Broadcast, hostMAC(9), "10.0.0.9", 0, "10.0.0.2")); r != drop.None || v.Reply != nil {
+		t.Errorf("a question was answered: %v %x", r, v.Reply)
+	}
+	if v, r := fromPeer(s, start, 1, eth(hostMAC(9), hostMAC(1), typeIPv4)); r != drop.None || !v.ToDevice {
+		t.Errorf("to a host of the LAN: %v", r)
+	}
+	if _, r := fromPeer(s, start, 2, eth(Broadcast, hostMAC(9), typeIPv4)); r != drop.None {
+		t.Errorf("an address of the LAN at a peer: %v", r)
+	}
+	for _, mac := range []MAC{hostMAC(1), hostMAC(8)} {
+		if _, r := fromPeer(s, start, 2, eth(Broadcast, mac, typeIPv4)); r != drop.SourceForeign {
+			t.Errorf("the pinned address %v at another peer: %v", mac, r)
+		}
+	}
+	if n := len(s.Entries(start)); n != 2 {
+		t.Errorf("%d entries, want the two that are pinned", n)
+	}
+}

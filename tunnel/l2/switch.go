@@ -45,6 +45,7 @@ type Config struct {
 	NeighborSuppression bool          // answer ARP and neighbour solicitations from what was snooped
 	QinQ                bool          // let frames with two tags through
 	Transparent         LinkProtocols // link-local protocols that pass
+	NoLearning          bool          // only pinned MACs are known, frames to all others are flooded
 	NoSnooping          bool          // send multicast to all ports, whoever asked for it
 	MTU                 int           // of the TAP: payload bytes of a frame, without Ethernet header and tags; 0: DefaultMTU
 }
@@ -190,9 +191,6 @@ func (s *Switch) SetConfig(cfg Config) error {
 	s.mu.Lock()
 	s.cfg = cfg
 	s.rebuild()
-	if cfg.NoSnooping {
-		s.groups.forget() // or reports that are missed meanwhile would be missed when it is on again
-	}
 	limits := map[PortID]int{}
 	for id, p := range s.ports {
 		if p.cfg.MaxMACs == 0 {
@@ -203,6 +201,12 @@ func (s *Switch) SetConfig(cfg Config) error {
 		}
 	}
 	s.mu.Unlock()
+	if cfg.NoSnooping {
+		s.groups.forget() // or reports that are missed meanwhile would be missed when it is on again
+	}
+	if cfg.NoLearning {
+		s.Flush(Filter{})
+	}
 	s.fdb.setLimit(LocalPort, cfg.localLimit(), false)
 	for id, limit := range limits {
 		s.fdb.setLimit(id, limit, false)
