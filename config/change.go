@@ -87,9 +87,9 @@ func (p *Peer) values() map[string]any {
 		"public_key": p.PublicKey.String(), "endpoint": texts(p.Endpoints), "allowed_ips": texts(p.AllowedIPs),
 		"keepalive": int64(p.Keepalive / time.Second), "ethernet": p.Ethernet,
 	}
-	// A name that is the beginning of the key was given by nameOthers, and is no name that a file
-	// may give.
-	if !strings.HasPrefix(p.PublicKey.String(), p.Name) {
+	// A name that is the beginning of the key, and as long as nameOthers makes them, is none that a
+	// file need give: the peer gets it again. A shorter one was given by the file.
+	if len(p.Name) < len(p.PublicKey.Short()) || !strings.HasPrefix(p.PublicKey.String(), p.Name) {
 		v["name"] = p.Name
 	}
 	if !p.PresharedKey.IsZero() {

@@ -81,3 +81,13 @@ func normal(peers []Peer) []Peer {
 	}
 	return out
 }
+
+// A name that happens to be how the key begins is the one that was given, and stays.
+func TestWithPeer_keepsANameThatTheKeyBeginsWith(t *testing.T) {
+	t.Parallel()
+	c := mustLoad(t, tapSection+"[[peer]]\nname = \"Rz\"\npublic_key = \"Rz/wk+/9ePTxXL7XihnJhVXR7Di5XoWZQAMJfHyCMBY=\"\n")
+	next, err := c.WithPeer(c.Peers[0].PublicKey, map[string]any{"keepalive": int64(25)})
+	if err != nil || next.Peers[0].Name != "Rz" {
+		t.Errorf("%v, the peer is called %q", err, next.Peers[0].Name)
+	}
+}
