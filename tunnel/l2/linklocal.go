@@ -17,7 +17,7 @@ const (
 	LinkEAPOL                           // IEEE 802.1X, and MACsec's key agreement
 	LinkLACP                            // IEEE 802.1AX, with its marker protocol
 	LinkCDP                             // Cisco
-	LinkPTP                             // IEEE 1588 annex E: the messages that measure the delay to a neighbour
+	LinkPTP                             // IEEE 1588 annex E: the delay to a neighbour
 	LinkMVRP                            // IEEE 802.1Q: VLAN registration
 )
 

@@ -8,12 +8,11 @@ import (
 
 // MAC addresses that several routers share.
 //
-// VRRP, CARP, HSRP and GLBP give a group of routers one MAC, which the router that was elected uses.
-// When two of them believe to be elected, which is what they do while the tunnel is away, each of
-// their switches knows the address at its own router, and rightly refuses it elsewhere. But what
-// makes one of them step down is a message that comes from just that address. So the messages of the
-// election pass, though nothing is learned from them, and whose the address is is asked as ever (see
-// claim.go).
+// VRRP, CARP, HSRP and GLBP give a group of routers one MAC, which the elected router uses. While
+// the tunnel is away each site elects one of its own, and each switch knows the address there and
+// rightly refuses it elsewhere. But what makes one of the two step down is a message from that very
+// address. So the messages of the election pass. Nothing is learned from them, and the owner of the
+// address is asked as ever (see claim.go).
 //
 // What a liar gains: the bridge behind the TAP takes such a message for a frame of the address, as
 // any bridge would, and sends to the TAP what is for it until the owner's next frame. Who may send
