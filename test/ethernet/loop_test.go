@@ -54,8 +54,8 @@ func TestLoop_twoSitesBridgedTwice(t *testing.T) {
 			now := crossed(paris)
 			// To ask takes time, too, in which frames go on.
 			elapsed = time.Since(second)
-			// A quarter of a second may come at once.
-			worst = max(worst, float64(now-carried)/(elapsed.Seconds()+0.25))
+			// A second's worth may come at once.
+			worst = max(worst, float64(now-carried)/(elapsed.Seconds()+1))
 			carried, second = now, asked
 			arrived += watch.drain()
 		}

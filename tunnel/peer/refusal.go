@@ -49,17 +49,20 @@ func Unreachable(err error) bool {
 // AfterRefusal moves the peer on to the next endpoint where it may be, because the kernel refused
 // to send to the present one: nobody needs to wait for an answer from there. first is the endpoint
 // at which this round began, and tried how many were refused in it. It reports whether there is
-// another to try.
+// another to try. When the kernel refused them all, this host is the one that is cut off, and the
+// peer stays where it was: a host that changes its own address has no route to anybody for a
+// moment.
 func (p *Peer) AfterRefusal(first netip.AddrPort, tried int) bool {
 	h := &p.Handshake
 	h.Lock()
 	defer h.Unlock()
 	ep := p.endpoint.Load()
-	if len(h.Candidates) == 0 || tried > len(h.Candidates)+1 || ep == nil {
+	if len(h.Candidates) == 0 || ep == nil {
 		return false
 	}
 	next := h.after(ep.Addr)
-	if next == first {
+	if next == first || tried > len(h.Candidates)+1 {
+		p.SetEndpoint(udp.Endpoint{Addr: first})
 		return false
 	}
 	p.SetEndpoint(udp.Endpoint{Addr: next})
