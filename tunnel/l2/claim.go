@@ -173,7 +173,7 @@ func (t *fdb) move(slot int32, v entryValue, port PortID, now boottime.Time) out
 	c := &t.cold[slot]
 	sec := second(now)
 	if c.moves == 0 || since(sec, c.movesFrom) >= freezeWindow {
-		c.moves, c.movesFrom, c.began, c.origin = 0, sec, v.port(), v.port()
+		c.moves, c.movesFrom, c.origin = 0, sec, v.port()
 	}
 	if v.port() == LocalPort || port == LocalPort {
 		c.origin = LocalPort

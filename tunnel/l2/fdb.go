@@ -82,8 +82,7 @@ type cold struct {
 	prev, next  int32  // the port's entries, oldest first; -1 ends the list
 	moves       uint8  // since movesFrom
 	movesFrom   uint32 // second
-	began       PortID // that had it at movesFrom
-	origin      PortID // began, or the TAP if that had it since
+	origin      PortID // that had it at movesFrom, or the TAP if that had it since
 	frozenUntil uint32 // second
 	claim       claim
 	hostLen     uint8 // 0, 4 or 16

@@ -199,7 +199,6 @@ type stale struct {
 	vid   uint16 // everyVLAN: all
 	moved bool   // only those that moved there, at since or later
 	since uint32 // second
-	by    PortID // not LocalPort: the peer that says so, which counts for what it had before the moves
 
 	claims bool // no entries, only the port's claims to others
 }
@@ -224,9 +223,6 @@ func (t *fdb) flushStale(list []stale) {
 		}
 		for _, l := range list {
 			if !l.claims && l.names(v.port(), vid) && (!l.moved || c.moves > 0 && c.created >= l.since) {
-				if l.by != LocalPort && l.by != c.began {
-					t.remember(slot) // it is asked for before another has it
-				}
 				t.remove(slot)
 				return
 			}

@@ -307,9 +307,7 @@ func (s *Switch) tellCut(id PortID, vid uint16, state byte) {
 }
 
 // takeCut takes what a peer says that we are to it in a VLAN: one of two gateways of our LAN, or
-// again the only one. Hosts that copies have moved to our TAP are forgotten. A liar gains nothing: of
-// a host that was not behind the peer before, it is remembered that it lives here (home.go), and it
-// is asked before another has its MAC.
+// again the only one. Hosts that copies have moved to our TAP are forgotten.
 func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 	if len(body) < cutLen {
 		return drop.BadInnerPacket
@@ -338,6 +336,6 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 		since = began
 		s.event(now, Event{Kind: EventStandbyEnd, Port: p.id, VLAN: vid})
 	}
-	s.stale = append(s.stale, stale{port: LocalPort, vid: vid, moved: true, since: second(since), by: p.id})
+	s.stale = append(s.stale, stale{port: LocalPort, vid: vid, moved: true, since: second(since)})
 	return drop.None
 }
