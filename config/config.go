@@ -165,7 +165,7 @@ type Tap struct {
 	Fragment            bool           // send a frame that does not fit as two datagrams
 	NeighborSuppression bool           // answer ARP and ND from the snooped table
 	Transparent         []LinkProtocol // link-local protocols that pass, ascending
-	Learning            bool           // learn which MACs live where; without it only pinned ones are known
+	Learning            bool           // learn where MACs live, or know only pinned ones
 	Snooping            bool           // send multicast only where IGMP or MLD asked for it
 }
 

@@ -217,7 +217,7 @@ func TestFailover_theOtherGatewayOfALANTakesOver(t *testing.T) {
 // its TAP there as before: both sites reach the hosts through the other within three seconds. That
 // five times, and no host is frozen.
 func TestFailover_fromAGatewayThatIsSilent(t *testing.T) {
-	beside(t)
+	alone(t)
 	w := newWAN(t)
 	berlin, rome, first, second := w.site("berlin"), w.site("rome"), w.site("first"), w.site("second")
 	mesh(berlin, rome, first, second)
