@@ -141,7 +141,7 @@ func TestLoad_saysWhatIsWrongWithAPeer(t *testing.T) {
 
 		{"same allowed IP", peerSection + usable + secondPeer + "allowed_ips = [\"fd00::/8\", \"10.0.0.0/8\"]\n", `10:28: peer 2: allowed_ips: 10.0.0.0/8 is also an allowed IP of peer 1, at 7:16`},
 		{"same allowed IP once masked", peerSection + usable + secondPeer + "allowed_ips = [\"10.3.2.1/8\"]\n", `10:16: peer 2: allowed_ips: 10.0.0.0/8 is also an allowed IP of peer 1, at 7:16`},
-		{"mapped allowed IP", peerSection + callable + "allowed_ips = [\"::ffff:10.0.0.0/104\"]\n", `7:16: peer 1: allowed_ips: "::ffff:10.0.0.0/104" is an IPv4 address in the form of IPv6: write 10.0.0.0`},
+		{"mapped allowed IP", peerSection + callable + "allowed_ips = [\"::ffff:10.0.0.0/104\"]\n", `7:16: peer 1: allowed_ips: "::ffff:10.0.0.0/104" is an IPv4 address in the form of IPv6: write 10.0.0.0/8`},
 		{"bad allowed IP", peerSection + callable + "allowed_ips = [\"any\"]\n", `7:16: peer 1: allowed_ips: "any" is not an address (for everything, want ["0.0.0.0/0", "::/0"])`},
 
 		{"missing port", peerSection + "endpoint = \"berlin.example.org\"\n", "6:12: peer 1: endpoint: missing port (want host:port)"},
@@ -175,7 +175,7 @@ func TestLoad_saysWhatIsWrongWithAPeer(t *testing.T) {
 			`12:9: peer 2: macs: 02:00:00:00:00:01 is also pinned to peer 1, at 8:9`},
 		{"VLAN out of range", etherSection + "ethernet = true\nvlans = [1, 4095]\n", "8:13: peer 1: vlans: 4095 is out of range (0 to 4094)"},
 		{"untagged twice", etherSection + "ethernet = true\nvlans = [0, 7]\npvid = 3\n", "9:8: peer 1: pvid: vlans has 0: untagged frames are either in a VLAN or in none"},
-		{"VLANs backwards", etherSection + "ethernet = true\nvlans = [\"9-7\"]\n", "8:10: peer 1: vlans: 9-7 is out of range (0 to 4094)"},
+		{"VLANs backwards", etherSection + "ethernet = true\nvlans = [\"9-7\"]\n", `8:10: peer 1: vlans: "9-7" ends before it begins`},
 		{"VLAN in quotes", etherSection + "ethernet = true\nvlans = [\"9\"]\n", `8:10: peer 1: vlans: "9" is no range: want one like "10-19", or a number without quotes`},
 		{"VLAN as a table", etherSection + "ethernet = true\nvlans = [{}]\n", `8:10: peer 1: vlans: want a number or a range like "10-19", not a table`},
 		{"unknown trust", etherSection + "ethernet = true\ntrust = [\"arp\"]\n", `8:10: peer 1: trust: want "dhcp" or "ra", not "arp"`},

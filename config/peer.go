@@ -204,7 +204,11 @@ func (s *section) vlans(key string) []uint16 {
 			s.errorAt(it.at, key, `want a number or a range like "10-19", not %s`, typeName(it.value))
 			continue
 		}
-		if first < 0 || last > maxVLAN || first > last {
+		if first > last {
+			s.errorAt(it.at, key, "%q ends before it begins", vlanRange(first, last))
+			continue
+		}
+		if first < 0 || last > maxVLAN {
 			s.errorAt(it.at, key, "%s is out of range (0 to %d)", vlanRange(first, last), maxVLAN)
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -32,6 +33,17 @@ func checkName(name string) string {
 	return ""
 }
 
+// unmapped writes an IPv4-mapped address as the IPv4 one that is meant, with the length that its
+// prefix has there.
+func unmapped(a netip.Addr, length string) string {
+	const mapped = 96 // bits before the IPv4 address (RFC 4291, section 2.5.5.2)
+	bits, err := strconv.Atoi(length)
+	if err != nil || bits < mapped || bits >= a.BitLen() {
+		return a.Unmap().String()
+	}
+	return netip.PrefixFrom(a.Unmap(), bits-mapped).String()
+}
+
 // parsePrefix reads address/length, or an address alone, which stands for itself.
 func parsePrefix(text string) (p netip.Prefix, why string) {
 	address, length, hasLength := strings.Cut(text, "/")
@@ -42,7 +54,7 @@ func parsePrefix(text string) (p netip.Prefix, why string) {
 	case a.Zone() != "":
 		return p, "has a zone, which has no meaning here"
 	case a.Is4In6():
-		return p, fmt.Sprintf("is an IPv4 address in the form of IPv6: write %s", a.Unmap())
+		return p, fmt.Sprintf("is an IPv4 address in the form of IPv6: write %s", unmapped(a, length))
 	case !hasLength:
 		return netip.PrefixFrom(a, a.BitLen()), ""
 	}
