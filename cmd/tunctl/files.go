@@ -145,14 +145,23 @@ func (a *app) configPath(ctx context.Context) (string, error) {
 	case len(files) == 1 && len(running) < 2:
 		return files[0], nil
 	case len(files) == 0:
-		return "", usage("no configuration in %s: name one with -c FILE", a.env.configDir)
+		return "", a.noConfiguration()
 	}
 	names := make([]string, len(files))
 	for i, path := range files {
 		names[i] = strings.TrimSuffix(filepath.Base(path), ".toml")
 	}
 	slices.Sort(names)
-	return "", usage("several configurations in %s: choose one with -i (%s), or with -c FILE", a.env.configDir, some(names))
+	return "", usage("several configurations in %s: choose one with -i (%s), or name its file", a.env.configDir, some(names))
+}
+
+// noConfiguration says why the directory of configurations has none to choose: it is empty, or, for
+// an ordinary user, as good as empty.
+func (a *app) noConfiguration() error {
+	if _, err := os.ReadDir(a.env.configDir); errors.Is(err, fs.ErrPermission) {
+		return &failure{exitPermission, fmt.Sprintf("look for a configuration: %v (try sudo)", err)}
+	}
+	return usage("no configuration in %s: name its file", a.env.configDir)
 }
 
 // runningConfig asks a running instance for its file; "" when it does not run.

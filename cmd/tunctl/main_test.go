@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -283,5 +284,25 @@ func TestEnvironment_styleFollowsTerminalAndLocale(t *testing.T) {
 		if got, err := e.style(c.flag); got != c.want || err != nil {
 			t.Errorf("--color %s, %d columns, %v: got %+v, %v; want %+v", c.flag, c.width, c.env, got, err, c.want)
 		}
+	}
+}
+
+func TestRun_saysWhyThereIsNoConfiguration(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.expect(exitUsage, "", "no configuration in $RUN/etc: name its file", "check")
+	w.expect(exitUsage, "", "no configuration in $RUN/etc: name its file", "export")
+	if os.Geteuid() == 0 {
+		t.Skip("root may read every directory")
+	}
+	closed := filepath.Join(t.TempDir(), "closed")
+	if err := os.Mkdir(closed, 0); err != nil {
+		t.Fatal(err)
+	}
+	a := &app{env: &environment{configDir: closed, runDir: t.TempDir()}}
+	_, err := a.configPath(t.Context())
+	var f *failure
+	if !errors.As(err, &f) || f.code != exitPermission || !strings.HasSuffix(f.text, "permission denied (try sudo)") {
+		t.Errorf("a directory that may not be read: %v", err)
 	}
 }

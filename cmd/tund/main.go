@@ -57,7 +57,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "tund %s %s\n", buildinfo.Version(version), runtime.Version())
 		return exitOK
 	case c.cleanup != "":
-		return cleanup(c.cleanup, stderr)
+		return cleanup("", c.cleanup, stderr)
 	case c.device != "":
 		return serveInterface(c, stderr)
 	}
@@ -162,8 +162,10 @@ func tune() {
 }
 
 // cleanup removes what a killed instance left: kernel objects, and its files in the run directory.
-// It holds the instance's claim meanwhile, so that it never takes anything from one that runs.
-func cleanup(instance string, stderr io.Writer) int {
+// It holds the instance's claim meanwhile, so that it never takes anything from one that runs. What
+// cannot be removed does not keep the rest from going, but the exit code says so. runDir "" is the
+// default of internal/control.
+func cleanup(runDir, instance string, stderr io.Writer) int {
 	if toJournal(2) {
 		stderr = journalWriter{stderr, zapcore.WarnLevel}
 	}
@@ -171,7 +173,12 @@ func cleanup(instance string, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "tund: %v\n\n%s", err, usage)
 		return exitUsage
 	}
-	release, err := control.Hold("", instance)
+	code := exitOK
+	failed := func(what string, err error) {
+		fmt.Fprintf(stderr, "tund: clean up %s: %s%v\n", instance, what, err)
+		code = exitCode(err)
+	}
+	release, err := control.Hold(runDir, instance)
 	if errors.Is(err, control.ErrRunning) {
 		fmt.Fprintf(stderr, "tund: clean up %s: %v\n", instance, err)
 		return exitFailure
@@ -179,22 +186,21 @@ func cleanup(instance string, stderr io.Writer) int {
 	if err == nil {
 		defer release() // takes the files of the killed instance along
 	} else {
-		fmt.Fprintf(stderr, "tund: clean up %s: its files stay: %v\n", instance, err)
+		failed("its files stay: ", err)
 	}
 	// WireGuard's socket bears the name of the device, which is usually that of the instance;
 	// otherwise the next start replaces it.
 	if err := uapi.RemoveStale("", instance); err != nil {
-		fmt.Fprintf(stderr, "tund: clean up %s: %v\n", instance, err)
+		failed("", err)
 	}
 	remove := route.Cleanup
 	if afterService(os.Getenv) {
 		remove = route.CleanupClosed
 	}
 	if err := remove(instance); err != nil {
-		fmt.Fprintf(stderr, "tund: clean up %s: %v\n", instance, err)
-		return exitCode(err)
+		failed("", err)
 	}
-	return exitOK
+	return code
 }
 
 // afterService reports whether systemd calls us after a service has ended (ExecStopPost= in

@@ -116,6 +116,17 @@ func TestRun_exitCodesAndWhereWordsGo(t *testing.T) {
 	}
 }
 
+// Anything that stays is a failure, also when all else is gone: scripts only see the exit code.
+func TestCleanup_saysThatFilesStay(t *testing.T) {
+	t.Parallel()
+	var stderr bytes.Buffer
+	// No directory can be made below a file, not even by root.
+	code := cleanup(write(t, "run", "", 0o600), "no-instance-of-this-name", &stderr)
+	if code != exitFailure || !strings.Contains(stderr.String(), "its files stay: ") {
+		t.Errorf("exit code %d, want %d; stderr %q", code, exitFailure, stderr.String())
+	}
+}
+
 func says(got, want string) bool { return (got == "") == (want == "") && strings.Contains(got, want) }
 
 func TestExitCode_ofErrors(t *testing.T) {
