@@ -178,6 +178,9 @@ func (t *fdb) move(slot int32, v entryValue, port PortID, now boottime.Time) out
 	if v.port() == LocalPort || port == LocalPort {
 		c.origin = LocalPort
 	}
+	if port == LocalPort && v.port() != LocalPort {
+		c.from = v.port()
+	}
 	at, flags := port, entryValue(0)
 	if c.moves+1 >= freezeMoves {
 		at, flags = c.origin, flagFrozen

@@ -83,6 +83,7 @@ type cold struct {
 	moves       uint8  // since movesFrom
 	movesFrom   uint32 // second
 	origin      PortID // that had it at movesFrom, or the TAP if that had it since
+	from        PortID // that had it before the TAP last took it; LocalPort: none had
 	frozenUntil uint32 // second
 	claim       claim
 	hostLen     uint8 // 0, 4 or 16

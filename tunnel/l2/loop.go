@@ -199,6 +199,7 @@ type stale struct {
 	vid   uint16 // everyVLAN: all
 	moved bool   // only those that moved there, at since or later
 	since uint32 // second
+	by    PortID // not LocalPort: the peer that says so
 
 	claims bool // no entries, only the port's claims to others
 }
@@ -206,6 +207,12 @@ type stale struct {
 // names reports whether l is about entries of the port in the VLAN.
 func (l *stale) names(port PortID, vid uint16) bool {
 	return l.port == port && (l.vid == vid || l.vid == everyVLAN)
+}
+
+// counts reports whether l is about an entry that moved. A peer has a say only of what it had right
+// before, and of nothing that is frozen.
+func (l *stale) counts(v entryValue, c *cold) bool {
+	return c.moves > 0 && c.created >= l.since && (l.by == LocalPort || l.by == c.from && v&flagFrozen == 0)
 }
 
 // flushStale removes what stale names, and drops the claims of these ports to other entries.
@@ -222,7 +229,7 @@ func (t *fdb) flushStale(list []stale) {
 			return
 		}
 		for _, l := range list {
-			if !l.claims && l.names(v.port(), vid) && (!l.moved || c.moves > 0 && c.created >= l.since) {
+			if !l.claims && l.names(v.port(), vid) && (!l.moved || l.counts(v, c)) {
 				t.remove(slot)
 				return
 			}

@@ -307,7 +307,9 @@ func (s *Switch) tellCut(id PortID, vid uint16, state byte) {
 }
 
 // takeCut takes what a peer says that we are to it in a VLAN: one of two gateways of our LAN, or
-// again the only one. Hosts that copies have moved to our TAP are forgotten.
+// again the only one. Hosts that copies have moved from this peer to our TAP are forgotten. Of hosts
+// that were elsewhere before it has no say: their peers tell us the same. Whoever lies has forgotten
+// only a host of which it had the MAC until the TAP took it back.
 func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 	if len(body) < cutLen {
 		return drop.BadInnerPacket
@@ -336,6 +338,6 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 		since = began
 		s.event(now, Event{Kind: EventStandbyEnd, Port: p.id, VLAN: vid})
 	}
-	s.stale = append(s.stale, stale{port: LocalPort, vid: vid, moved: true, since: second(since)})
+	s.stale = append(s.stale, stale{port: LocalPort, vid: vid, moved: true, since: second(since), by: p.id})
 	return drop.None
 }

@@ -63,6 +63,7 @@ func (p *Peer) AfterRefusal(first netip.AddrPort, tried int) bool {
 	next := h.after(ep.Addr)
 	if next == first || tried > len(h.Candidates)+1 {
 		p.SetEndpoint(udp.Endpoint{Addr: first})
+		p.renewZone() // the link's index is what may have made the kernel refuse
 		return false
 	}
 	p.SetEndpoint(udp.Endpoint{Addr: next})
