@@ -7,67 +7,76 @@ import (
 	"tund/internal/drop"
 )
 
-// Whether a MAC may move from one port to another.
+// Rules for moving a MAC address from one port to another.
 //
-// Two things must hold at once. A peer must not take over the MAC of a host that is alive elsewhere, on our own
-// LAN or behind another peer. And a VM that moves to another site must be reached there within a second.
-// Silence alone cannot tell them apart: many hosts are silent for seconds. So the switch asks.
+// Two requirements must hold at once. A peer must not be able to take over the MAC of a host that
+// is alive elsewhere, on our own LAN or behind another peer. And a VM that migrates to another site
+// must be reachable there within a second. Silence alone cannot distinguish the two cases, because
+// many hosts are silent for seconds. So the switch asks the host.
 //
-//   - A frame from the TAP is believed at once: the LAN is ours, and every other site does its own asking.
-//   - A frame from a peer with a MAC that lives elsewhere is a claim. It is refused (drop.SourceForeign) and
-//     nothing is learned, but it starts a challenge: after claimGrace the host is asked for by ARP or neighbour
-//     solicitation at its old place. An answer, or any other frame from there, proves it alive: the claim fails, is
-//     reported, and the next one is not looked at for claimBackoff. Silence until claimWait after the claim: the
-//     MAC moves.
-//   - Frames from the old place within claimGrace prove nothing. They may have been on their way when the VM
-//     moved.
-//   - A host whose address we never saw cannot be asked; its MAC moves after silentWait of silence.
-//   - A port that is down owns nothing: its entries are flushed when its session goes.
-//   - A MAC that aged out is still claimed, not found: it is asked for where it was last (home.go).
+//   - A frame from the TAP is believed immediately: the LAN is ours, and every other site applies
+//     these rules itself.
+//   - A frame from a peer whose source MAC is known elsewhere is a claim. The frame is refused
+//     (drop.SourceForeign) and nothing is learned, but it starts a challenge: after claimGrace, the
+//     switch sends an ARP request or neighbour solicitation for the host to its old port. A reply,
+//     or any other frame from there, proves the host alive: the claim fails, is reported, and
+//     further claims are ignored for claimBackoff. If the old port is silent until claimWait after
+//     the claim, the MAC moves.
+//   - Frames from the old port within claimGrace prove nothing, because they may have been in
+//     flight when the VM migrated.
+//   - A host whose IP address is unknown cannot be asked; its MAC moves after silentWait of
+//     silence.
+//   - A port that is down owns nothing: its entries are flushed when its session ends.
+//   - A MAC whose entry has aged out still has to be claimed: the host is asked for where it was
+//     last seen (home.go).
 //   - Pinned MACs (macs = [...], tunctl fdb pin) never move.
-//   - Messages of VRRP and its like pass although their source is claimed (virtual.go).
+//   - Messages of VRRP and similar protocols are forwarded although their source is only claimed
+//     (virtual.go).
 //
-// Moves, also those that were allowed, are damped: five in 180 seconds freeze the entry for 300
-// seconds (RFC 7432 §15.1), at the TAP if that had it, otherwise where it was before the first of
-// them. Claims that fail are not moves.
+// Moves, including legitimate ones, are damped: five within 180 seconds freeze the entry for 300
+// seconds (RFC 7432 §15.1), at the TAP if it was there at any time, otherwise where it was before
+// the first of them. Failed claims do not count as moves.
 //
-// What a liar gains: a peer may claim MACs of hosts that are switched off, and each claim costs us one ARP
-// request within claimBackoff, for at most maxClaims MACs at a time. Who needs more writes macs = [...].
+// What an attacker gains: a peer may take over MACs of hosts that are switched off. Each claim
+// costs us one ARP request per claimBackoff, for at most maxClaims MACs at a time. Where that is
+// not acceptable, MACs can be pinned with macs = [...].
 const (
-	claimGrace     = 150 * time.Millisecond // longest one-way delay assumed between two sites, doubled for jitter
-	claimWait      = 500 * time.Millisecond // leaves half of the promised second to everything else
+	// Twice the longest one-way delay assumed between two sites, to allow for jitter.
+	claimGrace = 150 * time.Millisecond
+	// Leaves the other half of the second within which a VM must be reachable.
+	claimWait      = 500 * time.Millisecond
 	silentWait     = 2 * time.Second
 	claimBackoff   = 2 * time.Second
 	maxClaims      = 512
-	maxPortClaims  = 256 // of them by one port: as many MACs as a port may have
+	maxPortClaims  = 256 // claims by one port: as many as the MACs that a port may have
 	freezeMoves    = 5   // RFC 7432 §15.1
 	freezeWindow   = 180 // seconds, RFC 7432 §15.1
 	freezeDuration = 300 // seconds
 )
 
-// claim is a port's claim to a MAC that another port has. It is part of cold.
+// claim is the claim of a port to a MAC that another port has. It is part of cold.
 type claim struct {
 	by     PortID
 	asked  bool
-	at     boottime.Time // 0: none pending
-	refuse boottime.Time // no new claim before
+	at     boottime.Time // 0: no claim is pending
+	refuse boottime.Time // no new claim is accepted before this time
 }
 
-// outcome is what became of one look at a source.
+// outcome is the result of looking up and learning a source address.
 type outcome struct {
 	reason  drop.Reason
-	moved   bool   // the MAC came here from owner
-	fresh   bool   // the MAC was not known before
-	tick    bool   // the first sight of the MAC, at its own port, within this second
-	frozen  bool   // this move froze it
-	claimed bool   // a challenge was started: Tick is wanted soon
-	alive   bool   // the owner answered a claim by port loser
-	owner   PortID // moved: where the MAC was. alive: who had claimed it
-	at      PortID // moved, frozen: where the MAC is now
+	moved   bool   // the MAC moved from port owner
+	fresh   bool   // the MAC was unknown
+	tick    bool   // first frame of the MAC from its own port within this second
+	frozen  bool   // this move froze the entry
+	claimed bool   // a challenge was started: Tick should be called soon
+	alive   bool   // the owner answered while port owner had a claim pending
+	owner   PortID // moved: the previous port; alive: the port whose claim failed
+	at      PortID // moved, frozen: the port where the MAC is now
 }
 
-// learn notes that key was seen at port, and decides whether the frame may pass.
-// For a known MAC at its own port, the usual case, it takes no lock.
+// learn records that key was seen at port, and decides whether the frame may pass. In the usual
+// case, a known MAC at its own port, it takes no lock.
 func (t *fdb) learn(key uint64, port PortID, now boottime.Time) outcome {
 	v, slot, ok := t.find(key)
 	if ok && v.port() == port && v&flagClaimed == 0 {
@@ -110,10 +119,10 @@ func (t *fdb) learnNew(key uint64, port PortID, now boottime.Time) outcome {
 	if t.port(port).hard {
 		return outcome{reason: drop.MACLimit}
 	}
-	return outcome{} // not learned, yet let through: flooding still works
+	return outcome{} // not learned, but forwarded: replies are flooded
 }
 
-// ownerSeen handles a frame from the port that has the MAC while another claims it.
+// ownerSeen handles a frame from the port that has the MAC; another port may have a claim pending.
 func (t *fdb) ownerSeen(slot int32, v entryValue, now boottime.Time) outcome {
 	c := &t.cold[slot].claim
 	if v&flagClaimed == 0 || now.Sub(c.at) < claimGrace {
@@ -125,7 +134,7 @@ func (t *fdb) ownerSeen(slot int32, v entryValue, now boottime.Time) outcome {
 	return outcome{alive: true, owner: by}
 }
 
-// claimSlot handles a frame from a peer with a MAC that another port has.
+// claimSlot handles a frame from a peer whose source MAC another port has.
 func (t *fdb) claimSlot(slot int32, v entryValue, port PortID, now boottime.Time) outcome {
 	c := &t.cold[slot].claim
 	if v&flagClaimed != 0 {
@@ -160,15 +169,15 @@ func (t *fdb) claimTime(slot int32) time.Duration {
 	return claimWait
 }
 
-// dropClaim ends a pending claim. Its place in claims goes when dueClaims next passes.
+// dropClaim ends a pending claim. dueClaims removes it from claims the next time it runs.
 func (t *fdb) dropClaim(slot int32, v entryValue) {
 	t.setValue(slot, v&^flagClaimed)
 	t.cold[slot].claim.at = 0
 }
 
-// move gives the entry to port, if it still may move. With the move that is one too many it is
-// frozen: at the TAP if that had it, otherwise where it was before the moves began, so that a thief
-// who moved it last does not keep it.
+// move moves the entry to port, unless it is damped. The move that reaches freezeMoves freezes the
+// entry: at the TAP if it was there at any time, otherwise where it was before the moves began, so
+// that an attacker who caused the last move does not keep it.
 func (t *fdb) move(slot int32, v entryValue, port PortID, now boottime.Time) outcome {
 	c := &t.cold[slot]
 	sec := second(now)
@@ -215,7 +224,7 @@ func (t *fdb) relink(slot int32, from, to PortID) drop.Reason {
 			return drop.MACLimit
 		}
 		if !t.evict(p, false) {
-			return drop.SourceForeign // not taken from its owner for a port that cannot keep it
+			return drop.SourceForeign // an owner keeps its MAC if the new port could not hold it
 		}
 	}
 	t.unlink(t.port(from), slot)
@@ -223,7 +232,8 @@ func (t *fdb) relink(slot int32, from, to PortID) drop.Reason {
 	return drop.None
 }
 
-// setHost notes the IP address of the host that has key, if key is known: where to ask for it. addr has 4 or 16 bytes.
+// setHost records the IP address of the host that has key, if key is known, so that the host can be
+// asked for. addr has 4 or 16 bytes.
 func (t *fdb) setHost(key uint64, addr []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -232,7 +242,7 @@ func (t *fdb) setHost(key uint64, addr []byte) {
 	}
 }
 
-// challenge asks for a host at the port that has its MAC.
+// challenge is a request to be sent for a host to the port that has its MAC.
 type challenge struct {
 	key  uint64
 	port PortID
@@ -240,15 +250,15 @@ type challenge struct {
 	len  uint8
 }
 
-// claimOutcome is a claim that time decided.
+// claimOutcome is the result of a claim that was decided by silence.
 type claimOutcome struct {
 	key uint64
 	by  PortID
 	outcome
 }
 
-// dueClaims returns the challenges to send now and the claims decided by silence, and when to be called again
-// (0: no claim is pending). Both results are the caller's.
+// dueClaims returns the challenges to send now, the claims decided by silence, and when to call it
+// again (0: no claim is pending). The caller owns both slices.
 func (t *fdb) dueClaims(now boottime.Time) (ask []challenge, done []claimOutcome, next boottime.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -256,7 +266,7 @@ func (t *fdb) dueClaims(now boottime.Time) (ask []challenge, done []claimOutcome
 	for _, slot := range t.claims {
 		v, c := t.value(slot), &t.cold[slot]
 		if v&flagClaimed == 0 || c.claim.at == 0 {
-			continue // dropped, or the slot went to another MAC
+			continue // dropped, or the slot has been reused for another MAC
 		}
 		age := now.Sub(c.claim.at)
 		if age >= t.claimTime(slot) {

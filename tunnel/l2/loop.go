@@ -7,82 +7,88 @@ import (
 	"tund/internal/boottime"
 )
 
-// Loops: two sites that are joined twice.
+// Loop guard: detection of sites that are also connected outside the tunnel.
 //
-// Every switch sends a probe out of its TAP each ProbeInterval, untagged and in each VLAN that some
-// peer carries (probe.go). Where it turns up tells how the LANs hang together:
+// Every switch sends a loop probe out of its TAP once per ProbeInterval, untagged and in each VLAN
+// that some peer carries (probe.go). Where a probe reappears shows how the LANs are connected:
 //
-//	whose probe   where           meaning                              what we block, in that VLAN
-//	a peer's      at our TAP      the peer and we serve one LAN        the peer's port
-//	peer O's      from peer P     O and P may serve one LAN            the port of one of them, once the join is proven
-//	ours          from a peer P   P serves our LAN and does not know   port P
-//	ours          at our TAP      the LAN itself has a loop            nothing; the event says so
+//	whose probe   seen at    meaning                                 port blocked in that VLAN
+//	a peer's      our TAP    the peer and we serve the same LAN      the peer's
+//	peer O's      peer P     O and P may serve the same LAN          one of the two, if proven
+//	ours          peer P     P serves our LAN and does not know it   P's
+//	ours          our TAP    the LAN itself contains a loop          none; an event reports it
 //
-// The TAP is never blocked: what arrives there may have been carried by anybody with hosts on two
-// LANs.
+// The TAP itself is never blocked: a probe that arrives there may have been carried by anybody who
+// has hosts on two LANs.
 //
 // # Two gateways of one LAN
 //
-// Gateways that see each other's probes block each other's port, so that no frame goes around
-// between them. The other sites still have two ways to that LAN. So a gateway passes a genuine
-// probe of a peer that comes in at its TAP on to its other peers: each ProbeInterval they hear O's
-// probe from P and P's probe from O. That is only a suspicion, since a liar can have the probes of
-// others carried about. A site that hears both therefore tests the join itself (pair.go): it asks O
-// to send a frame to O's LAN that looks like any host's ARP request, and P for another, and the
-// join is proven when the one comes back from P and the other from O. Then it blocks the port of
-// the peer with the greater public key. All sites compute the same, and no peer can choose it.
-// Whoever wants that without a cable between the LANs has to carry all broadcasts from each to the
-// other, and then there is a loop.
+// Gateways that receive each other's probes block each other's port, so that no frame circulates
+// between them. The other sites still have two paths to that LAN. For them, a gateway relays a
+// peer's genuine probe that arrives at its TAP to its other peers, so that once per ProbeInterval
+// they receive O's probe from P and P's probe from O. This is only a suspicion, because an attacker
+// can arrange for the probes of others to be carried elsewhere. A site that receives both probes
+// therefore tests the join itself (pair.go): it asks O to send to O's LAN a frame that looks like
+// an ordinary host's ARP request, and asks P for another one. The join is proven when O's frame
+// comes back from P and P's frame comes back from O. The site then blocks the port of the peer with
+// the greater public key. All sites come to the same result, and no peer can influence it. An
+// attacker who wants to provoke such a block without a link between the LANs has to carry all
+// broadcasts from each to the other, and then there really is a loop.
 //
-// A site tells both gateways what it did (controlCut). They say so to their operators, and forget
-// the hosts that copies going around had moved to the wrong port, as does the site itself.
+// The site tells both gateways what it has done (controlCut). They report it to their operators
+// and, like the site itself, discard the entries of hosts that looping copies had moved to the
+// wrong port.
 //
-// The block ends at once when the peer that stayed leaves or its session ends, when neither probe
-// has been heard for quietTime (the gateway has died, or the cable between the LANs is gone), and
-// otherwise when no probe has shown the loop for holdTime.
+// The block ends immediately when the peer that stayed in use leaves or its session ends, or when
+// neither probe has been received for quietTime (the gateway is down, or the link between the LANs
+// is gone). Otherwise it ends when no probe has shown the loop for holdTime.
 //
-// # What a peer can do with probes
+// # What a peer can achieve with probes
 //
-// A peer's probe counts for us only with a tag made with a key that this peer told us alone, so
-// that no peer of it can make one for us. That a probe is our own is proven with a key that nobody
-// else has. A probe names its VLAN, by the number it has at its sender, and counts only in the VLAN
-// that is joined with that one by the tunnel. One whose clock is more than clockSlack from the
-// sender's is not taken. A peer with which we do not exchange frames has no say.
+// A peer's probe counts for us only if it has a tag made with a key that this peer disclosed to us
+// alone, so that none of its other peers can forge one. That a probe is our own is proven with a
+// key that is never disclosed. A probe names its VLAN, by the number which that VLAN has at the
+// sender, and counts only in the VLAN that the tunnel connects with it. A probe whose clock is more
+// than clockSlack away from the sender's clock is not accepted. Probes of a peer with which we do
+// not exchange frames are not considered.
 //
-// Probes from nodes we do not know are ordinary broadcasts. They pass storm control on a budget of
-// their own, since during a storm the broadcast budget is spent. Genuine probes spend none; passing
-// them on is limited for each origin.
+// Probes of unknown nodes are ordinary broadcasts. They pass storm control on a budget of their
+// own, because the broadcast budget is exhausted during a storm. Genuine probes are not charged to
+// a budget, but relaying them is limited per origin.
 //
-// Hubs send probes to each other as control messages as well. A hub passes one on only if its own
-// node is greater than the origin's, so of a ring of hubs only the least sees its probe again. It
-// blocks the port through which the probe came back, unless the ring is cut already at the port by
-// which it left. Only the origin can tell that such a probe is its own, since it tells nobody the
-// secret, and a peer can thus have no port blocked but one whose peer handed the probe over itself.
+// Hubs also send probes to each other as control messages. A hub relays such a probe only if its
+// own node name is greater than the origin's, so in a ring of hubs only the one with the lowest
+// name receives its own probe again. It blocks the port at which the probe came back, unless the
+// ring is already cut at the port through which the probe was sent. Only the origin can recognize
+// such a probe as its own, because the key is never disclosed; a peer can therefore only cause a
+// port to be blocked whose peer delivered the probe itself.
 const (
 	ProbeInterval = time.Second
-	holdTime      = 10 * time.Second // many lost probes in a row are no proof that the loop is gone
-	clockSlack    = 30               // seconds: a VM paused for longer comes up with a new session
+	// Losing several probes in a row does not prove that the loop is gone.
+	holdTime = 10 * time.Second
+	// Seconds; a VM that was paused for longer resumes with a new session.
+	clockSlack = 30
 
-	everyVLAN = 4095 // as block.vid: a number that is no VLAN
+	everyVLAN = 4095 // used in block.vid; not a valid VLAN number
 )
 
-// block is a port that the loop guard has blocked in one VLAN, both directions.
+// block is a port that the loop guard has blocked in one VLAN, in both directions.
 type block struct {
 	port  PortID
-	vid   uint16 // everyVLAN: in all of them
-	cause PortID // whose probe showed the loop; LocalPort: ours
-	other PortID // the port whose LAN is the same one; LocalPort: ours
+	vid   uint16 // everyVLAN: blocked in all VLANs
+	cause PortID // the peer whose probe showed the loop; LocalPort: our own probe
+	other PortID // the port that leads to the same LAN; LocalPort: our own LAN
 	since boottime.Time
 	until boottime.Time
 }
 
-// judge applies the table above to a probe of the node at port id that names a VLAN. It reports
-// whether a port was blocked anew. mu is held.
+// judge applies the table above to a probe that originates from the peer at port id (LocalPort for
+// our own) and names a VLAN. It reports whether a port was newly blocked. mu is held.
 func (s *Switch) judge(f *frameInfo, id PortID, named uint32) (fresh bool) {
 	in := f.in.id
 	switch {
 	case id == LocalPort && named != uint32(f.vid), id != LocalPort && !s.joins(f, id, named):
-		return false // the tunnel does not join that VLAN with this one
+		return false // the tunnel does not connect that VLAN with this one
 	case id == LocalPort && in == LocalPort:
 		s.event(f.now, Event{Kind: EventLANLoop, VLAN: f.vid})
 		return false
@@ -97,8 +103,8 @@ func (s *Switch) judge(f *frameInfo, id PortID, named uint32) (fresh bool) {
 	return s.sighted(f.now, id, in, f.vid)
 }
 
-// joins reports whether the tunnel joins the frame's VLAN with the one that the peer at the port
-// calls named. mu is held.
+// joins reports whether the tunnel connects the VLAN of the frame with the VLAN that has number
+// named at the peer of the port. mu is held.
 func (s *Switch) joins(f *frameInfo, id PortID, named uint32) bool {
 	p := f.view.port(id)
 	if p == nil {
@@ -112,8 +118,8 @@ func (s *Switch) joins(f *frameInfo, id PortID, named uint32) bool {
 	return ok && (!peer.namesVLAN || named == uint32(wire))
 }
 
-// block blocks a port in a VLAN, or holds it longer, and reports whether it is new. What was
-// learned at the port is flushed by the next Tick. mu is held.
+// block blocks a port in a VLAN, or extends an existing block, and reports whether the block is
+// new. Entries learned at the port are flushed by the next Tick. mu is held.
 func (s *Switch) block(now boottime.Time, want block) (fresh bool) {
 	want.since, want.until = now, now.Add(holdTime)
 	for i := range s.blocks {
@@ -132,7 +138,8 @@ func (s *Switch) block(now boottime.Time, want block) (fresh bool) {
 	return true
 }
 
-// unblock ends blocks that gone says are over, and has everybody announce afresh. mu is held.
+// unblock ends the blocks for which gone returns true, and has all ports send hellos and
+// announcements again. mu is held.
 func (s *Switch) unblock(now boottime.Time, gone func(*block) bool) {
 	var ended []block
 	s.blocks = slices.DeleteFunc(s.blocks, func(b block) bool {
@@ -149,7 +156,7 @@ func (s *Switch) unblock(now boottime.Time, gone func(*block) bool) {
 		s.event(now, Event{Kind: EventLoopEnd, Port: b.port, Other: b.other, VLAN: b.vid})
 		s.refresh(b.port)
 		if b.other == LocalPort {
-			// What came over the other way is behind the peer again.
+			// Hosts that were reached over the other path are behind the peer again.
 			s.stale = append(s.stale, stale{port: LocalPort, vid: b.vid, moved: true, since: second(b.since)})
 		} else {
 			s.tellCut(b.port, b.vid, cutOpen)
@@ -162,18 +169,18 @@ func (s *Switch) unblock(now boottime.Time, gone func(*block) bool) {
 	}
 }
 
-// unblockFor ends what the port was blocked for, and what its probes showed. mu is held.
+// unblockFor ends the blocks of the port and those that its probes caused. mu is held.
 func (s *Switch) unblockFor(id PortID, now boottime.Time) {
 	s.forgetPairs(id)
 	s.unblock(now, func(b *block) bool { return b.port == id || b.cause == id })
 }
 
-// isBlocked reports whether the port is blocked in a VLAN. mu is held.
+// isBlocked reports whether the port is blocked in the VLAN. mu is held.
 func (s *Switch) isBlocked(port PortID, vid uint16) bool {
 	return slices.ContainsFunc(s.blocks, func(b block) bool { return b.port == port && b.vid == vid })
 }
 
-// blockedSet returns the VLANs in which the port is blocked; nil for none. mu is held.
+// blockedSet returns the VLANs in which the port is blocked, or nil if there are none. mu is held.
 func (s *Switch) blockedSet(id PortID) *vlanSet {
 	var set *vlanSet
 	for i := range s.blocks {
@@ -193,15 +200,15 @@ func (s *Switch) blockedSet(id PortID) *vlanSet {
 	return set
 }
 
-// stale names learned entries that a block or its end has made worthless.
+// stale selects learned entries that are no longer valid because a block began or ended.
 type stale struct {
 	port  PortID
 	vid   uint16 // everyVLAN: all
-	moved bool   // only those that moved there, at since or later
+	moved bool   // only entries that moved there at or after since
 	since uint32 // second
-	by    PortID // not LocalPort: the peer that says so
+	by    PortID // the peer on whose word they are flushed; LocalPort: our own finding
 
-	claims bool // no entries, only the port's claims to others
+	claims bool // no entries; only the claims of the port to entries of others
 }
 
 // names reports whether l is about entries of the port in the VLAN.
@@ -209,14 +216,14 @@ func (l *stale) names(port PortID, vid uint16) bool {
 	return l.port == port && (l.vid == vid || l.vid == everyVLAN)
 }
 
-// counts reports whether l is about an entry that moved. A peer has a say only of what it had right
-// before, and of nothing that is frozen.
+// counts reports whether l applies to an entry that moved. A peer has a say only about an entry
+// that was at its port immediately before, and never about a frozen one.
 func (l *stale) counts(v entryValue, c *cold) bool {
 	return c.moves > 0 && c.created >= l.since && (l.by == LocalPort || l.by == c.from && v&flagFrozen == 0)
 }
 
-// flushStale removes what stale names, and drops the claims of these ports to other entries.
-// Removed entries start anew, so moves of this cause never freeze a MAC.
+// flushStale removes the entries selected by list and drops the claims of these ports to other
+// entries. Removed entries are learned anew, so moves caused by a loop never freeze a MAC address.
 func (t *fdb) flushStale(list []stale) {
 	if len(list) == 0 {
 		return

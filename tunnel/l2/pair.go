@@ -12,34 +12,36 @@ import (
 	"tund/internal/limit"
 )
 
-// Pairs: two peers that may serve one LAN; see loop.go for when and why.
+// Pairs: two peers that may serve the same LAN. See loop.go for the background.
 //
-// A suspicion begins when, within suspectTime, a genuine probe of each of the two has come from the
-// other. Then we ask both for a join test (controlJoinTest): each writes to its LAN an ARP probe
-// (RFC 5227 §2.1.1) that we choose the source MAC of and that has nothing to tell it from a host's.
-// One that comes back from the other peer proves that broadcasts get from the first LAN to the
-// second. With both proven one port is blocked. The proof is renewed each retestTime, and is good
-// for proofTime; otherwise the probes hold the block.
+// A suspicion arises when, within suspectTime, a genuine probe of each of the two peers has been
+// received from the other. We then request a join test (controlJoinTest) from both: each sends to
+// its LAN an ARP probe (RFC 5227 §2.1.1) whose source MAC we choose and which cannot be told apart
+// from a host's. If it comes back from the other peer, broadcasts demonstrably get from the first
+// LAN to the second. Once both directions are proven, one port is blocked. The proof is renewed
+// every retestTime and is valid for proofTime; in between, the loop probes keep the block in place.
 //
-// Peers of versions that know no tags do not know join tests; of them the probes are believed.
+// Peers whose version does not support tags do not support join tests either; their probes are
+// believed without one.
 const (
 	suspectTime = holdTime
-	quietTime   = 2200 * time.Millisecond // two probes lost each way, and the next not due for long
+	// Tolerates the loss of two probes in each direction, and the next is not yet due.
+	quietTime = 2200 * time.Millisecond
 
-	testRetry   = 500 * time.Millisecond // between the first fastTests tests that prove nothing
-	testSlow    = 10 * time.Second       // and between the others
+	testRetry   = 500 * time.Millisecond // between the first fastTests tests without a proof
+	testSlow    = 10 * time.Second       // between later tests
 	fastTests   = 4
 	retestTime  = 30 * time.Second
-	proofTime   = 100 * time.Second // three tests may be lost
+	proofTime   = 100 * time.Second // three tests in a row may be lost
 	longGaps    = 8
-	maxSeenBy   = 256  // suspicions a port may raise: four gateways in 64 VLANs
+	maxSeenBy   = 256  // suspicions that one port may raise: four gateways in 64 VLANs
 	testMACByte = 0x02 // locally administered, unicast
 )
 
-// testRate bounds the join tests that a peer may ask of us: each is a broadcast on our LAN.
+// testRate limits the join tests that a peer may request from us: each is a broadcast on our LAN.
 var testRate = limit.PerSecond(16, 256)
 
-// pairKey names two ports, low < high, and the VLAN of ours that their LANs share.
+// pairKey identifies two ports, low < high, and the local VLAN that their LANs share.
 type pairKey struct {
 	low, high PortID
 	vid       uint16
@@ -47,26 +49,29 @@ type pairKey struct {
 
 func (k pairKey) port(i int) PortID { return [2]PortID{k.low, k.high}[i] }
 
-// pair is what is known of two ports. Index 0 is the low one, 1 the high one.
+// pair is the state of two ports. Index 0 is the low port, index 1 the high one.
 type pair struct {
-	seen   [2]boottime.Time // the other's probe came by this port; 0: not of late
-	gap    [2]time.Duration // between them, outages left out
-	long   [2]int           // times in a row that it was far longer
-	proven [2]boottime.Time // the test asked of this port came back by the other
-	test   [2]MAC           // asked of this port and not back yet
-	askAt  boottime.Time    // next tests
-	tries  int              // tests since the last proof
+	// When the other peer's probe last arrived at this port; 0: not recently.
+	seen   [2]boottime.Time
+	gap    [2]time.Duration // interval between these probes, outages excluded
+	long   [2]int           // consecutive intervals that were far longer
+	proven [2]boottime.Time // when the test requested from this port came back through the other
+	// Source MAC of the test requested from this port that has not come back yet.
+	test  [2]MAC
+	askAt boottime.Time // when the next tests are due
+	tries int           // tests since the last proof
 }
 
-// quiet reports whether neither probe has come for longer than losses explain. VLANs that take
-// turns are probed less often.
+// quiet reports whether both probes have been missing for longer than packet loss explains. With
+// many VLANs, which are probed in turn, the expected interval is longer.
 func (p *pair) quiet(now boottime.Time) bool {
 	limit := min(max(quietTime, 2*max(p.gap[0], p.gap[1])), holdTime)
 	return now.Sub(p.seen[0]) > limit && now.Sub(p.seen[1]) > limit
 }
 
-// follow notes the time between two probes by port i. One that is far longer than those before is
-// an outage, unless there are many in a row: then VLANs have come to take turns.
+// follow records the interval between two probes at port i. An interval far longer than the
+// previous ones is taken for an outage, unless many follow in a row: then the VLANs have come to be
+// probed in turn.
 func (p *pair) follow(i int, gap time.Duration) {
 	if p.gap[i] != 0 && gap > 2*p.gap[i] {
 		if p.long[i]++; p.long[i] < longGaps {
@@ -76,9 +81,9 @@ func (p *pair) follow(i int, gap time.Duration) {
 	p.gap[i], p.long[i] = gap, 0
 }
 
-// sighted notes that a genuine probe of the peer at port origin came by another, and blocks one of
-// them if they are known to serve one LAN. It reports whether there is something for Tick to do. mu
-// is held.
+// sighted records that a genuine probe of the peer at port origin arrived at port by, and blocks
+// one of the two if they are known to serve the same LAN. It reports whether there is work for
+// Tick. mu is held.
 func (s *Switch) sighted(now boottime.Time, origin, by PortID, vid uint16) (wake bool) {
 	key, i := pairKey{origin, by, vid}, 1
 	if by < origin {
@@ -105,7 +110,7 @@ func (s *Switch) sighted(now boottime.Time, origin, by PortID, vid uint16) (wake
 	return s.cut(now, key, p) || asked
 }
 
-// test asks both peers for join tests, if they are due. mu is held.
+// test requests join tests from both peers if they are due. mu is held.
 func (s *Switch) test(now boottime.Time, key pairKey, p *pair) (asked bool) {
 	if now.Before(p.askAt) {
 		return false
@@ -136,7 +141,8 @@ func (s *Switch) test(now boottime.Time, key pairKey, p *pair) (asked bool) {
 	return asked
 }
 
-// isProven reports whether tests have gone each way, as far as the peers know them. mu is held.
+// isProven reports whether a test has succeeded in each direction, counting only peers that support
+// join tests. mu is held.
 func (s *Switch) isProven(now boottime.Time, key pairKey, p *pair) bool {
 	for i, at := range p.proven {
 		if s.ports[key.port(i)].peer.keyed && (at == 0 || now.Sub(at) > proofTime) {
@@ -146,7 +152,7 @@ func (s *Switch) isProven(now boottime.Time, key pairKey, p *pair) bool {
 	return true
 }
 
-// cut blocks one port of the pair, or holds the block, if their join is proven. It reports whether
+// cut blocks one port of the pair, or extends its block, if the join is proven. It reports whether
 // the block is new. mu is held.
 func (s *Switch) cut(now boottime.Time, key pairKey, p *pair) (fresh bool) {
 	if !s.isProven(now, key, p) {
@@ -162,8 +168,8 @@ func (s *Switch) cut(now boottime.Time, key pairKey, p *pair) (fresh bool) {
 	return true
 }
 
-// rank returns which port of a pair stays open: the one whose peer has the lesser public key, the
-// same at all sites. Without keys the node names decide. mu is held.
+// rank returns which port of a pair stays open: the one whose peer has the lesser public key, which
+// is the same at all sites. If a key is unknown, the node names decide. mu is held.
 func (s *Switch) rank(key pairKey) (stays, goes PortID) {
 	a, b := s.ports[key.low], s.ports[key.high]
 	order := cmp.Compare(a.peer.node, b.peer.node)
@@ -176,7 +182,8 @@ func (s *Switch) rank(key pairKey) (stays, goes PortID) {
 	return key.low, key.high
 }
 
-// agePairs forgets probes of long ago, and opens the port whose pair has fallen quiet. mu is held.
+// agePairs discards old sightings and opens the blocked port of a pair whose probes have stopped.
+// mu is held.
 func (s *Switch) agePairs(now boottime.Time) {
 	for key, p := range s.pairs {
 		if p.quiet(now) {
@@ -185,7 +192,8 @@ func (s *Switch) agePairs(now boottime.Time) {
 				if b.port != goes || b.vid != key.vid || b.cause != stays {
 					return false
 				}
-				s.stale = append(s.stale, stale{port: stays, vid: key.vid}) // it may be dead: its hosts are looked for on both ways
+				// This gateway may be down: flood for its hosts on both paths.
+				s.stale = append(s.stale, stale{port: stays, vid: key.vid})
 				return true
 			})
 		}
@@ -201,7 +209,7 @@ func (s *Switch) agePairs(now boottime.Time) {
 	}
 }
 
-// forgetPairs forgets what is known of a port's pairs. mu is held.
+// forgetPairs discards all pairs of a port. mu is held.
 func (s *Switch) forgetPairs(id PortID) {
 	for key, p := range s.pairs {
 		if key.low == id || key.high == id {
@@ -220,8 +228,8 @@ func (s *Switch) forgetPair(key pairKey, p *pair) {
 	delete(s.pairs, key)
 }
 
-// newTestMAC returns a MAC for a join test: three bytes of chance, and two by which we, and nobody
-// else, tell it from others without looking into a table. mu is held.
+// newTestMAC returns a source MAC for a join test: three random bytes, and a two-byte check value
+// by which we, and nobody else, recognize it without a table lookup. mu is held.
 func (s *Switch) newTestMAC() MAC {
 	random := s.derive("join test")
 	n := MAC(random[0])<<16 | MAC(random[1])<<8 | MAC(random[2])
@@ -233,15 +241,15 @@ func (s *Switch) testCheck(n MAC) uint16 {
 	return uint16(hi ^ lo)
 }
 
-// isJoinTest reports whether the frame may be a join test of ours that comes back.
+// isJoinTest reports whether the frame may be one of our own join tests coming back.
 func (s *Switch) isJoinTest(f *frameInfo) bool {
 	src := f.h.Src
 	return f.in.id != LocalPort && f.h.EtherType == typeARP && f.h.Dst == Broadcast && src>>40 == testMACByte &&
 		uint16(src) == s.testCheck(src>>16&0xffffff)
 }
 
-// joinTestBack takes a frame for which isJoinTest holds, and reports whether it was a test that we
-// wait for at that port.
+// joinTestBack handles a frame for which isJoinTest holds, and reports whether it was a test that
+// is expected at that port.
 func (s *Switch) joinTestBack(f *frameInfo, v *Verdict) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -264,8 +272,8 @@ func (s *Switch) joinTestBack(f *frameInfo, v *Verdict) bool {
 	return false
 }
 
-// joinTest takes a peer's request for a join test: an ARP probe from the MAC it names goes to our
-// LAN. The MAC must be one that nobody has.
+// joinTest handles a peer's request for a join test: it sends an ARP probe from the MAC named in
+// the request to our LAN. No known host may have that MAC.
 func (s *Switch) joinTest(now boottime.Time, p *port, body []byte) drop.Reason {
 	if len(body) < joinTestLen {
 		return drop.BadInnerPacket
@@ -294,7 +302,7 @@ func (s *Switch) joinTest(now boottime.Time, p *port, body []byte) drop.Reason {
 	return drop.None
 }
 
-// tellCut tells the peer at a port what it is to us in a VLAN. mu is held.
+// tellCut tells the peer at a port what role it has for us in a VLAN. mu is held.
 func (s *Switch) tellCut(id PortID, vid uint16, state byte) {
 	p := s.view.Load().port(id)
 	if p == nil || !p.ready {
@@ -306,10 +314,11 @@ func (s *Switch) tellCut(id PortID, vid uint16, state byte) {
 	}
 }
 
-// takeCut takes what a peer says that we are to it in a VLAN: one of two gateways of our LAN, or
-// again the only one. Hosts that copies have moved from this peer to our TAP are forgotten. Of hosts
-// that were elsewhere before it has no say: their peers tell us the same. Whoever lies has forgotten
-// only a host of which it had the MAC until the TAP took it back.
+// takeCut handles a peer's message about our own role in a VLAN: one of two gateways of our LAN, or
+// again the only one. The entries of hosts that looping copies have moved from this peer to our TAP
+// are discarded. The peer has no say about hosts that were elsewhere before; their own peers send
+// us the same message. A peer that lies only has the entry discarded of a host that was at its own
+// port until the TAP took it back.
 func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 	if len(body) < cutLen {
 		return drop.BadInnerPacket
@@ -329,7 +338,7 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 	switch {
 	case body[2] == cutStandby && !standby:
 		if sp.standby == nil {
-			sp.standby = make(map[uint16]boottime.Time) // at most one for each VLAN
+			sp.standby = make(map[uint16]boottime.Time) // at most one entry per VLAN
 		}
 		sp.standby[vid] = now
 		s.event(now, Event{Kind: EventStandby, Port: p.id, VLAN: vid})

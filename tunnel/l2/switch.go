@@ -14,57 +14,74 @@ import (
 	"tund/internal/limit"
 )
 
-// PortID names a port of the switch. Ids are small and dense: the table of ports is as long as the greatest.
+// PortID identifies a port of the switch. Ids should be small and dense: the port table is as long
+// as the largest id in use.
 type PortID uint32
 
-// LocalPort is the TAP. It always exists and is always up.
+// LocalPort is the TAP device. It always exists and is always up.
 const LocalPort PortID = 0
 
-// MaxPortID is the greatest id SetPort takes.
+// MaxPortID is the largest id that SetPort and SetPorts accept.
 const MaxPortID PortID = 65535
 
 // Defaults of Config.
 const (
 	DefaultAgeing     = 300 * time.Second // IEEE 802.1Q table 8-6
 	DefaultMaxEntries = 16384
-	DefaultMaxPerPort = 256 // as OpenVPN's --max-routes-per-client
+	DefaultMaxPerPort = 256 // the default of --max-routes-per-client in OpenVPN
 	DefaultMTU        = 1500
 )
 
-// Config is what the switch is told at its start. The zero Config is a safe default.
+// Config holds the settings of a switch. The zero Config is a safe default.
 type Config struct {
-	AgeingTime time.Duration // of learned entries; 0: DefaultAgeing
-	MaxEntries int           // in the forwarding database; 0: DefaultMaxEntries
-	MaxPerPort int           // learned behind one peer; 0: DefaultMaxPerPort. The TAP may have three quarters of MaxEntries
+	AgeingTime time.Duration // of learned entries; 0 means DefaultAgeing
+	MaxEntries int           // entries in the forwarding database; 0 means DefaultMaxEntries
+	// Entries learned behind one peer; 0 means DefaultMaxPerPort. The TAP may have three quarters
+	// of MaxEntries.
+	MaxPerPort int
 
-	// Storm limits in frames a second and ingress port; 0: the default, negative: none.
+	// Storm limits in frames per second for each ingress port; 0 means the default, a negative
+	// value means no limit.
 	BroadcastLimit, MulticastLimit, UnknownLimit int
 
-	Hub                 bool          // forward from peer to peer
-	BPDU                BPDUPolicy    // spanning tree frames
-	NeighborSuppression bool          // answer ARP and neighbour solicitations from what was snooped
-	QinQ                bool          // let frames with two tags through
-	Transparent         LinkProtocols // link-local protocols that pass
-	NoLearning          bool          // only pinned MACs are known, frames to all others are flooded
-	NoSnooping          bool          // send multicast to all ports, whoever asked for it
-	MTU                 int           // of the TAP: payload bytes of a frame, without Ethernet header and tags; 0: DefaultMTU
+	Hub  bool       // forward frames from peer to peer
+	BPDU BPDUPolicy // what to do with spanning tree frames
+	// Answer ARP requests and neighbour solicitations from what was snooped.
+	NeighborSuppression bool
+	QinQ                bool          // accept frames with two VLAN tags
+	Transparent         LinkProtocols // link-local protocols that are forwarded
+	// Only pinned MACs are known; frames to all others are flooded.
+	NoLearning bool
+	// Flood multicast to all ports, whether or not they have joined the group.
+	NoSnooping bool
+	// MTU of the TAP: the payload bytes of a frame without Ethernet header and tags; 0 means
+	// DefaultMTU.
+	MTU int
 }
 
-// PortConfig is a peer as the switch sees it.
+// PortConfig is the configuration of the port of one peer.
 type PortConfig struct {
-	Name     string
-	Ethernet bool  // carries frames; without it the port only tells the peer so
-	MACs     []MAC // not empty: only these sources may come from it, and from nowhere else
-	MaxMACs  int   // more sources than this are refused (drop.MACLimit); 0: Config.MaxPerPort, beyond which they are just not learned
+	Name string
+	// Frames are exchanged with the peer; if false, the port only tells the peer that they are not.
+	Ethernet bool
+	MACs     []MAC // if not empty, only these source MACs may come in here, and at no other port
+	// Sources beyond this number are refused (drop.MACLimit); 0 means Config.MaxPerPort, beyond
+	// which they are merely not learned.
+	MaxMACs int
 
-	VLANs []uint16 // carried tagged (0: untagged); see membership in vlan.go for how VLANs and PVID go together
-	PVID  uint16   // VLAN of the peer's untagged frames; 0: none
+	// VLANs carried tagged (0: untagged frames). See membership in vlan.go for how VLANs and PVID
+	// combine.
+	VLANs []uint16
+	PVID  uint16 // VLAN of the peer's untagged frames; 0 means none
 
-	PublicKey [32]byte // of the peer: decides, equally at all sites, which of two gateways of a LAN is used; zero: unknown
+	// The peer's public key, by which all sites make the same choice between two gateways of a LAN.
+	// The zero key means unknown.
+	PublicKey [32]byte
 
-	Isolated bool // on a hub: exchanges frames with the TAP and with ports that are not isolated, only
+	// On a hub, the port exchanges frames only with the TAP and with ports that are not isolated.
+	Isolated bool
 
-	TrustDHCP, TrustRA bool // it may send what only a DHCP server, or a router, sends
+	TrustDHCP, TrustRA bool // the peer may send what only a DHCP server, or a router, sends
 }
 
 // Switch is the learning switch. It is safe for concurrent use; see the package documentation.
@@ -73,56 +90,59 @@ type Switch struct {
 	fdb    *fdb
 	groups *groups
 	hosts  *neighbors
-	node   uint64   // our name in hellos and probes
-	mac    MAC      // source of the frames we make ourselves
-	secret [16]byte // authenticates our probes on the LAN; known to our peers
-	own    [16]byte // authenticates our probes to other hubs; known to nobody else. Other secrets are derived from it
-	lan    [16]byte // our own tag in our probes on the LAN; known to nobody else
-	local  *portState
+	node   uint64   // identifies us in hellos and loop probes
+	mac    MAC      // source address of frames that the switch itself originates
+	secret [16]byte // authenticates our loop probes on the LAN; shared with our peers
+	// Authenticates our probes to other hubs and is the root from which other secrets are derived;
+	// never disclosed.
+	own   [16]byte
+	lan   [16]byte // key of our own tag in our loop probes on the LAN; never disclosed
+	local *portState
 
-	testSeed [2]uint64 // by which we know our join tests
+	testSeed [2]uint64 // seeds of the check value that identifies our join tests
 
 	announceRate, tellRate, controlRate limit.Rate
 
-	tell   limit.Bucket // gratuitous frames
+	tell   limit.Bucket // limits gratuitous frames to the LAN
 	view   atomic.Pointer[view]
-	maxMTU atomic.Int64 // Config.MTU, or SetMTU since
+	maxMTU atomic.Int64 // Config.MTU, until SetMTU changes it
 
-	mu      sync.Mutex // guards all below; no other lock is taken while it is held
+	mu      sync.Mutex // guards everything below; no other lock is acquired while it is held
 	cfg     Config
 	ports   map[PortID]*slowPort
 	blocks  []block
 	pairs   map[pairKey]*pair
-	tests   map[MAC]pairKey // join tests under way
-	stale   []stale         // to be flushed by the next Tick
-	derived uint64          // secrets derived so far
+	tests   map[MAC]pairKey // outstanding join tests
+	stale   []stale         // entries to be flushed by the next Tick
+	derived uint64          // number of secrets derived so far
 
-	helloSeq uint64 // nodes told so far
+	helloSeq uint64 // number of node names received so far
 	queue    Actions
 	warned   map[warning]boottime.Time
 	probeAt  boottime.Time // next loop probe
-	ageAt    boottime.Time // next ageing of groups and neighbours
+	ageAt    boottime.Time // next ageing of multicast groups and neighbours
 
-	probeVID uint16 // VLAN with which the next round of probes begins
+	probeVID uint16 // VLAN at which the next round of probes starts
 }
 
-// portState is what of a port survives a new view.
+// portState is the part of a port that survives when the view is replaced.
 type portState struct {
 	meters    [classes]limit.Bucket
-	shares    shares // of meters that senders used
+	shares    shares // of the budgets in meters, as used by individual senders
 	drops     drop.Counters
-	bpduUntil atomic.Int64 // boottime until which BPDU guard blocks the port
-	announce  limit.Bucket // MACs announced
-	control   limit.Bucket // control messages
-	renames   limit.Bucket // changes of the peer's node
-	relay     limit.Bucket // its probes, passed on to other peers
-	joinTests limit.Bucket // join tests asked of us
+	bpduUntil atomic.Int64 // boottime until which BPDU guard keeps the port blocked
+	announce  limit.Bucket // limits announced MACs
+	control   limit.Bucket // limits control messages
+	renames   limit.Bucket // limits changes of the peer's node name
+	relay     limit.Bucket // limits how many of the peer's probes are relayed to other peers
+	joinTests limit.Bucket // limits join tests that the peer requests
 
-	relayed map[uint16]relayed // by VLAN; Switch.mu guards it
+	relayed map[uint16]relayed // by VLAN; guarded by Switch.mu
 }
 
-// New returns a switch with no peers. Its node name, MAC, hash seeds and probe secrets are read from random, which
-// must be unpredictable (crypto/rand.Reader; tests use a fixed stream); an error is random's. random is not kept.
+// New returns a switch without peers. Its node name, MAC address, hash seeds and probe secrets are
+// read from random, which must be unpredictable (crypto/rand.Reader; tests use a fixed stream). New
+// returns an error only if reading from random fails. random is not retained.
 func New(cfg Config, random io.Reader) (*Switch, error) {
 	cfg.fill()
 	var seed [56]byte
@@ -156,7 +176,7 @@ func (s *Switch) derive(purpose string) [16]byte {
 	return authenticate(&s.own, binary.BigEndian.AppendUint64([]byte(purpose), s.derived))
 }
 
-// fill replaces what is not set by its default.
+// fill replaces unset values by their defaults.
 func (c *Config) fill() {
 	setDefault(&c.AgeingTime, DefaultAgeing)
 	setDefault(&c.MaxEntries, DefaultMaxEntries)
@@ -164,7 +184,7 @@ func (c *Config) fill() {
 	setDefault(&c.MTU, DefaultMTU)
 }
 
-// localLimit leaves room for the peers however large the LAN is.
+// localLimit leaves room for the peers, however many hosts the LAN has.
 func (c *Config) localLimit() int { return c.MaxEntries - c.MaxEntries/4 }
 
 func (c *Config) storms() [classes]stormRate {
@@ -176,11 +196,13 @@ func (c *Config) storms() [classes]stormRate {
 	}
 }
 
-// ErrTableSize says that SetConfig asks for more entries than the table made by New has room for. All else has been changed.
+// ErrTableSize reports that SetConfig was asked for more entries than the table allocated by New
+// can hold. All other changes have been applied.
 var ErrTableSize = errors.New("the forwarding database cannot grow so far while it is in use")
 
-// SetConfig changes the configuration while frames pass. What was learned stays, as far as it fits into the new limits.
-// Config.MTU is not looked at: see SetMTU. It returns ErrTableSize when MaxEntries had to be cut to what New made.
+// SetConfig changes the configuration while frames are being forwarded. Learned entries are kept as
+// far as they fit within the new limits. Config.MTU is ignored: use SetMTU. SetConfig returns
+// ErrTableSize if it had to reduce MaxEntries to what New allocated.
 func (s *Switch) SetConfig(cfg Config) error {
 	cfg.fill()
 	room := s.fdb.setMaximum(cfg.MaxEntries, uint32(cfg.AgeingTime/time.Second))
@@ -197,12 +219,13 @@ func (s *Switch) SetConfig(cfg Config) error {
 			limits[id] = cfg.MaxPerPort
 		}
 		if p.up {
-			p.helloAt, p.tries = dueNow, 0 // hub or not is for the peers to know
+			p.helloAt, p.tries = dueNow, 0 // peers need to know whether we are a hub
 		}
 	}
 	s.mu.Unlock()
 	if cfg.NoSnooping {
-		s.groups.forget() // or reports that are missed meanwhile would be missed when it is on again
+		// Reports missed while snooping is off would be missing when it is turned on again.
+		s.groups.forget()
 	}
 	if cfg.NoLearning {
 		s.Flush(Filter{})
@@ -214,7 +237,7 @@ func (s *Switch) SetConfig(cfg Config) error {
 	return err
 }
 
-// Room returns the greatest Config.MaxEntries that SetConfig takes without ErrTableSize.
+// Room returns the largest Config.MaxEntries that SetConfig accepts without ErrTableSize.
 func (s *Switch) Room() int { return len(s.fdb.cold) / 2 }
 
 func setDefault[T int | time.Duration](v *T, def T) {
@@ -223,10 +246,12 @@ func setDefault[T int | time.Duration](v *T, def T) {
 	}
 }
 
-// MAC returns the address from which the switch sends its own frames. Nothing is to have it as its own.
+// MAC returns the source address of the frames that the switch itself originates. No interface may
+// use it.
 func (s *Switch) MAC() MAC { return s.mac }
 
-// SetMTU changes the longest payload of a frame that may pass, when the TAP's MTU was changed. Peers are told.
+// SetMTU sets the longest payload, in bytes, of a frame that may pass; call it when the MTU of the
+// TAP has changed. Peers are informed. It does nothing if mtu is not positive.
 func (s *Switch) SetMTU(mtu int) {
 	if mtu <= 0 || s.maxMTU.Swap(int64(mtu)) == int64(mtu) {
 		return
