@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 
 	"tund/crypto/keys"
@@ -18,4 +19,11 @@ import (
 func tapMAC(key keys.PublicKey, instance, device string) [6]byte {
 	sum := sha256.Sum256(fmt.Appendf(nil, "tund TAP address\x00%s\x00%s\x00%s", key, instance, device))
 	return [6]byte{0xfe, 0xff, sum[0], sum[1], sum[2], sum[3]}
+}
+
+// switchNode returns the name of an instance's switch: the same at each start, so that peers need
+// not take a new one from it, which they do only so often, however often it is restarted.
+func switchNode(key keys.PublicKey) uint64 {
+	sum := sha256.Sum256(fmt.Appendf(nil, "tund switch\x00%s", key))
+	return binary.BigEndian.Uint64(sum[:]) | 1 // never 0
 }

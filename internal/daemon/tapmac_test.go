@@ -26,3 +26,11 @@ func TestTapMAC_isTheSameAtEachStartAndNobodyElses(t *testing.T) {
 		}
 	}
 }
+
+func TestSwitchNode_isTheSameAtEachStartAndNobodyElses(t *testing.T) {
+	t.Parallel()
+	mine := switchNode(keys.PublicKey{1})
+	if mine == 0 || mine != switchNode(keys.PublicKey{1}) || mine == switchNode(keys.PublicKey{2}) {
+		t.Errorf("the node is %x, then %x, another's is %x", mine, switchNode(keys.PublicKey{1}), switchNode(keys.PublicKey{2}))
+	}
+}

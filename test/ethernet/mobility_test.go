@@ -134,6 +134,21 @@ func TestMove_fifthOneFreezesTheAddress(t *testing.T) {
 	berlin.Says(time.Second, "moved 5 times", "frozen", strangerMAC.String())
 }
 
+// A process that is killed and started again and again is connected as soon as it stays.
+func TestPeer_manyRestartsInARow(t *testing.T) {
+	beside(t)
+	berlin, paris := twoSites(t)
+	a, b := berlin.host(1), paris.host(2)
+	start(t, berlin, paris)
+	a.pings(b.v4, 2)
+	for range 14 {
+		paris.Kill()
+		paris.start()
+		paris.linked(slowly(5 * time.Second))
+	}
+	a.reaches(b.v4, 5*time.Second)
+}
+
 // What was learned behind a peer goes when the peer is dead, though it had no chance to say so; and
 // hosts behind it are reached within a second of its coming back.
 func TestPeer_macsOfAKilledPeerGo(t *testing.T) {

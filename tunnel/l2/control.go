@@ -40,7 +40,7 @@ import (
 //	E        carries Ethernet with this peer      A  answer wanted: hello and announcements      H  is a hub
 //	L        leaves: what was learned behind the sender is to be forgotten now (E is not set then)
 //	MTU      payload bytes of the longest frame, without Ethernet header and tags
-//	node     random for each run; 0 is never used
+//	node     the same for each run; 0 is never used
 //	secret   authenticates the sender's loop probes; clock is what they count in
 //	PVID     the sender's VLAN for untagged frames between the two, 0: the untagged LAN, 4095: it refuses them. A
 //	         sender that leaves it out does not name the VLAN in its loop probes

@@ -8,8 +8,8 @@ import (
 	"tund/internal/limit"
 )
 
-// renameRate bounds how often a peer may change its node, which it does once for each run: eight at
-// once, then one in ten seconds.
+// renameRate bounds how often a peer may change its node, which an honest one does with its key only:
+// eight at once, then one in ten seconds.
 var renameRate = limit.Each(10*time.Second, 8)
 
 // peerInfo is what a peer's hello told.

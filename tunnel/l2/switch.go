@@ -57,6 +57,9 @@ type Config struct {
 	// MTU of the TAP: the payload bytes of a frame without Ethernet header and tags; 0 means
 	// DefaultMTU.
 	MTU int
+	// Our name in hellos and loop probes, the same at each start; 0 means a random one. Only New
+	// reads it.
+	Node uint64
 }
 
 // PortConfig is the configuration of the port of one peer.
@@ -158,6 +161,9 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 		ports: make(map[PortID]*slowPort), warned: make(map[warning]boottime.Time),
 		announceRate: newRate(announceLimit, 0), tellRate: newRate(tellLimit, 0),
 		controlRate: newRate(controlLimit, 0),
+	}
+	if cfg.Node != 0 {
+		s.node = cfg.Node
 	}
 	s.pairs, s.tests = make(map[pairKey]*pair), make(map[MAC]pairKey)
 	s.lan = s.derive("tag of our own")
