@@ -10,13 +10,13 @@ import (
 	"tund/internal/drop"
 )
 
-// Control messages: header of wire.go, format 0, then a body by type. A body may be longer than
-// described here: later versions append, and a receiver reads what it knows. An unknown type is
-// ignored.
+// Control messages have the header described in wire.go, with format 0, followed by a body that
+// depends on the type. A body may be longer than described here: later versions append fields, and
+// a receiver reads the fields it knows. Messages of unknown type are ignored.
 //
-// Hello (type 1) says who we are and what we carry. It is sent when a session comes up, again until
-// one comes back, and in answer to one that asks. No frame is sent to a peer before its hello says
-// that it carries Ethernet.
+// Hello (type 1) says who the sender is and what it carries. It is sent when a session comes up,
+// repeated until the peer's hello arrives, and sent in answer to a hello that requests one. No
+// frame is sent to a peer before its hello has said that it carries Ethernet.
 //
 //	 0                   1                   2                   3
 //	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -36,20 +36,23 @@ import (
 //	|                               |
 //	+-------------------------------+
 //
-//	version  the highest the sender speaks, 1; both use the lower
-//	E        carries Ethernet with this peer      A  answer wanted: hello and announcements      H  is a hub
-//	L        leaves: what was learned behind the sender is to be forgotten now (E is not set then)
+//	version  highest version the sender speaks, 1; both sides use the lower of the two
+//	E        the sender carries Ethernet with the receiver
+//	A        a hello and announcements are requested in answer
+//	H        the sender is a hub
+//	L        the sender leaves: forget at once what was learned behind it (E is then not set)
 //	MTU      payload bytes of the longest frame, without Ethernet header and tags
-//	node     the same for each run; 0 is never used
-//	secret   authenticates the sender's loop probes; clock is what they count in
-//	PVID     the sender's VLAN for untagged frames between the two, 0: the untagged LAN, 4095: it refuses them. A
-//	         sender that leaves it out does not name the VLAN in its loop probes
-//	key      for the receiver's tag in the sender's loop probes, told to nobody else. A sender that leaves it out
-//	         makes no tags and knows no messages of type 4 and 5
+//	node     identifies the sender, the same at each start; never 0
+//	secret   authenticates the sender's loop probes
+//	clock    the sender's clock, in which its loop probes are timed
+//	PVID     the sender's VLAN for untagged frames between the two; 0: the untagged LAN,
+//	         4095: refused. A sender that omits it does not name the VLAN in its loop probes
+//	key      of the receiver's tag in the sender's loop probes, disclosed to nobody else. A sender
+//	         that omits it makes no tags and does not know messages of types 4 and 5
 //
-// Loop probe (type 2): body is a probe, drawn in loop.go, and one byte of hops.
+// Loop probe (type 2): the body is a probe, drawn in probe.go, and one byte that counts hops.
 //
-// Announcement (type 3): the MACs that live at the sender, each
+// Announcement (type 3): a list of the MACs that live on the sender's side, each
 //
 //	+-------------------------------+-------------------------------+
 //	|       VLAN, 0: untagged       |                               |
@@ -57,12 +60,12 @@ import (
 //	|                                                               |
 //	+---------------------------------------------------------------+
 //
-// Cut (type 4): VLAN (2 bytes, 0: untagged) and state (1 byte): what the receiver is to the sender
-// there. 0: a gateway as any other; 1: the second gateway of its LAN, blocked; 2: one of two, and
-// the one in use.
+// Cut (type 4): VLAN (2 bytes, 0: untagged) and state (1 byte), the role of the receiver for the
+// sender in that VLAN. 0: an ordinary gateway; 1: the standby gateway of its LAN, blocked; 2: one
+// of two gateways, and the one in use.
 //
-// Join test (type 5): VLAN (2 bytes, 0: untagged) and MAC (6 bytes): write an ARP probe from that
-// MAC to your LAN.
+// Join test (type 5): VLAN (2 bytes, 0: untagged) and MAC (6 bytes): asks the receiver to send an
+// ARP probe from that MAC to its LAN.
 const (
 	ControlHeaderLen = 4
 
@@ -79,7 +82,7 @@ const (
 	joinTestLen = 8
 
 	helloVersion = 1
-	helloLen     = 32 // without PVID
+	helloLen     = 32 // without PVID and key
 	helloPVIDLen = 34
 	helloKeyLen  = 50
 	flagEthernet = 1 << 0
@@ -91,7 +94,7 @@ const (
 	maxAnnounceBatch = 128 // 1028 bytes: fits every path
 )
 
-// Hello is the body of a hello.
+// Hello is the body of a hello message.
 type Hello struct {
 	Version  uint8
 	Ethernet bool
@@ -103,19 +106,19 @@ type Hello struct {
 	Secret   [16]byte
 	Clock    uint32
 
-	NamesVLAN bool   // PVID is there, and loop probes name their VLAN
-	PVID      uint16 // VLAN of the sender's untagged frames; 4095: none
+	NamesVLAN bool   // PVID is present, and loop probes name their VLAN
+	PVID      uint16 // VLAN of the sender's untagged frames; 4095 means none
 
-	Keyed bool     // Key is there (and PVID), and loop probes have tags
+	Keyed bool     // Key is present (and PVID), and loop probes carry tags
 	Key   [16]byte // for the receiver's tag
 }
 
-// appendControl appends the header of a control message whose body of n bytes the caller appends.
+// appendControl appends the header of a control message; the caller appends the body of n bytes.
 func appendControl(b []byte, kind byte, n int) []byte {
 	return append(b, kindControl<<4, kind, byte(n>>8), byte(n))
 }
 
-// Append appends h as a control message to b.
+// Append appends h to b as a control message.
 func (h *Hello) Append(b []byte) []byte {
 	var flags byte
 	for _, f := range [...]struct {
@@ -148,7 +151,8 @@ func (h *Hello) Append(b []byte) []byte {
 	return b
 }
 
-// ParseHello reads the body of a hello; false when it is too short or says nothing.
+// ParseHello parses the body of a hello. ok is false if it is too short, or if its version or node
+// is 0. Nothing of body is retained.
 func ParseHello(body []byte) (h Hello, ok bool) {
 	if len(body) < helloLen || body[0] == 0 {
 		return h, false
@@ -167,8 +171,8 @@ func ParseHello(body []byte) (h Hello, ok bool) {
 	return h, h.Node != 0
 }
 
-// parseControl returns the type and the body of a payload of KindControl; false when it is not as
-// long as it says.
+// parseControl returns the type and the body of a payload of KindControl; ok is false if it is
+// shorter than its header says.
 func parseControl(payload []byte) (kind byte, body []byte, ok bool) {
 	if len(payload) < ControlHeaderLen || payload[0] != kindControl<<4 {
 		return 0, nil, false
@@ -180,9 +184,9 @@ func parseControl(payload []byte) (kind byte, body []byte, ok bool) {
 	return payload[1], payload[ControlHeaderLen : ControlHeaderLen+n], true
 }
 
-// AdmitControl reports whether the peer at port from may send one more control message now. It is
-// to be asked before a message is kept waiting for Control, so that a peer that sends more than it
-// may takes no place from the messages of others. The reason, counted for the port, is drop.None,
+// AdmitControl reports whether the peer at port from may send another control message now. Call it
+// before a message is queued for Control, so that a peer that exceeds its rate does not take queue
+// space from the messages of others. The reason, which is counted for the port, is drop.None,
 // drop.NotEthernetPeer (no such port) or drop.ControlRate. It takes no lock.
 func (s *Switch) AdmitControl(now boottime.Time, from PortID) drop.Reason {
 	p := s.view.Load().port(from)
@@ -196,11 +200,12 @@ func (s *Switch) AdmitControl(now boottime.Time, from PortID) drop.Reason {
 	return drop.None
 }
 
-// Control takes a payload of KindControl, which AdmitControl has let in, from the peer at port
-// from. What it asks for happens at the next Tick, which should be soon. The reason, counted for
-// the port, is drop.None; drop.NotEthernetPeer (no such port, or none of [tap]);
-// drop.BadInnerPacket; drop.ControlRate or drop.StormBroadcast (too many join tests or new names of
-// the peer, too many probes); or the last one for which an announced MAC was refused.
+// Control handles a payload of KindControl from the peer at port from, after AdmitControl has
+// accepted it. payload is not retained. Resulting actions are returned by the next Tick, which
+// should follow soon. The reason, which is counted for the port, is drop.None; drop.NotEthernetPeer
+// (no such port, or not a [tap] peer); drop.BadInnerPacket; drop.ControlRate or drop.StormBroadcast
+// (too many join tests or changes of the node name, or too many probes); or the last reason for
+// which an announced MAC was refused.
 func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Reason {
 	p := s.view.Load().port(from)
 	if p == nil || from == LocalPort {
@@ -228,8 +233,8 @@ func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Re
 	return reason
 }
 
-// announced takes a peer's list of MACs: each is a claim like a frame's source, and passes the same
-// checks.
+// announced handles a peer's list of MACs. Each is a claim like the source address of a frame, and
+// passes the same checks.
 func (s *Switch) announced(now boottime.Time, p *port, body []byte) drop.Reason {
 	if !p.cfg.Ethernet {
 		return drop.NotEthernetPeer
@@ -270,25 +275,25 @@ func (s *Switch) announced(now boottime.Time, p *port, body []byte) drop.Reason 
 	return worst
 }
 
-// MACs a second that a peer may announce, and that we tell our LAN of because of it.
+// Limits, in MACs per second, on what a peer may announce, and on what we tell our LAN as a result.
 const (
 	announceLimit = 1024
 	tellLimit     = 512
 )
 
-// controlLimit bounds the control messages that a peer may send, per second: what they cost us is
-// not small.
+// controlLimit is the number of control messages that a peer may send per second: processing them
+// is expensive.
 const controlLimit = 100
 
-// tellLAN queues a gratuitous frame with source mac for the TAP, so that the bridge, and the
-// switches behind it, send what is for that MAC to us: a RARP request, as qemu sends after a
-// migration. Hosts ignore it.
+// tellLAN queues a gratuitous frame with source mac for the TAP, so that the bridge and the
+// switches behind it send frames for that MAC to us. It is a RARP request, as QEMU sends after a
+// migration; hosts ignore it.
 func (s *Switch) tellLAN(now boottime.Time, vid uint16, mac MAC) {
 	if !s.tell.Take(now, 1, s.tellRate) {
 		return
 	}
 	b := appendHeader(make([]byte, 0, 64), Broadcast, mac, vid, vid != 0, typeRARP)
-	b = append(b, 0, 1, 8, 0, 6, 4, 0, 3) // RFC 903: reverse request
+	b = append(b, 0, 1, 8, 0, 6, 4, 0, 3) // RFC 903: request reverse
 	b = append(b, make([]byte, 60+tagLen-len(b))...)
 	at := headerLen + 8
 	if vid != 0 {
@@ -301,7 +306,7 @@ func (s *Switch) tellLAN(now boottime.Time, vid uint16, mac MAC) {
 	s.mu.Unlock()
 }
 
-// appendHeader appends an Ethernet header, with a tag for VLAN vid when tagged is set.
+// appendHeader appends an Ethernet header, with a tag for VLAN vid if tagged is set.
 func appendHeader(b []byte, dst, src MAC, vid uint16, tagged bool, etherType uint16) []byte {
 	var tag [18]byte
 	h := Header{}
@@ -313,12 +318,12 @@ func appendHeader(b []byte, dst, src MAC, vid uint16, tagged bool, etherType uin
 	return appendTagged(b, dst, src, tag[:], &h, etherType)
 }
 
-// switchMAC returns the MAC of a switch by its node name: locally administered, unicast, with a
-// prefix by which a human recognizes it.
+// switchMAC derives the MAC of a switch from its node name: locally administered, unicast, with a
+// prefix that people can recognize.
 func switchMAC(node uint64) MAC { return 0x767464_000000 | MAC(node&0xffffff) }
 
-// authenticate returns the 16-byte authenticator of a probe's first bytes under secret:
-// HMAC-SHA-256, cut (RFC 2104 §5).
+// authenticate returns the 16-byte authenticator of the head of a probe under secret: HMAC-SHA-256,
+// truncated (RFC 2104 §5).
 func authenticate(secret *[16]byte, probe []byte) (sum [16]byte) {
 	mac := hmac.New(sha256.New, secret[:])
 	mac.Write(probe)

@@ -7,30 +7,34 @@ import (
 	"tund/internal/limit"
 )
 
-// EventKind says what an Event is about.
+// EventKind is the kind of an Event.
 type EventKind uint8
 
 // The kinds of event.
 const (
-	EventMoved            EventKind = iota + 1 // a MAC moved from Other to Port
-	EventFrozen                                // it moved too often and stays at Port
-	EventSpoof                                 // Port used a MAC whose owner, behind Other, is alive
-	EventFull                                  // Port has as many MACs as it may
-	EventLoop                                  // Port is blocked in VLAN: its LAN and the one of Other are one
-	EventLoopEnd                               // it no longer is
-	EventLANLoop                               // the LAN behind the TAP has a loop of its own
-	EventBPDU                                  // Port sent spanning tree and is blocked by BPDU guard
-	EventSilent                                // Port does not answer hellos
-	EventNoEthernet                            // Port's peer does not carry Ethernet with us
-	EventUnwantedEthernet                      // Port's peer would, but is not configured to here
-	EventMTU                                   // Port's peer has another MTU: Number
-	EventStandby                               // Port's peer takes us for a second gateway of our LAN in VLAN, and blocks us
-	EventStandbyEnd                            // it no longer does
+	EventMoved  EventKind = iota + 1 // a MAC moved from Other to Port
+	EventFrozen                      // a MAC moved too often and stays at Port
+	// Port used a MAC whose owner, behind Other, is alive.
+	EventSpoof
+	EventFull // Port has reached its limit of MACs
+	// Port is blocked in VLAN because its LAN and that of Other are the same.
+	EventLoop
+	EventLoopEnd // Port is no longer blocked in VLAN
+	EventLANLoop // the LAN behind the TAP itself contains a loop
+	// Port sent a spanning tree frame and is blocked by BPDU guard.
+	EventBPDU
+	EventSilent     // the peer of Port does not answer hellos
+	EventNoEthernet // the peer of Port does not carry Ethernet with us
+	// The peer of Port would, but is not configured for Ethernet here.
+	EventUnwantedEthernet
+	EventMTU // the peer of Port has a different MTU, Number
+	// The peer of Port uses another gateway of our LAN in VLAN and blocks us.
+	EventStandby
+	EventStandbyEnd // the peer uses us as the gateway in VLAN again
 )
 
-// Event is something an operator may want to know. Each kind is reported at most once a minute for
-// a port; changes of state are reported each time, as long as they are not more than changeRate
-// lets through.
+// Event is something that an operator may want to know. Each kind is reported at most once a minute
+// per port; changes of state are each reported, within the limits of changeRate.
 type Event struct {
 	Kind      EventKind
 	Port      PortID
@@ -42,7 +46,7 @@ type Event struct {
 	Number    int
 }
 
-// String says it in words, without a trailing period.
+// String describes the event in words, without a trailing period.
 func (e Event) String() string {
 	switch e.Kind {
 	case EventMoved:
@@ -90,19 +94,19 @@ func vlanWords(vid uint16) string {
 	return fmt.Sprint(vid)
 }
 
-// warning is what is reported once a minute.
+// warning identifies a kind of report that is made at most once a minute.
 type warning struct {
 	kind EventKind
 	port PortID
 }
 
-// changeRate bounds the changes of state that are reported of a port. A loop may show in all
-// maxProbedVLANs at once, and end in all of them. A peer that says one thing and its opposite in turn
-// fills no log.
+// changeRate limits the reported changes of state of a port. A loop may appear in all
+// maxProbedVLANs at once, and disappear from all of them. A peer that keeps changing its mind
+// cannot flood the log.
 var changeRate = limit.Each(warnInterval/2, 2*maxProbedVLANs)
 
-// event queues e, unless its like was reported within the last minute, or it is one change of state
-// too many. mu is held.
+// event queues e, unless the same was reported within the last minute or changes of state exceed
+// their limit. mu is held.
 func (s *Switch) event(now boottime.Time, e Event) {
 	if len(s.queue.Events) >= maxQueueEvent || !s.mayReport(now, &e) {
 		return
@@ -111,7 +115,7 @@ func (s *Switch) event(now boottime.Time, e Event) {
 	s.queue.Events = append(s.queue.Events, e)
 }
 
-// mayReport reports whether it is time to report e, and notes that it is done. mu is held.
+// mayReport reports whether e may be reported now, and records that it was. mu is held.
 func (s *Switch) mayReport(now boottime.Time, e *Event) bool {
 	if p := s.ports[e.Port]; e.changesState() && p != nil {
 		return p.changes.Take(now, changeRate)
@@ -127,7 +131,7 @@ func (s *Switch) mayReport(now boottime.Time, e *Event) bool {
 	return true
 }
 
-// changesState reports whether e is one of two kinds that follow one another.
+// changesState reports whether e is of a kind that marks the beginning or end of a state.
 func (e *Event) changesState() bool {
 	switch e.Kind {
 	case EventLoop, EventLoopEnd, EventStandby, EventStandbyEnd:
@@ -136,7 +140,7 @@ func (e *Event) changesState() bool {
 	return false
 }
 
-// name returns what a port is called. mu is held.
+// name returns the name of a port for events. mu is held.
 func (s *Switch) name(id PortID) string {
 	if id == LocalPort {
 		return "local"

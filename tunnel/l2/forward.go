@@ -5,12 +5,12 @@ import (
 	"tund/internal/drop"
 )
 
-// Superpacket is a frame as it is read from the TAP or built for it: one Ethernet header, and a
-// payload that is one frame's or is to be cut into several.
+// Superpacket is a frame as read from the TAP or built to be written to it: one Ethernet header and
+// a payload that either belongs to one frame or will be segmented into several.
 type Superpacket struct {
-	Frame    []byte // borrowed for the call, not changed
-	Segments int    // frames it stands for; 0 counts as 1
-	Longest  int    // bytes of the longest of these frames, headers included; 0: len(Frame)
+	Frame    []byte // borrowed for the duration of the call, not modified
+	Segments int    // number of frames it will become; 0 counts as 1
+	Longest  int    // bytes of the longest of these frames, headers included; 0 means len(Frame)
 }
 
 func (p *Superpacket) segments() int { return max(p.Segments, 1) }
@@ -28,18 +28,21 @@ type Out struct {
 	Rewrite Rewrite
 }
 
-// Verdict is what is to be done with a superpacket. Each lane loop keeps one and passes it to every
-// call, which overwrites it; its slices are valid until then.
+// Verdict is the decision about a superpacket. Each lane keeps one and passes it to every call,
+// which overwrites it; its slices are valid until the next call.
 type Verdict struct {
-	Out           []Out   // peers to send it to; a failure to send to one is no reason not to send to the next
-	Hops          uint8   // for the frame header of what goes to Out
+	// Receiving peers; a failure to send to one must not keep the others from receiving it.
+	Out           []Out
+	Hops          uint8   // for the frame header of what is sent to Out
 	ToDevice      bool    // write it to the TAP
-	DeviceRewrite Rewrite // before it is written there
-	Reply         []byte  // nil, or a frame to write to the TAP: the answer to an ARP request or solicitation
-	Wake          bool    // the slow plane should call Tick soon
-	Known         bool    // FromPeer: unicast to a MAC known behind the TAP, which no storm limit counts
+	DeviceRewrite Rewrite // rewrite to apply before it is written to the TAP
+	// If not nil, a frame to write to the TAP: the answer to an ARP request or a solicitation.
+	Reply []byte
+	Wake  bool // the slow plane should call Tick soon
+	// FromPeer only: unicast to a MAC known behind the TAP, which counts against no storm limit.
+	Known bool
 
-	buf   [128]byte         // of Reply: the longest is 14 + 16 + 40 + 32
+	buf   [128]byte         // backs Reply, which has at most 14 + 16 + 40 + 32 bytes
 	group membershipMessage // scratch
 	neigh neighborMessage   // scratch
 }
@@ -49,7 +52,7 @@ func (v *Verdict) reset() {
 	v.Wake, v.Known = false, false
 }
 
-// frameInfo is what the steps of a decision hand on to each other.
+// frameInfo is the state that the steps of a decision share.
 type frameInfo struct {
 	now   boottime.Time
 	p     *Superpacket
@@ -58,18 +61,21 @@ type frameInfo struct {
 	in    *port
 	vid   uint16
 	class Class
-	dst   PortID // when class is ClassUnicast
-	probe bool   // a loop probe of a node we do not know: passes storm control
-	relay PortID // not 0: a genuine probe of the peer there, from the TAP, which others are to hear
-	node  bool   // a question of the peer's own switch, which it may ask whatever MACs it is pinned to
+	dst   PortID // valid if class is ClassUnicast
+	probe bool   // a loop probe of an unknown node, which has passed storm control
+	// If not 0: a genuine probe of the peer at this port, received at the TAP, to be relayed to
+	// other peers.
+	relay PortID
+	// A question asked by the peer's own switch, which it may ask regardless of its pinned MACs.
+	node bool
 }
 
-// FromDevice decides about a superpacket read from the TAP. With drop.None it goes to the peers in
-// v.Out, of which there is at least one. Any other reason: to nobody (v.Out is empty), counted for
-// the local port; for drop.SuppressedARP v.Reply may hold the answer. v.Wake is meaningful either
-// way.
+// FromDevice decides about a superpacket read from the TAP. With drop.None it is to be sent to the
+// peers in v.Out, of which there is at least one. With any other reason it goes to nobody (v.Out is
+// empty) and has been counted for the local port; for drop.SuppressedARP, v.Reply may hold the
+// answer. v.Wake is valid in either case.
 //
-// It does not allocate once v.Out has grown to the number of peers.
+// FromDevice does not allocate once v.Out has grown to the number of peers.
 func (s *Switch) FromDevice(now boottime.Time, p Superpacket, v *Verdict) drop.Reason {
 	v.reset()
 	f := frameInfo{now: now, p: &p, view: s.view.Load()}
@@ -91,7 +97,7 @@ func (s *Switch) fromDevice(f *frameInfo, v *Verdict) drop.Reason {
 	}
 	if f.h.Dst == s.mac {
 		s.inspect(f, v)
-		return drop.SuppressedARP // the answer to a question of ours
+		return drop.SuppressedARP // the answer to a question that we asked
 	}
 	kind := s.inspect(f, v)
 	if kind == messageNeighbor && v.neigh.ask && f.view.cfg.NeighborSuppression && s.answer(f, v) {
@@ -106,11 +112,12 @@ func (s *Switch) fromDevice(f *frameInfo, v *Verdict) drop.Reason {
 	return s.flood(f, v, kind)
 }
 
-// FromPeer decides about a superpacket received from the peer at port from; hops is that of its
-// frame header. With drop.None it goes to the TAP if v.ToDevice is set, and (on a hub) to the peers
-// in v.Out. Any other reason: to nobody, and counted for the port.
+// FromPeer decides about a superpacket received from the peer at port from; hops is taken from its
+// frame header. With drop.None it is to be written to the TAP if v.ToDevice is set, and (on a hub)
+// to be sent to the peers in v.Out. With any other reason it goes to nobody and has been counted
+// for the port, if that exists. v.Wake is valid in either case.
 //
-// It does not allocate once v.Out has grown to the number of peers.
+// FromPeer does not allocate once v.Out has grown to the number of peers.
 func (s *Switch) FromPeer(now boottime.Time, from PortID, hops uint8, p Superpacket, v *Verdict) drop.Reason {
 	v.reset()
 	f := frameInfo{now: now, p: &p, view: s.view.Load()}
@@ -166,10 +173,11 @@ func (s *Switch) fromPeer(f *frameInfo, hops uint8, v *Verdict) drop.Reason {
 	return toLAN
 }
 
-// unpruned reports whether a multicast frame goes to all, whoever asked for it.
+// unpruned reports whether a multicast frame goes to all ports, regardless of group membership.
 func (f *frameInfo) unpruned() bool { return f.view.cfg.NoSnooping || linkControl(f.p.Frame, &f.h) }
 
-// wantedOnLAN returns why a replicated frame from a peer is not to be written to the TAP.
+// wantedOnLAN returns drop.None if a replicated frame from a peer is to be written to the TAP, and
+// otherwise the reason why not.
 func (s *Switch) wantedOnLAN(f *frameInfo, v *Verdict, kind messageKind) drop.Reason {
 	switch {
 	case f.class != ClassMulticast || kind == messageQuery:
@@ -190,8 +198,8 @@ func (s *Switch) wantedOnLAN(f *frameInfo, v *Verdict, kind messageKind) drop.Re
 	return drop.None
 }
 
-// admit runs the checks that are the same from both sides, finds the destination, and learns the
-// source last.
+// admit runs the checks that are common to both directions, finds the destination, and finally
+// learns the source.
 func (s *Switch) admit(f *frameInfo, v *Verdict) drop.Reason {
 	var ok bool
 	if f.h, ok = Parse(f.p.Frame); !ok {
@@ -207,7 +215,7 @@ func (s *Switch) admit(f *frameInfo, v *Verdict) drop.Reason {
 	var reason drop.Reason
 	if f.vid, reason = f.in.vlans.ingress(h); reason != drop.None {
 		if r := f.reserved(); r != drop.None {
-			reason = r // the better name: link-local frames are untagged on trunks too
+			reason = r // the more specific reason: link-local frames are untagged on trunks too
 		}
 		return reason
 	}
@@ -250,7 +258,7 @@ func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
 	}
 	if h.Src == s.mac {
 		if in.id == LocalPort {
-			return drop.LoopBlocked // what we wrote to the LAN came back from it
+			return drop.LoopBlocked // a frame that we wrote to the LAN has come back from it
 		}
 		return drop.SourceForeign
 	}
@@ -260,7 +268,7 @@ func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
 		return drop.SourceForeign
 	}
 	if len(in.cfg.MACs) > 0 && !f.node && f.speaksOfForeign() {
-		return drop.SourceForeign // a pinned host that speaks of another MAC
+		return drop.SourceForeign // a pinned host whose message names another MAC
 	}
 	if in.id != LocalPort && !(in.cfg.TrustDHCP && in.cfg.TrustRA) {
 		return guard(f.p.Frame, h, in.cfg.TrustDHCP, in.cfg.TrustRA)
@@ -268,7 +276,7 @@ func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
 	return drop.None
 }
 
-// pinnedHere reports whether the pinned MACs let src come in at the port.
+// pinnedHere reports whether the pinned MACs allow the source src at the ingress port.
 func (f *frameInfo) pinnedHere(src MAC) bool {
 	id, pinned := f.view.pinned[src]
 	if pinned {
@@ -294,9 +302,8 @@ func (s *Switch) classify(f *frameInfo) bool {
 	return f.probe || s.withinStorm(f)
 }
 
-// locate finds the port of a unicast destination. What was learned at a port that is not up any
-// more is not known: a frame may have been under way to learn while the port's entries were
-// flushed.
+// locate finds the port of a unicast destination. Entries of a port that is not up are ignored: a
+// frame in flight may have been learned while the entries of the port were being flushed.
 func (s *Switch) locate(f *frameInfo) bool {
 	if e, _, ok := s.fdb.find(entryKey(f.vid, f.h.Dst)); ok {
 		f.dst = e.port()
@@ -313,7 +320,7 @@ func (s *Switch) locate(f *frameInfo) bool {
 	return ok || f.h.Dst == s.mac
 }
 
-// learn puts the source into the forwarding database, or refuses the frame.
+// learn learns the source address, or refuses the frame.
 func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 	if f.node {
 		return drop.None
@@ -337,8 +344,8 @@ func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 	return o.reason
 }
 
-// pinnedElsewhere refuses a source that was pinned by hand to another port: all that is known of
-// sources where nothing is learned. Those pinned by the configuration were looked at before.
+// pinnedElsewhere refuses a source that was pinned to another port with Pin. This is the only check
+// on sources when learning is off; MACs pinned by the configuration have been checked before.
 func (s *Switch) pinnedElsewhere(f *frameInfo) drop.Reason {
 	e, _, ok := s.fdb.find(entryKey(f.vid, f.h.Src))
 	if ok && e&flagStatic != 0 && e.port() != f.in.id {
@@ -352,12 +359,12 @@ type messageKind uint8
 const (
 	messageNone messageKind = iota
 	messageNeighbor
-	messageQuery  // multicast querier or router: goes everywhere
-	messageReport // goes to all peers, to a LAN only where it is wanted
+	messageQuery  // multicast querier or router: goes to all ports
+	messageReport // goes to all peers, but to a LAN only if it is needed there
 )
 
-// inspect reads ARP, neighbour discovery, IGMP and MLD, learns from it, and says which it was. What
-// it read is in v.neigh or v.group.
+// inspect parses ARP, neighbour discovery, IGMP and MLD, learns from the message, and returns its
+// kind. The parsed message is in v.neigh or v.group.
 func (s *Switch) inspect(f *frameInfo, v *Verdict) messageKind {
 	if !mayBeControl(f) {
 		return messageNone
@@ -390,7 +397,7 @@ func (s *Switch) inspect(f *frameInfo, v *Verdict) messageKind {
 	return messageQuery
 }
 
-// mayBeControl is the cheap test in front of inspect: nearly every frame fails it.
+// mayBeControl is a cheap test before inspect that nearly every frame fails.
 func mayBeControl(f *frameInfo) bool {
 	if f.h.nested() {
 		return false

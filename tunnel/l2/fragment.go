@@ -8,13 +8,13 @@ import (
 	"tund/internal/drop"
 )
 
-// Cut returns where to cut a frame of length bytes so that both parts, each behind its
-// FragmentHeaderLen, fit into payloads of at most limit bytes; 0 when two payloads are not enough.
-// ok is false for that, and for a frame that needs no cut or is longer than a cut can say.
+// Cut returns where to cut a frame of length bytes in two, so that each part together with its
+// FragmentHeaderLen fits into a payload of at most limit bytes. ok is false if two payloads are not
+// enough, if the frame need not be cut, and if it is longer than the fragment header can express.
 //
-// The parts are equally long, the first by one byte longer when the length is odd: equal datagrams
-// travel in one UDP_SEGMENT run, a full and a short one do not. A sender may pad the second part to
-// the length of the first.
+// The parts have equal length, or the first has one byte more if length is odd: datagrams of equal
+// length can be sent in one UDP_SEGMENT batch, a full one and a short one cannot. A sender may pad
+// the second part to the length of the first.
 func Cut(length, limit int) (cut int, ok bool) {
 	if length+FrameHeaderLen <= limit {
 		return 0, false
@@ -23,29 +23,30 @@ func Cut(length, limit int) (cut int, ok bool) {
 	return cut, cut > 0 && cut < length && cut <= maxCut && length <= 0xffff && cut+FragmentHeaderLen <= limit
 }
 
-// FragmentIDs numbers the cut frames sent to one peer. The zero value is ready; safe for concurrent
-// use, and shared by all lanes, so that no two frames under way have the same number.
+// FragmentIDs numbers the fragmented frames sent to one peer. The zero value is ready to use. It is
+// safe for concurrent use and shared by all lanes, so that no two frames in flight have the same
+// number.
 type FragmentIDs struct{ n atomic.Uint32 }
 
-// Reserve takes n consecutive numbers and returns the first; they wrap at 65,536.
+// Reserve allocates n consecutive numbers and returns the first. They wrap around at 65,536.
 func (f *FragmentIDs) Reserve(n int) uint16 { return uint16(f.n.Add(uint32(n)) - uint32(n)) }
 
-// Bounds of reassembly. The two parts leave back to back: what has not met its other half after
-// that many frames or that long has lost it.
+// Bounds of reassembly. Both parts of a frame are sent back to back: a part whose counterpart has
+// not arrived after this many frames or this much time will not be completed.
 const (
-	partSlots   = 32                     // half frames kept for one peer
+	partSlots   = 32                     // parts kept per peer
 	partTimeout = 500 * time.Millisecond // longer than any reordering between two sites
 )
 
-// Reassembler joins frames that were cut in two. It belongs to one lane loop and is not safe for
+// Reassembler reassembles frames that were cut in two. It belongs to one lane and is not safe for
 // concurrent use.
 //
-// For each peer it keeps at most partSlots half frames, at the place that the number of the frame
-// gives: a newer frame pushes out the one that stands there. Memory is bounded by ports × partSlots
-// × maxFrame and taken when first needed.
+// It keeps at most partSlots parts per peer, each in the slot given by the number of its frame; a
+// newer frame displaces an older one from the slot. Memory is bounded by ports × partSlots ×
+// maxFrame and is allocated on first use.
 //
-// A port id is used again after its peer was removed. What is kept belongs to the port as it was,
-// so halves of two peers that have had one id never meet.
+// A port id may be reused after its peer was removed. Parts belong to the port as it was when they
+// arrived, so parts from two peers that had the same id are never combined.
 type Reassembler struct {
 	maxFrame int
 	sw       *Switch
@@ -53,36 +54,36 @@ type Reassembler struct {
 	lost     Lost
 }
 
-// portParts is what is kept for one port, as long as its state in the switch is the same.
+// portParts holds the parts kept for one port while its state in the switch is the same.
 type portParts struct {
 	owner *portState
 	slots [partSlots]part
 }
 
-// Lost counts half frames given up, for the caller to add to its drop counters.
+// Lost counts parts that were given up, for the caller to add to its drop counters.
 type Lost struct {
-	Full uint64 // pushed out by a newer frame within partTimeout: drop.ReassemblyFull
-	Old  uint64 // their other half did not come: drop.ReassemblyLost
+	Full uint64 // displaced by a newer frame within partTimeout: drop.ReassemblyFull
+	Old  uint64 // the other part did not arrive in time: drop.ReassemblyLost
 }
 
-// part is a place for half a frame.
+// part is a slot for one part of a frame.
 type part struct {
 	used   bool
-	second bool // which half is here
+	second bool // which part is stored
 	id     uint16
 	length uint16
 	cut    uint16
 	at     boottime.Time
-	buf    []byte // of maxFrame bytes; the half lies where it belongs
+	buf    []byte // maxFrame bytes; the part is stored at its offset in the frame
 }
 
-// NewReassembler returns a Reassembler for frames of at most maxFrame bytes, headers included, that
-// come from ports of sw. With nil there is no switch, and ports are never removed.
+// NewReassembler returns a Reassembler for frames of at most maxFrame bytes, headers included,
+// received at ports of sw. If sw is nil there is no switch, and ports are never removed.
 func NewReassembler(maxFrame int, sw *Switch) *Reassembler {
 	return &Reassembler{maxFrame: maxFrame, sw: sw, ports: make(map[PortID]*portParts)}
 }
 
-// owner returns the state of a port; ok is false when there is no such port.
+// owner returns the state of a port; ok is false if there is no such port.
 func (r *Reassembler) owner(id PortID) (owner *portState, ok bool) {
 	if r.sw == nil {
 		return nil, true
@@ -94,11 +95,11 @@ func (r *Reassembler) owner(id PortID) (owner *portState, ok bool) {
 	return p.state, true
 }
 
-// Add takes a part from the peer at port from, as ParseFrame returned it (h.Fragment is set), and
-// returns the frame once both halves are there. The frame is valid until the next call. Otherwise
-// frame is nil and reason says why: drop.None, the other half is awaited; drop.OversizeFrame;
-// drop.NotEthernetPeer, there is no such port; or drop.ReassemblyBad, a half that contradicts the
-// one that waits (which stays).
+// Add takes a part received from the peer at port from, as returned by ParseFrame (h.Fragment is
+// set), and returns the frame once both parts have arrived. body is copied; the frame is valid
+// until the next call. Otherwise frame is nil and reason tells why: drop.None while the other part
+// is awaited; drop.OversizeFrame; drop.NotEthernetPeer if there is no such port; or
+// drop.ReassemblyBad for a part that contradicts the one already stored (which is kept).
 func (r *Reassembler) Add(now boottime.Time, from PortID, h *FrameHeader, body []byte) (frame []byte, reason drop.Reason) {
 	if h.Length > r.maxFrame {
 		return nil, drop.OversizeFrame
@@ -145,8 +146,8 @@ func (r *Reassembler) giveUp(p *part, now boottime.Time) {
 	}
 }
 
-// TakeLost gives up what has waited too long, frees what was kept for ports that were removed, and
-// returns what was given up since the last call. To be called about once a second.
+// TakeLost discards parts that have waited too long, frees the memory of removed ports, and returns
+// how many parts were given up since the last call. Call it about once a second.
 func (r *Reassembler) TakeLost(now boottime.Time) Lost {
 	for id, kept := range r.ports {
 		if owner, ok := r.owner(id); !ok || owner != kept.owner {

@@ -7,21 +7,22 @@ import (
 	"tund/internal/drop"
 )
 
-// BPDUPolicy says what happens to spanning tree frames.
+// BPDUPolicy says how spanning tree frames are handled.
 type BPDUPolicy uint8
 
 // The policies.
 const (
-	BPDUDrop    BPDUPolicy = iota // they stay on their side: each site has its own spanning tree
-	BPDUForward                   // one spanning tree over all sites
-	BPDUGuard                     // as BPDUDrop, and the peer that sends one is blocked for 300 s
+	BPDUDrop    BPDUPolicy = iota // do not forward them: each site has its own spanning tree
+	BPDUForward                   // forward them: one spanning tree spans all sites
+	BPDUGuard                     // as BPDUDrop, and block a peer that sends one for 300 s
 )
 
-const bpduGuardTime = 300 * time.Second // as vendors' errdisable recovery
+const bpduGuardTime = 300 * time.Second // the usual errdisable recovery time of switches
 
-// Destinations that a bridge keeps to itself.
+// Destinations that a bridge does not forward.
 const (
-	reservedPrefix = 0x0180c2_000000 // IEEE 802.1Q §8.6.3: 00-0f never forwarded; 20-2f GMRP, GVRP and kin
+	// IEEE 802.1Q §8.6.3: 00-0f never forwarded; 20-2f GMRP, GVRP and kin.
+	reservedPrefix = 0x0180c2_000000
 	reservedMask   = 0xffffff_ffffd0 // 00-0f and 20-2f
 	macBPDU        = 0x0180c2_000000
 	macBridgeBPDU  = 0x0180c2_000008 // provider bridges
@@ -29,8 +30,9 @@ const (
 	macCiscoLink   = 0x01000c_cccccc // CDP, VTP, DTP, PAgP, UDLD: link-local in all but name
 )
 
-// reserved returns why a frame must not cross at all: drop.BPDU for spanning tree, drop.LinkLocalFrame for other
-// link-local protocols, drop.None for ordinary frames. The policy is applied by the caller.
+// reserved returns why a frame must not be forwarded at all: drop.BPDU for spanning tree,
+// drop.LinkLocalFrame for other link-local protocols, drop.None for ordinary frames. The caller
+// applies the BPDU policy.
 func reserved(h *Header) drop.Reason {
 	switch h.Dst {
 	case macBPDU, macBridgeBPDU, macCiscoPVST:
@@ -48,7 +50,7 @@ func reserved(h *Header) drop.Reason {
 	return drop.None
 }
 
-// ICMPv6 types the switch knows. RFC 4861, RFC 2710, RFC 3810, RFC 4286.
+// ICMPv6 types that the switch knows: RFC 4861, RFC 2710, RFC 3810, RFC 4286.
 const (
 	icmp6MLDQuery        = 130
 	icmp6MLDReport       = 131
@@ -62,7 +64,7 @@ const (
 	icmp6MRDAdvert       = 151
 )
 
-// UDP ports of DHCP. RFC 2131 §4.1, RFC 8415 §7.2.
+// UDP ports of DHCP: RFC 2131 §4.1, RFC 8415 §7.2.
 const (
 	portDHCPServer  = 67
 	portDHCPClient  = 68
@@ -71,9 +73,10 @@ const (
 	bootReply = 2 // RFC 2131 §2, op
 )
 
-// guard refuses what would let a peer configure our hosts: DHCP server messages unless trustDHCP, router
-// advertisements and redirects unless trustRA. A packet that hides the answer (a first fragment without the
-// whole chain of headers, fragmented neighbour discovery) is refused as well: RFC 7113, RFC 6980.
+// guard refuses what would let a peer configure our hosts: DHCP server messages unless trustDHCP is
+// set, router advertisements and redirects unless trustRA is set. A packet that may hide such a
+// message (a first fragment without the complete chain of headers, or fragmented neighbour
+// discovery) is refused as well: RFC 7113, RFC 6980.
 func guard(frame []byte, h *Header, trustDHCP, trustRA bool) drop.Reason {
 	switch h.EtherType {
 	case typeIPv4:
@@ -91,11 +94,12 @@ func guard(frame []byte, h *Header, trustDHCP, trustRA bool) drop.Reason {
 func guard4(b []byte) drop.Reason {
 	s := segment4(b)
 	if !s.complete || s.proto != protoUDP || s.later {
-		return drop.None // a later fragment alone is worth nothing, and hosts drop broken headers
+		// A later fragment alone is useless, and hosts drop packets with malformed headers.
+		return drop.None
 	}
 	udp := b[s.off:s.end]
 	if len(udp) < 8 {
-		return drop.GuardDHCP // a first fragment is at least 8 bytes long, unless it has something to hide
+		return drop.GuardDHCP // a legitimate first fragment has at least 8 bytes
 	}
 	src, dst := binary.BigEndian.Uint16(udp), binary.BigEndian.Uint16(udp[2:])
 	if dst == portDHCPClient || src == portDHCPServer && dst == portDHCPServer && (len(udp) < 9 || udp[8] == bootReply) {

@@ -2,29 +2,30 @@ package l2
 
 import "tund/internal/boottime"
 
-// Where a host was last, after its entry aged out.
+// home remembers where a host was last seen, after its entry has aged out.
 //
 // A host that is silent for longer than the ageing time is no longer in the forwarding database,
-// but it is not gone: a server that only talks to its own LAN may not be heard at the TAP for
-// hours. If a peer then shows its MAC, by a frame or in an announcement, the MAC must not simply be
-// believed to be new. So the table remembers for homeLife where an aged MAC lived and which
-// address it had. The first sight of it at another peer's port restores the entry where it was, as
-// one that is claimed (see claim.go): the host is asked there, and only its silence lets the MAC
-// move. Frames to an aged MAC are flooded as ever; nothing is forwarded on the strength of memory.
+// but it is not gone: a server that talks only to hosts on its own LAN may not be heard at the TAP
+// for hours. If a peer then presents its MAC, in a frame or in an announcement, the switch must not
+// simply believe that the MAC is new. So for homeLife the table remembers where an aged-out MAC was
+// and which IP address it had. When the MAC first appears at another peer's port, its entry is
+// restored at the old port with a claim pending (see claim.go): the host is asked for there, and
+// the MAC moves only if it stays silent. Frames to an aged-out MAC are flooded as usual; nothing is
+// forwarded on the strength of this memory.
 //
-// What is remembered is bounded by what the port may have learned. Of that, MACs that were seen in
-// one second only, as invented ones are, take no more than half.
+// A port may have no more remembered MACs than learned ones. At most half of them may be MACs that
+// were seen within a single second only, as invented ones are.
 type home struct {
 	port    PortID
 	seen    uint32 // second
-	weak    bool   // was never seen in a second second
+	weak    bool   // seen within a single second only
 	hostLen uint8
 	host    [16]byte
 }
 
-const homeLife = 24 * 3600 // seconds: longer than hosts that still live there keep silent
+const homeLife = 24 * 3600 // seconds; hosts that are still there are not silent for longer
 
-// remember keeps where the entry in slot, which ages out now, lives. mu is held.
+// remember records where the entry in slot is, which is about to age out. mu is held.
 func (t *fdb) remember(slot int32) {
 	v, c := t.value(slot), &t.cold[slot]
 	h := home{v.port(), t.seenAt(slot), t.seenAt(slot) <= c.created, c.hostLen, c.host}
@@ -54,7 +55,8 @@ func (t *fdb) forgetHome(key uint64) {
 	}
 }
 
-// forgetHomes forgets what gone selects, and with sec not 0 what is too old. mu is held.
+// forgetHomes discards the records that gone selects and, if sec is not 0, those that are too old.
+// mu is held.
 func (t *fdb) forgetHomes(sec uint32, gone func(*Entry) bool) {
 	for key, h := range t.homes {
 		e := Entry{MAC: keyMAC(key), VLAN: keyVID(key), Port: h.port, Kind: KindLearned}
@@ -67,8 +69,9 @@ func (t *fdb) forgetHomes(sec uint32, gone func(*Entry) bool) {
 	}
 }
 
-// restore puts key, which is not in the table and was seen at port, back to where it was last, if
-// that is known and is elsewhere. A MAC seen at the TAP lives there: the LAN is ours. mu is held.
+// restore re-creates the entry of key, which is not in the table and was seen at port, where it was
+// last, if that is known and is another port. A MAC seen at the TAP lives there, because the LAN is
+// ours. mu is held.
 func (t *fdb) restore(key uint64, port PortID) (slot int32, ok bool) {
 	h, known := t.homes[key]
 	if !known {
@@ -86,8 +89,8 @@ func (t *fdb) restore(key uint64, port PortID) (slot int32, ok bool) {
 	return slot, true
 }
 
-// age removes what was not seen for the ageing time and thaws what was frozen long enough, in an eighth of the
-// table per call: a bound on how long mu is held.
+// age removes entries that were not seen for the ageing time and unfreezes those whose time is up.
+// Each call covers an eighth of the table, to bound how long mu is held.
 func (t *fdb) age(now boottime.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -117,10 +120,11 @@ func (t *fdb) age(now boottime.Time) {
 	}
 }
 
-// second returns the second of boottime in which now lies: the grain of ages in the table.
+// second returns now in whole seconds of boottime, the resolution of ages in the table.
 func second(now boottime.Time) uint32 { return uint32(int64(now) / 1e9) }
 
-// since returns the seconds from then to sec; 0 when another lane's clock reading was a little ahead of ours.
+// since returns the seconds from then to sec, or 0 if another lane's clock reading was slightly
+// ahead of ours.
 func since(sec, then uint32) uint32 {
 	if then >= sec {
 		return 0

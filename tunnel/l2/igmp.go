@@ -2,29 +2,29 @@ package l2
 
 import "encoding/binary"
 
-// What a membership message must look like to be believed.
+// Which multicast membership messages are believed.
 //
-// A message that only adds traffic for the port it came from (a report that joins, a router that
-// makes itself known) has to be intact: its checksum is right and it was sent to the MAC of its own
-// IP destination. The kernel's bridge asks no more (ip_mc_check_igmp in net/ipv4/igmp.c,
-// ipv6_mc_check_mld in net/ipv6/mcast_snoop.c), and refusing an honest but sloppy report would cut
-// its sender off.
+// A message that only adds traffic for the port it came from (a report that joins a group, or a
+// router that announces itself) has to be intact: its checksum is correct and its destination MAC
+// matches its IP destination. The bridge of the Linux kernel requires no more (ip_mc_check_igmp in
+// net/ipv4/igmp.c, ipv6_mc_check_mld in net/ipv6/mcast_snoop.c), and refusing a legitimate but
+// sloppy report would cut off its sender.
 //
-// A message that takes traffic away (a query, after which only reported groups are forwarded; a
-// report that leaves) must also be one that hosts and routers act upon. Otherwise nobody answers
-// it, and what nobody answers is pruned. It comes from this link (TTL or hop limit 1), carries the
-// router alert option, and has a source that is possible: RFC 3376 §4 and §9, RFC 2236 §2, RFC 3810
-// §5.1.14, §5.2.13 and §6.2, RFC 3590. Only a general query counts as one, and only when it was
-// sent to all hosts (RFC 3376 §4.1.12, RFC 3810 §5.1.15): a query about one group is not answered
-// by the listeners of the others.
+// A message that takes traffic away (a query, after which only reported groups are forwarded, or a
+// report that leaves a group) must also be one that hosts and routers act upon. Otherwise nobody
+// answers it, and groups for which nobody answers are pruned. It must come from this link (TTL or
+// hop limit 1), carry the router alert option and have a plausible source address: RFC 3376 §4 and
+// §9, RFC 2236 §2, RFC 3810 §5.1.14, §5.2.13 and §6.2, RFC 3590. Of queries, only a general query
+// counts, and only if it was sent to all hosts (RFC 3376 §4.1.12, RFC 3810 §5.1.15): a
+// group-specific query is not answered by the listeners of other groups.
 
 // trusted says how far a membership message is believed.
 type trusted uint8
 
 const (
-	trustNone  trusted = iota // broken
-	trustJoin                 // intact: it may add
-	trustLeave                // hosts and routers act upon it: it may take away
+	trustNone  trusted = iota // malformed
+	trustJoin                 // intact: it may add traffic
+	trustLeave                // acted upon by hosts and routers: it may take traffic away
 )
 
 const (
@@ -33,7 +33,7 @@ const (
 	ipv6Pad1        = 0
 )
 
-// trust4 judges the IGMP message at s in the IPv4 packet b, which came in a frame to dst.
+// trust4 rates the IGMP message at s in the IPv4 packet b, which arrived in a frame to dst.
 func trust4(b []byte, s *segment, dst MAC) trusted {
 	header, msg := b[:s.off], b[s.off:s.end]
 	if s.fragment || dst != multicastMAC4(b[16:]) || checksum(header, 0) != 0xffff || checksum(msg, 0) != 0xffff {
@@ -45,8 +45,9 @@ func trust4(b []byte, s *segment, dst MAC) trusted {
 	return trustLeave
 }
 
-// possibleSource4 reports whether hosts accept a packet from the address: 0.0.0.0, as from a switch
-// that queries for nobody, or a unicast address that is not loopback (RFC 1122 §3.2.1.3).
+// possibleSource4 reports whether hosts accept a packet from the address: 0.0.0.0, which a switch
+// without an address uses for its queries, or a unicast address other than loopback (RFC 1122
+// §3.2.1.3).
 func possibleSource4(ip []byte) bool {
 	switch {
 	case ip[0] == 0:
@@ -56,7 +57,8 @@ func possibleSource4(ip []byte) bool {
 	}
 }
 
-// routerAlert4 looks for the option of RFC 2113 with value 0 among the options of an IPv4 header.
+// routerAlert4 reports whether the options of an IPv4 header include router alert with value 0 (RFC
+// 2113).
 func routerAlert4(options []byte) bool {
 	for len(options) > 0 {
 		switch options[0] {
@@ -77,8 +79,8 @@ func routerAlert4(options []byte) bool {
 	return false
 }
 
-// trust6 judges the MLD message at s in the IPv6 packet b, which came in a frame to dst. query: its
-// source must be a link-local address; that of a report may be unspecified as well.
+// trust6 rates the MLD message at s in the IPv6 packet b, which arrived in a frame to dst. The
+// source of a query must be a link-local address; that of a report may also be unspecified.
 func trust6(b []byte, s *segment, dst MAC, query bool) trusted {
 	msg := b[s.off:s.end]
 	if s.fragment || dst != multicastMAC6(b[24:]) || !intactICMPv6(b, msg) {
@@ -91,15 +93,15 @@ func trust6(b []byte, s *segment, dst MAC, query bool) trusted {
 	return trustLeave
 }
 
-// intactICMPv6 reports whether the checksum of the ICMPv6 message msg in the IPv6 packet b is right
-// (RFC 8200 §8.1).
+// intactICMPv6 reports whether the checksum of the ICMPv6 message msg in the IPv6 packet b is
+// correct (RFC 8200 §8.1).
 func intactICMPv6(b, msg []byte) bool {
 	sum := uint32(checksum(b[8:ipv6Header], 0)) + uint32(len(msg)) + protoICMPv6
 	return checksum(msg, sum) == 0xffff
 }
 
-// routerAlert6 looks for the router alert for MLD (value 0) in the hop-by-hop header of the IPv6
-// packet b, which is the first extension header when there is one.
+// routerAlert6 reports whether the hop-by-hop header of the IPv6 packet b, which is the first
+// extension header if present, contains the router alert for MLD (value 0).
 func routerAlert6(b []byte) bool {
 	if b[6] != protoHopByHop {
 		return false
@@ -125,7 +127,8 @@ func routerAlert6(b []byte) bool {
 	return false
 }
 
-// multicastMAC4 maps an IPv4 multicast address to its MAC (RFC 1112 §6.4); 0 when it is none.
+// multicastMAC4 maps an IPv4 multicast address to its MAC (RFC 1112 §6.4); it returns 0 for any
+// other address.
 func multicastMAC4(ip []byte) MAC {
 	if ip[0]>>4 != 0xe {
 		return 0
@@ -133,7 +136,8 @@ func multicastMAC4(ip []byte) MAC {
 	return 0x01005e_000000 | MAC(binary.BigEndian.Uint32(ip)&0x7fffff)
 }
 
-// multicastMAC6 maps an IPv6 multicast address to its MAC (RFC 2464 §7); 0 when it is none.
+// multicastMAC6 maps an IPv6 multicast address to its MAC (RFC 2464 §7); it returns 0 for any other
+// address.
 func multicastMAC6(ip []byte) MAC {
 	if ip[0] != 0xff {
 		return 0
@@ -141,17 +145,17 @@ func multicastMAC6(ip []byte) MAC {
 	return 0x3333_00000000 | MAC(binary.BigEndian.Uint32(ip[12:]))
 }
 
-// linkControl4 reports whether the IPv4 group is one of 224.0.0.0/24, which RFC 4541 §2.1.2 has
-// flooded.
+// linkControl4 reports whether the IPv4 group is in 224.0.0.0/24, which is always flooded (RFC 4541
+// §2.1.2).
 func linkControl4(ip []byte) bool { return ip[0] == 224 && ip[1] == 0 && ip[2] == 0 }
 
-// linkControl6 reports whether the IPv6 group is confined to the link or less: neighbour discovery,
-// routing protocols, DHCPv6, LLMNR. Their listeners have to be reached whether or not somebody asks
-// for them.
+// linkControl6 reports whether the IPv6 group has link-local scope or smaller: neighbour discovery,
+// routing protocols, DHCPv6, LLMNR. Their listeners must be reached whether or not they have
+// reported the group.
 func linkControl6(ip []byte) bool { return ip[0] == 0xff && ip[1]&0x0f <= 2 }
 
 // linkControl reports whether the frame with header h carries an IP packet to a group that is never
-// pruned, or is nested in another VLAN, whose listeners are not known.
+// pruned, or has an inner VLAN, whose listeners are not known.
 func linkControl(frame []byte, h *Header) bool {
 	if h.nested() {
 		return true
@@ -166,10 +170,10 @@ func linkControl(frame []byte, h *Header) bool {
 	return false
 }
 
-// membershipMessage is what an IGMP, MLD or PIM packet tells a switch.
+// membershipMessage is what an IGMP, MLD or PIM packet tells the switch.
 type membershipMessage struct {
 	v6       bool
-	query    bool // from a querier: asks all hosts for all groups
+	query    bool // general query of a querier
 	router   bool // the sender's port leads to a multicast router
 	report   bool
 	overflow bool // the report had more records than were read
@@ -182,7 +186,7 @@ type membershipRecord struct {
 	join  bool
 }
 
-// reset makes m empty. The records stay as they are: n says how many count.
+// reset clears m. The records are left as they are, since n says how many are valid.
 func (m *membershipMessage) reset() {
 	m.v6, m.query, m.router, m.report, m.overflow, m.n = false, false, false, false, false, 0
 }
@@ -199,8 +203,8 @@ func (m *membershipMessage) add(group MAC, join bool) {
 	m.n++
 }
 
-// groupMAC4 returns the MAC under which listeners of an IPv4 group are kept; 0 when it is no group,
-// or one that is never pruned.
+// groupMAC4 returns the MAC under which listeners of an IPv4 group are stored; 0 if the address is
+// not a group, or is one that is never pruned.
 func groupMAC4(ip []byte) MAC {
 	if linkControl4(ip) {
 		return 0
@@ -217,8 +221,8 @@ func groupMAC6(ip []byte) MAC {
 }
 
 // parseMembership reads IGMP, MLD, PIM and multicast router discovery from the frame with header h
-// into m, and reports whether it was one of them, and intact. What is not believed is left out of
-// m.
+// into m, and reports whether it was an intact message of one of them. What is not believed is left
+// out of m.
 func parseMembership(frame []byte, h *Header, m *membershipMessage) bool {
 	b := frame[h.Payload:]
 	switch h.EtherType {
@@ -257,15 +261,15 @@ func parseMembership(frame []byte, h *Header, m *membershipMessage) bool {
 	return false
 }
 
-// Where PIM hellos go: 224.0.0.13 and ff02::d (RFC 7761 §4.3.1).
+// Destinations of PIM hellos: 224.0.0.13 and ff02::d (RFC 7761 §4.3.1).
 const (
 	allPIMRouters4 MAC = 0x01005e_00000d
 	allPIMRouters6 MAC = 0x3333_0000000d
 )
 
-// parseIGMP reads RFC 3376 §4, RFC 2236 §2, RFC 1112 appendix I and RFC 4286 from msg in the IPv4
-// packet ip. A source of 0.0.0.0, which a bridge uses that queries on nobody's behalf, is a
-// querier, but no way to a router.
+// parseIGMP parses the message msg (RFC 3376 §4, RFC 2236 §2, RFC 1112 appendix I, RFC 4286) in the
+// IPv4 packet ip. A source of 0.0.0.0, which a bridge without an address uses for queries, denotes
+// a querier but not a multicast router.
 func (m *membershipMessage) parseIGMP(ip, msg []byte, trust trusted) bool {
 	if len(msg) < 8 {
 		return false
@@ -299,8 +303,8 @@ const allHosts4 = 0xe0000001 // 224.0.0.1
 // allNodes6 is ff02::1.
 var allNodes6 = [16]byte{0: 0xff, 1: 2, 15: 1}
 
-// parseMLD reads RFC 2710 §3, RFC 3810 §5 and RFC 4286 from msg, of at least 8 bytes, in the IPv6
-// packet ip.
+// parseMLD parses the message msg, of at least 8 bytes (RFC 2710 §3, RFC 3810 §5, RFC 4286), in the
+// IPv6 packet ip.
 func (m *membershipMessage) parseMLD(ip, msg []byte, trust trusted) bool {
 	leave := trust == trustLeave
 	switch msg[0] {
@@ -330,8 +334,8 @@ func (m *membershipMessage) parseMLD(ip, msg []byte, trust trusted) bool {
 	return true
 }
 
-// parseRecords reads the n group records of a version 3 (MLD: 2) report, with addresses of size
-// bytes. leave: those that leave count too.
+// parseRecords reads the n group records of an IGMPv3 or MLDv2 report, whose addresses have size
+// bytes. Records that leave a group count only if leave is set.
 func (m *membershipMessage) parseRecords(b []byte, n, size int, leave bool) {
 	for range n {
 		if len(b) < 4+size {
@@ -353,7 +357,7 @@ func (m *membershipMessage) parseRecords(b []byte, n, size int, leave bool) {
 			}
 		case 5: // allow new sources
 			m.add(group, true)
-		} // 6, block old sources: whether any are left, the querier will ask
+		} // 6 (block old sources): the querier will ask whether any are left
 		if m.overflow {
 			return
 		}

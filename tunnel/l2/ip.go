@@ -2,7 +2,7 @@ package l2
 
 import "encoding/binary"
 
-// IP protocol numbers the switch looks at. IANA.
+// IP protocol numbers that the switch examines (IANA).
 const (
 	protoHopByHop = 0
 	protoIGMP     = 2
@@ -17,21 +17,22 @@ const (
 
 	ipv4MinHeader = 20
 	ipv6Header    = 40
-	maxExtHeaders = 8 // RFC 8200 names six kinds, each once and one twice
+	// RFC 8200 defines six kinds, of which one may occur twice and the others once.
+	maxExtHeaders = 8
 )
 
-// segment is what lies behind an IP header: where, and what it says it is.
+// segment describes what follows the IP headers of a packet.
 type segment struct {
 	proto    uint8
-	off      int  // offset in the IP packet; its end when the headers run beyond it
-	end      int  // where the packet ends by its own length: what follows is padding, which hosts do not read either
+	off      int  // offset in the IP packet; the end of the packet if the headers exceed it
+	end      int  // end of the packet by its own length field; hosts ignore the padding after it
 	fragment bool // part of a fragmented packet, or an IPv6 packet with a fragment header
-	later    bool // a fragment that does not hold the start of the segment
-	complete bool // the headers before the segment are all there and known
+	later    bool // a fragment that does not contain the start of the segment
+	complete bool // all headers before the segment are present and known
 }
 
-// segmentOf finds the segment in the IP packet b, which must hold what etherType says. A truncated or overlong
-// chain of headers gives complete == false.
+// segmentOf finds the segment in the IP packet b, which must be of the type etherType. A truncated
+// or overlong chain of headers results in complete == false.
 func segmentOf(b []byte, etherType uint16) segment {
 	if etherType == typeIPv4 {
 		return segment4(b)
@@ -54,7 +55,7 @@ func segment4(b []byte) segment {
 	frag := binary.BigEndian.Uint16(b[6:])
 	return segment{
 		proto: b[9], off: n, end: len(b), complete: true,
-		fragment: frag&0x3fff != 0, // more fragments, or an offset
+		fragment: frag&0x3fff != 0, // more fragments follow, or the offset is not 0
 		later:    frag&0x1fff != 0,
 	}
 }
@@ -93,7 +94,7 @@ func segment6(b []byte) segment {
 	return s
 }
 
-// extensionLen returns the length of the extension header at the start of b; 0 when it runs beyond the end.
+// extensionLen returns the length of the extension header at the start of b; 0 if it is truncated.
 func extensionLen(b []byte, kind uint8) int {
 	if len(b) < 8 {
 		return 0
@@ -111,7 +112,8 @@ func extensionLen(b []byte, kind uint8) int {
 	return n
 }
 
-// trim cuts b to the length the packet says it has; 0, as in a superpacket longer than the field can say, means all.
+// trim shortens b to the length in the IP header. Length 0, as in a superpacket longer than the
+// field can express, leaves b as it is.
 func trim(b []byte, length int) []byte {
 	if length > 0 && length < len(b) {
 		return b[:length]
@@ -119,8 +121,9 @@ func trim(b []byte, length int) []byte {
 	return b
 }
 
-// checksum adds b to sum and folds it: the internet checksum (RFC 1071), not complemented. For the few small
-// packets that this package makes; the packet path has its own in tunnel/offload.
+// checksum adds b to sum and folds it: the internet checksum (RFC 1071) without the final
+// complement. It is meant for the small packets of the control protocols; the packet path has its
+// own in tunnel/offload.
 func checksum(b []byte, sum uint32) uint16 {
 	for ; len(b) >= 2; b = b[2:] {
 		sum += uint32(binary.BigEndian.Uint16(b))
@@ -134,8 +137,8 @@ func checksum(b []byte, sum uint32) uint16 {
 	return uint16(sum)
 }
 
-// checksumICMPv6 returns the checksum of the ICMPv6 message msg, whose own field must be zero, in the IPv6
-// packet that begins with header.
+// checksumICMPv6 returns the checksum of the ICMPv6 message msg, whose checksum field must be zero,
+// in the IPv6 packet that begins with header.
 func checksumICMPv6(header, msg []byte) uint16 {
 	sum := uint32(checksum(header[8:40], 0)) + uint32(len(msg)) + protoICMPv6
 	return ^checksum(msg, sum)

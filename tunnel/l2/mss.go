@@ -2,8 +2,9 @@ package l2
 
 import "encoding/binary"
 
-// MSS returns the TCP segment sizes, for IPv4 and IPv6, with which a frame carries at most payload bytes behind its
-// Ethernet header and tags: less the 20 or 40 bytes of IP header and 20 of TCP. They are at least 0.
+// MSS returns the TCP maximum segment sizes, for IPv4 and IPv6, with which a frame carries at most
+// payload bytes after its Ethernet header and tags: payload less the 20 or 40 bytes of the IP
+// header and the 20 bytes of the TCP header, but at least 0.
 func MSS(payload int) (mss4, mss6 uint16) {
 	clip := func(n int) uint16 { return uint16(min(max(n, 0), 65535)) }
 	return clip(payload - 40), clip(payload - 60)
@@ -15,12 +16,14 @@ const (
 	tcpMaxMSS    = 2 // option kind, RFC 9293 §3.2
 )
 
-// ClampMSS lowers the MSS option of a TCP SYN in frame to mss4 or mss6 and reports whether it changed anything. It
-// looks behind VLAN tags, IPv4 options and IPv6 extension headers. The checksum is adjusted by the difference
-// (RFC 1624). partial says that the checksum is not finished yet (virtio_net_hdr NEEDS_CSUM): its field then holds the
-// sum of the pseudo-header alone, which the option is no part of, and is left as it is.
+// ClampMSS lowers the MSS option of a TCP SYN in frame to mss4 or mss6, in place, and reports
+// whether it changed anything. It parses VLAN tags, IPv4 options and IPv6 extension headers. The
+// checksum is updated incrementally (RFC 1624). partial says that the checksum is not complete yet
+// (NEEDS_CSUM in virtio_net_hdr): its field then holds the sum of the pseudo-header only, which
+// does not cover the option, and is left as it is.
 //
-// A SYN without the option is left alone: its peer then assumes 536 (RFC 9293 §3.7.1), which passes everywhere.
+// A SYN without the option is left alone: the other end then assumes 536 (RFC 9293 §3.7.1), which
+// fits every path.
 func ClampMSS(frame []byte, mss4, mss6 uint16, partial bool) bool {
 	h, ok := Parse(frame)
 	if !ok || h.EtherType != typeIPv4 && h.EtherType != typeIPv6 {
@@ -57,7 +60,8 @@ func ClampMSS(frame []byte, mss4, mss6 uint16, partial bool) bool {
 	return true
 }
 
-// findMSS returns the offset of the MSS value in a TCP header; 0 without one, or when the options are broken.
+// findMSS returns the offset of the MSS value in a TCP header; 0 if there is none or the options
+// are malformed.
 func findMSS(tcp []byte) int {
 	for i := tcpMinHeader; i < len(tcp); {
 		switch tcp[i] {
@@ -78,8 +82,9 @@ func findMSS(tcp []byte) int {
 	return 0
 }
 
-// adjustChecksum replaces one 16-bit value by another in an internet checksum (RFC 1624 eqn. 3). odd says that the value lies across
-// two words of the sum, which is the same as its bytes swapped.
+// adjustChecksum updates an internet checksum for a 16-bit value that changes from old to new (RFC
+// 1624 eqn. 3). odd says that the value straddles two words of the sum, which is equivalent to
+// swapping its bytes.
 func adjustChecksum(field []byte, old, new uint16, odd bool) {
 	if odd {
 		old, new = old<<8|old>>8, new<<8|new>>8

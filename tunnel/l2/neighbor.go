@@ -7,45 +7,48 @@ import (
 	"tund/internal/boottime"
 )
 
-// ARP and neighbour discovery: who has which address, learned from what hosts say, so that a
-// question from our LAN need not cross the tunnel when the answer is known.
+// Neighbour suppression: the switch learns which host has which IP address from ARP and neighbour
+// discovery, so that a request from our LAN need not cross the tunnel if the answer is known.
 //
-// The table never makes things worse than flooding, neither when hosts change nor when they lie.
+// The table must never do worse than flooding, neither when hosts change nor when they lie.
 //
-//   - It answers only for a host that itself showed within bindingFresh that it has the address (in
-//     ARP, neighbour discovery, or as the source of its traffic), and whose MAC lives behind a peer
-//     that is up. A neighbour solicitation is answered only from an advertisement, which alone says
-//     whether the host is a router.
-//   - It answers only a question that is a question (no probe for a duplicate address, no
-//     announcement), and not twice within retryGap, because someone who asks again did not like the
-//     answer. Nor does it answer a host whose own address has just gone to another MAC: its question
-//     is what tells the others.
-//   - Each answer is checked: the host is asked, by unicast, whether it still has the address. If it
-//     keeps silent, the binding is forgotten and the question goes out after all, in the name of who
-//     asked it (askAgain). So a dead host is answered for once at most, and a host that was made
-//     anew is found a second later. The first answer from a binding is checked by letting the
-//     question out in any case: whoever else has the address will say so.
-//   - Unicast questions of our own hosts to a neighbour, which are how they see that it is alive,
-//     start the same check.
-//   - Another MAC that shows the address, even as the source of traffic or in a probe for
-//     duplicates, claims the binding, as MACs are claimed in claim.go. From then on, and until
-//     contestTime after the last claim, all questions are flooded, so that everybody answers for
-//     himself. The old owner is asked. When it answers, the binding stays; when it keeps silent
-//     until claimWait, the binding goes to the other. Either way it is answered for only after a
-//     flooded question was answered by that MAC and by no other.
+//   - It answers only for a host that has itself shown within bindingFresh that it has the address
+//     (in ARP, in neighbour discovery, or as the source of its traffic), and whose MAC is behind a
+//     peer that is up. A neighbour solicitation is answered only if an advertisement was seen,
+//     since only that says whether the host is a router.
+//   - It answers only genuine requests, not probes for duplicate addresses or announcements, and
+//     not twice to the same asker within retryGap, because a host that asks again could not use the
+//     answer. Nor does it answer a host whose own address has just moved to another MAC: its
+//     request is what informs the others.
+//   - Each answer is verified: the owner is asked, by unicast, whether it still has the address. If
+//     it is silent, the binding is removed and the request is flooded after all on behalf of the
+//     asker (askAgain). So the switch answers for a dead host at most once, and a replacement host
+//     is found a second later. The first answer from a binding is verified by flooding the request
+//     in any case: if another host has the address too, it will reply.
+//   - Unicast requests of our own hosts to a neighbour, by which they check that it is reachable,
+//     start the same verification.
+//   - Another MAC that uses the address, even as a source of traffic or in a probe for duplicates,
+//     claims the binding, as MACs are claimed in claim.go. From then on, and until contestTime
+//     after the last claim, all requests are flooded, so that every host answers for itself. The
+//     old owner is asked. If it answers, the binding stays; if it is silent until claimWait, the
+//     binding goes to the other MAC. Either way, the switch answers for the binding again only
+//     after that MAC, and no other, has replied to a flooded request.
 //
-// A question for a host on our own LAN is not sent to the peers when the host was heard in the last
-// seconds: it will answer itself.
+// A request for a host on our own LAN is not sent to the peers if the host was heard within the
+// last few seconds, since it will answer itself.
 const (
-	heardRemote  = 60               // seconds since a remote host's MAC was seen, for us to answer in its name
-	heardLocal   = 10               // the same for a local host, for us to keep the question at home
+	// Seconds since a remote host's MAC was last seen, within which we may answer for it.
+	heardRemote = 60
+	// The same for a local host, within which we do not forward the request.
+	heardLocal   = 10
 	bindingFresh = 60 * time.Second // since the host last showed that it has the address
-	bindingLife  = 600              // seconds a binding is kept without being confirmed
+	bindingLife  = 600              // seconds for which an unconfirmed binding is kept
 	contestTime  = 30 * time.Second
-	changeTime   = 60 * time.Second // for which the questions of a host with a new MAC are flooded
+	changeTime   = 60 * time.Second // for which requests of a host with a new MAC are flooded
 	retryGap     = 3                // seconds
 	maxNeighbors = 4096
-	maxPortHosts = 1024 // one peer cannot fill the table: a few addresses for each of its MACs
+	// One peer cannot fill the table; allows a few addresses for each of its MACs.
+	maxPortHosts = 1024
 )
 
 type neighborKey struct {
@@ -55,25 +58,26 @@ type neighborKey struct {
 
 type binding struct {
 	mac       MAC
-	port      PortID // behind which it was last said
+	port      PortID // port at which it was last seen
 	confirmed boottime.Time
-	changed   boottime.Time // when the address came from another MAC; 0: it did not
-	contested boottime.Time // until when nobody is answered for
-	doubt     bool          // was contested: answered for only after a flooded question
-	flooded   boottime.Time // while in doubt: when a question was flooded
-	tested    bool          // a question was let out since the binding is known
-	asked     boottime.Time // of the question to the owner that is pending; 0: none is
-	proof     boottime.Time // what the owner says from here on answers it
-	rival     MAC           // who claims the address
+	changed   boottime.Time // when the address moved here from another MAC; 0: it did not
+	contested boottime.Time // no answers are given from it before this time
+	doubt     bool          // was contested: needs a flooded request before it is used again
+	flooded   boottime.Time // while in doubt: when a request was flooded
+	tested    bool          // a request was flooded since the binding is known
+	asked     boottime.Time // when the pending question to the owner was asked; 0: none
+	proof     boottime.Time // what the owner says from this time on answers the question
+	rival     MAC           // the MAC that claims the address
 	rivalPort PortID
-	answered  uint32 // second of the last answer, or question kept at home
-	asker     MAC    // who got it
+	answered  uint32 // second of the last answer, or of the last request not forwarded
+	asker     MAC    // the host that received it
 	advert    bool   // learned from a neighbour advertisement
-	router    bool   // which said that it is a router
+	router    bool   // the advertisement said that it is a router
 }
 
 type neighbors struct {
-	mu        sync.Mutex // guards all below; taken for ARP, neighbour discovery, and once a second for a source
+	// Guards everything below; taken for ARP and neighbour discovery, and once a second per source.
+	mu        sync.Mutex
 	table     map[neighborKey]binding
 	perPort   map[PortID]int
 	questions []question
@@ -83,8 +87,8 @@ func newNeighbors() *neighbors {
 	return &neighbors{table: make(map[neighborKey]binding), perPort: make(map[PortID]int)}
 }
 
-// observe notes what m, which came in at port from the MAC src, says. It reports whether a question
-// to an owner is to be sent soon.
+// observe records what message m, which arrived at port from the MAC src, says. It reports whether
+// a question to an owner has to be sent soon.
 func (t *neighbors) observe(now boottime.Time, port PortID, vid uint16, src MAC, m *neighborMessage) (wake bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -126,7 +130,7 @@ func (t *neighbors) observe(now boottime.Time, port PortID, vid uint16, src MAC,
 	return wake
 }
 
-// confirm notes that the host with b showed its address.
+// confirm records that the host of binding b has shown its address.
 func (t *neighbors) confirm(now boottime.Time, key neighborKey, b *binding) {
 	b.confirmed = now
 	if b.asked != 0 && !now.Before(b.proof) {
@@ -135,7 +139,7 @@ func (t *neighbors) confirm(now boottime.Time, key neighborKey, b *binding) {
 	t.table[key] = *b
 }
 
-// witness notes that the MAC src, at port, sent a packet from an address.
+// witness records that the MAC src, at port, sent a packet from the address ip.
 func (t *neighbors) witness(now boottime.Time, port PortID, vid uint16, src MAC, ip [16]byte) (wake bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -151,10 +155,10 @@ func (t *neighbors) witness(now boottime.Time, port PortID, vid uint16, src MAC,
 	return false
 }
 
-// claim notes that another MAC than b's shows the address. rival is 0 when it is not said that the
-// address is that MAC's for good.
+// claim records that a MAC other than that of b uses the address. rival is 0 if the message does
+// not assign the address to that MAC for good.
 func (t *neighbors) claim(now boottime.Time, key neighborKey, b *binding, rival MAC, port PortID) (wake bool) {
-	disputed := now.Before(b.contested) && b.asked == 0 // the owner has answered already
+	disputed := now.Before(b.contested) && b.asked == 0 // the owner has already answered
 	b.contested, b.doubt, b.flooded = now.Add(contestTime), true, 0
 	if rival != 0 && !disputed {
 		b.rival, b.rivalPort = rival, port
@@ -166,10 +170,9 @@ func (t *neighbors) claim(now boottime.Time, key neighborKey, b *binding, rival 
 	return t.askOwner(now, now.Add(claimGrace), key, b, question{wait: claimWait})
 }
 
-// ask returns the MAC to answer with for m, a question in VLAN vid by asker. heard says for a MAC
-// whether its host was heard recently enough, and whether it is local. answer is false when the
-// question must be flooded; local when the host will answer by itself and nothing need be done;
-// wake when the answer is to be checked soon.
+// ask looks up the answer to m, a request in VLAN vid by asker. heard tells for a MAC whether its
+// host was heard recently enough, and whether it is local. Unless ok is set in the result, the
+// request must be flooded.
 func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMessage,
 	heard func(MAC) (local, ok bool)) (a answer) {
 	key := neighborKey{vid, m.target}
@@ -181,7 +184,8 @@ func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMes
 	if !ok || m.v6 && !b.advert || news {
 		return a
 	}
-	local, ok := heard(b.mac) // takes the lock of the forwarding database, so without ours
+	// Takes the lock of the forwarding database, so it is called without ours.
+	local, ok := heard(b.mac)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	cur, known := t.table[key]
@@ -205,16 +209,16 @@ func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMes
 	return a
 }
 
-// answer is what is known about a question.
+// answer is the result of looking up a request.
 type answer struct {
-	ok     bool // it need not be flooded
-	local  bool // the host will answer by itself
+	ok     bool // the request need not be flooded
+	local  bool // the target is on our LAN and will answer itself
 	mac    MAC
 	router bool
 	wake   bool
 }
 
-// answerable reports whether b is believed enough to answer from it.
+// answerable reports whether b is reliable enough to answer from it.
 func (t *neighbors) answerable(now boottime.Time, key neighborKey, b *binding) bool {
 	if now.Before(b.contested) || now.Sub(b.confirmed) > bindingFresh {
 		return false
@@ -234,12 +238,12 @@ func (t *neighbors) answerable(now boottime.Time, key neighborKey, b *binding) b
 	return false
 }
 
-// age forgets bindings that were not confirmed.
+// age removes bindings that have not been confirmed for bindingLife.
 func (t *neighbors) age(now boottime.Time) {
 	t.purge(func(b *binding) bool { return now.Sub(b.confirmed) > bindingLife*time.Second })
 }
 
-// flush forgets what was learned at port.
+// flush removes the bindings learned at port.
 func (t *neighbors) flush(port PortID) { t.purge(func(b *binding) bool { return b.port == port }) }
 
 func (t *neighbors) purge(gone func(*binding) bool) {
@@ -257,7 +261,8 @@ func (t *neighbors) forget(key neighborKey, b *binding) {
 	t.perPort[b.port]--
 }
 
-// answer answers the question in v.neigh when it can, and reports whether the question is settled.
+// answer answers the request in v.neigh if it can, and reports whether the request need not be
+// flooded.
 func (s *Switch) answer(f *frameInfo, v *Verdict) bool {
 	sec := second(f.now)
 	heard := func(mac MAC) (local, ok bool) {

@@ -9,27 +9,29 @@ import (
 // Questions about bindings: whether the host that is believed to have an address still has it.
 
 const (
-	// answerWait is how long after an answer of ours the question goes out if the answer was wrong.
-	// Linux does not take another answer within a second of the first (locktime in net/ipv4/arp.c).
+	// answerWait is how long after an answer of ours the asker's question is flooded if that answer
+	// was wrong. Linux ignores a further ARP reply within a second of the first (locktime in
+	// net/ipv4/arp.c).
 	answerWait = 1200 * time.Millisecond
 
-	// maxQuestions bounds the questions under way, and with them what one tick sends.
+	// maxQuestions bounds the number of pending questions, and thereby what one tick sends.
 	maxQuestions = 512
 )
 
-// question is one to the owner of a binding.
+// question is a pending question to the owner of a binding.
 type question struct {
 	key     neighborKey
 	at      boottime.Time
-	wait    time.Duration // after which silence is an answer
+	wait    time.Duration // after which silence counts as an answer
 	sent    bool
 	v6      bool
-	asker   MAC // who was given our answer; 0: nobody
+	asker   MAC // the host that our answer was given to; 0: none
 	askerIP [16]byte
 }
 
-// askOwner makes q a question about b, which has none yet. What the owner says from proof on
-// answers it. When there are too many questions the binding is forgotten: flooding needs none.
+// askOwner starts question q about b, for which none is pending. Anything the owner says at or
+// after proof answers it. If too many questions are pending, the binding is discarded: flooding
+// works without one.
 func (t *neighbors) askOwner(now, proof boottime.Time, key neighborKey, b *binding, q question) (wake bool) {
 	if len(t.questions) >= maxQuestions {
 		t.forget(key, b)
@@ -42,8 +44,8 @@ func (t *neighbors) askOwner(now, proof boottime.Time, key neighborKey, b *bindi
 	return true
 }
 
-// dueQuestions returns the owners to be asked now, the questions that are to go out after all, and
-// when to be called again (0: no question is pending). The results are the caller's.
+// dueQuestions returns the owners to be asked now, the questions that have to be flooded after all,
+// and when to call it again (0: no question is pending). The caller owns both slices.
 func (t *neighbors) dueQuestions(now boottime.Time) (ask []challenge, again []question, next boottime.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -79,8 +81,8 @@ func (t *neighbors) dueQuestions(now boottime.Time) (ask []challenge, again []qu
 	return ask, again, next
 }
 
-// settle ends a question whose time is over: a binding whose owner did not answer goes to the one
-// who claimed it, or is forgotten.
+// settle ends a question whose time is up: if the owner did not answer, the binding is given to the
+// host that claimed it, or discarded.
 func (t *neighbors) settle(now boottime.Time, key neighborKey, b *binding, known, pending bool) {
 	switch {
 	case !known:
@@ -106,7 +108,7 @@ func newChallenge(key neighborKey, b *binding) challenge {
 	return c
 }
 
-// settleQuestions sends what is due of questions about bindings, and returns when the next is.
+// settleQuestions sends what is due for questions about bindings, and returns when the next is due.
 func (s *Switch) settleQuestions(now boottime.Time) boottime.Time {
 	ask, again, next := s.hosts.dueQuestions(now)
 	for i := range ask {
@@ -121,9 +123,9 @@ func (s *Switch) settleQuestions(now boottime.Time) boottime.Time {
 	return next
 }
 
-// askAgain floods a question that we answered wrongly, or for the first time, to all peers; unless
-// the one who asked it may have moved meanwhile, since a frame with its MAC would claim that MAC
-// for our LAN.
+// askAgain floods to all peers a question that we answered wrongly, or for the first time. It does
+// not if the asker may have moved in the meantime, because a frame with its source MAC would claim
+// that MAC for our LAN.
 func (s *Switch) askAgain(q *question) {
 	v, _, ok := s.fdb.find(entryKey(q.key.vid, q.asker))
 	if !ok || v.port() != LocalPort || v&flagClaimed != 0 {
@@ -151,8 +153,8 @@ func (s *Switch) askAgain(q *question) {
 	}
 }
 
-// witness takes the source address of the packet in f, the first of its MAC in this second, as a
-// sign of who has that address.
+// witness takes the source address of the packet in f, which is the first from its MAC in this
+// second, as evidence of who has that address.
 func (s *Switch) witness(f *frameInfo) (wake bool) {
 	if !f.view.cfg.NeighborSuppression {
 		return false

@@ -7,24 +7,25 @@ import (
 	"tund/internal/boottime"
 )
 
-// Multicast snooping, after RFC 4541.
+// groups is the state of multicast snooping, after RFC 4541.
 //
-// Who listens to a group is learned from IGMPv1-v3 and MLDv1-v2 reports, per VLAN, by group MAC (32
-// IPv4 groups share one: a port may get a stream it did not ask for, never too little). Multicast
-// is pruned only while a querier is heard in the VLAN, since without one nobody repeats a report; a
-// LAN without a querier is flooded as before. Never pruned: 224.0.0.0/24, all groups of link-local
-// scope (ff02::/16), solicited-node groups among them, and multicast that is not IP. A table that
-// is full fails open: the port gets all multicast. What a message must look like to be believed is
-// in igmp.go.
+// Listeners are learned from IGMPv1-v3 and MLDv1-v2 reports, per VLAN and group MAC. 32 IPv4 groups
+// share one MAC, so a port may get a stream that it did not ask for, but never too little.
+// Multicast is pruned only while a querier is active in the VLAN, because without one reports are
+// not repeated; a LAN without a querier is flooded as before. Never pruned are 224.0.0.0/24, all
+// groups of link-local scope (ff02::/16), including solicited-node groups, and multicast that is
+// not IP. A full table fails open: the port gets all multicast. Which messages are believed is
+// described in igmp.go.
 //
-// Reports go to all peers, whose switches need them, but to a LAN only where a router or querier is: a host
-// that hears another's IGMPv2 report keeps its own to itself (RFC 4541 §2.1.1).
+// Reports go to all peers, whose switches need them, but are sent to a LAN only if it has a router
+// or querier: a host that hears another host's IGMPv2 report suppresses its own (RFC 4541 §2.1.1).
 type groups struct {
-	mu       sync.RWMutex // guards all below; shared for forwarding, exclusive for reports and ageing
+	// Guards everything below; shared for forwarding, exclusive for reports and ageing.
+	mu       sync.RWMutex
 	members  map[uint64][]listener
 	perPort  map[PortID]int
 	total    int
-	domains  map[uint32]*snoopDomain // by VLAN<<1 | 1 for IPv6
+	domains  map[uint32]*snoopDomain // by VLAN<<1, plus 1 for IPv6
 	wantsAll map[PortID]uint32       // second until which a port gets all multicast
 }
 
@@ -33,26 +34,29 @@ type listener struct {
 	until uint32 // second
 }
 
-// snoopDomain is what is known of one address family in one VLAN.
+// snoopDomain is the state of one address family in one VLAN.
 type snoopDomain struct {
 	querierUntil uint32
-	queriers     []listener // where queries come from, a bridge's own (source 0.0.0.0) included
-	routers      []listener
+	// Ports that queries come from, including those of a bridge (source 0.0.0.0).
+	queriers []listener
+	routers  []listener
 }
 
-// Times of RFC 3376 §8 and RFC 3810 §9, in seconds.
+// Timers of RFC 3376 §8 and RFC 3810 §9, in seconds.
 const (
 	memberInterval  = 260 // group membership interval: 2 × 125 + 10
 	querierInterval = 255 // other querier present interval: 2 × 125 + 10/2
-	leaveInterval   = 3   // last member query time, 2, and a second for the way
+	leaveInterval   = 3   // last member query time, 2, and one second for transit
 )
 
-// Bounds of the tables: some groups for each of hundreds of hosts.
+// Bounds of the tables: several groups for each of some hundred hosts.
 const (
 	maxListeners     = 8192
 	maxPortListeners = 1024
 	maxRouterPorts   = 64
-	maxRecords       = 32 // of one report; a v3 report of a full Ethernet frame holds more only from a very odd host
+	// Records read per report; hardly any host fits more into a v3 report of one full Ethernet
+	// frame.
+	maxRecords = 32
 )
 
 func newGroups() *groups {
@@ -70,7 +74,7 @@ func domainKey(vid uint16, v6 bool) uint32 {
 	return k
 }
 
-// observe notes what m, received at port in VLAN vid, says.
+// observe records what message m, received at port in VLAN vid, says.
 func (g *groups) observe(now boottime.Time, port PortID, vid uint16, m *membershipMessage) {
 	sec := second(now)
 	g.mu.Lock()
@@ -79,7 +83,8 @@ func (g *groups) observe(now boottime.Time, port PortID, vid uint16, m *membersh
 		d := g.domains[domainKey(vid, m.v6)]
 		if d == nil {
 			d = &snoopDomain{}
-			g.domains[domainKey(vid, m.v6)] = d // at most 2 × 4095: bounded by the VLANs that ports carry
+			// At most 2 × 4095, bounded by the VLANs that ports carry.
+			g.domains[domainKey(vid, m.v6)] = d
 		}
 		if m.query {
 			d.querierUntil = sec + querierInterval
@@ -119,7 +124,8 @@ func (g *groups) join(key uint64, l listener) {
 	g.members[key] = list
 }
 
-// leave shortens the membership: another host behind the port may still listen and has until then to say so.
+// leave shortens the membership: another host behind the port may still be listening, and has until
+// then to report.
 func (g *groups) leave(key uint64, l listener) {
 	for i, m := range g.members[key] {
 		if m.port == l.port {
@@ -128,7 +134,8 @@ func (g *groups) leave(key uint64, l listener) {
 	}
 }
 
-// setListener puts l into list, extending its time when it is there; a new one only while list is shorter than room.
+// setListener adds l to list, or extends its time if it is already there. It adds a new listener
+// only while list is shorter than room.
 func setListener(list []listener, l listener, room int) (_ []listener, grew bool) {
 	for i := range list {
 		if list[i].port == l.port {
@@ -151,7 +158,7 @@ func hasListener(list []listener, port PortID) bool {
 	return false
 }
 
-// plan says which ports get a multicast frame. It is valid while g.mu is held, shared.
+// plan says which ports get a multicast frame. It is valid while g.mu is held (shared).
 type plan struct {
 	flood    bool
 	members  []listener
@@ -160,7 +167,7 @@ type plan struct {
 	sec      uint32
 }
 
-// plan decides for a frame to the group MAC dst in VLAN vid. g.mu is held, shared.
+// plan returns the plan for a frame to the group MAC dst in VLAN vid. g.mu is held (shared).
 func (g *groups) plan(now boottime.Time, vid uint16, dst MAC) plan {
 	v6 := dst>>32 == 0x3333
 	switch {
@@ -177,7 +184,7 @@ func (g *groups) plan(now boottime.Time, vid uint16, dst MAC) plan {
 	return plan{members: g.members[entryKey(vid, dst)], routers: d.routers, wantsAll: g.wantsAll, sec: sec}
 }
 
-// wants reports whether port gets the frame.
+// wants reports whether the port gets the frame.
 func (p *plan) wants(port PortID) bool {
 	return p.flood || p.listed(p.members, port) || p.listed(p.routers, port) || p.wantsAll[port] > p.sec
 }
@@ -191,9 +198,10 @@ func (p *plan) listed(list []listener, port PortID) bool {
 	return false
 }
 
-// wantsReports reports whether a report of VLAN vid is to be put on the LAN behind the TAP: where a router or a
-// querier is, or when no querier is known at all. A bridge that queries by itself has to hear of our peers'
-// members, or it would not send their groups into the TAP.
+// wantsReports reports whether a report of VLAN vid is to be sent to the LAN behind the TAP: if
+// there is a router or a querier, or if no querier is known at all. A bridge that is a querier
+// itself has to learn of the members behind our peers, or it would not forward their groups to the
+// TAP.
 func (g *groups) wantsReports(now boottime.Time, vid uint16, v6 bool) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -206,7 +214,7 @@ func (g *groups) wantsReports(now boottime.Time, vid uint16, v6 bool) bool {
 	return p.listed(d.routers, LocalPort) || p.listed(d.queriers, LocalPort)
 }
 
-// age forgets what ran out.
+// age removes what has expired.
 func (g *groups) age(now boottime.Time) {
 	sec := second(now)
 	g.purge(func(l listener) bool { return l.until <= sec })
@@ -224,7 +232,7 @@ func (g *groups) age(now boottime.Time) {
 	}
 }
 
-// forget forgets everything.
+// forget removes everything.
 func (g *groups) forget() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -235,7 +243,7 @@ func (g *groups) forget() {
 	clear(g.wantsAll)
 }
 
-// flush forgets a port.
+// flush removes everything learned at the port.
 func (g *groups) flush(port PortID) {
 	g.purge(func(l listener) bool { return l.port == port })
 	g.mu.Lock()

@@ -10,31 +10,35 @@ import (
 	"tund/internal/drop"
 )
 
-// EntryKind says how an entry came into the forwarding database. Its text is what `tunctl fdb` shows.
+// EntryKind says how an entry came into the forwarding database. Its text is what `tunctl fdb`
+// shows.
 type EntryKind string
 
 // The kinds of entry.
 const (
-	KindLearned EntryKind = "learned" // from a peer's frames
-	KindLocal   EntryKind = "local"   // learned from the TAP
+	KindLearned EntryKind = "learned" // learned from a peer's frames or announcements
+	KindLocal   EntryKind = "local"   // learned from frames that arrived at the TAP
 	KindStatic  EntryKind = "static"  // pinned
 )
 
-// Entry is one entry of the forwarding database, or a pinned MAC, which has VLAN AnyVLAN.
+// Entry is an entry of the forwarding database, or a MAC pinned by the configuration, whose VLAN is
+// AnyVLAN.
 type Entry struct {
 	MAC    MAC
 	VLAN   uint16
 	Port   PortID
 	Kind   EntryKind
-	Age    time.Duration // since a frame was seen, in whole seconds; 0 for static
-	Frozen time.Duration // for how long it will not move; 0: not frozen
+	Age    time.Duration // since a frame was last seen, in whole seconds; 0 for static entries
+	Frozen time.Duration // for how long the entry will still not move; 0: not frozen
 	Moves  int           // how often it changed its port within the last freezeWindow seconds
 }
 
-// AnyVLAN stands for every VLAN in an Entry of a port's pinned MACs and in a Filter.
+// AnyVLAN stands for every VLAN in the Entry of a MAC pinned by PortConfig, and in
+// PortStatus.Blocked.
 const AnyVLAN = everyVLAN
 
-// Entries returns the forwarding database and the MACs pinned by PortConfig, sorted by VLAN, then MAC.
+// Entries returns the forwarding database and the MACs pinned by PortConfig, sorted by VLAN, then
+// by MAC. The caller owns the slice.
 func (s *Switch) Entries(now boottime.Time) []Entry {
 	out := s.fdb.entries(now)
 	for mac, id := range s.view.Load().pinned {
@@ -44,15 +48,16 @@ func (s *Switch) Entries(now boottime.Time) []Entry {
 	return out
 }
 
-// Filter selects entries. The zero Filter selects all that were learned.
+// Filter selects entries. The zero Filter selects all learned entries.
 type Filter struct {
 	Port   *PortID // nil: all
 	VLAN   *uint16 // nil: all
 	MAC    *MAC    // nil: all
-	Static bool    // what was pinned by Pin, too
+	Static bool    // include entries made by Pin
 }
 
-// Flush removes the selected entries and returns their number. MACs pinned by PortConfig stay.
+// Flush removes the selected entries and returns their number. MACs pinned by PortConfig are not
+// affected.
 func (s *Switch) Flush(f Filter) int {
 	return s.fdb.flush(func(e *Entry) bool {
 		return (f.Port == nil || *f.Port == e.Port) && (f.VLAN == nil || *f.VLAN == e.VLAN) &&
@@ -68,8 +73,8 @@ var (
 	ErrPinFull = errors.New("the forwarding database is full")
 )
 
-// Pin makes a static entry: the MAC lives at port in the VLAN and nowhere else. It replaces a learned one. Errors: ErrNoPort,
-// ErrBadPin, ErrPinned, ErrPinFull.
+// Pin adds a static entry, which replaces any other: the MAC lives at port id in the VLAN and
+// nowhere else. It returns ErrNoPort, ErrBadPin, ErrPinned or ErrPinFull if it cannot.
 func (s *Switch) Pin(now boottime.Time, vid uint16, mac MAC, id PortID) error {
 	view := s.view.Load()
 	switch owner, pinned := view.pinned[mac]; {
@@ -86,20 +91,23 @@ func (s *Switch) Pin(now boottime.Time, vid uint16, mac MAC, id PortID) error {
 	return nil
 }
 
-// PortStatus is what status shows of a port.
+// PortStatus is the state of a port as shown in status output.
 type PortStatus struct {
 	ID       PortID
 	Name     string
-	Up       bool // it has a session
-	Ethernet bool // frames are sent to it
+	Up       bool // the peer has a session
+	Ethernet bool // frames are sent to the peer
 	Entries  int  // learned
 	Blocked  []uint16
-	BPDU     bool              // blocked by BPDU guard
-	Peer     Hello             // what it said; Node is 0 when it has not. Secret is left out
-	Drops    map[string]uint64 // of what came in here, by the names of package drop
+	BPDU     bool // blocked by BPDU guard
+	// What its hello said, without secrets; Node is 0 before the first hello.
+	Peer Hello
+	// Frames received here and dropped, by the reason names of package drop.
+	Drops map[string]uint64
 }
 
-// Ports returns the state of all ports, the TAP first. Blocked holds VLANs, 0 for untagged, AnyVLAN for all.
+// Ports returns the state of all ports, the TAP first, then by id. Blocked lists VLANs: 0 for
+// untagged frames, AnyVLAN for all. The caller owns the result.
 func (s *Switch) Ports(now boottime.Time) []PortStatus {
 	counts := s.fdb.counts()
 	s.mu.Lock()
@@ -126,7 +134,8 @@ func (s *Switch) Ports(now boottime.Time) []PortStatus {
 	return out
 }
 
-// Drops returns how many frames that came in at the port were dropped for the reason; 0 for an unknown port.
+// Drops returns how many frames received at the port were dropped for the reason; 0 for an unknown
+// port.
 func (s *Switch) Drops(id PortID, reason drop.Reason) uint64 {
 	if p := s.view.Load().port(id); p != nil {
 		return p.state.drops.Get(reason)
@@ -134,7 +143,8 @@ func (s *Switch) Drops(id PortID, reason drop.Reason) uint64 {
 	return 0
 }
 
-// entries lists the table. It holds mu for the whole walk, about 0.1 ms: operators ask rarely.
+// entries lists the table. It holds mu for the whole walk, about 0.1 ms, which is acceptable
+// because operators ask rarely.
 func (t *fdb) entries(now boottime.Time) []Entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -174,7 +184,7 @@ func (t *fdb) entry(slot int32, sec uint32) Entry {
 	return e
 }
 
-// recent returns at most n learned entries of the ports that want says, those seen last first.
+// recent returns at most n entries of the ports that want selects, most recently seen first.
 func (t *fdb) recent(want func(PortID) bool, n int) []Entry {
 	type seenEntry struct {
 		Entry
@@ -211,7 +221,8 @@ func (t *fdb) flush(gone func(*Entry) bool) int {
 	return n
 }
 
-// flushPort removes a port's learned entries, its claims, and with static its static entries and all trace of it.
+// flushPort removes the learned entries and the claims of a port. If static is set, it also removes
+// its static entries and all other state of the port.
 func (t *fdb) flushPort(id PortID, static bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -224,7 +235,7 @@ func (t *fdb) flushPort(id PortID, static bool) {
 			t.dropClaim(slot, v)
 		}
 		if c := &t.cold[slot]; c.origin == id {
-			c.moves = 0 // nothing is to be frozen where nobody is
+			c.moves = 0 // an entry must not be frozen at a port that is down
 		}
 	})
 	t.forgetHomes(0, func(e *Entry) bool { return e.Port == id })
@@ -233,7 +244,7 @@ func (t *fdb) flushPort(id PortID, static bool) {
 	}
 }
 
-// pin makes a static entry, replacing any other; false when there is no room.
+// pin adds a static entry, replacing any other. It returns false if there is no room.
 func (t *fdb) pin(key uint64, port PortID, now boottime.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -254,7 +265,7 @@ func (t *fdb) counts() map[PortID]int {
 	return m
 }
 
-// takeFull returns the ports that met a limit since the last call.
+// takeFull returns the ports that reached a limit since the last call.
 func (t *fdb) takeFull() []PortID {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -5,22 +5,24 @@ import (
 	"tund/internal/limit"
 )
 
-// Class sorts frames by who receives them, for storm control.
+// Class classifies frames by their destination, for storm control.
 type Class uint8
 
-// The classes. Known unicast is not limited.
+// The classes. ClassUnicast, known unicast, is not limited.
 const (
 	ClassUnicast Class = iota
 	ClassBroadcast
 	ClassMulticast
-	ClassUnknown // unicast to a MAC that no port is known to have
-	ClassProbe   // loop probes: a small budget of their own, since a storm is when they are needed
+	ClassUnknown // unicast to a MAC that is not in the forwarding database
+	// Loop probes, which have a small budget of their own because they are needed most during a
+	// storm.
+	ClassProbe
 	classes
 )
 
 var classNames = [classes]string{"unicast", "broadcast", "multicast", "unknown-unicast", "probe"}
 
-// String returns the name used in status and in events.
+// String returns the name used in status output and events.
 func (c Class) String() string {
 	if c >= classes {
 		return "invalid"
@@ -28,47 +30,49 @@ func (c Class) String() string {
 	return classNames[c]
 }
 
-// Default storm limits, frames a second and port. 1000 of each is ample for a site; multicast gets more
-// because a video stream is honest traffic.
+// Default storm limits, in frames per second per port. 1000 of each class is ample for a site; the
+// multicast limit is higher because a video stream is legitimate traffic.
 const (
 	DefaultBroadcastLimit = 1000
 	DefaultMulticastLimit = 4000
 	DefaultUnknownLimit   = 1000
 	probeLimit            = 50
-	minBurstFrames        = 64 // a superpacket must pass an idle port
+	minBurstFrames        = 64 // lets one superpacket through an idle port
 )
 
-// How a port's budget is shared.
+// How the budget of a port is shared among its senders.
 //
-// A second's worth of frames may come at once, whoever sends them: a router that takes over 600
-// addresses announces them all in one moment. Beyond that, half a second's worth is kept for
-// senders that have not used up their fair share, a sixteenth of the limit, lately; the second half
-// of it for those among them whose MAC is known at the port, so that a flood of invented senders
-// leaves the known ones their part. So a single host that storms takes what is left, and ARP and
-// DHCP of the others pass as long as they themselves stay within the limit.
+// A full second's worth of frames may arrive at once, whoever sends them: a router that takes over
+// 600 addresses announces them all in one burst. Beyond that, half a second's worth is reserved for
+// senders that have recently stayed within their fair share, a sixteenth of the limit. The second
+// half of this reserve is only for those among them whose MAC is known at the port, so that a flood
+// with invented source addresses leaves known hosts their part. A single host that causes a storm
+// therefore gets what is left over, and ARP and DHCP of the other hosts pass as long as these stay
+// within the limit themselves.
 //
-// Shares are counted in two rows of slots by a hash of the MAC with a secret seed. A sender is
-// within its share when either of its slots says so: one that has a slot in common with the host
-// that storms has the other. The cost is bounded, whatever is invented.
+// Shares are counted in two rows of slots, which are selected by a hash of the MAC with a secret
+// seed. A sender is within its share if either of its slots says so: a sender that shares one slot
+// with the host that causes the storm still has the other. The cost is bounded, however many
+// addresses are invented.
 const (
-	fairShare   = 16   // of the limit of a class, a sender's fair share is 1/fairShare
-	localSlots  = 1024 // in a row, for the senders of our LAN
-	remoteSlots = 32   // in a row, for those behind a peer
+	fairShare   = 16   // the fair share of a sender is 1/fairShare of the limit of a class
+	localSlots  = 1024 // slots per row for senders on our LAN
+	remoteSlots = 32   // slots per row for senders behind a peer
 )
 
-// stormRate is the limit of a class of frames.
+// stormRate holds the limits of one class of frames.
 type stormRate struct {
-	all   limit.Rate // for everybody: a burst of a second
-	fair  limit.Rate // for who is within its share: a quarter more
-	known limit.Rate // and known: another quarter
+	all   limit.Rate // for every sender; its burst is one second
+	fair  limit.Rate // for senders within their share: a quarter of a second more
+	known limit.Rate // for those that are also known: another quarter
 	share limit.Rate
 }
 
-// newRate makes a rate of framesPerSec, with a burst of a second, or of minBurstFrames if that is
-// more; 0 takes def, negative does not limit.
+// newRate returns a rate of framesPerSec with a burst of one second or minBurstFrames, whichever is
+// more. 0 selects def; a negative value means no limit.
 func newRate(framesPerSec, def int) limit.Rate { return burstRate(framesPerSec, def, 4) }
 
-// burstRate is newRate with a burst of so many quarters of a second.
+// burstRate is newRate with a burst of the given number of quarters of a second.
 func burstRate(framesPerSec, def, quarters int) limit.Rate {
 	if framesPerSec == 0 {
 		framesPerSec = def
@@ -93,8 +97,9 @@ func newStormRate(framesPerSec, def int) stormRate {
 	return r
 }
 
-// shares counts what the senders at a port used of its budget.
-type shares struct{ rows [2][2][]limit.Bucket } // by whether the sender is known; two rows each
+// shares counts how much of the budget of a port its senders have used.
+// Indexed by whether the sender is known, then by row.
+type shares struct{ rows [2][2][]limit.Bucket }
 
 func newShares(slots int) (s shares) {
 	for i := range s.rows {
@@ -103,8 +108,8 @@ func newShares(slots int) (s shares) {
 	return s
 }
 
-// take accounts for n frames of the sender with the hash, and reports whether they are within its
-// share.
+// take accounts for n frames of the sender with the given hash, and reports whether they are within
+// its share.
 func (s *shares) take(now boottime.Time, known bool, hash uint64, n int, r limit.Rate) bool {
 	rows := &s.rows[0]
 	if known {
@@ -115,7 +120,7 @@ func (s *shares) take(now boottime.Time, known bool, hash uint64, n int, r limit
 	return a || b
 }
 
-// withinStorm reports whether storm control lets the frame pass, whose class is not ClassUnicast.
+// withinStorm reports whether storm control lets the frame pass. Its class is not ClassUnicast.
 func (s *Switch) withinStorm(f *frameInfo) bool {
 	r, n := &f.view.storms[f.class], f.p.segments()
 	if r.share == (limit.Rate{}) {
@@ -124,7 +129,7 @@ func (s *Switch) withinStorm(f *frameInfo) bool {
 	e, _, ok := s.fdb.find(entryKey(f.vid, f.h.Src))
 	known := ok && e.port() == f.in.id
 	rate := r.all
-	// By MAC alone: a sender in many VLANs is one sender.
+	// Keyed by MAC alone: a sender in several VLANs counts as one.
 	if f.in.state.shares.take(f.now, known, s.fdb.hash(entryKey(0, f.h.Src)), n, r.share) {
 		if rate = r.fair; known {
 			rate = r.known

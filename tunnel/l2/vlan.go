@@ -6,7 +6,7 @@ import (
 	"tund/internal/drop"
 )
 
-// vlanSet is a set of VLANs, 0 standing for untagged frames.
+// vlanSet is a set of VLANs, in which 0 stands for untagged frames.
 type vlanSet [64]uint64
 
 func (s *vlanSet) add(vid uint16)      { s[vid>>6&63] |= 1 << (vid & 63) }
@@ -14,8 +14,8 @@ func (s *vlanSet) has(vid uint16) bool { return s[vid>>6&63]&(1<<(vid&63)) != 0 
 
 // membership says which VLANs a port carries and how.
 //
-// Inside the switch a frame belongs to a VLAN 1-4094, or to 0, the untagged LAN. The TAP carries all of them,
-// tagged as the bridge has them. A peer carries, on the wire between the two daemons:
+// Inside the switch a frame belongs to a VLAN from 1 to 4094, or to 0, the untagged LAN. The TAP
+// carries all of them, tagged as on the bridge. Between the two daemons, a peer carries:
 //
 //	vlans  pvid   untagged frames are   tagged frames
 //	-      -      the untagged LAN      refused
@@ -24,13 +24,14 @@ func (s *vlanSet) has(vid uint16) bool { return s[vid>>6&63]&(1<<(vid&63)) != 0 
 //	0,10   -      the untagged LAN      10
 //	20     10     VLAN 10 (native)      20
 //
-// A priority tag (VLAN 0) counts as no tag. Tags are put in and taken out by explicit instruction, one tag,
-// and a frame with two is refused before (unless allowed), so what hides behind a tag never surfaces as one.
+// A priority tag (VLAN 0) counts as untagged. Tags are inserted and removed one at a time and only
+// by explicit instruction. A frame with two tags has been refused before that (unless QinQ is
+// enabled), so an inner tag never becomes the outer one.
 type membership struct {
-	all    bool // the TAP
-	qinq   bool // frames with several tags are let through, filed under the outer one
+	all    bool // the port is the TAP and carries every VLAN
+	qinq   bool // frames with several tags are accepted, and belong to the VLAN of the outer tag
 	pvid   uint16
-	tagged vlanSet // 0 in it: untagged frames belong to the untagged LAN
+	tagged vlanSet // if it contains 0, untagged frames belong to the untagged LAN
 }
 
 func newMembership(vlans []uint16, pvid uint16, qinq bool) membership {
@@ -46,14 +47,15 @@ func newMembership(vlans []uint16, pvid uint16, qinq bool) membership {
 	return m
 }
 
-// ingress returns the VLAN to which a frame coming in at the port belongs.
+// ingress returns the VLAN of a frame received at the port, or the reason why it is refused.
 func (m *membership) ingress(h *Header) (uint16, drop.Reason) {
 	if h.Tags == 0 {
 		return m.untagged()
 	}
 	if h.nested() {
-		// A lone service tag is half of a double one, and bridges take it for untagged. A tag
-		// behind LLC/SNAP, the only place where it is left as EtherType, hides something.
+		// A single service tag is half of a double tag, and bridges treat it as untagged. Only
+		// behind an LLC/SNAP header can the EtherType still be a tag, and such a frame hides
+		// something.
 		if !m.qinq || isTPID(h.EtherType) {
 			return 0, drop.DoubleTag
 		}
@@ -75,7 +77,7 @@ func (m *membership) untagged() (uint16, drop.Reason) {
 	return 0, drop.VLANRefused
 }
 
-// native returns the VLAN of the port's untagged frames; noVLAN when it has none.
+// native returns the VLAN of the port's untagged frames, or noVLAN if it refuses them.
 func (m *membership) native() uint16 {
 	if vid, reason := m.untagged(); reason == drop.None {
 		return vid
@@ -83,7 +85,7 @@ func (m *membership) native() uint16 {
 	return noVLAN
 }
 
-// egress reports whether the port carries frames of VLAN vid, and whether with a tag.
+// egress reports whether the port carries frames of VLAN vid, and whether they are tagged there.
 func (m *membership) egress(vid uint16) (tagged, ok bool) {
 	switch {
 	case m.all:
@@ -96,7 +98,8 @@ func (m *membership) egress(vid uint16) (tagged, ok bool) {
 	return true, m.tagged.has(vid)
 }
 
-// wire returns the VLAN number that stands for vid between us and the port's peer (0: untagged).
+// wire returns the VLAN number that stands for vid on the wire to the peer of the port (0:
+// untagged).
 func (m *membership) wire(vid uint16) (uint16, bool) {
 	tagged, ok := m.egress(vid)
 	if !tagged {
@@ -118,22 +121,23 @@ func (m *membership) fromWire(vid uint16) (uint16, bool) {
 // TagOp is a change to the outer tag of a frame.
 type TagOp uint8
 
-// The changes.
+// The tag operations.
 const (
-	TagKeep    TagOp = iota // the frame goes as it is
-	TagInsert               // put a tag with VID in front of the EtherType
-	TagStrip                // take the outer tag out
-	TagReplace              // write VID into the tag that is there, a priority tag
+	TagKeep    TagOp = iota // send the frame unchanged
+	TagInsert               // insert a tag with VID before the EtherType
+	TagStrip                // remove the outer tag
+	TagReplace              // write VID into the existing priority tag
 )
 
-// Rewrite is what a receiver's port asks for before the frame is sent to it. The zero Rewrite changes nothing.
+// Rewrite is the change to the tag of a frame that a receiving port requires before the frame is
+// sent to it. The zero Rewrite changes nothing.
 type Rewrite struct {
 	Op  TagOp
 	VID uint16 // for TagInsert and TagReplace
 }
 
-// rewrite returns how a frame that came with header h, of VLAN vid, leaves through a port that wants it tagged
-// or not.
+// rewrite returns the change to a frame of VLAN vid that arrived with header h, so that it leaves
+// through a port tagged or untagged as required.
 func rewrite(h *Header, vid uint16, tagged bool) Rewrite {
 	switch {
 	case tagged && h.Tags == 0:
@@ -146,7 +150,7 @@ func rewrite(h *Header, vid uint16, tagged bool) Rewrite {
 	return Rewrite{}
 }
 
-// Grow returns by how many bytes the rewrite makes a frame longer (4, 0 or -4).
+// Grow returns by how many bytes the rewrite lengthens a frame: 4, 0 or -4.
 func (r Rewrite) Grow() int {
 	switch r.Op {
 	case TagInsert:
@@ -157,11 +161,12 @@ func (r Rewrite) Grow() int {
 	return 0
 }
 
-// Apply performs the rewrite on the frame that starts at buf[off] and returns where the frame starts now.
-// TagInsert needs four free bytes before off. Only the 12 bytes of addresses move, so the payload, and for a
-// superpacket every segment's bytes behind the headers, stay in place; offsets into the frame (csum_start,
-// hdr_len) shift by Grow. A frame that several receivers get in different forms is rewritten from its first
-// form for each: keep its first 18 bytes.
+// Apply performs the rewrite on the frame that starts at buf[off] and returns its new start offset.
+// TagInsert needs four free bytes before off. Only the 12 bytes of MAC addresses move: the payload,
+// and in a superpacket all segment data behind the headers, stay in place, and offsets relative to
+// the frame (csum_start, hdr_len) shift by Grow. If several receivers need different forms of a
+// frame, each must be rewritten from the original form; saving its first 18 bytes is enough to
+// restore it.
 func (r Rewrite) Apply(buf []byte, off int) int {
 	switch r.Op {
 	case TagInsert:

@@ -6,9 +6,9 @@ import (
 	"tund/internal/drop"
 )
 
-// The inner payloads of package l2, told from IP by their first nibble.
+// The inner payloads of package l2. Their first nibble distinguishes them from IP packets.
 //
-// Ethernet frame, whole or one of two parts:
+// Ethernet frame, either whole or one of two parts:
 //
 //	 0                   1                   2                   3
 //	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -19,16 +19,16 @@ import (
 //	+-------------------------------+-+-----------------------------+
 //	|  the frame, or one part of it, then padding                   |
 //
-//	hops          hubs passed so far; 0 from the site where the frame entered
+//	hops          number of hubs passed so far; 0 at the site where the frame entered
 //	F             one part of a frame that was cut in two
-//	frame length  bytes of the whole frame, from destination MAC to the end of its payload (no FCS)
-//	id            chosen by the sender, one per cut frame, counting up
+//	frame length  bytes of the whole frame, from destination MAC to end of payload (no FCS)
+//	id            number of the cut frame, counted up by the sender
 //	S             0: bytes [0, cut) of the frame; 1: bytes [cut, frame length)
 //	cut           0 < cut < frame length
 //
-// A receiver ignores what follows the announced bytes: transport padding, or padding that made two parts
-// equally long. Reserved bits are sent as 0 and a payload that has one set is dropped, so that they can get
-// a meaning which old receivers must not miss.
+// A receiver ignores anything after the announced bytes: it is transport padding, or padding that
+// makes the two parts equally long. Reserved bits are sent as 0, and a payload in which one is set
+// is dropped, so that they can be given a meaning that older receivers must not overlook.
 //
 // Control message:
 //
@@ -41,7 +41,8 @@ import (
 const (
 	FrameHeaderLen    = 4 // before a whole frame
 	FragmentHeaderLen = 8 // before a part of one
-	MaxHops           = 8 // a frame that has passed so many hubs is dropped; hubs in a line are rarely three
+	// MaxHops is the number of hubs that a frame may pass; more than three in a row are rare.
+	MaxHops = 8
 
 	kindFrame   = 1
 	kindControl = 2
@@ -51,17 +52,17 @@ const (
 	maxCut       = 1<<15 - 1
 )
 
-// Kind says what an inner payload is. The zero Kind is none of ours.
+// Kind is the type of an inner payload. The zero Kind is KindOther.
 type Kind uint8
 
-// The kinds of payload, by first nibble.
+// The kinds of payload, by their first nibble.
 const (
-	KindOther   Kind = 0 // not ours (IP, an empty keepalive, or unknown)
+	KindOther   Kind = 0 // not a payload of this package: IP, an empty keepalive, or unknown
 	KindFrame   Kind = kindFrame
 	KindControl Kind = kindControl
 )
 
-// PayloadKind returns the kind of an inner payload by its first nibble alone.
+// PayloadKind returns the kind of an inner payload, determined by its first nibble alone.
 func PayloadKind(payload []byte) Kind {
 	if len(payload) == 0 {
 		return KindOther
@@ -76,14 +77,14 @@ func PayloadKind(payload []byte) Kind {
 type FrameHeader struct {
 	Hops     uint8
 	Fragment bool
-	Length   int    // of the whole frame
-	ID       uint16 // the rest only when Fragment
+	Length   int    // bytes of the whole frame
+	ID       uint16 // this and the following only if Fragment is set
 	Cut      int
 	Second   bool
 }
 
-// PutFrameHeader writes the 4-byte header of a whole frame of length bytes. length must be at most 65,535 and
-// hops at most MaxHops.
+// PutFrameHeader writes the 4-byte header of a whole frame of length bytes into b. length must be
+// at most 65,535 and hops at most MaxHops.
 func PutFrameHeader(b []byte, hops uint8, length int) {
 	_ = b[3]
 	b[0] = kindFrame<<4 | hops&0x0f
@@ -91,8 +92,9 @@ func PutFrameHeader(b []byte, hops uint8, length int) {
 	binary.BigEndian.PutUint16(b[2:], uint16(length))
 }
 
-// PutFragmentHeader writes the 8-byte header of one part of a frame of length bytes cut at cut.
-// The part's bytes follow it: [0, cut) for the first, [cut, length) for the second.
+// PutFragmentHeader writes the 8-byte header of one part of a frame of length bytes, cut at cut,
+// into b. The bytes of the part follow the header: [0, cut) for the first, [cut, length) for the
+// second. The limits of PutFrameHeader apply, and 0 < cut < length.
 func PutFragmentHeader(b []byte, hops uint8, length int, id uint16, cut int, second bool) {
 	_ = b[7]
 	PutFrameHeader(b, hops, length)
@@ -105,9 +107,10 @@ func PutFragmentHeader(b []byte, hops uint8, length int, id uint16, cut int, sec
 	binary.BigEndian.PutUint16(b[6:], w)
 }
 
-// ParseFrame reads the header of a payload of KindFrame and returns the frame, or the part of one, that follows:
-// a slice of payload without its padding. The reason is drop.None, drop.BadInnerPacket (reserved bits, or fewer
-// bytes than announced), drop.ReassemblyBad (a part whose numbers contradict each other) or drop.HopLimit.
+// ParseFrame parses the header of a payload of KindFrame and returns the frame, or the part of one,
+// that follows it: a slice of payload without padding. The reason is drop.None, drop.BadInnerPacket
+// (reserved bits set, or fewer bytes than announced), drop.ReassemblyBad (a part whose fields
+// contradict each other) or drop.HopLimit.
 func ParseFrame(payload []byte) (h FrameHeader, body []byte, reason drop.Reason) {
 	if len(payload) < FrameHeaderLen || payload[0]>>4 != kindFrame || payload[1]&^flagFragment != 0 {
 		return h, nil, drop.BadInnerPacket
@@ -138,7 +141,7 @@ func ParseFrame(payload []byte) (h FrameHeader, body []byte, reason drop.Reason)
 	return h, payload[FragmentHeaderLen : FragmentHeaderLen+n], drop.None
 }
 
-// PartLen returns the number of frame bytes this payload carries.
+// PartLen returns the number of frame bytes that this payload carries.
 func (h *FrameHeader) PartLen() int {
 	switch {
 	case !h.Fragment:
