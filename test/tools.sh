@@ -31,12 +31,20 @@ if [ "${purposes[*]}" = test ] && [ "$(id -u)" != 0 ]; then
 	exit 0 # tests that need these programs skip themselves for want of root
 fi
 
+# have PROGRAM: whether it is there. What is started in a virtual machine without libraries has to be
+# linked statically; Debian has another package with the same program that is not.
+have() {
+	local path
+	path=$(command -v "$1") || return 1
+	[ "$1" != busybox ] || ! ldd "$path" >/dev/null 2>&1
+}
+
 programs=()
 packages=()
 for purpose in "${purposes[@]}"; do
 	declare -n tools="${purpose}_tools"
 	for tool in "${tools[@]}"; do
-		command -v "${tool%%:*}" >/dev/null && continue
+		have "${tool%%:*}" && continue
 		programs+=("${tool%%:*}")
 		packages+=("${tool##*:}")
 	done
