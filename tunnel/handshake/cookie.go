@@ -7,9 +7,9 @@ import (
 	"tund/tunnel/lane"
 )
 
-// provesAddress demands, under load, a mac2 made with our cookie, and otherwise answers with one
-// (whitepaper §5.3, §5.4.7). It is the only answer that an unauthenticated datagram ever gets, and
-// it is smaller than its cause.
+// provesAddress demands, under load, a mac2 made with our cookie, and otherwise answers with a
+// cookie reply (whitepaper §5.3, §5.4.7). That is the only answer that an unauthenticated datagram
+// ever gets, and it is smaller than the message that caused it.
 func (w *Worker) provesAddress(m *message, msg []byte, now boottime.Time) drop.Reason {
 	if !w.Load.Under(now) {
 		return drop.None
@@ -33,7 +33,7 @@ func (w *Worker) provesAddress(m *message, msg []byte, now boottime.Time) drop.R
 		return drop.Internal
 	}
 	if _, err := w.out.SendMessage(reply[:], &m.from); err != nil {
-		w.env.Drops.Add(lane.ReasonOf(err), 1) // nobody is told
+		w.env.Drops.Add(lane.ReasonOf(err), 1) // there is nobody to report it to
 	} else {
 		w.cookiesSent.Add(1)
 	}
@@ -41,7 +41,7 @@ func (w *Worker) provesAddress(m *message, msg []byte, now boottime.Time) drop.R
 }
 
 // consumeCookie keeps the cookie of a server under load for the next initiation. It never moves the
-// endpoint and never makes us answer.
+// endpoint and never makes us send an answer.
 func (w *Worker) consumeCookie(msg []byte, now boottime.Time) drop.Reason {
 	owner, ok := w.env.Index.Get(wire.CookieReplyReceiver(msg))
 	if !ok {

@@ -1,14 +1,15 @@
-// Package handshake makes sessions: it answers initiations, begins them when the timers say so,
-// keeps cookies, and defends itself against floods. Lanes hand messages in through an Intake and
-// never wait for it; the sessions it makes it gives to the peer (tunnel/peer).
+// Package handshake makes sessions: it answers initiations, starts handshakes when the timers say
+// so, keeps cookies, and defends itself against floods. Lanes pass messages in through an Intake
+// and never wait for it. The package hands the sessions it makes to the peer (tunnel/peer).
 //
 // A few workers answer messages from a bounded queue, and one goroutine runs the timers of all
-// peers. Each sends through a batch of its own, so that none of them waits for the send of another,
-// and no lock is held while sending. A peer's Handshake lock is held across key agreement, by
-// nobody else's wish than this package's and its configuration's.
+// peers. Each sends through a batch of its own, so none of them waits for another's send, and no
+// lock is held while sending. A peer's Handshake lock is held across key agreement; only this
+// package and the peer's configuration take it.
 //
-// It moves no packets but those that waited for a session, and routes nothing. Sources: WireGuard
-// whitepaper §5, §6; the kernel's drivers/net/wireguard (receive.c, send.c, ratelimiter.c).
+// It moves no packets except those that waited for a session, and routes nothing. Sources:
+// WireGuard whitepaper §5, §6; the kernel's drivers/net/wireguard (receive.c, send.c,
+// ratelimiter.c).
 package handshake
 
 import (
@@ -31,7 +32,7 @@ type Handshakes struct {
 
 	env        *lane.Env
 	peers      *peer.Table
-	timestamps Timestamps // nil: they are forgotten with the peer
+	timestamps Timestamps // nil: forgotten together with the peer
 
 	identity    atomic.Pointer[identity]
 	queue       *queue
@@ -42,25 +43,26 @@ type Handshakes struct {
 	timersWake  chan struct{} // capacity 1: the earliest deadline moved forward
 }
 
-// identity is our key pair and what is derived from it.
+// identity is our key pair and the values derived from it.
 type identity struct {
 	private keys.PrivateKey
 	noise   *noise.Identity
 	cookies *noise.CookieChecker
 }
 
-// Timestamps remembers the newest timestamp that was accepted from each peer beyond the life of a
-// tunnel, so that initiations which were recorded before it began are not taken for fresh ones. It
-// must not wait, and is called by several goroutines.
+// Timestamps remembers the newest timestamp accepted from each peer beyond the lifetime of a
+// tunnel, so that initiations recorded before the tunnel began are not taken for fresh ones. Its
+// methods must not block, and several goroutines call them.
 type Timestamps interface {
-	// Last returns the newest timestamp accepted from a peer; zero when none is known.
+	// Last returns the newest timestamp accepted from a peer, or zero if none is known.
 	Last(keys.PublicKey) noise.Timestamp
-	// Accepted is called when a newer one was.
+	// Accepted is called when a newer timestamp was accepted.
 	Accepted(keys.PublicKey, noise.Timestamp)
 }
 
-// New returns the handshakes of a tunnel with the given peers, and sets what env needs of them.
-// Without timestamps, those of a peer are forgotten with it. Nothing runs yet.
+// New returns the handshakes of a tunnel with the given peers, and sets the fields of env that are
+// theirs. Without timestamps, a peer's timestamp is forgotten together with the peer. New starts
+// nothing.
 func New(env *lane.Env, peers *peer.Table, key keys.PrivateKey, timestamps Timestamps) *Handshakes {
 	h := &Handshakes{env: env, peers: peers, timestamps: timestamps, queue: newQueue(), icmp: newICMPQueue(), timersWake: make(chan struct{}, 1)}
 	h.SetIdentity(key)
@@ -69,8 +71,7 @@ func New(env *lane.Env, peers *peer.Table, key keys.PrivateKey, timestamps Times
 	return h
 }
 
-// SetIdentity replaces our key pair. The sessions made under the one before are for the caller to
-// end.
+// SetIdentity replaces our key pair. The caller has to end the sessions made under the old one.
 func (h *Handshakes) SetIdentity(key keys.PrivateKey) {
 	id := noise.NewIdentity(key)
 	h.identity.Store(&identity{private: key, noise: id, cookies: noise.NewCookieChecker(id)})
@@ -79,7 +80,7 @@ func (h *Handshakes) SetIdentity(key keys.PrivateKey) {
 // PrivateKey returns our private key.
 func (h *Handshakes) PrivateKey() keys.PrivateKey { return h.identity.Load().private }
 
-// PublicKey returns our public key; zero when there is no private key.
+// PublicKey returns our public key, or zero if there is no private key.
 func (h *Handshakes) PublicKey() keys.PublicKey { return h.identity.Load().noise.Public() }
 
 // Waiting returns how many messages wait for a worker.
@@ -88,7 +89,7 @@ func (h *Handshakes) Waiting() int { return len(h.queue.messages) + len(h.queue.
 // CookiesSent returns how many cookie replies have been sent.
 func (h *Handshakes) CookiesSent() uint64 { return h.cookiesSent.Load() }
 
-// Worker handles messages, or the timers, on one goroutine.
+// Worker handles messages, or runs the timers, on one goroutine.
 type Worker struct {
 	*Handshakes
 	progress *watchdog.Progress
@@ -100,7 +101,7 @@ func (h *Handshakes) NewWorker(l *lane.Lane, progress *watchdog.Progress) *Worke
 	return &Worker{Handshakes: h, progress: progress, out: lane.NewBatch(h.env, l, lane.MaxDatagram)}
 }
 
-// Run handles queued handshake messages and what ICMP said until the tunnel ends.
+// Run handles queued handshake messages and ICMP reports until the tunnel ends.
 func (w *Worker) Run() {
 	for {
 		w.progress.Idle()
@@ -118,20 +119,20 @@ func (w *Worker) Run() {
 	}
 }
 
-// handle handles one message, and outlives a panic.
+// handle handles one message, and recovers from a panic.
 func (w *Worker) handle(m *message) {
 	w.progress.Busy()
 	w.env.Guard("handshake worker", func() { w.message(m) })
 }
 
-// moved moves p to where a handshake message came from.
+// moved moves p to the source address of a handshake message.
 func (w *Worker) moved(p *peer.Peer, from *udp.Endpoint) {
 	if p.SetEndpoint(*from) {
 		p.NoteRoamed(w.env.Clock.Wall())
 	}
 }
 
-// event is what the given message brings a peer.
+// event describes the given message as an event of its peer.
 func (w *Worker) event(now boottime.Time, size int) peer.Event {
 	return peer.Event{Now: now, Wall: w.env.Clock.Wall(), Size: size, Delay: rand.N(timers.RekeyTimeoutJitterMax)}
 }

@@ -6,16 +6,16 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Bounds on what ICMP says. Anybody can send us ICMP messages about datagrams of ours, or of his
-// invention.
+// Bounds on ICMP messages. Anybody can send us ICMP messages about datagrams that we sent, or that
+// he made up.
 const (
-	// icmpQueueLength is the number of messages between the sockets and the workers.
+	// icmpQueueLength is the number of messages that wait between the sockets and the workers.
 	icmpQueueLength = 64
-	// ICMPPerSecond is how many are looked at: each costs a walk over the peers.
+	// ICMPPerSecond is the number of messages handled per second: each costs a walk over the peers.
 	ICMPPerSecond = 32
 )
 
-// icmpQueue is what ICMP said, on its way from the sockets to the workers.
+// icmpQueue holds ICMP reports on their way from the sockets to the workers.
 type icmpQueue struct {
 	hints chan udp.Hint
 	taken limit.Bucket
@@ -25,8 +25,8 @@ func newICMPQueue() *icmpQueue { return &icmpQueue{hints: make(chan udp.Hint, ic
 
 var icmpRate = limit.PerSecond(ICMPPerSecond, ICMPPerSecond)
 
-// ICMP takes what ICMP said about a datagram of ours: it is the handler for udp.Conn.OnHint, and
-// never waits.
+// ICMP takes an ICMP report about a datagram of ours. It is the handler for udp.Conn.OnHint and
+// never blocks.
 func (h *Handshakes) ICMP(x udp.Hint) {
 	select {
 	case h.icmp.hints <- x:
@@ -34,10 +34,10 @@ func (h *Handshakes) ICMP(x udp.Hint) {
 	}
 }
 
-// allow takes one from the budget.
+// allow takes one message from the budget.
 func (q *icmpQueue) allow(now boottime.Time) bool { return q.taken.Take(now, 1, icmpRate) }
 
-// hinted handles one ICMP message: it is noted with the peer whose current endpoint it is about
+// hinted handles one ICMP message: it notes it with the peer whose current endpoint it concerns
 // (peer.NoteICMP).
 func (w *Worker) hinted(h udp.Hint) {
 	now := w.env.Clock.Now()

@@ -14,7 +14,7 @@ import (
 	"tund/tunnel/udp"
 )
 
-// initiate sends an initiation to p. When the rules do not allow one yet it asks for one
+// initiate sends an initiation to p. If the rules do not allow one yet, it requests one for later
 // (whitepaper §6.4).
 func (w *Worker) initiate(p *peer.Peer, now boottime.Time) {
 	if p.Timers.MayInitiate(now) > now {
@@ -27,8 +27,8 @@ func (w *Worker) initiate(p *peer.Peer, now boottime.Time) {
 	}
 }
 
-// sendInitiation sends an initiation to p's endpoint, or to the first of the configured ones that
-// the kernel sends to.
+// sendInitiation sends an initiation to p's endpoint, or to the first configured endpoint to which
+// the kernel agrees to send.
 func (w *Worker) sendInitiation(p *peer.Peer, msg []byte, now boottime.Time) {
 	ep := p.Endpoint()
 	if ep == nil {
@@ -41,7 +41,7 @@ func (w *Worker) sendInitiation(p *peer.Peer, msg []byte, now boottime.Time) {
 	}
 }
 
-// makeInitiation makes an initiation for p and reports whether it did.
+// makeInitiation builds an initiation for p and reports whether it succeeded.
 func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, now boottime.Time) bool {
 	hs := &p.Handshake
 	hs.Lock()
@@ -59,14 +59,14 @@ func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, no
 	local := w.env.Index.Reserve(p)
 	stamp := noise.NewTimestamp(w.env.Clock.Wall())
 	if !stamp.After(hs.LastSent) {
-		stamp = hs.LastSent.Next() // the clock went back; the peer would take no older one
+		stamp = hs.LastSent.Next() // our clock was set back; the peer accepts none older
 	}
 	pending, err := id.Initiate(msg, remote, local, stamp)
 	if err != nil {
 		w.env.Index.Release(local)
 		p.Fail(now, w.env.Clock.Wall(), "handshake cannot be made: "+err.Error())
 		p.Timers.InitiationFailed(now)
-		w.purge(p) // it waits for what will never be
+		w.purge(p) // these packets wait for a session that will never come up
 		return false
 	}
 	hs.Pending, hs.PendingIndex, hs.LastSent = pending, local, stamp
@@ -75,14 +75,14 @@ func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, no
 	return true
 }
 
-// purge drops what waits for a session with p.
+// purge drops the packets that wait for a session with p.
 func (w *Worker) purge(p *peer.Peer) {
 	w.env.Drop(p, drop.StagedTimeout, uint64(p.Staged.Purge(w.env.Waiting)))
 }
 
-// consumeResponse turns our initiation into a session (whitepaper §5.4.3). What waited for it goes
-// now. When nothing waited a keepalive says so, since the responder may not send before it hears
-// from us (whitepaper §5.4.4).
+// consumeResponse turns our initiation into a session (whitepaper §5.4.3) and sends the packets
+// that waited for it. If none waited, it sends a keepalive instead, since the responder may not
+// send before it hears from us (whitepaper §5.4.4).
 func (w *Worker) consumeResponse(msg []byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
 	owner, ok := w.env.Index.Get(wire.ResponseReceiver(msg))
 	if !ok || owner.Keypair != nil {
@@ -121,8 +121,8 @@ func (w *Worker) finish(p *peer.Peer, msg []byte, from *udp.Endpoint, now bootti
 	return drop.None
 }
 
-// keepalive sends an empty transport message, or what waits, which says as well that we are here;
-// and begins a handshake when there is no session.
+// keepalive sends an empty transport message, or the waiting packets, which serve the same purpose.
+// It begins a handshake if there is no session.
 func (w *Worker) keepalive(p *peer.Peer, now boottime.Time) {
 	if p.Staged.Len() == 0 {
 		w.out.Transmit(p, nil, now)

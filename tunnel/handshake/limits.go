@@ -10,21 +10,21 @@ import (
 	"tund/internal/limit"
 )
 
-// Bounds on handshakes of one source (kernel ratelimiter.c): a token bucket of 5, refilled 20 times
-// a second.
+// Limits on the handshakes of one source (kernel ratelimiter.c): a token bucket of 5, refilled at
+// 20 a second.
 const (
 	handshakesPerSecond = 20
 	handshakeBurst      = 5
 	// maxSources bounds the table. It has room for the sources of one second at the rate at which
-	// the workers can answer; when it is full, sources not yet known are refused until the next
-	// sweep.
+	// the workers can answer. When it is full, unknown sources are refused until the next sweep.
 	maxSources = 8192
 )
 
 var handshakeRate = limit.PerSecond(handshakesPerSecond, handshakeBurst)
 
-// sourceLimiter bounds the handshakes that one source can make us work for. IPv6 sources are taken
-// by their /64, which is what one customer has; by address, one host could be 2^64 of them.
+// sourceLimiter limits how many handshakes one source can make us work on. IPv6 sources are counted
+// by their /64, which is what one customer has; counted by address, one host could appear as 2^64
+// sources.
 type sourceLimiter struct {
 	mu      sync.Mutex
 	sources map[netip.Prefix]limit.Until
@@ -62,7 +62,7 @@ func (l *sourceLimiter) allow(src netip.Addr, now boottime.Time) bool {
 	return ok
 }
 
-// sweep forgets sources whose bucket has been full again for a while. Callers hold mu.
+// sweep forgets sources whose bucket has long been full again. Callers hold mu.
 func (l *sourceLimiter) sweep(now boottime.Time) {
 	l.swept = now
 	for k, until := range l.sources {
@@ -72,7 +72,8 @@ func (l *sourceLimiter) sweep(now boottime.Time) {
 	}
 }
 
-// Bounds on cookie replies, of 64 bytes each: by cell, and so at most 2 MB a second in all.
+// Limits on cookie replies, of 64 bytes each. They apply per cell, and so allow at most 2 MB/s in
+// all.
 const (
 	cookieCells    = 4096
 	cookiesPerCell = 8 // a second
@@ -80,29 +81,28 @@ const (
 
 var cookieRate = limit.PerSecond(cookiesPerCell, cookiesPerCell)
 
-// cookieBudget bounds the cookie replies, without letting a flood use up what genuine initiators
-// need. Sources share cells by a keyed hash: one source floods its own cell only, and 20,000
-// invented ones a second leave room in most.
+// cookieBudget limits cookie replies without letting a flood exhaust what genuine initiators need.
+// Sources are assigned to cells by a keyed hash: a single source can flood only its own cell, and
+// even 20,000 forged sources a second leave room in most cells.
 type cookieBudget struct {
 	seed  maphash.Seed
 	cells [cookieCells]limit.Bucket
 }
 
-// allow reports whether src may be sent one more cookie reply now. An IPv6 source is its /64.
+// allow reports whether another cookie reply may be sent to src now. An IPv6 source is its /64.
 func (b *cookieBudget) allow(src netip.Addr, now boottime.Time) bool {
 	return b.cells[maphash.Comparable(b.seed, sourceOf(src))%cookieCells].Take(now, 1, cookieRate)
 }
 
-// replayMemory is how long a copy of an initiation is recognized: as long as the session it could
-// have made.
+// replayMemory is how long a copy of an initiation is recognized: the lifetime of the session that
+// it could have made.
 const replayMemory = 180 * time.Second
 
-// recentInitiations remembers the mac1 of initiations that were taken in, so that copies of them
-// are dropped before they cost a place in the queue. Without it a burst of one recorded initiation
-// makes a server look under load and answer everybody with cookie replies (wireguard list,
-// 2026-April/009563).
+// recentInitiations remembers the mac1 of accepted initiations, so that copies are dropped before
+// they take a place in the queue. Without it, a burst of one recorded initiation makes a server
+// appear under load and answer everybody with cookie replies (wireguard list, 2026-April/009563).
 //
-// It is a fixed table of keyed hashes: an attacker can push entries out, but not choose which.
+// It is a fixed table of keyed hashes: an attacker can displace entries, but cannot choose which.
 type recentInitiations struct {
 	seed maphash.Seed
 
@@ -119,7 +119,7 @@ func newRecentInitiations() *recentInitiations {
 	return &recentInitiations{seed: maphash.MakeSeed()}
 }
 
-// add remembers mac1 and reports whether it was there already.
+// add remembers mac1 and reports whether it was already there.
 func (r *recentInitiations) add(mac1 []byte, now boottime.Time) (seen bool) {
 	h := maphash.Bytes(r.seed, mac1)
 	r.mu.Lock()
@@ -138,8 +138,8 @@ func (r *recentInitiations) add(mac1 []byte, now boottime.Time) (seen bool) {
 	return false
 }
 
-// forget takes mac1 out again: its sender was only asked to prove its address, and the copy that
-// comes next may be the genuine one.
+// forget removes mac1 again: its sender was only asked to prove its address, and the next copy may
+// be the genuine one.
 func (r *recentInitiations) forget(mac1 []byte) {
 	h := maphash.Bytes(r.seed, mac1)
 	r.mu.Lock()

@@ -12,24 +12,24 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Bounds of what waits for the workers.
+// Bounds on what waits for the workers.
 const (
 	// queueLength is the number of initiations that wait for a worker, and answersLength that of
-	// responses and cookie replies to initiations of ours.
+	// responses and cookie replies to our initiations.
 	queueLength   = 1024
 	answersLength = 128
 	// UnderLoadDepth is the queue length at which proof of address is demanded, as in the kernel
-	// (MAX_QUEUED_INCOMING_HANDSHAKES / 8), and keepUnderLoad how long after it. The workers need
-	// 25 ms for as many, so a burst that they can keep up with costs newcomers no second round
-	// trip.
+	// (MAX_QUEUED_INCOMING_HANDSHAKES / 8), and keepUnderLoad is how long the demand lasts
+	// afterwards. The workers need 25 ms for that many, so a burst that they can keep up with does
+	// not cost newcomers a second round trip.
 	UnderLoadDepth = queueLength / 2
 	keepUnderLoad  = time.Second
 )
 
-// queue is what stands between the lanes and the workers, with the defence against floods. Anybody
-// who knows our public key can make initiations that have to be queued; answers need an index that
-// we chose. So answers wait in a queue of their own: no flood of initiations keeps us from reaching
-// a peer.
+// queue connects the lanes to the workers and contains the defence against floods. Anybody who
+// knows our public key can make initiations that have to be queued, whereas answers need an index
+// that we chose. Answers therefore wait in a queue of their own: a flood of initiations cannot keep
+// us from reaching a peer.
 type queue struct {
 	messages chan message // initiations
 	answers  chan message
@@ -53,7 +53,7 @@ func newQueue() *queue {
 	}
 }
 
-// put queues a message; it never waits.
+// put queues a message; it never blocks.
 func (q *queue) put(load *Load, kind byte, d []byte, from udp.Endpoint, now boottime.Time) drop.Reason {
 	if kind == wire.TypeInitiation && q.recent.add(wire.MAC1(d), now) {
 		return drop.DuplicateInit
@@ -75,25 +75,25 @@ func (q *queue) put(load *Load, kind byte, d []byte, from udp.Endpoint, now boot
 	}
 }
 
-// Load is whether handshakes come faster than they can be answered, and initiators have to prove
-// their address. The zero Load is none. It is safe for concurrent use.
+// Load tells whether handshakes arrive faster than they can be answered, so that initiators have to
+// prove their address. The zero Load is no load. It is safe for concurrent use.
 type Load struct{ until atomic.Int64 }
 
-// Raise says that there is load until a time.
+// Raise declares load until the given time.
 func (l *Load) Raise(until boottime.Time) { l.until.Store(int64(until)) }
 
 // Under reports whether there is load.
 func (l *Load) Under(now boottime.Time) bool { return int64(now) < l.until.Load() }
 
-// intake is the door of one receive loop (lane.Handshakes).
+// intake is the entry point for one receive loop (lane.Handshakes).
 type intake struct {
 	h      *Handshakes
 	mac1   *noise.MAC1Checker
 	mac1Of *noise.Identity
 }
 
-// Message checks what costs little of a handshake message, and queues it for the workers. Garbage
-// ends here: it never fills the queue, so it cannot make us look under load.
+// Message makes the inexpensive checks of a handshake message and queues it for the workers.
+// Garbage is rejected here: it never fills the queue, so it cannot make us appear under load.
 func (i *intake) Message(kind byte, d []byte, from *udp.Endpoint, now boottime.Time) {
 	reason := i.check(kind, d, from, now)
 	if reason == drop.None {

@@ -12,7 +12,7 @@ import (
 	"tund/tunnel/udp"
 )
 
-// message handles one message of the queue.
+// message handles one message from the queue.
 func (w *Worker) message(m *message) {
 	now := w.env.Clock.Now()
 	msg := m.data[:m.size]
@@ -47,21 +47,20 @@ func (w *Worker) consumeInitiation(msg []byte, from *udp.Endpoint, now boottime.
 	if reason := w.respond(p, id, in, msg, &response, from, now); reason != drop.None {
 		return reason
 	}
-	// It goes where the initiation came from. For everything else the peer stays where it is: an
-	// initiation may have been recorded and sent again by somebody else, where its timestamp was
-	// forgotten. The first message under the session proves where the peer is.
-	_ = w.out.SendToPeerAt(p, response[:], from, now) // counted there; the peer asks again
+	// The response goes to the source of the initiation. For everything else the peer's endpoint
+	// stays unchanged: somebody may have recorded the initiation and sent it again after we forgot
+	// its timestamp. The first message of the session proves where the peer is.
+	_ = w.out.SendToPeerAt(p, response[:], from, now) // counts a failure; the peer asks again
 	return drop.None
 }
 
-// respond makes the response to an initiation of p, once it is authenticated, and installs the
-// session.
+// respond makes the response to an authenticated initiation of p and installs the session.
 func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, msg []byte,
 	response *[wire.ResponseSize]byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
 	hs := &p.Handshake
 	hs.Lock()
 	defer hs.Unlock()
-	// The message was for who we were a moment ago.
+	// The message was addressed to the identity that we had a moment ago.
 	if p.Removed() || w.identity.Load().noise != id {
 		return drop.HandshakeFailed
 	}
@@ -78,7 +77,7 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 	}
 	if !stamp.After(hs.LastTimestamp) {
 		why := "initiation with an old timestamp: replayed, or the peer's clock went back"
-		p.Doubt(now, why) // who replays one cannot make a peer look down
+		p.Doubt(now, why) // a replayed initiation must not make the peer look down
 		w.env.Log.Peer(p, now, why, zap.Stringer("endpoint", from.Addr))
 		return drop.HandshakeFailed
 	}
@@ -100,7 +99,7 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 		return drop.HandshakeFailed
 	}
 	hs.Macs().Add(response[:], now)
-	if p.Endpoint() == nil { // what is to be sent waits for the proof
+	if p.Endpoint() == nil { // packets to send wait for that proof
 		w.moved(p, from)
 	}
 	n := p.Responded(w.env.Index, peer.NewKeypair(p, &k, now), id.Public(), w.event(now, len(msg)))
@@ -111,13 +110,13 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 	return drop.None
 }
 
-// refused is failed for what the peer has proven: it is shown although there is a session.
+// refused is failed for what the peer itself has proven: it is shown even if there is a session.
 func (w *Worker) refused(p *peer.Peer, now boottime.Time, why string, fields ...zap.Field) {
 	p.Doubt(now, why)
 	w.failed(p, now, why, fields...)
 }
 
-// failed remembers why a handshake with p failed, and says so.
+// failed remembers and logs why a handshake with p failed.
 func (w *Worker) failed(p *peer.Peer, now boottime.Time, why string, fields ...zap.Field) {
 	p.Fail(now, w.env.Clock.Wall(), why)
 	w.env.Log.Peer(p, now, why, fields...)

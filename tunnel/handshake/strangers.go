@@ -14,39 +14,39 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Bounds on what is remembered of those who ask for a session and get none.
+// Bounds on what is remembered about hosts that ask for a session and get none.
 const (
-	// maxStrangers is the number of public keys remembered: anybody can make new ones. The one not
-	// heard for longest makes room.
+	// maxStrangers is the number of public keys remembered, because anybody can make new ones. When
+	// it is reached, the key not heard for longest is replaced.
 	maxStrangers = 8
-	// strangerMemory is for how long one is remembered: a host that has something to say asks again
+	// strangerMemory is how long a stranger is remembered: a host with traffic to send asks again
 	// every five seconds.
 	strangerMemory = time.Minute
-	// proofsPerSecond is how often the proof of an unknown key is looked at: each costs a scalar
-	// multiplication, beside the one that any initiation costs.
+	// proofsPerSecond limits how often the proof of an unknown key is verified: each costs a scalar
+	// multiplication in addition to the one that any initiation costs.
 	proofsPerSecond = 4
 )
 
 var proofRate = limit.PerSecond(proofsPerSecond, 2*proofsPerSecond)
 
-// Stranger is a host that asked for a session, has proven that it holds the private key of its
-// public key, and is no peer. Its address is not proven: a copy of its message can be sent from
-// any.
+// Stranger is a host that asked for a session and proved that it holds the private key of its
+// public key, but is no peer. Its address is not proven: a copy of its message can be sent from any
+// address.
 type Stranger struct {
 	PublicKey   keys.PublicKey
 	Endpoint    netip.AddrPort // of the newest message
 	First, Last time.Time
-	Times       uint64 // messages, copies not counted
+	Times       uint64 // number of messages, not counting copies
 }
 
-// stranger is Stranger in the form in which it is remembered.
+// stranger is the internal form of Stranger.
 type stranger struct {
 	Stranger
 	stamp  noise.Timestamp // the newest
 	lastAt boottime.Time
 }
 
-// strangers remembers the latest of them. It is safe for concurrent use; no lane calls it.
+// strangers remembers the latest strangers. It is safe for concurrent use; no lane calls it.
 type strangers struct {
 	proofs limit.Bucket
 
@@ -54,7 +54,7 @@ type strangers struct {
 	list []stranger // the one not heard for longest first
 }
 
-// met remembers a stranger, and reports whether it was not known.
+// met remembers a stranger, and reports whether it was unknown before.
 func (s *strangers) met(key keys.PublicKey, stamp noise.Timestamp, from netip.AddrPort, now boottime.Time, wall time.Time) (fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,7 +80,7 @@ func (s *strangers) met(key keys.PublicKey, stamp noise.Timestamp, from netip.Ad
 	return fresh
 }
 
-// recent returns those heard lately, the latest last.
+// recent returns the strangers heard lately, the latest last.
 func (s *strangers) recent(now boottime.Time) []Stranger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,8 +93,8 @@ func (s *strangers) recent(now boottime.Time) []Stranger {
 	return list
 }
 
-// unknown handles an initiation whose static key is no peer's. The key is believed only when its
-// owner has proven it; until then anybody may have written it there.
+// unknown handles an initiation whose static key belongs to no peer. The key is believed only once
+// its owner has proven it, because anybody can write a key into an initiation.
 func (w *Worker) unknown(id *noise.Identity, in *noise.Incoming, from *udp.Endpoint, now boottime.Time) {
 	if !w.strangers.proofs.Take(now, 1, proofRate) {
 		return
@@ -108,7 +108,8 @@ func (w *Worker) unknown(id *noise.Identity, in *noise.Incoming, from *udp.Endpo
 	}
 }
 
-// Strangers returns who asked for a session within the last minute and is no peer, the latest last.
+// Strangers returns the hosts that asked for a session within the last minute and are no peers, the
+// latest last.
 func (h *Handshakes) Strangers() []Stranger {
 	list := h.strangers.recent(h.env.Clock.Now())
 	return slices.DeleteFunc(list, func(s Stranger) bool { return h.peers.Get(s.PublicKey) != nil })
@@ -130,7 +131,7 @@ type wrongKeys struct {
 // wrongKeyPause is the least time between two that are remembered: there may be a flood.
 const wrongKeyPause = time.Second
 
-// met remembers where one came from.
+// met remembers where such an initiation came from.
 func (k *wrongKeys) met(from netip.AddrPort, now boottime.Time) {
 	last := k.last.Load()
 	if last != 0 && now.Sub(boottime.Time(last)) < wrongKeyPause || !k.last.CompareAndSwap(last, int64(now)) {
@@ -142,8 +143,8 @@ func (k *wrongKeys) met(from netip.AddrPort, now boottime.Time) {
 	k.from.Store(&from)
 }
 
-// WrongKey returns what is known of initiations for another key that came within the last minute;
-// nil when there were none, or only one: chance, or somebody who knocks at every door.
+// WrongKey returns what is known of initiations of the last minute that were made for another key;
+// nil if there were none, or only one, which may be chance or a network scan.
 func (h *Handshakes) WrongKey() *WrongKey {
 	now, k := h.env.Clock.Now(), &h.wrongKeys
 	since, last, from := boottime.Time(k.since.Load()), boottime.Time(k.last.Load()), k.from.Load()

@@ -10,7 +10,7 @@ import (
 	"tund/tunnel/timers"
 )
 
-// manyAttempts is the number of attempts in a row without an answer that is worth a word.
+// manyAttempts is the number of unanswered attempts in a row that is worth a log message.
 const manyAttempts = 2
 
 // wakeTimers is called when the earliest deadline has moved forward.
@@ -21,8 +21,7 @@ func (h *Handshakes) wakeTimers() {
 	}
 }
 
-// RunTimers looks at each peer when its deadline comes, until the tunnel ends. One worker does
-// that.
+// RunTimers handles each peer when its deadline comes, until the tunnel ends. One worker runs it.
 func (w *Worker) RunTimers() {
 	sleep := time.NewTimer(time.Hour)
 	defer sleep.Stop()
@@ -51,10 +50,10 @@ func (w *Worker) RunTimers() {
 	}
 }
 
-// due performs what is due for p and arms its next deadline.
+// due performs the actions that are due for p and arms its next deadline.
 func (w *Worker) due(p *peer.Peer, now boottime.Time) {
 	if w.env.Link.KnownDown() {
-		return // whoever sets the link up arms those that need it
+		return // setting the link up arms the peers that need it
 	}
 	w.env.Guard("timers", func() { w.perform(p, now) })
 	if next, ok := p.NextDeadline(); ok {
@@ -83,7 +82,7 @@ func (w *Worker) perform(p *peer.Peer, now boottime.Time) {
 	if due&timers.SendKeepalive != 0 {
 		w.keepalive(p, now)
 	} else if kp := p.Current(); kp != nil && kp.Usable(now) && p.Staged.Len() != 0 {
-		// Staged while the session came up, or waiting for its confirmation.
+		// Packets staged while the session came up, or while it waited for confirmation.
 		w.out.SendStaged(p, now)
 	}
 }
@@ -92,7 +91,7 @@ func (w *Worker) perform(p *peer.Peer, now boottime.Time) {
 func (w *Worker) noAnswer(p *peer.Peer, now boottime.Time) {
 	w.env.SessionChanged(p)
 	why := p.NoAnswer(now, w.env.Clock.Wall())
-	// Not the attempts of the timers: traffic that goes on renews those.
+	// This is not the attempt count of the timers, which continuing traffic resets.
 	if n := p.Unanswered(); n >= manyAttempts && why != "" {
 		w.env.Log.Peer(p, now, "handshake failed: "+why, zap.Int("attempts", n))
 	}

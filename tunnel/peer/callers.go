@@ -8,16 +8,17 @@ import (
 )
 
 const (
-	// sharedReturns is how often initiations must have come from an address again, after another
-	// address in between, before two hosts are suspected of one key. A host that moves from one
-	// network to another and back does so once.
+	// sharedReturns is how often initiations must have come from an address again, with another
+	// address in between, before two hosts are suspected of sharing a key. A host that moves from
+	// one network to another and back returns once.
 	sharedReturns = 2
-	// sharedWithin is how long one return may follow another, and for how long the suspicion is
-	// shown. Each of two such hosts loses its session to the other and asks again 15 seconds later.
+	// sharedWithin is the longest time between two returns, and how long the suspicion is shown.
+	// Each of two such hosts loses its session to the other and asks again 15 seconds later.
 	sharedWithin = time.Minute
 )
 
-// callers is where the initiations of a peer came from: enough to tell two hosts that take turns.
+// callers records where the initiations of a peer came from: enough to detect two hosts that
+// alternate.
 type callers struct {
 	last, before netip.AddrPort
 	returns      int // in a row
@@ -40,7 +41,7 @@ func (c *callers) called(from netip.AddrPort, now boottime.Time) {
 	c.before, c.last = c.last, from
 }
 
-// words says that two hosts have one key; "" when nothing speaks for it.
+// words returns a text saying that two hosts have the same key, or "" if nothing suggests it.
 func (c *callers) words(now boottime.Time) string {
 	if c.returns < sharedReturns || now.Sub(c.at) >= sharedWithin {
 		return ""
@@ -49,8 +50,8 @@ func (c *callers) words(now boottime.Time) string {
 		" and " + c.last.String() + "; give each a key pair and a [[peer]] of its own"
 }
 
-// Called notes where a genuine initiation of the peer came from. It returns words to say when it
-// looks as if two hosts had the peer's key, otherwise "".
+// Called notes where a genuine initiation of the peer came from. It returns a text to log if two
+// hosts appear to have the peer's key, otherwise "".
 func (p *Peer) Called(from netip.AddrPort, now boottime.Time) (words string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

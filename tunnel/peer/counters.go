@@ -5,7 +5,8 @@ import (
 	"tund/internal/drop"
 )
 
-// HandshakeCounts counts the handshake messages of one peer; those received are authenticated ones.
+// HandshakeCounts counts the handshake messages of one peer. Received ones are counted only if they
+// were authenticated.
 type HandshakeCounts struct {
 	InitiationsSent, InitiationsReceived uint64
 	ResponsesSent, ResponsesReceived     uint64
@@ -14,9 +15,9 @@ type HandshakeCounts struct {
 	Failed                               uint64 // initiations without a response
 }
 
-// Received notes what a train brought under a session: packets authenticated datagrams of so many
-// bytes in all, with data in them or only keepalives. It reports whether that is a reason to ask
-// for the next session.
+// Received notes what a train delivered under a session: the number of authenticated datagrams,
+// their total size in bytes, and whether any of them carried data rather than being a keepalive. It
+// reports whether this is a reason to ask for the next session.
 func (p *Peer) Received(kp *Keypair, packets, bytes uint64, data bool, now boottime.Time) (renew bool) {
 	p.rxBytes.Add(bytes)
 	p.rxPackets.Add(packets)
@@ -29,7 +30,8 @@ func (p *Peer) Received(kp *Keypair, packets, bytes uint64, data bool, now boott
 	return p.current.Load() == kp && p.Timers.RenewOnReceive(kp.Session.Initiator(), now.Sub(kp.Established))
 }
 
-// Sent notes datagrams that the kernel took: so many bytes in packets transport messages.
+// Sent notes datagrams that the kernel accepted: their size in bytes, and the number of transport
+// messages.
 func (p *Peer) Sent(packets, bytes uint64, now boottime.Time) {
 	p.txBytes.Add(bytes)
 	p.txPackets.Add(packets)
@@ -37,7 +39,7 @@ func (p *Peer) Sent(packets, bytes uint64, now boottime.Time) {
 	p.Timers.AuthenticatedSent(now)
 }
 
-// MessageSent notes a handshake message that the kernel took.
+// MessageSent notes a handshake message that the kernel accepted.
 func (p *Peer) MessageSent(bytes int) {
 	p.txBytes.Add(uint64(bytes))
 	p.sendFailure.Store(nil)
@@ -47,27 +49,27 @@ func (p *Peer) MessageSent(bytes int) {
 // LastReceived returns when the newest authenticated datagram came; 0: never.
 func (p *Peer) LastReceived() boottime.Time { return boottime.Time(p.lastReceived.Load()) }
 
-// TxPackets returns how many transport messages the kernel took.
+// TxPackets returns how many transport messages the kernel accepted.
 func (p *Peer) TxPackets() uint64 { return p.txPackets.Load() }
 
 // Unanswered returns how many initiations in a row had no response.
 func (p *Peer) Unanswered() int { return int(p.unanswered.Load()) }
 
-// CountDrop counts n packets of the peer, or for it, that were dropped. Each drop is counted by
-// whoever drops. What is not authenticated is not the peer's and is not counted here.
+// CountDrop counts n dropped packets of the peer or for it. The code that drops a packet counts it.
+// Unauthenticated packets are not the peer's and are not counted here.
 func (p *Peer) CountDrop(r drop.Reason, n uint64) {
 	if r == drop.None || n == 0 {
 		return
 	}
 	c := p.drops.Load()
-	for c == nil { // the first ever: most peers never need the table
+	for c == nil { // the first drop: most peers never need the table
 		p.drops.CompareAndSwap(nil, new(drop.Counters))
 		c = p.drops.Load()
 	}
 	c.Add(r, n)
 }
 
-// Drops returns what CountDrop has counted, by name. The map is the caller's.
+// Drops returns the counts of CountDrop by name. The map belongs to the caller.
 func (p *Peer) Drops() map[string]uint64 {
 	if c := p.drops.Load(); c != nil {
 		return c.Snapshot()

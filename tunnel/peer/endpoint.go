@@ -11,11 +11,12 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Endpoint returns where the peer is; nil when that is not known. What it points to is not changed.
+// Endpoint returns where the peer is, or nil if that is not known. The value it points to never
+// changes.
 func (p *Peer) Endpoint() *udp.Endpoint { return p.endpoint.Load() }
 
-// SetEndpoint moves the peer to ep if that is a change. It allocates only then. It reports whether
-// the address changed, rather than only our own side of the path.
+// SetEndpoint moves the peer to ep unless it is there already, and allocates only in that case. It
+// reports whether the peer's address changed, rather than only our end of the path.
 func (p *Peer) SetEndpoint(ep udp.Endpoint) (moved bool) {
 	old := p.endpoint.Load()
 	if old != nil && *old == ep {
@@ -27,22 +28,22 @@ func (p *Peer) SetEndpoint(ep udp.Endpoint) (moved bool) {
 	return moved
 }
 
-// Roam moves the peer to where a datagram of this session came from, the newest of it so far, and
-// reports whether that is another address. A session that is not the current one moves the peer
-// only while the current one has not been heard.
+// Roam moves the peer to the source of a datagram of this session, the newest so far, and reports
+// whether that is another address. A session other than the current one moves the peer only as long
+// as nothing has arrived under the current one.
 func (p *Peer) Roam(kp *Keypair, from udp.Endpoint) (moved bool) {
 	cur := p.current.Load()
 	return (cur == kp || cur != nil && cur.heardAt.Load() == 0) && p.SetEndpoint(from)
 }
 
-// moves is what is known of the moves of a peer's endpoint.
+// moves records the moves of a peer's endpoint.
 type moves struct {
-	at       atomic.Int64 // Unix time of the last in ns
+	at       atomic.Int64 // Unix time of the last move, in ns
 	logEvery limit.Every  // messages about them; belongs to tunnel/peerlog
 }
 
-// NoteRoamed remembers when the peer moved, for status. It takes no lock. It returns what limits
-// the messages about the peer's moves.
+// NoteRoamed remembers when the peer moved, for status. It takes no lock. It returns the limiter of
+// messages about the peer's moves.
 func (p *Peer) NoteRoamed(wall time.Time) *limit.Every {
 	m := p.moves.Load()
 	if m == nil {
@@ -62,8 +63,8 @@ func (p *Peer) ClearSource() {
 	}
 }
 
-// SetCandidates says where to look for the peer, in order of preference. It moves to the first
-// unless it has a usable session and an endpoint.
+// SetCandidates sets where to look for the peer, in order of preference. The peer moves to the
+// first candidate unless it has a usable session and an endpoint.
 func (p *Peer) SetCandidates(list []netip.AddrPort, now boottime.Time) {
 	p.Handshake.Lock()
 	defer p.Handshake.Unlock()
@@ -75,9 +76,9 @@ func (p *Peer) SetCandidates(list []netip.AddrPort, now boottime.Time) {
 	}
 }
 
-// RenewZone returns to the zone with which the peer's link-local endpoint is configured. Where the
-// peer was last heard from names its link by an index, which does not outlive the link; the name of
-// an interface is looked up with each datagram.
+// RenewZone restores the zone with which the peer's link-local endpoint is configured. The address
+// at which the peer was last heard names its link by index, which becomes invalid when the link is
+// recreated, whereas an interface name is resolved for each datagram.
 func (p *Peer) RenewZone() {
 	p.Handshake.Lock()
 	defer p.Handshake.Unlock()
@@ -98,8 +99,8 @@ func (p *Peer) renewZone() {
 	}
 }
 
-// NextCandidate moves the peer to the next endpoint where it may be when the last attempt at this
-// one failed, and nothing has come from there since. Callers hold Handshake.
+// NextCandidate moves the peer to its next possible endpoint if the last attempt at the present one
+// failed and nothing has come from there since. Callers hold Handshake.
 func (p *Peer) NextCandidate() {
 	h := &p.Handshake
 	if len(h.Candidates) == 0 {
@@ -119,9 +120,9 @@ func (p *Peer) NextCandidate() {
 	}
 }
 
-// after returns where to look for the peer when it is not at the given endpoint. From one that it
-// roamed to, that is the configured one which worked last, then the others in turn, and in the end
-// the one that it roamed to again. There are candidates, and the lock is held.
+// after returns where to look for the peer next if it is not at the given endpoint. After an
+// endpoint learned by roaming comes the configured endpoint that worked last, then the others in
+// turn, and finally the learned one again. There is at least one candidate, and the lock is held.
 func (h *Handshake) after(at netip.AddrPort) netip.AddrPort {
 	n := h.Candidate
 	if n >= len(h.Candidates) || h.Candidates[n] != at {

@@ -10,32 +10,33 @@ import (
 	"tund/tunnel/timers"
 )
 
-// Bounds on what ICMP messages cause. Anybody can send us such messages about datagrams of ours, or
-// of his invention.
+// Bounds on the effects of ICMP messages. Anybody can send us such messages about datagrams that we
+// sent, or that he made up.
 const (
-	// ICMPShown is for how long the words of a message are shown.
+	// ICMPShown is how long the text for a message is shown.
 	ICMPShown = 20 * time.Second
-	// icmpSilence is for how long a peer must have been silent, and messages as well, for one to be
-	// acted on. A peer that lives has answered within that time, as a rule; one that restarts is
-	// there again.
+	// icmpSilence is how long both the peer and such messages must have been silent before a
+	// message is acted on. A live peer has normally answered within that time, and one that
+	// restarts is usually back.
 	icmpSilence = time.Second
-	// icmpPatience bounds the wait for messages to end: they may be forged.
+	// icmpPatience limits the wait for messages to cease: they may be forged.
 	icmpPatience = 4 * time.Second
 )
 
-// icmpNote is the last ICMP message about a peer. It decides nothing but when to ask the peer
-// whether it is there.
+// icmpNote is the last ICMP message about a peer. It only affects when we check whether the peer is
+// still there.
 type icmpNote struct {
 	errno   syscall.Errno
-	at      boottime.Time // 0: there was none
-	suspect boottime.Time // since when we doubt that the peer knows its session; 0: we do not
+	at      boottime.Time // 0: none yet
+	suspect boottime.Time // when we began to doubt that the peer knows its session; 0: no doubt
 }
 
-// NoteICMP notes an ICMP message about the peer's endpoint, as the error it means. It is a reason
-// to see whether the peer still knows its session: after a restart it does not, and its host says
-// so until the port is open again. Without such a message that takes 15 seconds. Nothing else comes
-// of it: no session ends, no endpoint moves, and a peer that has something to say is left alone. It
-// returns when to ask Due; 0: no sooner than planned.
+// NoteICMP notes an ICMP message about the peer's endpoint, given as the corresponding error. It is
+// a reason to check whether the peer still knows its session: after a restart it does not, and its
+// host says so until the port is open again. Without such a message, the check takes 15 seconds to
+// begin. The message has no other effect: no session ends, no endpoint moves, and a peer from which
+// anything arrives is left alone. NoteICMP returns when to call Due; 0 means no sooner than
+// planned.
 func (p *Peer) NoteICMP(errno syscall.Errno, now boottime.Time) (ask boottime.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -56,8 +57,8 @@ func (p *Peer) NoteICMP(errno syscall.Errno, now boottime.Time) (ask boottime.Ti
 
 // askAt returns when to begin a handshake with a peer in doubt. Callers hold mu.
 func (p *Peer) askAt() boottime.Time {
-	// While its host says that nobody is there, asking would only put off the next question by
-	// RekeyTimeout.
+	// While the peer's host reports that nobody is listening, a handshake now would only delay the
+	// next one by RekeyTimeout.
 	at := min(p.icmp.at, p.icmp.suspect.Add(icmpPatience))
 	at = max(at, boottime.Time(p.lastReceived.Load())).Add(icmpSilence)
 	return p.Timers.MayInitiate(at)
@@ -77,8 +78,8 @@ func (p *Peer) doubted(now boottime.Time) bool {
 	return !over
 }
 
-// said returns the words for the last ICMP message about the peer, if it came after since;
-// otherwise "". Callers hold mu.
+// said returns the text for the last ICMP message about the peer if it came after since, and ""
+// otherwise. Callers hold mu.
 func (p *Peer) said(since boottime.Time) string {
 	if p.icmp == nil || p.icmp.at < since {
 		return ""

@@ -11,12 +11,12 @@ import (
 )
 
 // indexBuckets is the number of buckets of the index table: 30,000 entries (10,000 peers with three
-// sessions each) make chains of two. The array is untouched, and so costs no memory, until it is
-// used.
+// sessions each) make chains of two. Unused parts of the array are never touched, so they take no
+// memory.
 const indexBuckets = 1 << 14
 
-// Index finds who owns a local index, the 32-bit name that a datagram carries for its session or
-// handshake. Indices are random, so that they tell nobody how many peers we have.
+// Index finds the owner of a local index, the 32-bit number by which a datagram names its session
+// or handshake. Indices are random, so that they do not reveal how many peers we have.
 //
 // Get takes no lock. Changes are serialized by mu and publish immutable chain nodes.
 type Index struct {
@@ -30,8 +30,8 @@ type indexNode struct {
 	next  *indexNode
 }
 
-// Owner is what an index stands for: a peer's session, or, when Keypair is nil, the handshake it
-// began.
+// Owner is what an index refers to: a session of a peer or, if Keypair is nil, the handshake under
+// way with the peer.
 type Owner struct {
 	Peer    *Peer
 	Keypair *Keypair
@@ -41,7 +41,7 @@ func (t *Index) bucket(index uint32) *atomic.Pointer[indexNode] {
 	return &t.buckets[index%indexBuckets]
 }
 
-// Get returns the owner of index; ok is false when it has none.
+// Get returns the owner of index; ok is false if it has none.
 func (t *Index) Get(index uint32) (owner Owner, ok bool) {
 	for n := t.bucket(index).Load(); n != nil; n = n.next {
 		if n.index == index {
@@ -68,7 +68,7 @@ func (t *Index) Reserve(peer *Peer) uint32 {
 	}
 }
 
-// assign makes a reserved index stand for a session.
+// assign makes a reserved index refer to a session.
 func (t *Index) assign(index uint32, kp *Keypair) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -84,7 +84,7 @@ func (t *Index) Release(index uint32) {
 	t.remove(index)
 }
 
-// remove rebuilds the chain without index; readers keep the old one until they are through.
+// remove rebuilds the chain without index; concurrent readers finish on the old chain.
 func (t *Index) remove(index uint32) {
 	head := t.bucket(index)
 	var kept *indexNode
@@ -106,9 +106,9 @@ func (t *Index) Len() (n int) {
 	return n
 }
 
-// MayAnswer reports whether a cookie reply to index can be genuine: it answers an initiation that
-// waits for its response, or a response of the last seconds, by which time its index is that of a
-// session.
+// MayAnswer reports whether a cookie reply to index can be genuine, that is, whether it can answer
+// an initiation that waits for its response, or a response of the last few seconds, whose index is
+// by then that of a session.
 func (t *Index) MayAnswer(index uint32, now boottime.Time) bool {
 	owner, ok := t.Get(index)
 	return ok && (owner.Keypair == nil ||

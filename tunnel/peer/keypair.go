@@ -13,55 +13,56 @@ import (
 	"tund/tunnel/timers"
 )
 
-// Keypair is a session together with what the tunnel knows of it: whose it is and since when. A
-// peer has up to three (kernel noise.c, struct noise_keypairs): the current one, under which we
-// send; the previous one, under which messages may still be on their way; and the next one, which
-// we answered for and which nobody has used yet.
+// Keypair is a session together with what the tunnel knows about it: its peer and its age. A peer
+// has up to three (kernel noise.c, struct noise_keypairs): the current one, under which we send;
+// the previous one, whose messages may still be under way; and the next one, for which we sent a
+// response and which the peer has not used yet.
 type Keypair struct {
 	Session     *session.Session
 	Peer        *Peer
 	Established boottime.Time
-	// LastLink is the kind of payload that came last (offload.Link): where the lane expects the
-	// next one to go.
+	// LastLink is the kind of the payload that came last (offload.Link): the lane expects the next
+	// one to have the same destination.
 	LastLink atomic.Uint32
 
-	// heardAt is the boottime at which something authenticated last came under this session; 0:
+	// heardAt is the boottime at which an authenticated message last came under this session; 0:
 	// never.
 	heardAt atomic.Int64
 	// renewAfter is the age at which the initiator asks for the next session, and crossed tells
-	// that the peer began one at the same time. Constant once it is current.
+	// whether the peer began a handshake at the same time. Constant once the session is current.
 	renewAfter time.Duration
 	crossed    bool
 }
 
-// NewKeypair makes a session of p from the keys of a handshake, which are the caller's to wipe.
+// NewKeypair makes a session of p from the keys of a handshake, which the caller has to wipe.
 func NewKeypair(p *Peer, k *noise.Keys, now boottime.Time) *Keypair {
 	return &Keypair{Session: session.New(k), Peer: p, Established: now, renewAfter: timers.RekeyAfterTime}
 }
 
-// Usable reports whether the session may still send and receive by its age.
+// Usable reports whether the session is young enough to send and receive.
 func (kp *Keypair) Usable(now boottime.Time) bool {
 	return now.Sub(kp.Established) < timers.RejectAfterTime
 }
 
-// RenewOnSend reports whether sending a message with the given counter is a reason to ask for the
-// next session: this one is used up, or old and ours to renew (kernel send.c, keep_key_fresh).
+// RenewOnSend reports whether sending the message with the given counter is a reason to ask for the
+// next session: this one is used up, or it is old and we are its initiator (kernel send.c,
+// keep_key_fresh).
 func (kp *Keypair) RenewOnSend(counter uint64, now boottime.Time) bool {
 	return counter > session.RekeyAfterMessages ||
 		kp.Session.Initiator() && now.Sub(kp.Established) >= kp.renewAfter
 }
 
-// Current returns the session under which to send; nil when there is none. It may be too old: see
+// Current returns the session under which to send, or nil if there is none. It may be too old: see
 // Usable.
 func (p *Peer) Current() *Keypair { return p.current.Load() }
 
-// begin puts a new session into its place: the initiator uses it at once, the responder waits for
-// the first message that proves that the initiator has it (kernel noise.c, add_new_keypair). own is
-// our public key. Callers hold mu.
+// begin installs a new session: the initiator uses it at once, while the responder waits for the
+// first message that proves that the initiator has it (kernel noise.c, add_new_keypair). own is our
+// public key. Callers hold mu.
 func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
 	ix.assign(kp.Session.LocalIndex(), kp)
 	if kp.Session.Initiator() {
-		if p.next != nil { // the peer began one at the same time, and will use that
+		if p.next != nil { // the peer began a handshake at the same time, and will use that session
 			retire(ix, p.current.Load())
 			retire(ix, p.previous)
 			p.previous, p.next = p.next, nil
@@ -76,9 +77,9 @@ func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
 	p.next = kp
 }
 
-// replaced makes previous the one of the two sessions so far that the peer sends under, so that
-// what is on its way still arrives: the current one, but after handshakes that crossed the other.
-// Callers hold mu.
+// replaced makes previous whichever of the two older sessions the peer sends under, so that
+// messages under way still arrive. That is the current one or, after handshakes that crossed, the
+// other one. Callers hold mu.
 func (p *Peer) replaced(ix *Index) {
 	cur, prev := p.current.Load(), p.previous
 	if cur != nil && cur.crossed && prev != nil && prev.heardAt.Load() >= cur.heardAt.Load() {
@@ -88,10 +89,10 @@ func (p *Peer) replaced(ix *Index) {
 	p.previous = cur
 }
 
-// putOff is by how much to put off the renewal of a session whose handshake crossed one of the
-// peer's. Both sides are initiators then, and their renewals would cross for ever; each time
-// packets are lost. So one goes first, and the other becomes a responder. A peer that does not
-// think of it is as good as any: it goes at an age of its own.
+// putOff returns by how much to delay the renewal of a session whose handshake crossed one of the
+// peer's. Both sides are then initiators, and their renewals would cross for ever, with packets
+// lost each time. Therefore one side goes first, and the other becomes the responder. This also
+// works with a peer that has no such rule, because it renews at an age of its own.
 func (p *Peer) putOff(own keys.PublicKey) time.Duration {
 	const spread = timers.RekeyTimeout / 2
 	if bytes.Compare(own[:], p.key[:]) > 0 {
@@ -100,9 +101,9 @@ func (p *Peer) putOff(own keys.PublicKey) time.Duration {
 	return rand.N(spread)
 }
 
-// Confirm makes kp current when it was the next session and its first message came. It reports
-// whether it did. Lanes call it: it waits for nothing that takes longer than another goroutine's
-// few assignments.
+// Confirm makes kp current if it was the next session and its first message has come. It reports
+// whether it did. Lanes call it: it waits for nothing longer than a few assignments of another
+// goroutine.
 func (p *Peer) Confirm(ix *Index, kp *Keypair, wall time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,7 +130,7 @@ func (p *Peer) completed(wall time.Time) {
 	p.lastError, p.doubt = "", ""
 }
 
-// DropSessions forgets all sessions and the handshake under way.
+// DropSessions forgets all sessions and the handshake in progress.
 func (p *Peer) DropSessions(ix *Index) {
 	p.Handshake.Lock()
 	defer p.Handshake.Unlock()
@@ -146,8 +147,8 @@ func (p *Peer) DropSessions(ix *Index) {
 	p.previous, p.next = nil, nil
 }
 
-// ForgetIdentity ends everything that belongs to our identity of before: sessions, handshakes and
-// their timers, so that the next handshake does not wait for the response to the last.
+// ForgetIdentity ends everything that belongs to our previous identity: sessions, handshakes and
+// their timers, so that the next handshake does not wait for the response to the last one.
 func (p *Peer) ForgetIdentity(ix *Index) {
 	p.DropSessions(ix)
 	p.StopTimers()
@@ -156,16 +157,15 @@ func (p *Peer) ForgetIdentity(ix *Index) {
 	p.Handshake.remote, p.Handshake.macs = nil, nil
 }
 
-// retire takes a session out of use. Its keys are left to the collector rather than wiped here,
-// because a lane may be in the middle of a train with it.
+// retire takes a session out of use. Its keys are left to the garbage collector rather than wiped
+// here, because a lane may be in the middle of a train that uses it.
 func retire(ix *Index, kp *Keypair) {
 	if kp != nil {
 		ix.Release(kp.Session.LocalIndex())
 	}
 }
 
-// Event is what the other side of a handshake message brought: when it came, from where, and how
-// large it was.
+// Event describes a handshake message for its peer: when it came, from where, and how large it was.
 type Event struct {
 	Now   boottime.Time
 	Wall  time.Time
@@ -189,7 +189,7 @@ func (p *Peer) InitiationReceived() {
 }
 
 // Responded installs the session of an initiation that we answer. It returns how many answers in a
-// row, this one included, have not led to a session.
+// row, including this one, have not led to a session.
 func (p *Peer) Responded(ix *Index, kp *Keypair, own keys.PublicKey, e Event) (unconfirmed int) {
 	p.rxBytes.Add(uint64(e.Size))
 	p.mu.Lock()

@@ -11,7 +11,7 @@ import (
 	"tund/tunnel/udp"
 )
 
-// RefusedFor is for how long the last refusal of the kernel to send is shown while the peer is up.
+// RefusedFor is how long the last refusal of the kernel to send is shown while the peer is up.
 const RefusedFor = 20 * time.Second
 
 // SendFailure is the last refusal of the kernel to send to a peer.
@@ -20,8 +20,8 @@ type SendFailure struct {
 	At  boottime.Time
 }
 
-// SendFailed notes that the kernel refused to send. It allocates at most once a second and takes no
-// lock. It reports whether it made a new note.
+// SendFailed notes that the kernel refused to send. It allocates at most once a second, takes no
+// lock, and reports whether it made a new note.
 func (p *Peer) SendFailed(err error, now boottime.Time) (fresh bool) {
 	if Unreachable(err) && p.refusedSince.Load() == 0 {
 		p.refusedSince.CompareAndSwap(0, int64(now))
@@ -33,25 +33,24 @@ func (p *Peer) SendFailed(err error, now boottime.Time) (fresh bool) {
 	return true
 }
 
-// accepted notes that the kernel took a datagram for the peer.
+// accepted notes that the kernel accepted a datagram for the peer.
 func (p *Peer) accepted() {
 	if p.refusedSince.Load() != 0 {
 		p.refusedSince.Store(0)
 	}
 }
 
-// Unreachable reports whether err, of a send, says that no datagram gets to that address for now.
-// One that is too large does not say so, nor does a queue that is full.
+// Unreachable reports whether err, returned by a send, means that no datagram can reach that
+// address for now. The errors for a datagram that is too large or a full queue do not mean that.
 func Unreachable(err error) bool {
 	return err != nil && !errors.Is(err, unix.EMSGSIZE) && !errors.Is(err, unix.ENOBUFS)
 }
 
-// AfterRefusal moves the peer on to the next endpoint where it may be, because the kernel refused
-// to send to the present one: nobody needs to wait for an answer from there. first is the endpoint
-// at which this round began, and tried how many were refused in it. It reports whether there is
-// another to try. When the kernel refused them all, this host is the one that is cut off, and the
-// peer stays where it was: a host that changes its own address has no route to anybody for a
-// moment.
+// AfterRefusal moves the peer on to its next possible endpoint because the kernel refused to send
+// to the present one, so there is no answer to wait for. first is the endpoint at which this round
+// began, and tried is how many endpoints were refused in it. AfterRefusal reports whether there is
+// another endpoint to try. If the kernel refused all of them, it is this host that is cut off, and
+// the peer keeps its endpoint: a host that changes its own address has no routes for a moment.
 func (p *Peer) AfterRefusal(first netip.AddrPort, tried int) bool {
 	h := &p.Handshake
 	h.Lock()
@@ -63,14 +62,14 @@ func (p *Peer) AfterRefusal(first netip.AddrPort, tried int) bool {
 	next := h.after(ep.Addr)
 	if next == first || tried > len(h.Candidates)+1 {
 		p.SetEndpoint(udp.Endpoint{Addr: first})
-		p.renewZone() // the link's index is what may have made the kernel refuse
+		p.renewZone() // the kernel may have refused because of the link's index
 		return false
 	}
 	p.SetEndpoint(udp.Endpoint{Addr: next})
 	return true
 }
 
-// refusalText says in words why the kernel refuses to send to ep, and what to look at.
+// refusalText describes why the kernel refuses to send to ep, and what to check.
 func refusalText(ep netip.AddrPort, err error) string {
 	text := "cannot send to " + ep.String() + ": " + err.Error()
 	look := " (see: ip route get " + ep.Addr().String() + ")"

@@ -5,39 +5,39 @@ import (
 	"sync/atomic"
 )
 
-// Bounds of what waits for sessions.
+// Bounds on what waits for sessions.
 const (
 	// MaxStaged is the number of packets that wait for one peer's session, as in the kernel
 	// (MAX_STAGED_PACKETS).
 	MaxStaged = 128
-	// MaxStagedBytes bounds what waits for all peers together, so that 10,000 unreachable peers
-	// cannot hold 10,000 × 128 packets.
+	// MaxStagedBytes bounds the packets that wait for all peers together, so that 10,000
+	// unreachable peers cannot hold 10,000 × 128 packets.
 	MaxStagedBytes = 16 << 20
 )
 
 // Staged holds the padded plaintexts of one peer, oldest first, until it has a session. The zero
-// Staged is empty. It is safe for concurrent use; nobody waits for anybody who sends.
+// Staged is empty. It is safe for concurrent use; no caller waits for another one's send.
 type Staged struct {
-	count atomic.Int32 // waiting, or taken and not sent yet; lanes look at it without the lock
+	count atomic.Int32 // waiting, or taken and not sent yet; lanes read it without the lock
 
 	mu      sync.Mutex // guards what follows; never held while sending
 	packets [][]byte
-	taken   bool // somebody has packets in hand that he has not sent yet
-	closed  bool // the peer was removed: nothing is kept any more
+	taken   bool // somebody has taken packets and not sent them yet
+	closed  bool // the peer was removed: nothing is kept any longer
 }
 
-// Budget is what all Staged of a tunnel share. The zero Budget is ready.
+// Budget is shared by all Staged of a tunnel. The zero Budget is ready to use.
 type Budget struct{ bytes atomic.Int64 }
 
 // Bytes returns how many bytes wait.
 func (b *Budget) Bytes() int64 { return b.bytes.Load() }
 
-// Len returns how many packets wait, those included that are being sent this moment: while it is
-// not zero, a packet that must not overtake them is put behind them.
+// Len returns how many packets wait, including those that are being sent at this moment. While it
+// is not zero, a packet that must not overtake them has to be put behind them.
 func (s *Staged) Len() int { return int(s.count.Load()) }
 
-// Put keeps a copy of plaintext, pushing out the oldest packet when there are MaxStaged.
-// It returns how many packets were lost.
+// Put keeps a copy of plaintext, displacing the oldest packet if there are MaxStaged. It returns
+// how many packets were lost.
 func (s *Staged) Put(plaintext []byte, budget *Budget) (lost int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,9 +58,9 @@ func (s *Staged) Put(plaintext []byte, budget *Budget) (lost int) {
 	return lost
 }
 
-// Take takes out all that waits, oldest first, for a caller who sends it at once and then calls
-// Done. It returns nil when nothing waits, or when somebody else has packets in hand: what is put
-// meanwhile stays behind those.
+// Take removes everything that waits, oldest first, for a caller that sends it at once and then
+// calls Done. It returns nil if nothing waits, or if another caller has taken packets and not
+// finished: packets put meanwhile stay behind those.
 func (s *Staged) Take(budget *Budget) [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,8 +76,8 @@ func (s *Staged) Take(budget *Budget) [][]byte {
 	return packets
 }
 
-// Done gives back what Take lent: sent packets have been handed to the socket, and rest, the
-// newest, goes on waiting.
+// Done ends a Take: the first sent packets have been handed to the socket, and rest, the newest
+// ones, continue to wait.
 func (s *Staged) Done(sent int, rest [][]byte, budget *Budget) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,10 +91,10 @@ func (s *Staged) Done(sent int, rest [][]byte, budget *Budget) {
 	if len(rest) > 0 {
 		s.packets = append(rest, s.packets...)
 	}
-	s.count.Add(-int32(sent)) // only now: until then a lane that comes by has to stay behind them
+	s.count.Add(-int32(sent)) // only now: until then a lane that looks has to stay behind them
 }
 
-// pop removes the oldest packet; the caller settles the count. Callers hold mu.
+// pop removes the oldest packet; the caller adjusts the count. Callers hold mu.
 func (s *Staged) pop(budget *Budget) []byte {
 	p := s.packets[0]
 	s.packets[0] = nil
@@ -106,7 +106,7 @@ func (s *Staged) pop(budget *Budget) []byte {
 	return p
 }
 
-// Close drops everything, and keeps nothing from now on. It returns how many packets were lost.
+// Close drops everything and keeps nothing from now on. It returns how many packets were lost.
 func (s *Staged) Close(budget *Budget) (lost int) {
 	s.mu.Lock()
 	s.closed = true
@@ -114,7 +114,7 @@ func (s *Staged) Close(budget *Budget) (lost int) {
 	return s.Purge(budget)
 }
 
-// Purge drops everything that nobody has in hand, and returns how many packets were lost.
+// Purge drops everything that no caller has taken, and returns how many packets were lost.
 func (s *Staged) Purge(budget *Budget) (lost int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

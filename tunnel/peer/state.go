@@ -11,36 +11,37 @@ type State string
 
 // The states of a peer.
 const (
-	// A session, and what was sent is answered or needs no answer.
+	// There is a session, and everything sent was answered or needs no answer.
 	StateUp         State = "up"
 	StateConnecting State = "connecting" // a handshake is under way
-	StateIdle       State = "idle"       // no traffic has wanted it yet
-	StateDown       State = "down"       // tried and failed
+	StateIdle       State = "idle"       // there has been no traffic for it yet
+	StateDown       State = "down"       // attempts to reach it failed
 )
 
-// Bounds within which a peer with a session counts as up although it cannot be reached.
+// Bounds within which a peer with a session counts as up even if it cannot be reached.
 const (
-	// silentHandshakes is how many handshakes in a row go without a response before a silent peer
-	// is down. One is lost now and then; with it, a peer that dies is down 25 seconds after the
-	// first packet that it does not answer.
+	// silentHandshakes is how many handshakes in a row may have no response before a silent peer is
+	// down. Single ones are lost now and then; with this value, a peer that dies is down 25 seconds
+	// after the first packet that it does not answer.
 	silentHandshakes = 2
-	// refusedTooLong is for how long the kernel may refuse all that we send to a peer before it is
-	// down: routes and addresses come and go within seconds while a link changes.
+	// refusedTooLong is how long the kernel may refuse everything that we send to a peer before the
+	// peer is down: routes and addresses come and go within seconds while a link changes.
 	refusedTooLong = 15 * time.Second
 	// UnconfirmedResponses is how many responses in a row may lead to no session before a peer
-	// without one is down. Each was asked for by the peer, at least 5 seconds after the one before.
+	// without one is down. The peer asked for each of them, at least 5 seconds after the one
+	// before.
 	UnconfirmedResponses = 3
 )
 
-// State judges the peer.
+// State returns the state of the peer.
 func (p *Peer) State(now boottime.Time) State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.state(now)
 }
 
-// state is the one rule by which a peer is judged. Keys that are still valid do not make it up:
-// they say that it was there up to three minutes ago. Callers hold mu.
+// state is the only rule by which a peer is judged. Keys that are still valid do not make it up,
+// since they only show that it was there up to three minutes ago. Callers hold mu.
 func (p *Peer) state(now boottime.Time) State {
 	if p.refused(now) || p.silent() {
 		return StateDown
@@ -60,8 +61,8 @@ func (p *Peer) state(now boottime.Time) State {
 	return StateIdle
 }
 
-// silent reports whether handshakes go without a response, and nothing authenticated has come since
-// the first of them began. Callers hold mu.
+// silent reports whether handshakes have no response and nothing authenticated has come since the
+// first of them began. Callers hold mu.
 func (p *Peer) silent() bool {
 	return p.vain >= silentHandshakes && p.LastReceived() < p.vainSince
 }
@@ -74,14 +75,14 @@ func (p *Peer) inVain() {
 	p.vain++
 }
 
-// refused reports whether the kernel has refused for long all that we sent to the peer.
+// refused reports whether the kernel has long refused everything that we sent to the peer.
 func (p *Peer) refused(now boottime.Time) bool {
 	since := boottime.Time(p.refusedSince.Load())
 	return since != 0 && now.Sub(since) >= refusedTooLong
 }
 
-// downSince returns since when a peer that is down cannot be reached, as people see it. Callers
-// hold mu.
+// downSince returns since when a peer that is down has been unreachable, in wall-clock time.
+// Callers hold mu.
 func (p *Peer) downSince(now boottime.Time, wall time.Time) time.Time {
 	var since boottime.Time
 	if p.silent() {

@@ -8,7 +8,7 @@ import (
 	"tund/internal/boottime"
 )
 
-// Status is one peer at one moment.
+// Status describes one peer at one moment.
 type Status struct {
 	Name          string
 	PublicKey     keys.PublicKey
@@ -32,7 +32,7 @@ type Status struct {
 	Staged       int // packets that wait for a session
 	Session      *SessionStatus
 	Handshakes   HandshakeCounts
-	// Of what the lanes dropped of it or for it; those of the switch are the switch's.
+	// Packets that the lanes dropped from it or for it; the switch counts its own drops.
 	Drops map[string]uint64
 }
 
@@ -45,8 +45,8 @@ type SessionStatus struct {
 	Highest   uint64 // greatest counter received
 }
 
-// Status describes the peer at now, which is wall to people. AllowedIPs and Ethernet are left for
-// others to fill in. Packets flow meanwhile; the counters are read one after another.
+// Status describes the peer at now, whose wall-clock time is wall. The callers fill in AllowedIPs
+// and Ethernet. Packets continue to flow meanwhile, and the counters are read one after another.
 func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	s := Status{
 		Name: p.Name(), PublicKey: p.key, RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
@@ -105,8 +105,8 @@ func (kp *Keypair) status(now boottime.Time) *SessionStatus {
 	}
 }
 
-// trouble says what is wrong with the path to a peer that is up; "" when nothing is known. Callers
-// hold mu.
+// trouble describes what is wrong with the path to a peer that is up, or returns "" if nothing is
+// known. Callers hold mu.
 func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 	if p.Looped(now) {
 		return LoopText(ep)

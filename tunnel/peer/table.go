@@ -9,9 +9,9 @@ import (
 )
 
 // Table holds the peers of a tunnel, by public key and in order of configuration. The zero Table is
-// not ready: see NewTable. No lane takes its lock.
+// not usable: see NewTable. No lane takes its lock.
 type Table struct {
-	mu    sync.RWMutex // guards what follows; order is replaced as a whole where peers leave it
+	mu    sync.RWMutex // guards what follows; removal replaces order as a whole
 	byKey map[keys.PublicKey]*Peer
 	order []*Peer
 }
@@ -26,14 +26,14 @@ func (t *Table) Get(key keys.PublicKey) *Peer {
 	return t.byKey[key]
 }
 
-// All returns the peers in order of configuration. The caller does not change the slice.
+// All returns the peers in order of configuration. The caller must not change the slice.
 func (t *Table) All() []*Peer {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return slices.Clip(t.order)
 }
 
-// Add makes a peer with a key that the table does not have.
+// Add makes a peer with a key that is not in the table yet.
 func (t *Table) Add(key keys.PublicKey) *Peer {
 	p := New(key)
 	t.mu.Lock()
@@ -43,7 +43,7 @@ func (t *Table) Add(key keys.PublicKey) *Peer {
 	return p
 }
 
-// Remove takes peers out.
+// Remove removes peers.
 func (t *Table) Remove(gone map[*Peer]bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -58,8 +58,8 @@ func (t *Table) Remove(gone map[*Peer]bool) {
 	t.order = kept
 }
 
-// At returns the peer whose endpoint is addr, or nil. A zone does not count: it may be a name there
-// and a number here.
+// At returns the peer whose endpoint is addr, or nil. Zones are ignored, because a zone may be a
+// name in one address and a number in the other.
 func (t *Table) At(addr netip.AddrPort) *Peer {
 	for _, p := range t.All() {
 		if ep := p.endpoint.Load(); ep != nil && ep.Addr.Port() == addr.Port() &&

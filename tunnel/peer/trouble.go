@@ -8,11 +8,11 @@ import (
 	"tund/tunnel/timers"
 )
 
-// LoopMemory is for how long one of our own datagrams that came back is remembered. A loop that has
-// been repaired is forgotten after it.
+// LoopMemory is how long a datagram of ours that came back is remembered. A loop that has been
+// repaired is forgotten after that time.
 const LoopMemory = 10 * time.Second
 
-// Fail remembers why the last attempt to reach the peer failed, in words.
+// Fail remembers why the last attempt to reach the peer failed, as a text.
 func (p *Peer) Fail(now boottime.Time, wall time.Time, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -27,20 +27,20 @@ func (p *Peer) fail(now boottime.Time, wall time.Time, why string) {
 	}
 }
 
-// doubtShown is for how long a doubt is shown: who has a reason to ask for a session repeats it
+// doubtShown is how long a doubt is shown: a host that has a reason to ask for a session does so
 // every five seconds.
 const doubtShown = 20 * time.Second
 
-// Doubt remembers, in words, what a handshake said against the peer. It changes no state: a copy of
-// an old message proves nothing about today, and a session that works goes on to work.
+// Doubt remembers, as a text, what a handshake suggests against the peer. It changes no state: a
+// copy of an old message proves nothing about the present, and a working session continues to work.
 func (p *Peer) Doubt(now boottime.Time, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.doubt, p.doubtAt = why, now
 }
 
-// NoAnswer is called when an initiation had no response in time: it finds the words for why. They
-// are empty when the peer's endpoint is not known.
+// NoAnswer is called when an initiation had no response in time. It returns a text that explains
+// why, or "" if the peer's endpoint is not known.
 func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
 	ep := p.endpoint.Load()
 	if ep == nil {
@@ -57,15 +57,15 @@ func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
 	case p.said(p.Timers.InitiatedAt()) != "":
 		p.fail(now, wall, "no answer from "+ep.Addr.String()+": "+p.said(0))
 	case now.Sub(p.lastErrorAt) >= timers.RekeyTimeout || p.lastError == "":
-		// Nothing better is known of this attempt.
+		// There is no better explanation for this attempt.
 		p.fail(now, wall, "no answer from "+ep.Addr.String()+
 			": peer down, datagrams blocked, wrong public key for it, or ours unknown there")
 	}
 	return p.lastError
 }
 
-// NoteLoop notes that a datagram of ours to the peer came back. It reports whether that is worth
-// saying: at most once a second.
+// NoteLoop notes that a datagram of ours to the peer came back. It reports whether to log that,
+// which it does at most once a second.
 func (p *Peer) NoteLoop(now boottime.Time) bool {
 	last := p.loopedAt.Load()
 	return (last == 0 || now.Sub(boottime.Time(last)) >= time.Second) && p.loopedAt.CompareAndSwap(last, int64(now))
@@ -77,7 +77,7 @@ func (p *Peer) Looped(now boottime.Time) bool {
 	return at != 0 && now.Sub(at) < LoopMemory
 }
 
-// LoopText is what is said of a peer whose datagrams come back.
+// LoopText describes a peer whose datagrams come back.
 func LoopText(ep netip.AddrPort) string {
 	return "datagrams to " + ep.String() + " come back to us: a route or an allowed IP leads the peer's endpoint into the tunnel itself"
 }
