@@ -8,7 +8,7 @@ import (
 	"tund/tunnel/peer"
 )
 
-// Bounds of the control messages that wait for the switch.
+// Bounds on the control messages that wait for the switch.
 const (
 	maxMessages     = 256  // waiting
 	maxMessageBytes = 2048 // of one
@@ -20,8 +20,9 @@ type message struct {
 	payload []byte
 }
 
-// Control returns what takes inner payloads of peers that are neither packets nor frames
-// (lane.Env.Control). A tunnel without a TAP device says so of those that are about frames.
+// Control returns the handler of inner payloads from peers that are neither packets nor frames
+// (lane.Env.Control). In a tunnel without a TAP device, the handler reports those that concern
+// frames.
 func (e *LAN) Control(env *lane.Env) func(*peer.Peer, []byte, boottime.Time) drop.Reason {
 	if e != nil {
 		return e.take
@@ -35,8 +36,8 @@ func (e *LAN) Control(env *lane.Env) func(*peer.Peer, []byte, boottime.Time) dro
 	}
 }
 
-// take queues a control message of p for the switch. What a peer sends beyond its rate ends here,
-// before it takes the place of a message of another.
+// take queues a control message of p for the switch. What a peer sends beyond its rate is dropped
+// here, before it takes the place of another peer's message.
 func (e *LAN) take(p *peer.Peer, payload []byte, now boottime.Time) drop.Reason {
 	if l2.PayloadKind(payload) != l2.KindControl || len(payload) > maxMessageBytes {
 		return drop.BadInnerPacket
@@ -52,8 +53,8 @@ func (e *LAN) take(p *peer.Peer, payload []byte, now boottime.Time) drop.Reason 
 	}
 }
 
-// control hands the switch a message and those that wait behind it, so that one tick serves them
-// all.
+// control passes a message and those that wait behind it to the switch, so that one tick handles
+// them all.
 func (e *LAN) control(m message) {
 	now := e.env.Clock.Now()
 	for waiting := len(e.messages); ; waiting-- {

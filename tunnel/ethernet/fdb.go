@@ -9,14 +9,14 @@ import (
 // maxEvents is the number of events remembered for status.
 const maxEvents = 64
 
-// Event is something the switch wants an operator to know.
+// Event is something that the switch reports to the operator.
 type Event struct {
 	At   time.Time
 	Text string
 	Port string
 }
 
-// Status is the switch at one moment.
+// Status describes the switch at one moment.
 type Status struct {
 	Entries []l2.Entry
 	Ports   []l2.PortStatus
@@ -25,7 +25,7 @@ type Status struct {
 	Names   map[l2.PortID]string
 }
 
-// report tells people: status the newest events, and the log as many as it takes.
+// report passes an event on: the newest events to status, and as many to the log as it accepts.
 func (e *LAN) report(ev l2.Event) {
 	e.env.Log.Ethernet(ev.Name, e.env.Clock.Now(), ev.String())
 	e.recentMu.Lock()
@@ -43,7 +43,7 @@ func (e *LAN) events() []Event {
 	return append([]Event(nil), e.recent...)
 }
 
-// Status describes the switch; nil without one.
+// Status describes the switch, or returns nil without one.
 func (e *LAN) Status() *Status {
 	if e == nil {
 		return nil
@@ -54,7 +54,7 @@ func (e *LAN) Status() *Status {
 	}
 }
 
-// names returns what the ports are called.
+// names returns the names of the ports.
 func (e *LAN) names() map[l2.PortID]string {
 	names := map[l2.PortID]string{l2.LocalPort: e.dev.Name}
 	for id, p := range *e.ports.Load() {
@@ -65,8 +65,8 @@ func (e *LAN) names() map[l2.PortID]string {
 	return names
 }
 
-// Flush removes entries from the forwarding database and returns their number. port selects those
-// behind a peer, or behind the device, by name; empty: all.
+// Flush removes entries from the forwarding database and returns their number. port names the peer
+// or the device whose entries are removed; empty means all.
 func (e *LAN) Flush(f l2.Filter, port string) (int, error) {
 	if e == nil {
 		return 0, ErrNoEthernet
@@ -81,7 +81,7 @@ func (e *LAN) Flush(f l2.Filter, port string) (int, error) {
 	return e.sw.Flush(f), nil
 }
 
-// Pin makes a static entry behind the peer, or the device, with the name.
+// Pin makes a static entry behind the peer or device with the given name.
 func (e *LAN) Pin(vlan uint16, mac l2.MAC, port string) error {
 	if e == nil {
 		return ErrNoEthernet
@@ -93,7 +93,7 @@ func (e *LAN) Pin(vlan uint16, mac l2.MAC, port string) error {
 	return e.sw.Pin(e.env.Clock.Now(), vlan, mac, id)
 }
 
-// Switch returns the switch itself, for who wants to look at one port or entry; nil without one.
+// Switch returns the switch itself, for callers that examine one port or entry; nil without one.
 func (e *LAN) Switch() *l2.Switch {
 	if e == nil {
 		return nil

@@ -9,9 +9,9 @@ import (
 // fragmenter cuts frames in two. It belongs to one loop.
 type fragmenter struct{ parts [2][]byte }
 
-// cut makes two payloads of at most limit bytes from a frame to the peer behind p that is too long
-// for one. They are of equal length, so that they travel in one run, and valid until the next call.
-// ok is false when two are not enough.
+// cut makes two payloads of at most limit bytes from a frame that is too long for one, to the peer
+// behind p. They are of equal length, so that they are sent in one run, and are valid until the
+// next call. ok is false if two are not enough.
 func (f *fragmenter) cut(p *port, hops uint8, frame []byte, limit int) (first, second []byte, ok bool) {
 	at, ok := l2.Cut(len(frame), limit)
 	if !ok || p == nil {
@@ -22,7 +22,7 @@ func (f *fragmenter) cut(p *port, hops uint8, frame []byte, limit int) (first, s
 		b := append(f.parts[i][:0], make([]byte, l2.FragmentHeaderLen)...)
 		l2.PutFragmentHeader(b, hops, len(frame), id, at, i == 1)
 		b = append(b, part...)
-		if len(b) < l2.FragmentHeaderLen+at { // an odd frame
+		if len(b) < l2.FragmentHeaderLen+at { // a frame of odd length
 			b = append(b, 0)
 		}
 		f.parts[i] = pad(b, 0, limit)
@@ -30,8 +30,8 @@ func (f *fragmenter) cut(p *port, hops uint8, frame []byte, limit int) (first, s
 	return f.parts[0], f.parts[1], true
 }
 
-// pad pads b[at:] with zeros to a multiple of 16 bytes (whitepaper §5.4.6), but not beyond limit;
-// 0: no limit. The segments of superpackets are padded where they lie, by offload.Splitter.
+// pad pads b[at:] with zeros to a multiple of 16 bytes (whitepaper §5.4.6), but not beyond limit,
+// unless limit is 0. offload.Splitter pads the segments of superpackets in place.
 func pad(b []byte, at, limit int) []byte {
 	for n := len(b) - at; n%wire.PaddingMultiple != 0 && (limit == 0 || n < limit); n++ {
 		b = append(b, 0)

@@ -12,7 +12,7 @@ import (
 	"tund/tunnel/tundev"
 )
 
-// frames is the switch as one loop sees it (lane.Forwarder).
+// frames is the switch from the point of view of one loop (lane.Forwarder).
 type frames struct {
 	lan     *LAN
 	lane    *lane.Lane
@@ -21,27 +21,27 @@ type frames struct {
 
 	fragments fragmenter
 
-	// Device to peer only.
-	forms []l2.Rewrite // what the numbers of the packet in hand mean, less one
+	// Used only from device to peer.
+	forms []l2.Rewrite // what the form numbers of the present packet mean, less one
 
-	// Peer to device only.
+	// Used only from peer to device.
 	parts    *l2.Reassembler
-	longest  int // frame that parts takes
+	longest  int // longest frame that parts accepts
 	sweptAt  boottime.Time
-	scratch  []byte      // a frame in another form than it came
+	scratch  []byte      // a frame whose form was changed
 	hub      *lane.Batch // towards other peers; nil until one is needed
 	lastHead [maxHead]byte
-	lastLen  int // of lastHead; 0: nothing is remembered
+	lastLen  int // length of lastHead; 0: nothing is remembered
 	lastPeer *peer.Peer
 }
 
 const (
-	// maxHead is how much of a frame decides about its neighbours in a train: addresses, one tag
-	// and the type.
+	// maxHead is the part of a frame that decides whether its successors in a train are treated
+	// like it: addresses, one tag and the type.
 	maxHead = macLen + tagLen
 	// maxSYN is the size below which a read may open a TCP connection.
 	maxSYN = 2048
-	// hubArena holds what is relayed until the loop waits, or sends because it is full, in bytes.
+	// hubArena holds relayed frames, in bytes, until the loop waits or the arena is full.
 	hubArena = 160 << 10
 )
 
@@ -97,7 +97,7 @@ func (f *frames) Deliver(from *peer.Peer, plaintext []byte, now boottime.Time) (
 	return f.admit(from, h.Hops, frame, now)
 }
 
-// join keeps half a frame, and returns the frame when it is whole.
+// join keeps half a frame, and returns the frame once it is complete.
 func (f *frames) join(from *peer.Peer, h *l2.FrameHeader, part []byte, now boottime.Time) ([]byte, drop.Reason) {
 	if !f.lan.Carries(from) {
 		return nil, drop.NotEthernetPeer
@@ -108,8 +108,8 @@ func (f *frames) join(from *peer.Peer, h *l2.FrameHeader, part []byte, now boott
 	return f.parts.Add(now, l2.PortID(from.Port.Load()), h, part)
 }
 
-// admit asks the switch about a whole frame, does what it says about other peers, and returns what
-// the device gets. The switch counts what it refuses of a port.
+// admit submits a whole frame to the switch, carries out what the switch decides about other peers,
+// and returns what the device gets. The switch counts what it drops at a port.
 func (f *frames) admit(from *peer.Peer, hops uint8, frame []byte, now boottime.Time) ([]byte, drop.Reason) {
 	f.lastLen = 0
 	v := &f.verdict
@@ -137,7 +137,7 @@ func (f *frames) admit(from *peer.Peer, hops uint8, frame []byte, now boottime.T
 	return f.scratch[v.DeviceRewrite.Apply(f.scratch, tagLen):], drop.None
 }
 
-// relay sends a frame from one peer to others, on a hub.
+// relay forwards a frame from one peer to others, on a hub.
 func (f *frames) relay(frame []byte, now boottime.Time) {
 	if f.hub == nil {
 		f.hub = lane.NewBatch(f.lan.env, f.lane, hubArena)
@@ -155,8 +155,8 @@ func (f *frames) relay(frame []byte, now boottime.Time) {
 	}
 }
 
-// relayTo sends the payload b[at:] to one peer, in two parts when it is too long for one. It
-// returns b, grown.
+// relayTo sends the payload b[at:] to one peer, in two parts if it is too long for one. It returns
+// b, which may have grown.
 func (f *frames) relayTo(port *port, b []byte, at int, now boottime.Time) []byte {
 	limit := f.lan.cutLimit()
 	if length := len(b) - at; limit == 0 || length <= limit {
@@ -174,17 +174,17 @@ func (f *frames) relayTo(port *port, b []byte, at int, now boottime.Time) []byte
 	return b
 }
 
-// likeLast reports whether the frame needs no decision of its own: the same peer, addresses, tag
-// and type as the one before it in this train, which went to the TAP unchanged, and TCP inside,
-// which no guard looks at.
+// likeLast reports whether the frame needs no decision of its own. That is the case if it has the
+// same peer, addresses, tag and type as the frame before it in this train, which went to the TAP
+// unchanged, and carries TCP, which no guard examines.
 func (f *frames) likeLast(from *peer.Peer, frame []byte) bool {
 	n := f.lastLen
 	return n > 0 && from == f.lastPeer && len(frame) > n+20 && len(frame) <= f.lan.maxFrame() &&
 		bytes.Equal(frame[:n], f.lastHead[:n]) && isPlainTCP(frame, n)
 }
 
-// remember keeps the head of a frame that went to the TAP unchanged, if those after it may follow
-// without being asked.
+// remember keeps the head of a frame that went to the TAP unchanged, if the frames after it may
+// follow without a decision of their own.
 func (f *frames) remember(from *peer.Peer, frame []byte) {
 	n := macLen
 	if len(frame) > maxHead && frame[12] == 0x81 && frame[13] == 0 {
@@ -195,8 +195,8 @@ func (f *frames) remember(from *peer.Peer, frame []byte) {
 	}
 }
 
-// isPlainTCP reports whether an IP packet at frame[n:] is TCP without extension headers and not a
-// later fragment, and no SYN, whose MSS may have to be lowered.
+// isPlainTCP reports whether an IP packet at frame[n:] is TCP without extension headers, is not a
+// later fragment, and is not a SYN, whose MSS may have to be lowered.
 func isPlainTCP(frame []byte, n int) bool {
 	ip := frame[n:]
 	switch {

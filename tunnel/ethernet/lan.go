@@ -1,12 +1,13 @@
-// Package ethernet is layer 2 of a tunnel: it stands between the learning switch (tunnel/l2), which
-// knows ports and frames, and the lanes, which know peers and plaintexts. frames is what a lane
-// sees of it (lane.Forwarder). LAN is its slow side: it runs the clock of the switch, carries its
-// control messages, gives peers ports and tells it which of them have a session.
+// Package ethernet is layer 2 of a tunnel: it connects the learning switch (tunnel/l2), which
+// handles ports and frames, to the lanes, which handle peers and plaintexts. frames is the part
+// that a lane uses (lane.Forwarder). LAN is the slow part: it runs the clock of the switch,
+// transports its control messages, assigns ports to peers, and tells the switch which peers have a
+// session.
 //
-// Nothing outside this package and l2 knows what a frame is. It opens no device, makes no sessions,
-// and decides nothing about forwarding, which is the switch's. All methods of LAN are safe for
-// concurrent use, also those of a nil *LAN: that is a tunnel without a TAP device, which has no
-// ports.
+// Nothing outside this package and l2 interprets frames. The package opens no device, makes no
+// sessions, and takes no forwarding decisions, which are the switch's. All methods of LAN are safe
+// for concurrent use, including those of a nil *LAN, which stands for a tunnel without a TAP device
+// and has no ports.
 package ethernet
 
 import (
@@ -27,10 +28,10 @@ import (
 	"tund/tunnel/tundev"
 )
 
-// Options is what a tunnel with a TAP device is told of its switch.
+// Options configures the switch of a tunnel with a TAP device.
 type Options struct {
 	Switch l2.Config
-	// Fragment lets a frame that does not fit into one datagram travel as two. Without it such a
+	// Fragment lets a frame that does not fit into one datagram travel as two. Without it, such a
 	// frame is sent whole, and the underlay has to fragment it.
 	Fragment bool
 	// MSSClamp lowers the MSS of TCP connections in both directions to what fits into one datagram.
@@ -42,7 +43,7 @@ type LAN struct {
 	env      *lane.Env
 	sw       *l2.Switch
 	dev      *lane.Device
-	progress *watchdog.Progress // of Run
+	progress *watchdog.Progress // of the goroutine of Run
 
 	fragment atomic.Bool
 	mssClamp atomic.Bool
@@ -51,26 +52,26 @@ type LAN struct {
 	frame    atomic.Int32 // longest frame of the TAP, headers and two tags included
 
 	ports    atomic.Pointer[[]*port] // by id; replaced as a whole
-	sessions *timers.Heap[port]      // ports whose session is to be looked at
+	sessions *timers.Heap[port]      // ports whose session is due to be checked
 
-	mu   sync.Mutex  // guards changes of ports, and free. Order: before the switch's own
+	mu   sync.Mutex  // guards changes of ports, and free. Lock order: before the switch's own
 	free []l2.PortID // of removed peers
 
 	wake     chan struct{} // capacity 1
-	messages chan message  // control messages for the switch; full: dropped, they are repeated
+	messages chan message  // for the switch; dropped when full, since they are repeated
 	recentMu sync.Mutex    // guards recent; no lock is taken while it is held
 	recent   []Event
 }
 
 const (
-	// defaultPath is the MTU assumed of a path of which nothing is known.
+	// defaultPath is the MTU assumed for a path about which nothing is known.
 	defaultPath = 1500
 	// macLen and tagLen are the sizes of an Ethernet header and of a VLAN tag, in bytes.
 	macLen, tagLen = 14, 4
 )
 
-// New returns the LAN behind a device with the given MTU, and makes it the device's forwarder.
-// Nothing runs before Run.
+// New returns the LAN behind a device with the given MTU, and makes it the device's forwarder. It
+// starts nothing; see Run.
 func New(env *lane.Env, d *lane.Device, o Options, progress *watchdog.Progress) (*LAN, error) {
 	o.Switch.MTU = d.MTU()
 	sw, err := l2.New(o.Switch, rand.Reader)
@@ -90,7 +91,7 @@ func New(env *lane.Env, d *lane.Device, o Options, progress *watchdog.Progress) 
 	return e, nil
 }
 
-// note keeps what of o is not the switch's own.
+// note stores those options that are not the switch's own.
 func (e *LAN) note(o *Options) {
 	e.fragment.Store(o.Fragment)
 	e.mssClamp.Store(o.MSSClamp)
@@ -101,11 +102,11 @@ func (e *LAN) note(o *Options) {
 	e.limit.Store(int64(limit))
 }
 
-// ErrNoEthernet is returned for a request about frames by a tunnel without a TAP device.
+// ErrNoEthernet is returned when a tunnel without a TAP device gets a request about frames.
 var ErrNoEthernet = errors.New("no TAP device")
 
-// SetOptions changes how frames are switched and cut, while they pass. The forwarding database
-// keeps the size it was made with: Room says how many entries it can be given.
+// SetOptions changes how frames are switched and cut, while traffic continues. The forwarding
+// database keeps the size with which it was made: Room tells how many entries it can have.
 func (e *LAN) SetOptions(o Options) error {
 	if e == nil {
 		return ErrNoEthernet
@@ -118,7 +119,7 @@ func (e *LAN) SetOptions(o Options) error {
 	return nil
 }
 
-// Room is the greatest Options.Switch.MaxEntries that SetOptions takes.
+// Room is the greatest Options.Switch.MaxEntries that SetOptions accepts.
 func (e *LAN) Room() int {
 	if e == nil {
 		return 0
@@ -126,8 +127,8 @@ func (e *LAN) Room() int {
 	return e.sw.Room()
 }
 
-// SetPath says how large an IP packet, in bytes, the path to the peers takes. Frames that would
-// need a larger one are cut.
+// SetPath sets the size in bytes of the largest IP packet that the path to the peers carries.
+// Frames that would need a larger one are cut.
 func (e *LAN) SetPath(mtu int) {
 	if e == nil {
 		return
@@ -137,16 +138,16 @@ func (e *LAN) SetPath(mtu int) {
 	e.dev.SetPadLimit(inner - l2.FrameHeaderLen - macLen)
 }
 
-// SetMTU says that the TAP has another MTU, in bytes.
+// SetMTU notes a new MTU of the TAP, in bytes.
 func (e *LAN) SetMTU(mtu int) {
 	e.sw.SetMTU(mtu)
 	e.frame.Store(int32(mtu + macLen + 2*tagLen))
 }
 
-// maxFrame is the longest frame that may cross.
+// maxFrame is the length of the longest frame that may pass.
 func (e *LAN) maxFrame() int { return int(e.frame.Load()) }
 
-// cutLimit is the largest plaintext for one datagram; 0 when frames are not to be cut.
+// cutLimit is the largest plaintext for one datagram, or 0 if frames are not to be cut.
 func (e *LAN) cutLimit() int {
 	if !e.fragment.Load() {
 		return 0
@@ -154,8 +155,8 @@ func (e *LAN) cutLimit() int {
 	return int(e.inner.Load())
 }
 
-// mssLimit is the largest IP packet that fits into one datagram with a tagged frame around it; 0:
-// TCP is left alone.
+// mssLimit is the largest IP packet that fits into one datagram inside a tagged frame, or 0 if TCP
+// is left unchanged.
 func (e *LAN) mssLimit() int {
 	if !e.mssClamp.Load() {
 		return 0
@@ -163,7 +164,7 @@ func (e *LAN) mssLimit() int {
 	return int(e.inner.Load()) - l2.FrameHeaderLen - macLen - tagLen
 }
 
-// kick makes the switch's clock tick soon.
+// kick makes the clock of the switch tick soon.
 func (e *LAN) kick() {
 	select {
 	case e.wake <- struct{}{}:
@@ -171,8 +172,8 @@ func (e *LAN) kick() {
 	}
 }
 
-// Run is the clock of the switch. It sends what the switch has to say through the socket of the
-// lane, and ends with the tunnel.
+// Run is the clock of the switch. It sends the switch's messages through the socket of the lane,
+// and ends with the tunnel.
 func (e *LAN) Run(l *lane.Lane) {
 	out := lane.NewBatch(e.env, l, lane.MaxDatagram)
 	timer := time.NewTimer(0)
@@ -193,7 +194,7 @@ func (e *LAN) Run(l *lane.Lane) {
 }
 
 func (e *LAN) tick(timer *time.Timer, out *lane.Batch) {
-	timer.Reset(l2.TickInterval) // also when what follows panics
+	timer.Reset(l2.TickInterval) // set again even if the following code panics
 	now := e.env.Clock.Now()
 	next := e.followSessions(now)
 	a := e.sw.Tick(now)
@@ -217,8 +218,8 @@ func (e *LAN) sendAll(out *lane.Batch, messages []l2.Message, now boottime.Time)
 	out.Flush(now)
 }
 
-// Goodbye tells the peers that we leave, through the socket of the lane. Nothing is sent to them
-// afterwards.
+// Goodbye tells the peers, through the socket of the lane, that we are leaving. Nothing is sent to
+// them afterwards.
 func (e *LAN) Goodbye(l *lane.Lane) {
 	if e == nil {
 		return
@@ -227,7 +228,7 @@ func (e *LAN) Goodbye(l *lane.Lane) {
 	e.sendAll(lane.NewBatch(e.env, l, lane.MaxDatagram), e.sw.Goodbye(now), now)
 }
 
-// writeFrame writes one frame of the switch's own to the TAP.
+// writeFrame writes a frame that the switch itself made to the TAP.
 func (e *LAN) writeFrame(q tundev.Queue, frame []byte) {
 	b := make([]byte, offload.VirtioHeaderLen+len(frame))
 	copy(b[offload.VirtioHeaderLen:], frame)

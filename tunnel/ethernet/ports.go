@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// deadAttempts is how many initiations without an answer make a port go down, so that what was
-	// learned behind it may appear elsewhere: 10 seconds.
+	// deadAttempts is the number of unanswered initiations after which a port goes down, so that
+	// what was learned behind it may appear elsewhere: that takes 10 seconds.
 	deadAttempts = 2
 	// greetAfter is how long a peer with a session may be silent before it is sent something that
 	// it has to answer.
@@ -25,7 +25,7 @@ const (
 	atOnce boottime.Time = 1
 )
 
-// port is a peer as the switch sees it.
+// port is a peer from the point of view of the switch.
 type port struct {
 	id        l2.PortID
 	peer      *peer.Peer
@@ -33,10 +33,10 @@ type port struct {
 	carries   atomic.Bool   // config.Ethernet
 	fragments l2.FragmentIDs
 
-	deadline timers.Deadline[port] // when to look at the session
-	// When the silent peer was last asked for a sign of life; of Run alone.
+	deadline timers.Deadline[port] // when to check the session
+	// When the silent peer was last sent something to answer; used only by Run.
 	greeted boottime.Time
-	up      bool // what the switch was told; of Run alone
+	up      bool // what the switch was last told; used only by Run
 }
 
 // port returns the port with an id, or nil.
@@ -47,7 +47,7 @@ func (e *LAN) port(id l2.PortID) *port {
 	return nil
 }
 
-// peer returns who is behind a port, or nil.
+// peer returns the peer behind a port, or nil.
 func (e *LAN) peer(id l2.PortID) *peer.Peer {
 	if p := e.port(id); p != nil {
 		return p.peer
@@ -64,7 +64,8 @@ func (e *LAN) Carries(p *peer.Peer) bool {
 	return port != nil && port.carries.Load()
 }
 
-// ErrTooManyPorts is returned for a change that gives more peers a port than the switch has.
+// ErrTooManyPorts is returned for a change that gives a port to more peers than the switch has
+// ports.
 var ErrTooManyPorts = errors.New("too many Ethernet peers")
 
 // Configs adds the configuration of each port to all, by the key of its peer.
@@ -81,8 +82,8 @@ func (e *LAN) Configs(all map[keys.PublicKey]l2.PortConfig) {
 	}
 }
 
-// Check returns the error with which the ports of all peers, by key, could not be as given: too
-// many, or a MAC pinned twice.
+// Check returns the error for which the ports of all peers, by key, cannot be as given: there are
+// too many, or a MAC is pinned twice.
 func (e *LAN) Check(all map[keys.PublicKey]l2.PortConfig) error {
 	if e == nil {
 		return nil
@@ -113,10 +114,10 @@ func label(c l2.PortConfig, key keys.PublicKey) string {
 	return key.Short()
 }
 
-// SetPorts gives peers a port, or the port they have another configuration, and frees the ports of
-// those that are gone. The switch sees one change; a port whose configuration stays is not touched.
-// What Check has accepted is not refused. More peers than ports: those without Ethernet go without
-// one and lose nothing.
+// SetPorts gives ports to peers, or new configurations to ports that they have, and frees the ports
+// of removed peers. The switch sees one change; a port whose configuration stays the same is not
+// touched. Whatever Check has accepted is not refused. If there are more peers than ports, those
+// without Ethernet go without a port, which costs them nothing.
 func (e *LAN) SetPorts(set map[*peer.Peer]l2.PortConfig, gone map[*peer.Peer]bool) error {
 	if e == nil || len(set)+len(gone) == 0 {
 		return nil
@@ -167,8 +168,8 @@ func (e *LAN) SetPorts(set map[*peer.Peer]l2.PortConfig, gone map[*peer.Peer]boo
 	return err
 }
 
-// newID returns the id of a port that is free, when the table has n; LocalPort: there is none.
-// Callers hold mu.
+// newID returns the id of a free port in a table of n, or LocalPort if there is none. Callers hold
+// mu.
 func (e *LAN) newID(n int) l2.PortID {
 	if last := len(e.free) - 1; last >= 0 {
 		id := e.free[last]
@@ -181,8 +182,8 @@ func (e *LAN) newID(n int) l2.PortID {
 	return l2.LocalPort
 }
 
-// SessionChanged is called when a peer has got a session or lost it, or does not answer. It does
-// not wait.
+// SessionChanged is called when a peer has gained or lost a session, or does not answer. It does
+// not block.
 func (e *LAN) SessionChanged(p *peer.Peer) {
 	if e == nil {
 		return
@@ -192,7 +193,7 @@ func (e *LAN) SessionChanged(p *peer.Peer) {
 	}
 }
 
-// followSessions looks at the ports whose deadline has come, and returns how long until the next.
+// followSessions checks the ports whose deadline has come, and returns the time until the next.
 func (e *LAN) followSessions(now boottime.Time) time.Duration {
 	for {
 		port, wait := e.sessions.Next(now)
@@ -205,14 +206,14 @@ func (e *LAN) followSessions(now boottime.Time) time.Duration {
 	}
 }
 
-// follow tells the switch whether the peer behind a port has a session, and asks for one if it is
-// to carry frames: a port is wanted up whether or not there is anything to send. It returns when to
-// look again; 0: when something happens.
+// follow tells the switch whether the peer behind a port has a session, and asks for one if the
+// peer is to carry frames: such a port is to be up whether or not there is traffic. It returns when
+// to check again; 0 means when something happens.
 func (e *LAN) follow(port *port, now boottime.Time) (next boottime.Time) {
 	p := port.peer
 	kp := p.Current()
 	usable := kp != nil && kp.Usable(now)
-	silent := p.LastReceived().Add(greetAfter) // until then handshakes are lost, not the peer
+	silent := p.LastReceived().Add(greetAfter) // until then lost handshakes do not mean a lost peer
 	alive := usable && (now < silent || p.Unanswered() < deadAttempts)
 	if alive != port.up {
 		port.up = alive
@@ -222,7 +223,7 @@ func (e *LAN) follow(port *port, now boottime.Time) (next boottime.Time) {
 	case alive:
 		return min(kp.Established.Add(timers.RejectAfterTime), e.greet(port, now))
 	case usable:
-		return now.Add(l2.TickInterval) // a sign of life brings it back
+		return now.Add(l2.TickInterval) // anything received brings it back
 	case !port.carries.Load():
 		return 0
 	}
@@ -232,9 +233,9 @@ func (e *LAN) follow(port *port, now boottime.Time) (next boottime.Time) {
 	return now.Add(timers.RekeyTimeout)
 }
 
-// greet sends a peer that has been silent for long something that it has to answer: its death is
-// noticed, and what was learned behind it forgotten, though no host has anything to say to it. It
-// returns when to do so again.
+// greet sends something that needs an answer to a peer that has long been silent. The death of the
+// peer is thereby noticed, and what was learned behind it forgotten, even if no host sends it
+// anything. greet returns when to do so again.
 func (e *LAN) greet(port *port, now boottime.Time) boottime.Time {
 	last := max(port.peer.LastReceived(), port.greeted)
 	if now.Sub(last) >= greetAfter {

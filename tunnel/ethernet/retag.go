@@ -6,8 +6,8 @@ import (
 	"tund/tunnel/offload"
 )
 
-// form returns the number by which Reshape knows how to change a VLAN tag; 0 for a frame that stays
-// as it is.
+// form returns the number by which Reshape identifies a change of the VLAN tag, or 0 for a frame
+// that stays unchanged.
 func (f *frames) form(r l2.Rewrite) int {
 	if r == (l2.Rewrite{}) {
 		return 0
@@ -21,8 +21,8 @@ func (f *frames) form(r l2.Rewrite) int {
 	return len(f.forms)
 }
 
-// Reshape implements lane.Forwarder: it gives the frame behind the virtio header of buf, which lies
-// in mem, another VLAN tag, and returns it with its header moved along.
+// Reshape implements lane.Forwarder: it changes the VLAN tag of the frame behind the virtio header
+// of buf, which lies in mem, and returns the frame with its header moved along.
 func (f *frames) Reshape(mem, buf []byte, form int) []byte {
 	var r l2.Rewrite
 	if form > 0 {
@@ -42,7 +42,7 @@ func (f *frames) Reshape(mem, buf []byte, form int) []byte {
 	return mem[start : lane.Headroom+len(buf)]
 }
 
-// afterMACs returns what follows the Ethernet header of a frame and up to two VLAN tags.
+// afterMACs returns what follows the Ethernet header and up to two VLAN tags of a frame.
 func afterMACs(frame []byte) []byte {
 	at := 12
 	for range 2 {

@@ -13,35 +13,35 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Terms: a run is what one UDP_SEGMENT send carries: datagrams of one size to one endpoint, the
-// last of which may be shorter. A batch is what one sendmmsg carries: several runs, to any
+// Terms: a run is what one UDP_SEGMENT send carries: datagrams of one size to one endpoint, of
+// which the last may be shorter. A batch is what one sendmmsg carries: several runs, to any
 // endpoints.
 
-// Bounds of one batch.
+// Bounds on one batch.
 const (
-	// maxRunSegments is what kernels before 6.9 cut one send into (UDP_MAX_SEGMENTS); later ones
-	// take 128, but a full superpacket needs no more than 47.
+	// maxRunSegments is the number of datagrams into which kernels before 6.9 split one send
+	// (UDP_MAX_SEGMENTS). Later ones accept 128, but a full superpacket needs no more than 47.
 	maxRunSegments = 64
 	// maxRunBytes is the largest UDP payload over IPv4: 65,535 less 20 and 8.
 	maxRunBytes = 65507
 	// maxRuns bounds the messages of one sendmmsg.
 	maxRuns = 64
-	// flushBytes is where gathering ends and sending begins: four superpackets. At the usual MTU a
-	// superpacket is a run and two datagrams more, and sending two leftover datagrams costs the
-	// kernels of both sides almost as much as a full run: a send, a train of its own, a wakeup. So
-	// runs go on across superpackets while more wait.
+	// flushBytes is the amount at which gathering ends and sending begins: four superpackets. At
+	// the usual MTU a superpacket is a run and two more datagrams, and sending two leftover
+	// datagrams costs the kernels at both ends almost as much as a full run: a send, a train of its
+	// own, a wakeup. Therefore runs continue across superpackets as long as more are waiting.
 	flushBytes = 256 << 10
-	// sendArena holds that and another superpacket, sealed (47 × 1,452 bytes at the usual MTU, 100
-	// % overhead at the smallest segments are flushed in between).
+	// sendArena holds that and another superpacket, encrypted (47 × 1,452 bytes at the usual MTU;
+	// the 100 % overhead of the smallest segments is flushed in between).
 	sendArena = flushBytes + 160<<10
-	// MaxDatagram is the largest datagram, in bytes, that may be appended to a batch, and so the
-	// least arena.
+	// MaxDatagram is the size of the largest datagram, in bytes, that may be appended to a batch,
+	// and thus the minimum arena.
 	MaxDatagram = 65535 + wire.TransportOverhead
 )
 
-// Batch gathers sealed datagrams in send order and sends them in as few system calls as they allow,
-// through the socket of one lane. Each loop and each worker has its own, so nobody waits for the
-// send of anybody else. It is not safe for concurrent use.
+// Batch gathers encrypted datagrams in the order of sending, and sends them through the socket of
+// one lane in as few system calls as possible. Each loop and each worker has its own, so none waits
+// for another's send. It is not safe for concurrent use.
 type Batch struct {
 	env     *Env
 	lane    *Lane
@@ -55,11 +55,11 @@ type Batch struct {
 	nonce session.Scratch
 }
 
-// runInfo is what has to be known of a run after it was sent.
+// runInfo is what has to be known about a run after it was sent.
 type runInfo struct {
 	peer     *peer.Peer
 	count    int  // datagrams
-	open     bool // takes another datagram of the same size or a last, shorter one
+	open     bool // accepts another datagram of the same size or a last, shorter one
 	hasData  bool // not only keepalives
 	endpoint *udp.Endpoint
 }
@@ -72,16 +72,16 @@ func NewBatch(env *Env, l *Lane, arena int) *Batch {
 	}
 }
 
-// full reports whether a datagram that carries n bytes might not fit any more.
+// full reports whether a datagram with n bytes of payload might no longer fit.
 func (b *Batch) full(n int) bool {
 	return len(b.runs) == maxRuns || len(b.arena)-b.used < n+wire.TransportOverhead
 }
 
-// empty reports whether nothing was gathered.
+// empty reports whether nothing has been gathered.
 func (b *Batch) empty() bool { return len(b.runs) == 0 }
 
-// seal appends one datagram for p: plaintext, already padded, under the given counter. It must not
-// be full.
+// seal encrypts plaintext, already padded, under the given counter and appends it as one datagram
+// for p. The batch must not be full.
 func (b *Batch) seal(p *peer.Peer, ep *udp.Endpoint, s *session.Session, counter uint64, plaintext []byte) {
 	n := s.Seal(b.arena[b.used:], counter, plaintext, &b.nonce)
 	start := b.used
@@ -109,8 +109,8 @@ func (b *Batch) via() udp.Sender {
 	return b.sender
 }
 
-// Flush sends the batch and tells the peers' timers. The batch is empty afterwards whatever
-// happened: a datagram that the kernel refuses is lost, counted, and nobody waits for it.
+// Flush sends the batch and informs the peers' timers. The batch is empty afterwards in any case: a
+// datagram that the kernel refuses is lost and counted, and nothing waits for it.
 func (b *Batch) Flush(now boottime.Time) {
 	if len(b.runs) == 0 {
 		return
@@ -132,27 +132,27 @@ func (b *Batch) account(r *udp.Run, info *runInfo, now boottime.Time) {
 	switch r.Err {
 	case nil:
 	case unix.ENOBUFS:
-		// A full queue on the way out, as it happens to any flow that is faster than the link.
+		// A full transmit queue, which happens to any flow that is faster than the link.
 		b.env.Drop(p, drop.SendError, uint64(info.count-r.Sent))
 	default:
 		if b.env.SendFailed(p, r.Err, info.count-r.Sent, now) && r.Sent == 0 && peer.Unreachable(r.Err) {
-			b.env.WantHandshake(p, now) // which finds another endpoint, or says that there is none
+			b.env.WantHandshake(p, now) // it finds another endpoint, or reports that there is none
 		}
 	}
 	if r.Sent > 0 {
 		p.Sent(uint64(r.Sent), uint64(min(r.Sent*r.Segment, len(r.Buf))), now)
 	}
 	if info.hasData {
-		// What the kernel refused is not answered: the handshake that follows finds a way or says
-		// why.
+		// There will be no answer to what the kernel refused: the handshake that follows finds
+		// another path or reports the reason.
 		p.Timers.DataSent(now)
 	}
 	b.env.Arm(p)
 }
 
-// SendStaged seals and sends what waits for p, if it has a session by now, and reports whether
-// nothing waits any more. It returns false as well while somebody else sends it: what comes next is
-// to be staged behind it.
+// SendStaged encrypts and sends the packets that wait for p, if p has a session by now, and reports
+// whether nothing waits any longer. It also returns false while another goroutine sends them:
+// further packets are then to be staged behind them.
 func (b *Batch) SendStaged(p *peer.Peer, now boottime.Time) bool {
 	for {
 		kp, ep := p.Current(), p.Endpoint()
@@ -173,7 +173,7 @@ func (b *Batch) SendStaged(p *peer.Peer, now boottime.Time) bool {
 	}
 }
 
-// sealAll seals packets for p and returns how many it could: a session has a last counter.
+// sealAll seals packets for p and returns how many: a session has a last counter.
 func (b *Batch) sealAll(p *peer.Peer, kp *peer.Keypair, ep *udp.Endpoint, packets [][]byte, now boottime.Time) int {
 	for i, plaintext := range packets {
 		counter, ok := kp.Session.Reserve(1)
@@ -188,7 +188,7 @@ func (b *Batch) sealAll(p *peer.Peer, kp *peer.Keypair, ep *udp.Endpoint, packet
 	return len(packets)
 }
 
-// Transmit seals one plaintext for p, already padded, or stages it. It is the way of single
+// Transmit seals one plaintext for p, already padded, or stages it. It is meant for single
 // messages; SendLoop does the same for superpackets.
 func (b *Batch) Transmit(p *peer.Peer, plaintext []byte, now boottime.Time) {
 	if b.full(len(plaintext)) {
@@ -211,7 +211,7 @@ func (b *Batch) Transmit(p *peer.Peer, plaintext []byte, now boottime.Time) {
 	b.env.Stage(p, plaintext, now)
 }
 
-// ready returns the session and endpoint to send to p with. A nil keypair without a reason means
+// ready returns the session and endpoint for sending to p. A nil keypair without a reason means
 // that p has no session yet and its packets are to be staged.
 func ready(p *peer.Peer, now boottime.Time) (*peer.Keypair, *udp.Endpoint, drop.Reason) {
 	ep := p.Endpoint()
@@ -225,16 +225,16 @@ func ready(p *peer.Peer, now boottime.Time) (*peer.Keypair, *udp.Endpoint, drop.
 	return kp, ep, drop.None
 }
 
-// SendMessage sends one datagram that is not transport data, past what was gathered. sourceGone
-// tells that the local address of to does not exist any more; the kernel has chosen another.
+// SendMessage sends one datagram that is not transport data, ahead of what was gathered. sourceGone
+// reports that the local address of to no longer exists; the kernel has chosen another.
 func (b *Batch) SendMessage(msg []byte, to *udp.Endpoint) (sourceGone bool, err error) {
 	run := [1]udp.Run{{Buf: msg, Segment: len(msg), To: *to}}
 	b.via().Send(run[:])
 	return run[0].SourceGone, run[0].Err
 }
 
-// SendToPeer sends an initiation to p's endpoint and tells its timers. It returns the kernel's
-// refusal to send it; nil where nobody knows where p is.
+// SendToPeer sends an initiation to p's endpoint and informs its timers. It returns the error with
+// which the kernel refused it, and nil if p's endpoint is not known.
 func (b *Batch) SendToPeer(p *peer.Peer, msg []byte, now boottime.Time) error {
 	ep := p.Endpoint()
 	if ep == nil {
@@ -244,7 +244,7 @@ func (b *Batch) SendToPeer(p *peer.Peer, msg []byte, now boottime.Time) error {
 }
 
 // SendToPeerAt sends an initiation or response to p at ep, which need not be its endpoint, and
-// tells its timers. It returns the kernel's refusal to send it.
+// informs its timers. It returns the error with which the kernel refused it.
 func (b *Batch) SendToPeerAt(p *peer.Peer, msg []byte, ep *udp.Endpoint, now boottime.Time) error {
 	gone, err := b.SendMessage(msg, ep)
 	if gone {
@@ -256,15 +256,14 @@ func (b *Batch) SendToPeerAt(p *peer.Peer, msg []byte, ep *udp.Endpoint, now boo
 		p.MessageSent(len(msg))
 	case known == nil || known.Addr == ep.Addr:
 		b.env.SendFailed(p, err, 1, now)
-	default: // that says nothing about the way to the peer
+	default: // such an error says nothing about the path to the peer
 		b.env.Drop(p, ReasonOf(err), 1)
 	}
 	b.env.Arm(p)
 	return err
 }
 
-// ReasonOf returns under which reason a datagram is counted that the kernel refused to send with
-// err.
+// ReasonOf returns the drop reason for a datagram that the kernel refused to send with err.
 func ReasonOf(err error) drop.Reason {
 	if errors.Is(err, unix.EMSGSIZE) {
 		return drop.TooBig

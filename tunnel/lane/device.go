@@ -11,12 +11,12 @@ import (
 	"tund/tunnel/tundev"
 )
 
-// Device is a device as the loops see it.
+// Device is a device from the point of view of the loops.
 type Device struct {
 	// Constant once a loop runs.
 	Name     string
 	Link     offload.Link
-	Prefix   int // bytes of ours before each packet inside the session
+	Prefix   int // number of bytes that we put before each packet inside the session
 	Features tundev.Features
 	Queues   []tundev.Queue
 	Progress []*watchdog.Progress // of the send loops, by queue
@@ -26,25 +26,25 @@ type Device struct {
 	drops    drop.Counters // also counted in the tunnel's
 	mtu      atomic.Int32
 	padLimit atomic.Int32 // see SetPadLimit
-	// Those that routes through the device set, ascending; nil: none do.
+	// MTUs that routes through the device set, ascending; nil: none.
 	routeMTUs atomic.Pointer[[]int]
 
-	// As `ip -s link` counts: rx is what peers sent.
+	// Counted as in `ip -s link`: rx is what peers sent.
 	rxPackets, rxBytes, txPackets, txBytes atomic.Uint64
 }
 
 // MTU returns the device's MTU in bytes of an IP packet.
 func (d *Device) MTU() int { return int(d.mtu.Load()) }
 
-// SetMTU notes that the device has another MTU.
+// SetMTU notes a new MTU of the device.
 func (d *Device) SetMTU(mtu int) { d.mtu.Store(int32(mtu)) }
 
-// SetPadLimit says up to which IP length, in bytes, packets read here may be padded: at layer 3 the
-// MTU, at layer 2 what the path takes.
+// SetPadLimit sets the IP length, in bytes, up to which packets read here may be padded: at layer 3
+// the MTU, at layer 2 what the path carries.
 func (d *Device) SetPadLimit(n int) { d.padLimit.Store(int32(n)) }
 
-// SetRouteMTUs says which MTUs routes through the device set below its own. A packet is never
-// padded past the MTU of its route: the kernel chose the outer path by it.
+// SetRouteMTUs sets those MTUs of routes through the device that are smaller than its own. A packet
+// is never padded beyond the MTU of its route, because the kernel used that MTU for the outer path.
 func (d *Device) SetRouteMTUs(mtus []int) {
 	sorted := slices.Clone(mtus)
 	slices.Sort(sorted)
@@ -52,14 +52,14 @@ func (d *Device) SetRouteMTUs(mtus []int) {
 	d.routeMTUs.Store(&sorted)
 }
 
-// CountDrop counts n packets read from the device, or for it, that were dropped.
+// CountDrop counts n dropped packets that were read from the device or intended for it.
 func (d *Device) CountDrop(r drop.Reason, n uint64) { d.drops.Add(r, n) }
 
-// DeviceCounts is what a device has carried and lost.
+// DeviceCounts is what a device has transferred and lost.
 type DeviceCounts struct {
 	// Received is what peers sent to this host.
 	RxPackets, RxBytes, TxPackets, TxBytes uint64
-	// Of what was read from it or written to it; the caller's.
+	// Drops counts packets read from it or intended for it; the map belongs to the caller.
 	Drops map[string]uint64
 }
 
@@ -71,13 +71,13 @@ func (d *Device) Counts() DeviceCounts {
 	}
 }
 
-// minUDP is the least that headers of a UDP packet take: IPv4 and UDP.
+// minUDP is the least size of the headers of a UDP packet: IPv4 and UDP.
 const minUDP = 20 + 8
 
 // padLimitOf returns the MTU at which padding of what was read into buf stops: the device's, or
-// that of the smallest route into which the packet fits. A packet never is longer than its route's
-// MTU, so whichever route it took, its MTU is no smaller than that. Of a superpacket's segments the
-// least possible length is taken, which errs towards less padding.
+// that of the smallest route MTU that the packet fits. A packet is never longer than the MTU of its
+// route, so that MTU is at least the value returned, whichever route the packet took. For a
+// superpacket, the least possible length of its segments is used, which errs towards less padding.
 func (d *Device) padLimitOf(buf []byte) int {
 	limit := int(d.padLimit.Load())
 	routes := d.routeMTUs.Load()

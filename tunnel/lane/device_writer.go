@@ -33,11 +33,11 @@ func newDeviceWriter(env *Env, l *Lane, d *Device) *deviceWriter {
 	return w
 }
 
-// put hands over what the forwarder made of the plaintext in the open slot: a packet in the slot,
-// one from elsewhere, or none.
+// put hands over the forwarder's result for the plaintext in the open slot: a packet in the slot, a
+// packet elsewhere, or none.
 func (w *deviceWriter) put(plaintext, packet []byte) drop.Reason {
 	if len(packet) == 0 {
-		w.join.Cancel() // puts back what the plaintext was opened over
+		w.join.Cancel() // restores what the plaintext was decrypted over
 		return drop.None
 	}
 	length := w.dev.Prefix + len(packet)
@@ -64,7 +64,7 @@ func (w *deviceWriter) flush() {
 	}
 }
 
-// avoid turns off the kind of superpacket that the device just refused. A restart tries it again.
+// avoid disables the kind of superpacket that the device has just refused, until a restart.
 func (w *deviceWriter) avoid(frame []byte) {
 	var h offload.VirtioHeader
 	h.Decode(frame)
@@ -80,7 +80,7 @@ func (w *deviceWriter) avoid(frame []byte) {
 	w.join.SetFeatures(f)
 }
 
-// write gives one frame to the device. A superpacket that the kernel refuses is written again as
+// write writes one frame to the device. A superpacket that the kernel refuses is written again as
 // single packets: some kernels refuse under load what they accepted before.
 func (w *deviceWriter) write(frame []byte) {
 	err := w.queue.Write(frame)
@@ -101,7 +101,7 @@ func (w *deviceWriter) write(frame []byte) {
 	w.drop(drop.DeviceWrite, 1)
 }
 
-// drop counts n packets for the device that were dropped.
+// drop counts n dropped packets intended for the device.
 func (w *deviceWriter) drop(reason drop.Reason, n uint64) {
 	w.env.Drops.Add(reason, n)
 	w.dev.CountDrop(reason, n)

@@ -14,36 +14,36 @@ import (
 // Handshakes takes the handshake messages that one receive loop finds.
 type Handshakes interface {
 	// Message takes a message of the given kind (wire.Kind) whose length has been checked. It
-	// copies what it keeps, counts what it drops, and never waits.
+	// copies what it keeps, counts what it drops, and never blocks.
 	Message(kind byte, msg []byte, from *udp.Endpoint, now boottime.Time)
 }
 
-// Env is what all loops of a tunnel share. Its fields are constant once the first loop runs; what
-// they point to is safe for concurrent use.
+// Env is shared by all loops of a tunnel. Its fields are constant once the first loop runs, and
+// what they point to is safe for concurrent use.
 type Env struct {
 	Clock     boottime.Clock
 	Drops     *drop.Counters
 	Index     *peer.Index
-	Waiting   *peer.Budget // of what is staged
+	Waiting   *peer.Budget // for staged packets
 	Deadlines *timers.Heap[peer.Peer]
 	Log       *peerlog.Log
 	Link      *LinkState
 	Routes    *RouteLoops
 	Stop      <-chan struct{} // closed when the tunnel ends
 
-	// NewHandshakes gives each receive loop its own door to the handshakes.
+	// NewHandshakes gives each receive loop its own entry point to the handshakes.
 	NewHandshakes func() Handshakes
 	// Control takes an inner payload that is neither a packet nor a frame. It copies what it keeps,
-	// and never waits.
+	// and never blocks.
 	Control func(from *peer.Peer, payload []byte, now boottime.Time) drop.Reason
-	// SessionChanged is called when a peer has got a session or lost it, or does not answer. It
-	// must not wait.
+	// SessionChanged is called when a peer has gained or lost a session, or does not answer. It
+	// must not block.
 	SessionChanged func(*peer.Peer)
 	// VerifyChecksums makes the receive loops verify the transport checksums of inner packets.
 	VerifyChecksums bool
 }
 
-// Stopped reports whether the tunnel ends.
+// Stopped reports whether the tunnel is ending.
 func (e *Env) Stopped() bool {
 	select {
 	case <-e.Stop:
@@ -53,7 +53,7 @@ func (e *Env) Stopped() bool {
 	}
 }
 
-// pause keeps a socket or device that fails without end from burning a core.
+// pause keeps a socket or device that fails continuously from occupying a core.
 func (e *Env) pause() {
 	timer := time.NewTimer(10 * time.Millisecond)
 	defer timer.Stop()
@@ -63,8 +63,8 @@ func (e *Env) pause() {
 	}
 }
 
-// Guard runs one unit of work. A panic there is a bug of ours: it is counted and logged, and the
-// caller goes on.
+// Guard runs one unit of work. A panic in it is a bug in tund: it is counted and logged, and the
+// caller continues.
 func (e *Env) Guard(what string, f func()) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -75,8 +75,9 @@ func (e *Env) Guard(what string, f func()) {
 	f()
 }
 
-// survive runs a loop of the packet path. A panic there is a bug of ours: the loop begins again,
-// and the caller makes its state anew. It returns false when the loop has ended by itself.
+// survive runs a loop of the packet path. After a panic, which is a bug in tund, it returns true:
+// the loop is to begin again, with state that the caller makes anew. It returns false if the loop
+// has ended by itself.
 func (e *Env) survive(what string, loop func()) (again bool) {
 	again = true
 	e.Guard(what, func() {
@@ -86,27 +87,27 @@ func (e *Env) survive(what string, loop func()) (again bool) {
 	return again && !e.Stopped()
 }
 
-// WantHandshake asks for a handshake with p, as soon as the rules allow one.
+// WantHandshake requests a handshake with p as soon as the rules allow one.
 func (e *Env) WantHandshake(p *peer.Peer, now boottime.Time) {
 	if at, arm := p.Timers.WantHandshake(now); arm {
 		e.Deadlines.Arm(&p.Deadline, at)
 	}
 }
 
-// WantKeepalive has p hear from us at once, and begins a handshake if need be.
+// WantKeepalive makes p hear from us at once, and begins a handshake if necessary.
 func (e *Env) WantKeepalive(p *peer.Peer, now boottime.Time) {
 	p.Timers.WantKeepalive()
 	e.Deadlines.Arm(&p.Deadline, now)
 }
 
-// Arm makes sure that p's timers are looked at in time for those that traffic starts.
+// Arm makes sure that p's timers are checked in time for those that traffic starts.
 func (e *Env) Arm(p *peer.Peer) {
 	if next, ok := p.Timers.NextOfTraffic(); ok {
 		e.Deadlines.Arm(&p.Deadline, next)
 	}
 }
 
-// Drop counts n packets of p, or for it, that were dropped.
+// Drop counts n dropped packets of p or for it.
 func (e *Env) Drop(p *peer.Peer, r drop.Reason, n uint64) {
 	e.Drops.Add(r, n)
 	p.CountDrop(r, n)
@@ -118,15 +119,15 @@ func (e *Env) Stage(p *peer.Peer, plaintext []byte, now boottime.Time) {
 		e.Drop(p, drop.StagedFull, uint64(lost))
 	}
 	if kp := p.Current(); kp != nil && kp.Usable(now) {
-		// It came up in between, or has no counters left: the timers send what they can.
+		// The session came up meanwhile, or has no counters left: the timers send what they can.
 		e.Deadlines.Arm(&p.Deadline, now)
 		return
 	}
 	e.WantHandshake(p, now)
 }
 
-// SessionUp is called when p has a session that it had not before and that the peer is known to
-// have: what waits is sent by the timers, at once.
+// SessionUp is called when p has a new session that the peer is known to have as well: the timers
+// send the waiting packets at once.
 func (e *Env) SessionUp(p *peer.Peer, now boottime.Time) {
 	if p.Staged.Len() != 0 {
 		e.Deadlines.Arm(&p.Deadline, now)
@@ -135,8 +136,8 @@ func (e *Env) SessionUp(p *peer.Peer, now boottime.Time) {
 	e.SessionChanged(p)
 }
 
-// SendFailed counts datagrams to p that the kernel refused. It reports whether that was worth a new
-// note, at most once a second.
+// SendFailed counts datagrams to p that the kernel refused. It reports whether that made a new
+// note, which happens at most once a second.
 func (e *Env) SendFailed(p *peer.Peer, err error, count int, now boottime.Time) (fresh bool) {
 	e.Drop(p, ReasonOf(err), uint64(count))
 	return p.SendFailed(err, now)

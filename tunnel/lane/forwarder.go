@@ -9,29 +9,29 @@ import (
 	"tund/tunnel/peer"
 )
 
-// Forwarder decides who gets a packet and from whom one is taken. Its two implementations, that of
+// Forwarder decides who gets a packet and from whom one is accepted. Its two implementations,
 // NewIPForwarder (layer 3) and tunnel/ethernet (layer 2), are the only places where the layers
-// differ: everything around them carries bytes. Each loop has its own, so it may keep scratch
+// differ: everything around them transports bytes. Each loop has its own, so it may keep scratch
 // state.
 type Forwarder interface {
-	// Route appends the recipients of what was read from the device, and sets p.IP. A reason says
+	// Route appends the recipients of what was read from the device, and sets p.IP. A reason tells
 	// why there are none, or fewer than there should be; the loop counts it for the tunnel, the
 	// forwarder for the device.
 	Route(to []Recipient, p *Outgoing) ([]Recipient, drop.Reason)
-	// Reshape gives what was read another form, a number that Route gave a recipient. buf is the
-	// read, its virtio header included; it lies in mem behind Headroom, into which it may grow.
-	// Reshape returns it where it lies then.
+	// Reshape gives what was read another form, identified by a number that Route assigned to a
+	// recipient. buf is the read, including its virtio header; it lies in mem behind Headroom, into
+	// which it may grow. Reshape returns the slice where it lies then.
 	Reshape(mem, buf []byte, form int) []byte
-	// Cut makes two plaintexts of one that is longer than r.Limit. They are valid until the next
-	// call. ok is false when two are not enough.
+	// Cut makes two plaintexts from one that is longer than r.Limit. They are valid until the next
+	// call. ok is false if two are not enough.
 	Cut(r *Recipient, plaintext []byte) (first, second []byte, ok bool)
 
 	// Deliver checks a plaintext from a peer and returns what the device gets, without its prefix:
-	// a part of plaintext from the prefix on, or memory of its own that is valid until the next
-	// call; nil: nothing. A reason says why a packet was dropped; the loop counts it for the
-	// tunnel, the forwarder for the peer.
+	// a part of plaintext after the prefix, memory of its own that is valid until the next call, or
+	// nil for nothing. A reason tells why a packet was dropped; the loop counts it for the tunnel,
+	// the forwarder for the peer.
 	Deliver(from *peer.Peer, plaintext []byte, now boottime.Time) ([]byte, drop.Reason)
-	// EndTrain ends a train: what was remembered of it is not to be trusted any more.
+	// EndTrain ends a train: what was remembered about it is no longer valid.
 	EndTrain()
 	// Flush is called when the receive loop is about to wait.
 	Flush(now boottime.Time)
@@ -42,19 +42,19 @@ const Headroom = 4
 
 // Outgoing is one packet or superpacket read from a device.
 type Outgoing struct {
-	Packet   []byte // as the device gave it, without the virtio header
+	Packet   []byte // as read from the device, without the virtio header
 	Segments int
 	Longest  int // bytes of the longest of them
 	Now      boottime.Time
 
-	IP []byte // set by Route: the IP packet in Packet, or what stands in its place
+	IP []byte // set by Route: the IP packet in Packet, or a substitute for it
 }
 
-// Recipient is a peer that gets the packet in hand, and how.
+// Recipient is a peer that gets the present packet, and how.
 type Recipient struct {
 	Peer *peer.Peer
 	Form int // the form in which it gets it: 0 as it was read, or a number for Reshape
-	// Largest plaintext in bytes for one datagram, beyond which the packet is cut in two; 0: none.
+	// Largest plaintext, in bytes, for one datagram; a longer one is cut in two. 0: no limit.
 	Limit int
 
 	// Filled in by the loop.
@@ -62,19 +62,19 @@ type Recipient struct {
 	counter uint64        // of the next segment
 }
 
-// ipForwarder is cryptokey routing (whitepaper §2).
+// ipForwarder implements cryptokey routing (whitepaper §2).
 type ipForwarder struct {
 	table *l3.Table[*peer.Peer]
 	dev   *Device
 
-	// The source admitted last: the segments of a train share it. Forgotten at the end of each
-	// train.
+	// The source admitted last, which the segments of a train share. It is forgotten at the end of
+	// each train.
 	lastSource netip.Addr
 	lastOwner  *peer.Peer
 }
 
-// NewIPForwarder returns the forwarder of layer 3 for a device: packets go to whoever owns their
-// destination in table, and come from whoever owns their source.
+// NewIPForwarder returns the layer 3 forwarder of a device: packets go to the peer that owns their
+// destination in table, and are accepted from the peer that owns their source.
 func NewIPForwarder(table *l3.Table[*peer.Peer], dev *Device) Forwarder {
 	return &ipForwarder{table: table, dev: dev}
 }

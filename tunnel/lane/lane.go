@@ -1,7 +1,7 @@
 // Package lane carries packets: each lane is a device queue and a socket, with a loop for each
 // direction that runs every step of a packet to completion. Data flows device → SendLoop → Batch →
 // socket, and socket → ReceiveLoop → deviceWriter → device. Where layer 3 and layer 2 differ, a
-// Forwarder decides; the one of layer 3 is here (NewIPForwarder), that of layer 2 in
+// Forwarder decides; that of layer 3 is in this package (NewIPForwarder), that of layer 2 in
 // tunnel/ethernet.
 //
 // A loop waits for its device or its socket and for nothing else: not for a peer, a log, a
@@ -44,7 +44,7 @@ func New(id int, conn udp.Conn, progress *watchdog.Progress) *Lane {
 // Conn returns the socket in use.
 func (l *Lane) Conn() udp.Conn { return l.binding.Load().conn }
 
-// Rebind replaces the socket and returns the one so far, which is the caller's to close.
+// Rebind replaces the socket and returns the old one, which the caller has to close.
 func (l *Lane) Rebind(conn udp.Conn) (old udp.Conn) {
 	b := l.binding.Swap(&binding{conn})
 	select {
@@ -54,8 +54,8 @@ func (l *Lane) Rebind(conn udp.Conn) (old udp.Conn) {
 	return b.conn
 }
 
-// rebound decides what follows an error of the socket: the socket that replaced it, the same one
-// again, or nil when the tunnel is closed.
+// rebound decides what follows an error of the socket: it returns the socket that replaced it, or
+// the same one to try again, or nil if the tunnel is closed.
 func (l *Lane) rebound(env *Env, old *binding, err error) *binding {
 	if !errors.Is(err, net.ErrClosed) {
 		env.Drops.Add(drop.ReceiveError, 1)

@@ -9,28 +9,28 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Bounds of one turn of the receive loop.
+// Bounds on one turn of the receive loop.
 const (
-	// trainsPerReceive is the number of trains one receive call takes. Two hold a whole superpacket
-	// of the sender, which may end in the middle of the second; the others serve bursts of small
-	// datagrams, which arrive one by one.
+	// trainsPerReceive is the number of trains that one receive call takes. Two hold a whole
+	// superpacket of the sender, which may end in the middle of the second; the others serve bursts
+	// of small datagrams, which arrive one by one.
 	trainsPerReceive = 8
-	// trainBytes is the largest train: a UDP payload.
+	// trainBytes is the size of the largest train: a UDP payload.
 	trainBytes = 65536
-	// maxTurns is how many receives in a row may leave superpackets unfinished. It bounds the wait
-	// of the last packet of a flow while others keep the socket busy.
+	// maxTurns is how many receives in a row may leave superpackets unfinished. It limits how long
+	// the last packet of a flow waits while others keep the socket busy.
 	maxTurns = 4
 )
 
-// ReceiveLoop carries datagrams from one socket to the devices: receive, demultiplex, open, admit,
-// join, write. It runs on one goroutine and waits for nothing but the socket.
+// ReceiveLoop carries datagrams from one socket to the devices: receive, demultiplex, decrypt,
+// admit, join, write. It runs on one goroutine and waits for nothing but the socket.
 type ReceiveLoop struct {
 	env     *Env
 	lane    *Lane
 	devices []*Device
 
 	trains  []udp.Train
-	writers [linkCount]*deviceWriter // by offload.Link; nil where there is no such device
+	writers [linkCount]*deviceWriter // by offload.Link; nil if there is no such device
 	shakes  Handshakes
 	nonce   session.Scratch
 	now     boottime.Time
@@ -39,7 +39,7 @@ type ReceiveLoop struct {
 }
 
 // NewReceiveLoop returns the loop of the lane's socket, which writes to the given devices: at least
-// one, of each kind at most one.
+// one, and at most one of each kind.
 func NewReceiveLoop(env *Env, l *Lane, devices []*Device) *ReceiveLoop {
 	in := &ReceiveLoop{env: env, lane: l, devices: devices, trains: make([]udp.Train, trainsPerReceive), shakes: env.NewHandshakes()}
 	room := make([]byte, trainsPerReceive*trainBytes)
@@ -53,7 +53,7 @@ func NewReceiveLoop(env *Env, l *Lane, devices []*Device) *ReceiveLoop {
 }
 
 // Run carries datagrams until the tunnel is closed. Nothing else ends it: an error of the socket is
-// counted, and a socket that was replaced is followed.
+// counted, and a socket that was replaced is followed by its successor.
 func (in *ReceiveLoop) Run() {
 	for in.env.survive("receive loop", in.loop) {
 		if in.run.locked {
@@ -97,7 +97,7 @@ func (in *ReceiveLoop) loop() {
 	}
 }
 
-// Flush writes what was joined.
+// Flush writes the joined packets.
 func (in *ReceiveLoop) Flush() {
 	for _, w := range in.writers {
 		if w != nil {
@@ -107,8 +107,8 @@ func (in *ReceiveLoop) Flush() {
 	}
 }
 
-// Carry handles one train as if it had just been received at now. It joins; Flush writes. Run does
-// all of it; Carry is for measuring and testing one step.
+// Carry handles one train as if it had just been received at now. It only joins; Flush writes. Run
+// does both; Carry exists to measure and test one step.
 func (in *ReceiveLoop) Carry(tr *udp.Train, now boottime.Time) {
 	in.now = now
 	in.train(tr)
@@ -116,7 +116,7 @@ func (in *ReceiveLoop) Carry(tr *udp.Train, now boottime.Time) {
 
 // train handles one received train of datagrams.
 func (in *ReceiveLoop) train(tr *udp.Train) {
-	if tr.N == 0 { // an empty datagram, or one that was cut
+	if tr.N == 0 { // an empty datagram, or one that was truncated
 		in.env.Drops.Add(drop.Malformed, 1)
 		return
 	}
@@ -162,9 +162,9 @@ func (in *ReceiveLoop) datagram(d []byte, from *udp.Endpoint) {
 	}
 }
 
-// transport opens one transport message of the run in hand and delivers what is in it. The order is
-// that of the whitepaper §5.4.6: nothing changes before the tag has verified and the counter is
-// fresh.
+// transport decrypts one transport message of the present run and delivers its content. The order
+// is that of the whitepaper §5.4.6: nothing changes before the tag has been verified and the
+// counter is fresh.
 func (in *ReceiveLoop) transport(d []byte) drop.Reason {
 	r := &in.run
 	counter := wire.TransportCounter(d)
@@ -197,13 +197,13 @@ func (in *ReceiveLoop) transport(d []byte) drop.Reason {
 	return in.deliver(w, dst[:n])
 }
 
-// deliver hands a plaintext, opened into the room of w, to the device it is for.
+// deliver hands a plaintext, decrypted into the space of w, to the device for which it is meant.
 func (in *ReceiveLoop) deliver(w *deviceWriter, plaintext []byte) drop.Reason {
 	from := in.run.keypair.Peer
 	link, ok := linkOf(plaintext[0])
 	if !ok {
 		reason := in.env.Control(from, plaintext, in.now)
-		w.join.Cancel() // puts back what the plaintext was opened over: it is gone now
+		w.join.Cancel() // restores what the plaintext was decrypted over: the plaintext is gone now
 		from.CountDrop(reason, 1)
 		return reason
 	}
@@ -213,7 +213,7 @@ func (in *ReceiveLoop) deliver(w *deviceWriter, plaintext []byte) drop.Reason {
 		from.CountDrop(drop.NoDevice, 1)
 		return drop.NoDevice
 	}
-	if want != w { // it was opened where the last one went; move it
+	if want != w { // it was decrypted in the writer of the last payload; move it
 		dst := want.join.Slot(len(plaintext))
 		copy(dst, plaintext)
 		w.join.Cancel()
@@ -236,7 +236,7 @@ func (in *ReceiveLoop) anyWriter() *deviceWriter {
 	panic("tunnel/lane: no device") // NewReceiveLoop is given at least one
 }
 
-// linkOf tells the device an inner payload is for by its first nibble (docs/protocol.md).
+// linkOf returns the device kind of an inner payload, by its first nibble (docs/protocol.md).
 func linkOf(first byte) (offload.Link, bool) {
 	switch first >> 4 {
 	case 4, 6:

@@ -13,29 +13,31 @@ import (
 )
 
 // A route or an allowed IP that covers a peer's endpoint leads our own datagrams back to us: each
-// would be sealed again, sent, read again, larger every time, and fragments double what goes round.
-// The kernel's WireGuard stops that by the depth of its call stack; we see only packets that come
-// from the device. So whatever comes from there and is a datagram of ours is remembered by its
-// destination, and is not sent to a peer whose own endpoint has come back so lately. A tunnel
-// inside a tunnel, one peer reached through another, thereby works one level deep, and rings end.
+// would be encrypted again, sent, and read again, larger every time, and fragmentation doubles the
+// number of datagrams in the loop. The kernel's WireGuard stops that by the depth of its call
+// stack, whereas we only see packets that come from the device. Therefore the destination of any
+// packet from the device that is a datagram of ours is remembered, and such a datagram is not sent
+// to a peer whose own endpoint has recently come back. A tunnel inside a tunnel, with one peer
+// reached through another, thereby works one level deep, and loops end.
 
-// RouteLoops remembers destinations of our own datagrams that came back from a device. Each cell
-// holds 40 bits of a hash and the second; the index is taken from other bits of the hash. Cells
-// overwrite one another: then a loop turns once more. It is safe for concurrent use.
+// RouteLoops remembers the destinations of our own datagrams that came back from a device. Each
+// cell holds 40 bits of a hash and the second; the index is taken from other bits of the hash.
+// Cells overwrite one another, in which case a loop continues for one more round. It is safe for
+// concurrent use.
 type RouteLoops struct {
 	seed  maphash.Seed
 	cells [256]atomic.Uint64
-	local atomic.Pointer[map[netip.Addr]bool] // addresses of this host; nil: nobody told
+	local atomic.Pointer[map[netip.Addr]bool] // addresses of this host; nil: not known yet
 }
 
 // secondMask are the bits of a cell that hold the second.
 const secondMask = 1<<24 - 1
 
-// NewRouteLoops returns a memory of nothing.
+// NewRouteLoops returns an empty memory.
 func NewRouteLoops() *RouteLoops { return &RouteLoops{seed: maphash.MakeSeed()} }
 
-// SetLocal says which addresses this host has, by which its datagrams are told from those of hosts
-// behind it. Until then any address may be ours.
+// SetLocal sets the addresses of this host, by which its datagrams are told from those of hosts
+// behind it. Until it is called, any address may be ours.
 func (e *RouteLoops) SetLocal(addrs []netip.Addr) {
 	set := make(map[netip.Addr]bool, len(addrs))
 	for _, a := range addrs {
@@ -67,7 +69,7 @@ func (e *RouteLoops) has(addr netip.AddrPort, now boottime.Time) bool {
 	return v != 0 && v&^secondMask == hash && age < uint64(peer.LoopMemory/time.Second)
 }
 
-// refuseLoops removes from o.to the peers to which a datagram of ours must not go through the
+// refuseLoops removes from o.to the peers to which our own datagrams must not be sent through the
 // tunnel again.
 func (o *SendLoop) refuseLoops(p *Outgoing) {
 	src, dst, ok := ownDatagram(o.lane.Conn().Port(), p.IP)
@@ -88,8 +90,8 @@ func (o *SendLoop) refuseLoops(p *Outgoing) {
 	o.to = kept
 }
 
-// ownDatagram reads addresses and ports of an IP packet that carries a UDP datagram from the given
-// port whose payload begins like a WireGuard message.
+// ownDatagram returns addresses and ports of an IP packet that carries a UDP datagram from the
+// given port whose payload begins like a WireGuard message.
 func ownDatagram(port uint16, ip []byte) (src netip.Addr, dst netip.AddrPort, ok bool) {
 	var to netip.Addr
 	var udp []byte

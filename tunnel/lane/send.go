@@ -13,12 +13,12 @@ import (
 )
 
 // drainPackets bounds how many packets are read from the device between two superpackets, or before
-// a batch of small ones is sent, so that the first one of a burst is not kept waiting by those
-// behind it.
+// a batch of small ones is sent, so that the first packet of a burst is not delayed by those behind
+// it.
 const drainPackets = 64
 
-// SendLoop carries packets from one device queue to peers: read, choose the recipients, cut, seal,
-// send. It runs on one goroutine and waits for nothing but the device.
+// SendLoop carries packets from one device queue to peers: read, choose the recipients, cut,
+// encrypt, send. It runs on one goroutine and waits for nothing but the device.
 type SendLoop struct {
 	env      *Env
 	lane     *Lane
@@ -30,15 +30,15 @@ type SendLoop struct {
 	now     boottime.Time
 	yield   yielder
 	waiting backlog
-	codel   codel // over waiting
+	codel   codel // for waiting
 	excess  excessBudget
-	mem     []byte // of the packet in hand: Headroom, then the read
-	spare   []byte // a copy of it, when it goes out in several forms; nil until that happens
+	mem     []byte // the present packet: Headroom, then the read
+	spare   []byte // copy of the packet if it is sent in several forms; nil until first needed
 	split   offload.Splitter
-	rest    offload.Rest // of the packet in hand
-	packet  Outgoing     // the packet in hand, as the forwarder sees it
-	lose    int          // number of the segment to lose of the packet in hand; -1: none
-	mark    bool         // the packet in hand has met congestion, and says so
+	rest    offload.Rest // of the present packet
+	packet  Outgoing     // present packet, as the forwarder sees it
+	lose    int          // index of the segment of the present packet that is to be lost; -1: none
+	mark    bool         // the present packet is to be marked as having met congestion
 	out     *Batch
 	to      []Recipient
 }
@@ -78,16 +78,16 @@ func (o *SendLoop) loop() error {
 				o.waiting.done(index)
 			}
 		}
-		// A superpacket that gathers nothing (nobody is to get it, or it was staged) does not keep
-		// waiting what was gathered before: there may be no end of such.
+		// A superpacket that adds nothing to the batch (because it has no recipient or was staged)
+		// must not delay what was gathered before, since many of them may follow one another.
 		if o.waiting.count == 0 || o.out.used >= flushBytes || o.out.used <= gathered {
 			o.Flush()
 		}
 	}
 }
 
-// readAhead reads what the device has: small packets are sealed at once, unless their flow waits
-// already; superpackets join the backlog. It blocks when nothing waits.
+// readAhead reads what the device has: small packets are encrypted at once, unless their flow
+// already waits; superpackets join the backlog. It blocks if nothing waits.
 func (o *SendLoop) readAhead() error {
 	for range drainPackets {
 		q := o.waiting.free()
@@ -118,7 +118,7 @@ func (o *SendLoop) readAhead() error {
 		}
 		q.n, q.since = n, o.now
 		if n < sparseBytes && o.waiting.count == 0 {
-			// All of it: one so short has not the segments for a second part.
+			// A packet this short does not have enough segments for a second part.
 			o.carry(q.mem, n, false)
 			continue
 		}
@@ -132,13 +132,13 @@ func (o *SendLoop) readAhead() error {
 	return nil
 }
 
-// drop counts n packets of the device that were dropped, for whichever peer.
+// drop counts n dropped packets of the device, for no particular peer.
 func (o *SendLoop) drop(reason drop.Reason, n uint64) {
 	o.env.Drops.Add(reason, n)
 	o.dev.CountDrop(reason, n)
 }
 
-// dropFor counts n packets of the device for one peer that were dropped.
+// dropFor counts n dropped packets of the device for one peer.
 func (o *SendLoop) dropFor(p *peer.Peer, reason drop.Reason, n uint64) {
 	o.drop(reason, n)
 	p.CountDrop(reason, n)
@@ -147,9 +147,9 @@ func (o *SendLoop) dropFor(p *peer.Peer, reason drop.Reason, n uint64) {
 // Flush sends what was gathered.
 func (o *SendLoop) Flush() { o.out.Flush(o.now) }
 
-// Carry seals what one read of n bytes gave, which lies in mem behind Headroom, for its recipients,
-// as if the device had just been read at now. It gathers; Flush sends. Run does all of it; Carry is
-// for measuring and testing one step.
+// Carry encrypts the result of one read of n bytes, which lies in mem behind Headroom, for its
+// recipients, as if the device had just been read at now. It only gathers; Flush sends. Run does
+// both; Carry exists to measure and test one step.
 func (o *SendLoop) Carry(mem []byte, n int, now boottime.Time) {
 	o.now = now
 	for {
@@ -161,10 +161,10 @@ func (o *SendLoop) Carry(mem []byte, n int, now boottime.Time) {
 	}
 }
 
-// carry is Carry at o.now, of offload.PartSegments segments at most: where there are more it
-// returns by how many bytes the rest begins later in mem, and is shorter, and 0 otherwise. With
-// shed it marks the packet as having met congestion, or loses one of its segments: a TCP sender
-// takes either for a queue that stands (RFC 3168, RFC 8289).
+// carry is Carry at o.now, for at most offload.PartSegments segments. If there are more, it returns
+// by how many bytes the remainder begins later in mem and is shorter, and 0 otherwise. With shed,
+// it marks the packet as having met congestion, or drops one of its segments; a TCP sender takes
+// either as the sign of a standing queue (RFC 3168, RFC 8289).
 func (o *SendLoop) carry(mem []byte, n int, shed bool) int {
 	o.mem = mem
 	buf := mem[Headroom : Headroom+n]
@@ -206,7 +206,7 @@ func (o *SendLoop) carry(mem []byte, n int, shed bool) int {
 	default:
 		o.sendForms(buf)
 	}
-	clear(o.to) // while we wait for the next, nothing here keeps old keys or removed peers alive
+	clear(o.to) // so that a loop that waits keeps no old keys or removed peers alive
 	if o.rest.Len() > 0 {
 		o.rest.Put(buf)
 	}
@@ -224,13 +224,13 @@ func sameForm(to []Recipient) bool {
 	return true
 }
 
-// sendForms sends a packet that its recipients get in different forms: once for each form, from a
-// copy, because cutting destroys it.
+// sendForms sends a packet whose recipients get it in different forms: once for each form, from a
+// copy, because cutting destroys the packet.
 func (o *SendLoop) sendForms(buf []byte) {
 	o.spare = append(o.spare[:0], buf...)
 	for rest := o.to; len(rest) > 0; {
 		n := 1
-		for i := 1; i < len(rest); i++ { // bring those of the first one's form to the front
+		for i := 1; i < len(rest); i++ { // move recipients with the first one's form to the front
 			if rest[i].Form == rest[0].Form {
 				rest[n], rest[i] = rest[i], rest[n]
 				n++
@@ -242,7 +242,7 @@ func (o *SendLoop) sendForms(buf []byte) {
 	}
 }
 
-// send cuts buf and seals its segments for recipients that get it in one form.
+// send cuts buf and encrypts its segments for recipients that get it in one form.
 func (o *SendLoop) send(buf []byte, to []Recipient) {
 	if to[0].Form != 0 || len(to) != len(o.to) {
 		buf = o.forward.Reshape(o.mem, buf, to[0].Form)
@@ -273,8 +273,8 @@ func (o *SendLoop) send(buf []byte, to []Recipient) {
 	}
 }
 
-// prepare finds the session of each recipient, reserves its counters and asks for a newer session
-// when it is time. It returns the recipients that are left.
+// prepare finds the session of each recipient, reserves its counters, and requests a newer session
+// when that is due. It returns the remaining recipients.
 func (o *SendLoop) prepare(to []Recipient, count, longest int) []Recipient {
 	kept := to[:0]
 	for _, r := range to {
@@ -286,7 +286,7 @@ func (o *SendLoop) prepare(to []Recipient, count, longest int) []Recipient {
 		if kp != nil && r.Peer.Staged.Len() != 0 {
 			o.Flush()
 			if !o.out.SendStaged(r.Peer, o.now) {
-				kp = nil // behind what somebody else is sending
+				kp = nil // behind what another goroutine is sending
 			}
 		}
 		datagrams := count
@@ -306,7 +306,7 @@ func (o *SendLoop) prepare(to []Recipient, count, longest int) []Recipient {
 	return kept
 }
 
-// segment seals one segment for every recipient. A recipient that fails never stops the others.
+// segment encrypts one segment for every recipient. A recipient that fails never stops the others.
 func (o *SendLoop) segment(to []Recipient, padded []byte, length int) {
 	for i := range to {
 		r := &to[i]
@@ -324,7 +324,7 @@ func (o *SendLoop) segment(to []Recipient, padded []byte, length int) {
 	}
 }
 
-// plaintext seals or stages what goes into one datagram.
+// plaintext encrypts or stages the content of one datagram.
 func (o *SendLoop) plaintext(r *Recipient, plaintext []byte) {
 	if r.keypair == nil {
 		o.env.Stage(r.Peer, plaintext, o.now)

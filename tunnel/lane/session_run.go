@@ -6,15 +6,15 @@ import (
 )
 
 // sessionRun is the part of a train that belongs to one session: consecutive datagrams with one
-// receiver index. What they mean for the peer is noted once, at the end.
+// receiver index. Its consequences for the peer are noted once, at the end.
 type sessionRun struct {
 	keypair *peer.Keypair
 	index   uint32
 	from    *udp.Endpoint
 	locked  bool
 
-	opened, data   bool // something has been authenticated; and was more than a keepalive
-	newest         bool // holds the newest message of the session so far
+	opened, data   bool // something has been authenticated; some of it was not a keepalive
+	newest         bool // contains the newest message of the session so far
 	packets, bytes uint64
 }
 
@@ -29,7 +29,7 @@ func (in *ReceiveLoop) enter(index uint32, from *udp.Endpoint) bool {
 	return true
 }
 
-// leave ends the run: the peer learns what came.
+// leave ends the run and tells the peer what arrived.
 func (in *ReceiveLoop) leave() {
 	r := &in.run
 	if r.keypair == nil {
@@ -52,7 +52,8 @@ func (in *ReceiveLoop) leave() {
 }
 
 // authenticated notes the message with the given counter. The first of a run confirms its session,
-// and the newest says where the peer is; both before anything of the run is delivered.
+// and the newest determines the peer's endpoint; both happen before anything of the run is
+// delivered.
 func (in *ReceiveLoop) authenticated(counter uint64) {
 	r := &in.run
 	if !r.opened {
@@ -65,7 +66,7 @@ func (in *ReceiveLoop) authenticated(counter uint64) {
 	}
 }
 
-// roam moves the peer to where the run in hand comes from: the host's answer goes where the
+// roam moves the peer to the source of the present run: the host's answer goes back to where the
 // question came from.
 func (in *ReceiveLoop) roam() {
 	r := &in.run
@@ -74,17 +75,17 @@ func (in *ReceiveLoop) roam() {
 	}
 }
 
-// confirm makes the session of the run in hand current when it was the next one, and has sent what
-// waited for it. It comes before anything of the run is delivered: the host answers the first
-// packet while the others are being opened, and an answer without a session would begin another
-// handshake. Nobody holds the peer's lock for longer than a few assignments, so the lane waits for
+// confirm makes the session of the present run current if it was the next one, and has the waiting
+// packets sent. This happens before anything of the run is delivered: the host answers the first
+// packet while the others are being decrypted, and an answer without a session would begin another
+// handshake. The peer's lock is never held for longer than a few assignments, so the lane waits for
 // no handshake here.
 func (in *ReceiveLoop) confirm() {
 	kp := in.run.keypair
 	if kp.Peer.Current() == kp {
 		return
 	}
-	kp.Session.UnlockReceive() // the peer's lock comes before it
+	kp.Session.UnlockReceive() // lock order: the peer's lock comes before it
 	in.run.locked = false
 	if kp.Peer.Confirm(in.env.Index, kp, in.env.Clock.Wall()) {
 		in.env.SessionUp(kp.Peer, in.now)

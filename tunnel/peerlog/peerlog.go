@@ -1,10 +1,10 @@
-// Package peerlog tells an operator in words why peers cannot be reached, seldom enough that nobody
-// can fill a disk with it. Each message has an interval, and those about all peers together have a
-// budget; what happens beyond is counted and told with the next one.
+// Package peerlog logs why peers cannot be reached, seldom enough that nobody can fill a disk with
+// it. Each message has an interval, and the messages about all peers together have a budget; events
+// beyond these limits are counted, and the count is logged with the next message.
 //
 // Nothing here is called per packet. The calls that lanes make pass an atomic check first and then
-// leave an event in a bounded queue, which Run writes: a lane never waits for a log. Whatever a
-// message says, the counters say as well.
+// leave an event in a bounded queue, which Run writes: a lane never waits for a log. Counters
+// record whatever a message reports.
 package peerlog
 
 import (
@@ -21,7 +21,7 @@ import (
 	"tund/tunnel/peer"
 )
 
-// Log is the reporter of one tunnel. It is safe for concurrent use.
+// Log writes the messages of one tunnel. It is safe for concurrent use.
 type Log struct {
 	log    *zap.Logger
 	events chan func()
@@ -30,24 +30,24 @@ type Log struct {
 
 	budget limit.Bucket  // messages about all peers together, and those about Ethernet
 	bugs   limit.Bucket  // caught panics
-	unsaid atomic.Uint64 // events that the budget left without a message since the last one
+	unsaid atomic.Uint64 // events since the last message for which the budget allowed none
 }
 
 const (
 	// everyPeer is the interval between messages about one peer.
 	everyPeer = time.Minute
-	// burst is how many messages about different peers may come at once, and everyOther the
-	// interval between those that follow: an uplink that fails would otherwise write a line for
-	// each of thousands of peers, and so would peers that agree to.
+	// burst is how many messages about different peers may be written at once, and everyOther is
+	// the interval between those that follow. Without a limit, an uplink that fails would write a
+	// line for each of thousands of peers, and so could peers that conspire.
 	burst      = 30
 	everyOther = 2 * time.Second
-	// bugBurst is how many caught panics are written down at once, and everyBug the interval
-	// between those that follow: who finds a message that causes one can send it again.
+	// bugBurst is how many caught panics are logged at once, and everyBug is the interval between
+	// those that follow: whoever finds a message that causes a panic can send it again.
 	bugBurst = 5
 	everyBug = 10 * time.Second
-	// everyHost is the interval between messages of one kind that anybody can cause.
+	// everyHost is the interval between messages of one kind that any host can cause.
 	everyHost = 10 * time.Second
-	// maxEvents is the number of messages that wait for the log. Those beyond are lost.
+	// maxEvents is the number of events that may wait for Run. Further ones are lost.
 	maxEvents = 64
 )
 
@@ -71,7 +71,7 @@ func (l *Log) Run(stop <-chan struct{}) {
 	}
 }
 
-// Later has f called by Run; when too many wait it is forgotten.
+// Later has f called by Run; if too many already wait, f is discarded.
 func (l *Log) Later(f func()) {
 	select {
 	case l.events <- f:
@@ -79,12 +79,12 @@ func (l *Log) Later(f func()) {
 	}
 }
 
-// Warn writes a message, without waiting for the log.
+// Warn writes a message without waiting for the log.
 func (l *Log) Warn(msg string, fields ...zap.Field) {
 	l.Later(func() { l.log.Warn(msg, fields...) })
 }
 
-// Bug writes that a panic was caught in what, with the stack of the caller. Those beyond the limit
+// Bug logs a panic that was caught in what, with the stack of the caller. Panics beyond the limit
 // are only counted, as drop.Internal.
 func (l *Log) Bug(now boottime.Time, what string, panicked any) {
 	if !l.bugs.Take(now, 1, bugRate) {
@@ -119,8 +119,8 @@ func (l *Log) UnderLoad(now boottime.Time) {
 	}
 }
 
-// UnknownPeer is called when an initiation came from a key that is no peer's, and that its sender
-// has proven to hold.
+// UnknownPeer is called when an initiation came with a key that belongs to no peer and that its
+// sender has proven to hold.
 func (l *Log) UnknownPeer(now boottime.Time, key keys.PublicKey, from netip.AddrPort) {
 	if n, ok := l.unknown.Open(now, everyHost); ok {
 		l.Warn("handshake from an unknown peer: its public key is in no [[peer]] here",
@@ -128,7 +128,7 @@ func (l *Log) UnknownPeer(now boottime.Time, key keys.PublicKey, from netip.Addr
 	}
 }
 
-// NoSwitch is called by lanes when a peer speaks Ethernet to a tunnel without a TAP device.
+// NoSwitch is called by lanes when a peer sends Ethernet to a tunnel without a TAP device.
 func (l *Log) NoSwitch(p *peer.Peer, now boottime.Time) {
 	if _, ok := l.noSwitch.Open(now, time.Second); ok {
 		l.Peer(p, now, "peer wants to carry Ethernet, but there is no [tap] here")
@@ -161,16 +161,15 @@ func (l *Log) Peer(p *peer.Peer, now boottime.Time, msg string, fields ...zap.Fi
 	}
 }
 
-// Ethernet writes a message of the switch about the named port. The switch bounds how often it says
-// what may repeat; the budget bounds the rest, which are changes of state that peers can bring
-// about.
+// Ethernet writes a message of the switch about the named port. The switch limits messages that may
+// repeat; the budget limits the others, which report changes of state that peers can cause.
 func (l *Log) Ethernet(port string, now boottime.Time, msg string) {
 	if counts, ok := l.spend(1, now); ok {
 		l.Warn(msg, append([]zap.Field{zap.String("peer", port)}, counts...)...)
 	}
 }
 
-// open reports whether an event about a peer may be written down now, and what to say of those that
+// open reports whether an event about a peer may be logged now, and what to add about those that
 // were not.
 func (l *Log) open(every *limit.Every, now boottime.Time) (counts []zap.Field, ok bool) {
 	n, ok := every.Open(now, everyPeer)
@@ -180,7 +179,7 @@ func (l *Log) open(every *limit.Every, now boottime.Time) (counts []zap.Field, o
 	return l.spend(n, now)
 }
 
-// spend takes a message that stands for n events from the budget.
+// spend takes a message that represents n events from the budget.
 func (l *Log) spend(n uint64, now boottime.Time) (counts []zap.Field, ok bool) {
 	if !l.budget.Take(now, 1, budgetRate) {
 		l.unsaid.Add(n)

@@ -9,8 +9,8 @@ import (
 	"tund/internal/boottime"
 )
 
-// Deadline is what a Heap knows of one owner: when it is to be looked at. It belongs into its
-// owner, which it names. The zero Deadline is not armed.
+// Deadline is what a Heap knows about one owner: when it is to be handled. It is a field of its
+// owner, to which it points. The zero Deadline is not armed.
 type Deadline[T any] struct {
 	Owner *T // constant
 
@@ -21,9 +21,9 @@ type Deadline[T any] struct {
 
 // Heap finds the owner whose deadline is next. It is safe for concurrent use.
 //
-// A deadline is armed once. An event moves it only when the new one is earlier; a later one is
-// found when the old one fires and the timers are asked again. So traffic touches the heap about
-// once in ten seconds per peer.
+// A deadline is armed once. An event moves it only if the new one is earlier; a later one is found
+// when the old one fires and the timers are asked again. Traffic therefore touches the heap only
+// about once in ten seconds per peer.
 type Heap[T any] struct {
 	mu      sync.Mutex // guards the order, and all of Deadline but Owner
 	order   order[T]
@@ -31,10 +31,10 @@ type Heap[T any] struct {
 }
 
 // NewHeap returns an empty heap. earlier is called, without a lock, when the earliest deadline has
-// moved forward; it must not wait.
+// moved forward; it must not block.
 func NewHeap[T any](earlier func()) *Heap[T] { return &Heap[T]{earlier: earlier} }
 
-// Arm makes sure that the owner of d is looked at no later than at.
+// Arm makes sure that the owner of d is handled no later than at.
 func (h *Heap[T]) Arm(d *Deadline[T], at boottime.Time) {
 	if armed := d.at.Load(); armed != 0 && armed <= int64(at) {
 		return
@@ -61,7 +61,7 @@ func (h *Heap[T]) arm(d *Deadline[T], at boottime.Time) {
 	}
 }
 
-// Remove forgets d for good.
+// Remove removes d permanently.
 func (h *Heap[T]) Remove(d *Deadline[T]) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -72,8 +72,8 @@ func (h *Heap[T]) Remove(d *Deadline[T]) {
 	}
 }
 
-// Next takes out the owner whose deadline has come. When there is none it returns nil and how long
-// to sleep, at most maxSleep.
+// Next removes and returns an owner whose deadline has come. If there is none, it returns nil and
+// how long to sleep, at most maxSleep.
 func (h *Heap[T]) Next(now boottime.Time) (owner *T, sleep time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -95,12 +95,12 @@ func (h *Heap[T]) Len() int {
 	return len(h.order)
 }
 
-// Bounds of one sleep between two deadlines.
+// Bounds on one sleep between two deadlines.
 const (
-	// maxSleep is for when there are deadlines: Go's timers stand still while the machine sleeps
-	// and keys do not, so after a suspend the real clock is to be looked at again soon.
+	// maxSleep applies if there are deadlines: Go's timers stand still while the machine is
+	// suspended, but keys continue to age, so the real clock has to be read soon after a resume.
 	maxSleep = 5 * time.Second
-	// noDeadline is for when there are none.
+	// noDeadline applies if there are none.
 	noDeadline = time.Hour
 )
 

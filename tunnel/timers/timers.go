@@ -1,6 +1,6 @@
-// Package timers has the timer rules of a WireGuard peer: when a handshake may begin and is
-// retried, when to send a keepalive, when to renew keys and when to wipe old ones. Heap finds the
-// peer whose deadline is next.
+// Package timers implements the timer rules of a WireGuard peer: when a handshake may begin and
+// when it is retried, when to send a keepalive, when to renew keys, and when to wipe old ones. Heap
+// finds the peer whose deadline is next.
 //
 // It only decides: it has no clock, timer, socket, goroutine or key. Events are passed in with the
 // time at which they happened, and Due returns the actions that are due. The caller performs them.
@@ -17,8 +17,8 @@
 //     message.
 //
 // Concurrency: the methods that a packet causes (DataSent, DataReceived, AuthenticatedSent,
-// AuthenticatedReceived) use atomics only and may be called by any number of lanes at once. Of
-// the others, those that do not say that any goroutine may call them need the peer's lock.
+// AuthenticatedReceived) use only atomics and may be called by any number of lanes at once. The
+// others need the peer's lock unless they say that any goroutine may call them.
 package timers
 
 import (
@@ -28,18 +28,18 @@ import (
 	"tund/internal/boottime"
 )
 
-// Timers is the timer state of one peer. The zero value is a peer with which nothing has happened.
+// Timers is the timer state of one peer. The zero value is a peer without any history.
 type Timers struct {
 	// Written by lanes.
 	unansweredSince  atomic.Int64 // first data sent since anything authenticated came; 0: none
 	unackedSince     atomic.Int64 // first data received since anything authenticated went; 0: none
 	lastTraversal    atomic.Int64 // anything authenticated, either way
 	anotherKeepalive atomic.Bool  // more data came while unackedSince was set
-	// Somebody asked for a handshake, and Due has not been asked since.
+	// A handshake was requested, and Due has not been called since.
 	wanted atomic.Bool
-	// Somebody asked for a keepalive, and Due has not been asked since.
+	// A keepalive was requested, and Due has not been called since.
 	keepalive        atomic.Bool
-	renewedOnReceive atomic.Bool // the renewal on receive was asked for, once per session
+	renewedOnReceive atomic.Bool // renewal on receive was requested, which happens once a session
 
 	// Written with the peer's lock held, read by lanes.
 	persistent   atomic.Int64 // interval in ns; 0: off
@@ -53,7 +53,7 @@ type Timers struct {
 	gaveUp   bool
 }
 
-// Actions is what Due found to be due, as a set of bits.
+// Actions is the set of actions, as bits, that Due found to be due.
 type Actions uint8
 
 // The actions of Due.
@@ -62,12 +62,12 @@ const (
 	SendInitiation Actions = 1 << iota
 	// SendKeepalive: send an empty transport message.
 	SendKeepalive
-	// GiveUp: the handshake had all its attempts; drop what waits for it.
+	// GiveUp: the handshake has used all its attempts; drop the packets that wait for it.
 	GiveUp
 	// ZeroKeys: wipe every session and handshake of the peer.
 	ZeroKeys
-	// ClearSource: forget the local address used for the endpoint; it may be why nothing comes
-	// back.
+	// ClearSource: forget the local address used towards the endpoint, as it may be the reason why
+	// nothing comes back.
 	ClearSource
 )
 
@@ -115,11 +115,11 @@ func (t *Timers) SetPersistent(interval time.Duration, now boottime.Time) {
 // Persistent returns the interval of the persistent keepalive; 0 when off.
 func (t *Timers) Persistent() time.Duration { return time.Duration(t.persistent.Load()) }
 
-// WantHandshake is called when somebody needs a session. It returns when the handshake may begin,
-// RekeyTimeout after the last one, and whether the caller has to see to it that Due is asked then.
-// It need not when the wish is known already, nor while an initiation waits for its response, when
-// a wish only renews the attempts left (kernel send.c, wg_packet_send_queued_handshake_initiation).
-// Any goroutine may call it.
+// WantHandshake is called when a session is needed. It returns when the handshake may begin, which
+// is RekeyTimeout after the last one, and whether the caller has to arrange that Due is called
+// then. That is not necessary if the request is already known, nor while an initiation waits for
+// its response, when a request only restores the number of attempts (kernel send.c,
+// wg_packet_send_queued_handshake_initiation). Any goroutine may call it.
 func (t *Timers) WantHandshake(now boottime.Time) (at boottime.Time, arm bool) {
 	if t.wanted.Load() || !t.wanted.CompareAndSwap(false, true) || t.Handshaking() {
 		return 0, false
@@ -127,19 +127,19 @@ func (t *Timers) WantHandshake(now boottime.Time) (at boottime.Time, arm bool) {
 	return t.MayInitiate(now), true
 }
 
-// Wanted reports whether WantHandshake was called and nothing has come of it yet. Any goroutine may
-// ask.
+// Wanted reports whether WantHandshake was called and the request is still open. Any goroutine may
+// call it.
 func (t *Timers) Wanted() bool { return t.wanted.Load() }
 
-// Granted forgets a wish for a handshake, because there is a session now or because it must not
-// begin, and reports whether there was one.
+// Granted clears a request for a handshake, because there is a session now or because the handshake
+// must not begin, and reports whether there was one.
 func (t *Timers) Granted() bool { return t.wanted.Swap(false) }
 
-// WantKeepalive makes a keepalive due, whatever passed before. Any goroutine may call it.
+// WantKeepalive makes a keepalive due, regardless of earlier traffic. Any goroutine may call it.
 func (t *Timers) WantKeepalive() { t.keepalive.Store(true) }
 
-// MayInitiate returns when the next initiation may be sent, if somebody wants one at the given
-// time: no sooner than RekeyTimeout after the last (whitepaper §6.1). Any goroutine may ask.
+// MayInitiate returns when the next initiation may be sent if one is requested at the given time:
+// no sooner than RekeyTimeout after the last (whitepaper §6.1). Any goroutine may call it.
 func (t *Timers) MayInitiate(at boottime.Time) boottime.Time {
 	if last := boottime.Time(t.initiatedAt.Load()); last != 0 {
 		at = max(at, last.Add(RekeyTimeout))
@@ -147,21 +147,22 @@ func (t *Timers) MayInitiate(at boottime.Time) boottime.Time {
 	return at
 }
 
-// InitiatedAt returns when the last initiation was sent; 0: never. Any goroutine may ask.
+// InitiatedAt returns when the last initiation was sent; 0: never. Any goroutine may call it.
 func (t *Timers) InitiatedAt() boottime.Time { return boottime.Time(t.initiatedAt.Load()) }
 
-// InitiationFailed is called when an initiation could not be made. The next attempt waits as if it
-// had been sent.
+// InitiationFailed is called when an initiation could not be made. The next attempt waits as if
+// this one had been sent.
 func (t *Timers) InitiationFailed(now boottime.Time) { t.initiatedAt.Store(int64(now)) }
 
 // RenewOnReceive reports whether a message received under the current session of the given age is a
-// reason to ask for the next one: RekeyBeforeReject is reached, we are the initiator, and it was
-// not asked for yet (kernel receive.c, keep_key_fresh). Any goroutine may call it.
+// reason to ask for the next one: the age has reached RekeyBeforeReject, we are the initiator, and
+// it was not requested yet (kernel receive.c, keep_key_fresh). Any goroutine may call it.
 func (t *Timers) RenewOnReceive(initiator bool, age time.Duration) bool {
 	return initiator && age >= RekeyBeforeReject && t.renewedOnReceive.CompareAndSwap(false, true)
 }
 
-// restart lets a handshake have all its attempts, because something other than a retry asks for it.
+// restart gives a handshake all its attempts again, because something other than a retry requested
+// it.
 func (t *Timers) restart() { t.attempts, t.gaveUp = 0, false }
 
 // HandshakeInitiated is called when an initiation was sent. jitter is random in [0,
@@ -174,15 +175,15 @@ func (t *Timers) HandshakeInitiated(now boottime.Time, jitter time.Duration) {
 }
 
 // HandshakeComplete is called when a session is confirmed: a response was consumed, or the first
-// transport message of a session that we answered came.
+// transport message of a session for which we sent the response has come.
 func (t *Timers) HandshakeComplete() {
 	t.retransmitAt.Store(0)
-	t.Granted() // a wish from between the derivation of the keys and here
+	t.Granted() // a request made between the derivation of the keys and this call
 	t.restart()
 }
 
 // SessionDerived is called when new session keys exist. jitter is random in [0,
-// RekeyTimeoutJitterMax): a responder needs some as well, for the handshake after unanswered data.
+// RekeyTimeoutJitterMax); a responder needs it too, for the handshake after unanswered data.
 func (t *Timers) SessionDerived(now boottime.Time, jitter time.Duration) {
 	t.zeroAt = now.Add(ZeroKeysAfter)
 	t.jitter.Store(int64(jitter))
@@ -190,18 +191,18 @@ func (t *Timers) SessionDerived(now boottime.Time, jitter time.Duration) {
 	t.Granted()
 }
 
-// Handshaking reports whether an initiation waits for its response. Any goroutine may ask.
+// Handshaking reports whether an initiation waits for its response. Any goroutine may call it.
 func (t *Timers) Handshaking() bool { return t.retransmitAt.Load() != 0 }
 
 // GaveUp reports whether the last handshake ran out of attempts.
 func (t *Timers) GaveUp() bool { return t.gaveUp }
 
-// LastTraversal returns when anything authenticated last passed, either way; 0: never. Any
-// goroutine may ask.
+// LastTraversal returns when anything authenticated last passed in either direction; 0: never. Any
+// goroutine may call it.
 func (t *Timers) LastTraversal() boottime.Time { return boottime.Time(t.lastTraversal.Load()) }
 
-// Stop forgets all timers, as when the device goes down: the next handshake may begin at once.
-// Whether somebody wants one stays known; see Granted.
+// Stop clears all timers, as when the device goes down: the next handshake may begin at once. A
+// request for a handshake is kept; see Granted.
 func (t *Timers) Stop() {
 	t.unansweredSince.Store(0)
 	t.unackedSince.Store(0)
@@ -212,8 +213,8 @@ func (t *Timers) Stop() {
 	t.zeroAt, t.attempts, t.gaveUp = 0, 0, false
 }
 
-// Due returns the actions due at now and moves the timers that fired. A handshake that somebody
-// wants is due as well; its attempts start anew before the timers look at them (kernel send.c,
+// Due returns the actions due at now and advances the timers that fired. A requested handshake is
+// due as well; its attempts are reset before the timers are evaluated (kernel send.c,
 // wg_packet_send_queued_handshake_initiation).
 func (t *Timers) Due(now boottime.Time) Actions {
 	var a Actions
@@ -250,7 +251,7 @@ func (t *Timers) Due(now boottime.Time) Actions {
 	return a
 }
 
-// retransmit is the expiry of the wait for a response.
+// retransmit handles the expiry of the wait for a response.
 func (t *Timers) retransmit(now boottime.Time) Actions {
 	t.retransmitAt.Store(0)
 	if int(t.attempts) >= MaxHandshakeAttempts {
@@ -270,7 +271,7 @@ func (t *Timers) unansweredAfter() time.Duration {
 	return UnansweredAfter + time.Duration(t.jitter.Load())
 }
 
-// Next returns when Due has to be asked again, and false when nothing is pending.
+// Next returns when Due has to be called again, and false if nothing is pending.
 func (t *Timers) Next() (boottime.Time, bool) {
 	next, _ := t.NextOfTraffic()
 	next = earlier(next, boottime.Time(t.retransmitAt.Load()))
@@ -278,7 +279,7 @@ func (t *Timers) Next() (boottime.Time, bool) {
 	return next, next != 0
 }
 
-// NextOfTraffic is Next for those timers that traffic starts. Any goroutine may ask.
+// NextOfTraffic is Next for the timers that traffic starts. Any goroutine may call it.
 func (t *Timers) NextOfTraffic() (boottime.Time, bool) {
 	var next boottime.Time
 	if since := boottime.Time(t.unackedSince.Load()); since != 0 {
@@ -293,7 +294,7 @@ func (t *Timers) NextOfTraffic() (boottime.Time, bool) {
 	return next, next != 0
 }
 
-// earlier returns the earlier of two deadlines, of which zero is none.
+// earlier returns the earlier of two deadlines, where zero means none.
 func earlier(a, b boottime.Time) boottime.Time {
 	if a == 0 || b != 0 && b < a {
 		return b
