@@ -2,15 +2,16 @@ package l2
 
 import "encoding/binary"
 
-// neighborMessage is what an ARP packet or a neighbour solicitation or advertisement says.
+// neighborMessage is what an ARP packet, a neighbour solicitation or a neighbour advertisement
+// says.
 type neighborMessage struct {
 	v6     bool
-	ask    bool     // a question for target that wants an answer
-	check  bool     // asks the host believed to have target whether it still has it
-	probe  bool     // the sender means to take target, and asks whether somebody has it
-	mac    MAC      // of the host it binds; 0: none
-	ip     [16]byte // of that host
-	target [16]byte // of the question
+	ask    bool     // a request for target that wants an answer
+	check  bool     // a unicast request by which a host checks that its neighbour still has target
+	probe  bool     // a probe for duplicates: the sender intends to use target
+	mac    MAC      // MAC of the host whose binding it states; 0: none
+	ip     [16]byte // address of that host
+	target [16]byte // address that is requested
 	advert bool
 	router bool
 }
@@ -21,8 +22,9 @@ func mapped4(b []byte) (ip [16]byte) {
 	return ip
 }
 
-// parseNeighbor reads ARP or neighbour discovery from the frame with header h, and reports whether
-// it was one. A binding is taken only when the sender inside the packet is the sender of the frame.
+// parseNeighbor parses ARP or neighbour discovery in the frame with header h, and reports whether
+// it was either. A binding is accepted only if the sender inside the packet is the sender of the
+// frame.
 func parseNeighbor(frame []byte, h *Header, m *neighborMessage) bool {
 	b := frame[h.Payload:]
 	switch h.EtherType {
@@ -30,8 +32,8 @@ func parseNeighbor(frame []byte, h *Header, m *neighborMessage) bool {
 		return parseARP(b, h, m)
 	case typeIPv6:
 		if len(b) < ipv6Header || b[6] != protoICMPv6 || b[7] != 255 {
-			// RFC 4861 §7.1: a hop limit of 255 shows that no router was passed. No extension headers in
-			// practice.
+			// RFC 4861 §7.1: a hop limit of 255 shows that no router was passed. Extension headers
+			// do not occur in practice.
 			return false
 		}
 		return parseND(b, h, m)
@@ -39,7 +41,7 @@ func parseNeighbor(frame []byte, h *Header, m *neighborMessage) bool {
 	return false
 }
 
-// parseARP reads RFC 826 for Ethernet and IPv4.
+// parseARP parses ARP for Ethernet and IPv4 (RFC 826).
 func parseARP(b []byte, h *Header, m *neighborMessage) bool {
 	if len(b) < 28 || binary.BigEndian.Uint64(b)>>16 != 0x0001_0800_06_04 {
 		return false
@@ -59,11 +61,12 @@ func parseARP(b []byte, h *Header, m *neighborMessage) bool {
 	return true
 }
 
-// parseND reads RFC 4861 §4.3 and §4.4. b is an IPv6 packet whose next header is ICMPv6.
+// parseND parses a solicitation or advertisement (RFC 4861 §4.3 and §4.4). b is an IPv6 packet
+// whose next header is ICMPv6.
 func parseND(b []byte, h *Header, m *neighborMessage) bool {
 	icmp := trim(b, ipv6Header+int(binary.BigEndian.Uint16(b[4:])))[ipv6Header:]
 	if len(icmp) < 24 || icmp[1] != 0 || icmp[8] == 0xff || !intactICMPv6(b, icmp) {
-		return false // hosts discard it: RFC 4861 §7.1
+		return false // hosts discard it, RFC 4861 §7.1
 	}
 	m.v6 = true
 	var option byte
@@ -87,8 +90,8 @@ func parseND(b []byte, h *Header, m *neighborMessage) bool {
 	return true
 }
 
-// linkLayerOption returns the MAC in the first option of kind in a list of RFC 4861 §4.6; 0 without
-// one.
+// linkLayerOption returns the MAC in the first option of the given kind in a list of options (RFC
+// 4861 §4.6); 0 if there is none.
 func linkLayerOption(b []byte, kind byte) MAC {
 	for len(b) >= 8 {
 		n := int(b[1]) * 8
@@ -105,11 +108,11 @@ func linkLayerOption(b []byte, kind byte) MAC {
 
 const (
 	arpLen      = 28
-	neighborLen = 32 // NS or NA with one link-layer address option
+	neighborLen = 32 // solicitation or advertisement with one link-layer address option
 )
 
-// appendTagged appends an Ethernet header to b: dst, src, the tags of like (a frame with header h),
-// etherType.
+// appendTagged appends an Ethernet header to b: dst, src, the tags of the frame like, whose header
+// is h, and etherType.
 func appendTagged(b []byte, dst, src MAC, like []byte, h *Header, etherType uint16) []byte {
 	b = append(b, make([]byte, 12)...)
 	dst.Put(b[len(b)-12:])
@@ -118,7 +121,7 @@ func appendTagged(b []byte, dst, src MAC, like []byte, h *Header, etherType uint
 	return binary.BigEndian.AppendUint16(b, etherType)
 }
 
-// appendARP appends an ARP packet: op 1 (request) or 2 (reply).
+// appendARP appends an ARP packet with op 1 (request) or 2 (reply).
 func appendARP(b []byte, op uint16, sender MAC, senderIP []byte, target MAC, targetIP []byte) []byte {
 	b = append(b, 0, 1, 8, 0, 6, 4, byte(op>>8), byte(op))
 	b = append(b, make([]byte, 6)...)
@@ -130,7 +133,7 @@ func appendARP(b []byte, op uint16, sender MAC, senderIP []byte, target MAC, tar
 }
 
 // appendND appends an IPv6 packet with a neighbour solicitation or advertisement that carries mac.
-// flags is the advertisement's fifth byte.
+// flags is the fifth byte of an advertisement.
 func appendND(b []byte, kind, flags byte, src, dst, target [16]byte, mac MAC) []byte {
 	start := len(b)
 	b = append(b, 0x60, 0, 0, 0, 0, neighborLen, protoICMPv6, 255)
@@ -149,8 +152,7 @@ func appendND(b []byte, kind, flags byte, src, dst, target [16]byte, mac MAC) []
 	return b
 }
 
-// appendAnswer appends to b the reply, in the name of mac, to the question m in frame with header
-// h.
+// appendAnswer appends to b the reply, on behalf of mac, to the request m in frame with header h.
 func appendAnswer(b []byte, frame []byte, h *Header, m *neighborMessage, mac MAC, router bool) []byte {
 	question := frame[h.Payload:]
 	if !m.v6 {
@@ -165,8 +167,8 @@ func appendAnswer(b []byte, frame []byte, h *Header, m *neighborMessage, mac MAC
 	return appendND(b, icmp6NeighborAdvert, flags, m.target, [16]byte(question[8:24]), m.target, mac)
 }
 
-// speaksOfForeign reports whether the frame is ARP or neighbour discovery that names, as the
-// sender's, a MAC that the pinned MACs do not let come in at the port.
+// speaksOfForeign reports whether the frame is ARP or neighbour discovery that names a MAC as the
+// sender which the pinned MACs do not allow at the port.
 func (f *frameInfo) speaksOfForeign() bool {
 	b := f.p.Frame[f.h.Payload:]
 	switch f.h.EtherType {
@@ -179,10 +181,10 @@ func (f *frameInfo) speaksOfForeign() bool {
 	return false
 }
 
-// optionForeign is speaksOfForeign for an ICMPv6 message, which may be behind extension headers.
-// All options are looked at: which of several counts is for the host to choose. A redirect names
-// another host, whom only a trusted router may send elsewhere. Fragmented neighbour discovery hides
-// what it says, and no host believes it (RFC 6980 §5).
+// optionForeign is speaksOfForeign for an ICMPv6 message, which may follow extension headers. All
+// options are examined, because hosts differ in which of several they use. A redirect names another
+// host, and only a trusted router may send one. Fragmented neighbour discovery hides its contents,
+// and hosts ignore it (RFC 6980 §5).
 func (f *frameInfo) optionForeign(msg []byte, fragment bool) bool {
 	if len(msg) == 0 {
 		return false

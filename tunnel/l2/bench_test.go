@@ -11,7 +11,7 @@ import (
 	"tund/internal/drop"
 )
 
-// paths are the decisions that are made per superpacket.
+// paths are the kinds of decision made per superpacket.
 func paths(t testing.TB) map[string]func(v *Verdict, now boottime.Time) drop.Reason {
 	s := newSwitch(t, Config{NeighborSuppression: true, BroadcastLimit: -1, MulticastLimit: -1, UnknownLimit: -1})
 	for id := PortID(1); id <= 4; id++ {
@@ -77,7 +77,7 @@ func BenchmarkSwitch(b *testing.B) {
 	}
 }
 
-// BenchmarkFind compares the table with what else could be done: 1000 hosts, one or two readers.
+// BenchmarkFind compares the table with alternatives: 1000 hosts, one or two readers.
 func BenchmarkFind(b *testing.B) {
 	const hosts = 1000
 	f := newTestFDB(DefaultMaxEntries, hosts, 1)
@@ -120,7 +120,7 @@ func BenchmarkFind(b *testing.B) {
 				for range readers {
 					wg.Go(func() {
 						for i := range b.N {
-							if !c.find(i & 7) { // few hosts talk at a time
+							if !c.find(i & 7) { // few hosts are active at a time
 								miss.Add(1)
 							}
 						}
@@ -178,7 +178,8 @@ func BenchmarkClampMSS(b *testing.B) {
 	}
 }
 
-// BenchmarkHello is what a peer costs that says another MTU in each hello, which it may do a hundred times a second.
+// BenchmarkHello measures the cost of a peer that reports a different MTU in each hello, which it
+// may do a hundred times a second.
 func BenchmarkHello(b *testing.B) {
 	for _, ports := range []int{10, 5000} {
 		b.Run(fmt.Sprint(ports, " ports"), func(b *testing.B) {

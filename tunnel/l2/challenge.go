@@ -17,7 +17,8 @@ func (s *Switch) challenge(c *challenge) {
 	b := make([]byte, FrameHeaderLen, 128)
 	if c.len == 4 {
 		b = appendHeader(b, mac, s.mac, vid, tagged, typeARP)
-		b = appendARP(b, 1, s.mac, []byte{0, 0, 0, 0}, 0, c.host[:4]) // sender 0.0.0.0: a probe, touches no cache (RFC 5227 §2.1)
+		// Sender 0.0.0.0: an ARP probe (RFC 5227 §2.1), which changes no ARP cache.
+		b = appendARP(b, 1, s.mac, []byte{0, 0, 0, 0}, 0, c.host[:4])
 	} else {
 		b = appendHeader(b, mac, s.mac, vid, tagged, typeIPv6)
 		b = appendND(b, icmp6NeighborSolicit, 0, linkLocal(s.mac), c.host, c.host, s.mac)
@@ -32,7 +33,7 @@ func (s *Switch) challenge(c *challenge) {
 	s.toPeer(c.port, b)
 }
 
-// linkLocal returns the link-local address made from a MAC (RFC 4291 appendix A).
+// linkLocal returns the link-local address formed from a MAC (RFC 4291 appendix A).
 func linkLocal(m MAC) (ip [16]byte) {
 	ip[0], ip[1] = 0xfe, 0x80
 	var b [6]byte
@@ -41,9 +42,9 @@ func linkLocal(m MAC) (ip [16]byte) {
 	return ip
 }
 
-// isChallenge reports whether the frame is a question as challenge makes it, from the MAC of the
-// switch that asks. Nothing else may come from the MAC of a peer's switch at a port with pinned
-// MACs, since the peer chooses that MAC.
+// isChallenge reports whether the frame is a request as challenge makes it, sent from the MAC of
+// the switch that asks. At a port with pinned MACs, nothing else may come from the MAC of the
+// peer's switch, because the peer chooses that MAC.
 func (f *frameInfo) isChallenge() bool {
 	b := f.p.Frame[f.h.Payload:]
 	if f.h.Dst.Group() {

@@ -10,12 +10,13 @@ import (
 
 const ms = time.Millisecond
 
-// gratuitous makes the ARP announcement with which a host appears at a new place.
+// gratuitous returns the ARP announcement with which a host appears at a new place.
 func gratuitous(t testing.TB, mac MAC, ip string) []byte {
 	return arp(t, 1, Broadcast, mac, ip, 0, ip)
 }
 
-// TestClaim_aLiveLocalHostCannotBeRobbed: a peer uses the MAC of a local host; the host is asked, answers, and keeps it.
+// TestClaim_aLiveLocalHostCannotBeRobbed: a peer uses the MAC of a local host; the host is asked,
+// answers, and keeps it.
 func TestClaim_aLiveLocalHostCannotBeRobbed(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -57,7 +58,8 @@ func TestClaim_aLiveLocalHostCannotBeRobbed(t *testing.T) {
 	}
 }
 
-// TestClaim_aVMThatMovedIsFoundWithinASecond: it stops at our site and says one word at the other.
+// TestClaim_aVMThatMovedIsFoundWithinASecond: a VM leaves our site and sends a single frame at the
+// other one.
 func TestClaim_aVMThatMovedIsFoundWithinASecond(t *testing.T) {
 	t.Parallel()
 	for _, from := range []PortID{LocalPort, 2} {
@@ -71,7 +73,7 @@ func TestClaim_aVMThatMovedIsFoundWithinASecond(t *testing.T) {
 		} else {
 			fromPeer(s, start, from, say)
 		}
-		now := at(10 * ms) // it was heard at its old place only just now
+		now := at(10 * ms) // it was heard at its old place only a moment ago
 		fromPeer(s, now, 1, say)
 		moved := time.Duration(0)
 		var told []byte
@@ -100,7 +102,8 @@ func TestClaim_aVMThatMovedIsFoundWithinASecond(t *testing.T) {
 	}
 }
 
-// TestClaim_comingHomeIsBelievedAtOnce: the other direction of the same move, and the peers hear of it.
+// TestClaim_comingHomeIsBelievedAtOnce covers the opposite direction of the same move; the peers
+// are told of it.
 func TestClaim_comingHomeIsBelievedAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -126,7 +129,8 @@ func TestClaim_comingHomeIsBelievedAtOnce(t *testing.T) {
 	}
 }
 
-// TestClaim_framesUnderWayProveNothing: what the old place sent before the move must not keep it there.
+// TestClaim_framesUnderWayProveNothing: a frame sent from the old place before the move must not
+// keep the MAC there.
 func TestClaim_framesUnderWayProveNothing(t *testing.T) {
 	t.Parallel()
 	f := newTestFDB(64, 64, 1, 2)
@@ -134,7 +138,7 @@ func TestClaim_framesUnderWayProveNothing(t *testing.T) {
 	f.learn(key, 1, start)
 	f.setHost(key, []byte{10, 0, 0, 1})
 	f.learn(key, 2, at(10*ms))
-	f.learn(key, 1, at(100*ms)) // late
+	f.learn(key, 1, at(100*ms)) // a late frame
 	if o := f.learn(key, 2, at(10*ms+claimWait)); !o.moved {
 		t.Errorf("after the wait: %+v", o)
 	}
@@ -184,7 +188,7 @@ func TestClaim_fiveMovesFreeze(t *testing.T) {
 	}
 }
 
-// TestClaim_manyClaimsAreBounded: a peer claims everything it can think of.
+// TestClaim_manyClaimsAreBounded: a peer claims as many MACs as it can.
 func TestClaim_manyClaimsAreBounded(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -212,7 +216,8 @@ func TestClaim_manyClaimsAreBounded(t *testing.T) {
 	}
 }
 
-// TestClaim_pinnedMACsAnswerAndCannotBeUsed covers macs = [...]: only there, and nowhere else.
+// TestClaim_pinnedMACsAnswerAndCannotBeUsed covers macs = [...]: the MACs are accepted at that peer
+// and nowhere else, and no other MAC is accepted there.
 func TestClaim_pinnedMACsAnswerAndCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})

@@ -8,8 +8,8 @@ import (
 	"tund/internal/drop"
 )
 
-// TestSwitch_manyLanesAtOnce calls everything from everywhere; the race detector is the judge. A known unicast
-// frame between two hosts that never move must go the right way throughout.
+// TestSwitch_manyLanesAtOnce calls all methods concurrently, for the race detector. Throughout, a
+// known unicast frame between two hosts that never move must be sent to the right port.
 func TestSwitch_manyLanesAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{NeighborSuppression: true, Hub: true, MaxEntries: 512})
@@ -19,7 +19,8 @@ func TestSwitch_manyLanesAtOnce(t *testing.T) {
 	local, remote := hostMAC(1), hostMAC(2)
 	fromDevice(s, start, gratuitous(t, local, "10.0.0.1"))
 	fromPeer(s, start, 1, gratuitous(t, remote, "10.0.0.2"))
-	fromPeer(s, at(2*time.Second), 1, eth(local, remote, 0x1234)) // established: the flood below must not evict it
+	// Established, so the flood below must not evict it.
+	fromPeer(s, at(2*time.Second), 1, eth(local, remote, 0x1234))
 	from := at(2 * time.Second)
 	frames := [][]byte{
 		gratuitous(t, hostMAC(3), "10.0.0.3"), igmp2(t, hostMAC(4), 0x16, group1), eth(Broadcast, hostMAC(5), 0x1234),

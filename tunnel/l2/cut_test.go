@@ -7,10 +7,10 @@ import (
 	"tund/internal/drop"
 )
 
-// A host that was behind peer 2 moved to our LAN and lives there. A peer says that we were the
-// second gateway of our LAN for a while, and are not any more. Where the host was before, that is
-// believed: the move may have been a copy that went around. Another peer does not get the host's MAC
-// for the asking; neither does anybody when the host never was elsewhere.
+// A host that was behind peer 2 has moved to our LAN. A peer says that we were the standby gateway
+// of our LAN for a while and no longer are. It is believed about hosts that were at its own port
+// before, because the move may have been caused by a looping copy. Another peer cannot obtain the
+// MAC of the host in this way, and nobody can if the host never was elsewhere.
 func TestCut_freesOnlyWhatThePeerHadBefore(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -44,8 +44,8 @@ func TestCut_freesOnlyWhatThePeerHadBefore(t *testing.T) {
 	}
 }
 
-// A MAC that moved too often is frozen at our LAN. A peer does not thaw it with what it says of
-// gateways: it is still asked for.
+// A MAC that moved too often is frozen at our LAN. A peer cannot unfreeze it by what it says about
+// gateways: the host is still asked for.
 func TestCut_thawsNoMACForAThief(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestProtocolDocument_examplesAreWhatWeSend keeps docs/protocol-ethernet.md true.
+// TestProtocolDocument_examplesAreWhatWeSend verifies that the examples in
+// docs/protocol-ethernet.md are what the code produces.
 func TestProtocolDocument_examplesAreWhatWeSend(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/protocol-ethernet.md")

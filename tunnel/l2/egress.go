@@ -2,7 +2,7 @@ package l2
 
 import "tund/internal/drop"
 
-// sendTo adds the port to the receivers.
+// sendTo adds the port to the receivers of the frame, or returns the reason why it may not have it.
 func (f *frameInfo) sendTo(id PortID, v *Verdict) drop.Reason {
 	p := f.view.port(id)
 	if p == nil || !p.ready {
@@ -24,7 +24,7 @@ func (f *frameInfo) sendTo(id PortID, v *Verdict) drop.Reason {
 	}
 	r := rewrite(&f.h, f.vid, tagged)
 	if r.Op == TagStrip && f.h.nested() {
-		return drop.DoubleTag // what hides behind a tag never surfaces as one
+		return drop.DoubleTag // an inner tag must never become the outer one
 	}
 	if id == LocalPort {
 		v.ToDevice, v.DeviceRewrite = true, r
@@ -34,8 +34,9 @@ func (f *frameInfo) sendTo(id PortID, v *Verdict) drop.Reason {
 	return drop.None
 }
 
-// flood sends the frame to every peer that may have it, but not back where it came from. A peer
-// that may not costs the others nothing; the reason is the last one's when nobody gets it.
+// flood sends the frame to every peer that may have it, except the one it came from. A peer that
+// may not have it does not affect the others. If nobody gets it, flood returns the reason of the
+// last one.
 func (s *Switch) flood(f *frameInfo, v *Verdict, kind messageKind) drop.Reason {
 	reason := drop.NoEthernetPeer
 	if f.class == ClassMulticast && kind != messageQuery && kind != messageReport && !f.unpruned() {
@@ -64,7 +65,7 @@ func (s *Switch) flood(f *frameInfo, v *Verdict, kind messageKind) drop.Reason {
 	return reason
 }
 
-// sendOr is sendTo, but returns old when the frame was accepted.
+// sendOr is sendTo, but returns old if the port was added.
 func (f *frameInfo) sendOr(id PortID, v *Verdict, old drop.Reason) drop.Reason {
 	if r := f.sendTo(id, v); r != drop.None {
 		return r

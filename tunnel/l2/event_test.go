@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// cutMessage makes a message that says what the receiver is to the sender in a VLAN.
+// cutMessage returns the control message that tells the receiver its role for the sender in a VLAN.
 func cutMessage(vid uint16, state byte) []byte {
 	b := appendControl(nil, controlCut, cutLen)
 	b = binary.BigEndian.AppendUint16(b, vid)
 	return append(b, state)
 }
 
-// A peer that says one thing and its opposite in turn fills no log, in however many VLANs; the first
-// changes are reported all the same, and so are those of another peer.
+// A peer that keeps changing what it says cannot flood the log, in however many VLANs it does so.
+// The first changes are still reported, and so are those of another peer.
 func TestEvent_changesOfStateAreLimited(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})

@@ -63,14 +63,15 @@ func (t *fdb) check() error {
 	return err
 }
 
-// fdbModel is the table as one would write it down: a map, and the rules of claim.go one after the other.
+// fdbModel is a straightforward implementation of the table: a map, and the rules of claim.go one
+// after the other.
 type fdbModel struct {
 	entries map[uint64]*modelEntry
 	homes   map[uint64]modelHome
 	age     time.Duration
 }
 
-// modelHome is where an entry was that aged out.
+// modelHome records where an entry was that has aged out.
 type modelHome struct {
 	port PortID
 	seen boottime.Time
@@ -79,7 +80,7 @@ type modelHome struct {
 type modelEntry struct {
 	port    PortID
 	static  bool
-	seen    boottime.Time // to the second
+	seen    boottime.Time // in whole seconds
 	moves   int
 	from    boottime.Time
 	origin  PortID
@@ -117,7 +118,8 @@ func (m *fdbModel) learn(key uint64, port PortID, now boottime.Time) drop.Reason
 		m.move(e, port, now)
 		return drop.None
 	case e.claimAt != 0:
-		if e.claimBy == port && now.Sub(e.claimAt) >= silentWait { // hosts in this model have no address
+		// Hosts in this model have no IP address.
+		if e.claimBy == port && now.Sub(e.claimAt) >= silentWait {
 			m.move(e, port, now)
 			if e.port != port {
 				return drop.MACFrozen
@@ -166,7 +168,7 @@ func (m *fdbModel) tick(now boottime.Time) {
 	}
 }
 
-// TestFDB_actsAsTheModel runs random operations, within the caps, against the model.
+// TestFDB_actsAsTheModel runs random operations, within the limits, against the model.
 func TestFDB_actsAsTheModel(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(8) {
@@ -181,7 +183,7 @@ func TestFDB_actsAsTheModel(t *testing.T) {
 			switch op := rng.IntN(100); {
 			case op < 85:
 				if rng.IntN(3) > 0 && m.entries[key] != nil {
-					port = m.entries[key].port // mostly quiet hosts
+					port = m.entries[key].port // mostly hosts that do not move
 				}
 				got, want := f.learn(key, port, now).reason, m.learn(key, port, now)
 				if got != want {
@@ -251,8 +253,8 @@ func compareFDB(t *testing.T, f *fdb, m *fdbModel, when string) {
 	}
 }
 
-// TestFDB_capsHoldWhateverComes runs random floods at small caps: nothing but what was learned is ever found, and
-// no cap is passed.
+// TestFDB_capsHoldWhateverComes runs random floods with small limits: only entries that were
+// learned are ever found, and no limit is exceeded.
 func TestFDB_capsHoldWhateverComes(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(5) {
@@ -301,7 +303,8 @@ func TestFDB_capsHoldWhateverComes(t *testing.T) {
 	}
 }
 
-// TestFDB_knownHostsSurviveAFloodOfSources: 300,000 invented sources from the same port, and from others.
+// TestFDB_knownHostsSurviveAFloodOfSources sends 300,000 invented sources through the same port and
+// through others.
 func TestFDB_knownHostsSurviveAFloodOfSources(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -328,7 +331,7 @@ func TestFDB_knownHostsSurviveAFloodOfSources(t *testing.T) {
 	}
 	var v Verdict
 	warnings := 0
-	flood := eth(host(0), 0, 0x1234) // host 0 is local: known unicast, so no storm limit helps
+	flood := eth(host(0), 0, 0x1234) // host 0 is local and known, so no storm limit applies
 	for i := range 300_000 {
 		now = now.Add(10 * time.Microsecond)
 		hostMAC(1_000_000 + i).Put(flood[6:])
@@ -373,7 +376,7 @@ func TestFDB_hardLimitRefusesTheSource(t *testing.T) {
 	}
 }
 
-// TestFDB_theFullestPortGivesUp fills the table from one port and learns at another.
+// TestFDB_theFullestPortGivesUp fills the table from one port and then learns at another.
 func TestFDB_theFullestPortGivesUp(t *testing.T) {
 	t.Parallel()
 	f := newTestFDB(64, 60, 1, 2)
@@ -395,7 +398,8 @@ func TestFDB_theFullestPortGivesUp(t *testing.T) {
 	}
 }
 
-// TestFDB_readersSeeNoHalfEntries hammers a small table from writers and readers: an entry found is one that was written.
+// TestFDB_readersSeeNoHalfEntries runs writers and readers on a small table: any entry found must
+// be one that was written.
 func TestFDB_readersSeeNoHalfEntries(t *testing.T) {
 	t.Parallel()
 	f := newTestFDB(64, 64, 1, 2, 3, 4)

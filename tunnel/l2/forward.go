@@ -31,15 +31,14 @@ type Out struct {
 // Verdict is the decision about a superpacket. Each lane keeps one and passes it to every call,
 // which overwrites it; its slices are valid until the next call.
 type Verdict struct {
-	// Receiving peers; a failure to send to one must not keep the others from receiving it.
-	Out           []Out
+	Out           []Out   // receivers; a failure to send to one must not affect the others
 	Hops          uint8   // for the frame header of what is sent to Out
 	ToDevice      bool    // write it to the TAP
 	DeviceRewrite Rewrite // rewrite to apply before it is written to the TAP
-	// If not nil, a frame to write to the TAP: the answer to an ARP request or a solicitation.
+	// Nil, or a frame to write to the TAP: an answer on behalf of a remote host.
 	Reply []byte
 	Wake  bool // the slow plane should call Tick soon
-	// FromPeer only: unicast to a MAC known behind the TAP, which counts against no storm limit.
+	// FromPeer: unicast to a MAC known behind the TAP; no storm limit counts it.
 	Known bool
 
 	buf   [128]byte         // backs Reply, which has at most 14 + 16 + 40 + 32 bytes
@@ -63,11 +62,8 @@ type frameInfo struct {
 	class Class
 	dst   PortID // valid if class is ClassUnicast
 	probe bool   // a loop probe of an unknown node, which has passed storm control
-	// If not 0: a genuine probe of the peer at this port, received at the TAP, to be relayed to
-	// other peers.
-	relay PortID
-	// A question asked by the peer's own switch, which it may ask regardless of its pinned MACs.
-	node bool
+	relay PortID // not 0: a genuine probe of the peer there, received at the TAP, to be relayed
+	node  bool   // a question of the peer's own switch, which pinned MACs do not restrict
 }
 
 // FromDevice decides about a superpacket read from the TAP. With drop.None it is to be sent to the

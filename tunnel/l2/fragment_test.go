@@ -10,7 +10,7 @@ import (
 	"tund/internal/drop"
 )
 
-// cutFrame returns the two payloads of a frame, each with 16-byte padding.
+// cutFrame returns the two payloads of a frame, each with 16 bytes of padding.
 func cutFrame(t testing.TB, frame []byte, id uint16, limit int) (first, second []byte) {
 	t.Helper()
 	cut, ok := Cut(len(frame), limit)
@@ -105,7 +105,8 @@ func TestReassembler_contradictionsAndLimits(t *testing.T) {
 	}
 }
 
-// TestReassembler_actsAsTheModel delivers cut frames of three peers with loss, reordering and delay, and compares with a map.
+// TestReassembler_actsAsTheModel delivers cut frames of three peers with loss, reordering and
+// delay, and compares the result with a model.
 func TestReassembler_actsAsTheModel(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(10) {
@@ -156,7 +157,8 @@ func TestReassembler_actsAsTheModel(t *testing.T) {
 	}
 }
 
-// reassemblyModel is reassembly as a map: by peer and number modulo partSlots, the half that waits.
+// reassemblyModel implements reassembly with a map: for each peer and number modulo partSlots, the
+// part that is waiting.
 type reassemblyModel struct {
 	waiting map[modelSlot]modelHalf
 	lost    Lost
@@ -176,7 +178,7 @@ type modelPart struct {
 	port    PortID
 	id      uint16
 	payload []byte
-	frame   []byte // the whole
+	frame   []byte // the whole frame
 }
 
 // add returns the frame that the part completes, or nil.

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// MAC is an Ethernet address in the low 48 bits, first octet highest. A word rather than six bytes, because the
-// switch hashes and compares it once or twice per superpacket.
+// MAC is an Ethernet address in the low 48 bits, first octet highest. It is a word rather than six
+// bytes because the switch hashes and compares it once or twice per superpacket.
 type MAC uint64
 
 // Broadcast is ff:ff:ff:ff:ff:ff.
@@ -28,7 +28,7 @@ func (m MAC) Put(b []byte) {
 	binary.BigEndian.PutUint32(b[2:], uint32(m))
 }
 
-// Group reports whether m is a multicast address or broadcast.
+// Group reports whether m is a multicast address or the broadcast address.
 func (m MAC) Group() bool { return m&groupBit != 0 }
 
 // String returns the usual form, aa:bb:cc:dd:ee:ff.
@@ -37,13 +37,14 @@ func (m MAC) String() string {
 		byte(m>>40), byte(m>>32), byte(m>>24), byte(m>>16), byte(m>>8), byte(m))
 }
 
-// MarshalText returns String.
+// MarshalText implements encoding.TextMarshaler. It returns the form of String and never an error.
 func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
-// ErrMAC says that a text is not six octets in hexadecimal, joined by colons or by hyphens.
+// ErrMAC reports that a text is not six hexadecimal octets separated by colons or hyphens.
 var ErrMAC = errors.New("not a MAC address (want aa:bb:cc:dd:ee:ff)")
 
-// ParseMAC reads aa:bb:cc:dd:ee:ff or aa-bb-cc-dd-ee-ff in either case. It returns ErrMAC otherwise.
+// ParseMAC parses aa:bb:cc:dd:ee:ff or aa-bb-cc-dd-ee-ff, in upper or lower case. It returns ErrMAC
+// for anything else.
 func ParseMAC(text string) (MAC, error) {
 	if len(text) != 17 || text[2] != ':' && text[2] != '-' {
 		return 0, ErrMAC
@@ -77,7 +78,7 @@ func hexDigit(c byte) (byte, bool) {
 	return 0, false
 }
 
-// EtherTypes the switch looks at. IEEE 802 registry.
+// EtherTypes that the switch examines (IEEE 802 registry), and constants of the Ethernet header.
 const (
 	typeIPv4      = 0x0800
 	typeARP       = 0x0806
@@ -89,43 +90,45 @@ const (
 	typeService   = 0x88a8 // service tag, 802.1ad
 	typeProbe     = 0x88b5 // local experimental 1: our loop probe
 	typeLLDP      = 0x88cc
-	typeOldQinQ1  = 0x9100 // service tags before 802.1ad; hardware still honours them
+	typeOldQinQ1  = 0x9100 // service tags from before 802.1ad, still honoured by hardware
 	typeOldQinQ2  = 0x9200
 	typeOldQinQ3  = 0x9300
-	minEtherType  = 0x0600 // below: an 802.3 length
+	minEtherType  = 0x0600 // smaller values are an 802.3 length
 	vidMask       = 0x0fff
 	maxVID        = 4094 // 4095 is reserved, 802.1Q table 9-2
 	noVLAN        = 4095
 	headerLen     = 14
 	tagLen        = 4
-	maxParsedTags = 4 // enough to find what hides behind a stack; a frame with more does not parse
+	maxParsedTags = 4 // enough to see what a stack of tags hides; a frame with more does not parse
 )
 
-// Header is what the switch knows of a frame: its addresses, outer tag, and where its payload starts.
+// Header is the parsed Ethernet header: addresses, outer tag, and where the payload starts.
 type Header struct {
-	Dst, Src  MAC
-	Tags      int    // number of tags, of any kind; a tag inside an LLC/SNAP header counts as two
-	TPID      uint16 // of the outer tag; 0 without one
-	TCI       uint16 // of the outer tag: priority 3 bits, DEI 1 bit, VLAN 12 bits
-	EtherType uint16 // of the payload, behind all tags and an LLC/SNAP header; below 0x0600 it is a length, or nothing
-	Payload   int    // offset of the payload in the frame
+	Dst, Src MAC
+	Tags     int    // number of tags of any kind; a tag inside an LLC/SNAP header counts as two
+	TPID     uint16 // of the outer tag; 0 if there is none
+	TCI      uint16 // of the outer tag: priority 3 bits, DEI 1 bit, VLAN 12 bits
+	// Type of the payload, after all tags and an LLC/SNAP header; a value below 0x0600 is a length
+	// or meaningless.
+	EtherType uint16
+	Payload   int // offset of the payload in the frame
 }
 
 // VID returns the VLAN of the outer tag; 0 for an untagged or priority-tagged frame.
 func (h *Header) VID() uint16 { return h.TCI & vidMask }
 
-// nested reports whether the frame has a VLAN of somebody's own inside the one that it is filed
-// under. The same addresses may be in many of those, and what is asked or reported in one is no
-// news in another.
+// nested reports whether the frame has an inner VLAN, which belongs to a customer, inside the VLAN
+// that the switch assigns it to. The same addresses may exist in many inner VLANs, and what is
+// asked or reported in one says nothing about another.
 func (h *Header) nested() bool { return h.Tags > 1 || h.Tags == 1 && h.TPID != typeVLAN }
 
-// Parse reads the Ethernet header of frame and its tags. It reports false for a frame shorter than
-// its own headers, or a stack of more than four tags. It looks through LLC/SNAP (RFC 1042), because
-// hosts accept IP in it and a guard that does not would be walked around (CVE-2021-27853). An 802.3
-// length is neither believed nor checked: bridges pass frames that contradict theirs, and hosts
-// differ in what they make of one.
+// Parse parses the Ethernet header of frame and its tags. ok is false for a frame shorter than its
+// own headers, and for a stack of more than four tags. Parse also looks behind LLC/SNAP (RFC 1042),
+// because hosts accept IP inside it and a guard that does not could be bypassed (CVE-2021-27853).
+// An 802.3 length is neither trusted nor verified: bridges forward frames that contradict theirs,
+// and hosts differ in how they interpret it.
 //
-// Parse keeps nothing of frame and does not allocate.
+// Parse retains nothing of frame and does not allocate.
 func Parse(frame []byte) (h Header, ok bool) {
 	if len(frame) < headerLen {
 		return h, false
@@ -158,8 +161,8 @@ func (h *Header) parseTags(frame []byte) bool {
 	return true
 }
 
-// parseLLC looks for the EtherType in a SNAP header: aa aa 03, an OUI that means "an EtherType
-// follows" (RFC 1042: 00 00 00, 802.1H: 00 00 f8), the type.
+// parseLLC takes the EtherType from a SNAP header: aa aa 03, an OUI that means "an EtherType
+// follows" (RFC 1042: 00 00 00, 802.1H: 00 00 f8), and the type.
 func (h *Header) parseLLC(frame []byte) {
 	rest := frame[h.Payload:]
 	if len(rest) < 8 || rest[0] != 0xaa || rest[1] != 0xaa || rest[2] != 0x03 || rest[3] != 0 || rest[4] != 0 ||
@@ -169,7 +172,7 @@ func (h *Header) parseLLC(frame []byte) {
 	h.EtherType = binary.BigEndian.Uint16(rest[6:])
 	h.Payload += 8
 	if isTPID(h.EtherType) {
-		h.Tags += 2 // no honest sender puts a tag there: it is refused as a double tag
+		h.Tags += 2 // no legitimate sender puts a tag there: it is refused as a double tag
 	}
 }
 

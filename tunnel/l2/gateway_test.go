@@ -9,7 +9,7 @@ import (
 	"tund/internal/drop"
 )
 
-// blockedPairs returns what is blocked, as pairs of port and VLAN.
+// blockedPairs returns the blocked ports, as pairs of port and VLAN.
 func blockedPairs(s *Switch) (out [][2]int) {
 	for _, b := range s.blocks {
 		out = append(out, [2]int{int(b.port), int(b.vid)})
@@ -26,7 +26,7 @@ func (w *sim) mesh(sites ...*site) {
 	}
 }
 
-// hearOnce fails the test unless a broadcast of each host is heard exactly once by every other.
+// hearOnce fails the test unless each other host receives a broadcast of each host exactly once.
 func (w *sim) hearOnce(hosts ...*simHost) {
 	w.t.Helper()
 	for _, from := range hosts {
@@ -66,7 +66,7 @@ func (w *sim) allReach(hosts ...*simHost) {
 	}
 }
 
-// A peer's probe on our LAN blocks the peer, and nobody else.
+// A peer's probe on our LAN causes that peer to be blocked, and nobody else.
 func TestGateway_aProbeAtTheTAPBlocksItsPeerAlone(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -84,7 +84,7 @@ func TestGateway_aProbeAtTheTAPBlocksItsPeerAlone(t *testing.T) {
 	}
 }
 
-// redundantMesh makes two gateways of one LAN and two other sites, in a full mesh.
+// redundantMesh returns a full mesh of two gateways of one LAN and two other sites.
 func redundantMesh(t *testing.T, seed int) (w *sim, gateways, others []*site, hosts []*simHost) {
 	w = newSim(t, seed)
 	la, lc, ld := &lan{}, &lan{}, &lan{}
@@ -94,7 +94,7 @@ func redundantMesh(t *testing.T, seed int) (w *sim, gateways, others []*site, ho
 	return w, gateways, others, hosts
 }
 
-// active returns the gateway that the keys choose, and the other one.
+// active returns the gateway that the keys select, and the other one.
 func active(gateways []*site) (active, standby *site) {
 	if bytes.Compare(gateways[0].key[:], gateways[1].key[:]) < 0 {
 		return gateways[0], gateways[1]
@@ -102,7 +102,7 @@ func active(gateways []*site) (active, standby *site) {
 	return gateways[1], gateways[0]
 }
 
-// blocks reports whether the site has the port of its peer blocked.
+// blocks reports whether the site has blocked the port of that peer.
 func (s *site) blocks(peer *site) bool {
 	for id, p := range s.peers {
 		if p == peer && s.sw.view.Load().port(id).blocked != nil {
@@ -112,9 +112,9 @@ func (s *site) blocks(peer *site) bool {
 	return false
 }
 
-// Two gateways of one LAN and two other sites, all peers of each other: within three seconds both
-// other sites block the same gateway, although nobody has sent a frame yet, and each broadcast is
-// heard once from then on.
+// Two gateways of one LAN and two other sites in a full mesh: within three seconds both other sites
+// block the same gateway, although nobody has sent a frame yet, and from then on each broadcast is
+// received once.
 func TestSim_redundantGatewaysInAMesh(t *testing.T) { worlds(t, checkRedundantMesh) }
 
 func checkRedundantMesh(t *testing.T, seed int) {
@@ -144,8 +144,9 @@ func checkRedundantMesh(t *testing.T, seed int) {
 	}
 }
 
-// The gateway in use is killed, and no session notices: the other takes over within three seconds.
-// When it is back it is used again. Three times in three minutes, and no host is frozen.
+// The gateway in use dies without its sessions noticing: the other takes over within three seconds.
+// When it returns it is used again. This happens three times within three minutes, and no host is
+// frozen.
 func TestSim_standbyTakesOverFromASilentGateway(t *testing.T) { worlds(t, checkSilentGateway) }
 
 func checkSilentGateway(t *testing.T, seed int) {
@@ -169,7 +170,7 @@ func checkSilentGateway(t *testing.T, seed int) {
 		}
 		first.dead = false
 		w.tick(first)
-		if i%2 == 1 { // and dead again as soon as it is used again
+		if i%2 == 1 { // and it dies again as soon as it is in use
 			for others[0].blocks(first) || !others[0].blocks(second) {
 				w.run(10 * time.Millisecond)
 			}
@@ -182,8 +183,8 @@ func checkSilentGateway(t *testing.T, seed int) {
 	}
 }
 
-// A claim that a copy from around has started comes to nothing once the port is blocked, though the
-// host is silent and has no address that it could be asked by.
+// A claim caused by a looping copy fails once the port is blocked, although the host is silent and
+// has no address at which it could be asked.
 func TestGateway_claimsOfTheBlockedPortEnd(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -213,7 +214,7 @@ func TestGateway_claimsOfTheBlockedPortEnd(t *testing.T) {
 	}
 }
 
-// A cable makes one LAN of two in the middle of traffic, while a third site has both. Within three
+// A cable joins two LANs while there is traffic and a third site is connected to both. Within three
 // seconds all hosts reach each other again, and none is frozen.
 func TestSim_copiesThatWentAroundAreForgotten(t *testing.T) { worlds(t, checkCopiesForgotten) }
 
@@ -251,7 +252,7 @@ func checkCopiesForgotten(t *testing.T, seed int) {
 	}
 }
 
-// relayProbes has hosts on both LANs hand each other the loop probes, and nothing else.
+// relayProbes makes hosts on both LANs pass the loop probes to each other, and nothing else.
 func relayProbes(w *sim, a, b *lan) {
 	carried := map[string]bool{}
 	spy := func(to *lan) func([]byte) {
@@ -266,8 +267,8 @@ func relayProbes(w *sim, a, b *lan) {
 	a.spies, b.spies = append(a.spies, spy(b)), append(b.spies, spy(a))
 }
 
-// Hosts on two LANs carry the probes across, all of them and in both directions. They cut the way
-// between these two sites, and no other.
+// Hosts on two LANs carry all the probes across, in both directions. They cut the path between
+// these two sites, and no other.
 func TestSim_relayedProbesCutNoThirdSite(t *testing.T) { worlds(t, checkRelayedProbes) }
 
 func checkRelayedProbes(t *testing.T, seed int) {
@@ -292,8 +293,8 @@ func checkRelayedProbes(t *testing.T, seed int) {
 	}
 }
 
-// The same among three sites: each pair is cut, which is as much as the LANs of all three have done
-// to themselves. A fourth site reaches all.
+// The same with three sites: each pair is cut, which affects only the sites whose LANs cooperated.
+// A fourth site reaches all of them.
 func TestSim_probesRelayedAmongThree(t *testing.T) { worlds(t, checkRelayedAmongThree) }
 
 func checkRelayedAmongThree(t *testing.T, seed int) {
@@ -320,8 +321,8 @@ func checkRelayedAmongThree(t *testing.T, seed int) {
 	}
 }
 
-// Two gateways of which M is a peer, under another name each, and an honest site V. M sends the
-// probes of each name by the other gateway: it cuts itself off, at most.
+// M is a peer of two gateways under a different name each, and of an honest site V. M sends the
+// probes of each name through the other gateway: at most it cuts itself off.
 func TestSim_lyingPeerOfTwoGateways(t *testing.T) { worlds(t, checkLyingPeer) }
 
 func checkLyingPeer(t *testing.T, seed int) {
@@ -367,8 +368,9 @@ func checkLyingPeer(t *testing.T, seed int) {
 	}
 }
 
-// Malicious O has a host on P's LAN, which puts O's probes there and takes P's away to O, who shows
-// them to C. Without carrying broadcasts this has P blocked nowhere, whoever has the greater key.
+// The attacker O has a host on the LAN of P, which sends the probes of O there and takes the probes
+// of P to O, which shows them to C. Without carrying broadcasts, this gets P blocked nowhere,
+// whichever of the two has the greater key.
 func TestSim_accompliceOnAnotherLAN(t *testing.T) { worlds(t, checkAccomplice) }
 
 func checkAccomplice(t *testing.T, seed int) {

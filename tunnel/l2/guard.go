@@ -21,7 +21,7 @@ const bpduGuardTime = 300 * time.Second // the usual errdisable recovery time of
 
 // Destinations that a bridge does not forward.
 const (
-	// IEEE 802.1Q §8.6.3: 00-0f never forwarded; 20-2f GMRP, GVRP and kin.
+	// IEEE 802.1Q §8.6.3: 00-0f never forwarded; 20-2f GMRP, GVRP and the like.
 	reservedPrefix = 0x0180c2_000000
 	reservedMask   = 0xffffff_ffffd0 // 00-0f and 20-2f
 	macBPDU        = 0x0180c2_000000

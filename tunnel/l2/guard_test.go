@@ -12,14 +12,15 @@ import (
 	"tund/internal/drop"
 )
 
-// fragment6 makes an IPv6 packet with the extension headers in ext (the first is of kind first) before body.
+// fragment6 returns an IPv6 packet with the extension headers in ext (the first is of kind first)
+// before body.
 func fragment6(t testing.TB, src MAC, first layers.IPProtocol, ext, body []byte) []byte {
 	t.Helper()
 	return serialize(t, ethLayer(0x333300000001, src, layers.EthernetTypeIPv6),
 		ip6("fe80::1", "ff02::1", first), gopacket.Payload(append(append([]byte(nil), ext...), body...)))
 }
 
-// attacks are frames that a hostile peer sends, with the name under which each must be refused.
+// attacks are frames of a hostile peer, each with the reason for which it must be refused.
 func attacks(t testing.TB) map[string]struct {
 	frame []byte
 	want  drop.Reason
@@ -114,8 +115,8 @@ func TestSwitch_attacksAreRefusedByNameAndTeachNothing(t *testing.T) {
 	}
 }
 
-// TestSwitch_attackFramesMayLeaveTheLANOnlyWhenTheyAreNone: from the TAP, link-local frames stay; DHCP and RA are the
-// receivers' business.
+// TestSwitch_attackFramesMayLeaveTheLANOnlyWhenTheyAreNone: link-local frames from the TAP are not
+// forwarded; DHCP and router advertisements are for the receivers to judge.
 func TestSwitch_attackFramesFromTheTAP(t *testing.T) {
 	t.Parallel()
 	for name, a := range attacks(t) {
@@ -141,7 +142,7 @@ func TestSwitch_trustedPeersMayServe(t *testing.T) {
 		if a.want != drop.GuardDHCP && a.want != drop.GuardRA {
 			continue
 		}
-		binary.BigEndian.PutUint16(a.frame[10:], 0x1111) // its own source for each port
+		binary.BigEndian.PutUint16(a.frame[10:], 0x1111) // a different source for each port
 		_, r1 := fromPeer(s, at(time.Hour), 1, a.frame)
 		binary.BigEndian.PutUint16(a.frame[10:], 0x2222)
 		_, r2 := fromPeer(s, at(time.Hour), 2, a.frame)
@@ -149,7 +150,7 @@ func TestSwitch_trustedPeersMayServe(t *testing.T) {
 		if dhcp != (r1 == drop.None) {
 			t.Errorf("%s from the peer trusted with DHCP: %v", name, r1)
 		}
-		// What hides its kind is nobody's: fragments that could be either pass for a trusted router.
+		// Fragments that could be either kind are accepted from a trusted router.
 		if dhcp && r2 != drop.GuardDHCP || !dhcp && r2 != drop.None && name != "first fragment without upper header" && name != "endless extension headers" {
 			t.Errorf("%s from the peer trusted with RA: %v", name, r2)
 		}
@@ -198,8 +199,8 @@ func TestSwitch_bpduPolicies(t *testing.T) {
 	}
 }
 
-// TestSwitch_transparentLetsPassWhatIsNamed sends link-local frames through switches that let each
-// of the protocols pass, both ways.
+// TestSwitch_transparentLetsPassWhatIsNamed sends link-local frames, in both directions, through
+// switches that forward each one of the protocols.
 func TestSwitch_transparentLetsPassWhatIsNamed(t *testing.T) {
 	t.Parallel()
 	cisco := func(number ...byte) []byte {

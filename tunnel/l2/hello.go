@@ -8,11 +8,11 @@ import (
 	"tund/internal/limit"
 )
 
-// renameRate bounds how often a peer may change its node, which an honest one does with its key only:
-// eight at once, then one in ten seconds.
+// renameRate limits how often a peer may change its node name, which a legitimate one does only
+// together with its key: eight times in a burst, then once every ten seconds.
 var renameRate = limit.Each(10*time.Second, 8)
 
-// peerInfo is what a peer's hello told.
+// peerInfo is what the hello of a peer said.
 type peerInfo struct {
 	known    bool
 	ethernet bool
@@ -21,17 +21,17 @@ type peerInfo struct {
 	node     uint64
 	mac      MAC
 	secret   [16]byte
-	clock    int64 // its clock less ours, seconds
+	clock    int64 // its clock minus ours, in seconds
 
 	namesVLAN bool   // its loop probes name their VLAN
 	pvid      uint16 // its VLAN for untagged frames; noVLAN: none
 
-	keyed bool     // its loop probes have tags
+	keyed bool     // its loop probes carry tags
 	key   [16]byte // for ours
-	since uint64   // order in which peers told us their nodes
+	since uint64   // order in which peers told us their node names
 }
 
-// hello takes a peer's hello.
+// hello handles the hello of a peer.
 func (s *Switch) hello(now boottime.Time, from PortID, body []byte) drop.Reason {
 	h, ok := ParseHello(body)
 	if !ok {
@@ -44,13 +44,13 @@ func (s *Switch) hello(now boottime.Time, from PortID, body []byte) drop.Reason 
 	return reason
 }
 
-// takeHello notes what a hello says. gone: the peer carries Ethernet no longer.
+// takeHello records what a hello says. gone reports that the peer no longer carries Ethernet.
 func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason drop.Reason, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.ports[from]
 	if p == nil || h.Node == s.node {
-		return drop.BadInnerPacket, false // our own, from a peer: no honest peer has it
+		return drop.BadInnerPacket, false // our own node name, which no legitimate peer has
 	}
 	if h.Leaving {
 		s.leave(now, from, p)
@@ -70,10 +70,12 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 		p.peer.since = s.helloSeq
 	}
 	if !was.known || !h.Answer && p.tries > 0 {
-		p.helloAt = 0 // ours was heard. Otherwise this one crossed it, and what we have to say is still to be said
+		// The peer has received ours; otherwise the two have crossed, and ours still has to be
+		// sent.
+		p.helloAt = 0
 	}
 	wasUp := p.up
-	p.up = true // if its hello overtook SetPortUp
+	p.up = true // its hello may have overtaken SetPortUp
 	if h.Answer || !wasUp {
 		s.sendHello(now, from, p, false)
 	}
@@ -82,7 +84,7 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 		s.refresh(from)
 	}
 	if !was.known {
-		s.probeAt = dueNow // a new way between two LANs: look for another
+		s.probeAt = dueNow // a new path between LANs: look for a loop now
 	}
 	if p.cfg.Ethernet && h.Ethernet && (h.Answer || !was.known) {
 		p.announce = true
@@ -90,7 +92,7 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 	return drop.None, was.ethernet && !h.Ethernet
 }
 
-// leave makes the port what it was before the peer's first hello. mu is held.
+// leave resets the port to its state before the first hello of the peer. mu is held.
 func (s *Switch) leave(now boottime.Time, id PortID, p *slowPort) {
 	s.unblockFor(id, now)
 	p.peer, p.helloAt, p.announce, p.standby = peerInfo{}, 0, false, nil
@@ -98,9 +100,9 @@ func (s *Switch) leave(now boottime.Time, id PortID, p *slowPort) {
 	s.refresh(id)
 }
 
-// Goodbye returns what tells each peer that we leave, so that nobody has to wait for our silence:
-// what was learned behind us is forgotten there, and another way to our LAN is opened. Nothing else
-// is to be sent after it.
+// Goodbye returns the messages that tell each peer that we are leaving, so that nobody has to wait
+// for a timeout: peers remove what was learned behind us and open another path to our LAN. Nothing
+// else may be sent after them. The caller owns the result.
 func (s *Switch) Goodbye(now boottime.Time) (out []Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,9 +115,9 @@ func (s *Switch) Goodbye(now boottime.Time) (out []Message) {
 	return out
 }
 
-// Greet queues a hello to the peer at the port, if it is up and known to listen. It changes nothing
-// there; but it is data, which a peer that is alive answers, so a dead one is found out though no
-// host has anything to say to it.
+// Greet queues a hello to the peer at the port, if it is up and has sent a hello before. It changes
+// nothing there, but it is data that a live peer acknowledges, so a dead peer is detected even if
+// no host has anything to send to it.
 func (s *Switch) Greet(now boottime.Time, id PortID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"tund/internal/boottime"
 )
 
-// hellosTo returns the hellos among what Tick wants sent to a port.
+// hellosTo returns the hellos to a port that are among the actions of Tick.
 func hellosTo(s *Switch, now boottime.Time, id PortID) (out []Hello) {
 	for _, m := range s.Tick(now).ToPeers {
 		if kind, body, ok := parseControl(m.Payload); ok && kind == controlHello && m.Port == id {
@@ -26,12 +26,13 @@ func hear(t *testing.T, s *Switch, now boottime.Time, id PortID, answer bool) {
 	}
 }
 
-// A change is told although the peer's own hello comes in between, and again when nobody answers, for a while.
+// The peer is told of a change although its own hello arrives at the same time, and is told again
+// for a while if it does not answer.
 func TestHello_newsIsToldUntilItIsAnswered(t *testing.T) {
 	s := newSwitch(t, Config{})
 	addPeer(t, s, 1, PortConfig{})
 	s.SetMTU(2000)
-	hear(t, s, at(time.Second), 1, false) // crossed the news
+	hear(t, s, at(time.Second), 1, false) // this hello crossed ours
 	got := hellosTo(s, at(time.Second), 1)
 	if len(got) != 1 || got[0].MTU != 2000 || !got[0].Answer {
 		t.Fatalf("told %+v, want the MTU of 2000, and an answer wanted", got)
@@ -61,7 +62,8 @@ func TestHello_newsIsToldUntilItIsAnswered(t *testing.T) {
 	}
 }
 
-// A peer that says goodbye is forgotten, with all that was behind it, and nobody is warned of it.
+// A peer that says goodbye is forgotten together with everything behind it, and no event is
+// reported.
 func TestHello_goodbye(t *testing.T) {
 	s := newSwitch(t, Config{})
 	addPeer(t, s, 1, PortConfig{})
@@ -91,14 +93,14 @@ func TestHello_goodbye(t *testing.T) {
 	} else if h, ok := ParseHello(body); !ok || !h.Leaving || h.Ethernet || h.Secret != [16]byte{} {
 		t.Errorf("our goodbye is %+v", h)
 	}
-	hear(t, s, at(3*time.Second), 1, true) // back, in a new life
+	hear(t, s, at(3*time.Second), 1, true) // the peer has restarted
 	s.Tick(at(3 * time.Second))
 	if v, _ := fromDevice(s, at(3*time.Second), eth(Broadcast, hostMAC(3), typeIPv4)); len(v.Out) != 2 {
 		t.Errorf("after it is back a broadcast goes to %v, want both", outPorts(v))
 	}
 }
 
-// Greet sends one hello that wants no answer, to a peer that is known to listen.
+// Greet sends one hello, which requests no answer, to a peer that has sent a hello itself.
 func TestHello_greet(t *testing.T) {
 	s := newSwitch(t, Config{})
 	addPeer(t, s, 1, PortConfig{})

@@ -13,12 +13,12 @@ import (
 	"tund/internal/drop"
 )
 
-// start is the time at which tests begin: not 0, which is "never".
+// start is the time at which tests begin. It is not 0, which means "never".
 const start = boottime.Time(1000 * time.Second)
 
 func at(d time.Duration) boottime.Time { return start.Add(d) }
 
-// fixedRandom is a reader of a repeatable stream.
+// fixedRandom is a reader that returns a repeatable stream.
 type fixedRandom struct{ *rand.ChaCha8 }
 
 func newRandom(seed byte) *fixedRandom { return &fixedRandom{rand.NewChaCha8([32]byte{seed})} }
@@ -62,7 +62,7 @@ func hw(m MAC) net.HardwareAddr {
 	return b
 }
 
-// eth makes a frame with the given tags ({} is untagged) and 46 bytes of payload.
+// eth returns a frame with the given tags ({} is untagged) and 46 bytes of payload.
 func eth(dst, src MAC, etherType uint16, tags ...uint16) []byte {
 	b := make([]byte, 12, 80)
 	dst.Put(b)
@@ -74,7 +74,8 @@ func eth(dst, src MAC, etherType uint16, tags ...uint16) []byte {
 	return append(b, make([]byte, 46)...)
 }
 
-// serialize builds a frame from layers with gopacket: a second opinion about every format.
+// serialize builds a frame from layers with gopacket, as an independent implementation of every
+// format.
 func serialize(t testing.TB, l ...gopacket.SerializableLayer) []byte {
 	t.Helper()
 	buf := gopacket.NewSerializeBuffer()
@@ -88,7 +89,7 @@ func ethLayer(dst, src MAC, typ layers.EthernetType) *layers.Ethernet {
 	return &layers.Ethernet{DstMAC: hw(dst), SrcMAC: hw(src), EthernetType: typ}
 }
 
-// arp makes an ARP packet. A zero target MAC asks.
+// arp returns an ARP packet: a request if the target MAC is zero, otherwise a reply.
 func arp(t testing.TB, op uint16, dst, src MAC, srcIP string, target MAC, targetIP string) []byte {
 	t.Helper()
 	return serialize(t, ethLayer(dst, src, layers.EthernetTypeARP), &layers.ARP{
@@ -106,7 +107,7 @@ func ip4(src, dst string, proto layers.IPProtocol) *layers.IPv4 {
 	return &layers.IPv4{Version: 4, TTL: 64, Protocol: proto, SrcIP: net.ParseIP(src).To4(), DstIP: net.ParseIP(dst).To4()}
 }
 
-// icmp6 makes an ICMPv6 message of the given body behind optional raw extension headers.
+// icmp6 returns an ICMPv6 message with the given body behind optional raw extension headers.
 func icmp6(t testing.TB, dst, src MAC, from, to string, typ uint8, body []byte) []byte {
 	t.Helper()
 	ip := ip6(from, to, layers.IPProtocolICMPv6)
@@ -115,7 +116,7 @@ func icmp6(t testing.TB, dst, src MAC, from, to string, typ uint8, body []byte) 
 	return serialize(t, ethLayer(dst, src, layers.EthernetTypeIPv6), ip, c, gopacket.Payload(body))
 }
 
-// udp4 and udp6 make a UDP datagram.
+// udp4 and udp6 return a UDP datagram.
 func udp4(t testing.TB, dst, src MAC, from, to string, sport, dport uint16, body []byte) []byte {
 	t.Helper()
 	ip := ip4(from, to, layers.IPProtocolUDP)
@@ -132,7 +133,7 @@ func udp6(t testing.TB, dst, src MAC, from, to string, sport, dport uint16, body
 	return serialize(t, ethLayer(dst, src, layers.EthernetTypeIPv6), ip, u, gopacket.Payload(body))
 }
 
-// fromDevice and fromPeer run one frame through s.
+// fromDevice and fromPeer pass one frame through s.
 func fromDevice(s *Switch, now boottime.Time, frame []byte) (*Verdict, drop.Reason) {
 	v := new(Verdict)
 	r := s.FromDevice(now, Superpacket{Frame: frame}, v)

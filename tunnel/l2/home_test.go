@@ -7,14 +7,14 @@ import (
 	"tund/internal/drop"
 )
 
-// announcement makes the control message in which a peer says that a MAC lives at its side.
+// announcement returns the control message in which a peer says that a MAC lives on its side.
 func announcement(mac MAC) []byte {
 	body := make([]byte, announceEntryLen)
 	mac.Put(body[2:])
 	return append(appendControl(nil, controlAnnounce, len(body)), body...)
 }
 
-// quietFor lets time pass, with the ticks that it brings, and returns its end.
+// quietFor lets time pass, with the necessary ticks, and returns the time at the end.
 func quietFor(s *Switch, from, to time.Duration) {
 	for d := from; d <= to; d += TickInterval {
 		s.Tick(at(d))
@@ -22,7 +22,7 @@ func quietFor(s *Switch, from, to time.Duration) {
 }
 
 // TestHome_aSilentHostIsAskedBeforeItIsRobbed: a host of our LAN, or of another peer, that was not
-// heard for longer than the ageing time keeps its MAC when it answers, whether mallory announces
+// heard for longer than the ageing time keeps its MAC if it answers, whether the attacker announces
 // the MAC or uses it.
 func TestHome_aSilentHostIsAskedBeforeItIsRobbed(t *testing.T) {
 	t.Parallel()
@@ -80,8 +80,8 @@ func TestHome_aSilentHostIsAskedBeforeItIsRobbed(t *testing.T) {
 	}
 }
 
-// TestHome_aSilentHostThatMovedIsFoundWithinASecond, and at once when it comes to our LAN, or where
-// it was.
+// TestHome_aSilentHostThatMovedIsFoundWithinASecond; it is found immediately if it appears on our
+// LAN, or where it was before.
 func TestHome_aSilentHostThatMovedIsFoundWithinASecond(t *testing.T) {
 	t.Parallel()
 	vm := hostMAC(1)
@@ -114,7 +114,7 @@ func TestHome_aSilentHostThatMovedIsFoundWithinASecond(t *testing.T) {
 	}
 }
 
-// TestHome_isForgottenWithItsPort, by hand, and after homeLife.
+// TestHome_isForgottenWithItsPort, and also when it is flushed by hand, and after homeLife.
 func TestHome_isForgottenWithItsPort(t *testing.T) {
 	t.Parallel()
 	for name, forget := range map[string]func(s *Switch){
@@ -138,8 +138,8 @@ func TestHome_isForgottenWithItsPort(t *testing.T) {
 	}
 }
 
-// TestHome_isBounded: hosts that were known for a while are remembered through a flood of invented
-// ones.
+// TestHome_isBounded: hosts that were known for a while are remembered throughout a flood of
+// invented ones.
 func TestHome_isBounded(t *testing.T) {
 	t.Parallel()
 	f := newTestFDB(1024, 64, 1, 2)
@@ -171,9 +171,9 @@ func TestHome_isBounded(t *testing.T) {
 	}
 }
 
-// TestClaim_freezingLeavesAMACAtHome: a victim whose address nobody knows, so that it cannot be
-// asked, speaks now and then; a peer takes its MAC in between, until it is frozen. It must be
-// frozen at the victim's place.
+// TestClaim_freezingLeavesAMACAtHome: the victim has no known address, so it cannot be asked, and
+// sends only occasionally; in between, a peer takes its MAC, until the entry is frozen. It must be
+// frozen at the port of the victim.
 func TestClaim_freezingLeavesAMACAtHome(t *testing.T) {
 	t.Parallel()
 	for _, owner := range []PortID{LocalPort, 2} {

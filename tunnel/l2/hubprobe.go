@@ -8,7 +8,7 @@ import (
 	"tund/internal/drop"
 )
 
-// sendHubProbes queues a probe to each peer, to find rings of hubs. mu is held.
+// sendHubProbes queues a probe to each peer, to detect rings of hubs. mu is held.
 func (s *Switch) sendHubProbes(now boottime.Time, view *view) {
 	if !view.cfg.Hub {
 		return
@@ -19,8 +19,9 @@ func (s *Switch) sendHubProbes(now boottime.Time, view *view) {
 	}
 }
 
-// hubProbe takes a probe that hubs pass on to each other. What claims to be ours is authenticated
-// and costs no budget: the limit of control messages bounds what a peer can make us compute.
+// hubProbe handles a probe of the kind that hubs relay to each other. A probe that claims to be
+// ours is authenticated without being charged to a budget: the limit on control messages bounds the
+// work that a peer can cause.
 func (s *Switch) hubProbe(now boottime.Time, in *port, body []byte) drop.Reason {
 	if len(body) < probeLen+1 {
 		return drop.BadInnerPacket
@@ -43,7 +44,8 @@ func (s *Switch) hubProbe(now boottime.Time, in *port, body []byte) drop.Reason 
 	return drop.None
 }
 
-// hubProbeBack takes a probe that says it is ours, and blocks the port it came in by if it is.
+// hubProbeBack handles a probe that claims to be ours. If it is, the port at which it arrived is
+// blocked.
 func (s *Switch) hubProbeBack(now boottime.Time, in *port, probe []byte) {
 	if !s.returned(now, probe) {
 		return
@@ -52,7 +54,7 @@ func (s *Switch) hubProbeBack(now boottime.Time, in *port, probe []byte) {
 	s.mu.Lock()
 	blocked := in.id
 	if s.isBlocked(left, everyVLAN) {
-		blocked = left // the ring is cut there
+		blocked = left // the ring is already cut there
 	}
 	if s.ports[blocked] != nil {
 		s.block(now, block{port: blocked, vid: everyVLAN, other: blocked})
@@ -67,7 +69,7 @@ func (s *Switch) returned(now boottime.Time, probe []byte) bool {
 		authentic(&s.own, probe[:probeHead], probe[probeHead:probeLen])
 }
 
-// passProbe queues another hub's probe to all peers but the one it came from.
+// passProbe queues another hub's probe to all peers except the one it came from.
 func (s *Switch) passProbe(in *port, body []byte, hops byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"tund/internal/drop"
 )
 
-// newHub returns a hub with peers at ports 1 to n, and what it said in its hello to port 1.
+// newHub returns a hub with peers at ports 1 to n, and the hello that it sent to port 1.
 func newHub(t *testing.T, n PortID) (*Switch, Hello) {
 	t.Helper()
 	s := newSwitch(t, Config{Hub: true})
@@ -27,7 +27,7 @@ func newHub(t *testing.T, n PortID) (*Switch, Hello) {
 	return s, said[0]
 }
 
-// probesTo returns the probes that the hub sends at now, by the port they leave by.
+// probesTo returns the probes that the hub sends at now, by the port through which they are sent.
 func probesTo(s *Switch, now boottime.Time) map[PortID][]byte {
 	out := map[PortID][]byte{}
 	for _, m := range s.Tick(now).ToPeers {
@@ -45,7 +45,7 @@ func hubProbeFrom(t *testing.T, s *Switch, now boottime.Time, id PortID, body []
 	}
 }
 
-// mustBlock fails the test unless exactly the wanted ports are blocked.
+// mustBlock fails the test unless exactly the given ports are blocked.
 func mustBlock(t *testing.T, s *Switch, n PortID, want ...PortID) {
 	t.Helper()
 	for id := PortID(1); id <= n; id++ {
@@ -60,7 +60,8 @@ func mustBlock(t *testing.T, s *Switch, n PortID, want ...PortID) {
 	}
 }
 
-// A peer makes a probe of the hub out of all that the hub ever told it, and names the ports of others.
+// A peer forges a probe of the hub from everything that the hub disclosed to it, and names the
+// ports of other peers.
 func TestHubProbe_aPeerCannotForgeOne(t *testing.T) {
 	t.Parallel()
 	s, said := newHub(t, 4)
@@ -75,7 +76,8 @@ func TestHubProbe_aPeerCannotForgeOne(t *testing.T) {
 	mustBlock(t, s, 4)
 }
 
-// A peer sends back genuine probes: its own and, through an accomplice, another's. The port that is blocked is its own.
+// A peer sends back genuine probes: its own and, through an accomplice, that of another peer. Only
+// its own port is blocked.
 func TestHubProbe_whoBringsItIsBlocked(t *testing.T) {
 	t.Parallel()
 	for _, left := range []PortID{2, 4} {
@@ -87,7 +89,8 @@ func TestHubProbe_whoBringsItIsBlocked(t *testing.T) {
 	}
 }
 
-// A probe cannot be changed to name another port, and is worth nothing once it is old or its origin has restarted.
+// A probe cannot be changed to name another port, and is invalid once it is old or its origin has
+// restarted.
 func TestHubProbe_changedOldOrOfAnEarlierRun(t *testing.T) {
 	t.Parallel()
 	s, _ := newHub(t, 4)
@@ -112,7 +115,8 @@ func TestHubProbe_changedOldOrOfAnEarlierRun(t *testing.T) {
 	mustBlock(t, again, 2)
 }
 
-// A ring is seen in both directions, and cut once; the block lasts as long as either direction shows the ring.
+// A ring is detected in both directions and cut once; the block lasts as long as either direction
+// shows the ring.
 func TestHubProbe_aRingIsCutOnce(t *testing.T) {
 	t.Parallel()
 	s, _ := newHub(t, 4)

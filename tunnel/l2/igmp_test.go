@@ -18,7 +18,7 @@ func mldQuery(t testing.TB, from string) []byte {
 	return mldFrom(t, hostMAC(66), from, "ff02::1", append([]byte{icmp6MLDQuery, 0, 0, 0, 0x27, 0x10, 0, 0}, make([]byte, 16)...))
 }
 
-// edited returns a copy of frame that change was applied to, with its checksums made right again.
+// edited returns a copy of frame to which change was applied, with its checksums corrected.
 func edited(frame []byte, change func(b []byte) []byte) []byte {
 	b := change(slices.Clone(frame))
 	ip := b[headerLen:]
@@ -37,13 +37,13 @@ func edited(frame []byte, change func(b []byte) []byte) []byte {
 	return b
 }
 
-// set returns a change of one byte.
+// set returns a function that changes one byte.
 func set(at int, value byte) func([]byte) []byte {
 	return func(b []byte) []byte { b[at] = value; return b }
 }
 
-// TestGroups_whatHostsIgnorePrunesNothing: queries that no host answers must not have unreported
-// groups pruned.
+// TestGroups_whatHostsIgnorePrunesNothing: queries that no host answers must not cause unreported
+// groups to be pruned.
 func TestGroups_whatHostsIgnorePrunesNothing(t *testing.T) {
 	t.Parallel()
 	q4, q6 := igmpQuery(t), mldQuery(t, "fe80::66")
@@ -102,8 +102,8 @@ func TestGroups_whatHostsIgnorePrunesNothing(t *testing.T) {
 
 func segmentVersion(frame []byte) byte { return frame[headerLen] >> 4 }
 
-// TestGroups_aLeaveThatRoutersIgnoreEndsNothing: the querier does not ask after it, so the other
-// listeners behind the port would be cut off.
+// TestGroups_aLeaveThatRoutersIgnoreEndsNothing: the querier does not query after such a leave, so
+// other listeners behind the port would be cut off.
 func TestGroups_aLeaveThatRoutersIgnoreEndsNothing(t *testing.T) {
 	t.Parallel()
 	leave4, leave43 := igmp2(t, hostMAC(3), 0x17, group1), igmp3(t, hostMAC(3), 0, 3, group1)
@@ -140,8 +140,8 @@ func TestGroups_aLeaveThatRoutersIgnoreEndsNothing(t *testing.T) {
 	}
 }
 
-// TestGroups_neighbourDiscoveryReachesAll: whoever reports the solicited-node group of a victim,
-// and whatever is asked, solicitations and the other protocols of the link go everywhere.
+// TestGroups_neighbourDiscoveryReachesAll: whoever has reported the solicited-node group of a
+// victim, and whatever is queried, solicitations and the other link-local protocols go everywhere.
 func TestGroups_neighbourDiscoveryReachesAll(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})

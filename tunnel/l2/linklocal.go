@@ -6,12 +6,12 @@ import (
 	"tund/internal/drop"
 )
 
-// LinkProtocols is a set of protocols that are spoken between neighbours on one link, so that a
-// bridge does not forward them unless it is told to.
+// LinkProtocols is a set of protocols spoken between neighbours on one link, which a bridge does
+// not forward unless configured to.
 type LinkProtocols uint8
 
-// The protocols that may be let through. Flow control is not among them: it slows down whoever
-// receives it, and never belongs to another link.
+// The protocols that can be forwarded. Flow control is not among them: it slows down whoever
+// receives it, and never concerns another link.
 const (
 	LinkLLDP  LinkProtocols = 1 << iota // IEEE 802.1AB
 	LinkEAPOL                           // IEEE 802.1X, and MACsec's key agreement
@@ -21,7 +21,7 @@ const (
 	LinkMVRP                            // IEEE 802.1Q: VLAN registration
 )
 
-// EtherTypes of these protocols that nothing else in the switch looks at. IEEE 802 registry.
+// EtherTypes of these protocols that the rest of the switch does not use (IEEE 802 registry).
 const (
 	typeEAPOL = 0x888e
 	typeMVRP  = 0x88f5
@@ -34,10 +34,11 @@ const (
 	slowMarker = 2
 )
 
-// cdpHeader is LLC, SNAP with Cisco's OUI, and CDP's number there.
+// cdpHeader is an LLC and SNAP header with Cisco's OUI and the protocol number of CDP.
 var cdpHeader = []byte{0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0}
 
-// linkProtocol returns which of the protocols the frame with header h is of; 0 for none of them.
+// linkProtocol returns the protocol that the frame with header h belongs to; 0 if it is none of
+// them.
 func linkProtocol(frame []byte, h *Header) LinkProtocols {
 	b := frame[h.Payload:]
 	switch h.EtherType {
@@ -60,7 +61,7 @@ func linkProtocol(frame []byte, h *Header) LinkProtocols {
 	return 0
 }
 
-// reserved is the function of that name, less what Config.Transparent lets pass.
+// reserved is the function of that name, but lets the protocols in Config.Transparent pass.
 func (f *frameInfo) reserved() drop.Reason {
 	reason := reserved(&f.h)
 	if reason != drop.None && f.view.cfg.Transparent&linkProtocol(f.p.Frame, &f.h) != 0 {

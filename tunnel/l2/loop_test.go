@@ -59,7 +59,8 @@ func checkSimthreeSitesAreOneLAN(t *testing.T, seed int) {
 	}
 }
 
-// TestSim_backDoorIsCutAndHeals: two sites with a cable between their LANs, that is, one LAN, while hosts broadcast.
+// TestSim_backDoorIsCutAndHeals: a cable joins the LANs of two sites into one while hosts
+// broadcast.
 func TestSim_backDoorIsCutAndHeals(t *testing.T) { worlds(t, checkSimbackDoorIsCutAndHeals) }
 
 func checkSimbackDoorIsCutAndHeals(t *testing.T, seed int) {
@@ -72,7 +73,7 @@ func checkSimbackDoorIsCutAndHeals(t *testing.T, seed int) {
 	w.announce(h1)
 	w.announce(h2)
 	w.run(time.Second)
-	// The cable: everybody of LAN B is now on LAN A.
+	// The cable is plugged in: everybody on LAN B is now on LAN A.
 	b.lan, h2.lan = la, la
 	la.sites, la.hosts = append(la.sites, b), append(la.hosts, h2)
 	lb.sites, lb.hosts = nil, nil
@@ -86,7 +87,8 @@ func checkSimbackDoorIsCutAndHeals(t *testing.T, seed int) {
 	if limit := 2 * 6 * (DefaultBroadcastLimit + DefaultBroadcastLimit/4); through > limit {
 		t.Errorf("%d frames passed while the loop stood, limit %d", through, limit)
 	}
-	if a.blockedPorts(w) != 1 || b.blockedPorts(w) != 1 { // both, of which one would do
+	// Both block, although one would be enough.
+	if a.blockedPorts(w) != 1 || b.blockedPorts(w) != 1 {
 		t.Fatalf("after 6 s %d ports are blocked at A, %d at B\n%s", a.blockedPorts(w), b.blockedPorts(w), w.dump())
 	}
 	in = a.in + b.in
@@ -114,7 +116,8 @@ func checkSimbackDoorIsCutAndHeals(t *testing.T, seed int) {
 	}
 }
 
-// TestSim_secondInstanceBetweenTheSameSites is the other way to bridge twice: two pairs of daemons that know nothing of each other.
+// TestSim_secondInstanceBetweenTheSameSites covers the other way to bridge twice: two pairs of
+// daemons that do not know each other.
 func TestSim_secondInstanceBetweenTheSameSites(t *testing.T) {
 	worlds(t, checkSimsecondInstanceBetweenTheSameSites)
 }
@@ -148,7 +151,7 @@ func checkSimsecondInstanceBetweenTheSameSites(t *testing.T, seed int) {
 	for _, s := range w.sites {
 		in += s.in
 	}
-	// The announcement once, and the probes of the pair that is open.
+	// The announcement arrives once, as do the probes of the pair that is open.
 	if in > 4 {
 		t.Errorf("%d frames passed the tunnels for one broadcast\n%s", in, w.dump())
 	}
@@ -167,8 +170,9 @@ func checkSimsecondInstanceBetweenTheSameSites(t *testing.T, seed int) {
 	}
 }
 
-// TestSim_redundantGatewaysOfOneSite: B1 and B2 serve one LAN and are both peers of A, with and without being peers of each other.
-// One of them is used; when it dies the other takes over within a second.
+// TestSim_redundantGatewaysOfOneSite: B1 and B2 serve one LAN and are both peers of A, with and
+// without being peers of each other. One of them is used; when it dies the other takes over within
+// a second.
 func TestSim_redundantGatewaysOfOneSite(t *testing.T) { worlds(t, checkSimredundantGatewaysOfOneSite) }
 
 func checkSimredundantGatewaysOfOneSite(t *testing.T, seed int) {
@@ -200,7 +204,7 @@ func checkSimredundantGatewaysOfOneSite(t *testing.T, seed int) {
 		if alive == b1 {
 			dead = b2
 		}
-		alive, dead = dead, alive // kill the one in use
+		alive, dead = dead, alive // stop the one in use
 		for i, s := range lb.sites {
 			if s == dead {
 				lb.sites = append(lb.sites[:i:i], lb.sites[i+1:]...)
@@ -292,7 +296,7 @@ func checkSimmovedHostAnswersWithinASecond(t *testing.T, seed int) {
 	}
 }
 
-// TestSim_aRobberGetsNothing: a host at B uses the MAC of a host at A, and of one at C, which is alive.
+// TestSim_aRobberGetsNothing: a host at B uses the MAC of a live host at A, and of one at C.
 func TestSim_aRobberGetsNothing(t *testing.T) { worlds(t, checkSimaRobberGetsNothing) }
 
 func checkSimaRobberGetsNothing(t *testing.T, seed int) {
@@ -308,7 +312,7 @@ func checkSimaRobberGetsNothing(t *testing.T, seed int) {
 		w.announce(h)
 	}
 	w.run(20 * time.Second)
-	// The robber does not go through a switch that would stop it: B itself is hostile.
+	// The frames of the attacker do not pass a switch that would stop them: B itself is hostile.
 	for i := range 40 {
 		for _, victim := range []MAC{va.mac, vc.mac} {
 			frame := eth(Broadcast, victim, 0x1234)
@@ -336,7 +340,7 @@ func checkSimaRobberGetsNothing(t *testing.T, seed int) {
 	}
 }
 
-// TestProbe_forgedAndReplayedBlockNothing: only a genuine probe of now counts.
+// TestProbe_forgedAndReplayedBlockNothing: only a genuine, current probe counts.
 func TestProbe_forgedAndReplayedBlockNothing(t *testing.T) {
 	worlds(t, checkProbeforgedAndReplayedBlockNothing)
 }
@@ -373,7 +377,7 @@ func checkProbeforgedAndReplayedBlockNothing(t *testing.T, seed int) {
 	}
 }
 
-// told returns the keys that the switch has told its peers.
+// told returns the keys that the switch has disclosed to its peers.
 func (s *Switch) told() (keys []*[16]byte) {
 	for _, p := range s.ports {
 		keys = append(keys, &p.key)

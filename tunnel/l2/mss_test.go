@@ -9,7 +9,8 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// tcpFrame makes a TCP segment whose options are raw bytes (padded), optionally tagged, over IPv4 with options or IPv6 with an extension header.
+// tcpFrame returns a TCP segment whose options are raw bytes (padded), optionally tagged, over IPv4
+// with options or IPv6 with an extension header.
 func tcpFrame(t testing.TB, v6, syn, extra bool, options []byte, tags int) []byte {
 	t.Helper()
 	for len(options)%4 != 0 {
@@ -54,7 +55,7 @@ func ethHeader(v6 bool, tags int) []byte {
 	return frame[:len(frame)-46]
 }
 
-// tcpSum returns 0xffff when the TCP checksum of the frame is right.
+// tcpSum returns 0xffff if the TCP checksum of the frame is correct.
 func tcpSum(t testing.TB, frame []byte) uint16 {
 	h, _ := Parse(frame)
 	b := frame[h.Payload:]
@@ -74,7 +75,7 @@ func TestClampMSS_everyShape(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		for _, extra := range []bool{false, true} {
 			for tags := range 3 {
-				for lead := range 6 { // no-operations in front: odd and even offsets
+				for lead := range 6 { // no-operation options in front, for odd and even offsets
 					options := append(bytes.Repeat([]byte{1}, lead), 2, 4, 0x05, 0xb4, 3, 3, 7)
 					frame := tcpFrame(t, v6, true, extra, options, tags)
 					if tcpSum(t, frame) != 0xffff {

@@ -11,7 +11,7 @@ import (
 	"tund/internal/drop"
 )
 
-// neighborSolicit asks for target; neighborAdvert answers for it.
+// neighborSolicit requests target; neighborAdvert answers for it.
 func neighborSolicit(t testing.TB, src MAC, from, target string) []byte {
 	ip := net.ParseIP(target)
 	body := append(make([]byte, 4), ip...)
@@ -141,7 +141,8 @@ func TestNeighbors_neverMakeItWorse(t *testing.T) {
 	}
 }
 
-// TestNeighbors_localQuestionsStayAtHome, but only the first, and only while the host is talking.
+// TestNeighbors_localQuestionsStayAtHome: only the first request is withheld from the peers, and
+// only while the host is active.
 func TestNeighbors_localQuestionsStayAtHome(t *testing.T) {
 	t.Parallel()
 	s := suppressing(t)

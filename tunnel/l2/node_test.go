@@ -8,15 +8,15 @@ import (
 	"tund/internal/drop"
 )
 
-// sayNode gives the peer at a port a node, which makes its switch MAC.
+// sayNode gives the peer at a port a node name, which determines the MAC of its switch.
 func sayNode(t *testing.T, s *Switch, d time.Duration, id PortID, node uint64) drop.Reason {
 	t.Helper()
 	h := Hello{Version: 1, Ethernet: true, MTU: 1500, Node: node, Clock: second(at(d))}
 	return s.Control(at(d), id, h.Append(nil))
 }
 
-// A pinned peer takes the MAC of another for that of its switch: nothing comes in under it but what
-// switches ask each other.
+// A pinned peer takes the MAC of another host for that of its switch. Nothing but the requests that
+// switches send each other is accepted from that MAC.
 func TestNode_switchMACIsNoWayAroundPinning(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -49,7 +49,7 @@ func TestNode_switchMACIsNoWayAroundPinning(t *testing.T) {
 	}
 }
 
-// What a switch asks is recognized by another, for IPv4 and IPv6.
+// The requests of a switch are recognized by another, for IPv4 and IPv6.
 func TestNode_questionsAreRecognized(t *testing.T) {
 	t.Parallel()
 	a, b := newSwitch(t, Config{}), newSwitch(t, Config{})
@@ -72,9 +72,9 @@ func TestNode_questionsAreRecognized(t *testing.T) {
 	}
 }
 
-// A peer takes a node whose MAC is that of another's switch: answers still go to the one who said
-// it first, in whatever way the later ones come, go and change, and to the next when the first has
-// gone.
+// A peer takes a node name whose MAC is that of another switch. Answers still go to the peer that
+// used it first, however the later ones come, go and change; when the first has gone, they go to
+// the next.
 func TestNode_aTwinGetsNoAnswers(t *testing.T) {
 	t.Parallel()
 	const node = 0x5_000042
@@ -108,7 +108,7 @@ func TestNode_aTwinGetsNoAnswers(t *testing.T) {
 	}
 }
 
-// A peer cannot have us rename it a hundred times a second.
+// A peer cannot make us process a hundred changes of its name per second.
 func TestNode_renamesAreLimited(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -124,7 +124,7 @@ func TestNode_renamesAreLimited(t *testing.T) {
 	}
 }
 
-// A view in which one port after another was replaced says what one made anew says.
+// A view in which one port after another was replaced equals one that is built from scratch.
 func TestView_refreshIsLikeRebuild(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{Hub: true})
@@ -177,8 +177,8 @@ func TestView_refreshIsLikeRebuild(t *testing.T) {
 	}
 }
 
-// A peer gets the port of one that was removed: what was left there of a frame does not become part
-// of one of its own.
+// A peer is given the id of a removed port. A part of a frame left over from the old peer must not
+// become part of a frame of the new one.
 func TestReassembler_portOfAnotherPeer(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})

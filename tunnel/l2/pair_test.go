@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// joinTestsTo returns the MACs of the join tests asked of each port at now, with the VLAN's number
-// in front.
+// joinTestsTo returns the MACs of the join tests requested from each port at now, preceded by the
+// VLAN number.
 func joinTestsTo(s *Switch) map[PortID][]MAC {
 	out := map[PortID][]MAC{}
 	for _, m := range s.Tick(start).ToPeers {
@@ -20,13 +20,14 @@ func joinTestsTo(s *Switch) map[PortID][]MAC {
 	return out
 }
 
-// A port is blocked only when both tests have come back, each by the other port and in its VLAN;
-// then the one with the greater public key, in that VLAN alone, and both peers are told.
+// A port is blocked only once both tests have come back, each through the other port and in its
+// VLAN. Then the port of the peer with the greater public key is blocked, in that VLAN alone, and
+// both peers are told.
 func TestPair_whatProvesAJoin(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		why    string
-		by     [2]PortID // where the test asked of port 1, and of port 2, comes back
+		by     [2]PortID // where the tests requested from port 1 and port 2 come back
 		vid    uint16
 		blocks bool
 	}{

@@ -11,8 +11,8 @@ import (
 	"tund/internal/drop"
 )
 
-// TestPin_neighbourDiscoveryNamesNobodyElse: a peer with pinned MACs says in the options of its messages that another MAC has
-// the address.
+// TestPin_neighbourDiscoveryNamesNobodyElse: a peer with pinned MACs claims in the options of its
+// messages that another MAC has the address.
 func TestPin_neighbourDiscoveryNamesNobodyElse(t *testing.T) {
 	t.Parallel()
 	own, foreign, dst := hostMAC(1), hostMAC(77), MAC(0x3333_00000001)

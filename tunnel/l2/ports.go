@@ -6,19 +6,20 @@ import (
 	"slices"
 )
 
-// SetPort adds the port, or gives it a new configuration: SetPorts with one port.
+// SetPort adds the port, or changes its configuration. It is SetPorts with one port.
 func (s *Switch) SetPort(id PortID, cfg PortConfig) error {
 	return s.SetPorts(map[PortID]PortConfig{id: cfg}, nil)
 }
 
-// RemovePort forgets the port and all that was learned or pinned behind it.
-func (s *Switch) RemovePort(id PortID) { _ = s.SetPorts(nil, []PortID{id}) } // nothing of a removal is refused
+// RemovePort removes the port and everything learned or pinned behind it.
+// A removal cannot fail.
+func (s *Switch) RemovePort(id PortID) { _ = s.SetPorts(nil, []PortID{id}) }
 
-// SetPorts adds ports, or gives them a new configuration, and removes others, in one step: all of
-// it or, with an error, nothing. Sessions, learned entries and counters of the ports that stay are
-// kept. A port whose configuration is what it was is not touched, and its peer is sent nothing. It
-// returns an error for id 0 or one above MaxPortID, and for a MAC that would be pinned to two
-// ports. The maps and slices stay the caller's.
+// SetPorts adds ports or changes their configuration, and removes others, in one step: either
+// completely or, if it returns an error, not at all. Sessions, learned entries and counters of the
+// remaining ports are kept. A port whose configuration does not change is not touched, and its peer
+// is sent nothing. It returns an error for id 0 or one above MaxPortID, and for a MAC that would be
+// pinned to two ports. set and remove are not retained, nor are their slices.
 func (s *Switch) SetPorts(set map[PortID]PortConfig, remove []PortID) error {
 	for id := range set {
 		if id == LocalPort || id > MaxPortID {
@@ -46,7 +47,7 @@ func (s *Switch) SetPorts(set map[PortID]PortConfig, remove []PortID) error {
 	return nil
 }
 
-// changePorts is SetPorts without what follows from it in the tables. It returns what it changed.
+// changePorts is SetPorts without the consequences for the tables. It returns what it changed.
 func (s *Switch) changePorts(set map[PortID]PortConfig, remove []PortID) (changed map[PortID]PortConfig, gone []PortID, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,14 +83,14 @@ func (s *Switch) changePorts(set map[PortID]PortConfig, remove []PortID) (change
 		}
 		p.cfg = cfg
 		if p.up {
-			p.helloAt, p.tries = dueNow, 0 // the peer learns of the change
+			p.helloAt, p.tries = dueNow, 0 // inform the peer of the change
 		}
 	}
 	s.rebuild()
 	return changed, gone, nil
 }
 
-// checkPins returns an error when a MAC would be pinned to two ports. mu is held.
+// checkPins returns an error if a MAC would be pinned to two ports. mu is held.
 func (s *Switch) checkPins(changed map[PortID]PortConfig, leaves map[PortID]bool) error {
 	pinned := make(map[MAC]string)
 	for id, p := range s.ports {
@@ -111,8 +112,8 @@ func (s *Switch) checkPins(changed map[PortID]PortConfig, leaves map[PortID]bool
 	return nil
 }
 
-// contradicts reports whether a learned entry is not to be believed any longer, because it was
-// learned under other rules than those of the ports that have changed.
+// contradicts reports whether a learned entry is no longer valid, because it was learned under
+// rules other than those that the changed ports have now.
 func (v *view) contradicts(e *Entry, changed map[PortID]PortConfig) bool {
 	if e.Kind == KindStatic {
 		return false
@@ -128,13 +129,13 @@ func (v *view) contradicts(e *Entry, changed map[PortID]PortConfig) bool {
 	return false
 }
 
-// clone returns a copy with slices of its own, nil where they are empty.
+// clone returns a copy with slices of its own, which are nil if empty.
 func (c PortConfig) clone() PortConfig {
 	c.MACs, c.VLANs = append([]MAC(nil), c.MACs...), append([]uint16(nil), c.VLANs...)
 	return c
 }
 
-// Port returns the configuration of a port; its slices are the caller's.
+// Port returns the configuration of a port, and whether there is one. The caller owns its slices.
 func (s *Switch) Port(id PortID) (PortConfig, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +148,7 @@ func (s *Switch) Port(id PortID) (PortConfig, bool) {
 	return c, true
 }
 
-// forget flushes what was learned at a port, and with static also what was pinned there.
+// forget removes everything learned at a port and, if static is set, what was pinned there.
 func (s *Switch) forget(id PortID, static bool) {
 	s.fdb.flushPort(id, static)
 	s.groups.flush(id)

@@ -64,7 +64,7 @@ func TestSetPorts_allOrNothing(t *testing.T) {
 	}
 }
 
-// TestSwitch_isolatedPeersAreKeptApart: peers 1 and 2 are isolated, 3 is not.
+// TestSwitch_isolatedPeersAreKeptApart: peers 1 and 2 are isolated, peer 3 is not.
 func TestSwitch_isolatedPeersAreKeptApart(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{Hub: true})
@@ -106,7 +106,8 @@ func TestSwitch_isolatedPeersAreKeptApart(t *testing.T) {
 	}
 }
 
-// TestSwitch_learningOff: what was learned is forgotten, pins hold, and all else is flooded.
+// TestSwitch_learningOff: learned entries are removed, pinned ones stay, and everything else is
+// flooded.
 func TestSwitch_learningOff(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{NeighborSuppression: true})

@@ -9,31 +9,41 @@ import (
 	"tund/internal/limit"
 )
 
-// The probe, in both forms (on the LAN: EtherType 0x88b5, behind "tund" 1 0 0 0):
+// The loop probe. On the LAN it has EtherType 0x88b5 and follows "tund" 1 0 0 0; between hubs it is
+// the body of a control message.
 //
-//	node (8 bytes) | clock, seconds (4) | on the LAN: VLAN; to a hub: port it left by (4) | HMAC-SHA-256 of these 16 bytes, cut to 16
-//	on the LAN then: number of tags (1) | tags, each HMAC-SHA-256 of the same 16 bytes, cut to 8
+//	8 bytes    node
+//	4 bytes    clock, seconds
+//	4 bytes    on the LAN: VLAN; to a hub: port through which it was sent
+//	16 bytes   HMAC-SHA-256 of these 16 bytes, truncated
 //
-// The HMAC of a probe on the LAN is under the secret that all peers know from the sender's hello;
-// it counts for peers of versions that know no tags. Each tag is for one receiver, under the key
-// that the sender's hello told this one alone; the first is under a key that the sender keeps to
-// itself. So nobody who knows a secret can make a probe of another's that a third takes for
-// genuine. The HMAC of a probe between hubs is under a secret of the sender's alone.
+// and on the LAN only:
+//
+//	1 byte     number of tags
+//	8 bytes    each tag: HMAC-SHA-256 of the same 16 bytes, truncated
+//
+// The HMAC of a probe on the LAN uses the secret that all peers know from the sender's hello; it is
+// for peers whose version does not support tags. Each tag is for one receiver and uses the key that
+// the sender disclosed to this receiver alone, in its hello. The first tag is for the sender itself
+// and uses a key that is never disclosed. So nobody who knows a secret can forge a probe of another
+// node that a third one takes for genuine. The HMAC of a probe between hubs uses a key known only
+// to the sender.
 const (
-	probeHead      = 16
-	probeLen       = 32
-	probeMagic     = 0x74756e64_01000000 // "tund", version 1
-	maxProbedVLANs = 64                  // probes per interval: what does not fit takes turns
+	probeHead  = 16
+	probeLen   = 32
+	probeMagic = 0x74756e64_01000000 // "tund", version 1
+	// Probes per interval; with more VLANs, they are probed in turn.
+	maxProbedVLANs = 64
 	tagSize        = 8
-	maxTags        = 128 // in one probe, which then has 1,078 bytes and crosses every path
+	maxTags        = 128 // tags in one probe, which then has 1,078 bytes and fits every path
 
-	relayBurst = 2 // intervals' worth of an origin's probes that may be passed on at once
+	relayBurst = 2 // intervals' worth of an origin's probes that may be relayed at once
 )
 
-// relayRate bounds what is passed on of one peer's probes by what an honest peer sends.
+// relayRate limits how many probes of one peer are relayed to what a legitimate peer sends.
 var relayRate = limit.Each(ProbeInterval/maxProbedVLANs, relayBurst*maxProbedVLANs)
 
-// appendProbe appends a probe that names where it leaves (a VLAN of the LAN, or a port),
+// appendProbe appends a probe that names where it is sent (a VLAN of the LAN, or a port),
 // authenticated by secret.
 func (s *Switch) appendProbe(b []byte, now boottime.Time, where uint32, secret *[16]byte) []byte {
 	start := len(b)
@@ -44,7 +54,7 @@ func (s *Switch) appendProbe(b []byte, now boottime.Time, where uint32, secret *
 	return append(b, sum[:]...)
 }
 
-// appendTags appends the tags of the probe that b ends with: ours, and one for each key.
+// appendTags appends the tags of the probe that b ends with: our own, and one for each key.
 func (s *Switch) appendTags(b []byte, keys []*[16]byte) []byte {
 	head := b[len(b)-probeLen:][:probeHead]
 	b = append(b, byte(1+len(keys)))
@@ -72,9 +82,9 @@ func tagged(key *[16]byte, probe []byte) bool {
 	return false
 }
 
-// origin returns the port of the node that made the probe; LocalPort and true for ours. ok is false
-// for a node that is none of a peer with which we exchange frames now, and for a probe that is not
-// genuine or not of now. mu is held.
+// origin returns the port of the node that made the probe, or LocalPort if it is our own. ok is
+// false if the node is not that of a peer with which we exchange frames now, and for a probe that
+// is not genuine or not current. mu is held.
 func (s *Switch) origin(now boottime.Time, probe []byte, view *view) (id PortID, ok bool) {
 	node := binary.BigEndian.Uint64(probe)
 	clock := int64(binary.BigEndian.Uint32(probe[8:]))
@@ -91,7 +101,7 @@ func (s *Switch) origin(now boottime.Time, probe []byte, view *view) (id PortID,
 		if d < -clockSlack || d > clockSlack {
 			continue
 		}
-		// Several ports may claim one node name; only the one it belongs to knows the secret.
+		// Several peers may claim one node name; only its owner knows the secret.
 		if p.peer.keyed && tagged(&p.peer.key, probe) ||
 			!p.peer.keyed && authentic(&p.peer.secret, probe[:probeHead], probe[probeHead:probeLen]) {
 			return id, true
@@ -100,13 +110,13 @@ func (s *Switch) origin(now boottime.Time, probe []byte, view *view) (id PortID,
 	return 0, false
 }
 
-// probeFrame looks at a frame with the probe's EtherType. mine is false when it is somebody else's,
-// to be treated as an ordinary frame (without storm control: f.probe); otherwise the frame ends
-// here, for reason, unless f.relay is set.
+// probeFrame handles a frame with the EtherType of loop probes. mine is false if the probe does not
+// concern this switch and the frame is to be treated as an ordinary one (which has already passed
+// storm control: f.probe). Otherwise the frame ends here with reason, unless f.relay is set.
 //
-// What is genuine spends no budget, so that no amount of garbage keeps it from being seen. Garbage
-// costs an authenticator only if it names us or a peer, and no peer that is not authenticated can
-// add to the list of names.
+// Genuine probes are not charged to a budget, so no amount of garbage keeps them from being seen.
+// Garbage costs the computation of an authenticator only if it names us or a peer, and only
+// authenticated peers can add to the list of names.
 func (s *Switch) probeFrame(f *frameInfo, v *Verdict) (mine bool, reason drop.Reason) {
 	b := f.p.Frame[f.h.Payload:]
 	if len(b) < 8+probeLen || binary.BigEndian.Uint64(b) != probeMagic {
@@ -131,8 +141,8 @@ func (s *Switch) probeFrame(f *frameInfo, v *Verdict) (mine bool, reason drop.Re
 	return false, drop.None
 }
 
-// relayProbe adds the peers that are to hear a probe of the peer at port f.relay that came in at
-// our TAP.
+// relayProbe adds the peers that are to receive a probe which the peer at port f.relay made and
+// which arrived at our TAP.
 func (s *Switch) relayProbe(f *frameInfo, v *Verdict) drop.Reason {
 	origin := f.view.port(f.relay)
 	if origin == nil || !s.newerProbe(f, origin.state) {
@@ -152,14 +162,14 @@ func (s *Switch) relayProbe(f *frameInfo, v *Verdict) drop.Reason {
 	return drop.None
 }
 
-// newerProbe reports whether the probe is none that was passed on before, or an older one: a
-// replay. A second of the same clock and VLAN is a further part of the tags.
+// newerProbe reports whether the probe is neither one that was relayed before nor an older one,
+// which would be a replay. Further probes with the same clock and VLAN carry further tags.
 func (s *Switch) newerProbe(f *frameInfo, origin *portState) bool {
 	clock := binary.BigEndian.Uint32(f.p.Frame[f.h.Payload+8+8:])
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if origin.relayed == nil {
-		origin.relayed = make(map[uint16]relayed) // at most one for each VLAN
+		origin.relayed = make(map[uint16]relayed) // at most one entry per VLAN
 	}
 	last := origin.relayed[f.vid]
 	switch {
@@ -174,25 +184,25 @@ func (s *Switch) newerProbe(f *frameInfo, origin *portState) bool {
 	return true
 }
 
-// relayed is what was passed on last of a peer's probes in a VLAN.
+// relayed describes the last probe of a peer that was relayed in a VLAN.
 type relayed struct {
 	clock uint32
 	n     uint8
 }
 
-// pace returns the time between our probes: a little less than ProbeInterval, and another for each
-// switch. Two loops through the same LANs, of switches that start together, would otherwise cut
-// each other at the same moment, again and again.
+// pace returns the interval between our probes: slightly less than ProbeInterval, and different for
+// each switch. Otherwise two loops through the same LANs, made by switches that started together,
+// would cut each other at the same moment again and again.
 func (s *Switch) pace() time.Duration {
 	return ProbeInterval - time.Duration(s.node>>8&0x7f)*time.Millisecond
 }
 
-// sendProbes queues this interval's probes: in each VLAN one, or as many as the tags need. mu is
-// held.
+// sendProbes queues the probes of this interval: one in each VLAN, or as many as are needed to
+// carry the tags. mu is held.
 func (s *Switch) sendProbes(now boottime.Time) {
 	view := s.view.Load()
 	if len(view.peers) == 0 {
-		return // no tunnel, no loop
+		return // without a tunnel there is no loop
 	}
 	carried := view.carried()
 	sent, first := 0, s.probeVID
@@ -219,7 +229,7 @@ func (s *Switch) sendProbes(now boottime.Time) {
 	s.sendHubProbes(now, view)
 }
 
-// keysFor returns the keys of the peers that carry the VLAN and know tags. mu is held.
+// keysFor returns the keys of the peers that carry the VLAN and support tags. mu is held.
 func (s *Switch) keysFor(view *view, vid uint16) (keys []*[16]byte) {
 	for _, p := range view.peers {
 		if _, ok := p.vlans.egress(vid); ok {
@@ -231,12 +241,12 @@ func (s *Switch) keysFor(view *view, vid uint16) (keys []*[16]byte) {
 	return keys
 }
 
-// carried returns the VLANs that some peer carries.
+// carried returns the VLANs that at least one peer carries.
 func (v *view) carried() (all vlanSet) {
 	for _, p := range v.peers {
 		for i, w := range p.vlans.tagged {
 			if i == 0 && p.vlans.pvid != 0 {
-				w &^= 1 // untagged frames are those of the PVID
+				w &^= 1 // untagged frames belong to the PVID
 			}
 			all[i] |= w
 		}

@@ -12,7 +12,7 @@ import (
 type prober struct {
 	*Switch
 	hello Hello
-	keys  []*[16]byte // what it was told: of those its probes have tags
+	keys  []*[16]byte // keys it was told, with which its probes are tagged
 }
 
 func newProber(node uint64) *prober {
@@ -21,7 +21,7 @@ func newProber(node uint64) *prober {
 	return p
 }
 
-// joins adds a port for the prober and says its hello there.
+// joins adds a port for the prober and sends its hello there.
 func (p *prober) joins(t *testing.T, s *Switch, id PortID, ethernet bool) {
 	t.Helper()
 	if err := s.SetPort(id, PortConfig{Name: "prober", Ethernet: ethernet}); err != nil {
@@ -33,10 +33,10 @@ func (p *prober) joins(t *testing.T, s *Switch, id PortID, ethernet bool) {
 	}
 }
 
-// frame returns a probe of the prober's as it travels on a LAN, untagged.
+// frame returns a probe of the prober as sent on a LAN, untagged.
 func (p *prober) frame(now boottime.Time) []byte { return p.frameIn(now, 0, 0) }
 
-// frameIn returns a probe that names a VLAN and is in another: a host has moved it there.
+// frameIn returns a probe that names one VLAN and is in another, as if a host had moved it there.
 func (p *prober) frameIn(now boottime.Time, named uint32, vid uint16) []byte {
 	f := appendHeader(nil, Broadcast, switchMAC(p.node), vid, vid != 0, typeProbe)
 	f = append(f, 't', 'u', 'n', 'd', 1, 0, 0, 0)
@@ -44,8 +44,8 @@ func (p *prober) frameIn(now boottime.Time, named uint32, vid uint16) []byte {
 	return p.appendTags(f, p.keys)
 }
 
-// A host on the LAN sends garbage as fast as it likes, with names of nobody, of us and of the peer. The loop that a
-// genuine probe shows stays cut all the time.
+// A host on the LAN sends garbage as fast as it likes, with unknown node names, with ours and with
+// that of the peer. The loop that a genuine probe shows stays cut throughout.
 func TestProbe_garbageDoesNotBlindTheGuard(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -56,7 +56,7 @@ func TestProbe_garbageDoesNotBlindTheGuard(t *testing.T) {
 		garbage[i] = newProber(node).frame(start)
 		garbage[i][len(garbage[i])-1] ^= 1
 	}
-	const rate = 1000 // garbage a second
+	const rate = 1000 // frames of garbage per second
 	for d := time.Duration(0); d < 20*time.Second; d += time.Second / rate {
 		fromDevice(s, at(d), garbage[int(d/(time.Second/rate))%len(garbage)])
 		if d%ProbeInterval != 0 {
@@ -71,7 +71,7 @@ func TestProbe_garbageDoesNotBlindTheGuard(t *testing.T) {
 	}
 }
 
-// Replays of a genuine probe cost other probes nothing either.
+// Replays of a genuine probe are not charged to the budget of other probes either.
 func TestProbe_replaysSpendNoBudget(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -85,7 +85,8 @@ func TestProbe_replaysSpendNoBudget(t *testing.T) {
 	}
 }
 
-// A peer that is not configured to carry Ethernet here, or says that it does not, has no say in what is blocked.
+// A peer that is not configured for Ethernet here, or says that it does not carry it, has no
+// influence on what is blocked.
 func TestProbe_peerWithoutEthernetHasNoSay(t *testing.T) {
 	t.Parallel()
 	for _, here := range []bool{false, true} {

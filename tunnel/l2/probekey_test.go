@@ -9,15 +9,16 @@ import (
 	"tund/internal/drop"
 )
 
-// keyed makes the prober one that knows tags: it tells key to the switch whose port it joins.
+// keyed makes the prober one that supports tags: it discloses key to the switch whose port it
+// joins.
 func (p *prober) keyed(key [16]byte) *prober {
 	p.hello.Keyed, p.hello.NamesVLAN, p.hello.Key = true, true, key
 	p.keys = []*[16]byte{&p.hello.Key}
 	return p
 }
 
-// A peer that knows all that P told it, the secret included, cannot make a probe of P's for us,
-// neither with another peer's key nor with none.
+// A peer that knows everything that P disclosed to it, including the secret, cannot forge a probe
+// of P for us, neither with the key of another peer nor without one.
 func TestProbeKey_nobodyElseMakesAPeersProbe(t *testing.T) {
 	t.Parallel()
 	for _, key := range []*[16]byte{nil, {2}, {1}} {
@@ -34,8 +35,8 @@ func TestProbeKey_nobodyElseMakesAPeersProbe(t *testing.T) {
 	}
 }
 
-// A peer makes a probe of ours out of all that we told it and has it come back from another peer:
-// it blocks nobody.
+// A peer forges a probe of ours from everything that we disclosed to it, and lets it come back
+// through another peer: nobody is blocked.
 func TestProbeKey_nobodyMakesOurs(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -67,7 +68,7 @@ func TestProbeKey_nobodyMakesOurs(t *testing.T) {
 	}
 }
 
-// Each peer is told a key of its own, another for each port and run.
+// Each peer is told a key of its own, which differs for each port and each run.
 func TestProbeKey_eachPeerHasItsOwn(t *testing.T) {
 	t.Parallel()
 	seen := map[[16]byte]bool{}
@@ -108,7 +109,8 @@ func TestProbeKey_olderPeers(t *testing.T) {
 	}
 }
 
-// With more peers than one probe has room for each still gets its tag, in every interval.
+// If there are more peers than tags fit into one probe, each peer still gets its tag in every
+// interval.
 func TestProbeKey_manyPeers(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -142,7 +144,7 @@ func TestProbeKey_manyPeers(t *testing.T) {
 	}
 }
 
-// relayedTo reports, as 1 or 0, whether a frame from the TAP goes to port 2.
+// relayedTo reports, as 1 or 0, whether a frame from the TAP is sent to port 2.
 func relayedTo(s *Switch, now boottime.Time, frame []byte) (n int) {
 	v, _ := fromDevice(s, now, frame)
 	for _, id := range outPorts(v) {
@@ -153,7 +155,7 @@ func relayedTo(s *Switch, now boottime.Time, frame []byte) (n int) {
 	return n
 }
 
-// Neither replays, nor garbage, nor another origin keep a peer's probes from being passed on.
+// Neither replays nor garbage nor another origin prevents the probes of a peer from being relayed.
 func TestRelay_nothingElseSpendsItsBudget(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -174,7 +176,7 @@ func TestRelay_nothingElseSpendsItsBudget(t *testing.T) {
 			fromDevice(s, now, garbage)
 		}
 		for i := range 2 * maxProbedVLANs {
-			q.keys = []*[16]byte{&q.hello.Key, {byte(i)}} // each one another frame
+			q.keys = []*[16]byte{&q.hello.Key, {byte(i)}} // each a different frame
 			fromDevice(s, now, q.frame(now))
 		}
 		if n := relayedTo(s, now, p.frame(now)); n != 1 {
@@ -183,7 +185,8 @@ func TestRelay_nothingElseSpendsItsBudget(t *testing.T) {
 	}
 }
 
-// An origin gets no more passed on than an honest one sends, in however many VLANs it says it is.
+// No more probes of an origin are relayed than a legitimate one sends, in however many VLANs it
+// claims to be.
 func TestRelay_isBounded(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -213,8 +216,8 @@ func TestRelay_isBounded(t *testing.T) {
 	}
 }
 
-// A join test asked of us is written to the LAN only from a MAC that nobody has, in a VLAN that the
-// peer carries, and not at any rate.
+// A requested join test is sent to the LAN only from a MAC that no host has, in a VLAN that the
+// peer carries, and at a limited rate.
 func TestJoinTest_whatIsAskedOfUs(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -261,7 +264,8 @@ func TestJoinTest_whatIsAskedOfUs(t *testing.T) {
 	}
 	passed := 0
 	for i := range 1000 {
-		now := at(time.Duration(i) * 20 * time.Millisecond) // as many as control messages may come
+		// As many as the limit of control messages allows.
+		now := at(time.Duration(i) * 20 * time.Millisecond)
 		b := binary.BigEndian.AppendUint16(appendControl(nil, controlJoinTest, joinTestLen), 0)
 		b = append(b, testMACByte, 9, 9, 9, byte(i>>8), byte(i))
 		if s.Control(now, 1, b) == drop.None {

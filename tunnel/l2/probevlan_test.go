@@ -2,13 +2,13 @@ package l2
 
 import "testing"
 
-// A probe that a host moves to another VLAN shows nothing there.
+// A probe that a host has moved to another VLAN shows no loop there.
 func TestProbe_peersIsBoundToItsVLAN(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		why        string
 		cfg        PortConfig
-		pvid       uint16 // the peer's
+		pvid       uint16 // of the peer
 		named, vid int
 		blocks     bool
 	}{
@@ -47,7 +47,7 @@ func TestProbe_peersIsBoundToItsVLAN(t *testing.T) {
 	}
 }
 
-// Our own probe counts in its own VLAN.
+// Our own probe counts only in its own VLAN.
 func TestProbe_oursIsBoundToItsVLAN(t *testing.T) {
 	t.Parallel()
 	for _, vid := range []uint16{10, 20} {

@@ -8,14 +8,14 @@ import (
 	"tund/internal/drop"
 )
 
-// town is a switch with suppression, three peers, and hosts behind them that answer what reaches
-// them. Time passes in steps of 50 ms.
+// town is a switch with neighbour suppression, three peers, and hosts behind them that answer the
+// requests they receive. Time passes in steps of 50 ms.
 type town struct {
 	t     *testing.T
 	s     *Switch
 	now   time.Duration
 	hosts map[string]*townsman // by address
-	again int                  // questions for target that the switch put to all peers
+	again int                  // requests for target that the switch flooded to the peers
 }
 
 type townsman struct {
@@ -44,7 +44,7 @@ func (w *town) from(port PortID, frame []byte) (*Verdict, drop.Reason) {
 	return fromPeer(w.s, at(w.now), port, frame)
 }
 
-// appear lets a host say that it has the address.
+// appear lets a host announce the address.
 func (w *town) appear(mac MAC, port PortID, ip string) *townsman {
 	h := &townsman{mac: mac, port: port}
 	w.hosts[ip] = h
@@ -60,7 +60,7 @@ func (w *town) claim(mac MAC, port PortID, ip string) {
 	w.from(port, neighborAdvert(w.t, hostMAC(99), mac, ip, true))
 }
 
-// pass lets time pass. Hosts answer the switch's questions, 20 ms later.
+// pass lets time pass. Hosts answer the requests of the switch 20 ms later.
 func (w *town) pass(d time.Duration) {
 	for end := w.now + d; w.now < end; w.now += 50 * ms {
 		a := w.s.Tick(at(w.now))
@@ -75,7 +75,7 @@ func (w *town) pass(d time.Duration) {
 	}
 }
 
-// hear delivers a question to the hosts behind a port.
+// hear delivers a request to the hosts behind a port.
 func (w *town) hear(port PortID, frame []byte) {
 	h, _ := Parse(frame)
 	var m neighborMessage
@@ -103,8 +103,8 @@ func (w *town) answer(h *townsman, ip string, to MAC) {
 	w.now -= 20 * ms
 }
 
-// ask has the host 9 of our LAN ask for ip, and returns whom the switch answers with: 0 when it
-// floods the question, which the hosts then answer.
+// ask lets host 9 of our LAN request ip, and returns the MAC in the answer of the switch. It
+// returns 0 if the switch floods the request, which the hosts then answer.
 func (w *town) ask(ip string) MAC { return w.askFrom(hostMAC(9), ip) }
 
 func (w *town) askFrom(mac MAC, ip string) MAC {
@@ -134,9 +134,9 @@ func eachFamily(t *testing.T, test func(t *testing.T, ip string)) {
 	}
 }
 
-// TestQuestion_aLivingOwnerKeepsItsAddress: mallory announces the address of a gateway, once or
-// over and over. The switch never answers with mallory's MAC, and with the gateway's again when
-// the dispute is over.
+// TestQuestion_aLivingOwnerKeepsItsAddress: an attacker announces the address of a gateway, once or
+// repeatedly. The switch never answers with the MAC of the attacker, and again with that of the
+// gateway once the dispute is over.
 func TestQuestion_aLivingOwnerKeepsItsAddress(t *testing.T) {
 	eachFamily(t, func(t *testing.T, ip string) {
 		for _, times := range []int{1, 20} {
@@ -169,8 +169,8 @@ func TestQuestion_aLivingOwnerKeepsItsAddress(t *testing.T) {
 	})
 }
 
-// TestQuestion_mallorySpokeFirst: before anybody knew of the gateway. Whoever was answered wrongly
-// hears the gateway a second later, and nobody else is.
+// TestQuestion_mallorySpokeFirst: the attacker announced the address before the gateway was known.
+// Whoever got the wrong answer hears from the gateway a second later, and nobody else gets it.
 func TestQuestion_mallorySpokeFirst(t *testing.T) {
 	eachFamily(t, func(t *testing.T, ip string) {
 		w := newTown(t)
@@ -193,8 +193,8 @@ func TestQuestion_mallorySpokeFirst(t *testing.T) {
 	})
 }
 
-// TestQuestion_aHostMadeAnewIsFound: it has another MAC, behind the same or another peer, and
-// announced nothing.
+// TestQuestion_aHostMadeAnewIsFound: a replacement host has another MAC, behind the same or another
+// peer, and has announced nothing.
 func TestQuestion_aHostMadeAnewIsFound(t *testing.T) {
 	eachFamily(t, func(t *testing.T, ip string) {
 		for _, port := range []PortID{2, 3} {
@@ -217,8 +217,8 @@ func TestQuestion_aHostMadeAnewIsFound(t *testing.T) {
 	})
 }
 
-// TestQuestion_theDeadAreNotAnsweredFor, but once: neither when all ask again nor when each asks
-// once.
+// TestQuestion_theDeadAreNotAnsweredFor: the switch answers for a dead host at most once, whether
+// several hosts ask repeatedly or once each.
 func TestQuestion_theDeadAreNotAnsweredFor(t *testing.T) {
 	eachFamily(t, func(t *testing.T, ip string) {
 		for _, interval := range []time.Duration{200 * ms, time.Second, 4 * time.Second} {
@@ -243,8 +243,8 @@ func TestQuestion_theDeadAreNotAnsweredFor(t *testing.T) {
 	})
 }
 
-// TestQuestion_unansweredUnicastCounts: our host sees by unicast questions that the neighbour is
-// gone, and then asks all.
+// TestQuestion_unansweredUnicastCounts: our host finds by unicast requests that its neighbour is
+// gone, and then broadcasts.
 func TestQuestion_unansweredUnicastCounts(t *testing.T) {
 	t.Parallel()
 	for _, silent := range []bool{false, true} {
@@ -262,8 +262,8 @@ func TestQuestion_unansweredUnicastCounts(t *testing.T) {
 	}
 }
 
-// TestQuestion_whatClaimsABinding: each makes the switch flood questions at once; the owner, which
-// is gone, loses the address.
+// TestQuestion_whatClaimsABinding: each of these makes the switch flood requests immediately; the
+// owner, which is gone, loses the address.
 func TestQuestion_whatClaimsABinding(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -295,8 +295,8 @@ func TestQuestion_whatClaimsABinding(t *testing.T) {
 	}
 }
 
-// traffic sends packets from the address, in two seconds: the first packet of a MAC is that of a
-// new one.
+// traffic sends packets from the address in two different seconds, since the first packet of a MAC
+// is that of a new host.
 func (w *town) traffic(mac MAC, port PortID, from, to string) {
 	for range 2 {
 		if net.ParseIP(from).To4() != nil {
@@ -308,7 +308,7 @@ func (w *town) traffic(mac MAC, port PortID, from, to string) {
 	}
 }
 
-// TestQuestion_trafficConfirms: a host that says nothing in ARP, but talks, is answered for.
+// TestQuestion_trafficConfirms: the switch answers for a host that sends no ARP, but other traffic.
 func TestQuestion_trafficConfirms(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)
@@ -321,8 +321,8 @@ func TestQuestion_trafficConfirms(t *testing.T) {
 	}
 }
 
-// TestQuestion_aNewMACTellsEverybody: the questions of a host that came back with another MAC reach
-// those it asks for, since only they tell them.
+// TestQuestion_aNewMACTellsEverybody: the requests of a host that returned with another MAC reach
+// their targets, which learn the new MAC only from them.
 func TestQuestion_aNewMACTellsEverybody(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)
@@ -365,7 +365,8 @@ func TestQuestion_brokenAdvertisementsBindNothing(t *testing.T) {
 	}
 }
 
-// TestQuestion_isNotRepeatedForWhoMoved: a frame with its MAC, from us, would call it back.
+// TestQuestion_isNotRepeatedForWhoMoved: a frame from us with the source MAC of the asker would
+// claim that MAC for our LAN.
 func TestQuestion_isNotRepeatedForWhoMoved(t *testing.T) {
 	t.Parallel()
 	for _, moved := range []bool{true, false} {
@@ -377,7 +378,8 @@ func TestQuestion_isNotRepeatedForWhoMoved(t *testing.T) {
 		}
 		if moved {
 			w.pass(800 * ms)
-			w.claim(hostMAC(9), 3, "10.0.0.9") // its claim is still pending when the question is due
+			// Its claim is still pending when the request is due to be flooded.
+			w.claim(hostMAC(9), 3, "10.0.0.9")
 		}
 		w.pass(answerWait + 100*ms)
 		if want := b2i(!moved); w.again != want {
@@ -386,7 +388,7 @@ func TestQuestion_isNotRepeatedForWhoMoved(t *testing.T) {
 	}
 }
 
-// TestQuestion_areBounded: a peer claims every address that there is.
+// TestQuestion_areBounded: a peer claims every address there is.
 func TestQuestion_areBounded(t *testing.T) {
 	t.Parallel()
 	n := newNeighbors()

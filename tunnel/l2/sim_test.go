@@ -10,17 +10,18 @@ import (
 	"tund/internal/drop"
 )
 
-// sim is a world of sites: each a switch with its TAP on a LAN. Several sites may sit on one LAN, which is how
-// two sites are bridged twice. LANs are repeaters, so a loop multiplies at once.
+// sim simulates a set of sites: each has a switch whose TAP is on a LAN. Several sites may share
+// one LAN, which is how two sites are bridged twice. LANs are repeaters, so a loop multiplies
+// frames at once.
 type sim struct {
 	t      testing.TB
 	now    boottime.Time
 	events eventHeap
 	seq    int
 	sites  []*site
-	frames int // handed to a TAP or a host, in all
+	frames int // delivered to a TAP or a host, in total
 	log    []string
-	seed   int // makes the nodes' names, and so who yields
+	seed   int // determines the node names, and so which site is blocked
 }
 
 type site struct {
@@ -30,14 +31,14 @@ type site struct {
 	peers map[PortID]*site
 	next  boottime.Time
 	key   [32]byte // its public key
-	dead  bool     // killed: it does nothing any more, and no peer has noticed
-	in    int      // frames that came through the tunnel and were written to the TAP
+	dead  bool     // it no longer does anything, and no peer has noticed
+	in    int      // frames that arrived through the tunnel and were written to the TAP
 }
 
 type lan struct {
 	sites []*site
 	hosts []*simHost
-	spies []func(frame []byte) // hosts that see all broadcasts and do with them what they like
+	spies []func(frame []byte) // hosts that receive all broadcasts and may do anything with them
 }
 
 // simHost is a host with one address. It answers ARP requests for it.
@@ -45,7 +46,7 @@ type simHost struct {
 	mac   MAC
 	ip    [4]byte
 	lan   *lan
-	heard int // test frames (EtherType 0x1234) for it
+	heard int // test frames (EtherType 0x1234) received
 }
 
 type simEvent struct {
@@ -76,7 +77,7 @@ const (
 
 func newSim(t testing.TB, seed int) *sim { return &sim{t: t, now: start, seed: seed} }
 
-// worlds runs test in several worlds, which differ in the order of the nodes' names.
+// worlds runs test in several simulations, which differ in the order of the node names.
 func worlds(t *testing.T, test func(t *testing.T, seed int)) {
 	t.Parallel()
 	for seed := range 8 {
@@ -89,7 +90,7 @@ func (w *sim) after(d time.Duration, do func()) {
 	heap.Push(&w.events, simEvent{w.now.Add(d), w.seq, do})
 }
 
-// run lets the world go on for d.
+// run advances the simulation by d.
 func (w *sim) run(d time.Duration) {
 	end := w.now.Add(d)
 	for len(w.events) > 0 && w.events[0].at <= end {
@@ -122,7 +123,7 @@ func (w *sim) host(l *lan, n int) *simHost {
 	return h
 }
 
-// connect makes a and b peers with a session.
+// connect makes a and b peers and gives them a session.
 func (w *sim) connect(a, b *site) (PortID, PortID) {
 	pa, pb := PortID(len(a.peers)+1), PortID(len(b.peers)+1)
 	a.peers[pa], b.peers[pb] = b, a
@@ -230,7 +231,7 @@ func (w *sim) send(s *site, v *Verdict, frame []byte) {
 	}
 }
 
-// toLAN delivers a frame to everybody on the LAN but where it comes from.
+// toLAN delivers a frame to everybody on the LAN except its sender.
 func (w *sim) toLAN(l *lan, frame []byte, site *site, host *simHost) {
 	w.frames++
 	for _, s := range l.sites {
@@ -281,12 +282,12 @@ func (w *sim) hear(h *simHost, frame []byte) {
 
 func (w *sim) say(h *simHost, frame []byte) { w.toLAN(h.lan, frame, nil, h) }
 
-// announce makes the host say its address to all, as on arrival.
+// announce lets the host announce its address to all, as on arrival.
 func (w *sim) announce(h *simHost) {
 	w.say(h, gratuitous(w.t, h.mac, fmt.Sprintf("10.0.0.%d", h.ip[3])))
 }
 
-// reaches reports whether a frame from a arrives at b within a second, and how often.
+// reaches reports whether a frame from a arrives at b within a second, and how many times.
 func (w *sim) reaches(a, b *simHost) int {
 	before := b.heard
 	w.say(a, eth(b.mac, a.mac, 0x1234))

@@ -16,7 +16,7 @@ import (
 	"tund/internal/drop"
 )
 
-// igmp makes an IGMP message as real ones are: TTL 1, router alert, checksums.
+// igmp returns a realistic IGMP message: TTL 1, router alert, correct checksums.
 func igmp(t testing.TB, src MAC, srcIP, dstIP string, body []byte) []byte {
 	ip := ip4(srcIP, dstIP, layers.IPProtocolIGMP)
 	ip.TTL = 1
@@ -38,7 +38,8 @@ func igmp2(t testing.TB, src MAC, typ byte, group string) []byte {
 	return igmp(t, src, "10.0.0.1", to, append([]byte{typ, 0, 0, 0}, net.ParseIP(group).To4()...))
 }
 
-// igmp3 makes a version 3 report; records are pairs of type and group, each with sources sources.
+// igmp3 returns an IGMPv3 report; records are pairs of type and group, each with the given number
+// of sources.
 func igmp3(t testing.TB, src MAC, sources int, records ...any) []byte {
 	body := []byte{0x22, 0, 0, 0, 0, 0, 0, byte(len(records) / 2)}
 	for i := 0; i < len(records); i += 2 {
@@ -49,7 +50,8 @@ func igmp3(t testing.TB, src MAC, sources int, records ...any) []byte {
 	return igmp(t, src, "10.0.0.1", "224.0.0.22", body)
 }
 
-// mld makes an MLD message as real ones are: hop limit 1, router alert in a hop-by-hop header, checksum.
+// mld returns a realistic MLD message: hop limit 1, router alert in a hop-by-hop header, correct
+// checksum.
 func mld(t testing.TB, src MAC, dst string, body []byte) []byte {
 	return mldFrom(t, src, "fe80::1", dst, body)
 }
@@ -76,7 +78,8 @@ func stream(group MAC) []byte { return eth(group, hostMAC(50), 0x1234) }
 
 const group1, group1MAC = "239.1.2.3", MAC(0x01005e010203)
 
-// TestGroups_pruneOnlyWhileAQuerierIsHeard: flooded, then pruned to members, then to nobody, then flooded again.
+// TestGroups_pruneOnlyWhileAQuerierIsHeard: traffic is flooded, then sent only to members, then to
+// nobody, then flooded again.
 func TestGroups_pruneOnlyWhileAQuerierIsHeard(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -129,7 +132,7 @@ func TestGroups_mld(t *testing.T) {
 	for mac, want := range map[MAC][]PortID{
 		0x333312345678: {1}, 0x3333abcd0001: {2}, 0x333399999999: nil,
 		0x333300000001: {1, 2}, 0x3333000000fb: {1, 2}, // all nodes, mDNS
-		0x3333ff000077: {1, 2}, // solicited-node without a member
+		0x3333ff000077: {1, 2}, // solicited-node group without a member
 	} {
 		if v, _ := fromDevice(s, at(time.Second), stream(mac)); fmt.Sprint(outPorts(v)) != fmt.Sprint(want) {
 			t.Errorf("%v goes to %v, want %v", mac, outPorts(v), want)
@@ -140,7 +143,8 @@ func TestGroups_mld(t *testing.T) {
 	}
 }
 
-// TestGroups_reportsReachALANOnlyWhereTheyAreWanted: otherwise hosts there would keep theirs back.
+// TestGroups_reportsReachALANOnlyWhereTheyAreWanted: elsewhere they would make hosts suppress their
+// own reports.
 func TestGroups_reportsReachALANOnlyWhereTheyAreWanted(t *testing.T) {
 	t.Parallel()
 	report := igmp2(t, hostMAC(1), 0x16, group1)
@@ -169,7 +173,7 @@ func TestGroups_reportsReachALANOnlyWhereTheyAreWanted(t *testing.T) {
 	}
 }
 
-// TestGroups_fullTablesFailOpen: a port that reports too much gets everything.
+// TestGroups_fullTablesFailOpen: a port that reports too many groups gets all multicast.
 func TestGroups_fullTablesFailOpen(t *testing.T) {
 	t.Parallel()
 	g := newGroups()
@@ -191,7 +195,8 @@ func TestGroups_fullTablesFailOpen(t *testing.T) {
 	}
 }
 
-// TestGroups_actAsTheModel compares random joins, leaves, queries and ageing with a map of maps.
+// TestGroups_actAsTheModel compares random joins, leaves, queries and ageing with a model built
+// from maps.
 func TestGroups_actAsTheModel(t *testing.T) {
 	t.Parallel()
 	type member struct {
@@ -275,8 +280,8 @@ func FuzzParseMembership(f *testing.F) {
 	})
 }
 
-// TestGroups_snoopingOff: multicast goes to all, and when snooping is switched on again it goes on to
-// do so until a querier is heard, since reports were missed meanwhile.
+// TestGroups_snoopingOff: multicast goes to all ports. When snooping is switched on again this
+// continues until a querier is heard, because reports were missed in the meantime.
 func TestGroups_snoopingOff(t *testing.T) {
 	t.Parallel()
 	const group MAC = 0x01005e010203

@@ -56,8 +56,8 @@ func TestMeter_isExactUnderConcurrency(t *testing.T) {
 	}
 }
 
-// TestSwitch_stormCostsTheOtherSiteTheLimit is the promise of the issue: 100,000 frames/s in, the
-// limit out, after a second's worth at once.
+// TestSwitch_stormCostsTheOtherSiteTheLimit: of 100,000 frames per second, the limit is forwarded,
+// after a burst of one second.
 func TestSwitch_stormCostsTheOtherSiteTheLimit(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -89,7 +89,7 @@ func TestSwitch_stormCostsTheOtherSiteTheLimit(t *testing.T) {
 					t.Fatalf("%v: %v", c.dst, r)
 				}
 			}
-			// A second's worth at once, and what one sender may take of the reserve.
+			// A burst of one second, and what one sender may take of the reserve.
 			if max := 4*c.limit + 4*c.limit/fairShare; out > max || out < 3*c.limit {
 				t.Errorf("%v: %d frames in three seconds, want %d to %d", c.dst, out, 3*c.limit, max)
 			}
@@ -120,8 +120,8 @@ func TestSwitch_stormWeighsSegments(t *testing.T) {
 	}
 }
 
-// storm is a switch at one port of which hosts storm while others ask for addresses, 40 times a
-// second each.
+// storm is a switch; at one of its ports, some hosts cause a storm while others send 40 ARP
+// requests per second each.
 type storm struct {
 	s      *Switch
 	port   PortID
@@ -145,13 +145,15 @@ func (w *storm) send(now boottime.Time, f []byte) drop.Reason {
 	return r
 }
 
-// run lets storming hosts send rate broadcasts a second between them, for ten seconds.
+// run lets the hosts that cause the storm send rate broadcasts per second in total, for ten
+// seconds.
 func (w *storm) run(t *testing.T, rate int, sender func(i int) MAC) {
 	question := arp(t, 1, Broadcast, hostMAC(9), "10.0.0.9", 0, "10.0.0.1")
 	flood := eth(Broadcast, 0, typeIPv4)
 	sent := 0
 	for us := 0; us < 10_000_000; us += 50 {
-		now := at(2*time.Second + time.Duration(us)*time.Microsecond) // the other host is established
+		// The other host is established.
+		now := at(2*time.Second + time.Duration(us)*time.Microsecond)
 		if sent*1_000_000 < us*rate {
 			sender(sent).Put(flood[6:])
 			w.send(now, flood)
@@ -166,8 +168,8 @@ func (w *storm) run(t *testing.T, rate int, sender func(i int) MAC) {
 	}
 }
 
-// TestStorm_othersAreHeard: a host that storms takes the budget of its port, but not the share of
-// the others; nor do a few hosts, nor one that invents a sender for each frame.
+// TestStorm_othersAreHeard: a host that causes a storm uses up the budget of its port, but not the
+// share of the other hosts; nor do a few such hosts, nor one that invents a source for each frame.
 func TestStorm_othersAreHeard(t *testing.T) {
 	t.Parallel()
 	for _, port := range []PortID{LocalPort, 1} {
@@ -190,7 +192,7 @@ func TestStorm_othersAreHeard(t *testing.T) {
 	}
 }
 
-// TestStorm_aSecondsWorthAtOnce: a router announces all its addresses in one moment.
+// TestStorm_aSecondsWorthAtOnce: a router announces all its addresses in one burst.
 func TestStorm_aSecondsWorthAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, port := range []PortID{LocalPort, 1} {

@@ -57,8 +57,8 @@ type Config struct {
 	// MTU of the TAP: the payload bytes of a frame without Ethernet header and tags; 0 means
 	// DefaultMTU.
 	MTU int
-	// Our name in hellos and loop probes, the same at each start; 0 means a random one. Only New
-	// reads it.
+	// Our node name in hellos and loop probes, the same at each start; 0 means a random one. It is
+	// read only by New.
 	Node uint64
 }
 
@@ -143,9 +143,10 @@ type portState struct {
 	relayed map[uint16]relayed // by VLAN; guarded by Switch.mu
 }
 
-// New returns a switch without peers. Its node name, MAC address, hash seeds and probe secrets are
-// read from random, which must be unpredictable (crypto/rand.Reader; tests use a fixed stream). New
-// returns an error only if reading from random fails. random is not retained.
+// New returns a switch without peers. Its MAC address follows from its node name. Hash seeds, probe
+// secrets and, if cfg.Node is 0, the node name are read from random, which must be unpredictable
+// (crypto/rand.Reader; tests use a fixed stream). New returns an error only if reading from random
+// fails. random is not retained.
 func New(cfg Config, random io.Reader) (*Switch, error) {
 	cfg.fill()
 	var seed [56]byte

@@ -13,7 +13,7 @@ import (
 	"tund/internal/drop"
 )
 
-// modelPort is a port as an operator thinks of it: for each VLAN, does it carry it, and tagged or not.
+// modelPort is a port as an operator thinks of it: which VLANs it carries, and whether tagged.
 type modelPort struct {
 	carries map[uint16]bool // VLAN (0: untagged LAN) → tagged
 	native  int             // VLAN of untagged frames, -1: none
@@ -40,7 +40,7 @@ func modelPortOf(cfg PortConfig) modelPort {
 
 type switchModel struct {
 	hub   bool
-	ports map[PortID]modelPort // without the TAP
+	ports map[PortID]modelPort // excluding the TAP
 	up    map[PortID]bool
 	fdb   map[string]PortID
 }
@@ -53,7 +53,8 @@ func (m *switchModel) carries(id PortID, vid uint16) (tagged, ok bool) {
 	return tagged, ok
 }
 
-// decide returns the frames that leave, by port, or the reason for which there are none. tag is -1 for untagged.
+// decide returns the frames that leave, by port, or the reason why there are none. tag is -1 for
+// untagged.
 func (m *switchModel) decide(in PortID, dst, src MAC, tag int) (map[PortID]int, drop.Reason) {
 	vid := tag
 	if tag <= 0 {
@@ -118,7 +119,8 @@ func (m *switchModel) decide(in PortID, dst, src MAC, tag int) (map[PortID]int, 
 	return out, drop.None
 }
 
-// trunked is the list of VLANs written into the port's configuration, kept apart for hybrid ports.
+// trunked is the list of VLANs in the configuration of the port, stored separately for hybrid
+// ports.
 func (m *switchModel) trunked(id PortID) []uint16 { return trunks[id] }
 
 var trunks = map[PortID][]uint16{1: nil, 2: nil, 3: {10, 20}, 4: {0, 10}, 5: {20}}
@@ -139,7 +141,7 @@ func TestSwitch_forwardsAsTheModel(t *testing.T) {
 		}
 		var v Verdict
 		for step := range 4000 {
-			if rng.IntN(200) == 0 { // a session goes and comes
+			if rng.IntN(200) == 0 { // a session ends and comes back
 				id := PortID(1 + rng.IntN(5))
 				s.SetPortUp(id, false, start)
 				for k, p := range m.fdb {
@@ -187,7 +189,7 @@ func TestSwitch_forwardsAsTheModel(t *testing.T) {
 	}
 }
 
-// tagAfter applies the rewrite and returns the VLAN of the tag, -1 without one.
+// tagAfter applies the rewrite and returns the VLAN of the tag, or -1 without one.
 func tagAfter(t *testing.T, frame []byte, r Rewrite) int {
 	t.Helper()
 	buf := append(make([]byte, 4), frame...)

@@ -8,61 +8,66 @@ import (
 	"tund/internal/limit"
 )
 
-// TickInterval is the longest time between two calls of Tick.
+// TickInterval is the longest permitted time between two calls of Tick.
 const TickInterval = 250 * time.Millisecond
 
 const (
-	dueNow        boottime.Time = 1 // a time that has always passed, unlike 0, never
+	dueNow        boottime.Time = 1 // always in the past, unlike 0, which means never
 	helloRetry                  = time.Second
 	helloSlow                   = time.Minute // between hellos to a peer that does not answer
-	helloTries                  = 8           // at one a second, then slow
-	silentTries                 = 5           // hellos without an answer before the operator is told
+	helloTries                  = 8           // hellos sent at helloRetry before slowing down
+	silentTries                 = 5           // unanswered hellos before an event
 	slowAgeing                  = 10 * time.Second
 	warnInterval                = time.Minute
 	maxWarnings                 = 1024
-	maxQueueFrame               = 1024 // frames for the TAP between two ticks
-	maxQueueMsg                 = 4096 // messages to peers between two ticks: some for each
-	maxQueueEvent               = 128
+	maxQueueFrame               = 1024 // frames queued for the TAP between two ticks
+	// Messages queued for peers between two ticks: some for each peer.
+	maxQueueMsg   = 4096
+	maxQueueEvent = 128
 )
 
-// Message is an inner payload for a peer: to be sealed and sent as it is.
+// Message is an inner payload for a peer, to be encrypted and sent as it is.
 type Message struct {
 	Port    PortID
 	Payload []byte
 }
 
-// Actions is what the switch wants done. The caller owns all of it.
+// Actions is what the switch wants to have done. The caller owns all of it.
 type Actions struct {
 	ToDevice [][]byte // frames to write to the TAP
 	ToPeers  []Message
 	Events   []Event
-	Next     boottime.Time // call Tick again no later
+	Next     boottime.Time // call Tick again no later than this
 }
 
-// slowPort is what only the slow plane and control messages touch. Switch.mu guards it.
+// slowPort is the state of a port that only the slow plane and control messages use. It is guarded
+// by Switch.mu.
 type slowPort struct {
 	cfg      PortConfig
 	state    *portState
 	up       bool
 	peer     peerInfo
-	helloAt  boottime.Time // next hello; 0: none is due
+	helloAt  boottime.Time // when the next hello is due; 0: never
 	tries    int           // hellos sent without an answer
-	announce bool          // send our MACs at the next tick
+	announce bool          // announce our MACs at the next tick
 	changes  limit.Until   // reported
 
-	key     [16]byte                 // for the peer's tag in our probes; known to it alone
-	seenBy  int                      // halves of pairs in Switch.pairs that rest on what came by this port
-	standby map[uint16]boottime.Time // VLANs in which the peer says that we are a second gateway, since when
+	// Key of the peer's tag in our probes; disclosed to this peer alone.
+	key    [16]byte
+	seenBy int // sightings in Switch.pairs that arrived at this port
+	// VLANs in which the peer calls us a standby gateway, and since when.
+	standby map[uint16]boottime.Time
 }
 
-// carries reports whether frames are exchanged with the peer: it has a session, and both sides want
-// it.
+// carries reports whether frames are exchanged with the peer: it has a session, and both sides are
+// configured for Ethernet.
 func (p *slowPort) carries() bool { return p.up && p.cfg.Ethernet && p.peer.ethernet }
 
-// SetPortUp tells the switch that a session with the peer came up (once for a new session after
-// none, not for each rekey), or that there is none any longer. Up: hello and announcements follow
-// at the next Tick, which should be at once. Down: what was learned there is forgotten, so that its
-// MACs are at once flooded for and may appear elsewhere. An unknown id is ignored.
+// SetPortUp tells the switch that a session with the peer has come up (once when there was none
+// before, not for each rekey), or that there is no session any more. When the port comes up, hello
+// and announcements follow at the next Tick, which should be immediate. When it goes down,
+// everything learned there is removed, so that frames for its hosts are flooded immediately and the
+// hosts may appear elsewhere. An unknown id is ignored.
 func (s *Switch) SetPortUp(id PortID, up bool, now boottime.Time) {
 	s.mu.Lock()
 	p := s.ports[id]
@@ -83,9 +88,9 @@ func (s *Switch) SetPortUp(id PortID, up bool, now boottime.Time) {
 	}
 }
 
-// Tick does what time brings: ageing, claims, hellos, announcements, loop probes; and returns what
-// has been queued since the last call. It is called at Actions.Next, after Verdict.Wake, Control
-// and SetPortUp.
+// Tick does the periodic work: ageing, claims, hellos, announcements and loop probes. It returns
+// what has been queued since the last call. Call it at Actions.Next, and after Verdict.Wake,
+// Control and SetPortUp.
 func (s *Switch) Tick(now boottime.Time) Actions {
 	claims := s.settleClaims(now)
 	s.fdb.age(now)
@@ -129,7 +134,7 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 		out.Next = claims
 	}
 	if s.probeAt.Before(out.Next) {
-		out.Next = s.probeAt // others take note of when our probes fail to come
+		out.Next = s.probeAt // other sites notice when our probes are late
 	}
 	return out
 }
@@ -139,7 +144,7 @@ func (s *Switch) tickHello(now boottime.Time, id PortID, p *slowPort) {
 		return
 	}
 	if !p.cfg.Ethernet && !p.peer.known {
-		p.helloAt = 0 // no business with it; a hello of its own is answered
+		p.helloAt = 0 // Ethernet is not configured for it; a hello of its own is answered
 		return
 	}
 	s.sendHello(now, id, p, true)
@@ -148,7 +153,7 @@ func (s *Switch) tickHello(now boottime.Time, id PortID, p *slowPort) {
 	case p.tries < helloTries:
 		p.helloAt = now.Add(helloRetry)
 	case p.peer.known:
-		p.helloAt = 0 // it has listened before: the next session says it again
+		p.helloAt = 0 // it has answered before: the next session brings another hello
 	default:
 		p.helloAt = now.Add(helloSlow)
 	}
@@ -158,7 +163,7 @@ func (s *Switch) tickHello(now boottime.Time, id PortID, p *slowPort) {
 }
 
 // settleClaims sends the challenges that are due and completes the moves that silence has decided.
-// It returns when the next is due; 0 when none is pending.
+// It returns when the next one is due; 0 if none is pending.
 func (s *Switch) settleClaims(now boottime.Time) boottime.Time {
 	ask, done, next := s.fdb.dueClaims(now)
 	for i := range ask {
@@ -176,8 +181,8 @@ func (s *Switch) settleClaims(now boottime.Time) boottime.Time {
 	return next
 }
 
-// announceAll queues an announcement of what lives on our side to the port: our LAN's MACs, and on
-// a hub the other peers'.
+// announceAll queues an announcement to the port of what lives on our side: the MACs of our LAN
+// and, on a hub, those of the other peers.
 func (s *Switch) announceAll(id PortID) {
 	view := s.view.Load()
 	p := view.port(id)
@@ -213,7 +218,7 @@ func (s *Switch) sendAnnounce(id PortID, batch []byte) {
 	s.mu.Unlock()
 }
 
-// announceOne queues an announcement of one MAC that has come to our side to all peers.
+// announceOne queues an announcement to all peers of one MAC that has moved to our side.
 func (s *Switch) announceOne(key uint64) {
 	for _, p := range s.view.Load().peers {
 		if vid, ok := p.vlans.wire(keyVID(key)); ok {
@@ -247,7 +252,7 @@ func (s *Switch) noteOutcome(now boottime.Time, key uint64, port PortID, o outco
 	}
 }
 
-// reportFull reports ports that met their limit of learned MACs.
+// reportFull reports the ports that have reached their limit of learned MACs.
 func (s *Switch) reportFull(now boottime.Time) {
 	for _, id := range s.fdb.takeFull() {
 		s.mu.Lock()
@@ -256,7 +261,7 @@ func (s *Switch) reportFull(now boottime.Time) {
 	}
 }
 
-// guardBPDU blocks a peer that sent spanning tree where that is guarded against.
+// guardBPDU blocks a peer that sent a spanning tree frame, if BPDU guard is configured.
 func (s *Switch) guardBPDU(f *frameInfo, v *Verdict) {
 	f.in.state.bpduUntil.Store(int64(f.now.Add(bpduGuardTime)))
 	v.Wake = true
@@ -266,8 +271,8 @@ func (s *Switch) guardBPDU(f *frameInfo, v *Verdict) {
 	s.fdb.flushPort(f.in.id, false)
 }
 
-// toDevice, toPeer and event queue for the next tick. mu is held. What does not fit is lost: every
-// one of them is repeated by its cause, or a courtesy.
+// toDevice, toPeer and event queue for the next tick. mu is held. What does not fit into the queue
+// is lost: either its cause will repeat it, or it was only a courtesy.
 
 func (s *Switch) toDevice(frame []byte) {
 	if len(s.queue.ToDevice) < maxQueueFrame {

@@ -2,9 +2,10 @@ package l2
 
 import "testing"
 
-// A peer that takes another's node name for its own must not keep that one's probes from being recognized.
+// A peer that uses the node name of another must not prevent the probes of that one from being
+// recognized.
 func TestSwitch_twinOfANodeDoesNotHideALoop(t *testing.T) {
-	for range 32 { // ports are looked at in random order
+	for range 32 { // the order in which ports are examined is random
 		s := newSwitch(t, Config{})
 		addPeer(t, s, 1, PortConfig{})
 		addPeer(t, s, 2, PortConfig{})

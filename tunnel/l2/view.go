@@ -6,17 +6,19 @@ import (
 	"slices"
 )
 
-// view is the configuration as the packet path sees it: never changed, replaced as a whole.
+// view is the configuration as the packet path sees it. It is immutable and replaced as a whole.
 type view struct {
 	cfg    Config
 	storms [classes]stormRate
 	local  *port
 	byID   []*port
-	peers  []*port // up, and known to carry Ethernet
+	peers  []*port // peers that are up and known to carry Ethernet
 	pinned map[MAC]PortID
-	nodes  map[MAC]PortID // the peers' own switch MACs. Of two peers with one MAC the one that said so first has it
+	// MACs of the peers' switches; if two peers have the same, the first to say so.
+	nodes map[MAC]PortID
 
-	probers map[uint64][]PortID // by node: the ports that are ready and whose peer has that name
+	// By node name: the ports that are ready and whose peer has that name.
+	probers map[uint64][]PortID
 }
 
 func (v *view) port(id PortID) *port {
@@ -32,14 +34,14 @@ type port struct {
 	cfg     PortConfig
 	vlans   membership
 	state   *portState
-	ready   bool     // up, and its peer said that it carries Ethernet
-	mtu     int      // the peer's, or a bound larger than any frame
-	node    MAC      // the peer's switch; 0: not known yet
-	name    uint64   // the peer's node; 0: not known yet
-	blocked *vlanSet // by the loop guard; nil: none
+	ready   bool     // up, and the peer has said that it carries Ethernet
+	mtu     int      // MTU of the peer, or a bound larger than any frame
+	node    MAC      // MAC of the peer's switch; 0: not known yet
+	name    uint64   // node name of the peer; 0: not known yet
+	blocked *vlanSet // VLANs blocked by the loop guard; nil: none
 }
 
-// rebuild publishes a view made from nothing. mu is held (or s is not shared yet).
+// rebuild publishes a view built from scratch. mu is held (or s is not shared yet).
 func (s *Switch) rebuild() {
 	next := &view{cfg: s.cfg, storms: s.cfg.storms(), local: &port{
 		id: LocalPort, cfg: PortConfig{Name: "local", Ethernet: true}, state: s.local, ready: true, mtu: maxPayload,
@@ -65,9 +67,9 @@ func (s *Switch) rebuild() {
 	s.view.Store(next)
 }
 
-// refresh publishes a view in which one port is as it is now, with all else shared with the last
-// one: at 5,000 ports it costs a hundredth of rebuild. The MACs pinned by configurations must not
-// have changed. mu is held.
+// refresh publishes a view in which one port is updated and everything else is shared with the
+// previous view: with 5,000 ports it costs a hundredth of rebuild. The MACs pinned by the
+// configuration must not have changed. mu is held.
 func (s *Switch) refresh(id PortID) {
 	old := s.view.Load()
 	next := new(view)
@@ -87,7 +89,8 @@ func (s *Switch) refresh(id PortID) {
 	s.view.Store(next)
 }
 
-// makePort returns the port as it is now; nil when there is none. mu is held.
+// makePort returns the current state of the port as a port of a view; nil if there is no such port.
+// mu is held.
 func (s *Switch) makePort(id PortID) *port {
 	sp := s.ports[id]
 	if sp == nil {
@@ -99,7 +102,7 @@ func (s *Switch) makePort(id PortID) *port {
 	}
 }
 
-// pinnedMACs returns whose the pinned MACs are; nil for none. mu is held.
+// pinnedMACs returns the port of each pinned MAC; nil if there are none. mu is held.
 func (s *Switch) pinnedMACs() (pinned map[MAC]PortID) {
 	for id, sp := range s.ports {
 		for _, m := range sp.cfg.MACs {
@@ -112,8 +115,8 @@ func (s *Switch) pinnedMACs() (pinned map[MAC]PortID) {
 	return pinned
 }
 
-// replacePeer returns a copy of peers, which is sorted, with p in the place of the port id; without
-// it if p is not ready.
+// replacePeer returns a copy of peers, which is sorted, in which p replaces the port id; or without
+// that port if p is not ready.
 func replacePeer(peers []*port, id PortID, p *port) []*port {
 	i, found := slices.BinarySearchFunc(peers, id, func(p *port, id PortID) int { return cmp.Compare(p.id, id) })
 	ready := p != nil && p.ready
@@ -131,7 +134,7 @@ func replacePeer(peers []*port, id PortID, p *port) []*port {
 	return peers
 }
 
-// sameNames reports whether probers and nodes say the same of both.
+// sameNames reports whether probers and nodes have the same entries for both ports.
 func sameNames(a, b *port) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -139,7 +142,7 @@ func sameNames(a, b *port) bool {
 	return a.name == b.name && a.ready == b.ready
 }
 
-// addNames enters the port's peer into probers and nodes. Switch.mu is held.
+// addNames adds the peer of the port to probers and nodes. Switch.mu is held.
 func (v *view) addNames(s *Switch, id PortID) {
 	sp := s.ports[id]
 	if sp == nil || !sp.peer.known {
@@ -151,8 +154,8 @@ func (v *view) addNames(s *Switch, id PortID) {
 	v.addNode(s, id)
 }
 
-// removeNames takes what a port was out of probers and nodes. A MAC that it leaves goes to the next
-// who has it. Switch.mu is held.
+// removeNames removes the former state of a port from probers and nodes. If the MAC of its switch
+// is also used by other peers, it goes to the next of them. Switch.mu is held.
 func (v *view) removeNames(s *Switch, was *port) {
 	if was == nil || was.name == 0 {
 		return
@@ -172,7 +175,8 @@ func (v *view) removeNames(s *Switch, was *port) {
 	}
 }
 
-// addNode gives the port its peer's switch MAC, unless another said it first. Switch.mu is held.
+// addNode assigns the MAC of the peer's switch to its port, unless another peer named it first.
+// Switch.mu is held.
 func (v *view) addNode(s *Switch, id PortID) {
 	sp := s.ports[id]
 	if first, ok := v.nodes[sp.peer.mac]; !ok || s.ports[first] == nil || sp.peer.since < s.ports[first].peer.since {
@@ -180,4 +184,4 @@ func (v *view) addNode(s *Switch, id PortID) {
 	}
 }
 
-const maxPayload = 1 << 20 // more than any superpacket
+const maxPayload = 1 << 20 // bytes; more than any superpacket has

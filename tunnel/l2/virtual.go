@@ -6,20 +6,22 @@ import (
 	"tund/internal/drop"
 )
 
-// MAC addresses that several routers share.
+// MAC addresses shared by several routers.
 //
 // VRRP, CARP, HSRP and GLBP give a group of routers one MAC, which the elected router uses. While
-// the tunnel is away each site elects one of its own, and each switch knows the address there and
-// rightly refuses it elsewhere. But what makes one of the two step down is a message from that very
-// address. So the messages of the election pass. Nothing is learned from them, and the owner of the
-// address is asked as ever (see claim.go).
+// the tunnel is down each site elects a router of its own, and each switch has learned the address
+// on its own side and rightly refuses it elsewhere. But what makes one of the two routers step down
+// is a message from that very address. Therefore the election messages are forwarded. Nothing is
+// learned from them, and the owner of the address is challenged as usual (see claim.go).
 //
-// What a liar gains: the bridge behind the TAP takes such a message for a frame of the address, as
-// any bridge would, and sends to the TAP what is for it until the owner's next frame. Who may send
-// messages of an election can also win it, and has more of that. Pinned addresses stay refused.
+// What an attacker gains: the bridge behind the TAP learns the address from such a message, as any
+// bridge would, and sends frames for it to the TAP until the owner sends its next frame. But
+// whoever can send election messages can also win the election, which gains more. Pinned addresses
+// remain refused.
 
-// What the elections send, and where to. RFC 9568 §5.1, RFC 2281 §3, and IANA's registries of IP
-// protocols, multicast addresses and ports. CARP uses protocol, group and address of VRRP.
+// Protocols, groups and ports of the elections: RFC 9568 §5.1, RFC 2281 §3, and the IANA registries
+// of IP protocols, multicast addresses and ports. CARP uses the protocol, group and MAC addresses
+// of VRRP.
 const (
 	protoVRRP = 112
 
@@ -34,9 +36,9 @@ const (
 	portGLBP  = 3222
 )
 
-// virtualMAC reports whether m is among the addresses that the routers of a group share. RFC 9568
-// §7.3: 00:00:5e:00:01:xx and :02:xx, the latter for IPv6. Cisco: HSRP 00:00:0c:07:ac:xx,
-// 00:00:0c:9f:fx:xx and for IPv6 00:05:73:a0:0x:xx, GLBP 00:07:b4:00:00:00 to 00:07:b4:03:ff:ff.
+// virtualMAC reports whether m is one of the addresses that the routers of a group share. VRRP (RFC
+// 9568 §7.3): 00:00:5e:00:01:xx, and 00:00:5e:00:02:xx for IPv6. Cisco: HSRP 00:00:0c:07:ac:xx,
+// 00:00:0c:9f:fx:xx and, for IPv6, 00:05:73:a0:0x:xx; GLBP 00:07:b4:00:00:00 to 00:07:b4:03:ff:ff.
 func virtualMAC(m MAC) bool {
 	switch m >> 8 {
 	case 0x00005e0001, 0x00005e0002, 0x00000c07ac:
@@ -69,7 +71,7 @@ func election(frame []byte, h *Header) bool {
 	return false
 }
 
-// electionPasses reports whether a frame passes although its source was refused for reason.
+// electionPasses reports whether a frame is forwarded although its source was refused for reason.
 func (s *Switch) electionPasses(f *frameInfo, reason drop.Reason) bool {
 	if reason != drop.SourceForeign && reason != drop.MACFrozen || !election(f.p.Frame, &f.h) {
 		return false

@@ -37,8 +37,8 @@ func groupMAC(group string) MAC {
 	return 0x333300000000 | MAC(binary.BigEndian.Uint32(ip[12:]))
 }
 
-// TestSwitch_electionsPassWithASharedAddress: the address is that of a router at our LAN, and a peer
-// sends from it. Only the messages of the elections pass, and the address stays where it is.
+// TestSwitch_electionsPassWithASharedAddress: a router on our LAN has the address, and a peer sends
+// from it. Only election messages are forwarded, and the address stays where it is.
 func TestSwitch_electionsPassWithASharedAddress(t *testing.T) {
 	t.Parallel()
 	nested := append(vrrp4(t, vrrpMAC, "224.0.0.18", 255, protoVRRP)[:12:12], 0x88, 0xa8, 0, 0)
@@ -99,7 +99,7 @@ func TestSwitch_electionsPassWithASharedAddress(t *testing.T) {
 }
 
 // TestSwitch_twoMastersAgree: the router with the shared address at the other site is to win. Ours
-// hears of it, stops, and the address moves.
+// receives its message and stops, and the address moves.
 func TestSwitch_twoMastersAgree(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{})
@@ -109,7 +109,7 @@ func TestSwitch_twoMastersAgree(t *testing.T) {
 	heard := false
 	for d := time.Duration(0); d < 5*time.Second; d += 100 * ms {
 		now := at(10*time.Second + d)
-		if !heard { // our router steps down with the first message from the other
+		if !heard { // our router steps down on the first message from the other
 			fromDevice(s, now, advert)
 		}
 		if d%time.Second == 0 {
@@ -126,7 +126,7 @@ func TestSwitch_twoMastersAgree(t *testing.T) {
 	}
 }
 
-// TestSwitch_pinnedSharedAddressStaysRefused: who pins the address of a group has decided.
+// TestSwitch_pinnedSharedAddressStaysRefused: pinning the address of a group takes precedence.
 func TestSwitch_pinnedSharedAddressStaysRefused(t *testing.T) {
 	t.Parallel()
 	advert := vrrp4(t, vrrpMAC, "224.0.0.18", 255, protoVRRP)

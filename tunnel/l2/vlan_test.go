@@ -75,7 +75,8 @@ func TestRewrite_thereAndBack(t *testing.T) {
 	}
 }
 
-// TestSwitch_vlanBetweenPortsOfAllKinds sends a frame of VLAN 10 from each kind of port to each other.
+// TestSwitch_vlanBetweenPortsOfAllKinds sends a frame of VLAN 10 from each kind of port to each
+// other.
 func TestSwitch_vlanBetweenPortsOfAllKinds(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{Hub: true})
@@ -134,7 +135,8 @@ func TestSwitch_doubleTags(t *testing.T) {
 			t.Errorf("outer tag %#x from a trunk: %+v %v", tpid, v, r)
 		}
 	}
-	// The customer has 10.0.0.2 in both of its VLANs: an answer from one is none for the other.
+	// The customer uses 10.0.0.2 in both of its VLANs: an answer from one is not valid in the
+	// other.
 	fromPeer(s, start, 1, nest(arp(t, 2, hostMAC(9), hostMAC(2), "10.0.0.2", hostMAC(9), "10.0.0.9"), typeService, 5))
 	v, r := fromDevice(s, start, nest(arp(t, 1, Broadcast, hostMAC(1), "10.0.0.1", 0, "10.0.0.2"), typeService, 6))
 	if r != drop.None || v.Reply != nil {
@@ -150,7 +152,7 @@ func TestSwitch_doubleTags(t *testing.T) {
 	if r != drop.None || len(v.Out) != 2 {
 		t.Errorf("multicast of an inner VLAN was pruned: %v %v", v.Out, r)
 	}
-	// What hides behind an LLC/SNAP header is refused even so.
+	// A tag behind an LLC/SNAP header is refused nevertheless.
 	snap := append(eth(Broadcast, hostMAC(2), 46, 100)[:18], 0xaa, 0xaa, 3, 0, 0, 0, 0x81, 0, 0, 100)
 	if _, r = fromPeer(s, start, 1, append(snap, make([]byte, 40)...)); r != drop.DoubleTag {
 		t.Errorf("a tag behind LLC/SNAP: %v, want %v", r, drop.DoubleTag)

@@ -70,11 +70,11 @@ func TestHello_roundTripAndLongerBody(t *testing.T) {
 	if !ok || kind != controlHello {
 		t.Fatalf("parseControl = %d, %v", kind, ok)
 	}
-	got, ok := ParseHello(append(bytes.Clone(body), 1, 2, 3)) // a later version's fields
+	got, ok := ParseHello(append(bytes.Clone(body), 1, 2, 3)) // fields of a later version
 	if !ok || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, ok, want)
 	}
-	old, ok := ParseHello(body[:helloLen]) // of a version that does not name VLANs in its probes
+	old, ok := ParseHello(body[:helloLen]) // from a version that does not name VLANs in its probes
 	if want.NamesVLAN, want.PVID = false, 0; !ok || old != want {
 		t.Errorf("without PVID: got %+v, %v; want %+v", old, ok, want)
 	}
