@@ -31,8 +31,8 @@ if [ "${purposes[*]}" = test ] && [ "$(id -u)" != 0 ]; then
 	exit 0 # tests that need these programs skip themselves for want of root
 fi
 
-# have PROGRAM: whether it is there. What is started in a virtual machine without libraries has to be
-# linked statically; Debian has another package with the same program that is not.
+# have PROGRAM: whether it is there. What is started in a virtual machine without libraries has to
+# be linked statically; Debian has another package with the same program that is not.
 have() {
 	local path
 	path=$(command -v "$1") || return 1
