@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	// adviseEvery is how often the host is looked at for settings that keep the tunnel from
-	// working. The kernel announces no change of a sysctl.
+	// adviseEvery is how often the host is checked for settings that keep the tunnel from working.
+	// The kernel does not announce changes of a sysctl.
 	adviseEvery = 10 * time.Second
 	// maxAdviceLookups bounds the endpoints, and the allowed IPs, whose routes are looked up for
-	// it.
+	// the check.
 	maxAdviceLookups = 256
 )
 
-// keepAdvice names what the host has set so that the tunnel does not work, until ctx ends.
+// keepAdvice reports settings of the host that keep the tunnel from working, until ctx ends.
 func (d *Daemon) keepAdvice(ctx context.Context) {
 	tick := time.NewTicker(adviseEvery)
 	defer tick.Stop()
@@ -38,7 +38,7 @@ func (d *Daemon) keepAdvice(ctx context.Context) {
 	}
 }
 
-// advise looks at the host once. What has been set right is forgotten.
+// advise checks the host once. Problems that have been corrected are forgotten.
 func (d *Daemon) advise() {
 	host, err := hostcheck.Read()
 	if err != nil {
@@ -71,7 +71,7 @@ func (d *Daemon) advise() {
 // readFilters adds what nftables does to datagrams for our port, unless a peer is up. Rules that
 // take long to read are read less often.
 func (d *Daemon) readFilters(t *hostcheck.Tunnel, c *config.Config) {
-	// By peers that we cannot call, so that connection tracking knows nothing of them.
+	// Whether there are peers that have to call us: connection tracking does not know them.
 	called := false
 	for n := range c.Peers {
 		called = called || len(c.Peers[n].Endpoints) == 0
@@ -98,8 +98,8 @@ func (d *Daemon) readFilters(t *hostcheck.Tunnel, c *config.Config) {
 	}
 }
 
-// describe adds what there is to say of the TUN device: its peers' networks, and where they and the
-// endpoints are routed.
+// describe adds the state of the TUN device: its peers' networks, and where they and the endpoints
+// are routed.
 func (d *Daemon) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.Host, mark uint32) {
 	t.Device = c.Tun.Device
 	if c.Tap != nil {
@@ -138,8 +138,8 @@ func (d *Daemon) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.
 	}
 }
 
-// hosts returns the first and the last address of a network that a host may have; of the whole
-// Internet, addresses that are nobody's.
+// hosts returns the first and the last address in a network that a host may have; for the whole
+// Internet, addresses that belong to nobody.
 func hosts(p netip.Prefix) (first, last netip.Addr) {
 	if p.Bits() == 0 {
 		for _, addr := range standIns {

@@ -15,7 +15,7 @@ import (
 	"tund/tunnel/l2"
 )
 
-// tunctl is the instance as the control socket sees it (control.Backend).
+// tunctl is the instance from the point of view of the control socket (control.Backend).
 type tunctl struct{ d *Daemon }
 
 // Status describes the instance (control.Backend).
@@ -38,8 +38,8 @@ func (d *Daemon) instance() string {
 	return d.config.Instance
 }
 
-// view reads what a description of the instance needs of the daemon, beside the state of the
-// tunnel.
+// view collects what a description of the instance needs from the daemon, in addition to the state
+// of the tunnel.
 func (d *Daemon) view(s *tunnel.Status) statusview.View {
 	unresolved := d.names.Failures()
 	d.mu.Lock()
@@ -52,7 +52,7 @@ func (d *Daemon) view(s *tunnel.Status) statusview.View {
 	}
 }
 
-// runTime says what was changed while the instance ran. Callers hold mu.
+// runTime describes what was changed while the instance ran. Callers hold mu.
 func (d *Daemon) runTime() statusview.RunTime {
 	if d.mode.fixed != nil || d.override.since.IsZero() {
 		return statusview.RunTime{}
@@ -129,7 +129,7 @@ func invalid(err error) error {
 	return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
 }
 
-// switchError gives an error of the switch the code that clients know.
+// switchError gives an error of the switch the code that clients expect.
 func switchError(err error, port string) error {
 	switch {
 	case err == nil:

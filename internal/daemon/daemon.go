@@ -2,14 +2,13 @@
 // (configuration, control socket, devices, sockets, tunnel, routes and the watches on the kernel)
 // and passes on to each what the others report.
 //
-// It is the only package that knows all of them, and it holds no logic of theirs. Starting: mode.go
-// lists the steps, open.go and interface.go take them, desired.go translates the configuration.
-// Reloading: reload.go, peers.go. Reacting: watch.go and follow.go to the kernel, backend.go to
-// tunctl, wireguard.go to wg(8).
+// It is the only package that knows all of them, and it contains none of their logic. Starting:
+// mode.go lists the steps, open.go and interface.go perform them, desired.go translates the
+// configuration. Reloading: reload.go, peers.go. Reacting: watch.go and follow.go to the kernel,
+// backend.go to tunctl, wireguard.go to wg(8).
 //
-// The steps of a start come in the order in which they depend on one another. Each registers what
-// undoes it, and a step that fails undoes those before it: a start that fails leaves nothing
-// behind.
+// The steps of a start come in the order in which they depend on one another. Each registers how to
+// undo it, and a step that fails undoes those before it: a failed start leaves nothing behind.
 package daemon
 
 import (
@@ -39,28 +38,28 @@ import (
 	"tund/tunnel/tundev"
 )
 
-// Options is how the process was called.
+// Options describes how the process was called.
 type Options struct {
 	Config *config.Config
-	// Interface, when not nil, is a device without a configuration file (RunInterface).
+	// Interface, if not nil, is a device without a configuration file (RunInterface).
 	Interface *Interface
 	Log       *zap.Logger
 	Level     zap.AtomicLevel
 	Version   string
-	Reload    <-chan struct{} // a value asks for a reload (SIGHUP)
-	// Restart reports whether the instance that is asked to stop will run again at once (SIGUSR1):
-	// traffic for the tunnel is then blocked until it does. nil: never.
+	Reload    <-chan struct{} // a value requests a reload (SIGHUP)
+	// Restart reports whether the instance that is asked to stop will be started again at once
+	// (SIGUSR1): traffic for the tunnel is then blocked until it is. nil: never.
 	Restart func() bool
-	// Confine, when not nil, is called once everything is open and before the first packet: it
-	// takes from the process what a running instance does not need. Its failure is a warning.
+	// Confine, if not nil, is called once everything is open and before the first packet: it takes
+	// away from the process what a running instance does not need. Its failure is a warning.
 	Confine func() error
 }
 
-// ErrNotPermitted is what the error of a start is, for errors.Is, that fails for want of a
-// privilege or of /dev/net/tun.
+// ErrNotPermitted matches, with errors.Is, the error of a start that fails because of a missing
+// privilege or a missing /dev/net/tun.
 var ErrNotPermitted = errors.New("not permitted")
 
-// notPermitted makes an error one without changing its text.
+// notPermitted makes an error match ErrNotPermitted without changing its text.
 type notPermitted struct{ error }
 
 func (notPermitted) Is(target error) bool { return target == ErrNotPermitted }
@@ -81,23 +80,23 @@ type Daemon struct {
 	tunnel  *tunnel.Tunnel
 	devices []*tundev.Device
 	names   *resolve.Resolver
-	socket  *uapi.Server    // WireGuard's; nil: none
+	socket  *uapi.Server    // WireGuard's socket; nil: none
 	removed <-chan struct{} // closed when the removal of that socket is to end us; nil: it is not
 	stamps  *stamps.Store   // nil: timestamps of handshakes are forgotten at the end
 	undo    undo
 	ready   bool // the start succeeded
-	fenced  bool // guards or a full tunnel of an earlier run still stood
+	fenced  bool // guards or a full tunnel of an earlier run were still in place
 
-	keepGuards bool // of stop
+	keepGuards bool // for stop
 
-	// changing serializes whatever changes the instance: reloads, WireGuard's tools, following the
-	// kernel. It may be held for seconds. Fields below are written with both it and mu held, and
-	// read with either.
+	// changing serializes everything that changes the instance: reloads, WireGuard's tools,
+	// reactions to the kernel. It may be held for seconds. The fields below are written with both
+	// changing and mu held, and read with either.
 	changing sync.Mutex
-	life     context.Context // ends when the instance is to stop; of run
-	stopping bool            // nothing may change any more
+	life     context.Context // ends when the instance is to stop; belongs to run
+	stopping bool            // nothing may change any longer
 
-	mu       sync.Mutex // never held while anything is waited for
+	mu       sync.Mutex // never held while waiting for anything
 	config   *config.Config
 	loaded   time.Time
 	applied  route.Applied
@@ -108,33 +107,33 @@ type Daemon struct {
 	override override
 	links    map[string]netwatch.LinkState // of our devices, as last seen
 
-	marks atomic.Pointer[configMark] // of the configuration asked about last
+	marks atomic.Pointer[configMark] // of the configuration last asked about
 
 	pathsMu   sync.Mutex // guards what follows; held while paths are asked for
-	pathsNext time.Time  // before which they are not asked for again
-	pathsDue  bool       // they changed since
+	pathsNext time.Time  // before which they are not queried again
+	pathsDue  bool       // they have changed since
 
 	nudge chan struct{} // capacity 1: the network changed (follow)
 	gone  chan error    // capacity 1: a device of ours has gone (wait)
 
-	// The kernel's state is to be compared with the configuration again (follow)
+	// The kernel's state is to be compared with the configuration again (follow).
 	reapply atomic.Bool
 
 	problems statusview.Problems // shown by status
 
 	filters     []hostcheck.Filter // read last (keepAdvice)
-	filtersNext time.Time          // not read again before
+	filtersNext time.Time          // not read again before this time
 
 	background sync.WaitGroup
 	trimming   atomic.Bool // memory is about to be given back
 }
 
-// undo holds what takes back the steps of a start, newest last.
+// undo holds the functions that revert the steps of a start, newest last.
 type undo []func() error
 
 func (u *undo) push(f func() error) { *u = append(*u, f) }
 
-// run undoes everything, newest first, going on after errors.
+// run reverts everything, newest first, and continues after errors.
 func (u *undo) run() error {
 	var errs []error
 	for i := len(*u) - 1; i >= 0; i-- {
@@ -144,8 +143,8 @@ func (u *undo) run() error {
 	return errors.Join(errs...)
 }
 
-// Run runs an instance until ctx ends, and takes everything down again. The error says why it could
-// not start, or why it had to stop; a stop that was asked for is none.
+// Run runs an instance until ctx ends, and then takes everything down. The error tells why the
+// instance could not start, or why it had to stop; a requested stop is no error.
 func Run(ctx context.Context, o Options) error {
 	d := newDaemon(o)
 	return d.run(ctx, d.mode.steps)
@@ -164,7 +163,7 @@ func newDaemon(o Options) *Daemon {
 	return d
 }
 
-// run is Run with the steps of the start.
+// run is Run with the given steps of the start.
 func (d *Daemon) run(ctx context.Context, steps []step) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -175,13 +174,13 @@ func (d *Daemon) run(ctx context.Context, steps []step) error {
 		d.ready = true
 		err = d.wait(ctx)
 	case errors.Is(err, context.Canceled):
-		err = nil // asked to stop before all of it was there
+		err = nil // asked to stop before the start was complete
 	}
 	return errors.Join(err, d.stop(cancel, err))
 }
 
-// start brings the instance up. Its order is that of dependence: the claim on the name comes before
-// anything that two instances could fight over, and the world hears of us (READY) last.
+// start brings the instance up, in order of dependence: the claim on the name comes before anything
+// that two instances could compete for, and the announcement (READY) comes last.
 func (d *Daemon) start(ctx context.Context, steps []step) error {
 	for _, w := range d.config.Warnings {
 		d.log.Warn(w.String())
@@ -197,7 +196,7 @@ func (d *Daemon) start(ctx context.Context, steps []step) error {
 	return nil
 }
 
-// launch starts packets, control and the watchers, and says that we are ready.
+// launch starts packet processing, control and the watchers, and announces that we are ready.
 func (d *Daemon) launch(ctx context.Context) error {
 	d.lookAddresses()
 	d.lookSoon()
@@ -228,9 +227,9 @@ func (d *Daemon) launch(ctx context.Context) error {
 	if every := sdnotify.WatchdogInterval(); every > 0 {
 		d.background.Go(func() { d.beat(ctx, every, d.tunnel.Pulse, func() { d.tell(d.notify.Watchdog()) }) })
 	}
-	// What reading 10,000 peers took is not to count as ours for good.
+	// Memory used to read 10,000 peers is not to count as ours for good.
 	debug.FreeOSMemory()
-	// Nor what those just started took to look at them and their routes.
+	// Nor is the memory that the watchers just used to examine the peers and their routes.
 	d.returnMemory(len(d.config.Peers))
 	d.log.Info("ready", zap.String("instance", d.config.Instance), zap.Uint16("port", d.port),
 		zap.Stringer("key", d.config.Tunnel.PrivateKey.Public()), zap.Int("peers", len(d.config.Peers)))
@@ -238,8 +237,8 @@ func (d *Daemon) launch(ctx context.Context) error {
 	return nil
 }
 
-// confine gives up what was needed only to start. It comes before the lanes run: the library stops
-// all threads for it.
+// confine gives up what was needed only to start. It comes before the lanes run, because the
+// library stops all threads for it.
 func (d *Daemon) confine() {
 	if d.opts.Confine == nil {
 		return
@@ -257,7 +256,7 @@ func (d *Daemon) summary() string {
 	return sessionlog.Summary(peers, d.tunnel.PeerState, port)
 }
 
-// tell logs that a notification of systemd failed. Nothing depends on those.
+// tell logs that a notification to systemd failed. Nothing depends on these notifications.
 func (d *Daemon) tell(err error) {
 	if err != nil {
 		d.log.Debug("cannot notify systemd", zap.Error(err))
@@ -287,12 +286,13 @@ func (d *Daemon) wait(ctx context.Context) error {
 }
 
 // stop takes everything down, in the reverse order of start. Traffic for the tunnel may take other
-// routes only after a stop that was asked for and is not half of a restart, and never with guard =
-// "always": after a failure, cause, it is to go nowhere rather than out in the clear.
+// routes only after a requested stop that is not part of a restart, and never with guard =
+// "always". After a failure, whose cause is given, it is to be blocked rather than sent in the
+// clear.
 func (d *Daemon) stop(cancel context.CancelFunc, cause error) error {
 	d.tell(d.notify.Stopping())
 	cancel()
-	d.changing.Lock() // a reload under way ends first, soon: it sees that ctx has ended
+	d.changing.Lock() // a reload in progress ends first, and soon: it sees that ctx has ended
 	d.stopping = true
 	d.changing.Unlock()
 	failed := cause != nil && (d.ready || d.fenced)
@@ -306,7 +306,7 @@ func (d *Daemon) stop(cancel context.CancelFunc, cause error) error {
 	return err
 }
 
-// closeRoutes takes back what we changed in the kernel.
+// closeRoutes reverts our changes in the kernel.
 func (d *Daemon) closeRoutes() error {
 	if !d.keepGuards {
 		return d.routes.Close()

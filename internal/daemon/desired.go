@@ -10,10 +10,10 @@ import (
 	"tund/tunnel/l2"
 )
 
-// defaultPath is the path MTU assumed where nothing is known.
+// defaultPath is the path MTU assumed if nothing is known.
 const defaultPath = route.DefaultPathMTU
 
-// routeState is what the kernel shall have for a configuration, once the devices exist.
+// routeState is the wanted state of the kernel for a configuration, once the devices exist.
 func routeState(c *config.Config, tunMTU, tapMTU int) route.State {
 	s := route.State{FwMark: c.Tunnel.FwMark}
 	if c.Tun != nil {
@@ -39,8 +39,8 @@ func routeState(c *config.Config, tunMTU, tapMTU int) route.State {
 	return s
 }
 
-// tunMTU is the MTU of the TUN device: as configured, or what the smallest path to a known
-// endpoint, in bytes, leaves.
+// tunMTU is the MTU of the TUN device: as configured, or what the smallest MTU of a path to a known
+// endpoint leaves, in bytes.
 func tunMTU(c *config.Config, path int) int {
 	if c.Tun == nil {
 		return 0
@@ -51,7 +51,7 @@ func tunMTU(c *config.Config, path int) int {
 	return max(path-sizes.Overhead, sizes.MinIPv6MTU)
 }
 
-// peersChange is the change that makes the tunnel's peers those of c, whatever they were.
+// peersChange is the change that makes the tunnel's peers those of c, whatever they were before.
 func peersChange(c *config.Config, endpoints func(config.Peer) []netip.AddrPort) tunnel.Change {
 	key := c.Tunnel.PrivateKey
 	change := tunnel.Change{PrivateKey: &key, ReplacePeers: true, Peers: make([]tunnel.PeerChange, 0, len(c.Peers))}
@@ -65,7 +65,7 @@ func peersChange(c *config.Config, endpoints func(config.Peer) []netip.AddrPort)
 	return change
 }
 
-// portConfig is a peer as the switch sees it.
+// portConfig is a peer from the point of view of the switch.
 func portConfig(p config.Peer) l2.PortConfig {
 	c := l2.PortConfig{
 		Name: p.Name, Ethernet: p.Ethernet, MaxMACs: p.MaxMACs, VLANs: p.VLANs, PVID: p.PVID,
@@ -78,23 +78,23 @@ func portConfig(p config.Peer) l2.PortConfig {
 	return c
 }
 
-// bpduPolicies are those of the configuration as the switch knows them.
+// bpduPolicies translates the policies of the configuration for the switch.
 var bpduPolicies = map[config.BPDUPolicy]l2.BPDUPolicy{
 	config.BPDUDrop: l2.BPDUDrop, config.BPDUForward: l2.BPDUForward, config.BPDUGuard: l2.BPDUGuard,
 }
 
-// linkProtocols are those of the configuration as the switch knows them.
+// linkProtocols translates the protocols of the configuration for the switch.
 var linkProtocols = map[config.LinkProtocol]l2.LinkProtocols{
 	config.LinkLLDP: l2.LinkLLDP, config.LinkEAPOL: l2.LinkEAPOL, config.LinkLACP: l2.LinkLACP,
 	config.LinkCDP: l2.LinkCDP, config.LinkPTP: l2.LinkPTP, config.LinkMVRP: l2.LinkMVRP,
 }
 
-// ethernetOptions is the switch of a configuration; the zero options without [tap].
+// ethernetOptions is the switch of a configuration, or the zero options without [tap].
 func ethernetOptions(t *config.Tap) tunnel.EthernetOptions {
 	if t == nil {
 		return tunnel.EthernetOptions{}
 	}
-	limit := func(perSecond int) int { // 0 is "none" in the file, and "default" to the switch
+	limit := func(perSecond int) int { // 0 means "none" in the file, and "default" for the switch
 		if perSecond == 0 {
 			return -1
 		}

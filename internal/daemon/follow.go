@@ -10,19 +10,19 @@ import (
 	"tund/tunnel"
 )
 
-// How often the network around us is looked at.
+// How often the network around the instance is checked.
 const (
-	// lookPause is the least time between two looks: changes of routes come in flocks.
+	// lookPause is the least time between two checks: changes of routes come in bursts.
 	lookPause = time.Second
-	// lookEvery is the time after which it is looked at without a reason: nobody tells when a
-	// peer moved behind a route into the tunnel.
+	// lookEvery is the time after which the network is checked without a reason: nothing announces
+	// that a peer has moved behind a route into the tunnel.
 	lookEvery = 30 * time.Second
-	// lookShare bounds the time spent looking: one part in so many. Ten thousand endpoints take a
-	// while.
+	// lookShare limits the share of time spent on checks to one part in this number. Ten thousand
+	// endpoints take a while.
 	lookShare = 100
 )
 
-// lookSoon makes follow look at the network.
+// lookSoon makes follow check the network soon.
 func (d *Daemon) lookSoon() {
 	select {
 	case d.nudge <- struct{}{}:
@@ -30,7 +30,7 @@ func (d *Daemon) lookSoon() {
 	}
 }
 
-// follow looks at the network whenever it has changed, and now and then, until ctx ends.
+// follow checks the network whenever it has changed, and at intervals, until ctx ends.
 func (d *Daemon) follow(ctx context.Context) {
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
@@ -56,8 +56,8 @@ func (d *Daemon) follow(ctx context.Context) {
 	}
 }
 
-// lookAround looks at the network: our addresses, the paths to the peers, and whether they lead
-// into the tunnel. What the kernel refused is tried again.
+// lookAround checks the network: our addresses, the paths to the peers, and whether these lead into
+// the tunnel. It tries again what the kernel refused.
 func (d *Daemon) lookAround() {
 	d.changing.Lock()
 	defer d.changing.Unlock()
@@ -95,12 +95,12 @@ func (d *Daemon) lookAddresses() {
 	}
 }
 
-// maxLoopLookups bounds the endpoints that are asked for although no allowed IP covers them.
+// maxLoopLookups bounds the endpoints that are looked up although no allowed IP covers them.
 const maxLoopLookups = 256
 
-// findLoops warns of peers whose endpoint is reached through one of our own devices. The tunnel
-// keeps that from running away; here it gets a name. One peer behind another is meant, and not
-// warned of.
+// findLoops warns about peers whose endpoint is reached through one of our own devices. The tunnel
+// itself keeps such a loop from growing; here it is reported. One peer behind another is intended,
+// and not warned about.
 func (d *Daemon) findLoops(endpoints []tunnel.PeerEndpoint, mark uint32) {
 	inside := make(map[string]bool) // peers by name
 	for _, e := range endpoints {

@@ -10,10 +10,10 @@ import (
 	"tund/tunnel"
 )
 
-// beat feeds systemd's watchdog, as long as every loop of the tunnel moves or has nothing to do. A
-// loop that is stuck over a whole interval, or a lock that is never given back, keeps the message
-// from being sent: then systemd ends this process, whose last words are the stacks of all
-// goroutines, and starts it anew.
+// beat feeds systemd's watchdog as long as every loop of the tunnel makes progress or has nothing
+// to do. A loop that is stuck for a whole interval, or a lock that is never released, prevents the
+// message. systemd then ends this process, whose last output is the stacks of all goroutines, and
+// starts it again.
 func (d *Daemon) beat(ctx context.Context, every time.Duration, pulse func() []tunnel.Beat, alive func()) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -40,8 +40,8 @@ func (d *Daemon) beat(ctx context.Context, every time.Duration, pulse func() []t
 	}
 }
 
-// logSessions follows the peers until ctx ends: in the log, and in the line that `systemctl status`
-// shows.
+// logSessions reports the states of the peers until ctx ends: in the log, and in the line that
+// `systemctl status` shows.
 func (d *Daemon) logSessions(ctx context.Context) {
 	l := sessionlog.New(d.log)
 	told := ""

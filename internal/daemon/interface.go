@@ -18,24 +18,23 @@ import (
 )
 
 // interfaceMTU is the MTU of a new device without a file: what an Ethernet path leaves. Whoever
-// configures the device may set another; tund follows.
+// configures the device may set another one, and tund follows.
 const interfaceMTU = route.DefaultPathMTU - sizes.Overhead
 
-// Interface is a device without a configuration file, as wg-quick(8) calls for it: a TUN device and
-// WireGuard's socket. It gets its configuration from wg(8), and its addresses, routes and link
-// state from others.
+// Interface is a device without a configuration file, as used by wg-quick(8): a TUN device and
+// WireGuard's socket. wg(8) configures it, and others set its addresses, routes and link state.
 type Interface struct {
-	Name string // of the device; with Tun that of the device handed over
-	// Tun is the descriptor of an open device to use (WG_TUN_FD); -1 makes one.
+	Name string // of the device; with Tun, the name of the device handed over
+	// Tun is the descriptor of an open device to use (WG_TUN_FD); -1 creates one.
 	Tun int
-	// Socket is a listening socket to use (WG_UAPI_FD); nil makes one.
+	// Socket is a listening socket to use (WG_UAPI_FD); nil creates one.
 	Socket *os.File
 	// Ready is called once the device exists and the socket answers.
 	Ready func()
 }
 
-// RunInterface runs o.Interface until ctx ends, or the device or the socket file is deleted, which
-// is how wg-quick ends it and no error. It takes everything down again. o.Config is not used.
+// RunInterface runs o.Interface until ctx ends, or until the device or the socket file is deleted,
+// which is how wg-quick ends it and no error. Then it takes everything down. o.Config is not used.
 func RunInterface(ctx context.Context, o Options) error {
 	o.Config = &config.Config{
 		Instance: o.Interface.Name,
@@ -55,8 +54,7 @@ func RunInterface(ctx context.Context, o Options) error {
 	return err
 }
 
-// openInterface opens the device, or takes over the one that was handed to us as fd, if that is not
-// negative.
+// openInterface opens the device, or takes over the one handed to us as fd if that is not negative.
 func (d *Daemon) openInterface(ctx context.Context, fd int) error {
 	c := d.config
 	if fd >= 0 {
@@ -81,7 +79,7 @@ func (d *Daemon) openInterface(ctx context.Context, fd int) error {
 	return d.devices[0].SetMTU(interfaceMTU)
 }
 
-// claimIfPossible opens the control socket, for tunctl. A WireGuard device does not depend on it.
+// claimIfPossible opens the control socket for tunctl. A WireGuard device does not depend on it.
 func (d *Daemon) claimIfPossible(ctx context.Context) error {
 	err := patiently(ctx, control.ErrRunning, func() error { return d.claim(ctx) })
 	if err != nil {
@@ -90,11 +88,11 @@ func (d *Daemon) claimIfPossible(ctx context.Context) error {
 	return nil
 }
 
-// patience is how long a new device waits for one of the same name that is just being deleted:
-// `ip link delete` returns before the process behind the device has noticed.
+// patience is how long a new device waits for one of the same name that is being deleted: `ip link
+// delete` returns before the process behind the device has noticed.
 const patience = time.Second
 
-// patiently repeats try while it fails with busy, for as long as patience lasts.
+// patiently repeats try while it fails with busy, for at most patience.
 func patiently(ctx context.Context, busy error, try func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -125,7 +123,7 @@ func (d *Daemon) observe(ctx context.Context) error {
 }
 
 // openInterfaceSocket opens WireGuard's socket, or takes over file. The interface depends on it,
-// and ends when somebody removes it.
+// and ends when it is removed.
 func (d *Daemon) openInterfaceSocket(ctx context.Context, file *os.File) error {
 	o := uapi.Options{Device: d.config.Tun.Device, File: file, Log: d.log}
 	err := patiently(ctx, uapi.ErrInUseSocket, func() (err error) {
@@ -140,15 +138,15 @@ func (d *Daemon) openInterfaceSocket(ctx context.Context, file *os.File) error {
 	return nil
 }
 
-// assumeDown keeps the tunnel quiet until followLink has read whether the device is up: whoever
-// configures a new device sets it up last.
+// assumeDown keeps the tunnel silent until followLink has read whether the device is up: setting a
+// new device up is the last step of its configuration.
 func (d *Daemon) assumeDown(context.Context) error {
 	d.tunnel.SetUp(false)
 	return nil
 }
 
-// errRemoved ends an interface whose socket was removed. It is no failure.
+// errRemoved ends an interface whose socket was removed. That is no failure.
 var errRemoved = errors.New("the WireGuard socket was removed")
 
-// errNoFile refuses a reload where there is nothing to read.
+// errNoFile refuses a reload if there is no file to read.
 var errNoFile = &control.Error{Code: control.CodeUnsupported, Message: "no configuration file: this device is configured with wg(8)"}

@@ -10,7 +10,7 @@ import (
 // peers.
 const maxLanes = 8
 
-// laneCount is how many lanes to run. One lane is two busy threads, so two cores are full with one.
+// laneCount is the number of lanes to run. One lane is two busy threads, which fill two cores.
 func laneCount(c *config.Config) int {
 	if c.Tunnel.Lanes > 0 {
 		return c.Tunnel.Lanes

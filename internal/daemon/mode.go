@@ -7,21 +7,22 @@ import (
 	"tund/route"
 )
 
-// mode is what an instance with a configuration file and an interface without one do differently:
-// all of it is decided at the start.
+// mode is the difference between an instance with a configuration file and an interface without
+// one. It is decided completely at the start.
 type mode struct {
 	// steps are those of the start, in order.
 	steps []step
-	// wanted is what the kernel is to have for a configuration whose TUN device has an MTU.
+	// wanted is the wanted state of the kernel for a configuration whose TUN device has a given
+	// MTU.
 	wanted func(c *config.Config, tunMTU int) route.State
-	// managed: the network configuration of the devices is ours. It is applied again when others
+	// managed: we own the network configuration of the devices. It is applied again when others
 	// change it, and an instance whose device is gone has failed.
 	managed bool
-	// fixed says why the configuration cannot be changed by tunctl or read again; nil: it can.
+	// fixed tells why tunctl cannot change or reload the configuration; nil: it can.
 	fixed error
 }
 
-// step is one part of a start.
+// step is one step of a start.
 type step struct {
 	what string
 	do   func(context.Context) error
@@ -58,7 +59,7 @@ func (d *Daemon) interfaceMode(i *Interface) mode {
 			{"run", d.launch},
 			{"report readiness", func(context.Context) error { i.Ready(); return nil }},
 		},
-		// Only what goes on around the device is of interest.
+		// Only the network around the device is of interest.
 		wanted: func(c *config.Config, _ int) route.State {
 			return route.State{Devices: []route.Device{{Name: c.Tun.Device}}}
 		},

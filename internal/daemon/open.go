@@ -40,8 +40,8 @@ func (d *Daemon) claim(context.Context) error {
 	return nil
 }
 
-// openRoutes opens what reads and changes the kernel's network state. What an instance of this name
-// left behind when it was killed is put right when that state is applied: sooner, a full tunnel
+// openRoutes opens the access to the kernel's network state. What a killed instance of this name
+// left behind is corrected when that state is applied; if it were corrected earlier, a full tunnel
 // would be open for a moment.
 func (d *Daemon) openRoutes(context.Context) error {
 	m, err := route.New(d.config.Instance)
@@ -78,7 +78,7 @@ func (d *Daemon) openDevices(ctx context.Context) error {
 
 func (d *Daemon) openDevice(ctx context.Context, o tundev.Options) error {
 	var dev *tundev.Device
-	// A process that was killed may not have released it yet.
+	// A process that was killed may not have released the device yet.
 	err := patiently(ctx, tundev.ErrExists, func() (err error) {
 		dev, err = tundev.Open(o)
 		return err
@@ -156,9 +156,9 @@ func openConns(c *config.Config, port uint16, mark uint32) ([]udp.Conn, error) {
 	lanes := laneCount(c)
 	o := udp.Options{Port: port, FwMark: mark, NoGSO: !c.Tunnel.UDPOffload, NoGRO: !c.Tunnel.UDPOffload}
 	if lanes > 1 {
-		// Sockets that share a port do so with those of other programs of the same user, such as a
-		// second tund, and would take datagrams from one another. One that does not share finds
-		// out.
+		// Sockets with a shared port also share it with other programs of the same user, such as a
+		// second tund, and each would take datagrams from the others. A socket that does not share
+		// the port detects that.
 		alone, err := udp.Open(o)
 		if err != nil {
 			return nil, explainPort(port, err)
@@ -188,7 +188,7 @@ func closeConns(conns []udp.Conn) error {
 	return errors.Join(errs...)
 }
 
-// explainPort adds the next step to an error of udp.Open.
+// explainPort adds the next step for the operator to an error of udp.Open.
 func explainPort(port uint16, err error) error {
 	number := strconv.Itoa(int(port))
 	switch {
@@ -202,7 +202,7 @@ func explainPort(port uint16, err error) error {
 	return err
 }
 
-// rebind moves the tunnel to other sockets. Callers hold changing.
+// rebind moves the tunnel to new sockets. Callers hold changing.
 func (d *Daemon) rebind(c *config.Config, port uint16, mark uint32) error {
 	conns, err := openConns(c, port, mark)
 	if err != nil {
@@ -217,16 +217,16 @@ func (d *Daemon) rebind(c *config.Config, port uint16, mark uint32) error {
 	return nil
 }
 
-// configureNetwork makes addresses, routes and the rest. Here, as after a reload, an address, a
+// configureNetwork sets up addresses, routes and the rest. Here, as after a reload, an address, a
 // route or a whole address family that the kernel refuses is a warning in status, and is tried
-// again: whatever else the instance carries does not depend on it. Only the lack of a privilege, of
-// which nothing recovers, ends the start.
+// again, because the rest of the instance's traffic does not depend on it. Only a missing
+// privilege, which cannot resolve itself, ends the start.
 func (d *Daemon) configureNetwork(ctx context.Context) error {
 	err := d.applyRoutes(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, unix.EPERM): // EACCES is what the kernel says where IPv6 is switched off
+	case errors.Is(err, unix.EPERM): // the kernel returns EACCES where IPv6 is disabled
 		return notPermitted{err}
 	case err != nil:
 		d.log.Warn("the network configuration is incomplete; it will be tried again", zap.Error(err))
@@ -234,8 +234,8 @@ func (d *Daemon) configureNetwork(ctx context.Context) error {
 	return nil
 }
 
-// tapMTU is the MTU that the TAP device is to have: as configured, or that of the bridge, because a
-// bridge takes the smallest MTU of its ports, and ours is not to be it. 0 leaves the device's own.
+// tapMTU is the MTU for the TAP device: as configured, or that of the bridge, because a bridge
+// takes the smallest MTU of its ports, and ours is not to lower it. 0 keeps the device's own.
 func tapMTU(c *config.Config) int {
 	if c.Tap == nil || c.Tap.MTU != 0 || c.Tap.Bridge == "" {
 		if c.Tap == nil {
@@ -245,7 +245,7 @@ func tapMTU(c *config.Config) int {
 	}
 	bridge, err := net.InterfaceByName(c.Tap.Bridge)
 	if err != nil {
-		return 0 // it will be made
+		return 0 // it will be created
 	}
 	return bridge.MTU
 }
@@ -256,14 +256,14 @@ func (d *Daemon) reachable(addr netip.Addr) bool {
 	return err == nil
 }
 
-// currentMark is the mark of our datagrams at present.
+// currentMark is the present mark of our datagrams.
 func (d *Daemon) currentMark() uint32 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.mark(d.config)
 }
 
-// setEndpoints tells the tunnel where a peer is found now that its names resolved.
+// setEndpoints gives the tunnel the endpoints of a peer after its names were resolved.
 func (d *Daemon) setEndpoints(p config.Peer) {
 	err := d.tunnel.Configure(tunnel.Change{Peers: []tunnel.PeerChange{{
 		PublicKey: p.PublicKey, UpdateOnly: true, Endpoints: d.names.Endpoints(p),
@@ -271,5 +271,5 @@ func (d *Daemon) setEndpoints(p config.Peer) {
 	if err != nil {
 		d.log.Warn("cannot set the endpoint of a peer", zap.String("peer", p.Name), zap.Error(err))
 	}
-	d.lookSoon() // the path to it may be narrower
+	d.lookSoon() // the path to it may have a smaller MTU
 }

@@ -6,17 +6,17 @@ import (
 	"tund/config"
 )
 
-// override is what was set at run time, through WireGuard's socket or tunctl, in place of what the
-// configuration says.
+// override holds what was set at run time, through WireGuard's socket or tunctl, instead of what
+// the configuration says.
 type override struct {
 	mark *uint32 // nil: none
-	// What the file said, when peers were changed over the control socket (peers.go); nil:
+	// The configuration of the file, if peers were changed over the control socket (peers.go); nil:
 	// Daemon.config.
 	file  *config.Config
 	since time.Time // of the first change; zero: none
 }
 
-// setOverride changes what was set at run time. Callers hold changing.
+// setOverride updates what was set at run time. Callers hold changing.
 func (d *Daemon) setOverride(change func(*override)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -30,7 +30,8 @@ func (d *Daemon) mark(c *config.Config) uint32 {
 		return *d.override.mark
 	}
 	memo := d.marks.Load()
-	// Asked for once per peer when paths change, and ten thousand peers make a large state.
+	// The mark is needed once per peer when paths change, and ten thousand peers make a large
+	// state.
 	if memo == nil || memo.of != c {
 		memo = &configMark{c, d.routes.Mark(d.mode.wanted(c, 0))}
 		d.marks.Store(memo)

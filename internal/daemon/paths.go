@@ -8,28 +8,28 @@ import (
 	"tund/route"
 )
 
-// maxPaths bounds the endpoints whose path MTU is known one by one: each is a request to the
-// kernel.
+// maxPaths bounds the endpoints whose path MTU is looked up one by one: each look-up is a request
+// to the kernel.
 const maxPaths = 4096
 
-// paths is what the kernel knows of the paths to the peers.
+// paths is what the kernel knows about the paths to the peers.
 type paths struct {
 	least int                // the smallest MTU of the paths to configured endpoints, in bytes
 	mtu   map[netip.Addr]int // of the path to each endpoint, configured or not, in bytes
 }
 
-// standIns are looked up where no peer has a known endpoint, because the peers connect to us. They
-// are documentation addresses (RFC 5737, RFC 3849), for which the default route is taken.
+// standIns are looked up if no peer has a known endpoint, because the peers connect to us. They are
+// documentation addresses (RFC 5737, RFC 3849), which take the default route.
 var standIns = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})}
 
-// pathLookup asks the kernel for path MTUs.
+// pathLookup queries the kernel for path MTUs.
 type pathLookup struct {
 	routes *route.Manager
 	mark   uint32 // of our datagrams
 	paths
 }
 
-// add asks for the path to an endpoint, and reports whether it can be reached now.
+// add looks up the path to an endpoint, and reports whether it can be reached now.
 func (l *pathLookup) add(addr netip.Addr) (mtu int, ok bool) {
 	if mtu, ok = l.mtu[addr]; ok {
 		return mtu, true
@@ -42,16 +42,16 @@ func (l *pathLookup) add(addr netip.Addr) (mtu int, ok bool) {
 	return mtu, true
 }
 
-// addConfigured asks for the path to a configured endpoint. One that cannot be reached now does not
-// count.
+// addConfigured looks up the path to a configured endpoint. An endpoint that cannot be reached now
+// does not count.
 func (l *pathLookup) addConfigured(addr netip.Addr) {
 	if mtu, ok := l.add(addr); ok && (l.least == 0 || mtu < l.least) {
 		l.least = mtu
 	}
 }
 
-// configuredPaths asks for the paths to the endpoints of a configuration, as far as names knows
-// them.
+// configuredPaths looks up the paths to the endpoints of a configuration, as far as names has
+// resolved them.
 func configuredPaths(m *route.Manager, names *resolve.Resolver, c *config.Config, mark uint32) *pathLookup {
 	l := &pathLookup{routes: m, mark: mark, paths: paths{mtu: make(map[netip.Addr]int)}}
 	for _, peer := range c.Peers {
@@ -70,8 +70,8 @@ func configuredPaths(m *route.Manager, names *resolve.Resolver, c *config.Config
 	return l
 }
 
-// lookUpPaths asks for the paths to the endpoints of a configuration and to those at which the
-// peers are now.
+// lookUpPaths looks up the paths to the endpoints of a configuration and to the present endpoints
+// of the peers.
 func (d *Daemon) lookUpPaths(c *config.Config, mark uint32) paths {
 	l := configuredPaths(d.routes, d.names, c, mark)
 	for _, e := range d.tunnel.Endpoints() {

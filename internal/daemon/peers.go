@@ -12,8 +12,8 @@ import (
 	"tund/tunnel"
 )
 
-// changePeer changes one peer and its routes until the next reload. Other peers are left alone,
-// with whatever WireGuard's tools have set.
+// changePeer changes one peer and its routes until the next reload. Other peers keep what
+// WireGuard's tools have set.
 func (d *Daemon) changePeer(change control.PeerChange) error {
 	if d.mode.fixed != nil {
 		return d.mode.fixed
@@ -31,9 +31,9 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
 	}
 	d.names.SetPeers(next.Peers)
-	// Now with endpoints that need no look-up.
+	// First with the endpoints that need no name look-up.
 	if err := d.tunnel.Configure(d.peerPart(next, key)); err != nil {
-		return err // Fits was asked whether it would be
+		return err // Fits has checked that before
 	}
 	d.setOverride(func(o *override) {
 		if o.file == nil {
@@ -53,8 +53,8 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 	return nil
 }
 
-// peerPart is the change that makes one peer of the tunnel what it is in c, and leaves the others
-// alone.
+// peerPart is the change that gives one peer of the tunnel its configuration in c and leaves the
+// others unchanged.
 func (d *Daemon) peerPart(c *config.Config, key keys.PublicKey) tunnel.Change {
 	one := *c
 	one.Peers = nil
@@ -71,8 +71,7 @@ func (d *Daemon) peerPart(c *config.Config, key keys.PublicKey) tunnel.Change {
 	return part
 }
 
-// changedPeers returns the configuration with the change, and the public key of the peer that it is
-// about.
+// changedPeers returns the configuration with the change, and the public key of the peer concerned.
 func changedPeers(c *config.Config, change control.PeerChange) (*config.Config, keys.PublicKey, error) {
 	refuse := func(err error) (*config.Config, keys.PublicKey, error) {
 		return nil, keys.PublicKey{}, &control.Error{Code: control.CodeInvalid, Message: err.Error()}

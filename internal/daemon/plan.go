@@ -10,10 +10,10 @@ import (
 	"tund/route"
 )
 
-// Plan returns what a start of the instance, or a reload if it runs, would change in the kernel:
-// one line each, in order, in the words of ip(8), and the warnings that it would give. It changes
-// nothing. No name is looked up: an automatic MTU is that of the paths to endpoints given by
-// address, and where the device exists already it is left alone.
+// Plan returns what a start of the instance, or a reload if it runs, would change in the kernel (in
+// order, one line each, in the syntax of ip(8)) and the warnings that it would give. It changes
+// nothing. It looks up no names: an automatic MTU is that of the paths to endpoints given by
+// address, and if the device exists already, its MTU is kept.
 func Plan(c *config.Config) (changes, warnings []string, err error) {
 	m, err := route.New(c.Instance)
 	if err != nil {

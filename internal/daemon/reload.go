@@ -18,12 +18,12 @@ import (
 // errStopping refuses a change while the instance is being taken down.
 var errStopping = &control.Error{Code: control.CodeUnsupported, Message: "the instance is stopping"}
 
-// Reload reads the configuration file again and applies what changed (control.Backend). Peers that
-// did not change keep their sessions, counters and endpoints.
+// Reload reads the configuration file again and applies what changed (control.Backend). Unchanged
+// peers keep their sessions, counters and endpoints.
 //
-// Everything that can be refused comes first: a file with a fault, a change that only a restart can
-// make, a port that is taken. Then nothing has changed. What the kernel refuses afterwards is told,
-// and remains to be done; the rest of the new configuration is in force.
+// Everything that can be refused comes first: a file with an error, a change that needs a restart,
+// a port that is taken. In these cases nothing has changed. What the kernel refuses afterwards is
+// reported and tried again; the rest of the new configuration is in force.
 func (d *Daemon) Reload() error {
 	d.tell(d.notify.Reloading())
 	err := d.reload()
@@ -49,7 +49,7 @@ func (d *Daemon) reload() error {
 	}
 	d.names.SetPeers(next.Peers)
 	if err := d.tunnel.Configure(peersChange(next, d.names.Endpoints)); err != nil {
-		return err // prepare has asked whether it would be
+		return err // prepare has checked that before
 	}
 	if next.Tap != nil {
 		if err := d.tunnel.SetEthernet(ethernetOptions(next.Tap)); err != nil {
@@ -81,15 +81,15 @@ func reloadFailure(err error) string {
 	return "reload incomplete"
 }
 
-// partly says that the kernel refused a part of a new configuration.
+// partly reports that the kernel refused a part of a new configuration.
 func partly(err error) error {
 	lines := strings.Split(err.Error(), "\n")
 	return fmt.Errorf("the new configuration is in force, but the kernel refused a part of it, which will be tried again "+
 		"when the network changes; not applied:\n  %s", strings.Join(lines, "\n  "))
 }
 
-// prepare reads the file and does what may be refused, last the change of sockets. An error means
-// that nothing has changed. Callers hold changing.
+// prepare reads the file and takes the steps that may be refused, ending with the change of
+// sockets. An error means that nothing has changed. Callers hold changing.
 func (d *Daemon) prepare() (*config.Config, error) {
 	next, err := config.Load(d.config.Path)
 	if err != nil {
@@ -106,7 +106,7 @@ func (d *Daemon) prepare() (*config.Config, error) {
 	}
 	d.mu.Lock()
 	was := d.override
-	d.override = override{} // the file counts again
+	d.override = override{} // the file is in force again
 	d.mu.Unlock()
 	want := next.Tunnel.ListenPort
 	if want == d.port || want == 0 && d.config.Tunnel.ListenPort == 0 {
@@ -121,7 +121,8 @@ func (d *Daemon) prepare() (*config.Config, error) {
 	return next, nil
 }
 
-// applyRoutes makes the kernel's state that of the configuration in force. Callers hold changing.
+// applyRoutes brings the kernel's state in line with the configuration in force. Callers hold
+// changing.
 func (d *Daemon) applyRoutes(ctx context.Context) error {
 	mark := d.mark(d.config)
 	mtu := tunMTU(d.config, d.path.least)
@@ -131,12 +132,12 @@ func (d *Daemon) applyRoutes(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("set fwmark %#x: %w", mark, err))
 		}
 	}
-	if mark != 0 { // before a rule asks for it …
+	if mark != 0 { // before a rule refers to it …
 		setMark()
 	}
 	applied, err := d.routes.Apply(ctx, d.mode.wanted(d.config, mtu))
 	errs = append(errs, err)
-	if mark == 0 { // … and until none does any more
+	if mark == 0 { // … and until no rule does any longer
 		setMark()
 	}
 	d.mu.Lock()
@@ -159,10 +160,10 @@ func (d *Daemon) applyRoutes(ctx context.Context) error {
 	return nil
 }
 
-// oneLine is an error in one line, as status shows it.
+// oneLine is an error in one line, as shown by status.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-// needsRestart refuses what a running instance cannot change. It names everything at once.
+// needsRestart refuses changes that a running instance cannot make. It names all of them at once.
 func needsRestart(old, next *config.Config) error {
 	var errs []error
 	refuse := func(key string, differs bool) {

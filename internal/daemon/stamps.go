@@ -10,17 +10,17 @@ import (
 	"tund/internal/stamps"
 )
 
-// How often the timestamps of handshakes are saved: soon after the first that is new, and then so
-// seldom that 10,000 peers, which make a handshake each two minutes, wear no flash out.
+// How often the timestamps of handshakes are saved: soon after the first new one, and then so
+// seldom that 10,000 peers, each with a handshake every two minutes, do not wear out flash storage.
 const (
 	stampsSoon  = time.Second
 	stampsPause = 10 * time.Second
-	// stampsRate is the number of bytes that are written in a second, on the average.
+	// stampsRate is the average number of bytes written per second.
 	stampsRate = 8 << 10
 )
 
-// openStamps reads the timestamps that an earlier run saved. It is no step of an interface without
-// a file, which forgets its peers at the end, as WireGuard's own programs do.
+// openStamps reads the timestamps that an earlier run saved. An interface without a file does not
+// use it: it forgets its peers at the end, as WireGuard's own programs do.
 func (d *Daemon) openStamps(context.Context) error {
 	store, err := stamps.Open(stamps.Dir(d.config.Instance))
 	if err != nil {
@@ -35,7 +35,7 @@ func (d *Daemon) keepStamps(ctx context.Context) {
 	failed := false
 	save := func() (pause time.Duration) {
 		size, err := d.stamps.Save(d.configured())
-		if err != nil && !failed { // said at the start as well, if it was so then
+		if err != nil && !failed { // if it failed at the start, it was logged then
 			d.log.Warn("handshakes recorded from now on may be taken for fresh ones after a restart", zap.Error(err))
 		}
 		failed = err != nil
@@ -62,7 +62,7 @@ func (d *Daemon) configured() func(keys.PublicKey) bool {
 	d.mu.Lock()
 	peers := d.config.Peers
 	d.mu.Unlock()
-	var known map[keys.PublicKey]bool // made when it is first asked for: seldom is anything new
+	var known map[keys.PublicKey]bool // made on first use, because there is seldom anything new
 	return func(key keys.PublicKey) bool {
 		if known == nil {
 			known = make(map[keys.PublicKey]bool, len(peers))

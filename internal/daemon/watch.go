@@ -17,7 +17,7 @@ import (
 )
 
 // watch follows the kernel's network configuration until ctx ends. The route manager restores what
-// others remove, which is logged here; where the network below the tunnel changes, the paths to the
+// others remove, which is logged here; when the network below the tunnel changes, the paths to the
 // peers are looked up again.
 func (d *Daemon) watch(ctx context.Context) {
 	err := d.routes.Watch(ctx, d.kernelChanged)
@@ -58,8 +58,8 @@ func (d *Daemon) kernelChanged(e route.Event) {
 }
 
 // checkPaths sends something to each peer whose path has changed, so that the peer learns our new
-// address. It does so at once, or, where the network keeps changing and there are many peers, the
-// next time that follow looks.
+// address. It does so at once or, if the network keeps changing and there are many peers, at the
+// next check of follow.
 func (d *Daemon) checkPaths(changed bool) {
 	d.pathsMu.Lock()
 	defer d.pathsMu.Unlock()
@@ -73,8 +73,8 @@ func (d *Daemon) checkPaths(changed bool) {
 	d.pathsNext = start.Add(lookShare * time.Since(start))
 }
 
-// stale reports whether our answers to a peer would no longer leave from the address and by the
-// link to which it speaks (kernel socket.c, send4).
+// stale reports whether our answers to a peer would no longer leave from the address and through
+// the link to which the peer sends (kernel socket.c, send4).
 func (d *Daemon) stale(ep udp.Endpoint) bool {
 	d.mu.Lock()
 	mark := d.mark(d.config)
@@ -90,7 +90,7 @@ func somebody(by string) string {
 	return by
 }
 
-// whatHappened says why a device is no longer where it was.
+// whatHappened explains why a device is no longer where it was.
 func (d *Daemon) whatHappened(name, by string) error {
 	how := "was deleted by " + somebody(by)
 	for _, dev := range d.devices {
@@ -106,12 +106,12 @@ func (d *Daemon) whatHappened(name, by string) error {
 	return fmt.Errorf("device %s %s: start the instance again to have it back", name, how)
 }
 
-// whoWait is how long to wait for the kernel's notice that a device was deleted, once reading from
-// it has failed.
+// whoWait is how long to wait for the kernel's notification that a device was deleted, once reading
+// from the device has failed.
 const whoWait = time.Second
 
-// whoEnded replaces the error with which the tunnel ended by one that says who deleted the device,
-// if the kernel tells.
+// whoEnded replaces the error with which the tunnel ended by one that names the process that
+// deleted the device, if the kernel reports it.
 func (d *Daemon) whoEnded(ctx context.Context, err error) error {
 	if !errors.Is(err, tundev.ErrGone) || !d.mode.managed {
 		return err
@@ -127,8 +127,9 @@ func (d *Daemon) whoEnded(ctx context.Context, err error) error {
 	return err
 }
 
-// followLink tells the tunnel the state of a device until ctx ends, also after the device has moved
-// to another network namespace: whether it is up, and the MTUs up to which packets may be padded.
+// followLink informs the tunnel of the state of a device until ctx ends, even after the device has
+// moved to another network namespace: whether it is up, and the MTUs up to which packets may be
+// padded.
 func (d *Daemon) followLink(ctx context.Context, dev *tundev.Device) {
 	name := d.nameOf(dev)
 	err := netwatch.Follow(ctx, dev, func(s netwatch.LinkState) {
@@ -137,11 +138,11 @@ func (d *Daemon) followLink(ctx context.Context, dev *tundev.Device) {
 	})
 	if err != nil && ctx.Err() == nil {
 		d.log.Error("cannot watch the device: changes to its MTU and state will go unnoticed", zap.String("iface", name), zap.Error(err))
-		d.tunnel.SetUp(true) // rather a needless handshake than a silent tunnel
+		d.tunnel.SetUp(true) // a needless handshake is better than a silent tunnel
 	}
 }
 
-// linkChanged tells the tunnel what a device looks like. The tunnel is quiet while all its devices
+// linkChanged informs the tunnel of a device's state. The tunnel is silent while all its devices
 // are down.
 func (d *Daemon) linkChanged(name string, s netwatch.LinkState) {
 	d.mu.Lock()
@@ -165,7 +166,7 @@ func (d *Daemon) linkChanged(name string, s netwatch.LinkState) {
 	}
 }
 
-// nameOf is the name by which the tunnel knows a device, however it is called now.
+// nameOf is the name by which the tunnel knows a device, whatever the device is called now.
 func (d *Daemon) nameOf(dev *tundev.Device) string {
 	if dev.Kind() == tundev.TAP {
 		return d.config.Tap.Device

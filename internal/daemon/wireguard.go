@@ -13,12 +13,12 @@ import (
 	"tund/tunnel"
 )
 
-// wireguard is the instance as WireGuard's tools see it (uapi.Backend).
+// wireguard is the instance from the point of view of WireGuard's tools (uapi.Backend).
 type wireguard struct{ d *Daemon }
 
 // openSocket opens WireGuard's configuration socket for the TUN device. An instance with a file
-// goes on without it: its configuration does not depend on it, and a hardened service may not write
-// there.
+// continues without it: its configuration does not depend on the socket, and a hardened service may
+// not be allowed to write there.
 func (d *Daemon) openSocket(context.Context) (err error) {
 	if d.config.Tun == nil {
 		return nil
@@ -39,7 +39,7 @@ func (d *Daemon) serveSocket(ctx context.Context) {
 	}
 	d.background.Go(func() { d.socket.Serve(wireguard{d}) })
 	if d.removed != nil {
-		return // wait looks whether it was removed
+		return // wait checks whether it was removed
 	}
 	d.background.Go(func() {
 		select {
@@ -64,8 +64,8 @@ func (w wireguard) Get() uapi.Device {
 	return uapi.Device{PrivateKey: s.PrivateKey, ListenPort: w.d.port, FwMark: w.d.mark(w.d.config), Peers: s.Peers}
 }
 
-// Set applies a request, or refuses it as a whole (uapi.Backend). The order is that in which a step
-// can still be refused: the last ones cannot.
+// Set applies a request, or refuses it as a whole (uapi.Backend). Steps that can be refused come
+// first; the last ones cannot be.
 func (w wireguard) Set(r uapi.Request) error {
 	d := w.d
 	d.changing.Lock()
@@ -99,7 +99,7 @@ func (w wireguard) Set(r uapi.Request) error {
 	return nil
 }
 
-// moveSocket binds another port, or changes the mark of the one in use. Callers hold changing.
+// moveSocket binds another port, or changes the mark of the sockets in use. Callers hold changing.
 func (d *Daemon) moveSocket(r uapi.Request, mark uint32) error {
 	if r.ListenPort != nil && (*r.ListenPort == 0 || *r.ListenPort != d.port) {
 		return d.rebind(d.config, *r.ListenPort, mark)
@@ -112,7 +112,7 @@ func (d *Daemon) moveSocket(r uapi.Request, mark uint32) error {
 	return nil
 }
 
-// completeNames gives peers that the configuration file knows what WireGuard has no words for:
+// completeNames adds to peers that are in the configuration file what WireGuard cannot express:
 // their name, and whether they carry Ethernet. Callers hold changing.
 func (d *Daemon) completeNames(changes []tunnel.PeerChange) {
 	if len(d.config.Peers) == 0 {

@@ -10,19 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Filter is a table of nftables through which datagrams for this host pass, as far as our UDP port
-// is concerned.
+// Filter is a table of nftables through which datagrams for this host pass, as far as it concerns
+// our UDP port.
 type Filter struct {
 	Name  string // "inet filter"
 	Chain string // the chain at the hook input
-	// Drops: a rule drops or rejects datagrams to the port, perhaps only some.
+	// Drops: a rule drops or rejects datagrams to the port, perhaps only some of them.
 	Drops bool
-	// Closed: the chain drops what no rule accepts, and no rule of the table is about the port.
+	// Closed: the chain drops what no rule accepts, and no rule of the table concerns the port.
 	Closed bool
 }
 
-// ReadFilters reads the tables of nftables, those of iptables-nft among them, that have a chain at
-// the hook input. Rules of the old iptables and of eBPF are not seen.
+// ReadFilters reads the tables of nftables, including those of iptables-nft, that have a chain at
+// the hook input. Rules of legacy iptables and of eBPF are not visible to it.
 func ReadFilters(port uint16) ([]Filter, error) {
 	conn, err := nftables.New()
 	if err != nil {
@@ -43,7 +43,7 @@ func ReadFilters(port uint16) ([]Filter, error) {
 		}
 		f := Filter{Name: family + " " + c.Table.Name, Chain: c.Name}
 		f.Closed = c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop
-		for _, other := range chains { // to which it may jump
+		for _, other := range chains { // chains to which it may jump
 			if other.Table.Name != c.Table.Name || other.Table.Family != c.Table.Family {
 				continue
 			}
@@ -64,12 +64,12 @@ func ReadFilters(port uint16) ([]Filter, error) {
 	return list, nil
 }
 
-// families are those through which datagrams for this host pass, as nft(8) calls them.
+// families are those through which datagrams for this host pass, with their names in nft(8).
 var families = map[nftables.TableFamily]string{
 	nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet",
 }
 
-// What a rule may compare that tells whether it is about our datagrams.
+// What a rule may compare that shows whether it concerns our datagrams.
 const (
 	something = iota // anything else
 	protocol
@@ -77,9 +77,9 @@ const (
 	link
 )
 
-// judge says whether a rule may accept UDP datagrams to a port that come from the network, or is
-// about them alone, and whether it drops those. What a rule asks for that is not understood here is
-// taken to be met by our datagrams.
+// judge reports whether a rule concerns UDP datagrams that come from the network to a port, by
+// accepting them or by being about them alone, and whether it drops them. A condition that is not
+// understood here is assumed to be met by our datagrams.
 func judge(rule []expr.Any, port uint16) (about, drops bool) {
 	loaded, exact, ends, accepts, others := something, false, false, false, false
 	for _, e := range rule {
@@ -88,7 +88,7 @@ func judge(rule []expr.Any, port uint16) (about, drops bool) {
 			loaded = loads(e)
 			continue
 		case *expr.Ct:
-			others = true // accepts what belongs to a conversation that we began
+			others = true // accepts what belongs to a connection that we opened
 		case *expr.Cmp:
 			if e.Op == expr.CmpOpEq && !suits(loaded, e.Data, port) {
 				return false, false
@@ -104,7 +104,7 @@ func judge(rule []expr.Any, port uint16) (about, drops bool) {
 	return exact || accepts && !others, exact && ends
 }
 
-// loads says what an expression loads for the next one to compare.
+// loads reports what an expression loads for the next one to compare.
 func loads(e expr.Any) int {
 	switch e := e.(type) {
 	case *expr.Meta:
@@ -125,7 +125,7 @@ func loads(e expr.Any) int {
 	return something
 }
 
-// suits reports whether our datagrams may have a value that a rule asks for.
+// suits reports whether our datagrams may have a value that a rule compares with.
 func suits(loaded int, value []byte, port uint16) bool {
 	switch loaded {
 	case protocol:
@@ -138,8 +138,8 @@ func suits(loaded int, value []byte, port uint16) bool {
 	return true
 }
 
-// firewall finds what keeps datagrams from our port. It is asked only when no peer is up: rules may
-// drop some datagrams and let those of the peers through.
+// firewall finds what keeps datagrams from our port. It is called only if no peer is up: rules may
+// drop some datagrams and accept those of the peers.
 func firewall(filters []Filter, port uint16) []Finding {
 	var list []Finding
 	for _, f := range filters {

@@ -1,8 +1,8 @@
 // Package hostcheck finds settings of the host that keep a tunnel from doing what its configuration
-// asks for: a gateway that does not forward, strict reverse path filtering against the routes, a
-// clock that is behind, a firewall before our port. It names each with what to do about it.
+// asks for: a gateway that does not forward, strict reverse path filtering that contradicts the
+// routes, a clock that is behind, a firewall that blocks our port. It reports each with a remedy.
 //
-// Find depends on its arguments only; Read looks at the host. The package changes nothing: sysctls
+// Find depends on its arguments only; Read examines the host. The package changes nothing: sysctls
 // and the clock are up to the administrator.
 package hostcheck
 
@@ -28,7 +28,7 @@ const (
 // Kinds lists all of them.
 func Kinds() []Kind { return []Kind{Forwarding, ReversePath, Clock, Firewall} }
 
-// Finding is one thing to set right.
+// Finding is one setting to correct.
 type Finding struct {
 	Kind    Kind
 	Subject string // the device it is about; "" for the host
@@ -36,7 +36,7 @@ type Finding struct {
 	Remedy  string // one line
 }
 
-// Host is what is looked at of the host.
+// Host is what is examined of the host.
 type Host struct {
 	Links    []Link
 	Forward6 bool // net.ipv6.conf.all.forwarding
@@ -54,13 +54,13 @@ type Link struct {
 	Strict   bool           // the greater of net.ipv4.conf.all.rp_filter and NAME's is 1
 }
 
-// Tunnel is what is looked at of an instance with a TUN device.
+// Tunnel is what is examined of an instance with a TUN device.
 type Tunnel struct {
 	Device  string         // the TUN device
 	Own     []string       // other devices of the instance: no LANs of the host
 	Allowed []netip.Prefix // of all peers
-	Uplinks []string       // links by which peers are reached, or anybody
-	// Astray are allowed IPs of which the first address and the last leave by another link.
+	Uplinks []string       // links by which peers are reached, or any destination
+	// Astray are allowed IPs whose first and last addresses are routed to another link.
 	Astray []Astray
 	// Filters are the tables of nftables that keep datagrams from Port; empty while a peer is up.
 	Filters []Filter
@@ -70,17 +70,17 @@ type Tunnel struct {
 	File    string
 }
 
-// Astray is an allowed IP that is routed elsewhere.
+// Astray is an allowed IP that is routed to another link.
 type Astray struct {
 	Prefix netip.Prefix
 	Link   string
 }
 
-// clockSlack is how far the clock may be behind the time at which a file was written: another
-// machine may have written it.
+// clockSlack is how far the clock may be behind the time at which a file was written, because
+// another machine may have written it.
 const clockSlack = 2 * time.Minute
 
-// Find returns what is to be set right.
+// Find returns the settings to correct.
 func Find(t Tunnel, h Host) []Finding {
 	list := slices.Concat(t.forwarding(h), t.reversePath(h), firewall(t.Filters, t.Port))
 	if behind := t.Written.Sub(h.Now); !t.Written.IsZero() && behind > clockSlack {
@@ -125,8 +125,8 @@ func (t *Tunnel) forwarding(h Host) []Finding {
 	return list
 }
 
-// wide reports whether peers have networks of a family, rather than hosts only or the network of
-// the tunnel itself: what a gateway is for.
+// wide reports whether peers have networks of a family, rather than only single hosts or the
+// network of the tunnel itself. Such networks are what a gateway is for.
 func (t *Tunnel) wide(tun *Link, v6 bool) bool {
 	return slices.ContainsFunc(t.Allowed, func(p netip.Prefix) bool {
 		if p.Addr().Is6() != v6 || p.IsSingleIP() {
@@ -138,8 +138,8 @@ func (t *Tunnel) wide(tun *Link, v6 bool) bool {
 	})
 }
 
-// lans returns the networks of the host that are no uplinks. Where no uplink is known, one of them
-// is it: then a single one is no LAN.
+// lans returns the networks of the host that are not uplinks. If no uplink is known, one of them
+// must be it: a single network is then not a LAN.
 func (t *Tunnel) lans(h Host, v6 bool) []*Link {
 	var lans []*Link
 	known := false
@@ -162,7 +162,7 @@ func (t *Tunnel) lans(h Host, v6 bool) []*Link {
 }
 
 // reversePath finds what strict filtering on the TUN device drops: packets whose source is not
-// routed back to it. It is IPv4's alone.
+// routed back to it. Such filtering exists only for IPv4.
 func (t *Tunnel) reversePath(h Host) []Finding {
 	tun := h.link(t.Device)
 	if tun == nil || !tun.Strict {

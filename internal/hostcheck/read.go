@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// confPath is where the kernel has the settings of each link, of the network namespace of the
+// confPath is where the kernel has the settings of each link, for the network namespace of the
 // reader (Documentation/networking/ip-sysctl.rst).
 const confPath = "/proc/sys/net/ipv%d/conf/%s/%s"
 
-// Read looks at the host: its links, and what the kernel does with their packets.
+// Read examines the host: its links, and what the kernel does with their packets.
 func Read() (Host, error) {
 	links, err := net.Interfaces()
 	if err != nil {
@@ -29,7 +29,7 @@ func Read() (Host, error) {
 		}
 		addrs, err := links[i].Addrs()
 		if err != nil {
-			continue // it has just gone
+			continue // it has just been removed
 		}
 		for _, a := range addrs {
 			if p, err := netip.ParsePrefix(a.String()); err == nil {
@@ -41,7 +41,7 @@ func Read() (Host, error) {
 	return h, nil
 }
 
-// setting reads one setting of a link; "" when it has none. They are single digits.
+// setting reads one setting of a link, or returns "" if there is none. Settings are single digits.
 func setting(family int, link, name string) string {
 	data, err := os.ReadFile(fmt.Sprintf(confPath, family, link, name))
 	if err != nil {

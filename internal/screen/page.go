@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Page is text in the making. It is for one goroutine.
+// Page is text under construction. It is for one goroutine.
 type Page struct {
 	bytes.Buffer
 	Style
@@ -20,12 +20,12 @@ type Page struct {
 	all bool // cut nothing
 }
 
-// NewPage begins a page. Ages on it are told as of now. On a terminal, long lists are cut unless
-// all is set; output that goes to a file or a program is never cut.
+// NewPage begins a page. Ages are relative to now. On a terminal, long lists are cut unless all is
+// set; output to a file or a program is never cut.
 func NewPage(s Style, now time.Time, all bool) *Page { return &Page{Style: s, now: now, all: all} }
 
-// line ends the current line, which has come to column at, with text, wrapped if need be; lines
-// that follow are indented by later columns.
+// line completes the current line, which has reached column at, with text, wrapped if necessary;
+// the lines that follow are indented by later columns.
 func (s *Page) line(at, later int, text string) {
 	if strings.HasPrefix(text, " ") {
 		s.WriteByte(' ')
@@ -35,7 +35,7 @@ func (s *Page) line(at, later int, text string) {
 	s.WriteByte('\n')
 }
 
-// items is a cell that shows as many of a list as fit.
+// items is a cell that shows as many elements of a list as fit.
 func (s *Page) items(list []string) cell {
 	clean := make([]string, len(list))
 	for n, item := range list {

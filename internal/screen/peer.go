@@ -11,7 +11,7 @@ import (
 // labelWidth is the column in which the values of a peer's page begin.
 const labelWidth = 18
 
-// Peer writes everything known of one peer of an instance.
+// Peer writes everything that is known about one peer of an instance.
 func (s *Page) Peer(instance string, p *control.Peer) {
 	state, colour := s.state(p.State)
 	if !p.StateSince.IsZero() {
@@ -71,7 +71,7 @@ func (s *Page) field(label, value string) {
 	s.line(labelWidth, labelWidth, s.Clean(value))
 }
 
-// endpoint says where the peer is, how that was configured and whether it moved.
+// endpoint describes where the peer is, which endpoints are configured, and whether it moved.
 func (s *Page) endpoint(p *control.Peer) string {
 	text := p.Endpoint
 	if text == "" {
@@ -86,7 +86,7 @@ func (s *Page) endpoint(p *control.Peer) string {
 	return text
 }
 
-// handshake says how old the last one is and when the next is due.
+// handshake describes how old the last handshake is and when the next is due.
 func (s *Page) handshake(p *control.Peer) string {
 	text := since(p.LastHandshake.Time, s.now)
 	if p.Session != nil && p.Session.RekeyS > 0 {
@@ -111,7 +111,7 @@ func (s *Page) session(x *control.Session) string {
 	return text
 }
 
-// packets adds a number of packets, when it was counted.
+// packets formats a number of packets, if there was a count.
 func packets(n uint64) string {
 	switch n {
 	case 0:

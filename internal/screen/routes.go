@@ -7,8 +7,8 @@ import (
 	"tund/internal/control"
 )
 
-// Routes adds an instance: whether the kernel has what it wants, first what it has not, and then
-// the rest.
+// Routes adds an instance: whether the kernel has the state that the instance wants, first the
+// differences, then the rest.
 func (s *Page) Routes(i *control.RouteInstance) {
 	if s.Len() > 0 {
 		s.WriteByte('\n')

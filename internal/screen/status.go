@@ -11,15 +11,15 @@ import (
 	"tund/internal/control"
 )
 
-// How much a terminal shows unless asked for all: enough to fill a screen, but not so much that the
+// How much is shown on a terminal by default: enough to fill a screen, but not so much that the
 // beginning scrolls away.
 const (
 	calmPeers = 20 // peers without a problem, per instance
-	// Problems in the list at the top; the table below it has every peer with a problem.
+	// Problems in the list at the top; the table below it shows every peer with a problem.
 	shownProblems = 12
 )
 
-// Status writes whether all is well, and why not, and then a description of each instance.
+// Status writes whether all is well, or what is not, and then a description of each instance.
 func (s *Page) Status(instances []control.Instance) {
 	var list []problem
 	for n := range instances {
@@ -67,7 +67,7 @@ func (s *Page) verdict(instances []control.Instance, list []problem) {
 	}
 }
 
-// instance writes one daemon: what it is, its devices, its peers and its counters.
+// instance describes one daemon: its process, its devices, its peers and its counters.
 func (s *Page) instance(i *control.Instance) {
 	name := s.Clean(i.Name)
 	s.WriteString(s.Paint(Bold, name))
@@ -123,7 +123,7 @@ func (s *Page) devices(i *control.Instance) {
 	t.write(&s.Buffer, s.Style, 2)
 }
 
-// Peers writes the peers of each instance, as many as Status would.
+// Peers writes the peers of each instance, as many as Status would show.
 func (s *Page) Peers(instances []control.Instance) {
 	for n := range instances {
 		i := &instances[n]
@@ -176,7 +176,7 @@ func (s *Page) peerRow(t *table, p *control.Peer) {
 	endpoint := p.Endpoint
 	switch {
 	case endpoint == "" && len(p.Endpoints) > 0:
-		endpoint = "(" + p.Endpoints[0] + ")" // configured, not known as an address yet
+		endpoint = "(" + p.Endpoints[0] + ")" // as configured; its address is not known yet
 	case endpoint == "":
 		endpoint = "-"
 	}
@@ -196,7 +196,7 @@ func (s *Page) peerRow(t *table, p *control.Peer) {
 		cell{text: strconv.FormatUint(sum(p.Drops), 10)}, s.items(reach))
 }
 
-// macs says how many stations are behind a peer, and how many may be.
+// macs formats how many stations are behind a peer, and how many are allowed.
 func macs(p *control.Peer) string {
 	if p.MaxMACs == 0 {
 		return Plural(p.MACs, "mac")
@@ -204,7 +204,7 @@ func macs(p *control.Peer) string {
 	return fmt.Sprintf("%d/%d macs", p.MACs, p.MaxMACs)
 }
 
-// counters writes the figures by which an attack or a misconfiguration is told from normal
+// counters writes the numbers by which an attack or a misconfiguration can be told from normal
 // operation.
 func (s *Page) counters(i *control.Instance) {
 	h := i.Handshakes

@@ -7,18 +7,18 @@ import (
 	"tund/internal/control"
 )
 
-// Style is how the output may look.
+// Style is what the output may use.
 type Style struct {
 	Color bool // escape sequences for colours may be used
 	UTF8  bool // the locale can show more than ASCII
 	Width int  // columns of the terminal; 0: not a terminal, so nothing is cut or left out
 }
 
-// Paint is one of the few colours, as a parameter of ECMA-48's SGR. The words carry the meaning as
+// Paint is one of a few colours, as a parameter of ECMA-48's SGR. Words always carry the meaning as
 // well.
 type Paint string
 
-// The colours, which are those that the user's terminal has for these names.
+// The colours, as the user's terminal displays these names.
 const (
 	Plain  Paint = ""
 	Bold   Paint = "1"
@@ -28,7 +28,7 @@ const (
 	Yellow Paint = "33"
 )
 
-// Paint colours text, when the output may be coloured.
+// Paint colours text if the output may be coloured.
 func (s Style) Paint(p Paint, text string) string {
 	if !s.Color || p == Plain || text == "" {
 		return text
@@ -48,7 +48,7 @@ func (s Style) state(state control.PeerState) (string, Paint) {
 	case control.StateDown:
 		return s.glyph("✗", "x") + " down", Red
 	}
-	return "? " + s.Clean(string(state)), Yellow // a newer daemon knows more states
+	return "? " + s.Clean(string(state)), Yellow // a newer daemon may have more states
 }
 
 // glyph chooses between a character and its ASCII stand-in.
@@ -59,11 +59,11 @@ func (s Style) glyph(fancy, ascii string) string {
 	return ascii
 }
 
-// ellipsis marks what was cut off.
+// ellipsis marks the place where text was cut off.
 func (s Style) ellipsis() string { return s.glyph("…", "..") }
 
-// Clean makes text from elsewhere (peer names, errors) safe for a terminal: no control characters,
-// so no escape sequences, and nothing the locale cannot show.
+// Clean makes text from elsewhere (peer names, errors) safe for a terminal: it contains no control
+// characters, thus no escape sequences, and nothing that the locale cannot show.
 func (s Style) Clean(text string) string {
 	ok := true
 	for _, r := range text {
@@ -86,7 +86,7 @@ func (s Style) Clean(text string) string {
 	}, text)
 }
 
-// columns returns how many columns of a terminal text fills.
+// columns returns how many columns text takes on a terminal.
 func columns(text string) int {
 	n := 0
 	for _, r := range text {
@@ -103,8 +103,8 @@ func columns(text string) int {
 	return n
 }
 
-// wide reports whether terminals give r two columns: CJK, Hangul, full-width forms and emoji. It is
-// a summary of Unicode's EastAsianWidth.txt, enough to keep a table of names straight.
+// wide reports whether terminals give r two columns: CJK, Hangul, full-width forms and emoji. It
+// summarizes Unicode's EastAsianWidth.txt, accurately enough to keep a table of names aligned.
 func wide(r rune) bool {
 	switch {
 	case r < 0x1100:
@@ -117,7 +117,7 @@ func wide(r rune) bool {
 	return false
 }
 
-// Cut shortens text to width columns, the last of them saying so.
+// Cut shortens text to width columns, and marks the cut in the last of them.
 func (s Style) Cut(text string, width int) string {
 	if columns(text) <= width {
 		return text
@@ -139,8 +139,8 @@ func (s Style) Cut(text string, width int) string {
 	return b.String() + mark
 }
 
-// Wrap breaks text at spaces so that no line is wider than the terminal, the later ones indented. A
-// word that is too wide alone stays whole: a key or a path must be copyable.
+// Wrap breaks text at spaces so that no line is wider than the terminal, and indents all lines but
+// the first. A single word that is too wide stays whole: a key or a path must remain copyable.
 func (s Style) Wrap(text string, first, later int) string {
 	if s.Width == 0 {
 		return text

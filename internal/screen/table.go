@@ -13,18 +13,18 @@ const gap = "  "
 type column struct {
 	title string
 	right bool // numbers
-	min   int  // may be cut down to this many columns of the terminal; 0: never cut
-	drop  int  // left out when space is short, the greatest first; 0: never
+	min   int  // may be shortened to this many columns of the terminal; 0: never shortened
+	drop  int  // left out if space is short, the greatest value first; 0: never
 }
 
-// cell is one value. With items, as many of them are shown as fit, and how many are not.
+// cell is one value. With items, it shows as many of them as fit, and how many are left out.
 type cell struct {
 	text  string
 	items []string
 	paint Paint
 }
 
-// table is rows under titles, fitted to the terminal.
+// table is a set of rows under titles, fitted to the terminal.
 type table struct {
 	columns []column
 	rows    [][]cell
@@ -47,7 +47,7 @@ func (t *table) write(b *bytes.Buffer, s Style, indent int) {
 	}
 }
 
-// writeRow appends one line, without spaces at its end.
+// writeRow appends one line without trailing spaces.
 func (t *table) writeRow(b *bytes.Buffer, s Style, margin string, row []cell, widths []int, shown []bool) {
 	b.WriteString(margin)
 	pending := "" // spaces not written until something follows them
@@ -72,9 +72,9 @@ func (t *table) writeRow(b *bytes.Buffer, s Style, margin string, row []cell, wi
 	b.WriteByte('\n')
 }
 
-// fit decides which columns are shown, and how wide: first the flexible ones give way down to their
-// minimum, the widest first; when that is not enough, the least important column goes, and it
-// starts again.
+// fit decides which columns are shown, and how wide. First the flexible columns shrink to their
+// minimum, the widest first; if that is not enough, the least important column is removed, and the
+// procedure starts again.
 func (t *table) fit(s Style, indent int) (widths []int, shown []bool) {
 	natural := make([]int, len(t.columns))
 	for i, c := range t.columns {
@@ -99,7 +99,7 @@ func (t *table) fit(s Style, indent int) (widths []int, shown []bool) {
 			}
 		}
 		if t.columns[least].drop == 0 {
-			return widths, shown // nothing left to give up; the terminal is narrower than any use
+			return widths, shown // nothing left to give up; the terminal is too narrow for any use
 		}
 		shown[least] = false
 	}
@@ -129,7 +129,7 @@ func (t *table) shrink(widths []int, shown []bool, room int) bool {
 	return true
 }
 
-// width is what the whole cell needs.
+// width is the number of columns that the whole cell needs.
 func (c cell) width() int {
 	if c.items == nil {
 		return columns(c.text)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// bytesIEC writes a size in binary units with three significant digits: 1.42 TiB, 884 GiB, 17 B.
+// bytesIEC formats a size in binary units with three significant digits: 1.42 TiB, 884 GiB, 17 B.
 func bytesIEC(n uint64) string {
 	if n < 1024 {
 		return strconv.FormatUint(n, 10) + " B"
@@ -31,7 +31,7 @@ func bytesIEC(n uint64) string {
 
 var iecUnits = [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
 
-// age writes a duration in its two greatest units: 48s, 2m05s, 3h02m, 3d4h, 412d.
+// age formats a duration in its two greatest units: 48s, 2m05s, 3h02m, 3d4h, 412d.
 func age(d time.Duration) string {
 	if d < 0 {
 		d = 0
@@ -50,13 +50,14 @@ func age(d time.Duration) string {
 	return fmt.Sprintf("%dd", s/86400)
 }
 
-// seconds turns a number of seconds of the control API into a duration.
+// seconds converts a number of seconds of the control API into a duration.
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// clockSlack is how far in the future a time may be before the clock is suspect: the daemon rounds.
+// clockSlack is how far a time may lie in the future before the clock is suspect: the daemon
+// rounds.
 const clockSlack = 5 * time.Second
 
-// since writes how long ago t was. A time in the future means that the system clock was wound back.
+// since formats how long ago t was. A time in the future means that the system clock was set back.
 func since(t, now time.Time) string {
 	switch {
 	case t.IsZero():

@@ -18,8 +18,8 @@ type problem struct {
 	grave   bool // something does not work, as opposed to: look at this
 }
 
-// problems collects what is wrong with an instance: what its daemon warns of, and what its state
-// shows.
+// problems collects what is wrong with an instance: the warnings of its daemon, and the problems
+// visible in its state.
 func problems(i *control.Instance, now time.Time) []problem {
 	var list []problem
 	if i.ConfigError != "" {
@@ -30,7 +30,7 @@ func problems(i *control.Instance, now time.Time) []problem {
 			list = append(list, problem{i.Name, "device " + d.Name + " is down (ip link set " + d.Name + " up)", true})
 		}
 	}
-	said := make(map[[2]string]bool) // reasons of peers, of which a warning says nothing more
+	said := make(map[[2]string]bool) // reasons of peers to which a warning would add nothing
 	for n := range i.Peers {
 		p := &i.Peers[n]
 		said[[2]string{p.Name, p.LastError}] = true
@@ -69,7 +69,7 @@ func rank(p problem) int {
 	return 1
 }
 
-// whyDown says since when, after how much trying and why a peer is down.
+// whyDown describes since when, after how many attempts and why a peer is down.
 func whyDown(p *control.Peer, now time.Time) string {
 	text := "down"
 	if !p.StateSince.IsZero() {
@@ -87,7 +87,7 @@ func whyDown(p *control.Peer, now time.Time) string {
 	return text
 }
 
-// tries says how often a handshake was tried in vain.
+// tries describes how often a handshake was tried in vain.
 func tries(p *control.Peer) string {
 	if p.Handshake.Tries <= 1 {
 		return ""
@@ -117,8 +117,8 @@ func tally(instances []control.Instance) string {
 	return Plural(total, "peer") + ": " + strings.Join(parts, ", ")
 }
 
-// byUrgency orders peers: those with problems first, then those in use, then the idle ones; in the
-// order of the configuration file within each.
+// byUrgency orders peers: those with problems first, then those in use, then the idle ones, each
+// group in the order of the configuration file.
 func byUrgency(peers []control.Peer) []*control.Peer {
 	order := map[control.PeerState]int{control.StateDown: 1, control.StateConnecting: 2, control.StateUp: 3, control.StateIdle: 4}
 	list := make([]*control.Peer, len(peers))
@@ -129,5 +129,5 @@ func byUrgency(peers []control.Peer) []*control.Peer {
 	return list
 }
 
-// urgent reports whether a peer is shown even when the list is cut.
+// urgent reports whether a peer is shown even if the list is cut.
 func urgent(p *control.Peer) bool { return p.State != control.StateUp && p.State != control.StateIdle }

@@ -1,8 +1,8 @@
 // Package sessionlog logs when sessions with peers come up, are lost and recover, and summarizes
 // the states of all peers in one line.
 //
-// The caller passes the states and the time; the package keeps only what it last logged of each
-// peer. It does not say why a peer is down, which `tunctl status` does.
+// The caller passes the states and the time; the package keeps only what it last logged for each
+// peer. It does not explain why a peer is down; `tunctl status` does.
 package sessionlog
 
 import (
@@ -18,38 +18,39 @@ import (
 )
 
 const (
-	// Interval is how often Look is to be called: for ten thousand peers it takes 2 ms.
+	// Interval is how often Look is to be called. For ten thousand peers, a call takes 2 ms.
 	Interval = 2 * time.Second
-	// maxLines is how many lines a minute are written about peers. Changes beyond that are counted
-	// in one line: an uplink that fails would otherwise write one for each of thousands of peers.
+	// maxLines is how many lines are written about peers per minute. Changes beyond that are
+	// counted in one line: an uplink that fails would otherwise write a line for each of thousands
+	// of peers.
 	maxLines = 30
 	// maxNames is how many of the peers that are down Summary names: `systemctl status` shows one
 	// line.
 	maxNames = 3
 )
 
-// Log writes down what becomes of sessions. It is for one goroutine.
+// Log logs what happens to sessions. It is for one goroutine.
 type Log struct {
 	log   *zap.Logger
 	peers map[keys.PublicKey]said
 
-	minute  time.Time // when the lines of the present minute began to count
-	lines   int       // in it
-	skipped int       // changes in it that were not written down
+	minute  time.Time // start of the minute in which lines are counted
+	lines   int       // lines written in that minute
+	skipped int       // changes in that minute that were not written
 }
 
-// New makes a Log that has said nothing yet.
+// New makes a Log without any history.
 func New(log *zap.Logger) *Log { return &Log{log: log} }
 
-// said is what was last said about a peer.
+// said is what was last logged about a peer.
 type said struct {
 	up   bool
 	lost time.Time // when it was seen to be lost; zero: never
 }
 
-// Look compares the states of the peers with those of the last call and writes down what changed. A
+// Look compares the states of the peers with those of the last call and logs what changed. A
 // session that is lost and recovers between two calls is not noticed. peers are those configured
-// now; the others are forgotten.
+// now; all others are forgotten.
 func (c *Log) Look(peers []config.Peer, state func(keys.PublicKey) tunnel.State, now time.Time) {
 	if now.Sub(c.minute) >= time.Minute {
 		if c.skipped > 0 {
@@ -70,7 +71,7 @@ func (c *Log) Look(peers []config.Peer, state func(keys.PublicKey) tunnel.State,
 			} else {
 				c.write("session recovered", p, zap.Duration("after", now.Sub(was.lost).Round(time.Second)))
 			}
-		case s == tunnel.StateDown && was.up: // idle and connecting are no loss yet
+		case s == tunnel.StateDown && was.up: // idle and connecting do not yet count as lost
 			is = said{lost: now}
 			c.write("session lost", p)
 		}
@@ -88,8 +89,8 @@ func (c *Log) write(what string, p *config.Peer, fields ...zap.Field) {
 	c.log.Info(what, append([]zap.Field{zap.String("peer", p.Name)}, fields...)...)
 }
 
-// Summary says in one line, for `systemctl status`, how many peers are in which state, and which
-// are down.
+// Summary describes in one line, for `systemctl status`, how many peers are in which state, and
+// which are down.
 func Summary(peers []config.Peer, state func(keys.PublicKey) tunnel.State, port uint16) string {
 	count := make(map[tunnel.State]int)
 	var down []string

@@ -1,11 +1,11 @@
-// Package stamps remembers, beyond the life of a process, the newest handshake timestamp that was
-// accepted from each peer. A peer's initiations are told from recorded ones by their timestamps
-// (WireGuard whitepaper §5.1), so who forgets those at a restart can be made to answer an old one.
+// Package stamps stores the newest handshake timestamp that was accepted from each peer, beyond the
+// lifetime of a process. Timestamps distinguish a peer's initiations from recorded ones (WireGuard
+// whitepaper §5.1), so a host that forgets them at a restart can be made to answer an old one.
 //
-// It keeps one small file, which is no secret and is replaced as a whole: whatever moment a process
-// dies at, the file of before or the new one is there. A file that is missing, cut short or changed
-// means that nothing is remembered, and is never fatal. It judges no timestamp, and has no
-// goroutine or clock of its own.
+// It keeps one small file, which is not secret and is replaced as a whole: at whatever moment a
+// process dies, either the old or the new file is there. A file that is missing, truncated or
+// altered means that nothing is remembered, and is never fatal. The package judges no timestamps,
+// and has no goroutine or clock of its own.
 package stamps
 
 import (
@@ -31,11 +31,11 @@ const (
 	defaultDir = "/var/lib/tund"
 	fileName   = "timestamps"
 	header     = "tund timestamps 1\n"
-	// maxFile bounds the file that is read, in bytes: 1,048,576 peers, the most that a tunnel has,
-	// of 70 bytes each.
+	// maxFile bounds the size of the file, in bytes: 1,048,576 peers, the most that a tunnel can
+	// have, of 70 bytes each.
 	maxFile = 80 << 20
-	// maxFormer bounds the peers that are remembered though they are not configured any more: they
-	// may be again, and what was recorded of them has not become fresh by that.
+	// maxFormer bounds the peers that are remembered although they are no longer configured: they
+	// may be configured again, and initiations recorded before that must not count as fresh.
 	maxFormer = 4096
 )
 
@@ -48,18 +48,18 @@ func Dir(instance string) string {
 	return filepath.Join(dir, instance)
 }
 
-// Store is what is remembered. It is safe for concurrent use.
+// Store holds the timestamps. It is safe for concurrent use.
 type Store struct {
 	dir string
 
-	saving sync.Mutex // held while the file is written; before mu
+	saving sync.Mutex // held while the file is written; lock order: before mu
 	mu     sync.Mutex // guards the rest, for a few assignments at a time
 	newest map[keys.PublicKey]noise.Timestamp
 	dirty  bool // newer than the file
 }
 
-// Open makes the directory and reads what an earlier process saved there. The Store can be used
-// whatever the error, which says that nothing, or less, is remembered, and why.
+// Open creates the directory and reads what an earlier process saved there. The Store is usable
+// whatever the error, which explains why nothing, or not everything, is remembered.
 func Open(dir string) (*Store, error) {
 	s := &Store{dir: dir, newest: make(map[keys.PublicKey]noise.Timestamp)}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -96,8 +96,8 @@ func read(path string) ([]byte, error) {
 	return text, err
 }
 
-// parse takes the lines of a file, all of them or none: a header, a key and a timestamp in each,
-// and a checksum of what is before it.
+// parse reads all lines of a file, or none: a header, lines with a key and a timestamp, and a
+// checksum over everything before it.
 func (s *Store) parse(text []byte) error {
 	body, sum, ok := cutSum(text)
 	if !ok || !bytes.Equal(sum, checksum(body)) {
@@ -121,7 +121,7 @@ func (s *Store) parse(text []byte) error {
 	return nil
 }
 
-// cutSum cuts the last line off.
+// cutSum splits off the last line.
 func cutSum(text []byte) (body, sum []byte, ok bool) {
 	const size = 2*sha256.Size + 1
 	if len(text) < size {
@@ -135,14 +135,14 @@ func checksum(body []byte) []byte {
 	return append(hex.AppendEncode(nil, sum[:]), '\n')
 }
 
-// Last returns the newest timestamp that was accepted from the peer; zero when none is remembered.
+// Last returns the newest timestamp that was accepted from the peer, or zero if none is remembered.
 func (s *Store) Last(peer keys.PublicKey) noise.Timestamp {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.newest[peer]
 }
 
-// Accepted remembers a timestamp that was accepted. It waits for no file.
+// Accepted remembers a timestamp that was accepted. It does not wait for the file.
 func (s *Store) Accepted(peer keys.PublicKey, ts noise.Timestamp) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,8 +151,8 @@ func (s *Store) Accepted(peer keys.PublicKey, ts noise.Timestamp) {
 	}
 }
 
-// Save writes the file when there is something new, and returns its size in bytes; 0: nothing was
-// written. Of peers for which configured reports false it keeps maxFormer.
+// Save writes the file if there is something new, and returns its size in bytes, or 0 if nothing
+// was written. It keeps at most maxFormer peers for which configured reports false.
 func (s *Store) Save(configured func(keys.PublicKey) bool) (size int, err error) {
 	s.saving.Lock()
 	defer s.saving.Unlock()
@@ -169,7 +169,7 @@ func (s *Store) Save(configured func(keys.PublicKey) bool) (size int, err error)
 	return len(text), nil
 }
 
-// take returns the text of the file; nil when nothing is new.
+// take returns the text of the file, or nil if nothing is new.
 func (s *Store) take(configured func(keys.PublicKey) bool) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,7 +196,7 @@ func (s *Store) take(configured func(keys.PublicKey) bool) []byte {
 	return append(text, checksum(text)...)
 }
 
-// replace writes a file beside path and gives it that name once it is on the disk.
+// replace writes a file next to path and renames it to path once it is on the disk.
 func replace(path string, text []byte) error {
 	next := path + ".new"
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)

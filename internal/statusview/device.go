@@ -30,7 +30,7 @@ func (v *View) device(s *tunnel.DeviceStatus) control.Device {
 	}
 	if l, seen := v.Links[s.Name]; seen {
 		out.Up = l.Up
-		if len(v.Applied.Devices) == 0 { // somebody else configured the device
+		if len(v.Applied.Devices) == 0 { // the device was configured by others
 			for _, a := range l.Addrs {
 				out.Addresses = append(out.Addresses, a.String())
 			}

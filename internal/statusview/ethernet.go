@@ -26,7 +26,7 @@ func entries(s *tunnel.EthernetStatus) []control.FDBEntry {
 	return list
 }
 
-// describeSwitch adds what the Ethernet switch knows to the description of an instance.
+// describeSwitch adds the state of the Ethernet switch to the description of an instance.
 func describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
 	i.FDB, i.FDBLimit = entries(s), s.Limit
 	peers := make(map[string]*control.Peer, len(i.Peers))
@@ -61,7 +61,7 @@ func describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
 }
 
 // addDrops adds the frames that the switch dropped at a port to those that the lanes dropped. Each
-// drop is counted by one of them alone.
+// drop is counted by only one of the two.
 func addDrops(sum *map[string]uint64, more map[string]uint64) {
 	if *sum == nil {
 		*sum = make(map[string]uint64, len(more))

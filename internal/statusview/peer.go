@@ -9,7 +9,7 @@ import (
 	"tund/tunnel/timers"
 )
 
-// peer describes one peer. index has been called.
+// peer describes one peer. It requires that index has been called.
 func (v *View) peer(s *tunnel.PeerStatus) control.Peer {
 	out := control.Peer{
 		Name: s.Name, PublicKey: s.PublicKey.String(), State: control.PeerState(s.State),
@@ -31,11 +31,11 @@ func (v *View) peer(s *tunnel.PeerStatus) control.Peer {
 	} else if why := v.Unresolved[s.PublicKey]; why != "" {
 		out.LastError = why
 		if s.State != tunnel.StateUp {
-			out.State = control.PeerState(tunnel.StateDown) // there is nowhere to send to
+			out.State = control.PeerState(tunnel.StateDown) // there is no address to send to
 		}
 	}
 	if why := v.loops[s.Name]; why != "" && s.State != tunnel.StateUp {
-		out.LastError = why // it says why there is no answer
+		out.LastError = why // it explains why there is no answer
 	}
 	for _, p := range s.AllowedIPs {
 		out.AllowedIPs = append(out.AllowedIPs, p.String())

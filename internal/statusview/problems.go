@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// The kinds of problems that the daemon reports. Programs tell warnings apart by them, so they
+// The kinds of problems that the daemon reports. Programs distinguish warnings by them, so they
 // never change.
 const (
 	KindNetwork     = "network"      // the kernel's network configuration is not as wanted
 	KindOffload     = "offload"      // a device or a socket works without offload
 	KindRoutingLoop = "routing-loop" // a peer's endpoint is reached through the tunnel itself
-	KindUnknownPeer = "unknown-peer" // somebody asks for a session whose key is no peer's
-	KindWrongKey    = "wrong-key"    // somebody asks for a session with another key than ours
+	KindUnknownPeer = "unknown-peer" // a host asks for a session with a key that belongs to no peer
+	KindWrongKey    = "wrong-key"    // a host asks for a session with another key than ours
 )
 
 // Problem is one reason for which an operator should look at an instance.
@@ -25,19 +25,19 @@ type Problem struct {
 	Since   time.Time
 }
 
-// Problems are the problems that an instance has at present. They are bounded by what they are
-// about: of each kind there is one for each device or peer. The zero value holds none. It is safe
+// Problems holds the present problems of an instance. Their number is bounded by their subjects:
+// there is at most one of each kind for each device or peer. The zero value holds none. It is safe
 // for concurrent use.
 type Problems struct {
 	mu   sync.Mutex // guards what follows
 	list map[subject]Problem
 }
 
-// subject tells problems apart.
+// subject distinguishes problems.
 type subject struct{ kind, name string }
 
-// Note adds a problem, in place of an earlier one of its kind about the same subject. One that is
-// there already, with the same message, keeps the time at which it began.
+// Note adds a problem, replacing an earlier one of its kind about the same subject. A problem that
+// is there already, with the same message, keeps the time at which it began.
 func (p *Problems) Note(kind, name, message string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -58,8 +58,8 @@ func (p *Problems) Solved(kind, name string) {
 	delete(p.list, subject{kind, name})
 }
 
-// SolvedWhere removes the problems of a kind for whose subjects over returns true. It must not call
-// Problems.
+// SolvedWhere removes the problems of a kind for whose subjects over returns true. over must not
+// call Problems.
 func (p *Problems) SolvedWhere(kind string, over func(name string) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,8 +70,8 @@ func (p *Problems) SolvedWhere(kind string, over func(name string) bool) {
 	}
 }
 
-// Renew makes list all the problems there are of the given kinds, each about another subject. One
-// that was there already, with the same message, keeps the time at which it began.
+// Renew replaces all problems of the given kinds by list, in which each has a different subject. A
+// problem that was there already, with the same message, keeps the time at which it began.
 func (p *Problems) Renew(list []Problem, kinds ...string) {
 	now := time.Now()
 	p.mu.Lock()

@@ -13,20 +13,20 @@ import (
 	"tund/tunnel"
 )
 
-// maxNamed bounds how many differences one warning names; the rest is counted.
+// maxNamed bounds how many differences one warning names; the others are counted.
 const maxNamed = 8
 
 // RunTime is what WireGuard's tools or tunctl changed while the instance ran. The next reload
-// undoes it.
+// reverts it.
 type RunTime struct {
 	Since    time.Time      // of the first change; zero: nothing was changed
 	File     *config.Config // what the configuration file says
 	FwMark   *uint32        // as set at run time; nil: it was not
-	FileMark uint32         // the mark that goes with File
+	FileMark uint32         // mark of the configuration in File
 }
 
-// differences says in words how the running instance differs from its file; "" when it does not.
-// Endpoints do not count: they follow the peers.
+// differences describes how the running instance differs from its file, or returns "" if it does
+// not. Endpoints do not count, because they follow the peers.
 func (r *RunTime) differences(s *tunnel.Status) string {
 	if r.Since.IsZero() {
 		return ""
@@ -88,7 +88,7 @@ func peerDifferences(c *config.Config, running []tunnel.PeerStatus) []string {
 	return all
 }
 
-// samePrefixes compares regardless of order.
+// samePrefixes compares prefixes regardless of order.
 func samePrefixes(a, b []netip.Prefix) bool {
 	if len(a) != len(b) {
 		return false

@@ -1,9 +1,9 @@
-// Package statusview describes a running instance in the types of the control API. It combines what
-// the tunnel, the route manager, the configuration and the resolver know.
+// Package statusview describes a running instance in the types of the control API. It combines the
+// information of the tunnel, the route manager, the configuration and the resolver.
 //
 // It depends on its inputs only: it makes no requests, its only state is the list of Problems, and
-// it changes nothing. internal/control decides who may read a description, and none contains a
-// secret.
+// it changes nothing. internal/control decides who may read a description. No description contains
+// a secret.
 package statusview
 
 import (
@@ -23,7 +23,7 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Process is what an instance says of its process. It does not change.
+// Process describes the process of an instance. It does not change.
 type Process struct {
 	Version string
 	PID     int
@@ -31,8 +31,8 @@ type Process struct {
 	Started time.Time
 }
 
-// View is what a description of an instance is made from, all of it read at about the same time.
-// Its maps and slices are only read.
+// View is the input for the description of an instance, all of it read at about the same time. Its
+// maps and slices are only read.
 type View struct {
 	Process Process
 	Now     time.Time
@@ -40,7 +40,7 @@ type View struct {
 	// Config is the configuration in force, read at Loaded.
 	Config *config.Config
 	Loaded time.Time
-	// ReloadError says why the last reload was refused; "" when it was not.
+	// ReloadError tells why the last reload was refused, or is "" if it was not.
 	ReloadError string
 	LogLevel    string
 	Lanes       int
@@ -49,7 +49,7 @@ type View struct {
 	Applied route.Applied
 	Links   map[string]netwatch.LinkState // of our devices, by name
 	PathMTU map[netip.Addr]int            // to endpoints, in bytes
-	// Unresolved says why endpoints given by name have no address, by peer.
+	// Unresolved tells why endpoints given by name have no address, by peer.
 	Unresolved map[keys.PublicKey]string
 	Problems   []Problem
 	RunTime    RunTime
@@ -58,8 +58,8 @@ type View struct {
 	loops map[string]string               // routing loops, by name of the peer
 }
 
-// Instance describes the instance. The result belongs to the caller, but for maps of drops that are
-// Tunnel's.
+// Instance describes the instance. The result belongs to the caller, except for maps of drops,
+// which belong to Tunnel.
 func (v *View) Instance() control.Instance {
 	v.index()
 	s := v.Tunnel
@@ -89,7 +89,7 @@ func (v *View) Instance() control.Instance {
 	return i
 }
 
-// index prepares the look-ups that are made for each peer.
+// index prepares the look-ups that are needed for each peer.
 func (v *View) index() {
 	v.peers = make(map[keys.PublicKey]*config.Peer, len(v.Config.Peers))
 	for n := range v.Config.Peers {
@@ -103,7 +103,8 @@ func (v *View) index() {
 	}
 }
 
-// warnings lists why an operator should look at the instance, except for what the switch reports.
+// warnings lists the reasons why an operator should look at the instance, except for those that the
+// switch reports.
 func (v *View) warnings() []control.Warning {
 	var list []control.Warning
 	add := func(kind, subject, message string, since time.Time) {
@@ -130,7 +131,7 @@ func (v *View) warnings() []control.Warning {
 			add("dns", p.Name, why, v.Loaded)
 		}
 	}
-	// While UDP_SEGMENT is given up for a time, the list of what the sockets can do says so.
+	// While UDP_SEGMENT is suspended, the list of the sockets' features shows that.
 	if refused := fallbacks(v.Tunnel.Sockets); refused > 0 && !slices.Contains(underlay(v.Tunnel.Sockets), "gso") {
 		add(KindOffload, "", fmt.Sprintf("the kernel refused to cut %d batches into datagrams "+
 			"(UDP_SEGMENT), which then took longer; udp_offload = \"off\" avoids the attempt", refused), v.Process.Started)
@@ -138,7 +139,7 @@ func (v *View) warnings() []control.Warning {
 	return list
 }
 
-// refused tells of those who ask for a session and get none.
+// refused describes the hosts that ask for a session and get none.
 func (v *View) refused() []Problem {
 	var list []Problem
 	for _, s := range v.Tunnel.Strangers {
@@ -158,7 +159,7 @@ func (v *View) refused() []Problem {
 	return list
 }
 
-// underlay lists what every socket can do.
+// underlay lists the features that every socket has.
 func underlay(sockets []udp.Features) []string {
 	var list []string
 	can := func(what string, has func(udp.Features) bool) {
@@ -185,7 +186,7 @@ func fallbacks(sockets []udp.Features) (sum uint64) {
 	return sum
 }
 
-// absolute makes the path of the configuration useful to readers who work in another directory. It
+// absolute makes the path of the configuration usable for readers who work in another directory. It
 // is "" without a configuration.
 func absolute(path string) string {
 	if abs, err := filepath.Abs(path); err == nil && path != "" {
