@@ -22,7 +22,7 @@ func TestStart_whicheverStepFailsNothingIsLeft(t *testing.T) {
 	n.stop()
 	kernel, process := kernelState(t), tracesNow(t, nil)
 	for i := range count {
-		// The step fails, or somebody asks to stop while it is taken.
+		// Either the step fails, or a stop is requested while the step runs.
 		for _, asked := range []bool{false, true} {
 			ctx := n.prepare()
 			steps := n.d.mode.steps
@@ -145,7 +145,7 @@ func TestInstance_endsWithAWordWhenItsDeviceGoes(t *testing.T) {
 	}
 }
 
-// tryRoute asks the kernel where a packet would go.
+// tryRoute asks the kernel where it would send a packet.
 func tryRoute(dst string) (string, error) {
 	out, err := runShell("ip route get " + dst)
 	return out, err

@@ -35,8 +35,8 @@ func TestFollow_linksAndPaths(t *testing.T) {
 	})
 }
 
-// TestLoop_intoTheTunnelItself is the routing loop of somebody who writes the peer's own network
-// into its allowed IPs.
+// TestLoop_intoTheTunnelItself covers the routing loop that arises when an allowed IP contains the
+// network of the peer's own endpoint.
 func TestLoop_intoTheTunnelItself(t *testing.T) {
 	if !alone(t) {
 		return

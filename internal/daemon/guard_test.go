@@ -8,7 +8,7 @@ import (
 	"tund/route"
 )
 
-// TestGuard_whenSiteTrafficGoesNowhere: without a guard, what belongs into the tunnel took the
+// TestGuard_whenSiteTrafficGoesNowhere: without a guard, traffic meant for the tunnel took the
 // default route as soon as the device was gone.
 func TestGuard_whenSiteTrafficGoesNowhere(t *testing.T) {
 	if !alone(t) {

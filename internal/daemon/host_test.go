@@ -24,12 +24,12 @@ import (
 	"tund/internal/testnet"
 )
 
-// envAlone says that this process runs one test in a network namespace of its own.
+// envAlone is set in a process that runs one test in a network namespace of its own.
 const envAlone = "TUND_DAEMON_TEST"
 
-// alone runs the calling test once more, in a process of its own inside a fresh network namespace,
-// and reports true there: an instance opens sockets and devices on many goroutines, which have to
-// be in one namespace, and what it leaves is counted, which has to be nobody else's.
+// alone runs the calling test once more, in a separate process inside a new network namespace, and
+// returns true there. An instance opens sockets and devices on many goroutines, which all have to
+// be in one namespace, and the leftovers that a test counts must not be those of others.
 func alone(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(envAlone) == t.Name() {
@@ -64,10 +64,10 @@ func sh(t *testing.T, format string, args ...any) string {
 	return string(out)
 }
 
-// counters vary without anybody's doing.
+// counters matches output that changes without any action of the instance.
 var counters = regexp.MustCompile(`(?m)expires \S+|qlen \d+|state [A-Z]+|NO-CARRIER,|,LOWER_UP|^\d+: `)
 
-// kernelState is what a network daemon can change in this namespace, as text.
+// kernelState returns, as text, everything that a network daemon can change in this namespace.
 func kernelState(t *testing.T) string {
 	t.Helper()
 	text := sh(t, "ip -o link; ip -o address; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule; nft list ruleset; "+
@@ -77,7 +77,7 @@ func kernelState(t *testing.T) string {
 	return strings.Join(lines, "")
 }
 
-// instance is a daemon that runs in this process, and the file it runs.
+// instance is a daemon that runs in this process, together with its configuration file.
 type instance struct {
 	t      *testing.T
 	path   string
@@ -89,11 +89,11 @@ type instance struct {
 }
 
 // device is a name that no other process in this network uses for the files that WireGuard's tools
-// know.
+// use.
 func device() string { return fmt.Sprintf("nd%d", os.Getpid()) }
 
-// uplink makes a network beside us: 192.0.2.1 here, 192.0.2.2 and a default route on the other end
-// of a wire.
+// uplink makes a neighbouring network: 192.0.2.1 here, and a default route via 192.0.2.2 at the
+// other end of a veth pair.
 func uplink(t *testing.T) {
 	t.Helper()
 	sh(t, "ip link set lo up && sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0 && "+
@@ -124,7 +124,7 @@ func (n *instance) write(text string) {
 	}
 }
 
-// prepare makes a daemon that does not run yet.
+// prepare makes a daemon without running it.
 func (n *instance) prepare() context.Context {
 	n.t.Helper()
 	c, err := config.Load(n.path)
@@ -153,7 +153,7 @@ func (n *instance) start() {
 	})
 }
 
-// await is testnet.Await with the log of the instance when it fails.
+// await is testnet.Await, and prints the log of the instance if it fails.
 func (n *instance) await(what string, cond func() bool) {
 	n.t.Helper()
 	for end := time.Now().Add(10 * time.Second); !cond(); {
@@ -172,7 +172,7 @@ func (n *instance) log() string {
 	return b.String()
 }
 
-// stop asks the instance to stop, and returns when it has.
+// stop asks the instance to stop, and returns when it has stopped.
 func (n *instance) stop() {
 	n.t.Helper()
 	n.cancel()
@@ -203,7 +203,7 @@ func (n *instance) status() control.Instance {
 	return s.Instances[0]
 }
 
-// warned returns the messages of the warnings of a kind.
+// warned returns the messages of the warnings of one kind.
 func (n *instance) warned(kind string) (all []string) {
 	n.t.Helper()
 	for _, w := range n.status().Warnings {
@@ -214,21 +214,21 @@ func (n *instance) warned(kind string) (all []string) {
 	return all
 }
 
-// reloads reloads with another configuration, over the control socket.
+// reloads applies another configuration with a reload over the control socket.
 func (n *instance) reloads(text string) error {
 	n.t.Helper()
 	n.write(text)
 	return control.NewClient(control.RunDir(), "office").Reload(n.t.Context())
 }
 
-// traces are what a process holds.
+// traces counts the resources that a process holds.
 type traces struct {
 	files      []string
 	goroutines int
 	run        []string
 }
 
-// tracesNow counts them, once they have settled: goroutines that end are seen for a moment longer.
+// tracesNow counts them once they have settled: goroutines that end remain visible for a moment.
 func tracesNow(t *testing.T, want *traces) traces {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); ; {
@@ -258,7 +258,7 @@ func (a traces) same(b traces) bool {
 	return slices.Equal(a.files, b.files) && a.goroutines == b.goroutines && slices.Equal(a.run, b.run)
 }
 
-// leavesNothing compares the kernel and this process with what they were.
+// leavesNothing compares the kernel and this process with their state before the test.
 func leavesNothing(t *testing.T, when, kernel string, process traces) {
 	t.Helper()
 	if now := kernelState(t); now != kernel {
@@ -270,7 +270,7 @@ func leavesNothing(t *testing.T, when, kernel string, process traces) {
 	}
 }
 
-// everything is a configuration that makes one of each thing.
+// everything is a configuration that creates one object of each kind.
 const everything = `
 [tun]
 device = "DEVICE"

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// dualStack is a configuration of which the kernel can refuse single parts.
+// dualStack is a configuration of which the kernel can refuse individual parts.
 const dualStack = `
 [tun]
 device = "DEVICE"
@@ -16,8 +16,9 @@ endpoint = "192.0.2.2:51820"
 allowed_ips = ["10.20.0.0/16", "10.30.0.0/16", "fd20::/48"]
 `
 
-// TestStart_whatTheKernelRefusesIsAWarning starts, as a reload goes on, although the kernel refuses
-// a part of the configuration; the rest works, and the part follows as soon as the kernel lets it.
+// TestStart_whatTheKernelRefusesIsAWarning starts an instance although the kernel refuses a part of
+// its configuration, as a reload would continue. The rest works, and the part is added as soon as
+// the kernel accepts it.
 func TestStart_whatTheKernelRefusesIsAWarning(t *testing.T) {
 	if !alone(t) {
 		return
@@ -63,8 +64,8 @@ func TestStart_whatTheKernelRefusesIsAWarning(t *testing.T) {
 	}
 }
 
-// TestNetwork_ofTheHostIsNotLedIntoTheTunnel is about an allowed IP that equals the network of a
-// LAN. Whichever came first, the LAN keeps it, and status says so.
+// TestNetwork_ofTheHostIsNotLedIntoTheTunnel covers an allowed IP that equals the network of a LAN.
+// Whichever came first, the LAN keeps its route, and status reports that.
 func TestNetwork_ofTheHostIsNotLedIntoTheTunnel(t *testing.T) {
 	if !alone(t) {
 		return

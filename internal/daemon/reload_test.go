@@ -12,7 +12,7 @@ import (
 	"tund/config"
 )
 
-// Keys of nobody.
+// Keys that belong to nobody.
 const (
 	ownKey    = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHl8="
 	otherKey  = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHk8="
@@ -21,7 +21,7 @@ const (
 	sharedKey = "SecretOfBerlin7cJ2mTz9RkWb4uHsYp1NdQfLx3Ag8="
 )
 
-// keyChange is two values of a key, with which a file is valid.
+// keyChange holds two values of a key, each of which is valid in a file.
 type keyChange struct{ old, new string }
 
 // reloadChanges has an entry for each key of docs/config.md.
@@ -86,7 +86,7 @@ var reloadChanges = map[string]map[string]keyChange{
 	},
 }
 
-// configWith loads a configuration in which one key of a section has the value.
+// configWith loads a configuration in which one key of a section has the given value.
 func configWith(t *testing.T, dir, section, key, value string) *config.Config {
 	t.Helper()
 	set := map[string]map[string]string{
@@ -121,7 +121,7 @@ func configWith(t *testing.T, dir, section, key, value string) *config.Config {
 	return c
 }
 
-// handedOver is everything that a reload makes of a configuration.
+// handedOver is everything that a reload derives from a configuration.
 func handedOver(c *config.Config) string {
 	peers := peersChange(c, func(p config.Peer) []netip.AddrPort {
 		var all []netip.AddrPort
@@ -139,9 +139,8 @@ func handedOver(c *config.Config) string {
 	return text + fmt.Sprintf("%+v %+v", routeState(c, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap))
 }
 
-// TestReload_doesWhatTheDocumentationSays goes through the reload column of docs/config.md: a
-// change of a key that says no is refused, and one of any other key reaches the tunnel or the
-// kernel.
+// TestReload_doesWhatTheDocumentationSays checks the reload column of docs/config.md: a change of a
+// key that says no is refused, and a change of any other key reaches the tunnel or the kernel.
 func TestReload_doesWhatTheDocumentationSays(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)

@@ -8,8 +8,8 @@ import (
 	"tund/internal/screen/screentest"
 )
 
-// One cause is said once, a remedy stands behind its warning, and a peer that is up in spite of
-// trouble is no healthy one.
+// One cause is reported once, a remedy follows its warning, and a peer that is up in spite of a
+// problem does not count as healthy.
 func TestProblems_oneCauseIsSaidOnce(t *testing.T) {
 	t.Parallel()
 	i := &control.Instance{

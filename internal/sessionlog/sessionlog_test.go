@@ -43,7 +43,7 @@ func TestLog_upLostRecovered(t *testing.T) {
 		{tunnel.StateUp, tunnel.StateIdle, "session up berlin"},
 		{tunnel.StateUp, tunnel.StateDown, ""}, // was never up
 		{tunnel.StateIdle, tunnel.StateUp, "session up paris"},
-		// The one slept, the other may still come back.
+		// One peer was idle, the other may still come back.
 		{tunnel.StateUp, tunnel.StateConnecting, ""},
 		{tunnel.StateDown, tunnel.StateUp, "session lost berlin"},
 		{tunnel.StateDown, tunnel.StateUp, ""},

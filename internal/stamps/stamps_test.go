@@ -44,7 +44,7 @@ func TestStore_remembers(t *testing.T) {
 	for i := range 100 {
 		s.Accepted(key(i), at(1000+i))
 	}
-	// Older: a replay that slipped through somewhere is not to take it back.
+	// An older timestamp: a replay that was accepted somewhere must not set it back.
 	s.Accepted(key(5), at(10))
 	if save(t, s) == 0 || save(t, s) != 0 {
 		t.Error("not written when there is something new, or again when there is not")
@@ -64,7 +64,7 @@ func TestStore_remembers(t *testing.T) {
 	}
 }
 
-// Whatever has become of the file, the store works, remembers all of it or nothing, and replaces
+// Whatever has happened to the file, the store works, remembers all of it or nothing, and replaces
 // it.
 func TestStore_survivesDamage(t *testing.T) {
 	t.Parallel()
@@ -110,8 +110,8 @@ func TestStore_survivesDamage(t *testing.T) {
 	}
 }
 
-// What a killed process left half written is in nobody's way, and neither is a directory that
-// cannot be made or read.
+// A file that a killed process left half written does no harm, and neither does a directory that
+// cannot be created or read.
 func TestStore_isNeverFatal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

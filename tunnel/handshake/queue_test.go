@@ -9,7 +9,7 @@ import (
 	"tund/tunnel/udp"
 )
 
-// However many initiations wait, the answers to our own are taken.
+// However many initiations wait, answers to our own initiations are accepted.
 func TestQueue_initiationsTakeNoPlaceFromAnswers(t *testing.T) {
 	t.Parallel()
 	q, load := newQueue(), new(Load)

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// Whoever comes by while packets are on their way stays behind them, and nobody waits for anybody.
+// Packets that are put while others are being sent stay behind them, and no caller waits for
+// another.
 func TestStaged_orderIsKeptWhileSomebodySends(t *testing.T) {
 	t.Parallel()
 	var budget Budget
