@@ -1,10 +1,13 @@
-// Package aead implements ChaCha20-Poly1305 for transport data: no additional data, a nonce of 12
-// bytes, and whole messages.
+// Package aead implements the ciphers of transport data, ChaCha20-Poly1305 and AES-256-GCM: no
+// additional data, a nonce of 12 bytes, and whole messages.
 //
-// On amd64 processors with AVX-512 (F, VL, BW, DQ, IFMA; Ice Lake, Zen 4 and later) it is our own
-// assembly, three times as fast at the size of a packet as golang.org/x/crypto, which is what every
-// other machine uses, and every build with the tag tund_xcrypto. Both give the same bytes; the
-// tests hold one against the other.
+// AES-256-GCM is that of the standard library. HasAES tells whether this processor computes it in
+// instructions of its own; without them it is slow, and its duration may depend on the key.
+//
+// ChaCha20-Poly1305, on amd64 processors with AVX-512 (F, VL, BW, DQ, IFMA; Ice Lake, Zen 4 and
+// later), is our own assembly, up to three times as fast at the size of a packet as
+// golang.org/x/crypto, which is what every other machine uses, and every build with the tag
+// tund_xcrypto. Both give the same bytes; the tests hold one against the other.
 //
 // It does not choose nonces, and it takes no additional data: the handshake, which needs that, uses
 // x/crypto.
@@ -15,12 +18,13 @@
 //
 // A Cipher never changes: all methods are safe for concurrent use and do not allocate.
 //
-// Sources: RFC 8439; M. Goll and S. Gueron, "Vectorization on ChaCha Stream Cipher" and
-// "Vectorization of Poly1305 Message Authentication Code", for rows in lanes and powers of r in
-// lanes; Intel SDM, volume 2.
+// Sources: RFC 8439; NIST SP 800-38D (GCM); M. Goll and S. Gueron, "Vectorization on ChaCha Stream
+// Cipher" and "Vectorization of Poly1305 Message Authentication Code", for rows in lanes and powers
+// of r in lanes; Intel SDM, volume 2.
 package aead
 
 import (
+	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
 	"fmt"
@@ -36,11 +40,30 @@ const (
 	KeySize = chacha20poly1305.KeySize
 	// NonceSize is the length of a nonce in bytes.
 	NonceSize = chacha20poly1305.NonceSize
-	// Name is what the algorithm is called where people see it.
-	Name = "chacha20-poly1305"
 	// Overhead is how many bytes longer a sealed message is: the tag.
 	Overhead = chacha20poly1305.Overhead
 )
+
+// Suite is an AEAD. Both have keys of KeySize, nonces of NonceSize and tags of Overhead bytes. The
+// zero Suite is WireGuard's.
+type Suite uint8
+
+// The suites.
+const (
+	ChaCha20Poly1305 Suite = iota
+	AES256GCM
+)
+
+// String returns the name by which people know the suite.
+func (s Suite) String() string {
+	switch s {
+	case ChaCha20Poly1305:
+		return "chacha20-poly1305"
+	case AES256GCM:
+		return "aes-256-gcm"
+	}
+	return "unknown suite"
+}
 
 // maxPlaintext is the longest message the block counter of 32 bits has room for (RFC 8439 §2.8).
 // x/crypto refuses longer ones.
@@ -52,8 +75,26 @@ type Cipher struct {
 	generic cipher.AEAD // nil when the assembly is used
 }
 
-// New returns the cipher of a key. It copies the key; wiping it is up to the caller.
-func New(key *[KeySize]byte) *Cipher { return newCipher(key, supported()) }
+// New returns the cipher of a suite and a key. It copies the key; wiping it is up to the caller.
+func New(s Suite, key *[KeySize]byte) *Cipher {
+	if s == AES256GCM {
+		return newAES(key)
+	}
+	return newCipher(key, supported())
+}
+
+// newAES returns a cipher of AES-256-GCM. It keeps no key besides the expanded one.
+func newAES(key *[KeySize]byte) *Cipher {
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		panic("crypto/aead: " + err.Error()) // only for a key of another length
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		panic("crypto/aead: " + err.Error()) // only for a block of another length
+	}
+	return &Cipher{generic: gcm}
+}
 
 func newCipher(key *[KeySize]byte, assembly bool) *Cipher {
 	c := &Cipher{key: *key}

@@ -34,7 +34,7 @@ func TestCipher_touchesNothingBeyondItsBuffers(t *testing.T) {
 	var key [KeySize]byte
 	var nonce [NonceSize]byte
 	fill(r, key[:], nonce[:])
-	c := New(&key)
+	c := New(ChaCha20Poly1305, &key)
 	plain := make([]byte, 5000)
 	fill(r, plain)
 	at := func(b []byte, n int, end bool) []byte {

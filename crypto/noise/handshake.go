@@ -20,7 +20,10 @@ const (
 // it.
 type Keys struct {
 	// ChaCha20-Poly1305 keys of the two directions, as seen from here.
-	Send, Receive           [32]byte
+	Send, Receive [32]byte
+	// Exporter is a third key that WireGuard itself does not use, the same on both sides. Neither
+	// the other two nor anything sent under them tells about it.
+	Exporter                [32]byte
 	LocalIndex, RemoteIndex uint32 // receiver index of messages to us and to the peer
 	Initiator               bool   // we sent the initiation
 }
@@ -126,7 +129,7 @@ func (id *Identity) Finish(p *Pending, r *Remote, psk keys.PresharedKey, respons
 		return Keys{}, err
 	}
 	k := Keys{LocalIndex: p.local, RemoteIndex: wire.Sender(response), Initiator: true}
-	k.Send, k.Receive = s.split()
+	k.Send, k.Receive, k.Exporter = s.split()
 	return k, nil
 }
 
@@ -295,7 +298,7 @@ func (in *Incoming) respond(dst *[wire.ResponseSize]byte, r *Remote, psk keys.Pr
 	wire.PutSender(dst[:], local)
 	wire.PutResponseReceiver(dst[:], in.sender)
 	k := Keys{LocalIndex: local, RemoteIndex: in.sender}
-	k.Receive, k.Send = in.state.split()
+	k.Receive, k.Send, k.Exporter = in.state.split()
 	return k, nil
 }
 

@@ -46,7 +46,7 @@ func TestSecrets_areNeverPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.Write(text)
-	for _, secret := range [][32]byte{k.Send, k.Receive} {
+	for _, secret := range [][32]byte{k.Send, k.Receive, k.Exporter} {
 		list := strings.Trim(strings.ReplaceAll(fmt.Sprint(secret[:4]), " ", ","), "[]")
 		if strings.Contains(out.String(), list) || bytes.Contains([]byte(out.String()), secret[:4]) ||
 			strings.Contains(out.String(), fmt.Sprintf("%x", secret[:4])) {

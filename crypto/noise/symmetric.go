@@ -104,10 +104,12 @@ func newAEAD(key []byte, constructor func([]byte) (cipher.AEAD, error)) cipher.A
 	return aead
 }
 
-// split makes the two transport keys, the initiator's sending key first. Whitepaper §5.4.5.
-func (s *symmetric) split() (first, second [32]byte) {
-	kdf(&s.chain, nil, &first, &second, nil)
-	return first, second
+// split makes the two transport keys, the initiator's sending key first (whitepaper §5.4.5), and
+// the exporter: the output that HKDF gives after them. The first two outputs of HKDF do not depend
+// on whether a third is taken.
+func (s *symmetric) split() (first, second, exporter [32]byte) {
+	kdf(&s.chain, nil, &first, &second, &exporter)
+	return first, second, exporter
 }
 
 // wipe forgets everything.

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 
 	"golang.org/x/crypto/blake2s"
@@ -110,10 +111,13 @@ func TestNoise_vectorsOfCacophonyAndFlynn(t *testing.T) {
 				t.Errorf("handshake hash %x and %x, want %x", a.hash, in.state.hash, []byte(v.HandshakeHash))
 			}
 
-			var k [2][32]byte
-			k[0], k[1] = a.split()
-			if x, y := in.state.split(); x != k[0] || y != k[1] {
+			var k [3][32]byte
+			k[0], k[1], k[2] = a.split()
+			if x, y, z := in.state.split(); x != k[0] || y != k[1] || z != k[2] {
 				t.Error("the two sides have different transport keys")
+			}
+			if want := lastKDF(t, a.chain[:]); !bytes.Equal(slices.Concat(k[0][:], k[1][:], k[2][:]), want) {
+				t.Errorf("transport keys and exporter %x, want %x", k, want)
 			}
 			for i, m := range v.Messages[2:] {
 				nonce := zeroNonce
@@ -125,6 +129,23 @@ func TestNoise_vectorsOfCacophonyAndFlynn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lastKDF is what HKDF of the standard library makes of the last chaining key.
+func lastKDF(t *testing.T, chain []byte) []byte {
+	t.Helper()
+	blake := func() hash.Hash {
+		h, err := blake2s.New256(nil)
+		if err != nil {
+			panic(err)
+		}
+		return h
+	}
+	out, err := hkdf.Key(blake, []byte{}, chain, "", 3*hashSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // capture is a handshake of the kernel's WireGuard with all private keys.
@@ -205,10 +226,10 @@ func TestHandshake_reproducesCapturesOfTheKernel(t *testing.T) {
 			}
 			a, b := [32]byte(c.InitiatorSends), [32]byte(c.ResponderSends)
 			ai, bi := wire.Sender(c.Initiation), wire.Sender(c.Response)
-			if want := (Keys{a, b, ai, bi, true}); aliceKeys != want {
+			if want := (Keys{a, b, bobKeys.Exporter, ai, bi, true}); aliceKeys != want {
 				t.Error("the initiator's keys differ")
 			}
-			if want := (Keys{b, a, bi, ai, false}); bobKeys != want {
+			if want := (Keys{b, a, aliceKeys.Exporter, bi, ai, false}); bobKeys != want {
 				t.Error("the responder's keys differ")
 			}
 		})

@@ -1,5 +1,6 @@
 // Package session seals and opens transport data: one Session is one pair of keys, the counter of
-// what was sent and the window of what was received.
+// what was sent and the window of what was received. It is WireGuard's own, whose suite is
+// ChaCha20-Poly1305, or a data session of two tunds, whose suite they have agreed on.
 //
 // It keeps no age and starts no handshake: the caller decides when a session is renewed, retired or
 // replaced, from Sent, RekeyAfterMessages and its own clock. It does not route or pad: plaintext
@@ -13,7 +14,8 @@
 // All methods are safe for concurrent use, Accept and Highest under LockReceive. Neither Seal nor
 // Open allocates.
 //
-// Sources: WireGuard whitepaper §5.4.6, §6.1; RFC 8439 (ChaCha20-Poly1305).
+// Sources: WireGuard whitepaper §5.4.6, §6.1; RFC 8439 (ChaCha20-Poly1305); RFC 9001 appendix B
+// (limits of AES-GCM).
 package session
 
 import (
@@ -33,6 +35,10 @@ const (
 	// RekeyAfterMessages is the number of messages sent after which a new handshake is started.
 	// Whitepaper §6.1: 2^60.
 	RekeyAfterMessages = 1 << 60
+	// RekeyAfterMessagesAES is the same for AES-256-GCM. Its blocks have 128 bits, so the more of
+	// them one key encrypts the easier messages are to tell from random ones: by 2^-57 after 2^35
+	// blocks (RFC 9001 §B.1.1), which are 2^26 messages of a path that carries 8 KiB.
+	RekeyAfterMessagesAES = 1 << 26
 	// RejectAfterMessages is the first counter that is neither sent nor accepted. Whitepaper §6.1:
 	// 2^64-2^13-1; the kernel's limit is a little greater (see replay.Limit).
 	RejectAfterMessages = replay.Limit
@@ -50,6 +56,7 @@ type Session struct {
 	sent    atomic.Uint64           // the next counter; never above RejectAfterMessages
 	local   uint32
 	remote  uint32
+	suite   aead.Suite // never changes
 
 	// receive guards window. A lane holds it once per train, never while it waits for anything.
 	receive   sync.Mutex
@@ -62,19 +69,33 @@ type Scratch struct {
 	nonce [aead.NonceSize]byte // four zero bytes, then the counter, little endian
 }
 
-// New returns the session of the keys a handshake has yielded. It copies the keys; wiping k is up
-// to the caller.
+// New returns WireGuard's session of the keys a handshake has yielded. It copies the keys; wiping k
+// is up to the caller.
 func New(k *noise.Keys) *Session {
-	s := &Session{local: k.LocalIndex, remote: k.RemoteIndex, initiator: k.Initiator}
-	s.ciphers.Store(&ciphers{send: aead.New(&k.Send), receive: aead.New(&k.Receive)})
+	return NewData(aead.ChaCha20Poly1305, &k.Send, &k.Receive, k.LocalIndex, k.RemoteIndex, k.Initiator)
+}
+
+// NewData returns a session of any suite. local and remote are the receiver indices of messages to
+// us and to the peer. It copies the keys; wiping them is up to the caller.
+func NewData(suite aead.Suite, send, receive *[32]byte, local, remote uint32, initiator bool) *Session {
+	s := &Session{local: local, remote: remote, initiator: initiator, suite: suite}
+	s.ciphers.Store(&ciphers{send: aead.New(suite, send), receive: aead.New(suite, receive)})
 	return s
 }
 
 // LocalIndex returns the receiver index of messages to us.
 func (s *Session) LocalIndex() uint32 { return s.local }
 
-// Suite returns the name of the AEAD that seals the session's messages, as status shows it.
-func (s *Session) Suite() string { return aead.Name }
+// Suite returns the AEAD that seals the session's messages.
+func (s *Session) Suite() aead.Suite { return s.suite }
+
+// RekeyAfter returns the number of messages sent after which a new handshake is started.
+func (s *Session) RekeyAfter() uint64 {
+	if s.suite == aead.AES256GCM {
+		return RekeyAfterMessagesAES
+	}
+	return RekeyAfterMessages
+}
 
 // Initiator reports whether we sent the initiation of this session.
 func (s *Session) Initiator() bool { return s.initiator }

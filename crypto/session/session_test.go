@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"tund/crypto/aead"
 	"tund/crypto/keys"
 	"tund/crypto/noise"
 	"tund/crypto/wire"
@@ -399,5 +400,30 @@ func BenchmarkSession(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestSession_dataSessionsOfBothSuites(t *testing.T) {
+	t.Parallel()
+	for suite, limit := range map[aead.Suite]uint64{
+		aead.ChaCha20Poly1305: RekeyAfterMessages, aead.AES256GCM: RekeyAfterMessagesAES,
+	} {
+		x, y := [32]byte{1}, [32]byte{2}
+		a, b := NewData(suite, &x, &y, 3, 4, true), NewData(suite, &y, &x, 4, 3, false)
+		if a.Suite() != suite || a.RekeyAfter() != limit || a.LocalIndex() != 3 || !a.Initiator() || b.Initiator() {
+			t.Errorf("%v: %v, %d, %d", suite, a.Suite(), a.RekeyAfter(), a.LocalIndex())
+		}
+		plain, sc := bytes.Repeat([]byte{7}, 1424), new(Scratch)
+		msg, out := make([]byte, len(plain)+wire.TransportOverhead), make([]byte, len(plain))
+		n := a.Seal(msg, 9, plain, sc)
+		if n != len(msg) || wire.TransportReceiver(msg) != 4 || wire.TransportCounter(msg) != 9 {
+			t.Errorf("%v: %d bytes, to %d, counter %d", suite, n, wire.TransportReceiver(msg), wire.TransportCounter(msg))
+		}
+		if n, ok := b.Open(out, msg, sc); !ok || !bytes.Equal(out[:n], plain) {
+			t.Errorf("%v: does not open", suite)
+		}
+		if _, ok := a.Open(out, msg, sc); ok {
+			t.Errorf("%v: its sender opens it", suite)
+		}
 	}
 }

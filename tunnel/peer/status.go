@@ -100,7 +100,7 @@ func (kp *Keypair) status(now boottime.Time) *SessionStatus {
 	highest := kp.Session.Highest()
 	kp.Session.UnlockReceive()
 	return &SessionStatus{
-		Suite: kp.Session.Suite(), Age: now.Sub(kp.Established), Initiator: kp.Session.Initiator(),
+		Suite: kp.Session.Suite().String(), Age: now.Sub(kp.Established), Initiator: kp.Session.Initiator(),
 		Sent: kp.Session.Sent(), Highest: highest,
 	}
 }
