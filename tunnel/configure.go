@@ -94,31 +94,52 @@ func (t *Tunnel) fits(c *Change) error {
 	if n > maxPeers {
 		return fmt.Errorf("configure: %w: %d of at most %d", ErrTooManyPeers, n, maxPeers)
 	}
-	if err := t.lan.Check(t.portsAfter(c)); err != nil {
+	if err := t.fitsPorts(c); err != nil {
 		return fmt.Errorf("configure: %w", err)
 	}
 	return nil
 }
 
+// fitsPorts is the part of fits that concerns the switch. A change that leaves the other peers
+// alone is judged without looking at them.
+func (t *Tunnel) fitsPorts(c *Change) error {
+	if t.lan == nil {
+		return nil
+	}
+	if !c.RemovePeers && !c.ReplacePeers && c.PrivateKey == nil {
+		if set, gone := t.portsNamed(c); t.lan.Takes(set, gone) {
+			return nil
+		}
+	}
+	return t.lan.Check(t.portsAfter(c))
+}
+
 // portsAfter returns the ports of the switch as they will be after a change, by key of the peer.
 func (t *Tunnel) portsAfter(c *Change) map[keys.PublicKey]l2.PortConfig {
 	ports := make(map[keys.PublicKey]l2.PortConfig)
-	if t.lan == nil {
-		return ports
-	}
-	own := t.ownAfter(c)
 	if !c.RemovePeers {
 		t.lan.Configs(ports)
 	}
-	there := make(map[keys.PublicKey]bool) // what is known of the peers that the change names
 	if c.ReplacePeers {
+		named := make(map[keys.PublicKey]bool)
 		for i := range c.Peers {
-			there[c.Peers[i].PublicKey] = !c.Peers[i].Remove
+			named[c.Peers[i].PublicKey] = !c.Peers[i].Remove
 		}
-		maps.DeleteFunc(ports, func(key keys.PublicKey, _ l2.PortConfig) bool { return !there[key] })
-		clear(there)
+		maps.DeleteFunc(ports, func(key keys.PublicKey, _ l2.PortConfig) bool { return !named[key] })
 	}
-	delete(ports, own)
+	delete(ports, t.ownAfter(c))
+	set, gone := t.portsNamed(c)
+	maps.DeleteFunc(ports, func(key keys.PublicKey, _ l2.PortConfig) bool { return gone[key] })
+	maps.Copy(ports, set)
+	return ports
+}
+
+// portsNamed returns what a change makes of the ports of the peers that it names: a configuration,
+// or nothing. A peer whose port it leaves alone is in neither map.
+func (t *Tunnel) portsNamed(c *Change) (set map[keys.PublicKey]l2.PortConfig, gone map[keys.PublicKey]bool) {
+	set, gone = make(map[keys.PublicKey]l2.PortConfig), make(map[keys.PublicKey]bool)
+	own := t.ownAfter(c)
+	there := make(map[keys.PublicKey]bool) // what is known of the peers that the change names
 	for i := range c.Peers {
 		pc := &c.Peers[i]
 		exists, known := there[pc.PublicKey]
@@ -128,12 +149,14 @@ func (t *Tunnel) portsAfter(c *Change) map[keys.PublicKey]l2.PortConfig {
 		stays := !pc.Remove && (pc.PublicKey != own || own.IsZero()) && (exists || !pc.UpdateOnly)
 		there[pc.PublicKey] = stays
 		if !stays {
-			delete(ports, pc.PublicKey)
+			delete(set, pc.PublicKey)
+			gone[pc.PublicKey] = true
 		} else if pc.Ethernet != nil {
-			ports[pc.PublicKey] = *pc.Ethernet
+			set[pc.PublicKey] = *pc.Ethernet
+			delete(gone, pc.PublicKey)
 		}
 	}
-	return ports
+	return set, gone
 }
 
 // ownAfter returns our public key as it will be after a change.
@@ -149,7 +172,7 @@ func (t *Tunnel) ownAfter(c *Change) keys.PublicKey {
 func (t *Tunnel) updatePeers(c *Change) []*peer.Peer {
 	touched := make([]*peer.Peer, len(c.Peers))
 	own := t.handshakes.PublicKey()
-	// Removed together, since each removal copies the table of allowed IPs.
+	// Removed together, since each removal copies the list of peers.
 	gone := map[*peer.Peer]bool{}
 	left := map[*peer.Peer]bool{} // all that were removed
 	ports := map[*peer.Peer]l2.PortConfig{}
@@ -207,7 +230,11 @@ func (t *Tunnel) removePeers(gone map[*peer.Peer]bool) {
 	if len(gone) == 0 {
 		return
 	}
-	t.routes.Update(func(tx *l3.Tx[*peer.Peer]) { tx.RemoveOwners(func(p *peer.Peer) bool { return gone[p] }) })
+	t.routes.Update(func(tx *l3.Tx[*peer.Peer]) {
+		for p := range gone {
+			tx.RemoveOwner(p)
+		}
+	})
 	t.peers.Remove(gone)
 	for p := range gone {
 		p.Remove(t.env.Index)
@@ -250,32 +277,23 @@ func (t *Tunnel) updateRoutes(c *Change, touched []*peer.Peer) {
 		return
 	}
 	t.routes.Update(func(tx *l3.Tx[*peer.Peer]) {
-		replaced := map[*peer.Peer]bool{}
+		// First, so that a prefix can move from one peer of the change to another.
 		for i, p := range touched {
 			if p != nil && c.Peers[i].ReplaceAllowedIPs {
-				replaced[p] = true
+				tx.RemoveOwner(p)
 			}
 		}
-		if len(replaced) > 0 {
-			tx.RemoveOwners(func(p *peer.Peer) bool { return replaced[p] })
-		}
-		// Added by this change, in case it names the peer again to replace them.
-		fresh := map[*peer.Peer][]netip.Prefix{}
 		for i, p := range touched {
 			if p == nil || p.Removed() {
 				continue
 			}
 			pc := &c.Peers[i]
-			if pc.ReplaceAllowedIPs {
-				removeAll(tx, fresh[p], p)
-				delete(fresh, p)
+			if pc.ReplaceAllowedIPs { // if the change has named the peer before
+				tx.RemoveOwner(p)
 			}
 			removeAll(tx, pc.RemoveAllowedIPs, p)
 			for _, prefix := range pc.AllowedIPs {
 				tx.Insert(prefix, p)
-			}
-			if replaced[p] && len(touched) > 1 {
-				fresh[p] = append(fresh[p], pc.AllowedIPs...)
 			}
 		}
 	})

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -109,4 +110,38 @@ func TestConfigure_pinnedMACPassesToThePeerThatFollows(t *testing.T) {
 			t.Errorf("after b has got a new key: %d frames, want 1 (%v)", n, a.tun.drops.Snapshot())
 		}
 	})
+}
+
+// What Configure accepts after a look at the named peers alone is what it would accept after a look
+// at all of them.
+func TestConfigure_aPartIsJudgedLikeTheWhole(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	tun := withPeers(t, 0)
+	refused := 0
+	for range 3000 {
+		var c Change
+		for range 1 + r.IntN(3) {
+			pc := numbered(r.IntN(8), network(r.IntN(8)))
+			if pc.Remove = r.IntN(4) == 0; r.IntN(3) > 0 {
+				pc.Ethernet.MACs = []l2.MAC{l2.MAC(2 * (1 + r.IntN(6)))}
+			}
+			c.Peers = append(c.Peers, pc)
+		}
+		set, gone := tun.portsNamed(&c)
+		whole := tun.lan.Check(tun.portsAfter(&c))
+		if part := tun.lan.Takes(set, gone); part && whole != nil {
+			t.Fatalf("a part is accepted for which the whole is refused: %v", whole)
+		} else if !part && whole == nil && len(c.Peers) == 1 {
+			t.Fatal("a change of one peer has to be judged with all others")
+		}
+		if err := tun.Configure(c); (err == nil) != (whole == nil) {
+			t.Fatalf("Configure: %v, of the whole: %v", err, whole)
+		} else if err != nil {
+			refused++
+		}
+	}
+	if refused < 100 || refused > 2900 {
+		t.Errorf("%d of 3000 changes were refused, which proves little", refused)
+	}
 }

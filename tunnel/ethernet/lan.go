@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tund/crypto/keys"
 	"tund/internal/boottime"
 	"tund/internal/drop"
 	"tund/internal/sizes"
@@ -54,8 +55,11 @@ type LAN struct {
 	ports    atomic.Pointer[[]*port] // by id; replaced as a whole
 	sessions *timers.Heap[port]      // ports whose session is due to be checked
 
-	mu   sync.Mutex  // guards changes of ports, and free. Lock order: before the switch's own
-	free []l2.PortID // of removed peers
+	// Guards changes of ports, and what follows. Lock order: before the switch's own.
+	mu       sync.Mutex
+	free     []l2.PortID               // of removed peers
+	carrying int                       // ports that carry frames
+	pinned   map[l2.MAC]keys.PublicKey // the peer that each pinned address belongs to
 
 	wake     chan struct{} // capacity 1
 	messages chan message  // for the switch; dropped when full, since they are repeated
@@ -81,6 +85,7 @@ func New(env *lane.Env, d *lane.Device, o Options, progress *watchdog.Progress) 
 	e := &LAN{
 		env: env, sw: sw, dev: d, progress: progress,
 		wake: make(chan struct{}, 1), messages: make(chan message, maxMessages),
+		pinned: make(map[l2.MAC]keys.PublicKey),
 	}
 	e.sessions = timers.NewHeap[port](e.kick)
 	e.note(&o)

@@ -107,6 +107,54 @@ func (e *LAN) Check(all map[keys.PublicKey]l2.PortConfig) error {
 	return nil
 }
 
+// Takes reports whether Check would accept a change of some ports while the others stay: those of
+// set get a configuration and those of gone go, by key of the peer. Its cost depends on these
+// alone. False means only that Check has to be asked.
+func (e *LAN) Takes(set map[keys.PublicKey]l2.PortConfig, gone map[keys.PublicKey]bool) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	carrying := e.carrying
+	pinned := make(map[l2.MAC]keys.PublicKey)
+	for key, c := range set {
+		if c.Ethernet {
+			carrying++
+		}
+		for _, m := range c.MACs {
+			if other, taken := pinned[m]; taken && other != key {
+				return false
+			}
+			pinned[m] = key
+			if other, taken := e.pinned[m]; taken && other != key && !gone[other] {
+				return false
+			}
+		}
+	}
+	return carrying <= int(l2.MaxPortID)
+}
+
+// account replaces what is counted for the configuration of a port by what counts for the next;
+// nil: the port goes. Callers hold mu.
+func (e *LAN) account(p *port, next *l2.PortConfig) {
+	key := p.peer.PublicKey()
+	if p.config.Ethernet {
+		e.carrying--
+	}
+	for _, m := range p.config.MACs {
+		if e.pinned[m] == key {
+			delete(e.pinned, m)
+		}
+	}
+	if next == nil {
+		return
+	}
+	if next.Ethernet {
+		e.carrying++
+	}
+	for _, m := range next.MACs {
+		e.pinned[m] = key
+	}
+}
+
 func label(c l2.PortConfig, key keys.PublicKey) string {
 	if c.Name != "" {
 		return c.Name
@@ -129,6 +177,7 @@ func (e *LAN) SetPorts(set map[*peer.Peer]l2.PortConfig, gone map[*peer.Peer]boo
 	for p := range gone {
 		if id := l2.PortID(p.Port.Swap(0)); id != l2.LocalPort {
 			e.sessions.Remove(&next[id].deadline)
+			e.account(next[id], nil)
 			next[id] = nil
 			removed = append(removed, id)
 		}
@@ -151,6 +200,7 @@ func (e *LAN) SetPorts(set map[*peer.Peer]l2.PortConfig, gone map[*peer.Peer]boo
 				next[id] = made
 				fresh = append(fresh, made)
 			}
+			e.account(next[id], &c)
 			next[id].config = c
 			next[id].carries.Store(c.Ethernet)
 			changed[id] = c

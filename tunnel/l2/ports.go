@@ -68,8 +68,11 @@ func (s *Switch) changePorts(set map[PortID]PortConfig, remove []PortID) (change
 	if len(changed)+len(gone) == 0 {
 		return nil, nil, nil
 	}
-	if err := s.checkPins(changed, leaves); err != nil {
-		return nil, nil, err
+	pins := s.changesPins(changed, gone)
+	if pins {
+		if err := s.checkPins(changed, leaves); err != nil {
+			return nil, nil, err
+		}
 	}
 	for _, id := range gone {
 		s.unblockFor(id, 0)
@@ -86,8 +89,40 @@ func (s *Switch) changePorts(set map[PortID]PortConfig, remove []PortID) (change
 			p.helloAt, p.tries = dueNow, 0 // inform the peer of the change
 		}
 	}
-	s.rebuild()
+	if pins || len(changed)+len(gone) > maxRefreshed {
+		s.rebuild()
+		return changed, gone, nil
+	}
+	for _, id := range gone {
+		s.refresh(id)
+	}
+	for id := range changed {
+		s.refresh(id)
+	}
 	return changed, gone, nil
+}
+
+// maxRefreshed is the number of ports up to which a change refreshes the view port by port; each
+// costs a hundredth of what it costs to build the view from scratch.
+const maxRefreshed = 32
+
+// changesPins reports whether a change of ports pins or frees a MAC. mu is held.
+func (s *Switch) changesPins(changed map[PortID]PortConfig, gone []PortID) bool {
+	for _, id := range gone {
+		if len(s.ports[id].cfg.MACs) > 0 {
+			return true
+		}
+	}
+	for id, cfg := range changed {
+		var pinned []MAC
+		if p := s.ports[id]; p != nil {
+			pinned = p.cfg.MACs
+		}
+		if !slices.Equal(pinned, cfg.MACs) {
+			return true
+		}
+	}
+	return false
 }
 
 // checkPins returns an error if a MAC would be pinned to two ports. mu is held.

@@ -2,6 +2,9 @@ package l2
 
 import (
 	"bytes"
+	"maps"
+	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -153,5 +156,35 @@ func TestSwitch_learningOff(t *testing.T) {
 	}
 	if n := len(s.Entries(start)); n != 2 {
 		t.Errorf("%d entries, want the two that are pinned", n)
+	}
+}
+
+// A change of some ports makes the same view as building it from scratch.
+func TestSetPorts_viewIsThatOfARebuild(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		set := make(map[PortID]PortConfig)
+		for range 1 + r.IntN(3) {
+			set[PortID(1+r.IntN(9))] = PortConfig{Name: "x", Ethernet: r.IntN(4) > 0, PVID: uint16(r.IntN(5))}
+		}
+		if err := s.SetPorts(set, []PortID{PortID(1 + r.IntN(9))}); err != nil {
+			t.Fatal(err)
+		}
+		s.announceAll(PortID(1 + r.IntN(9)))
+		got := s.view.Load()
+		s.mu.Lock()
+		s.rebuild()
+		s.mu.Unlock()
+		want := s.view.Load()
+		for id := range max(len(got.byID), len(want.byID)) {
+			if a, b := got.port(PortID(id)), want.port(PortID(id)); !reflect.DeepEqual(a, b) {
+				t.Fatalf("port %d is %+v, and %+v after a rebuild", id, a, b)
+			}
+		}
+		if len(got.peers) != len(want.peers) || !maps.Equal(got.nodes, want.nodes) || len(got.pinned) != len(want.pinned) {
+			t.Fatalf("%d peers and %v, after a rebuild %d and %v", len(got.peers), got.nodes, len(want.peers), want.nodes)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package l3
 
 import (
 	"encoding/binary"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -37,9 +38,11 @@ func TestTable_agreesWithListOfPrefixes(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	var table Table[int]
 	model := slowTable{}
-	for range 40 {
+	for range 60 {
+		before, had := table.current.Load(), slowTable{}
+		maps.Copy(had, model)
 		table.Update(func(tx *Tx[int]) {
-			for range 20 {
+			for range []int{3, 20, 2 * maxShared}[r.IntN(3)] {
 				six := r.IntN(2) == 0
 				a := randomAddr(r, six)
 				p := netip.PrefixFrom(a, r.IntN(a.BitLen()+1))
@@ -56,7 +59,7 @@ func TestTable_agreesWithListOfPrefixes(t *testing.T) {
 			}
 			if r.IntN(5) == 0 {
 				gone := r.IntN(30)
-				tx.RemoveOwners(func(v int) bool { return v == gone })
+				tx.RemoveOwner(gone)
 				for p, v := range model {
 					if v == gone {
 						delete(model, p)
@@ -64,6 +67,11 @@ func TestTable_agreesWithListOfPrefixes(t *testing.T) {
 				}
 			}
 		})
+		for p, v := range had { // a reader that still uses the table of before
+			if got, ok := before.Get(p); !ok || got != v {
+				t.Fatalf("an update changed %v in the published table: %d, %v, want %d", p, got, ok, v)
+			}
+		}
 		for range 200 {
 			ip := randomAddr(r, r.IntN(2) == 0)
 			got, ok := table.Lookup(ip)
@@ -73,7 +81,15 @@ func TestTable_agreesWithListOfPrefixes(t *testing.T) {
 			}
 		}
 	}
-	if table.Len() != len(model) {
+	owned := 0
+	for owner, prefixes := range table.owned {
+		for _, p := range prefixes {
+			if owned++; model[p] != owner {
+				t.Errorf("%v is listed as %d's, and is %d's", p, owner, model[p])
+			}
+		}
+	}
+	if table.Len() != len(model) || owned != len(model) {
 		t.Errorf("Len = %d, want %d", table.Len(), len(model))
 	}
 }

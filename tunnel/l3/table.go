@@ -13,6 +13,7 @@ package l3
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -22,9 +23,10 @@ import (
 // Table maps prefixes to their owners by longest match. The zero value is an empty table.
 //
 // Lookup takes no lock and may run beside Update. Updates are serialized; each is seen whole or not
-// at all.
+// at all, and costs what it changes, whatever the size of the table.
 type Table[V comparable] struct {
-	mu      sync.Mutex // serializes Update; not taken by readers
+	mu      sync.Mutex           // serializes Update; not taken by readers
+	owned   map[V][]netip.Prefix // what each owner has; guarded by mu
 	current atomic.Pointer[bart.Table[V]]
 }
 
@@ -38,16 +40,19 @@ func (t *Table[V]) Lookup(ip netip.Addr) (owner V, ok bool) {
 	return cur.Lookup(ip)
 }
 
-// Update calls change with a private copy of the table and publishes the copy when change returns.
+// Update calls change with a private version of the table and publishes it when change returns.
 func (t *Table[V]) Update(change func(*Tx[V])) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	next := new(bart.Table[V])
-	if cur := t.current.Load(); cur != nil {
-		next = cur.Clone()
+	if t.owned == nil {
+		t.owned = make(map[V][]netip.Prefix)
 	}
-	change(&Tx[V]{next})
-	t.current.Store(next)
+	tx := &Tx[V]{table: t.current.Load(), owned: t.owned}
+	if tx.table == nil {
+		tx.table, tx.private = new(bart.Table[V]), true
+	}
+	change(tx)
+	t.current.Store(tx.table)
 }
 
 // All calls yield for every prefix and its owner, IPv4 before IPv6, each in ascending order, until
@@ -73,31 +78,80 @@ func (t *Table[V]) Len() int {
 	return cur.Size()
 }
 
+// maxShared is the number of prefixes up to which an update copies only the nodes that it changes.
+// For more of them it is cheaper to copy the table once.
+const maxShared = 64
+
 // Tx is a table being changed. It is valid only inside Update.
-type Tx[V comparable] struct{ t *bart.Table[V] }
+type Tx[V comparable] struct {
+	table   *bart.Table[V]
+	private bool // nobody else has the table: it can be changed in place
+	changes int  // prefixes inserted and deleted so far
+	owned   map[V][]netip.Prefix
+}
+
+// count notes one more change, and makes the table private when there are many.
+func (tx *Tx[V]) count() {
+	if tx.changes++; tx.changes > maxShared && !tx.private {
+		tx.table, tx.private = tx.table.Clone(), true
+	}
+}
 
 // Insert makes owner the owner of prefix, whoever had it before. Bits past the prefix length are
 // ignored.
-func (tx *Tx[V]) Insert(prefix netip.Prefix, owner V) { tx.t.Insert(prefix.Masked(), owner) }
+func (tx *Tx[V]) Insert(prefix netip.Prefix, owner V) {
+	prefix = prefix.Masked()
+	was, taken := tx.table.Get(prefix)
+	if taken && was == owner {
+		return
+	}
+	if taken {
+		tx.disown(prefix, was)
+	}
+	tx.owned[owner] = append(tx.owned[owner], prefix)
+	tx.count()
+	if tx.private {
+		tx.table.Insert(prefix, owner)
+	} else {
+		tx.table = tx.table.InsertPersist(prefix, owner)
+	}
+}
 
 // Remove takes prefix away from owner; another owner's prefix stays.
 func (tx *Tx[V]) Remove(prefix netip.Prefix, owner V) {
 	prefix = prefix.Masked()
-	if v, ok := tx.t.Get(prefix); ok && v == owner {
-		tx.t.Delete(prefix)
+	if v, ok := tx.table.Get(prefix); ok && v == owner {
+		tx.disown(prefix, owner)
+		tx.delete(prefix)
 	}
 }
 
-// RemoveOwners takes every prefix away from the owners for whom gone is true, in one pass over the
-// table.
-func (tx *Tx[V]) RemoveOwners(gone func(V) bool) {
-	var out []netip.Prefix
-	for p, v := range tx.t.All() {
-		if gone(v) {
-			out = append(out, p)
-		}
+// RemoveOwner takes every prefix away from owner.
+func (tx *Tx[V]) RemoveOwner(owner V) {
+	for _, prefix := range tx.owned[owner] {
+		tx.delete(prefix)
 	}
-	for _, p := range out {
-		tx.t.Delete(p)
+	delete(tx.owned, owner)
+}
+
+// disown strikes prefix from the list of its owner.
+func (tx *Tx[V]) disown(prefix netip.Prefix, owner V) {
+	left := tx.owned[owner]
+	if i := slices.Index(left, prefix); i >= 0 {
+		left = slices.Delete(left, i, i+1)
+	}
+	if len(left) == 0 {
+		delete(tx.owned, owner)
+		return
+	}
+	tx.owned[owner] = left
+}
+
+func (tx *Tx[V]) delete(prefix netip.Prefix) {
+	tx.count()
+	if tx.private {
+		tx.table.Delete(prefix)
+	} else {
+		tx.table = tx.table.DeletePersist(prefix)
 	}
 }
