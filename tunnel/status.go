@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"tund/crypto/keys"
+	"tund/internal/drop"
 	"tund/tunnel/ethernet"
 	"tund/tunnel/handshake"
 	"tund/tunnel/l2"
@@ -29,6 +30,10 @@ type (
 	Stranger = handshake.Stranger
 	// WrongKey tells of initiations made for another public key than ours.
 	WrongKey = handshake.WrongKey
+	// PeerGlance is what changes often about one peer.
+	PeerGlance = peer.Glance
+	// EthernetNews is what happened at the switch.
+	EthernetNews = ethernet.News
 	// EthernetStatus is the switch at one moment.
 	EthernetStatus = ethernet.Status
 	// Event is something the switch wants an operator to know.
@@ -78,13 +83,10 @@ func (t *Tunnel) Status() Status {
 		PrivateKey: t.handshakes.PrivateKey(), PublicKey: t.handshakes.PublicKey(),
 		ListenPort: t.lanes[0].Conn().Port(), UnderLoad: t.handshakes.Load.Under(now),
 		Strangers: t.handshakes.Strangers(), WrongKey: t.handshakes.WrongKey(),
-		CookiesSent: t.handshakes.CookiesSent(), Drops: t.drops.Snapshot(), Ethernet: t.lan.Status(),
+		CookiesSent: t.handshakes.CookiesSent(), Drops: t.Drops(), Ethernet: t.lan.Status(),
 	}
 	for _, l := range t.lanes {
 		s.Sockets = append(s.Sockets, l.Conn().Features())
-		if n := l.Conn().Overflows(); n != 0 {
-			s.Drops["queue-overflow"] += n
-		}
 	}
 	for _, d := range t.devices {
 		s.Devices = append(s.Devices, DeviceStatus{
@@ -123,6 +125,29 @@ func (t *Tunnel) PeerState(key keys.PublicKey) State {
 		return StateDown
 	}
 	return p.State(t.env.Clock.Now())
+}
+
+// Glances describes what changes often about the peers, in order of configuration. It costs far
+// less than Status, and may be asked for every second.
+func (t *Tunnel) Glances(yield func(PeerGlance) bool) {
+	now := t.env.Clock.Now()
+	for _, p := range t.peers.All() {
+		if !yield(p.Glance(now)) {
+			return
+		}
+	}
+}
+
+// Drops counts the packets dropped so far, by the names of internal/drop. The map belongs to the
+// caller.
+func (t *Tunnel) Drops() map[string]uint64 {
+	drops := t.drops.Snapshot()
+	for _, l := range t.lanes {
+		if n := l.Conn().Overflows(); n != 0 {
+			drops[drop.QueueOverflow.String()] += n
+		}
+	}
+	return drops
 }
 
 // PeerEndpoint is where a peer is, and who would carry a packet there.

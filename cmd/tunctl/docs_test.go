@@ -6,11 +6,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"tund/internal/control"
+	"tund/internal/events"
 )
 
 // manual is docs/tunctl.md, by heading.
@@ -100,7 +102,7 @@ func TestManual_listsEveryFieldOfTheDocuments(t *testing.T) {
 		for of.Kind() == reflect.Slice || of.Kind() == reflect.Pointer {
 			of = of.Elem()
 		}
-		if of.Kind() != reflect.Struct || of == reflect.TypeFor[control.Time]() {
+		if of.Kind() != reflect.Struct || of == reflect.TypeFor[control.Time]() || of == reflect.TypeFor[time.Time]() {
 			return
 		}
 		for i := range of.NumField() {
@@ -114,8 +116,14 @@ func TestManual_listsEveryFieldOfTheDocuments(t *testing.T) {
 	check(sections["status --json"]+sections["fdb --json"], reflect.TypeFor[control.Status]())
 	check(sections["fdb --json"], reflect.TypeFor[control.FDBTable]())
 	check(sections["routes --json"], reflect.TypeFor[control.RouteTable]())
+	check(sections["monitor --json"], reflect.TypeFor[events.Event]())
+	for _, kind := range events.Kinds() {
+		if !strings.Contains(sections["monitor --json"], "`"+string(kind)+"`") {
+			t.Errorf("events of kind %q are not documented", kind)
+		}
+	}
 	for _, code := range []control.Code{control.CodeInvalid, control.CodePermission, control.CodeNotFound, control.CodeMethod,
-		control.CodeUnsupported, control.CodeTooLarge, control.CodeConfig, control.CodeInternal, control.CodeBusy} {
+		control.CodeUnsupported, control.CodeGone, control.CodeTooLarge, control.CodeConfig, control.CodeInternal, control.CodeBusy} {
 		if !strings.Contains(whole, "`"+string(code)+"`") {
 			t.Errorf("code %q is not documented", code)
 		}

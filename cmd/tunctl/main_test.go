@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"tund/internal/control"
+	"tund/internal/events"
 	"tund/internal/screen"
 	"tund/internal/screen/screentest"
 )
@@ -25,7 +26,10 @@ type fake struct {
 	pinned   atomic.Value
 	changed  atomic.Value
 	routes   control.RouteInstance
+	events   *events.Log
 }
+
+func (f *fake) Events() *events.Log { return f.events }
 
 func (f *fake) Status() control.Instance { return f.instance }
 func (f *fake) FDB() control.FDBInstance {
@@ -84,7 +88,7 @@ func newWorld(t *testing.T) *world {
 // start serves an instance.
 func (w *world) start(i control.Instance) *fake {
 	w.t.Helper()
-	f := &fake{instance: i}
+	f := &fake{instance: i, events: events.New(screentest.Noon())}
 	f.level.Store("info")
 	s, err := control.Listen(control.Options{RunDir: w.dir, Instance: i.Name, Version: i.Version})
 	if err != nil {

@@ -8,7 +8,7 @@
 //
 // The package decides who may ask (by the socket's mode, and by SO_PEERCRED for verbs that change
 // something) and bounds what asking costs. It knows nothing of tunnels: it does not import them,
-// keeps no history, computes no rates, and cannot be reached from a network.
+// computes no rates, and cannot be reached from a network.
 //
 // Concurrency: a Server and a Client may be used from several goroutines. A Backend must allow that
 // too.
@@ -20,6 +20,8 @@ package control
 import (
 	"fmt"
 	"time"
+
+	"tund/internal/events"
 )
 
 // Schema names of the documents; a program that reads them checks these first.
@@ -62,6 +64,8 @@ type Backend interface {
 	// restart. A change that the configuration could not make is an *Error with CodeInvalid, an
 	// unknown peer one with CodeNotFound.
 	ChangePeer(change PeerChange) error
+	// Events returns what happened in the instance, which goes on to happen. It is always the same.
+	Events() *events.Log
 }
 
 // Status is the document of `tunctl status --json` and of GET /v1/status (there with one instance).
@@ -334,6 +338,7 @@ const (
 	CodeNotFound    Code = "not-found"   // 404: no such path, peer or entry
 	CodeMethod      Code = "method"      // 405
 	CodeUnsupported Code = "unsupported" // 409: not with this configuration (no [tap], …)
+	CodeGone        Code = "gone"        // 410: events that are not remembered
 	CodeTooLarge    Code = "too-large"   // 413
 	CodeConfig      Code = "config"      // 422: the configuration file has faults
 	CodeInternal    Code = "internal"    // 500

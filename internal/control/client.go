@@ -149,31 +149,40 @@ func (c *Client) ChangePeer(ctx context.Context, change PeerChange) error {
 // call makes one request. Failures are a *DialError, an *Error from the daemon, or a broken
 // conversation.
 func (c *Client) call(ctx context.Context, method, path string, request, answer any) error {
+	response, err := c.ask(ctx, method, path, request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	return c.read(response, answer)
+}
+
+// ask makes one request, and leaves the answer to the caller.
+func (c *Client) ask(ctx context.Context, method, path string, request any) (*http.Response, error) {
 	var body io.Reader
 	if request != nil {
 		body = bytes.NewReader(encode(request))
 	}
 	r, err := http.NewRequestWithContext(ctx, method, "http://tund"+path, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.Header.Set("Content-Type", "application/json")
 	response, err := c.http.Do(r)
 	if err != nil {
 		var dial *DialError
 		if errors.As(err, &dial) {
-			return dial
+			return nil, dial
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			return &DialError{Instance: c.instance, Socket: c.socket, Err: errNoAnswer}
+			return nil, &DialError{Instance: c.instance, Socket: c.socket, Err: errNoAnswer}
 		}
 		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
-			return &Error{Code: CodeBusy, Message: "tund hung up: too many connections to the control socket"}
+			return nil, &Error{Code: CodeBusy, Message: "tund hung up: too many connections to the control socket"}
 		}
-		return fmt.Errorf("%s: %w", c.socket, err)
+		return nil, fmt.Errorf("%s: %w", c.socket, err)
 	}
-	defer response.Body.Close()
-	return c.read(response, answer)
+	return response, nil
 }
 
 // errNoAnswer is why a daemon that accepts and then says nothing could not be reached.

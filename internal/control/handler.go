@@ -17,11 +17,12 @@ import (
 // callerKey is the context key of a connection's caller.
 type callerKey struct{}
 
-// handler answers requests. It holds no state of its own.
+// handler answers requests. Its only state is the number of readers of events.
 type handler struct {
 	backend       Backend
 	name, version string
 	log           *zap.Logger
+	streams       *streams
 }
 
 // verb is one method of one path.
@@ -44,6 +45,7 @@ func verbs() []verb {
 		{"/v1/fdb/pin", http.MethodPost, true, (*handler).pinFDB},
 		{"/v1/routes", http.MethodGet, false, (*handler).getRoutes},
 		{"/v1/peer", http.MethodPost, true, (*handler).changePeer},
+		{"/v1/events", http.MethodGet, false, (*handler).followEvents},
 	}
 }
 
@@ -77,7 +79,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, asError(err))
 		return
 	}
-	write(w, http.StatusOK, answer)
+	if _, written := answer.(streamed); !written {
+		write(w, http.StatusOK, answer)
+	}
 }
 
 // find returns the verb for a method and a path. HEAD is GET: net/http leaves the body out.
@@ -237,6 +241,8 @@ func (c Code) httpStatus() int {
 		return http.StatusMethodNotAllowed
 	case CodeUnsupported:
 		return http.StatusConflict
+	case CodeGone:
+		return http.StatusGone
 	case CodeTooLarge:
 		return http.StatusRequestEntityTooLarge
 	case CodeConfig:

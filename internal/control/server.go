@@ -42,6 +42,7 @@ type Server struct {
 	socket *boundedListener
 	path   string
 	log    *zap.Logger
+	follow *streams
 
 	mu     sync.Mutex // guards http and closed; not held while serving or closing
 	http   *http.Server
@@ -71,7 +72,7 @@ func Listen(opts Options) (*Server, error) {
 		claim.release()
 		return nil, err
 	}
-	return &Server{opts: opts, claim: claim, socket: newBoundedListener(listener, opts.Log), path: path, log: opts.Log}, nil
+	return &Server{opts: opts, claim: claim, socket: newBoundedListener(listener, opts.Log), path: path, log: opts.Log, follow: &streams{closing: make(chan struct{})}}, nil
 }
 
 // Path returns where the socket is.
@@ -79,7 +80,7 @@ func (s *Server) Path() string { return s.path }
 
 // Serve answers requests from backend until Close, and then returns nil. It is called once.
 func (s *Server) Serve(backend Backend) error {
-	handler := &handler{backend: backend, name: s.opts.Instance, version: s.opts.Version, log: s.log}
+	handler := &handler{backend: backend, name: s.opts.Instance, version: s.opts.Version, log: s.log, streams: s.follow}
 	server := &http.Server{
 		Handler:           answering(handler),
 		ReadHeaderTimeout: headerTimeout,
@@ -133,6 +134,7 @@ func (s *Server) Close() error {
 		return nil
 	}
 	s.closed = true
+	close(s.follow.closing)
 	server := s.http
 	s.mu.Unlock()
 

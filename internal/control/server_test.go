@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"tund/internal/events"
 )
 
 // No goroutine outlives the tests: what the server started has ended when Close returns.
@@ -57,7 +59,10 @@ type fakeBackend struct {
 	change   PeerChange
 	panics   bool
 	gate     chan struct{} // Status waits for it when not nil
+	events   *events.Log
 }
+
+func (b *fakeBackend) Events() *events.Log { return b.events }
 
 func (b *fakeBackend) Status() Instance {
 	if b.gate != nil {
@@ -272,7 +277,9 @@ func TestServer_survivesAPanicOfTheBackend(t *testing.T) {
 
 func TestHandler_letsOnlyRootAndTheDaemonsUserWrite(t *testing.T) {
 	t.Parallel()
-	h := &handler{backend: &fakeBackend{level: "info"}, log: zap.NewNop()}
+	h := &handler{
+		backend: &fakeBackend{level: "info", events: events.New(time.Now())}, log: zap.NewNop(), streams: &streams{closing: make(chan struct{})},
+	}
 	stranger := caller{uid: os.Geteuid() + 12345, known: true}
 	for _, c := range []struct {
 		who   caller

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"tund/internal/control"
+	"tund/internal/events"
 	"tund/internal/statusview"
 	"tund/tunnel"
 	"tund/tunnel/l2"
@@ -84,6 +85,9 @@ func (t tunctl) Reload() error { return t.d.Reload() }
 
 // ChangePeer changes one peer and its routes until the next reload (control.Backend).
 func (t tunctl) ChangePeer(change control.PeerChange) error { return t.d.changePeer(change) }
+
+// Events returns what happened in the instance (control.Backend).
+func (t tunctl) Events() *events.Log { return t.d.events }
 
 // LogLevel returns the level in force (control.Backend).
 func (t tunctl) LogLevel() string { return t.d.opts.Level.Level().String() }

@@ -25,6 +25,7 @@ import (
 
 	"tund/config"
 	"tund/internal/control"
+	"tund/internal/events"
 	"tund/internal/hostcheck"
 	"tund/internal/netwatch"
 	"tund/internal/resolve"
@@ -72,6 +73,7 @@ type Daemon struct {
 	mode    mode
 	log     *zap.Logger
 	process statusview.Process
+	events  *events.Log // what happened, for those who follow the instance
 
 	// Set once by start.
 	control *control.Server
@@ -156,6 +158,7 @@ func newDaemon(o Options) *Daemon {
 	d := &Daemon{
 		opts: o, log: o.Log, config: o.Config, loaded: now,
 		process: statusview.Process{Version: o.Version, PID: os.Getpid(), Host: host, Started: now},
+		events:  events.New(now),
 		links:   make(map[string]netwatch.LinkState),
 		nudge:   make(chan struct{}, 1), gone: make(chan error, 1),
 	}
@@ -208,6 +211,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 				d.log.Error("control socket failed; the tunnel continues without it", zap.Error(err))
 			}
 		})
+		d.background.Go(func() { d.observePeers(ctx) })
 	}
 	d.serveSocket(ctx)
 	for _, dev := range d.devices {

@@ -122,6 +122,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 		PrivateKey: c.Tunnel.PrivateKey, Conns: conns, Log: d.log,
 		VerifyInnerChecksums: c.Tunnel.VerifyInnerChecksum, Ethernet: ethernetOptions(c.Tap),
 	}
+	o.Ethernet.Follow = d.switchNews
 	o.Ethernet.Switch.Node = switchNode(c.Tunnel.PrivateKey.Public())
 	if d.stamps != nil {
 		o.Timestamps = d.stamps

@@ -46,6 +46,7 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 	})
 	err = d.applyRoutes(d.life)
 	d.lookSoon()
+	d.configEvent("changed", "a peer was changed until the next reload ("+change.Op+" "+key.Short()+")", "")
 	if err != nil {
 		return partly(err)
 	}

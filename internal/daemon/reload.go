@@ -45,6 +45,7 @@ func (d *Daemon) reload() error {
 		d.mu.Lock()
 		d.reloadEr = err.Error()
 		d.mu.Unlock()
+		d.configEvent("refused", "the configuration file was refused", oneLine(err))
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
 	d.names.SetPeers(next.Peers)
@@ -66,8 +67,10 @@ func (d *Daemon) reload() error {
 	err = d.applyRoutes(d.life)
 	d.lookSoon()
 	if err != nil {
+		d.configEvent("partly", "the configuration was reloaded, but not all of it was applied", oneLine(err))
 		return partly(err)
 	}
+	d.configEvent("reloaded", "the configuration was reloaded", "")
 	d.log.Info("reloaded", zap.Int("peers", len(next.Peers)))
 	return nil
 }

@@ -146,7 +146,8 @@ func (d *Daemon) followLink(ctx context.Context, dev *tundev.Device) {
 // are down.
 func (d *Daemon) linkChanged(name string, s netwatch.LinkState) {
 	d.mu.Lock()
-	moved := !slices.Equal(d.links[name].Addrs, s.Addrs)
+	was, known := d.links[name]
+	moved := !slices.Equal(was.Addrs, s.Addrs)
 	d.links[name] = s
 	up := false
 	for _, l := range d.links {
@@ -154,6 +155,9 @@ func (d *Daemon) linkChanged(name string, s netwatch.LinkState) {
 	}
 	all := len(d.links) == len(d.devices)
 	d.mu.Unlock()
+	if !known || was.Up != s.Up {
+		d.portEvent(name, s.Up)
+	}
 	if moved {
 		d.lookAddresses()
 	}

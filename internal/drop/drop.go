@@ -126,6 +126,12 @@ func (r Reason) String() string {
 	return names[r]
 }
 
+// IsLoss reports whether drops with a name, as String returns it, are losses to somebody. The
+// others are counted because a frame went nowhere, which is where it belongs.
+func IsLoss(name string) bool {
+	return name != SuppressedARP.String() && name != SnoopedMulticast.String()
+}
+
 // Counters counts drops by reason. The zero value is ready; it is safe for concurrent use and must
 // not be copied.
 type Counters struct {

@@ -12,8 +12,23 @@ const maxEvents = 64
 // Event is something that the switch reports to the operator.
 type Event struct {
 	At   time.Time
+	Kind l2.EventKind
 	Text string
 	Port string
+	VLAN uint16
+}
+
+// Change is a change of the forwarding database, with the names of its ports.
+type Change struct {
+	l2.Change
+	PortName, FromName string
+}
+
+// News is what happened at the switch since the last tick of its clock.
+type News struct {
+	Events  []Event
+	Changes []Change // of the forwarding database, in order
+	Lost    int      // changes that are not among Changes, because there were too many
 }
 
 // Status describes the switch at one moment.
@@ -26,14 +41,47 @@ type Status struct {
 }
 
 // report passes an event on: the newest events to status, and as many to the log as it accepts.
-func (e *LAN) report(ev l2.Event) {
+func (e *LAN) report(ev l2.Event) Event {
 	e.env.Log.Ethernet(ev.Name, e.env.Clock.Now(), ev.String())
+	event := Event{At: e.env.Clock.Wall(), Kind: ev.Kind, Text: ev.String(), Port: ev.Name, VLAN: ev.VLAN}
 	e.recentMu.Lock()
 	defer e.recentMu.Unlock()
 	if len(e.recent) >= maxEvents {
 		e.recent = e.recent[1:]
 	}
-	e.recent = append(e.recent, Event{At: e.env.Clock.Wall(), Text: ev.String(), Port: ev.Name})
+	e.recent = append(e.recent, event)
+	return event
+}
+
+// tell passes what happened at the switch to whoever follows it.
+func (e *LAN) tell(a *l2.Actions) {
+	var news News
+	for _, ev := range a.Events {
+		news.Events = append(news.Events, e.report(ev))
+	}
+	if e.news == nil || len(news.Events)+len(a.Changes)+a.Lost == 0 {
+		return
+	}
+	news.Lost = a.Lost
+	for _, c := range a.Changes {
+		change := Change{Change: c, PortName: e.name(c.Port)}
+		if c.Op == l2.ChangeMoved {
+			change.FromName = e.name(c.From)
+		}
+		news.Changes = append(news.Changes, change)
+	}
+	e.news(news)
+}
+
+// name returns the name of the device or the peer behind a port, or "" if the port is gone.
+func (e *LAN) name(id l2.PortID) string {
+	if id == l2.LocalPort {
+		return e.dev.Name
+	}
+	if p := e.peer(id); p != nil {
+		return p.DisplayName()
+	}
+	return ""
 }
 
 // events returns what was reported lately, oldest first.

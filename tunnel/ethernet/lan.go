@@ -37,6 +37,9 @@ type Options struct {
 	Fragment bool
 	// MSSClamp lowers the MSS of TCP connections in both directions to what fits into one datagram.
 	MSSClamp bool
+	// Follow, if not nil, is told what happens at the switch, by the goroutine of its clock. It
+	// must not wait for anything. SetOptions does not change it.
+	Follow func(News)
 }
 
 // LAN is the Ethernet side of a tunnel.
@@ -45,6 +48,7 @@ type LAN struct {
 	sw       *l2.Switch
 	dev      *lane.Device
 	progress *watchdog.Progress // of the goroutine of Run
+	news     func(News)         // nil: nobody follows
 
 	fragment atomic.Bool
 	mssClamp atomic.Bool
@@ -83,7 +87,7 @@ func New(env *lane.Env, d *lane.Device, o Options, progress *watchdog.Progress) 
 		return nil, err
 	}
 	e := &LAN{
-		env: env, sw: sw, dev: d, progress: progress,
+		env: env, sw: sw, dev: d, progress: progress, news: o.Follow,
 		wake: make(chan struct{}, 1), messages: make(chan message, maxMessages),
 		pinned: make(map[l2.MAC]keys.PublicKey),
 	}
@@ -208,9 +212,7 @@ func (e *LAN) tick(timer *time.Timer, out *lane.Batch) {
 		e.writeFrame(e.dev.Queues[0], frame)
 	}
 	e.sendAll(out, a.ToPeers, now)
-	for _, ev := range a.Events {
-		e.report(ev)
-	}
+	e.tell(&a)
 }
 
 // sendAll sends messages of the switch to peers.

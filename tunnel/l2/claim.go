@@ -199,6 +199,8 @@ func (t *fdb) move(slot int32, v entryValue, port PortID, now boottime.Time) out
 			return outcome{reason: reason}
 		}
 		c.created = sec
+		key := t.keyAt(slot)
+		t.changes.add(Change{Op: ChangeMoved, MAC: keyMAC(key), VLAN: keyVID(key), Port: at, From: v.port()})
 	}
 	c.moves++
 	c.claim = claim{}

@@ -47,6 +47,7 @@ type fdb struct {
 	scan    uint32 // next bucket to be aged
 	claims  []int32
 	homes   map[uint64]home // of MACs whose entry has aged out
+	changes changes         // since the last tick
 }
 
 const (
@@ -279,6 +280,7 @@ func (t *fdb) insert(key uint64, port PortID, sec uint32, flags entryValue) int3
 	if !static {
 		t.append(p, slot)
 	}
+	t.changes.add(Change{Op: ChangeLearned, MAC: keyMAC(key), VLAN: keyVID(key), Port: port})
 	return slot
 }
 
@@ -347,6 +349,8 @@ func (t *fdb) remove(slot int32) {
 		t.unlink(t.port(v.port()), slot)
 	}
 	b, w := t.at(slot)
+	key := b.keys[w].Load()
+	t.changes.add(Change{Op: ChangeGone, MAC: keyMAC(key), VLAN: keyVID(key), Port: v.port()})
 	b.seq.Add(1)
 	b.keys[w].Store(0)
 	b.vals[w].Store(0)

@@ -37,6 +37,8 @@ type Actions struct {
 	ToDevice [][]byte // frames to write to the TAP
 	ToPeers  []Message
 	Events   []Event
+	Changes  []Change      // of the forwarding database, in order
+	Lost     int           // changes that are not among Changes, because there were too many
 	Next     boottime.Time // call Tick again no later than this
 }
 
@@ -125,10 +127,12 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 	for _, id := range announce {
 		s.announceAll(id)
 	}
+	changes, lost := s.fdb.takeChanges()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := s.queue
 	s.queue = Actions{}
+	out.Changes, out.Lost = changes, lost
 	out.Next = now.Add(TickInterval)
 	if claims != 0 && claims.Before(out.Next) {
 		out.Next = claims

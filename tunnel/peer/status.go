@@ -6,6 +6,7 @@ import (
 
 	"tund/crypto/keys"
 	"tund/internal/boottime"
+	"tund/tunnel/udp"
 )
 
 // Status describes one peer at one moment.
@@ -68,31 +69,74 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.State, s.LastError = p.state(now), p.lastError
+	s.State = p.state(now)
 	s.LastHandshake, s.Handshakes = p.handshakeWall, p.count
 	if m := p.moves.Load(); m != nil {
 		s.Roamed = time.Unix(0, m.at.Load())
 	}
 	switch s.State {
 	case StateUp:
-		s.Since, s.LastError = p.upSince, ""
-		if ep != nil {
-			s.LastError = p.trouble(ep.Addr, now)
-		}
+		s.Since = p.upSince
 	case StateDown:
 		s.Since = p.downSince(now, wall)
 	}
-	if words := p.callers.words(now); words != "" {
-		s.LastError = words
-	} else if s.LastError == "" && now.Sub(p.doubtAt) < doubtShown {
-		s.LastError = p.doubt
-	}
-	if s.State != StateUp && ep != nil && p.refusedSince.Load() != 0 {
-		if f := p.sendFailure.Load(); f != nil {
-			s.LastError = refusalText(ep.Addr, f.Err)
+	s.LastError = p.why(s.State, ep, now)
+	return s
+}
+
+// why explains in words what is wrong with the peer, or returns "" if nothing is known. Callers
+// hold mu.
+func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
+	text := p.lastError
+	if state == StateUp {
+		text = ""
+		if ep != nil {
+			text = p.trouble(ep.Addr, now)
 		}
 	}
-	return s
+	if words := p.callers.words(now); words != "" {
+		text = words
+	} else if text == "" && now.Sub(p.doubtAt) < doubtShown {
+		text = p.doubt
+	}
+	if state != StateUp && ep != nil && p.refusedSince.Load() != 0 {
+		if f := p.sendFailure.Load(); f != nil {
+			text = refusalText(ep.Addr, f.Err)
+		}
+	}
+	return text
+}
+
+// Glance is what changes often about a peer, at one moment.
+type Glance struct {
+	Name          string // to be shown
+	PublicKey     keys.PublicKey
+	State         State
+	LastError     string // why, in words; "": nothing is known to be wrong
+	Endpoint      netip.AddrPort
+	LastHandshake time.Time // zero: never
+	Handshakes    HandshakeCounts
+	RxBytes       uint64 // of datagrams, as wg(8) counts
+	TxBytes       uint64
+	RxPackets     uint64
+	TxPackets     uint64
+}
+
+// Glance describes the peer at now in a tenth of the time that Status takes.
+func (p *Peer) Glance(now boottime.Time) Glance {
+	g := Glance{
+		Name: p.DisplayName(), PublicKey: p.key, RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
+		RxPackets: p.rxPackets.Load(), TxPackets: p.txPackets.Load(),
+	}
+	ep := p.endpoint.Load()
+	if ep != nil {
+		g.Endpoint = ep.Addr
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g.State, g.LastHandshake, g.Handshakes = p.state(now), p.handshakeWall, p.count
+	g.LastError = p.why(g.State, ep, now)
+	return g
 }
 
 func (kp *Keypair) status(now boottime.Time) *SessionStatus {

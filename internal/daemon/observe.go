@@ -1,0 +1,98 @@
+package daemon
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"tund/internal/drop"
+	"tund/internal/events"
+	"tund/tunnel"
+	"tund/tunnel/l2"
+)
+
+// observePeers reports what happens to peers, and drops above a rate, until ctx ends.
+func (d *Daemon) observePeers(ctx context.Context) {
+	o := events.NewObserver(d.events)
+	tick := time.NewTicker(events.Interval)
+	defer tick.Stop()
+	for {
+		o.Look(time.Now(), d.glances, d.losses())
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// glances describes the peers for an Observer.
+func (d *Daemon) glances(yield func(*events.Peer) bool) {
+	var p events.Peer // one for all: only what it points to escapes
+	for g := range d.tunnel.Glances {
+		p = events.Peer{
+			Key: g.PublicKey, Name: g.Name, PublicKey: g.PublicKey.String, State: string(g.State), Reason: g.LastError,
+			Endpoint: g.Endpoint, Completed: g.Handshakes.Completed, Failed: g.Handshakes.Failed, LastHandshake: g.LastHandshake,
+		}
+		if !yield(&p) {
+			return
+		}
+	}
+}
+
+// losses counts dropped packets that are missing somewhere, by reason.
+func (d *Daemon) losses() map[string]uint64 {
+	drops := d.tunnel.Drops()
+	maps.DeleteFunc(drops, func(name string, _ uint64) bool { return !drop.IsLoss(name) })
+	return drops
+}
+
+// switchNews reports what happened at the switch. The clock of the switch calls it.
+func (d *Daemon) switchNews(news tunnel.EthernetNews) {
+	for _, e := range news.Events {
+		kind := events.Switch
+		switch e.Kind {
+		case l2.EventMoved:
+			continue // Changes has every move
+		case l2.EventLoop, l2.EventLoopEnd, l2.EventLANLoop:
+			kind = events.Loop
+		}
+		vlan := int(e.VLAN)
+		d.events.Add(events.Event{Time: e.At, Kind: kind, Port: e.Port, VLAN: &vlan, Message: e.Text})
+	}
+	now := time.Now()
+	for _, c := range news.Changes {
+		vlan := int(c.VLAN)
+		e := events.Event{Time: now, MAC: c.MAC.String(), VLAN: &vlan, Port: c.PortName}
+		switch c.Op {
+		case l2.ChangeLearned:
+			e.Kind, e.Message = events.MACLearned, e.MAC+" is behind "+e.Port
+		case l2.ChangeMoved:
+			e.Kind, e.Was, e.Message = events.MACMoved, c.FromName, e.MAC+" moved from "+c.FromName+" to "+e.Port
+		case l2.ChangeGone:
+			e.Kind, e.Message = events.MACGone, e.MAC+" is no longer known behind "+e.Port
+		}
+		d.events.Add(e)
+	}
+	if news.Lost > 0 {
+		d.events.Add(events.Event{
+			Time: now, Kind: events.MACLost, Count: uint64(news.Lost),
+			Message: "more MAC addresses changed than are reported one by one: read the forwarding database",
+		})
+	}
+}
+
+// portEvent reports that the link of a device went up or down.
+func (d *Daemon) portEvent(device string, up bool) {
+	state := "down"
+	if up {
+		state = "up"
+	}
+	d.events.Add(events.Event{Time: time.Now(), Kind: events.Port, Port: device, State: state, Message: "device " + device + " is " + state})
+}
+
+// configEvent reports what became of a change of the configuration, and why, if it was not made as
+// asked.
+func (d *Daemon) configEvent(state, message, reason string) {
+	d.events.Add(events.Event{Time: time.Now(), Kind: events.Config, State: state, Message: message, Reason: reason})
+}
