@@ -169,6 +169,27 @@ type Tap struct {
 	Snooping            bool           // send multicast only where IGMP or MLD asked for it
 }
 
+// Extensions is a choice of whether a peer is asked for what tund peers do beyond WireGuard.
+type Extensions uint8
+
+// The choices.
+const (
+	ExtensionsAuto Extensions = iota // in the first session, and later if it has answered
+	ExtensionsOn                     // in every session
+	ExtensionsOff                    // never
+)
+
+// String returns the choice as it is written in the file.
+func (e Extensions) String() string {
+	switch e {
+	case ExtensionsOn:
+		return "on"
+	case ExtensionsOff:
+		return "off"
+	}
+	return "auto"
+}
+
 // Peer is one [[peer]].
 type Peer struct {
 	Name         string            // unique; default: first 8 characters of the public key, or more
@@ -177,6 +198,7 @@ type Peer struct {
 	Endpoints    []Endpoint        // tried in turn; empty: the peer calls us
 	AllowedIPs   []netip.Prefix    // masked, IPv4 never mapped into IPv6; no prefix is at two peers
 	Keepalive    time.Duration     // persistent keepalive, whole seconds; 0: off
+	Extensions   Extensions        // whether the peer is asked for what tund does beyond WireGuard
 
 	// What follows concerns layer 2 and is zero unless Ethernet is set.
 

@@ -167,6 +167,9 @@ func TestLoad_saysWhatIsWrongWithAPeer(t *testing.T) {
 		{"keepalive", peerSection + usable + "keepalive = 65536\n", "8:13: peer 1: keepalive: 65536 is out of range (0 to 65535)"},
 
 		{"ethernet without tap", peerSection + usable + "ethernet = true\n", "8:12: peer 1: ethernet: there is no [tap] section"},
+		{"extensions", peerSection + usable + "extensions = \"maybe\"\n", `8:14: peer 1: extensions: want "auto", "on" or "off", not "maybe"`},
+		{"extensions off with ethernet", etherSection + usable + "extensions = \"off\"\nethernet = true\n",
+			`9:14: peer 1: extensions: "off" contradicts ethernet = true, which is an extension itself`},
 		{"switch keys without ethernet", etherSection + usable + "pvid = 3\nethernet = false\n", "9:1: peer 1: pvid: needs ethernet = true"},
 		{"bad MAC", etherSection + "ethernet = true\nmacs = [\"02:00:00:00:01\"]\n", `8:9: peer 1: macs: "02:00:00:00:01" is not a MAC address (want 02:00:00:00:00:01)`},
 		{"group MAC", etherSection + "ethernet = true\nmacs = [\"01:00:5e:00:00:01\"]\n", `8:9: peer 1: macs: "01:00:5e:00:00:01" is a group address, which no station has`},

@@ -31,6 +31,7 @@ func (l *loader) peer(s *section, number int) Peer {
 		Endpoints:    l.peerEndpoints(s),
 		AllowedIPs:   l.peerPrefixes(s),
 		Keepalive:    s.seconds("keepalive", 0, 0, maxKeepalive),
+		Extensions:   Extensions(s.choice("extensions", "auto", "on", "off")),
 		Ethernet:     s.boolean("ethernet", false),
 	}
 	l.peerEthernet(s, &p)
@@ -133,6 +134,9 @@ func (l *loader) isOwnAddress(p netip.Prefix) bool {
 func (l *loader) peerEthernet(s *section, p *Peer) {
 	if l.cfg.Tap == nil && p.Ethernet {
 		s.errorAt(s.where("ethernet"), "ethernet", "there is no [tap] section")
+	}
+	if p.Ethernet && p.Extensions == ExtensionsOff {
+		s.errorAt(s.where("extensions"), "extensions", `"off" contradicts ethernet = true, which is an extension itself`)
 	}
 	p.MACs = l.peerMACs(s)
 	p.MaxMACs = int(s.integer("max_macs", 0, 0, maxMaxMACs))

@@ -53,6 +53,9 @@ type PeerChange struct {
 	ReplaceAllowedIPs bool // forget the allowed IPs so far
 	RemoveAllowedIPs  []netip.Prefix
 	AllowedIPs        []netip.Prefix // added after those of RemoveAllowedIPs were removed
+	// Extensions, when not nil, says whether to ask the peer for what tund peers do beyond
+	// WireGuard. A new peer is not asked.
+	Extensions *peer.ExtensionMode
 	// Ethernet, when not nil, is the peer as the switch sees it. It is ignored by a tunnel without
 	// a TAP device.
 	Ethernet *l2.PortConfig
@@ -239,6 +242,7 @@ func (t *Tunnel) removePeers(gone map[*peer.Peer]bool) {
 	for p := range gone {
 		p.Remove(t.env.Index)
 		t.env.Deadlines.Remove(&p.Deadline)
+		t.extensions.SessionChanged(p)
 		t.env.Drops.Add(drop.NoPeer, uint64(p.Staged.Close(t.env.Waiting)))
 	}
 }
@@ -256,6 +260,9 @@ func (t *Tunnel) changePeer(p *peer.Peer, c *PeerChange) {
 	}
 	if c.Endpoint.IsValid() {
 		p.SetEndpoint(udp.Endpoint{Addr: c.Endpoint})
+	}
+	if c.Extensions != nil && p.Extension.SetMode(*c.Extensions) {
+		t.extensions.SessionChanged(p)
 	}
 	if c.Keepalive != nil {
 		if p.SetKeepalive(*c.Keepalive, now) && !t.env.Link.KnownDown() {

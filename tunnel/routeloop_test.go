@@ -178,7 +178,9 @@ func TestTunnel_pulseShowsWhoIsStuck(t *testing.T) {
 				t.Errorf("%+v, before %+v", second[i], first[i])
 			}
 			moved := second[i].Count != first[i].Count
-			if want := !strings.HasPrefix(second[i].Loop, "handshakes"); want && !moved {
+			// The extensions have nothing to do here.
+			want := !strings.HasPrefix(second[i].Loop, "handshakes") && second[i].Loop != "extensions"
+			if want && !moved {
 				t.Errorf("%s did not move", second[i].Loop)
 			}
 		}

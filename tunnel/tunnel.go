@@ -26,6 +26,7 @@ import (
 	"tund/internal/drop"
 	"tund/internal/watchdog"
 	"tund/tunnel/ethernet"
+	"tund/tunnel/extension"
 	"tund/tunnel/handshake"
 	"tund/tunnel/l2"
 	"tund/tunnel/l3"
@@ -48,6 +49,7 @@ type Tunnel struct {
 	lanes      []*lane.Lane
 	handshakes *handshake.Handshakes
 	lan        *ethernet.LAN // nil without a TAP device
+	extensions *extension.Exchange
 	loops      watchdog.Loops
 	workers    []*handshake.Worker
 	timers     *handshake.Worker
@@ -86,7 +88,8 @@ func New(o Options) (*Tunnel, error) {
 			return nil, err
 		}
 	}
-	t.env.Control, t.env.SessionChanged = t.lan.Control(t.env), t.lan.SessionChanged
+	t.extensions = extension.New(t.env, t.peers, t.loops.New("extensions"))
+	t.joinControl()
 	for i, c := range o.Conns {
 		c.OnHint(t.handshakes.ICMP)
 		t.lanes = append(t.lanes, lane.New(i, c, t.loops.New("receive %d", i)))
@@ -96,6 +99,22 @@ func New(o Options) (*Tunnel, error) {
 		t.workers = append(t.workers, t.handshakes.NewWorker(t.lanes[0], t.loops.New("handshakes %d", i)))
 	}
 	return t, nil
+}
+
+// joinControl connects the lanes with those parts of the tunnel that get control messages and
+// follow sessions: the switch and the extensions.
+func (t *Tunnel) joinControl() {
+	frames := t.lan.Control(t.env)
+	t.env.Control = func(kp *peer.Keypair, payload []byte, now boottime.Time) drop.Reason {
+		if payload[0]>>4 == extension.Nibble {
+			return t.extensions.Take(kp, payload, now)
+		}
+		return frames(kp.Peer, payload, now)
+	}
+	t.env.SessionChanged = func(p *peer.Peer) {
+		t.lan.SessionChanged(p)
+		t.extensions.SessionChanged(p)
+	}
 }
 
 // addDevice gives the tunnel a device. What a third kind needs goes here: what its frames begin
@@ -139,6 +158,7 @@ func (t *Tunnel) Start() {
 	if t.lan != nil {
 		t.running.Go(func() { t.lan.Run(t.lanes[0]) })
 	}
+	t.running.Go(func() { t.extensions.Run(t.lanes[0]) })
 	for _, l := range t.lanes {
 		t.running.Go(lane.NewReceiveLoop(t.env, l, t.devices).Run)
 	}
@@ -184,6 +204,7 @@ func (t *Tunnel) Close() error {
 	t.stopOnce.Do(func() {
 		close(t.stop)
 		t.lan.Goodbye(t.lanes[0])
+		t.extensions.Goodbye(t.lanes[0])
 		for _, d := range t.devices {
 			for _, q := range d.Queues {
 				errs = append(errs, q.Close())

@@ -8,6 +8,7 @@ import (
 	"tund/route"
 	"tund/tunnel"
 	"tund/tunnel/l2"
+	"tund/tunnel/peer"
 )
 
 // defaultPath is the path MTU assumed if nothing is known.
@@ -57,9 +58,11 @@ func peersChange(c *config.Config, endpoints func(config.Peer) []netip.AddrPort)
 	change := tunnel.Change{PrivateKey: &key, ReplacePeers: true, Peers: make([]tunnel.PeerChange, 0, len(c.Peers))}
 	for _, p := range c.Peers {
 		name, psk, keepalive, port := p.Name, p.PresharedKey, p.Keepalive, portConfig(p)
+		extensions := extensionMode(p)
 		change.Peers = append(change.Peers, tunnel.PeerChange{
 			PublicKey: p.PublicKey, Name: &name, PresharedKey: &psk, Endpoints: endpoints(p), Keepalive: &keepalive,
 			ReplaceAllowedIPs: true, AllowedIPs: p.AllowedIPs, Ethernet: &port,
+			Extensions: &extensions,
 		})
 	}
 	return change
@@ -76,6 +79,17 @@ func portConfig(p config.Peer) l2.PortConfig {
 		c.MACs = append(c.MACs, l2.MACFromBytes(m[:]))
 	}
 	return c
+}
+
+// extensionMode says whether a peer is asked for extensions. A peer that carries frames always is.
+func extensionMode(p config.Peer) peer.ExtensionMode {
+	switch {
+	case p.Ethernet, p.Extensions == config.ExtensionsOn:
+		return peer.ExtensionsOn
+	case p.Extensions == config.ExtensionsOff:
+		return peer.ExtensionsOff
+	}
+	return peer.ExtensionsAuto
 }
 
 // bpduPolicies translates the policies of the configuration for the switch.

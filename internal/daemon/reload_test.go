@@ -76,6 +76,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"endpoint":           {`"192.0.2.1:1"`, `["192.0.2.1:1", "192.0.2.2:1"]`},
 		"allowed_ips":        {`["10.1.0.0/16"]`, `["10.2.0.0/16"]`},
 		"keepalive":          {"0", "25"},
+		"extensions":         {`"auto"`, `"on"`},
 		"ethernet":           {"false", "true"},
 		"macs":               {`[]`, `["02:00:00:00:00:01"]`},
 		"max_macs":           {"0", "7"},
@@ -99,6 +100,9 @@ func configWith(t *testing.T, dir, section, key, value string) *config.Config {
 	set[section][key] = value
 	if key == "ethernet" {
 		set["peer"]["allowed_ips"] = `[]`
+	}
+	if key == "extensions" { // ethernet = true implies "on"
+		delete(set["peer"], "ethernet")
 	}
 	if key == "local_networks" { // means something in a full tunnel
 		set["peer"]["allowed_ips"] = `["0.0.0.0/0", "::/0"]`
@@ -133,7 +137,7 @@ func handedOver(c *config.Config) string {
 	})
 	text := fmt.Sprint(c.Tunnel.ListenPort)
 	for _, p := range peers.Peers {
-		text += fmt.Sprintf(" %+v %s %s %v %+v", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet)
+		text += fmt.Sprintf(" %+v %s %s %v %+v %d", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet, *p.Extensions)
 		text += fmt.Sprint(p.Endpoints, p.AllowedIPs)
 	}
 	return text + fmt.Sprintf("%+v %+v", routeState(c, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap))

@@ -33,9 +33,9 @@ type Env struct {
 
 	// NewHandshakes gives each receive loop its own entry point to the handshakes.
 	NewHandshakes func() Handshakes
-	// Control takes an inner payload that is neither a packet nor a frame. It copies what it keeps,
-	// and never blocks.
-	Control func(from *peer.Peer, payload []byte, now boottime.Time) drop.Reason
+	// Control takes an inner payload that is neither a packet nor a frame, and the session in which
+	// it came. It copies what it keeps, and never blocks.
+	Control func(kp *peer.Keypair, payload []byte, now boottime.Time) drop.Reason
 	// SessionChanged is called when a peer has gained or lost a session, or does not answer. It
 	// must not block.
 	SessionChanged func(*peer.Peer)

@@ -85,7 +85,7 @@ func newBench(t testing.TB, f tundev.Features) *bench {
 		Clock: still{}, Drops: new(drop.Counters), Index: new(peer.Index), Waiting: new(peer.Budget),
 		Deadlines: timers.NewHeap[peer.Peer](func() {}), Log: peerlog.New(zap.NewNop()), Link: new(LinkState),
 		Routes: NewRouteLoops(), Stop: make(chan struct{}), NewHandshakes: func() Handshakes { return noHandshakes{} },
-		Control:        func(*peer.Peer, []byte, boottime.Time) drop.Reason { return drop.BadInnerPacket },
+		Control:        func(*peer.Keypair, []byte, boottime.Time) drop.Reason { return drop.BadInnerPacket },
 		SessionChanged: func(*peer.Peer) {},
 	}
 	b.lane = New(0, newHole(), new(watchdog.Progress))

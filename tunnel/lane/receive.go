@@ -202,7 +202,7 @@ func (in *ReceiveLoop) deliver(w *deviceWriter, plaintext []byte) drop.Reason {
 	from := in.run.keypair.Peer
 	link, ok := linkOf(plaintext[0])
 	if !ok {
-		reason := in.env.Control(from, plaintext, in.now)
+		reason := in.env.Control(in.run.keypair, plaintext, in.now)
 		w.join.Cancel() // restores what the plaintext was decrypted over: the plaintext is gone now
 		from.CountDrop(reason, 1)
 		return reason

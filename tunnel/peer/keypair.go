@@ -39,6 +39,9 @@ func NewKeypair(p *Peer, k *noise.Keys, now boottime.Time) *Keypair {
 	return &Keypair{Session: session.New(k), Peer: p, Established: now, renewAfter: timers.RekeyAfterTime}
 }
 
+// Heard reports whether an authenticated message has come under this session.
+func (kp *Keypair) Heard() bool { return kp.heardAt.Load() != 0 }
+
 // Usable reports whether the session is young enough to send and receive.
 func (kp *Keypair) Usable(now boottime.Time) bool {
 	return now.Sub(kp.Established) < timers.RejectAfterTime
@@ -126,7 +129,7 @@ func (p *Peer) completed(wall time.Time) {
 	}
 	p.handshakeWall, p.failingSince = wall, time.Time{}
 	p.count.Completed++
-	p.unconfirmed, p.vain = 0, 0
+	p.unconfirmed, p.vain, p.stopped = 0, 0, false
 	p.lastError, p.doubt = "", ""
 }
 

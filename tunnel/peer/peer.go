@@ -36,6 +36,7 @@ type Peer struct {
 	Staged    Staged                // packets that wait for a session
 	Handshake Handshake             // belongs to tunnel/handshake
 	Port      atomic.Uint32         // port at the switch, 0: none; belongs to tunnel/ethernet
+	Extension Extension             // belongs to tunnel/extension
 	LogEvery  limit.Every           // messages about the peer; belongs to tunnel/peerlog
 
 	key keys.PublicKey // constant
@@ -67,6 +68,7 @@ type Peer struct {
 	vain         int
 	vainSince    boottime.Time // when the first of them began
 	unconfirmed  int           // responses in a row that led to no session
+	stopped      bool          // it has said goodbye, and there has been no session since
 	upSince      time.Time     // when a session became usable after there was none
 	lastError    string
 	lastErrorAt  boottime.Time
@@ -125,7 +127,7 @@ func (h *Handshake) DropPending(ix *Index) {
 // New returns a peer without any history.
 func New(key keys.PublicKey) *Peer {
 	p := &Peer{key: key}
-	p.Deadline.Owner = p
+	p.Deadline.Owner, p.Extension.Deadline.Owner = p, p
 	return p
 }
 

@@ -50,7 +50,7 @@ func (p *Peer) state(now boottime.Time) State {
 		return StateUp
 	}
 	switch {
-	case p.Timers.GaveUp(), p.Timers.Handshaking() && p.unanswered.Load() > 0 && p.lastError != "",
+	case p.stopped, p.Timers.GaveUp(), p.Timers.Handshaking() && p.unanswered.Load() > 0 && p.lastError != "",
 		p.unconfirmed >= UnconfirmedResponses:
 		return StateDown
 	case p.Timers.Handshaking(), p.Timers.Wanted(), p.next != nil && p.next.Usable(now):
@@ -59,6 +59,19 @@ func (p *Peer) state(now boottime.Time) State {
 		return StateDown
 	}
 	return StateIdle
+}
+
+// stoppedText explains why a peer that has said goodbye is down.
+const stoppedText = "stopped: the peer said that it stops"
+
+// Stopped notes that the peer has said goodbye: it has no sessions from now on, and is down until
+// it has one again.
+func (p *Peer) Stopped(ix *Index, now boottime.Time, wall time.Time) {
+	p.DropSessions(ix)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	p.fail(now, wall, stoppedText)
 }
 
 // silent reports whether handshakes have no response and nothing authenticated has come since the

@@ -50,6 +50,8 @@ func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
 	defer p.mu.Unlock()
 	f := p.sendFailure.Load()
 	switch {
+	case p.stopped:
+		return "" // it has said why
 	case p.Looped(now):
 		p.fail(now, wall, LoopText(ep.Addr))
 	case f != nil:

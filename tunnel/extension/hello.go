@@ -1,0 +1,148 @@
+package extension
+
+import (
+	"time"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+	"tund/tunnel/lane"
+	"tund/tunnel/peer"
+)
+
+const (
+	// maxHellos is the number of hellos in one session to a peer that does not answer.
+	maxHellos = 3
+	// helloEvery is the interval between them. A responder waits as long before the first, which is
+	// usually not necessary: the hello of the initiator comes first, and is answered.
+	helloEvery = time.Second
+	// ownFeatures is what this version takes part in.
+	ownFeatures = FeatureEcho | FeatureGoodbye
+)
+
+// state is what Run knows of a peer.
+type state struct {
+	keypair *peer.Keypair // the session that the following is about; nil: none
+	// The peer has answered a hello, or sent one, in this run of tund.
+	known bool
+	// Hellos were sent in a session of this run: without an answer, there is no second attempt
+	// unless extensions = "on".
+	asked   bool
+	heard   bool          // a hello has come in this session
+	tries   int           // hellos sent in this session
+	helloAt boottime.Time // when to send the next; 0: none is due
+}
+
+// check does what is due for p and returns when to do so again; 0: when something happens.
+func (x *Exchange) check(p *peer.Peer) (next boottime.Time) {
+	if p.Removed() || p.Extension.Mode() == peer.ExtensionsOff {
+		delete(x.states, p)
+		p.Extension.SetFeatures(0)
+		return 0
+	}
+	s := x.stateOf(p)
+	x.followSession(p, s)
+	if s.helloAt != 0 && s.helloAt <= x.now {
+		x.sayHello(p, s)
+	}
+	return s.helloAt
+}
+
+// stateOf returns the state of p, which it makes if there is none.
+func (x *Exchange) stateOf(p *peer.Peer) *state {
+	s := x.states[p]
+	if s == nil {
+		s = new(state)
+		x.states[p] = s
+	}
+	return s
+}
+
+// followSession begins anew when p has another session.
+func (x *Exchange) followSession(p *peer.Peer, s *state) {
+	kp := p.Current()
+	if kp == nil || !kp.Usable(x.now) {
+		s.keypair, s.helloAt = nil, 0
+		return
+	}
+	if kp == s.keypair {
+		return
+	}
+	s.keypair, s.heard, s.tries, s.helloAt = kp, false, 0, 0
+	if p.Extension.Mode() == peer.ExtensionsOn || s.known || !s.asked {
+		s.helloAt = x.now
+		if !kp.Session.Initiator() {
+			s.helloAt = x.now.Add(helloEvery)
+		}
+	}
+}
+
+// sayHello asks p for a hello, or gives up.
+func (x *Exchange) sayHello(p *peer.Peer, s *state) {
+	if s.tries == maxHellos {
+		s.helloAt, s.known = 0, false
+		p.Extension.SetFeatures(0)
+		return
+	}
+	s.asked = true
+	s.tries++
+	s.helloAt = x.now.Add(helloEvery)
+	x.sendHello(p, true)
+}
+
+func (x *Exchange) sendHello(p *peer.Peer, answer bool) {
+	h := Hello{Version: helloVersion, Answer: answer, Features: ownFeatures}
+	var body [helloLen]byte
+	x.Send(p, TypeHello, h.Append(body[:0]))
+}
+
+// hello handles the hello of a peer.
+func (x *Exchange) hello(m *Message) drop.Reason {
+	h, ok := ParseHello(m.Body)
+	if !ok {
+		return drop.BadInnerPacket
+	}
+	p := m.Peer
+	s := x.stateOf(p)
+	x.followSession(p, s)
+	s.known, s.heard, s.helloAt = true, true, 0
+	p.Extension.SetFeatures(uint32(h.Features))
+	if h.Answer {
+		x.sendHello(p, false)
+	}
+	if kp := p.Current(); kp != nil && kp == s.keypair {
+		for _, f := range x.greeted {
+			f(p, kp, kp.Session.Initiator())
+		}
+	}
+	x.later(p, x.now)
+	return drop.None
+}
+
+// goodbye handles the goodbye of a peer: its sessions end now, and it is down until it is heard
+// again. A goodbye that was under way while the next session began concerns the peer's earlier run.
+func (x *Exchange) goodbye(m *Message) drop.Reason {
+	p := m.Peer
+	if cur := p.Current(); cur != nil && cur != m.Keypair && cur.Heard() {
+		return drop.None
+	}
+	p.Stopped(x.env.Index, x.now, x.env.Clock.Wall())
+	x.env.SessionChanged(p)
+	return drop.None
+}
+
+// Goodbye tells the peers that we stop, through the socket of l, so that none of them has to wait
+// for a timeout. Nothing may be sent to them afterwards. It is called once, while Run ends.
+func (x *Exchange) Goodbye(l *lane.Lane) {
+	out := lane.NewBatch(x.env, l, lane.MaxDatagram)
+	now := x.env.Clock.Now()
+	message := AppendMessage(nil, TypeGoodbye, nil)
+	for _, p := range x.peers.All() {
+		if Features(p.Extension.Features())&FeatureGoodbye == 0 || p.Endpoint() == nil {
+			continue
+		}
+		if kp := p.Current(); kp != nil && kp.Usable(now) {
+			out.Transmit(p, message, now)
+		}
+	}
+	out.Flush(now)
+}

@@ -1,0 +1,120 @@
+package extension
+
+import (
+	"encoding/binary"
+)
+
+// A control message is an inner payload with first nibble 3, which WireGuard's implementations
+// authenticate and then drop:
+//
+//	 0                   1                   2                   3
+//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//	+-------+-------+---------------+-------------------------------+
+//	|   3   | format|     type      |          body length          |
+//	+-------+-------+---------------+-------------------------------+
+//	|  body …                                       | padding …
+//
+// The format is 0. Integers are big endian. A body may be longer than the receiver knows: later
+// versions append fields, and a receiver reads those it knows. Unknown types are ignored.
+const (
+	// Nibble is the first nibble of a control message.
+	Nibble = 3
+	// HeaderLen is the size of the header of a control message, in bytes.
+	HeaderLen = 4
+	// MaxBody is the size of the longest body that a receiver accepts, in bytes: an offer with an
+	// ML-KEM-768 key (1,184) and room for what accompanies it, within what every path carries.
+	MaxBody = 2048 - HeaderLen
+)
+
+// Type is the type of a control message.
+type Type uint8
+
+// The types of this package. Other packages of the engine register theirs with Exchange.Handle;
+// the list of all is in docs/protocol.md.
+const (
+	TypeHello       Type = 1
+	TypeGoodbye     Type = 2
+	TypeEchoRequest Type = 3
+	TypeEchoReply   Type = 4
+)
+
+// maxType bounds the types that can be registered.
+const maxType = 32
+
+// AppendMessage appends a control message to b and pads it with zeros to a multiple of 16 bytes, as
+// transport data is. body must not be longer than MaxBody.
+func AppendMessage(b []byte, t Type, body []byte) []byte {
+	start := len(b)
+	b = append(b, Nibble<<4, byte(t))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
+	b = append(b, body...)
+	for (len(b)-start)%16 != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+// Parse returns the type and the body of a control message, a slice of payload. ok is false if
+// payload is none, is of another format, or has fewer bytes than its header announces.
+func Parse(payload []byte) (t Type, body []byte, ok bool) {
+	if len(payload) < HeaderLen || payload[0] != Nibble<<4 {
+		return 0, nil, false
+	}
+	n := int(binary.BigEndian.Uint16(payload[2:]))
+	if n > len(payload)-HeaderLen || n > MaxBody {
+		return 0, nil, false
+	}
+	return Type(payload[1]), payload[HeaderLen : HeaderLen+n], true
+}
+
+// Hello is the body of a hello:
+//
+//	+---------------+-------------+-+-------------------------------+
+//	|    version    | reserved    |A|            features           |
+//	+---------------+-------------+-+-------------------------------+
+//
+//	version   the highest version that the sender speaks, 1; both use the lower of the two
+//	A         a hello is requested in answer
+//	features  what the sender takes part in
+type Hello struct {
+	Version  uint8 // never 0
+	Answer   bool
+	Features Features
+}
+
+// Features is a set of what a peer takes part in. Unknown bits are kept.
+type Features uint16
+
+// The features.
+const (
+	// FeatureEcho: answers echo requests.
+	FeatureEcho Features = 1 << 0
+	// FeatureGoodbye: knows what a goodbye means.
+	FeatureGoodbye Features = 1 << 1
+)
+
+const (
+	helloVersion = 1
+	helloLen     = 4
+	helloAnswer  = 1 << 0
+)
+
+// Append appends the body of the hello to b.
+func (h *Hello) Append(b []byte) []byte {
+	var flags byte
+	if h.Answer {
+		flags |= helloAnswer
+	}
+	b = append(b, h.Version, flags)
+	return binary.BigEndian.AppendUint16(b, uint16(h.Features))
+}
+
+// ParseHello reads the body of a hello. ok is false if it is too short or its version is 0.
+func ParseHello(body []byte) (h Hello, ok bool) {
+	if len(body) < helloLen || body[0] == 0 {
+		return h, false
+	}
+	return Hello{
+		Version: body[0], Answer: body[1]&helloAnswer != 0, Features: Features(binary.BigEndian.Uint16(body[2:])),
+	}, true
+}
