@@ -71,10 +71,14 @@ func (c *Config) WithoutPeer(key keys.PublicKey) *Config {
 
 // takePeer notes what no other peer may have any more.
 func (l *loader) takePeer(p *Peer) {
-	here := place{peer: &section{l: l, label: "peer " + strconv.Quote(p.Name), at: &tomlscan.Node{}}}
+	here := place{peer: &section{l: l, label: "peer " + strconv.Quote(p.Name), at: &tomlscan.Node{}, priority: p.Priority}}
 	l.keys[p.PublicKey], l.names[p.Name] = here, here
 	for _, a := range p.AllowedIPs {
-		l.allowedIPs[a] = here
+		if _, taken := l.allowedIPs[a]; taken {
+			l.shared[a] = append(l.shared[a], here)
+		} else {
+			l.allowedIPs[a] = here
+		}
 	}
 	for _, m := range p.MACs {
 		l.macs[m] = here
@@ -85,7 +89,7 @@ func (l *loader) takePeer(p *Peer) {
 func (p *Peer) values() map[string]any {
 	v := map[string]any{
 		"public_key": p.PublicKey.String(), "endpoint": texts(p.Endpoints), "allowed_ips": texts(p.AllowedIPs),
-		"keepalive": int64(p.Keepalive / time.Second), "ethernet": p.Ethernet,
+		"keepalive": int64(p.Keepalive / time.Second), "ethernet": p.Ethernet, "priority": int64(p.Priority),
 		"extensions": p.Extensions.String(),
 	}
 	// A name that is the beginning of the key, and as long as nameOthers makes them, is none that a

@@ -50,8 +50,8 @@ func TestWithPeer_checksAsTheFileIs(t *testing.T) {
 		t.Errorf("%v %+v", err, next)
 	}
 	for want, values := range map[string]map[string]any{
-		`peer 3: public_key: missing`:                                                                   {"name": nil},
-		`peer "x": allowed_ips: 10.20.0.0/16 is also an allowed IP of peer "a"`:                         {"name": "x", "public_key": n, "allowed_ips": []any{"10.20.0.0/16"}},
+		`peer 3: public_key: missing`: {"name": nil},
+		`peer "x": allowed_ips: 10.20.0.0/16 is also an allowed IP of peer "a"; if one stands in for the other, give the preferred one a priority`: {"name": "x", "public_key": n, "allowed_ips": []any{"10.20.0.0/16"}},
 		`peer "a": name: "a" is also the name of the peer`:                                              {"name": "a", "public_key": n},
 		`peer 3: unknown key "keepalife": did you mean "keepalive"?`:                                    {"public_key": n, "keepalife": int64(1)},
 		`peer 3: public_key: is our own public key, that of the private key: put that of the peer here`: {"public_key": private.Public().String()},

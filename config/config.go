@@ -196,9 +196,13 @@ type Peer struct {
 	PublicKey    keys.PublicKey    // unique, never zero, never our own
 	PresharedKey keys.PresharedKey // zero: none
 	Endpoints    []Endpoint        // tried in turn; empty: the peer calls us
-	AllowedIPs   []netip.Prefix    // masked, IPv4 never mapped into IPv6; no prefix is at two peers
-	Keepalive    time.Duration     // persistent keepalive, whole seconds; 0: off
-	Extensions   Extensions        // whether the peer is asked for what tund does beyond WireGuard
+	// Masked, IPv4 never mapped into IPv6. A prefix is at several peers only if these have
+	// different priorities.
+	AllowedIPs []netip.Prefix
+	// Among the peers that have the same allowed IP: the highest carries, 0 to 65535.
+	Priority   int
+	Keepalive  time.Duration // persistent keepalive, whole seconds; 0: off
+	Extensions Extensions    // whether the peer is asked for what tund does beyond WireGuard
 
 	// What follows concerns layer 2 and is zero unless Ethernet is set.
 

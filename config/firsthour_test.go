@@ -221,9 +221,9 @@ var firstHour = []messageTest{
 	{"everything, in a word", peerSection + callable + "allowed_ips = [\"any\"]\n",
 		`7:16: peer 1: allowed_ips: "any" is not an address (for everything, want ["0.0.0.0/0", "::/0"])`},
 	{"same prefix at two peers", peerSection + usable + secondPeer + "allowed_ips = [\"10.0.0.0/8\"]\n",
-		`10:16: peer 2: allowed_ips: 10.0.0.0/8 is also an allowed IP of peer 1, at 7:16`},
+		`10:16: peer 2: allowed_ips: 10.0.0.0/8 is also an allowed IP of peer 1, at 7:16; if one stands in for the other, give the preferred one a priority`},
 	{"same prefix, other spelling", peerSection + usable + secondPeer + "allowed_ips = [\"10.1.2.3/8\"]\n",
-		`10:16: peer 2: allowed_ips: 10.0.0.0/8 is also an allowed IP of peer 1, at 7:16`},
+		`10:16: peer 2: allowed_ips: 10.0.0.0/8 is also an allowed IP of peer 1, at 7:16; if one stands in for the other, give the preferred one a priority`},
 	{"nested prefixes", peerSection + usable + secondPeer + "allowed_ips = [\"10.1.0.0/16\", \"10.1.2.3\"]\n", ""},
 
 	// Endpoints and numbers.

@@ -109,7 +109,9 @@ type loader struct {
 	keys       map[keys.PublicKey]place
 	names      map[string]place
 	allowedIPs map[netip.Prefix]place
-	macs       map[MAC]place
+	// Further peers of an allowed IP, in the order of the file.
+	shared map[netip.Prefix][]place
+	macs   map[MAC]place
 }
 
 func newLoader(path string, h host, src string) *loader {
@@ -122,6 +124,7 @@ func newLoader(path string, h host, src string) *loader {
 		keys:       make(map[keys.PublicKey]place),
 		names:      make(map[string]place),
 		allowedIPs: make(map[netip.Prefix]place),
+		shared:     make(map[netip.Prefix][]place),
 		macs:       make(map[MAC]place),
 	}
 }

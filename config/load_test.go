@@ -237,7 +237,7 @@ office.toml:12:7: tun: mtu: want a number, without quotes and without a unit: mt
 office.toml:17:17: peer "berlin": endpoint: missing port (want host:port)
 office.toml:20:1: "keepalive" given twice: first at 19:1
 office.toml:24:14: peer "paris": public_key: ` + keys.ErrFormat.Error() + `
-office.toml:26:19: peer "paris": allowed_ips: 10.20.0.0/16 is also an allowed IP of peer "berlin", at 18:18
+office.toml:26:19: peer "paris": allowed_ips: 10.20.0.0/16 is also an allowed IP of peer "berlin", at 18:18; if one stands in for the other, give the preferred one a priority
 office.toml:27:12: peer "paris": ethernet: there is no [tap] section
 office.toml:28:1: peer "paris": unknown section "colour"`
 	if got != want {

@@ -139,8 +139,8 @@ func TestLoad_saysWhatIsWrongWithAPeer(t *testing.T) {
 		{"bad preshared key", peerSection + usable + "preshared_key = \"SECRET\"\n", "8:17: peer 1: preshared_key: " + badKey},
 		{"missing preshared key file", peerSection + usable + "preshared_key_file = \"no.psk\"\n", "8:22: peer 1: preshared_key_file: open no.psk: file does not exist"},
 
-		{"same allowed IP", peerSection + usable + secondPeer + "allowed_ips = [\"fd00::/8\", \"10.0.0.0/8\"]\n", `10:28: peer 2: allowed_ips: 10.0.0.0/8 is also an allowed IP of peer 1, at 7:16`},
-		{"same allowed IP once masked", peerSection + usable + secondPeer + "allowed_ips = [\"10.3.2.1/8\"]\n", `10:16: peer 2: allowed_ips: 10.0.0.0/8 is also an allowed IP of peer 1, at 7:16`},
+		{"same allowed IP", peerSection + usable + secondPeer + "allowed_ips = [\"fd00::/8\", \"10.0.0.0/8\"]\n", `10:28: peer 2: allowed_ips: 10.0.0.0/8 is also an allowed IP of peer 1, at 7:16; if one stands in for the other, give the preferred one a priority`},
+		{"same allowed IP once masked", peerSection + usable + secondPeer + "allowed_ips = [\"10.3.2.1/8\"]\n", `10:16: peer 2: allowed_ips: 10.0.0.0/8 is also an allowed IP of peer 1, at 7:16; if one stands in for the other, give the preferred one a priority`},
 		{"mapped allowed IP", peerSection + callable + "allowed_ips = [\"::ffff:10.0.0.0/104\"]\n", `7:16: peer 1: allowed_ips: "::ffff:10.0.0.0/104" is an IPv4 address in the form of IPv6: write 10.0.0.0/8`},
 		{"bad allowed IP", peerSection + callable + "allowed_ips = [\"any\"]\n", `7:16: peer 1: allowed_ips: "any" is not an address (for everything, want ["0.0.0.0/0", "::/0"])`},
 

@@ -34,6 +34,7 @@ func (l *loader) peer(s *section, number int) Peer {
 		Extensions:   Extensions(s.choice("extensions", "auto", "on", "off")),
 		Ethernet:     s.boolean("ethernet", false),
 	}
+	p.Priority = s.priority
 	l.peerEthernet(s, &p)
 	switch {
 	case l.cfg.Tun == nil && len(p.AllowedIPs) > 0:
@@ -83,11 +84,13 @@ func (l *loader) nameOthers() {
 	}
 }
 
-// peerPrefixes returns the allowed IPs of a peer.
+// peerPrefixes returns the allowed IPs of a peer, and reads its priority among those that have them
+// too.
 func (l *loader) peerPrefixes(s *section) []netip.Prefix {
 	const key = "allowed_ips"
 	var list []netip.Prefix
 	words, at := s.words(key)
+	s.priority = int(s.integer("priority", 0, 0, maxPriority))
 	for i, word := range words {
 		p, why := parsePrefix(word)
 		if why == "" && p.IsSingleIP() && p.Addr().IsUnspecified() {
@@ -101,14 +104,9 @@ func (l *loader) peerPrefixes(s *section) []netip.Prefix {
 			s.warnAt(at[i], key, "%s has host bits set: %s is used, as wg(8) does", p, masked)
 			p = masked
 		}
-		if first, ok := l.allowedIPs[p]; ok && first.peer == s {
-			s.warnAt(at[i], key, "%s given twice: first at %s", p, l.positionOf(first))
-			continue
-		} else if ok {
-			s.errorAt(at[i], key, "%s is also an allowed IP of %s, at %s", p, first.peer.label, l.positionOf(first))
+		if !l.mayHave(s, p, at[i]) {
 			continue
 		}
-		l.allowedIPs[p] = place{at: at[i], peer: s}
 		if l.isOwnAddress(p) {
 			s.errorAt(at[i], key, "%s is our own address: list the addresses behind the peer", p.Addr())
 		}
@@ -120,6 +118,34 @@ func (l *loader) peerPrefixes(s *section) []netip.Prefix {
 		list = append(list, p)
 	}
 	return list
+}
+
+// mayHave notes that the peer of s has the allowed IP p. It reports whether that is new and
+// allowed: peers share one only if their priorities say which of them carries.
+func (l *loader) mayHave(s *section, p netip.Prefix, at int) bool {
+	const key = "allowed_ips"
+	first, taken := l.allowedIPs[p]
+	if !taken {
+		l.allowedIPs[p] = place{at: at, peer: s}
+		return true
+	}
+	for _, other := range append([]place{first}, l.shared[p]...) {
+		switch {
+		case other.peer == s:
+			s.warnAt(at, key, "%s given twice: first at %s", p, l.positionOf(other))
+			return false
+		case other.peer.priority == s.priority && s.priority != 0:
+			s.errorAt(at, key, "%s is also an allowed IP of %s, at %s, with the same priority %d: the higher one is to carry",
+				p, other.peer.label, l.positionOf(other), s.priority)
+			return false
+		case other.peer.priority == s.priority:
+			s.errorAt(at, key, "%s is also an allowed IP of %s, at %s; if one stands in for the other, give the preferred one a priority",
+				p, other.peer.label, l.positionOf(other))
+			return false
+		}
+	}
+	l.shared[p] = append(l.shared[p], place{at: at, peer: s})
+	return true
 }
 
 // isOwnAddress reports whether p is one address alone, and one of our own. A wider prefix around it

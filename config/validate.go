@@ -20,6 +20,7 @@ const (
 	localTable = 255            // RT_TABLE_LOCAL: the kernel's own
 
 	maxKeepalive = 65535 // seconds, as in wg(8)
+	maxPriority  = 65535
 
 	defaultAgeing         = 300 // seconds, as Linux bridges do
 	minAgeing, maxAgeing  = 10, 86400

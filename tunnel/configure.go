@@ -52,10 +52,16 @@ type PeerChange struct {
 	Keepalive         *time.Duration
 	ReplaceAllowedIPs bool // forget the allowed IPs so far
 	RemoveAllowedIPs  []netip.Prefix
-	AllowedIPs        []netip.Prefix // added after those of RemoveAllowedIPs were removed
 	// Extensions, when not nil, says whether to ask the peer for what tund peers do beyond
 	// WireGuard. A new peer is not asked.
 	Extensions *peer.ExtensionMode
+	// AllowedIPs are added after those of RemoveAllowedIPs were removed. Another peer loses what it
+	// had of them.
+	AllowedIPs []netip.Prefix
+	// SharedIPs are added as AllowedIPs are, but other peers keep them, too: the one of the highest
+	// Priority carries among those that work.
+	SharedIPs []netip.Prefix
+	Priority  *int // when not nil
 	// Ethernet, when not nil, is the peer as the switch sees it. It is ignored by a tunnel without
 	// a TAP device.
 	Ethernet *l2.PortConfig
@@ -252,6 +258,9 @@ func (t *Tunnel) changePeer(p *peer.Peer, c *PeerChange) {
 	if c.Name != nil {
 		p.SetName(*c.Name)
 	}
+	if c.Priority != nil {
+		p.SetPriority(*c.Priority)
+	}
 	if c.PresharedKey != nil {
 		p.SetPresharedKey(*c.PresharedKey)
 	}
@@ -278,7 +287,7 @@ func (t *Tunnel) updateRoutes(c *Change, touched []*peer.Peer) {
 	any := false
 	for i := range c.Peers {
 		pc := &c.Peers[i]
-		any = any || touched[i] != nil && (pc.ReplaceAllowedIPs || len(pc.AllowedIPs)+len(pc.RemoveAllowedIPs) > 0)
+		any = any || touched[i] != nil && pc.changesRoutes()
 	}
 	if !any {
 		return
@@ -302,8 +311,21 @@ func (t *Tunnel) updateRoutes(c *Change, touched []*peer.Peer) {
 			for _, prefix := range pc.AllowedIPs {
 				tx.Insert(prefix, p)
 			}
+			for _, prefix := range pc.SharedIPs {
+				tx.Share(prefix, p)
+			}
 		}
+		t.chooseActive(tx)
 	})
+	select {
+	case t.sharing <- struct{}{}:
+	default: // it is about to look
+	}
+}
+
+// changesRoutes reports whether c touches the table of allowed IPs, or who carries them.
+func (c *PeerChange) changesRoutes() bool {
+	return c.ReplaceAllowedIPs || c.Priority != nil || len(c.AllowedIPs)+len(c.SharedIPs)+len(c.RemoveAllowedIPs) > 0
 }
 
 func removeAll(tx *l3.Tx[*peer.Peer], prefixes []netip.Prefix, owner *peer.Peer) {

@@ -93,6 +93,7 @@ func (t *Tunnel) Status() Status {
 			Name: d.Name, Kind: kindOf(d), Queues: len(d.Queues), MTU: d.MTU(), Features: d.Features, DeviceCounts: d.Counts(),
 		})
 	}
+	standby := t.standby()
 	owned := make(map[*peer.Peer][]netip.Prefix)
 	for prefix, p := range t.routes.All {
 		owned[p] = append(owned[p], prefix)
@@ -101,7 +102,7 @@ func (t *Tunnel) Status() Status {
 	s.Peers = make([]PeerStatus, 0, len(order))
 	for _, p := range order {
 		ps := p.Status(now, wall)
-		ps.AllowedIPs, ps.Ethernet = owned[p], t.lan.Carries(p)
+		ps.AllowedIPs, ps.Ethernet, ps.Active = owned[p], t.lan.Carries(p), !standby[p]
 		s.Peers = append(s.Peers, ps)
 	}
 	return s

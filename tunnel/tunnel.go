@@ -27,6 +27,7 @@ import (
 	"tund/internal/watchdog"
 	"tund/tunnel/ethernet"
 	"tund/tunnel/extension"
+	"tund/tunnel/failover"
 	"tund/tunnel/handshake"
 	"tund/tunnel/l2"
 	"tund/tunnel/l3"
@@ -59,6 +60,10 @@ type Tunnel struct {
 	peers  *peer.Table
 	routes l3.Table[*peer.Peer]
 
+	judgeMu sync.Mutex // guards judge; held for comparisons
+	judge   failover.Judge[*peer.Peer]
+	sharing chan struct{} // capacity 1: peers share allowed IPs since the last change
+
 	configMu sync.Mutex // serializes Configure, Rebind, SetMark and SetUp; guards toldDown
 	toldDown bool       // what SetUp was told last
 
@@ -76,7 +81,10 @@ func New(o Options) (*Tunnel, error) {
 	if o.Clock == nil {
 		o.Clock = boottime.System()
 	}
-	t := &Tunnel{log: o.Log, peers: peer.NewTable(), stop: make(chan struct{}), fatal: make(chan error, 1)}
+	t := &Tunnel{
+		log: o.Log, peers: peer.NewTable(), stop: make(chan struct{}), fatal: make(chan error, 1),
+		sharing: make(chan struct{}, 1),
+	}
 	t.env = &lane.Env{
 		Clock: o.Clock, Drops: &t.drops, Index: new(peer.Index), Waiting: new(peer.Budget), Log: peerlog.New(o.Log),
 		Link: new(lane.LinkState), Routes: lane.NewRouteLoops(), Stop: t.stop,
@@ -152,6 +160,7 @@ func (t *Tunnel) addDevice(d Device, eo EthernetOptions) (err error) {
 func (t *Tunnel) Start() {
 	t.running.Go(func() { t.env.Log.Run(t.stop) })
 	t.running.Go(t.timers.RunTimers)
+	t.running.Go(t.runFailover)
 	for _, w := range t.workers {
 		t.running.Go(w.Run)
 	}

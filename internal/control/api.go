@@ -18,6 +18,7 @@
 package control
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -169,9 +170,13 @@ type Peer struct {
 	RxBytes    uint64   `json:"rx_bytes"`
 	TxBytes    uint64   `json:"tx_bytes"`
 	AllowedIPs []string `json:"allowed_ips"`
-	Ethernet   bool     `json:"ethernet"`
-	KeepaliveS int      `json:"keepalive_s"` // 0: off
-	LastError  string   `json:"last_error"`  // why, in words; "" when nothing is wrong
+	// Among peers with the same allowed IP, the highest priority that works carries. Active is
+	// false while others carry all that the peer shares with them.
+	Priority   int    `json:"priority"`
+	Active     bool   `json:"active"`
+	Ethernet   bool   `json:"ethernet"`
+	KeepaliveS int    `json:"keepalive_s"` // 0: off
+	LastError  string `json:"last_error"`  // why, in words; "" when nothing is wrong
 
 	StateSince   Time `json:"state_since"`
 	PresharedKey bool `json:"preshared_key"` // whether one is configured; never the key
@@ -192,6 +197,16 @@ type Peer struct {
 	MaxMACs int `json:"max_macs"`
 	// Capabilities the peer announced inside the session; empty for plain WireGuard peers.
 	Capabilities []string `json:"capabilities"`
+}
+
+// UnmarshalJSON takes a peer that does not say whether it is active, as older instances do, for one
+// that is.
+func (p *Peer) UnmarshalJSON(text []byte) error {
+	type plain Peer // without this method
+	v := plain{Active: true}
+	err := json.Unmarshal(text, &v)
+	*p = Peer(v)
+	return err
 }
 
 // Session is the current session with a peer.

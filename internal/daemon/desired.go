@@ -56,16 +56,43 @@ func tunMTU(c *config.Config, path int) int {
 func peersChange(c *config.Config, endpoints func(config.Peer) []netip.AddrPort) tunnel.Change {
 	key := c.Tunnel.PrivateKey
 	change := tunnel.Change{PrivateKey: &key, ReplacePeers: true, Peers: make([]tunnel.PeerChange, 0, len(c.Peers))}
+	shared := sharedPrefixes(c)
 	for _, p := range c.Peers {
 		name, psk, keepalive, port := p.Name, p.PresharedKey, p.Keepalive, portConfig(p)
 		extensions := extensionMode(p)
-		change.Peers = append(change.Peers, tunnel.PeerChange{
+		pc := tunnel.PeerChange{
 			PublicKey: p.PublicKey, Name: &name, PresharedKey: &psk, Endpoints: endpoints(p), Keepalive: &keepalive,
-			ReplaceAllowedIPs: true, AllowedIPs: p.AllowedIPs, Ethernet: &port,
+			ReplaceAllowedIPs: true, AllowedIPs: p.AllowedIPs, Priority: &p.Priority, Ethernet: &port,
 			Extensions: &extensions,
-		})
+		}
+		if len(shared) > 0 {
+			pc.AllowedIPs = nil
+			for _, a := range p.AllowedIPs {
+				if shared[a] {
+					pc.SharedIPs = append(pc.SharedIPs, a)
+				} else {
+					pc.AllowedIPs = append(pc.AllowedIPs, a)
+				}
+			}
+		}
+		change.Peers = append(change.Peers, pc)
 	}
 	return change
+}
+
+// sharedPrefixes returns the allowed IPs that several peers have.
+func sharedPrefixes(c *config.Config) map[netip.Prefix]bool {
+	seen := make(map[netip.Prefix]bool)
+	shared := make(map[netip.Prefix]bool)
+	for i := range c.Peers {
+		for _, a := range c.Peers[i].AllowedIPs {
+			if seen[a] {
+				shared[a] = true
+			}
+			seen[a] = true
+		}
+	}
+	return shared
 }
 
 // portConfig is a peer from the point of view of the switch.

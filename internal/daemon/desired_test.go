@@ -3,9 +3,11 @@ package daemon
 import (
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"tund/config"
+	"tund/crypto/keys"
 	"tund/route"
 )
 
@@ -51,5 +53,26 @@ func TestTunMTU_leavesRoomForTheTunnel(t *testing.T) {
 	}
 	if got := tunMTU(&config.Config{}, 1500); got != 0 {
 		t.Errorf("without [tun]: %d", got)
+	}
+}
+
+// Only an allowed IP that several peers have is shared; every other one is taken from whoever had
+// it.
+func TestPeersChange_sharesWhatSeveralPeersHave(t *testing.T) {
+	t.Parallel()
+	site, one := netip.MustParsePrefix("10.20.0.0/16"), netip.MustParsePrefix("10.9.0.2/32")
+	c := &config.Config{Peers: []config.Peer{
+		{PublicKey: keys.PublicKey{1}, AllowedIPs: []netip.Prefix{one, site}, Priority: 10},
+		{PublicKey: keys.PublicKey{2}, AllowedIPs: []netip.Prefix{site}},
+	}}
+	none := func(config.Peer) []netip.AddrPort { return nil }
+	got := peersChange(c, none).Peers
+	if !slices.Equal(got[0].AllowedIPs, []netip.Prefix{one}) || !slices.Equal(got[0].SharedIPs, []netip.Prefix{site}) || *got[0].Priority != 10 ||
+		len(got[1].AllowedIPs) != 0 || !slices.Equal(got[1].SharedIPs, []netip.Prefix{site}) || *got[1].Priority != 0 {
+		t.Errorf("%+v", got)
+	}
+	c.Peers = c.Peers[:1]
+	if got := peersChange(c, none).Peers[0]; !slices.Equal(got.AllowedIPs, []netip.Prefix{one, site}) || got.SharedIPs != nil {
+		t.Errorf("alone: %+v", got)
 	}
 }

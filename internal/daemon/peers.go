@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -57,16 +58,11 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 // peerPart is the change that gives one peer of the tunnel its configuration in c and leaves the
 // others unchanged.
 func (d *Daemon) peerPart(c *config.Config, key keys.PublicKey) tunnel.Change {
-	one := *c
-	one.Peers = nil
-	for _, p := range c.Peers {
-		if p.PublicKey == key {
-			one.Peers = []config.Peer{p}
-		}
-	}
-	part := peersChange(&one, d.names.Endpoints)
+	// The whole configuration tells which allowed IPs are shared.
+	part := peersChange(c, d.names.Endpoints)
 	part.PrivateKey, part.ReplacePeers = nil, false
-	if len(one.Peers) == 0 {
+	part.Peers = slices.DeleteFunc(part.Peers, func(p tunnel.PeerChange) bool { return p.PublicKey != key })
+	if len(part.Peers) == 0 {
 		part.Peers = []tunnel.PeerChange{{PublicKey: key, Remove: true}}
 	}
 	return part

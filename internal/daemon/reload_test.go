@@ -75,6 +75,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"preshared_key_file": {`"berlin.psk"`, `"paris.psk"`},
 		"endpoint":           {`"192.0.2.1:1"`, `["192.0.2.1:1", "192.0.2.2:1"]`},
 		"allowed_ips":        {`["10.1.0.0/16"]`, `["10.2.0.0/16"]`},
+		"priority":           {"0", "10"},
 		"keepalive":          {"0", "25"},
 		"extensions":         {`"auto"`, `"on"`},
 		"ethernet":           {"false", "true"},
@@ -138,7 +139,7 @@ func handedOver(c *config.Config) string {
 	text := fmt.Sprint(c.Tunnel.ListenPort)
 	for _, p := range peers.Peers {
 		text += fmt.Sprintf(" %+v %s %s %v %+v %d", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet, *p.Extensions)
-		text += fmt.Sprint(p.Endpoints, p.AllowedIPs)
+		text += fmt.Sprint(p.Endpoints, p.AllowedIPs, p.SharedIPs, *p.Priority)
 	}
 	return text + fmt.Sprintf("%+v %+v", routeState(c, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap))
 }

@@ -59,10 +59,22 @@ func (s *Page) Peer(instance string, p *control.Peer) {
 		allowed = strings.Join(p.AllowedIPs, ", ")
 	}
 	s.field("allowed ips", allowed)
+	if p.Priority != 0 || !p.Active {
+		s.field("failover", failover(p))
+	}
 	h := p.Handshake
 	s.field("handshakes", fmt.Sprintf("%d completed, %d failed; initiations sent %d, received %d; responses sent %d, received %d; cookies received %d",
 		h.Completed, h.Failed, h.InitiationsTx, h.InitiationsRx, h.ResponsesTx, h.ResponsesRx, h.CookiesRx))
 	s.field("drops", reasons(p.Drops))
+}
+
+// failover describes the part that a peer has among those with the same allowed IPs.
+func failover(p *control.Peer) string {
+	text := "priority " + strconv.Itoa(p.Priority)
+	if !p.Active {
+		text += ", standby: another peer carries what it shares"
+	}
+	return text
 }
 
 // field writes one labelled value.

@@ -191,6 +191,9 @@ func (s *Page) peerRow(t *table, p *control.Peer) {
 	if len(reach) == 0 {
 		reach = []string{"-"}
 	}
+	if !p.Active {
+		reach = append([]string{"standby"}, reach...)
+	}
 	t.add(cell{text: s.Clean(p.Name), paint: Bold}, cell{text: state, paint: colour}, cell{text: s.Clean(endpoint)},
 		cell{text: since(p.LastHandshake.Time, s.now)}, cell{text: rx}, cell{text: tx},
 		cell{text: strconv.FormatUint(sum(p.Drops), 10)}, s.items(reach))

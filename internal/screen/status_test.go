@@ -104,7 +104,7 @@ func crowd(n int) control.Instance {
 	i := screentest.Office()
 	i.Peers, i.Warnings = nil, nil
 	for k := range n {
-		p := control.Peer{Name: fmt.Sprintf("site-%04d", k), PublicKey: screentest.Key(fmt.Sprint(k)), State: control.StateUp, Endpoint: fmt.Sprintf("198.51.100.7:%d", k),
+		p := control.Peer{Name: fmt.Sprintf("site-%04d", k), PublicKey: screentest.Key(fmt.Sprint(k)), State: control.StateUp, Active: true, Endpoint: fmt.Sprintf("198.51.100.7:%d", k),
 			LastHandshake: screentest.Ago(time.Duration(k) * time.Second), RxBytes: uint64(k) << 20, TxBytes: uint64(k) << 30,
 			AllowedIPs: []string{fmt.Sprintf("10.%d.%d.0/24", k/256, k%256)}, Drops: map[string]uint64{"replay": uint64(k)}}
 		if k%10 == 9 {

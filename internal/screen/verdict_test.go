@@ -15,8 +15,8 @@ func TestProblems_oneCauseIsSaidOnce(t *testing.T) {
 	i := &control.Instance{
 		Name: "office",
 		Peers: []control.Peer{
-			{Name: "paris", State: control.StateDown, LastError: "endpoint p.example does not resolve"},
-			{Name: "berlin", State: control.StateUp, LastError: "cannot send to 192.0.2.1:1: operation not permitted"},
+			{Name: "paris", State: control.StateDown, Active: true, LastError: "endpoint p.example does not resolve"},
+			{Name: "berlin", State: control.StateUp, Active: true, LastError: "cannot send to 192.0.2.1:1: operation not permitted"},
 		},
 		Warnings: []control.Warning{
 			{Kind: "dns", Subject: "paris", Message: "endpoint p.example does not resolve"},

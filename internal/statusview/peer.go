@@ -17,7 +17,7 @@ func (v *View) peer(s *tunnel.PeerStatus) control.Peer {
 		KeepaliveS: int(s.Keepalive / time.Second), LastError: s.LastError, AllowedIPs: []string{},
 		PresharedKey: !s.PresharedKey.IsZero(), StateSince: control.At(s.Since), Roamed: control.At(s.Roamed),
 		LastRx: control.At(s.LastReceived), RxPackets: s.RxPackets, TxPackets: s.TxPackets, Staged: s.Staged,
-		Handshake: handshakes(s.Handshakes), Drops: s.Drops,
+		Handshake: handshakes(s.Handshakes), Drops: s.Drops, Priority: s.Priority, Active: s.Active,
 	}
 	out.Handshake.Tries = s.Attempts
 	if ss := s.Session; ss != nil {

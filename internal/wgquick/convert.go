@@ -44,6 +44,7 @@ func FromConfig(c *config.Config) (*File, []Note, error) {
 		}
 		label := fmt.Sprintf("peer %q", p.Name)
 		lost(len(p.Endpoints) > 1, label, "only its first endpoint is taken: WireGuard knows one")
+		lost(p.Priority != 0, label, "has a priority, which WireGuard does not know: an allowed IP that is at several peers belongs to the last of them")
 		lost(p.Ethernet, label, "will carry no Ethernet: WireGuard does not")
 		f.Peers = append(f.Peers, peer)
 	}

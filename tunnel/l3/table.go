@@ -7,8 +7,12 @@
 // whether a peer's own list contains the source would accept addresses that belong to another
 // peer's more specific prefix.
 //
+// Beyond WireGuard, several owners may share one prefix: two gateways of one site. One of them is
+// active and gets what is sent there; packets with such a source are accepted from each of them,
+// because a site chooses by itself through which of its gateways it answers.
+//
 // The package knows addresses and lengths. It does not parse transport headers, and it holds no
-// peers: owners are any comparable value.
+// peers: owners are any comparable value. Which of several is to be active is up to the caller.
 package l3
 
 import (
@@ -22,22 +26,44 @@ import (
 
 // Table maps prefixes to their owners by longest match. The zero value is an empty table.
 //
-// Lookup takes no lock and may run beside Update. Updates are serialized; each is seen whole or not
-// at all, and costs what it changes, whatever the size of the table.
+// Lookup and Admits take no lock and may run beside Update. Updates are serialized; each is seen
+// whole or not at all, and costs what it changes, whatever the size of the table.
 type Table[V comparable] struct {
 	mu      sync.Mutex           // serializes Update; not taken by readers
-	owned   map[V][]netip.Prefix // what each owner has; guarded by mu
-	current atomic.Pointer[bart.Table[V]]
+	owned   map[V][]netip.Prefix // what each owner has, alone or with others; guarded by mu
+	current atomic.Pointer[snapshot[V]]
 }
 
-// Lookup returns the owner of the longest prefix that contains ip. An IPv4-mapped address is never
-// found: the callers take addresses from IP headers, which do not hold such.
+// snapshot is the table at one moment; it is not changed once it is published.
+type snapshot[V comparable] struct {
+	active *bart.Table[V] // of each prefix, the owner to whom packets are sent
+	// All owners of the prefixes that have several, in the order in which they were given.
+	shared map[netip.Prefix][]V
+}
+
+// Lookup returns the owner of the longest prefix that contains ip, the active one where several
+// share it. An IPv4-mapped address is never found: the callers take addresses from IP headers,
+// which do not hold such.
 func (t *Table[V]) Lookup(ip netip.Addr) (owner V, ok bool) {
 	cur := t.current.Load()
 	if cur == nil {
 		return owner, false
 	}
-	return cur.Lookup(ip)
+	return cur.active.Lookup(ip)
+}
+
+// Admits reports whether v owns the longest prefix that contains ip, alone or with others.
+func (t *Table[V]) Admits(ip netip.Addr, v V) bool {
+	cur := t.current.Load()
+	if cur == nil {
+		return false
+	}
+	owner, ok := cur.active.Lookup(ip)
+	if !ok || owner == v || len(cur.shared) == 0 {
+		return ok && owner == v
+	}
+	prefix, _, ok := cur.active.LookupPrefixLPM(netip.PrefixFrom(ip, ip.BitLen()))
+	return ok && slices.Contains(cur.shared[prefix], v)
 }
 
 // Update calls change with a private version of the table and publishes it when change returns.
@@ -47,23 +73,45 @@ func (t *Table[V]) Update(change func(*Tx[V])) {
 	if t.owned == nil {
 		t.owned = make(map[V][]netip.Prefix)
 	}
-	tx := &Tx[V]{table: t.current.Load(), owned: t.owned}
-	if tx.table == nil {
+	tx := &Tx[V]{owned: t.owned}
+	if cur := t.current.Load(); cur != nil {
+		tx.table, tx.shared = cur.active, cur.shared
+	} else {
 		tx.table, tx.private = new(bart.Table[V]), true
 	}
 	change(tx)
-	t.current.Store(tx.table)
+	t.current.Store(&snapshot[V]{active: tx.table, shared: tx.shared})
 }
 
-// All calls yield for every prefix and its owner, IPv4 before IPv6, each in ascending order, until
-// it returns false.
+// All calls yield for every prefix and each of its owners, IPv4 before IPv6, each in ascending
+// order, until it returns false.
 func (t *Table[V]) All(yield func(netip.Prefix, V) bool) {
 	cur := t.current.Load()
 	if cur == nil {
 		return
 	}
-	for p, v := range cur.AllSorted() {
-		if !yield(p, v) {
+	for p, v := range cur.active.AllSorted() {
+		owners, several := cur.shared[p]
+		if !several && !yield(p, v) {
+			return
+		}
+		for _, owner := range owners {
+			if !yield(p, owner) {
+				return
+			}
+		}
+	}
+}
+
+// Shared calls yield for every prefix that has several owners, with the active one, in no
+// particular order, until it returns false. The owners are only to be read.
+func (t *Table[V]) Shared(yield func(owners []V, active V) bool) {
+	cur := t.current.Load()
+	if cur == nil {
+		return
+	}
+	for p, owners := range cur.shared {
+		if active, _ := cur.active.Get(p); !yield(owners, active) {
 			return
 		}
 	}
@@ -75,83 +123,5 @@ func (t *Table[V]) Len() int {
 	if cur == nil {
 		return 0
 	}
-	return cur.Size()
-}
-
-// maxShared is the number of prefixes up to which an update copies only the nodes that it changes.
-// For more of them it is cheaper to copy the table once.
-const maxShared = 64
-
-// Tx is a table being changed. It is valid only inside Update.
-type Tx[V comparable] struct {
-	table   *bart.Table[V]
-	private bool // nobody else has the table: it can be changed in place
-	changes int  // prefixes inserted and deleted so far
-	owned   map[V][]netip.Prefix
-}
-
-// count notes one more change, and makes the table private when there are many.
-func (tx *Tx[V]) count() {
-	if tx.changes++; tx.changes > maxShared && !tx.private {
-		tx.table, tx.private = tx.table.Clone(), true
-	}
-}
-
-// Insert makes owner the owner of prefix, whoever had it before. Bits past the prefix length are
-// ignored.
-func (tx *Tx[V]) Insert(prefix netip.Prefix, owner V) {
-	prefix = prefix.Masked()
-	was, taken := tx.table.Get(prefix)
-	if taken && was == owner {
-		return
-	}
-	if taken {
-		tx.disown(prefix, was)
-	}
-	tx.owned[owner] = append(tx.owned[owner], prefix)
-	tx.count()
-	if tx.private {
-		tx.table.Insert(prefix, owner)
-	} else {
-		tx.table = tx.table.InsertPersist(prefix, owner)
-	}
-}
-
-// Remove takes prefix away from owner; another owner's prefix stays.
-func (tx *Tx[V]) Remove(prefix netip.Prefix, owner V) {
-	prefix = prefix.Masked()
-	if v, ok := tx.table.Get(prefix); ok && v == owner {
-		tx.disown(prefix, owner)
-		tx.delete(prefix)
-	}
-}
-
-// RemoveOwner takes every prefix away from owner.
-func (tx *Tx[V]) RemoveOwner(owner V) {
-	for _, prefix := range tx.owned[owner] {
-		tx.delete(prefix)
-	}
-	delete(tx.owned, owner)
-}
-
-// disown strikes prefix from the list of its owner.
-func (tx *Tx[V]) disown(prefix netip.Prefix, owner V) {
-	left := tx.owned[owner]
-	if i := slices.Index(left, prefix); i >= 0 {
-		left = slices.Delete(left, i, i+1)
-	}
-	if len(left) == 0 {
-		delete(tx.owned, owner)
-		return
-	}
-	tx.owned[owner] = left
-}
-
-func (tx *Tx[V]) delete(prefix netip.Prefix) {
-	tx.count()
-	if tx.private {
-		tx.table.Delete(prefix)
-	} else {
-		tx.table = tx.table.DeletePersist(prefix)
-	}
+	return cur.active.Size()
 }

@@ -74,7 +74,7 @@ type ipForwarder struct {
 }
 
 // NewIPForwarder returns the layer 3 forwarder of a device: packets go to the peer that owns their
-// destination in table, and are accepted from the peer that owns their source.
+// destination in table, and are accepted from a peer that owns their source.
 func NewIPForwarder(table *l3.Table[*peer.Peer], dev *Device) Forwarder {
 	return &ipForwarder{table: table, dev: dev}
 }
@@ -102,8 +102,7 @@ func (f *ipForwarder) Deliver(from *peer.Peer, plaintext []byte, _ boottime.Time
 		return nil, drop.BadInnerPacket
 	}
 	if h.Src != f.lastSource || from != f.lastOwner {
-		owner, ok := f.table.Lookup(h.Src)
-		if !ok || owner != from {
+		if !f.table.Admits(h.Src, from) {
 			from.CountDrop(drop.ForeignSource, 1)
 			return nil, drop.ForeignSource
 		}

@@ -52,6 +52,7 @@ type Peer struct {
 	lastReceived atomic.Int64 // boottime of the newest authenticated datagram; 0: never
 	unanswered   atomic.Int32 // initiations in a row without a response
 	removed      atomic.Bool
+	priority     atomic.Int32 // among peers with the same allowed IPs
 	// Boottime since which the kernel has refused every send; 0: it does not.
 	refusedSince atomic.Int64
 	// Why the kernel last refused to send to the peer; nil: it never did.
@@ -152,6 +153,13 @@ func (p *Peer) DisplayName() string {
 	}
 	return p.key.Short()
 }
+
+// SetPriority sets the priority of the peer among those with the same allowed IPs.
+func (p *Peer) SetPriority(priority int) { p.priority.Store(int32(priority)) }
+
+// Priority returns the priority of the peer among those with the same allowed IPs: the highest is
+// preferred.
+func (p *Peer) Priority() int { return int(p.priority.Load()) }
 
 // SetPresharedKey sets the preshared key, starting with the next handshake.
 func (p *Peer) SetPresharedKey(key keys.PresharedKey) {

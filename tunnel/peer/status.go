@@ -21,6 +21,8 @@ type Status struct {
 	TxBytes       uint64
 	AllowedIPs    []netip.Prefix
 	Ethernet      bool // configured to carry frames
+	Priority      int  // among the peers with the same allowed IPs; the highest carries
+	Active        bool // false: others carry all the allowed IPs that it shares with them
 	Keepalive     time.Duration
 	Attempts      int // initiations in a row without a response
 	LastError     string
@@ -46,13 +48,14 @@ type SessionStatus struct {
 	Highest   uint64 // greatest counter received
 }
 
-// Status describes the peer at now, whose wall-clock time is wall. The callers fill in AllowedIPs
-// and Ethernet. Packets continue to flow meanwhile, and the counters are read one after another.
+// Status describes the peer at now, whose wall-clock time is wall. The callers fill in AllowedIPs,
+// Ethernet and Active. Packets continue to flow meanwhile, and the counters are read one after
+// another.
 func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	s := Status{
 		Name: p.Name(), PublicKey: p.key, RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
 		Keepalive: p.Timers.Persistent(), Attempts: p.Unanswered(), RxPackets: p.rxPackets.Load(),
-		TxPackets: p.txPackets.Load(), Staged: p.Staged.Len(), Drops: p.Drops(),
+		TxPackets: p.txPackets.Load(), Staged: p.Staged.Len(), Drops: p.Drops(), Priority: p.Priority(),
 	}
 	p.Handshake.Lock()
 	s.PresharedKey = p.Handshake.PresharedKey
