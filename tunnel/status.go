@@ -36,8 +36,8 @@ type (
 	EthernetNews = ethernet.News
 	// EthernetStatus is the switch at one moment.
 	EthernetStatus = ethernet.Status
-	// Event is something the switch wants an operator to know.
-	Event = ethernet.Event
+	// Condition is a state of the switch that an operator should know of.
+	Condition = ethernet.Condition
 )
 
 // The states of a peer.

@@ -101,6 +101,9 @@ type Instance struct {
 
 	// Warnings are the reasons for which an operator should look, in words; empty is healthy.
 	Warnings []Warning `json:"warnings"`
+	// Notes are present states that are as they should be, and explain what an operator may wonder
+	// about: a redundant gateway that stands by.
+	Notes []Warning `json:"notes"`
 
 	Devices []Device `json:"devices"`
 	// Drops of the whole instance by the names of internal/drop, peers and devices included;
@@ -122,7 +125,9 @@ type Warning struct {
 	Message string `json:"message"` // one line for people
 	// Remedy says what to do about it; "" when the message says it or nothing is known to help.
 	Remedy string `json:"remedy"`
-	Since  Time   `json:"since"`
+	// Cause distinguishes the warnings of kind "switch": "vlans", "mtu", "guard-dhcp", …; else "".
+	Cause string `json:"cause"`
+	Since Time   `json:"since"`
 }
 
 // Device is one TUN or TAP device of an instance.

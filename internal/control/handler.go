@@ -136,7 +136,7 @@ func (h *handler) getFDB(http.ResponseWriter, *http.Request) (any, error) {
 // them apart.
 func (h *handler) status() Instance {
 	i := h.backend.Status()
-	i.Warnings, i.Underlay = list(i.Warnings), list(i.Underlay)
+	i.Warnings, i.Notes, i.Underlay = list(i.Warnings), list(i.Notes), list(i.Underlay)
 	i.Devices, i.Peers, i.FDB = list(slices.Clone(i.Devices)), list(slices.Clone(i.Peers)), list(i.FDB)
 	i.Drops = counts(i.Drops)
 	for n := range i.Devices {

@@ -79,6 +79,7 @@ const (
 	ReassemblyLost   // frame given up: a fragment did not come
 	SuppressedARP    // ARP or ND answered here and not flooded (not a loss)
 	SnoopedMulticast // no listener behind any port (not a loss)
+	Isolated         // between two isolated ports
 
 	// Handshake and lanes, in general.
 	ReceiveError  // the socket failed to receive
@@ -113,7 +114,7 @@ var names = [count]string{
 	LoopBlocked: "loop-blocked", HopLimit: "hop-limit", SplitHorizon: "split-horizon", SamePort: "same-port",
 	NoEthernetPeer: "no-ethernet-peer", NotEthernetPeer: "not-ethernet-peer", ReassemblyFull: "reassembly-full",
 	ReassemblyBad: "reassembly-bad", ReassemblyLost: "reassembly-lost", SuppressedARP: "suppressed-neighbor",
-	SnoopedMulticast: "snooped-multicast",
+	SnoopedMulticast: "snooped-multicast", Isolated: "isolated",
 
 	ReceiveError: "receive-error", QueueOverflow: "queue-overflow", StandingQueue: "standing-queue", DeviceDown: "device-down", Internal: "internal",
 }

@@ -65,6 +65,19 @@ func (s *Page) verdict(instances []control.Instance, list []problem) {
 	if len(shown) < len(list) {
 		fmt.Fprintf(s, "  %s %d more (-a shows all)\n", s.ellipsis(), len(list)-len(shown))
 	}
+	for n := range instances {
+		s.notes(&instances[n])
+	}
+}
+
+// notes writes what is as it should be and may still surprise.
+func (s *Page) notes(i *control.Instance) {
+	for n := range i.Notes {
+		subject := s.Clean(i.Name + "/" + i.Notes[n].Subject)
+		s.WriteString("  - " + s.Paint(Bold, subject) + ": ")
+		at := 6 + columns(subject)
+		s.line(at, min(at, 8), s.Clean(describe(&i.Notes[n], s.now)))
+	}
 }
 
 // instance describes one daemon: its process, its devices, its peers and its counters.

@@ -52,14 +52,22 @@ func problems(i *control.Instance, now time.Time) []problem {
 		if w.Subject != "" && w.Subject != i.Name && !strings.HasPrefix(w.Message, w.Subject) {
 			subject += "/" + w.Subject
 		}
-		text := w.Message
-		if w.Remedy != "" {
-			text += "; " + w.Remedy
-		}
-		list = append(list, problem{subject, text, false})
+		list = append(list, problem{subject, describe(&w, now), false})
 	}
 	slices.SortStableFunc(list, func(a, b problem) int { return cmp.Compare(rank(a), rank(b)) })
 	return list
+}
+
+// describe writes a warning: what it is, what to do about it, and for how long it has been there.
+func describe(w *control.Warning, now time.Time) string {
+	text := w.Message
+	if w.Remedy != "" {
+		text += "; " + w.Remedy
+	}
+	if !w.Since.IsZero() {
+		text += " (for " + age(now.Sub(w.Since.Time)) + ")"
+	}
+	return text
 }
 
 func rank(p problem) int {

@@ -55,8 +55,15 @@ func describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
 			peer.Capabilities = append(peer.Capabilities, "hub")
 		}
 	}
-	for _, e := range s.Events {
-		i.Warnings = append(i.Warnings, control.Warning{Kind: "switch", Subject: e.Port, Message: e.Text, Since: control.At(e.At)})
+	for n := range s.Conditions {
+		c := &s.Conditions[n]
+		list := &i.Warnings
+		if c.Note {
+			list = &i.Notes
+		}
+		*list = append(*list, control.Warning{
+			Kind: "switch", Subject: c.Name, Message: c.Text, Remedy: c.Remedy, Cause: string(c.Kind), Since: control.At(c.Since),
+		})
 	}
 }
 

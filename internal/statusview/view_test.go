@@ -49,7 +49,7 @@ func office() (*statusview.View, *tunnel.Status) {
 				{ID: l2.LocalPort, Drops: map[string]uint64{"device-write": 1, "storm": 5}},
 				{ID: 1, Entries: 9, Peer: l2.Hello{Ethernet: true, Hub: true}, Drops: map[string]uint64{"not-allowed": 10}},
 			},
-			Events: []tunnel.Event{{At: start.Add(time.Minute), Text: "a loop was cut", Port: "berlin"}},
+			Conditions: []tunnel.Condition{{Condition: l2.Condition{Text: "a loop was cut", Name: "berlin"}, Since: start.Add(time.Minute)}},
 		},
 	}
 	v := &statusview.View{

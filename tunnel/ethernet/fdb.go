@@ -3,11 +3,9 @@ package ethernet
 import (
 	"time"
 
+	"tund/internal/boottime"
 	"tund/tunnel/l2"
 )
-
-// maxEvents is the number of events remembered for status.
-const maxEvents = 64
 
 // Event is something that the switch reports to the operator.
 type Event struct {
@@ -31,26 +29,26 @@ type News struct {
 	Lost    int      // changes that are not among Changes, because there were too many
 }
 
+// Condition is a state of the switch that an operator should know of.
+type Condition struct {
+	l2.Condition
+	Since time.Time // by the time of day
+}
+
 // Status describes the switch at one moment.
 type Status struct {
 	Entries []l2.Entry
 	Ports   []l2.PortStatus
-	Events  []Event // reported lately, oldest first
-	Limit   int     // greatest number of entries
-	Names   map[l2.PortID]string
+	// Present now, those that began first at the beginning.
+	Conditions []Condition
+	Limit      int // greatest number of entries
+	Names      map[l2.PortID]string
 }
 
-// report passes an event on: the newest events to status, and as many to the log as it accepts.
+// report passes an event to the log, which accepts as many as it wants, and describes it.
 func (e *LAN) report(ev l2.Event) Event {
 	e.env.Log.Ethernet(ev.Name, e.env.Clock.Now(), ev.String())
-	event := Event{At: e.env.Clock.Wall(), Kind: ev.Kind, Text: ev.String(), Port: ev.Name, VLAN: ev.VLAN}
-	e.recentMu.Lock()
-	defer e.recentMu.Unlock()
-	if len(e.recent) >= maxEvents {
-		e.recent = e.recent[1:]
-	}
-	e.recent = append(e.recent, event)
-	return event
+	return Event{At: e.env.Clock.Wall(), Kind: ev.Kind, Text: ev.String(), Port: ev.Name, VLAN: ev.VLAN}
 }
 
 // tell passes what happened at the switch to whoever follows it.
@@ -84,11 +82,15 @@ func (e *LAN) name(id l2.PortID) string {
 	return ""
 }
 
-// events returns what was reported lately, oldest first.
-func (e *LAN) events() []Event {
-	e.recentMu.Lock()
-	defer e.recentMu.Unlock()
-	return append([]Event(nil), e.recent...)
+// conditions returns the conditions of the switch.
+func (e *LAN) conditions(now boottime.Time) []Condition {
+	wall := e.env.Clock.Wall()
+	list := e.sw.Conditions()
+	out := make([]Condition, len(list))
+	for i, c := range list {
+		out[i] = Condition{c, wall.Add(-now.Sub(c.Since))}
+	}
+	return out
 }
 
 // Status describes the switch, or returns nil without one.
@@ -98,7 +100,7 @@ func (e *LAN) Status() *Status {
 	}
 	now := e.env.Clock.Now()
 	return &Status{
-		Entries: e.sw.Entries(now), Ports: e.sw.Ports(now), Events: e.events(), Limit: int(e.limit.Load()), Names: e.names(),
+		Entries: e.sw.Entries(now), Ports: e.sw.Ports(now), Conditions: e.conditions(now), Limit: int(e.limit.Load()), Names: e.names(),
 	}
 }
 

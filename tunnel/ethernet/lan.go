@@ -67,8 +67,6 @@ type LAN struct {
 
 	wake     chan struct{} // capacity 1
 	messages chan message  // for the switch; dropped when full, since they are repeated
-	recentMu sync.Mutex    // guards recent; no lock is taken while it is held
-	recent   []Event
 }
 
 const (
@@ -81,7 +79,7 @@ const (
 // New returns the LAN behind a device with the given MTU, and makes it the device's forwarder. It
 // starts nothing; see Run.
 func New(env *lane.Env, d *lane.Device, o Options, progress *watchdog.Progress) (*LAN, error) {
-	o.Switch.MTU = d.MTU()
+	o.Switch.MTU, o.Switch.Name = d.MTU(), d.Name
 	sw, err := l2.New(o.Switch, rand.Reader)
 	if err != nil {
 		return nil, err
@@ -120,6 +118,7 @@ func (e *LAN) SetOptions(o Options) error {
 	if e == nil {
 		return ErrNoEthernet
 	}
+	o.Switch.Name = e.dev.Name
 	if err := e.sw.SetConfig(o.Switch); err != nil {
 		return err
 	}

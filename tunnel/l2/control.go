@@ -33,8 +33,9 @@ import (
 //	+-------------------------------+                               |
 //	|                      probe key (16 bytes)                     |
 //	|                               +-------------------------------+
-//	|                               |
-//	+-------------------------------+
+//	|                               |        length of VLANs        |
+//	+-------------------------------+-------------------------------+
+//	|  VLANs …
 //
 //	version  highest version the sender speaks, 1; both sides use the lower of the two
 //	E        the sender carries Ethernet with the receiver
@@ -49,6 +50,9 @@ import (
 //	         4095: refused. A sender that omits it does not name the VLAN in its loop probes
 //	key      of the receiver's tag in the sender's loop probes, disclosed to nobody else. A sender
 //	         that omits it makes no tags and does not know messages of types 4 and 5
+//	VLANs    that the sender carries with the receiver: bit n (from the lowest of the first byte)
+//	         stands for VLAN n, bit 0 for untagged frames. At most 512 bytes; zeros at the end are
+//	         left out. Length 0, or no such field: the sender does not say
 //
 // Loop probe (type 2): the body is a probe, drawn in probe.go, and one byte that counts hops.
 //
@@ -66,6 +70,18 @@ import (
 //
 // Join test (type 5): VLAN (2 bytes, 0: untagged) and MAC (6 bytes): asks the receiver to send an
 // ARP probe from that MAC to its LAN.
+//
+// Refused (type 6): what the sender refuses of what the receiver sends, and of what its own LAN
+// sends. Each message replaces the one before. Its entries:
+//
+//	+---------------+---------------+-------------------------------+
+//	|     kind      |     where     |     VLAN, 4095: not known     |
+//	+---------------+---------------+-------------------------------+
+//	|                      MAC, 0: not known (6 bytes)              |
+//	+---------------------------------------------------------------+
+//
+// See refusal.go for the kinds. where is 0 for frames of the receiver and 1 for those of the
+// sender's own LAN. VLAN and MAC are those of the last frame that was refused.
 const (
 	ControlHeaderLen = 4
 
@@ -74,6 +90,7 @@ const (
 	controlAnnounce = 3
 	controlCut      = 4
 	controlJoinTest = 5
+	controlRefused  = 6
 
 	cutLen      = 3
 	cutOpen     = 0
@@ -85,6 +102,7 @@ const (
 	helloLen     = 32 // without PVID and key
 	helloPVIDLen = 34
 	helloKeyLen  = 50
+	maxVLANsLen  = 512 // bytes of a list of VLANs
 	flagEthernet = 1 << 0
 	flagAnswer   = 1 << 1
 	flagHub      = 1 << 2
@@ -111,6 +129,9 @@ type Hello struct {
 
 	Keyed bool     // Key is present (and PVID), and loop probes carry tags
 	Key   [16]byte // for the receiver's tag
+
+	ListsVLANs bool    // VLANs is present (and Key)
+	VLANs      vlanSet // those that the sender carries with the receiver; 0: untagged frames
 }
 
 // appendControl appends the header of a control message; the caller appends the body of n bytes.
@@ -133,8 +154,13 @@ func (h *Hello) Append(b []byte) []byte {
 	if h.NamesVLAN || h.Keyed {
 		length = helloPVIDLen
 	}
+	var vlans []byte
 	if h.Keyed {
 		length = helloKeyLen
+		if h.ListsVLANs {
+			vlans = h.VLANs.bitmap()
+			length += 2 + len(vlans)
+		}
 	}
 	b = appendControl(b, controlHello, length)
 	b = append(b, h.Version, flags)
@@ -147,6 +173,10 @@ func (h *Hello) Append(b []byte) []byte {
 	}
 	if h.Keyed {
 		b = append(b, h.Key[:]...)
+	}
+	if vlans != nil {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(vlans)))
+		b = append(b, vlans...)
 	}
 	return b
 }
@@ -167,6 +197,13 @@ func ParseHello(body []byte) (h Hello, ok bool) {
 	}
 	if len(body) >= helloKeyLen {
 		h.Keyed, h.Key = true, [16]byte(body[34:])
+	}
+	if len(body) >= helloKeyLen+2 {
+		n := int(binary.BigEndian.Uint16(body[helloKeyLen:]))
+		if rest := body[helloKeyLen+2:]; n > 0 && n <= min(len(rest), maxVLANsLen) {
+			h.ListsVLANs = true
+			h.VLANs.setBitmap(rest[:n])
+		}
 	}
 	return h, h.Node != 0
 }
@@ -228,6 +265,8 @@ func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Re
 		reason = s.takeCut(now, p, body)
 	case controlJoinTest:
 		reason = s.joinTest(now, p, body)
+	case controlRefused:
+		reason = s.takeRefused(now, p, body)
 	}
 	p.state.drops.Add(reason, 1)
 	return reason

@@ -11,7 +11,7 @@ func (f *frameInfo) sendTo(id PortID, v *Verdict) drop.Reason {
 	tagged, ok := p.vlans.egress(f.vid)
 	switch {
 	case p.cfg.Isolated && f.in.cfg.Isolated:
-		return drop.SplitHorizon
+		return drop.Isolated
 	case !ok:
 		return drop.VLANRefused
 	case p.blocked != nil && p.blocked.has(f.vid):

@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"cmp"
 	"fmt"
 
 	"tund/internal/boottime"
@@ -31,6 +32,7 @@ const (
 	// The peer of Port uses another gateway of our LAN in VLAN and blocks us.
 	EventStandby
 	EventStandbyEnd // the peer uses us as the gateway in VLAN again
+	EventCondition  // something is refused at Port, or by its peer; Text says what
 )
 
 // Event is something that an operator may want to know. Each kind is reported at most once a minute
@@ -44,32 +46,33 @@ type Event struct {
 	MAC       MAC
 	VLAN      uint16
 	Number    int
+	Text      string
 }
 
 // String describes the event in words, without a trailing period.
 func (e Event) String() string {
 	switch e.Kind {
 	case EventMoved:
-		return fmt.Sprintf("%v (VLAN %d) moved from %s to %s", e.MAC, e.VLAN, e.OtherName, e.Name)
+		return fmt.Sprintf("%v (%s) moved from %s to %s", e.MAC, vlanName(e.VLAN), e.OtherName, e.Name)
 	case EventFrozen:
-		return fmt.Sprintf("%v (VLAN %d) moved %d times within %d s and is frozen at %s for %d s",
-			e.MAC, e.VLAN, freezeMoves, freezeWindow, e.Name, freezeDuration)
+		return fmt.Sprintf("%v (%s) moved %d times within %d s and is frozen at %s for %d s",
+			e.MAC, vlanName(e.VLAN), freezeMoves, freezeWindow, e.Name, freezeDuration)
 	case EventSpoof:
-		return fmt.Sprintf("%s used the MAC %v (VLAN %d) of a host that is alive behind %s: refused",
-			e.Name, e.MAC, e.VLAN, e.OtherName)
+		return fmt.Sprintf("%s used the MAC %v (%s) of a host that is alive behind %s: refused",
+			e.Name, e.MAC, vlanName(e.VLAN), e.OtherName)
 	case EventFull:
 		return fmt.Sprintf("%s shows more MACs than it may: new ones are not learned", e.Name)
 	case EventLoop:
-		return fmt.Sprintf("loop: the LANs of %s and %s are joined outside this tunnel: %s is blocked (VLAN %s)",
-			e.Name, e.OtherName, e.Name, vlanWords(e.VLAN))
+		return fmt.Sprintf("loop: the LANs of %s and %s are joined outside this tunnel: %s is blocked (%s)",
+			e.Name, e.OtherName, e.Name, vlanName(e.VLAN))
 	case EventLoopEnd:
-		return fmt.Sprintf("loop gone: %s is open again (VLAN %s)", e.Name, vlanWords(e.VLAN))
+		return fmt.Sprintf("loop gone: %s is open again (%s)", e.Name, vlanName(e.VLAN))
 	case EventStandby:
-		return fmt.Sprintf("%s reaches our LAN by another gateway: this one stands by for it (VLAN %s)", e.Name, vlanWords(e.VLAN))
+		return fmt.Sprintf("%s reaches our LAN by another gateway: this one stands by for it (%s)", e.Name, vlanName(e.VLAN))
 	case EventStandbyEnd:
-		return fmt.Sprintf("%s reaches our LAN by this gateway again (VLAN %s)", e.Name, vlanWords(e.VLAN))
+		return fmt.Sprintf("%s reaches our LAN by this gateway again (%s)", e.Name, vlanName(e.VLAN))
 	case EventLANLoop:
-		return fmt.Sprintf("the local LAN has a loop of its own (VLAN %s): our probe came back from it", vlanWords(e.VLAN))
+		return fmt.Sprintf("the local LAN has a loop of its own (%s): our probe came back from it", vlanName(e.VLAN))
 	case EventBPDU:
 		return fmt.Sprintf("%s sent a spanning tree frame: blocked for %v by bpdu = \"guard\"", e.Name, bpduGuardTime)
 	case EventSilent:
@@ -81,17 +84,7 @@ func (e Event) String() string {
 	case EventMTU:
 		return fmt.Sprintf("%s carries frames of up to %d bytes of payload, unlike us: longer ones are lost", e.Name, e.Number)
 	}
-	return "unknown event"
-}
-
-func vlanWords(vid uint16) string {
-	switch vid {
-	case 0:
-		return "untagged"
-	case everyVLAN:
-		return "all"
-	}
-	return fmt.Sprint(vid)
+	return e.Text
 }
 
 // warning identifies a kind of report that is made at most once a minute.
@@ -134,7 +127,7 @@ func (s *Switch) mayReport(now boottime.Time, e *Event) bool {
 // changesState reports whether e is of a kind that marks the beginning or end of a state.
 func (e *Event) changesState() bool {
 	switch e.Kind {
-	case EventLoop, EventLoopEnd, EventStandby, EventStandbyEnd:
+	case EventLoop, EventLoopEnd, EventStandby, EventStandbyEnd, EventCondition:
 		return true
 	}
 	return false
@@ -143,7 +136,7 @@ func (e *Event) changesState() bool {
 // name returns the name of a port for events. mu is held.
 func (s *Switch) name(id PortID) string {
 	if id == LocalPort {
-		return "local"
+		return cmp.Or(s.cfg.Name, "local")
 	}
 	if p := s.ports[id]; p != nil && p.cfg.Name != "" {
 		return p.cfg.Name

@@ -79,7 +79,7 @@ func (s *Switch) FromDevice(now boottime.Time, p Superpacket, v *Verdict) drop.R
 	reason := s.fromDevice(&f, v)
 	if reason != drop.None {
 		v.Out = v.Out[:0]
-		f.in.state.drops.Add(reason, uint64(p.segments()))
+		f.countDrop(reason)
 	}
 	return reason
 }
@@ -123,7 +123,7 @@ func (s *Switch) FromPeer(now boottime.Time, from PortID, hops uint8, p Superpac
 	reason := s.fromPeer(&f, hops, v)
 	if reason != drop.None {
 		v.Out, v.ToDevice = v.Out[:0], false
-		f.in.state.drops.Add(reason, uint64(p.segments()))
+		f.countDrop(reason)
 	}
 	return reason
 }

@@ -29,6 +29,8 @@ type peerInfo struct {
 	keyed bool     // its loop probes carry tags
 	key   [16]byte // for ours
 	since uint64   // order in which peers told us their node names
+
+	vlans *vlanSet // VLANs that it carries with us, as on the wire; nil: it does not say
 }
 
 // hello handles the hello of a peer.
@@ -58,13 +60,21 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 	}
 	was := p.peer
 	if was.known && was.node != h.Node && !p.state.renames.Take(now, 1, renameRate) {
+		s.watchOf(from).series[refusedRename].note(now)
 		return drop.ControlRate, false
+	}
+	if h.Answer {
+		p.watch.forget() // its settings have changed
 	}
 	p.peer = peerInfo{
 		known: true, ethernet: h.Ethernet, hub: h.Hub, mtu: h.MTU, node: h.Node, mac: switchMAC(h.Node),
 		secret: h.Secret, clock: int64(h.Clock) - int64(second(now)),
 		namesVLAN: h.NamesVLAN, pvid: h.PVID, keyed: h.Keyed, key: h.Key, since: was.since,
 	}
+	if h.ListsVLANs {
+		p.peer.vlans = &h.VLANs
+	}
+	s.watchAt = dueNow
 	if !was.known || was.node != h.Node {
 		s.helloSeq++
 		p.peer.since = s.helloSeq
@@ -96,6 +106,7 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 func (s *Switch) leave(now boottime.Time, id PortID, p *slowPort) {
 	s.unblockFor(id, now)
 	p.peer, p.helloAt, p.announce, p.standby = peerInfo{}, 0, false, nil
+	p.active, p.watch = vlanSet{}, p.watch.withoutPeer()
 	p.state.bpduUntil.Store(0)
 	s.refresh(id)
 }
@@ -143,7 +154,10 @@ func (s *Switch) sendHello(now boottime.Time, id PortID, p *slowPort, answer boo
 	h := Hello{
 		Version: helloVersion, Ethernet: p.cfg.Ethernet, Answer: answer, Hub: s.cfg.Hub, MTU: int(s.maxMTU.Load()),
 		Node: s.node, Secret: s.secret, Clock: second(now), NamesVLAN: true, PVID: vlans.native(),
-		Keyed: true, Key: p.key,
+		Keyed: true, Key: p.key, ListsVLANs: p.cfg.Ethernet,
+	}
+	if h.ListsVLANs {
+		h.VLANs = vlans.onWire()
 	}
 	s.toPeer(id, h.Append(nil))
 }

@@ -35,7 +35,7 @@ func (s *Switch) hubProbe(now boottime.Time, in *port, body []byte) drop.Reason 
 		s.hubProbeBack(now, in, body)
 		return drop.None
 	}
-	if !in.state.meters[ClassProbe].Take(now, 1, view.storms[ClassProbe].all) {
+	if !in.state.meters[ClassProbe].Take(now, 1, in.storms[ClassProbe].all) {
 		return drop.StormBroadcast
 	}
 	if node < s.node && hops < MaxHops {

@@ -91,6 +91,7 @@ func (s *Switch) judge(f *frameInfo, id PortID, named uint32) (fresh bool) {
 		return false // the tunnel does not connect that VLAN with this one
 	case id == LocalPort && in == LocalPort:
 		s.event(f.now, Event{Kind: EventLANLoop, VLAN: f.vid})
+		s.lanLoops[f.vid] = f.now
 		return false
 	case id == LocalPort:
 		return s.block(f.now, block{port: in, vid: f.vid})

@@ -335,7 +335,7 @@ func checkSimaRobberGetsNothing(t *testing.T, seed int) {
 	if id, ok := portOf(a.sw, 0, vc.mac); !ok || a.peers[id] != c {
 		t.Errorf("at A the host of C is at port %d, %v\n%s", id, ok, w.dump())
 	}
-	if !strings.Contains(w.dump(), "B used the MAC 02:00:00:00:00:01 (VLAN 0) of a host that is alive behind local: refused") {
+	if !strings.Contains(w.dump(), "B used the MAC 02:00:00:00:00:01 (untagged) of a host that is alive behind local: refused") {
 		t.Errorf("nobody was told\n%s", w.dump())
 	}
 }

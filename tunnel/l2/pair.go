@@ -335,6 +335,9 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 	}
 	since := max(now.Add(-suspectTime), 0)
 	began, standby := sp.standby[vid]
+	if body[2] != cutActive {
+		sp.active.remove(vid)
+	}
 	switch {
 	case body[2] == cutStandby && !standby:
 		if sp.standby == nil {
@@ -342,6 +345,8 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 		}
 		sp.standby[vid] = now
 		s.event(now, Event{Kind: EventStandby, Port: p.id, VLAN: vid})
+	case body[2] == cutActive:
+		sp.active.add(vid)
 	case body[2] == cutOpen && standby:
 		delete(sp.standby, vid)
 		since = began

@@ -68,6 +68,7 @@ func (s *Switch) changePorts(set map[PortID]PortConfig, remove []PortID) (change
 	if len(changed)+len(gone) == 0 {
 		return nil, nil, nil
 	}
+	s.watchAt = dueNow
 	pins := s.changesPins(changed, gone)
 	if pins {
 		if err := s.checkPins(changed, leaves); err != nil {

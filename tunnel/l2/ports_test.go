@@ -102,6 +102,9 @@ func TestSwitch_isolatedPeersAreKeptApart(t *testing.T) {
 			if (r == drop.None) != want || slices.Equal(outPorts(v), []PortID{to}) != want {
 				t.Errorf("from %d to the host of %d: %v %v", c.from, to, v.Out, r)
 			}
+			if c.from+to == 3 && r != drop.Isolated {
+				t.Errorf("from %d to %d: %v, want the reason %v", c.from, to, r, drop.Isolated)
+			}
 		}
 	}
 	if v, r := fromDevice(s, start, eth(Broadcast, hostMAC(9), typeIPv4)); r != drop.None || len(v.Out) != 3 {

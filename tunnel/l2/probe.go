@@ -134,7 +134,7 @@ func (s *Switch) probeFrame(f *frameInfo, v *Verdict) (mine bool, reason drop.Re
 			return true, drop.LoopBlocked
 		}
 	}
-	if !f.in.state.meters[ClassProbe].Take(f.now, f.p.segments(), f.view.storms[ClassProbe].all) {
+	if !f.in.state.meters[ClassProbe].Take(f.now, f.p.segments(), f.in.storms[ClassProbe].all) {
 		return true, drop.StormBroadcast
 	}
 	f.probe = true

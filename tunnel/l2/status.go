@@ -113,7 +113,7 @@ func (s *Switch) Ports(now boottime.Time) []PortStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := []PortStatus{{
-		ID: LocalPort, Name: "local", Up: true, Ethernet: true, Drops: s.local.drops.Snapshot(), Entries: counts[LocalPort],
+		ID: LocalPort, Name: s.name(LocalPort), Up: true, Ethernet: true, Drops: s.local.drops.Snapshot(), Entries: counts[LocalPort],
 	}}
 	for id, p := range s.ports {
 		out = append(out, PortStatus{
@@ -277,4 +277,33 @@ func (t *fdb) takeFull() []PortID {
 		}
 	}
 	return full
+}
+
+// fullPorts returns the ports that have as many learned entries as they may.
+func (t *fdb) fullPorts() map[PortID]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	full := make(map[PortID]bool)
+	for id, p := range t.ports {
+		if p.n > 0 && p.n >= p.limit || t.count >= t.maximum {
+			full[id] = true
+		}
+	}
+	return full
+}
+
+// frozenAmong returns those of the given keys whose entries are frozen.
+func (t *fdb) frozenAmong(keys []uint64) map[uint64]Entry {
+	if len(keys) == 0 {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	frozen := make(map[uint64]Entry)
+	for _, key := range keys {
+		if v, slot, ok := t.findLocked(key); ok && v&flagFrozen != 0 {
+			frozen[key] = t.entry(slot, 0)
+		}
+	}
+	return frozen
 }

@@ -122,7 +122,7 @@ func (s *shares) take(now boottime.Time, known bool, hash uint64, n int, r limit
 
 // withinStorm reports whether storm control lets the frame pass. Its class is not ClassUnicast.
 func (s *Switch) withinStorm(f *frameInfo) bool {
-	r, n := &f.view.storms[f.class], f.p.segments()
+	r, n := &f.in.storms[f.class], f.p.segments()
 	if r.share == (limit.Rate{}) {
 		return true
 	}

@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ const (
 
 // Config holds the settings of a switch. The zero Config is a safe default.
 type Config struct {
+	Name       string        // of the TAP, in events and conditions; "" means "local"
 	AgeingTime time.Duration // of learned entries; 0 means DefaultAgeing
 	MaxEntries int           // entries in the forwarding database; 0 means DefaultMaxEntries
 	// Entries learned behind one peer; 0 means DefaultMaxPerPort. The TAP may have three quarters
@@ -81,6 +83,10 @@ type PortConfig struct {
 	// The zero key means unknown.
 	PublicKey [32]byte
 
+	// Storm limits in frames per second for what the peer sends; 0 means those of Config, a
+	// negative value means no limit.
+	BroadcastLimit, MulticastLimit, UnknownLimit int
+
 	// On a hub, the port exchanges frames only with the TAP and with ports that are not isolated.
 	Isolated bool
 
@@ -121,9 +127,17 @@ type Switch struct {
 
 	helloSeq uint64 // number of node names received so far
 	queue    Actions
-	warned   map[warning]boottime.Time
-	probeAt  boottime.Time // next loop probe
-	ageAt    boottime.Time // next ageing of multicast groups and neighbours
+	watchAt  boottime.Time // next review of the conditions
+
+	conditions []Condition // as of the last review
+	began      map[conditionKey]boottime.Time
+	frozen     []uint64                 // MACs that were frozen lately
+	lanLoops   map[uint16]boottime.Time // by VLAN: when our own probe last came back from our LAN
+	localPort  slowPort                 // the TAP: without a session, and without settings
+	localWatch *watch
+	warned     map[warning]boottime.Time
+	probeAt    boottime.Time // next loop probe
+	ageAt      boottime.Time // next ageing of multicast groups and neighbours
 
 	probeVID uint16 // VLAN at which the next round of probes starts
 }
@@ -139,6 +153,11 @@ type portState struct {
 	renames   limit.Bucket // limits changes of the peer's node name
 	relay     limit.Bucket // limits how many of the peer's probes are relayed to other peers
 	joinTests limit.Bucket // limits join tests that the peer requests
+
+	// The last frame refused for each kind of refusal, and the last that was too long, as keys of
+	// the forwarding database; 0: none.
+	samples [refusalKinds]atomic.Uint64
+	longest atomic.Uint64
 
 	relayed map[uint16]relayed // by VLAN; guarded by Switch.mu
 }
@@ -167,6 +186,7 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 		s.node = cfg.Node
 	}
 	s.pairs, s.tests = make(map[pairKey]*pair), make(map[MAC]pairKey)
+	s.lanLoops = make(map[uint16]boottime.Time)
 	s.lan = s.derive("tag of our own")
 	check := s.derive("join test")
 	s.testSeed = [2]uint64{binary.LittleEndian.Uint64(check[:]), binary.LittleEndian.Uint64(check[8:]) | 1}
@@ -194,12 +214,21 @@ func (c *Config) fill() {
 // localLimit leaves room for the peers, however many hosts the LAN has.
 func (c *Config) localLimit() int { return c.MaxEntries - c.MaxEntries/4 }
 
-func (c *Config) storms() [classes]stormRate {
-	return [classes]stormRate{
-		ClassBroadcast: newStormRate(c.BroadcastLimit, DefaultBroadcastLimit),
-		ClassMulticast: newStormRate(c.MulticastLimit, DefaultMulticastLimit),
-		ClassUnknown:   newStormRate(c.UnknownLimit, DefaultUnknownLimit),
-		ClassProbe:     newStormRate(probeLimit, probeLimit),
+// stormLimits returns the limits of a port for broadcasts, multicast and frames to unknown
+// destinations, in frames per second; negative means none.
+func (c *Config) stormLimits(p *PortConfig) [3]int {
+	return [3]int{
+		cmp.Or(p.BroadcastLimit, c.BroadcastLimit, DefaultBroadcastLimit),
+		cmp.Or(p.MulticastLimit, c.MulticastLimit, DefaultMulticastLimit),
+		cmp.Or(p.UnknownLimit, c.UnknownLimit, DefaultUnknownLimit),
+	}
+}
+
+func (c *Config) storms(p *PortConfig) *[classes]stormRate {
+	limits := c.stormLimits(p)
+	return &[classes]stormRate{
+		ClassBroadcast: newStormRate(limits[0], 0), ClassMulticast: newStormRate(limits[1], 0),
+		ClassUnknown: newStormRate(limits[2], 0), ClassProbe: newStormRate(probeLimit, 0),
 	}
 }
 
@@ -219,6 +248,7 @@ func (s *Switch) SetConfig(cfg Config) error {
 	}
 	s.mu.Lock()
 	s.cfg = cfg
+	s.watchAt = dueNow
 	s.rebuild()
 	limits := map[PortID]int{}
 	for id, p := range s.ports {
@@ -265,6 +295,7 @@ func (s *Switch) SetMTU(mtu int) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.watchAt = dueNow
 	for _, p := range s.ports {
 		if p.up {
 			p.helloAt, p.tries = dueNow, 0

@@ -59,6 +59,8 @@ type slowPort struct {
 	seenBy int // sightings in Switch.pairs that arrived at this port
 	// VLANs in which the peer calls us a standby gateway, and since when.
 	standby map[uint16]boottime.Time
+	active  vlanSet // VLANs in which it says that we are the one in use of two gateways
+	watch   *watch  // nil as long as there is nothing to tell
 }
 
 // carries reports whether frames are exchanged with the peer: it has a session, and both sides are
@@ -97,6 +99,7 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 	claims := s.settleClaims(now)
 	s.fdb.age(now)
 	s.reportFull(now)
+	s.review(now)
 	s.mu.Lock()
 	slow := !now.Before(s.ageAt)
 	if slow {
@@ -239,12 +242,15 @@ func (s *Switch) noteOutcome(now boottime.Time, key uint64, port PortID, o outco
 	switch {
 	case o.frozen:
 		e.Kind, e.Port = EventFrozen, o.at
+		s.noteFrozen(key)
 	case o.moved:
 		e.Kind = EventMoved
 	case o.alive:
 		e.Kind, e.Port, e.Other = EventSpoof, o.owner, port
+		s.noteSpoof(o.owner, spoof{at: now, mac: e.MAC, vid: e.VLAN, owner: port})
 	case o.reason == drop.MACLimit:
 		e.Kind = EventFull
+		s.noteRefused(now, port, refusedMACs)
 	default:
 		return
 	}
@@ -261,6 +267,7 @@ func (s *Switch) reportFull(now boottime.Time) {
 	for _, id := range s.fdb.takeFull() {
 		s.mu.Lock()
 		s.event(now, Event{Kind: EventFull, Port: id})
+		s.watchOf(id).series[refusedMACs].note(now)
 		s.mu.Unlock()
 	}
 }

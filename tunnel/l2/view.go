@@ -9,7 +9,6 @@ import (
 // view is the configuration as the packet path sees it. It is immutable and replaced as a whole.
 type view struct {
 	cfg    Config
-	storms [classes]stormRate
 	local  *port
 	byID   []*port
 	peers  []*port // peers that are up and known to carry Ethernet
@@ -34,6 +33,7 @@ type port struct {
 	cfg     PortConfig
 	vlans   membership
 	state   *portState
+	storms  *[classes]stormRate
 	ready   bool     // up, and the peer has said that it carries Ethernet
 	mtu     int      // MTU of the peer, or a bound larger than any frame
 	node    MAC      // MAC of the peer's switch; 0: not known yet
@@ -43,9 +43,9 @@ type port struct {
 
 // rebuild publishes a view built from scratch. mu is held (or s is not shared yet).
 func (s *Switch) rebuild() {
-	next := &view{cfg: s.cfg, storms: s.cfg.storms(), local: &port{
-		id: LocalPort, cfg: PortConfig{Name: "local", Ethernet: true}, state: s.local, ready: true, mtu: maxPayload,
-		vlans: membership{all: true, qinq: s.cfg.QinQ},
+	next := &view{cfg: s.cfg, local: &port{
+		id: LocalPort, cfg: PortConfig{Name: s.name(LocalPort), Ethernet: true}, state: s.local, ready: true, mtu: maxPayload,
+		vlans: membership{all: true, qinq: s.cfg.QinQ}, storms: s.cfg.storms(&PortConfig{}),
 	}}
 	last := LocalPort
 	for id := range s.ports {
@@ -99,6 +99,7 @@ func (s *Switch) makePort(id PortID) *port {
 	return &port{
 		id: id, cfg: sp.cfg, state: sp.state, mtu: sp.peer.mtu, node: sp.peer.mac, name: sp.peer.node,
 		blocked: s.blockedSet(id), vlans: newMembership(sp.cfg.VLANs, sp.cfg.PVID, s.cfg.QinQ), ready: sp.carries(),
+		storms: s.cfg.storms(&sp.cfg),
 	}
 }
 

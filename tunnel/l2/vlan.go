@@ -10,7 +10,29 @@ import (
 type vlanSet [64]uint64
 
 func (s *vlanSet) add(vid uint16)      { s[vid>>6&63] |= 1 << (vid & 63) }
+func (s *vlanSet) remove(vid uint16)   { s[vid>>6&63] &^= 1 << (vid & 63) }
 func (s *vlanSet) has(vid uint16) bool { return s[vid>>6&63]&(1<<(vid&63)) != 0 }
+
+// bitmap returns the set as bytes, bit n of which stands for VLAN n, without zeros at the end. It
+// has at least one byte.
+func (s *vlanSet) bitmap() []byte {
+	b := make([]byte, 0, maxVLANsLen)
+	for _, word := range s {
+		b = binary.LittleEndian.AppendUint64(b, word)
+	}
+	n := len(b)
+	for n > 1 && b[n-1] == 0 {
+		n--
+	}
+	return b[:n]
+}
+
+// setBitmap sets the VLANs of a bitmap of at most maxVLANsLen bytes.
+func (s *vlanSet) setBitmap(b []byte) {
+	for i, octet := range b {
+		s[i/8] |= uint64(octet) << (i % 8 * 8)
+	}
+}
 
 // membership says which VLANs a port carries and how.
 //
@@ -96,6 +118,16 @@ func (m *membership) egress(vid uint16) (tagged, ok bool) {
 		return false, true
 	}
 	return true, m.tagged.has(vid)
+}
+
+// onWire returns the VLANs that the port carries, as numbered on the wire to its peer.
+func (m *membership) onWire() vlanSet {
+	set := m.tagged
+	set.remove(m.pvid)
+	if m.native() != noVLAN {
+		set.add(0)
+	}
+	return set
 }
 
 // wire returns the VLAN number that stands for vid on the wire to the peer of the port (0:

@@ -1,0 +1,92 @@
+package ethernet
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket/layers"
+
+	"tund/internal/testnet"
+	"tund/tunnel/l2"
+)
+
+// stateLimit is how soon a fault has to be named at both ends, and to be gone after its correction.
+const stateLimit = 15 * time.Second
+
+// warns waits until a site warns of a cause, with the key in its remedy, and names the host.
+func (s *site) warns(cause, key, host string, do func()) {
+	s.T.Helper()
+	testnet.Await(s.T, s.Name+" warns of "+cause+" and names "+key+" and "+host, stateLimit, func() bool {
+		if do != nil {
+			do()
+		}
+		for _, w := range s.Status().Warnings {
+			if w.Kind == "switch" && w.Cause == cause && strings.Contains(w.Remedy, key) && strings.Contains(w.Message, host) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// calm waits until a site has no warning about Ethernet.
+func (s *site) calm(do func()) {
+	s.T.Helper()
+	testnet.Await(s.T, s.Name+" warns of nothing", stateLimit, func() bool {
+		if do != nil {
+			do()
+		}
+		for _, w := range s.Status().Warnings {
+			if w.Kind == "switch" {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Whatever one of two sites is configured to refuse, both say what and which key to change, and
+// both are calm again when it was corrected.
+func TestStates_bothEndsNameAFault(t *testing.T) {
+	beside(t)
+	berlin, paris := twoSites(t)
+	a := berlin.host(1)
+	start(t, berlin, paris)
+	port := a.raw()
+	toBerlin := paris.peers[0]
+	for _, c := range []struct {
+		cause, key string
+		wrong      func()
+		right      func()
+		do         func()
+		mac        bool // both name the host
+	}{
+		{"mtu", "mtu", func() { paris.NS.Run(t, "ip", "link", "set", "tap0", "mtu", "1280") },
+			func() { paris.NS.Run(t, "ip", "link", "set", "tap0", "mtu", "1500") }, nil, false},
+		{"vlans", "pvid", func() { toBerlin.lines = []string{"vlans = [10]"}; paris.reloads() },
+			func() { toBerlin.lines = nil; paris.reloads() }, func() { port.send(plainFrame(l2.Broadcast, a.mac, "lost")) }, true},
+		{"guard-dhcp", "trust", func() {}, func() { toBerlin.lines = []string{`trust = ["dhcp"]`}; paris.reloads() },
+			func() { port.send(dhcp(t, a.mac, layers.DHCPOpReply, layers.DHCPMsgTypeOffer, a.mac)) }, true},
+	} {
+		c.wrong()
+		for _, s := range []*site{berlin, paris} {
+			host := ""
+			if c.mac {
+				host = a.mac.String()
+			}
+			s.warns(c.cause, c.key, host, c.do)
+		}
+		c.right()
+		berlin.calm(c.do)
+		paris.calm(c.do)
+	}
+	toBerlin.plain, toBerlin.lines = true, nil // ethernet = true is missing
+	paris.reloads()
+	berlin.warns("no-ethernet", "ethernet = true", "", nil)
+	paris.warns("unwanted-ethernet", "ethernet = true", "", nil)
+	toBerlin.plain = false
+	paris.reloads()
+	berlin.calm(nil)
+	paris.calm(nil)
+}
