@@ -194,3 +194,27 @@ func BenchmarkCoalescer_short(b *testing.B) {
 		})
 	}
 }
+
+// TestCoalescer_unusualOptionsPassAsTheyAre joins segments whose TCP options no host would send:
+// bytes behind the end of the list, and a length of zero. They are compared, not interpreted.
+func TestCoalescer_unusualOptionsPassAsTheyAre(t *testing.T) {
+	t.Parallel()
+	for _, options := range []string{"\x01\x05\x08\x0a\x00\x00\x00\x00\x00\x00\x00\x01", "\x05\x00\xff\xff\x01\x01\x01\x01\x00\x02\x00\xff"} {
+		c, d := newPair(t, Ethernet, allFeatures)
+		s := data(Ethernet)
+		s.payload = pattern(59)
+		var in [][]byte
+		for range 4 {
+			p := s.build(t)
+			copy(p[len(p)-len(s.payload)-len(options):], options)
+			in = append(in, p)
+			feed(t, c, p)
+			s = after(s)
+		}
+		c.Flush()
+		if len(d.frames) != 1 {
+			t.Errorf("%d frames written, want the four packets in one", len(d.frames))
+		}
+		compareLoose(t, Ethernet, d, in)
+	}
+}
