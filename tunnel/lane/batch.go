@@ -115,6 +115,9 @@ func (b *Batch) Flush(now boottime.Time) {
 	if len(b.runs) == 0 {
 		return
 	}
+	for i := range b.infos {
+		b.announce(&b.infos[i], now)
+	}
 	b.via().Send(b.runs)
 	for i := range b.runs {
 		b.account(&b.runs[i], &b.infos[i], now)
@@ -124,6 +127,18 @@ func (b *Batch) Flush(now boottime.Time) {
 	b.runs, b.infos, b.used = b.runs[:0], b.infos[:0], 0
 }
 
+// announce informs the timers of a peer about a run that is about to be sent. Afterwards would be
+// too late: the answer may come while the sender returns from the kernel, and would then be taken
+// for older than what it answers (kernel send.c, wg_packet_create_data_done, has the same order).
+func (b *Batch) announce(info *runInfo, now boottime.Time) {
+	info.peer.Timers.AuthenticatedSent(now)
+	if info.hasData {
+		info.peer.Timers.DataSent(now)
+	}
+}
+
+// account counts a run that was sent, or why it was not. There will be no answer to what the kernel
+// refused: the handshake that follows finds another path or reports the reason.
 func (b *Batch) account(r *udp.Run, info *runInfo, now boottime.Time) {
 	p := info.peer
 	if r.SourceGone {
@@ -140,12 +155,7 @@ func (b *Batch) account(r *udp.Run, info *runInfo, now boottime.Time) {
 		}
 	}
 	if r.Sent > 0 {
-		p.Sent(uint64(r.Sent), uint64(min(r.Sent*r.Segment, len(r.Buf))), now)
-	}
-	if info.hasData {
-		// There will be no answer to what the kernel refused: the handshake that follows finds
-		// another path or reports the reason.
-		p.Timers.DataSent(now)
+		p.Sent(uint64(r.Sent), uint64(min(r.Sent*r.Segment, len(r.Buf))))
 	}
 	b.env.Arm(p)
 }
@@ -246,11 +256,14 @@ func (b *Batch) SendToPeer(p *peer.Peer, msg []byte, now boottime.Time) error {
 // SendToPeerAt sends an initiation or response to p at ep, which need not be its endpoint, and
 // informs its timers. It returns the error with which the kernel refused it.
 func (b *Batch) SendToPeerAt(p *peer.Peer, msg []byte, ep *udp.Endpoint, now boottime.Time) error {
+	// Before it is sent: the first packet of the session may arrive while this goroutine returns
+	// from the kernel, and calls for a keepalive (kernel send.c,
+	// wg_packet_send_handshake_response).
+	p.Timers.AuthenticatedSent(now)
 	gone, err := b.SendMessage(msg, ep)
 	if gone {
 		p.ClearSource()
 	}
-	p.Timers.AuthenticatedSent(now)
 	switch known := p.Endpoint(); {
 	case err == nil:
 		p.MessageSent(len(msg))

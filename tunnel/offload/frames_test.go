@@ -185,8 +185,8 @@ func slowSegments(t testing.TB, link Link, h *VirtioHeader, frame []byte) (out [
 		}
 	}
 	p := gopacket.NewPacket(frame, first, gopacket.DecodeOptions{NoCopy: true})
-	// What is above the IP header is read here: a decoder that understands ports and TCP options would
-	// refuse some of what a peer may send.
+	// What is above the IP header is read here: a decoder that understands ports and TCP options
+	// would refuse some of what a peer may send.
 	ip := p.NetworkLayer()
 	if ip == nil {
 		t.Fatalf("no IP packet in superpacket: %v", p)

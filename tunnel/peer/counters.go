@@ -31,12 +31,11 @@ func (p *Peer) Received(kp *Keypair, packets, bytes uint64, data bool, now boott
 }
 
 // Sent notes datagrams that the kernel accepted: their size in bytes, and the number of transport
-// messages.
-func (p *Peer) Sent(packets, bytes uint64, now boottime.Time) {
+// messages. The timers have been informed before.
+func (p *Peer) Sent(packets, bytes uint64) {
 	p.txBytes.Add(bytes)
 	p.txPackets.Add(packets)
 	p.accepted()
-	p.Timers.AuthenticatedSent(now)
 }
 
 // MessageSent notes a handshake message that the kernel accepted.
