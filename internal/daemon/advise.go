@@ -53,6 +53,15 @@ func (d *Daemon) advise() {
 	if info, err := os.Stat(c.Path); err == nil {
 		t.Written = info.ModTime()
 	}
+	t.Earlier = d.queues
+	d.queues = make(map[string]hostcheck.QueueCounts)
+	for _, name := range ownDevices(c) {
+		for i := range host.Links {
+			if host.Links[i].Name == name {
+				d.queues[name] = host.Links[i].Queue
+			}
+		}
+	}
 	d.readFilters(&t, c)
 	if c.Tun != nil {
 		d.describe(&t, c, host, mark)
@@ -66,6 +75,17 @@ func (d *Daemon) advise() {
 		kinds = append(kinds, string(k))
 	}
 	d.problems.Renew(list, kinds...)
+}
+
+// ownDevices names the devices of a configuration.
+func ownDevices(c *config.Config) (names []string) {
+	if c.Tun != nil {
+		names = append(names, c.Tun.Device)
+	}
+	if c.Tap != nil {
+		names = append(names, c.Tap.Device)
+	}
+	return names
 }
 
 // readFilters adds what nftables does to datagrams for our port, unless a peer is up. Rules that

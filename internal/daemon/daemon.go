@@ -123,8 +123,10 @@ type Daemon struct {
 
 	problems statusview.Problems // shown by status
 
-	filters     []hostcheck.Filter // read last (keepAdvice)
-	filtersNext time.Time          // not read again before this time
+	filters []hostcheck.Filter               // read last (keepAdvice)
+	queues  map[string]hostcheck.QueueCounts // of our devices, at the last check of the host
+
+	filtersNext time.Time // not read again before this time
 
 	background sync.WaitGroup
 	trimming   atomic.Bool // memory is about to be given back

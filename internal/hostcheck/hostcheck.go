@@ -23,10 +23,11 @@ const (
 	ReversePath Kind = "reverse-path" // rp_filter drops what peers send
 	Clock       Kind = "clock"        // the clock is behind
 	Firewall    Kind = "firewall"     // nftables keeps peers from our port
+	Queue       Kind = "device-queue" // the queue of one of our devices overflows
 )
 
 // Kinds lists all of them.
-func Kinds() []Kind { return []Kind{Forwarding, ReversePath, Clock, Firewall} }
+func Kinds() []Kind { return []Kind{Forwarding, ReversePath, Clock, Firewall, Queue} }
 
 // Finding is one setting to correct.
 type Finding struct {
@@ -52,6 +53,13 @@ type Link struct {
 	Addrs    []netip.Prefix // with host bits
 	Forward4 bool           // net.ipv4.conf.NAME.forwarding
 	Strict   bool           // the greater of net.ipv4.conf.all.rp_filter and NAME's is 1
+	Queue    QueueCounts
+}
+
+// QueueCounts counts packets that the kernel sent to a device, since it was made.
+type QueueCounts struct {
+	Taken uint64 // by the driver
+	Lost  uint64 // because its queue was full
 }
 
 // Tunnel is what is examined of an instance with a TUN device.
@@ -65,6 +73,8 @@ type Tunnel struct {
 	// Filters are the tables of nftables that keep datagrams from Port; empty while a peer is up.
 	Filters []Filter
 	Port    uint16
+	// Earlier has the counts of our own devices at the last examination, by name.
+	Earlier map[string]QueueCounts
 	// Written is when the configuration file was last written, and File its name.
 	Written time.Time
 	File    string
@@ -82,7 +92,7 @@ const clockSlack = 2 * time.Minute
 
 // Find returns the settings to correct.
 func Find(t Tunnel, h Host) []Finding {
-	list := slices.Concat(t.forwarding(h), t.reversePath(h), firewall(t.Filters, t.Port))
+	list := slices.Concat(t.forwarding(h), t.reversePath(h), firewall(t.Filters, t.Port), t.queues(h))
 	if behind := t.Written.Sub(h.Now); !t.Written.IsZero() && behind > clockSlack {
 		list = append(list, Finding{
 			Kind: Clock,

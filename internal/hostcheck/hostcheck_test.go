@@ -1,6 +1,7 @@
 package hostcheck
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -101,5 +102,29 @@ func TestRead_seesLoopback(t *testing.T) {
 	}
 	if lo.Up && !slices.ContainsFunc(lo.Addrs, func(p netip.Prefix) bool { return p.Addr().IsLoopback() }) {
 		t.Errorf("addresses of lo: %v", lo.Addrs)
+	}
+}
+
+// The queue of a TAP overflows: that is found while it does, and not because of the odd packet that
+// TCP loses.
+func TestFind_queueOfADevice(t *testing.T) {
+	t.Parallel()
+	const dev = "Inter-|   Receive                                                |  Transmit\n" +
+		" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n" +
+		"    lo: 1 2 0 0 0 0 0 0 1 2 0 0 0 0 0 0\n  tap0: 100 4 0 7 0 0 0 0 900 5000 0 %d 0 0 0 0\n"
+	for lost, want := range map[uint64]bool{40: false, 139: false, 140: true, 5000: true, 10: false} {
+		counts := parseDev(fmt.Sprintf(dev, lost))["tap0"]
+		if counts != (QueueCounts{Taken: 5000, Lost: lost}) {
+			t.Fatalf("read %+v", counts)
+		}
+		tunnel := Tunnel{Earlier: map[string]QueueCounts{"tap0": {Taken: 1000, Lost: 40}, "gone": {}}}
+		got := Find(tunnel, Host{Links: []Link{{Name: "tap0", Queue: counts}}})
+		if (len(got) == 1) != want || want && (got[0].Kind != Queue || got[0].Subject != "tap0" || got[0].Remedy == "") {
+			t.Errorf("%d lost: %+v, want %v", lost, got, want)
+		}
+	}
+	tunnel := Tunnel{Earlier: map[string]QueueCounts{"tap0": {}}}
+	if got := Find(tunnel, Host{Links: []Link{{Name: "tap0", Queue: QueueCounts{Taken: 1_000_000, Lost: 200}}}}); len(got) != 0 {
+		t.Errorf("200 of a million lost: %+v", got)
 	}
 }

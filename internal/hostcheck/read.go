@@ -20,10 +20,13 @@ func Read() (Host, error) {
 		return Host{}, fmt.Errorf("list network interfaces: %w", err)
 	}
 	h := Host{Now: time.Now(), Forward6: setting(6, "all", "forwarding") == "1"}
+	text, _ := os.ReadFile(devPath) // without it there are no counts to compare
+	counts := parseDev(string(text))
 	strict := max(setting(4, "all", "rp_filter"), "0")
 	for i := range links {
 		l := Link{
-			Name: links[i].Name, Index: links[i].Index, Up: links[i].Flags&net.FlagUp != 0, Loopback: links[i].Flags&net.FlagLoopback != 0,
+			Queue: counts[links[i].Name],
+			Name:  links[i].Name, Index: links[i].Index, Up: links[i].Flags&net.FlagUp != 0, Loopback: links[i].Flags&net.FlagLoopback != 0,
 			Forward4: setting(4, links[i].Name, "forwarding") == "1",
 			Strict:   max(strict, setting(4, links[i].Name, "rp_filter")) == "1",
 		}
