@@ -1,6 +1,8 @@
 package statusview
 
 import (
+	"time"
+
 	"tund/internal/control"
 	"tund/tunnel"
 	"tund/tunnel/l2"
@@ -64,6 +66,16 @@ func describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
 		*list = append(*list, control.Warning{
 			Kind: "switch", Subject: c.Name, Message: c.Text, Remedy: c.Remedy, Cause: string(c.Kind), Since: control.At(c.Since),
 		})
+	}
+}
+
+// noTAP describes a peer that would exchange frames with an instance without a TAP device.
+func noTAP(peer string, since time.Time) control.Warning {
+	return control.Warning{
+		Kind: "switch", Cause: "unwanted-ethernet", Subject: peer, Since: control.At(since),
+		Message: peer + " would carry Ethernet, and there is no [tap] here",
+		Remedy: "add a [tap] section and ethernet = true in [[peer]] \"" + peer + "\" here, " +
+			"or take ethernet = true out of our [[peer]] section at " + peer,
 	}
 }
 

@@ -125,6 +125,11 @@ func (v *View) warnings() []control.Warning {
 	if text := v.RunTime.differences(v.Tunnel); text != "" {
 		add("runtime", "", text, v.RunTime.Since)
 	}
+	for n := range v.Tunnel.Peers {
+		if p := &v.Tunnel.Peers[n]; p.WantsFrames {
+			list = append(list, noTAP(p.Name, v.Loaded))
+		}
+	}
 	for n := range v.Config.Peers {
 		p := &v.Config.Peers[n]
 		if why := v.Unresolved[p.PublicKey]; why != "" {

@@ -271,3 +271,16 @@ func TestInstance_nameThatDoesNotResolve(t *testing.T) {
 		t.Errorf("%s, %q", p.State, p.LastError)
 	}
 }
+
+// A peer has ethernet = true for us, and we have no [tap]: its frames go nowhere.
+func TestInstance_peerWantsFramesOfAnInstanceWithoutTAP(t *testing.T) {
+	t.Parallel()
+	v, s := office()
+	s.Peers[0].WantsFrames = true
+	for _, w := range v.Instance().Warnings {
+		if w.Cause == "unwanted-ethernet" && w.Subject == "berlin" && strings.Contains(w.Remedy, "[tap]") {
+			return
+		}
+	}
+	t.Errorf("nobody says so: %+v", v.Instance().Warnings)
+}

@@ -31,6 +31,7 @@ func (e *LAN) Control(env *lane.Env) func(*peer.Peer, []byte, boottime.Time) dro
 		if l2.PayloadKind(payload) != l2.KindControl {
 			return drop.BadInnerPacket
 		}
+		p.NoteWantsFrames(now)
 		env.Log.NoSwitch(p, now)
 		return drop.NoDevice
 	}

@@ -53,6 +53,8 @@ type Peer struct {
 	unanswered   atomic.Int32 // initiations in a row without a response
 	removed      atomic.Bool
 	priority     atomic.Int32 // among peers with the same allowed IPs
+	// Boottime at which the peer last asked to exchange frames, where there is no [tap]; 0: never.
+	wantsFrames atomic.Int64
 	// Boottime since which the kernel has refused every send; 0: it does not.
 	refusedSince atomic.Int64
 	// Why the kernel last refused to send to the peer; nil: it never did.

@@ -21,6 +21,7 @@ type Status struct {
 	TxBytes       uint64
 	AllowedIPs    []netip.Prefix
 	Ethernet      bool // configured to carry frames
+	WantsFrames   bool // it asks to exchange frames, and there is no TAP device
 	Priority      int  // among the peers with the same allowed IPs; the highest carries
 	Active        bool // false: others carry all the allowed IPs that it shares with them
 	Keepalive     time.Duration
@@ -48,6 +49,13 @@ type SessionStatus struct {
 	Highest   uint64 // greatest counter received
 }
 
+// wantsFramesFor is how long a peer is taken to want to exchange frames after it has said so. It
+// repeats that every minute.
+const wantsFramesFor = 75 * time.Second
+
+// NoteWantsFrames records that the peer has asked to exchange frames, where there is no TAP device.
+func (p *Peer) NoteWantsFrames(now boottime.Time) { p.wantsFrames.Store(int64(now)) }
+
 // Status describes the peer at now, whose wall-clock time is wall. The callers fill in AllowedIPs,
 // Ethernet and Active. Packets continue to flow meanwhile, and the counters are read one after
 // another.
@@ -57,6 +65,8 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 		Keepalive: p.Timers.Persistent(), Attempts: p.Unanswered(), RxPackets: p.rxPackets.Load(),
 		TxPackets: p.txPackets.Load(), Staged: p.Staged.Len(), Drops: p.Drops(), Priority: p.Priority(),
 	}
+	last := boottime.Time(p.wantsFrames.Load())
+	s.WantsFrames = last != 0 && now.Sub(last) < wantsFramesFor
 	p.Handshake.Lock()
 	s.PresharedKey = p.Handshake.PresharedKey
 	p.Handshake.Unlock()
