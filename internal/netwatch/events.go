@@ -20,6 +20,10 @@ const eventBuffer = 64 << 10
 // lost, and reads everything again.
 const eventQueue = 1 << 20
 
+// maxDrain bounds the datagrams that are discarded after an overflow before the reader is told: it
+// is more than the queue holds, and a fraction of a second.
+const maxDrain = 16384
+
 // Source is one socket on which the kernel announces changes.
 type Source interface {
 	// Subscribe makes changes from now on readable.
@@ -79,6 +83,8 @@ type socket struct {
 	conn   syscall.RawConn
 	groups []int
 	buf    []byte
+	// Messages were lost and the queue has not been empty since.
+	overrun bool
 }
 
 func openSocket(protocol int, groups ...int) (*socket, error) {
@@ -116,31 +122,64 @@ func (s *socket) Subscribe() error {
 // Receive reads one datagram after the other until one holds a notice of interest.
 func (s *socket) Receive() ([]Notice, error) {
 	for {
-		var n int
-		var from unix.Sockaddr
-		var failed error
-		err := s.conn.Read(func(fd uintptr) bool {
-			n, from, failed = unix.Recvfrom(int(fd), s.buf, 0)
-			return failed != unix.EAGAIN
-		})
-		switch {
-		case err != nil:
-			return nil, err
-		case failed == unix.EINTR:
-			continue
-		case failed == unix.ENOBUFS:
+		b, err := s.read()
+		if errors.Is(err, unix.ENOBUFS) {
 			return []Notice{{Kind: Overflow}}, nil
-		case failed != nil:
-			return nil, os.NewSyscallError("recvfrom netlink", failed)
 		}
-		// Any process may send to our port; only messages of the kernel count.
-		if sender, ok := from.(*unix.SockaddrNetlink); !ok || sender.Pid != 0 {
-			continue
+		if err != nil {
+			return nil, err
 		}
-		if notices := parseNotices(s.buf[:n]); len(notices) > 0 {
+		if notices := parseNotices(b); len(notices) > 0 {
 			return notices, nil
 		}
 	}
+}
+
+// read returns the next datagram of the kernel, which is valid until the next call. The error
+// matches ENOBUFS if messages were lost. The kernel says so once, and then goes on losing messages
+// silently until the queue was empty (netlink_overrun in af_netlink.c); therefore what waits in the
+// queue is discarded first, so that what the caller reads now is not older than what was lost.
+func (s *socket) read() ([]byte, error) {
+	for {
+		n, from, err := s.receive(true)
+		if overflow := errors.Is(err, unix.ENOBUFS); err != nil && !overflow {
+			return nil, err
+		} else if overflow || s.overrun {
+			s.overrun = !s.drain()
+			return nil, unix.ENOBUFS
+		}
+		// Any process may send to our port; only messages of the kernel count.
+		if sender, ok := from.(*unix.SockaddrNetlink); ok && sender.Pid == 0 {
+			return s.buf[:n], nil
+		}
+	}
+}
+
+// drain discards what waits in the queue, and reports whether the queue was empty in the end.
+func (s *socket) drain() bool {
+	for range maxDrain {
+		if _, _, err := s.receive(false); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return errors.Is(err, unix.EAGAIN)
+		}
+	}
+	return false
+}
+
+// receive receives one datagram. Unless it is to wait for it, the error is EAGAIN if there is none.
+func (s *socket) receive(wait bool) (n int, from unix.Sockaddr, err error) {
+	var failed error
+	err = s.conn.Read(func(fd uintptr) bool {
+		for {
+			n, from, failed = unix.Recvfrom(int(fd), s.buf, 0)
+			if failed != unix.EINTR {
+				return !wait || failed != unix.EAGAIN
+			}
+		}
+	})
+	if err == nil && failed != nil {
+		err = os.NewSyscallError("recvfrom netlink", failed)
+	}
+	return n, from, err
 }
 
 // Interrupt sets a read deadline in the past.

@@ -48,19 +48,31 @@ const maxNameAttr = 255
 // first that does not fit and leaves out what is of no interest.
 func parseNotices(b []byte) []Notice {
 	var notices []Notice
-	for len(b) >= unix.SizeofNlMsghdr {
-		size := int(binary.NativeEndian.Uint32(b))
-		if size < unix.SizeofNlMsghdr || size > len(b) {
-			break
-		}
-		n := parseNotice(binary.NativeEndian.Uint16(b[4:]), b[unix.SizeofNlMsghdr:size])
+	for typ, m := range messages(b) {
+		n := parseNotice(typ, m[unix.SizeofNlMsghdr:])
 		if n.Kind != None {
-			n.Port = binary.NativeEndian.Uint32(b[12:])
+			n.Port = binary.NativeEndian.Uint32(m[12:])
 			notices = append(notices, n)
 		}
-		b = b[min(len(b), (size+3)&^3):]
 	}
 	return notices
+}
+
+// messages yields the netlink messages in b with their headers. It stops at the first that does
+// not fit.
+func messages(b []byte) func(yield func(typ uint16, message []byte) bool) {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= unix.SizeofNlMsghdr {
+			size := int(binary.NativeEndian.Uint32(b))
+			if size < unix.SizeofNlMsghdr || size > len(b) {
+				return
+			}
+			if !yield(binary.NativeEndian.Uint16(b[4:]), b[:size]) {
+				return
+			}
+			b = b[min(len(b), (size+3)&^3):]
+		}
+	}
 }
 
 func parseNotice(typ uint16, body []byte) Notice {
