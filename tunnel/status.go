@@ -183,6 +183,10 @@ func (t *Tunnel) SetEthernet(o EthernetOptions) error {
 	return t.lan.SetOptions(o)
 }
 
+// Bridge is the connection between the switch and the Linux bridge of the TAP; nil without a TAP
+// device.
+func (t *Tunnel) Bridge() *ethernet.Bridge { return t.lan.Bridge() }
+
 // EthernetRoom is the greatest EthernetOptions.Switch.MaxEntries that SetEthernet takes; 0 without
 // a TAP device.
 func (t *Tunnel) EthernetRoom() int { return t.lan.Room() }

@@ -219,6 +219,9 @@ func (d *Daemon) launch(ctx context.Context) error {
 	for _, dev := range d.devices {
 		d.background.Go(func() { d.followLink(ctx, dev) })
 	}
+	if bridge := d.tunnel.Bridge(); bridge != nil {
+		d.background.Go(func() { d.followBridge(ctx, bridge) })
+	}
 	d.background.Go(func() { d.watch(ctx) })
 	d.background.Go(func() { d.follow(ctx) })
 	d.background.Go(func() { d.names.Run(ctx) })

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tund/internal/testnet"
+	"tund/tunnel/l2"
 )
 
 // A bridge that nobody gave an address has the lowest of its ports' addresses, and hosts keep that
@@ -57,4 +58,43 @@ func TestBridge_sitesOfOneNameHaveAddressesOfTheirOwn(t *testing.T) {
 	if macs[0] == macs[1] {
 		t.Errorf("both bridges have the address %s", macs[0])
 	}
+}
+
+// A host that talks only to others on its LAN is not heard at the TAP. The bridge hears it: another
+// site cannot take its address, however long it tries. When its port is gone, the address may
+// appear elsewhere at once.
+func TestBridge_hostThatTheTAPNeverHearsKeepsItsAddress(t *testing.T) {
+	beside(t)
+	berlin, paris := twoSites(t)
+	neighbour, quiet := berlin.host(1), berlin.host(2)
+	evil := paris.host(3).raw()
+	start(t, berlin, paris)
+	lan, stop, stopped := quiet.raw(), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(50 * time.Millisecond):
+				lan.send(plainFrame(neighbour.mac, strangerMAC, "to a neighbour"))
+			}
+		}
+	}()
+	testnet.Await(t, "the host that only the bridge hears", 5*time.Second, func() bool { return berlin.where(strangerMAC, 0) == "tap0" })
+	for began := time.Now(); time.Since(began) < 3500*time.Millisecond; pause(50 * time.Millisecond) {
+		evil.send(plainFrame(l2.Broadcast, strangerMAC, "mine now"))
+		if at := berlin.where(strangerMAC, 0); at != "tap0" {
+			t.Fatalf("after %v the address of a living host is behind %q", time.Since(began), at)
+		}
+	}
+	close(stop)
+	<-stopped
+	berlin.Says(time.Second, "refused", strangerMAC.String())
+	berlin.NS.Run(t, "ip", "link", "delete", quiet.port)
+	testnet.Await(t, "the address in Paris", time.Second, func() bool {
+		evil.send(plainFrame(l2.Broadcast, strangerMAC, "moved"))
+		pause(20 * time.Millisecond)
+		return berlin.where(strangerMAC, 0) == "paris"
+	})
 }

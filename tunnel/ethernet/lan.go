@@ -56,6 +56,7 @@ type LAN struct {
 	inner    atomic.Int32 // largest plaintext that fits into one datagram on the path, in bytes
 	frame    atomic.Int32 // longest frame of the TAP, headers and two tags included
 
+	bridge   Bridge
 	ports    atomic.Pointer[[]*port] // by id; replaced as a whole
 	sessions *timers.Heap[port]      // ports whose session is due to be checked
 
@@ -90,6 +91,7 @@ func New(env *lane.Env, d *lane.Device, o Options, progress *watchdog.Progress) 
 		pinned: make(map[l2.MAC]keys.PublicKey),
 	}
 	e.sessions = timers.NewHeap[port](e.kick)
+	e.bridge = Bridge{e, make(chan BridgeRequest, maxRequests)}
 	e.note(&o)
 	e.ports.Store(new([]*port))
 	e.SetPath(defaultPath)
@@ -211,6 +213,9 @@ func (e *LAN) tick(timer *time.Timer, out *lane.Batch) {
 		e.writeFrame(e.dev.Queues[0], frame)
 	}
 	e.sendAll(out, a.ToPeers, now)
+	for i := range a.Ask {
+		e.bridge.request(BridgeRequest{Ask: &a.Ask[i]})
+	}
 	e.tell(&a)
 }
 

@@ -37,6 +37,8 @@ import (
 // seconds (RFC 7432 §15.1), at the TAP if it was there at any time, otherwise where it was before
 // the first of them. Failed claims do not count as moves.
 //
+// Of hosts on our LAN, the Linux bridge knows more than the switch does: see station.go.
+//
 // What an attacker gains: a peer may take over MACs of hosts that are switched off. Each claim
 // costs us one ARP request per claimBackoff, for at most maxClaims MACs at a time. Where that is
 // not acceptable, MACs can be pinned with macs = [...].
@@ -58,6 +60,7 @@ const (
 type claim struct {
 	by     PortID
 	asked  bool
+	check  check
 	at     boottime.Time // 0: no claim is pending
 	refuse boottime.Time // no new claim is accepted before this time
 }
@@ -82,7 +85,7 @@ func (t *fdb) learn(key uint64, port PortID, now boottime.Time) outcome {
 	if ok && v.port() == port && v&flagClaimed == 0 {
 		return outcome{tick: t.refresh(slot, second(now))}
 	}
-	if ok && v.port() != port && v&(flagStatic|flagFrozen) != 0 {
+	if ok && v.port() != port && v&immovable != 0 {
 		return outcome{reason: foreignReason(v)}
 	}
 	t.mu.Lock()
@@ -94,7 +97,7 @@ func (t *fdb) learn(key uint64, port PortID, now boottime.Time) outcome {
 	case v.port() == port:
 		t.refresh(slot, second(now))
 		return t.ownerSeen(slot, v, now)
-	case v&(flagStatic|flagFrozen) != 0:
+	case v&immovable != 0:
 		return outcome{reason: foreignReason(v)}
 	case port == LocalPort:
 		return t.move(slot, v, port, now)
@@ -102,15 +105,25 @@ func (t *fdb) learn(key uint64, port PortID, now boottime.Time) outcome {
 	return t.claimSlot(slot, v, port, now)
 }
 
+// immovable are the flags of entries that no frame moves.
+const immovable = flagStatic | flagFrozen | flagFixed
+
 func foreignReason(v entryValue) drop.Reason {
-	if v&flagStatic != 0 {
+	if v&(flagStatic|flagFixed) != 0 {
 		return drop.SourceForeign
 	}
 	return drop.MACFrozen
 }
 
 func (t *fdb) learnNew(key uint64, port PortID, now boottime.Time) outcome {
-	if slot, ok := t.restore(key, port); ok {
+	slot, ok := t.restore(key, port)
+	if !ok && port != LocalPort {
+		slot, ok = t.stationElsewhere(key)
+	}
+	if ok {
+		if v := t.value(slot); v&immovable != 0 {
+			return outcome{reason: foreignReason(v)}
+		}
 		return t.claimSlot(slot, t.value(slot), port, now)
 	}
 	if t.insert(key, port, second(now), 0) >= 0 {
@@ -138,7 +151,7 @@ func (t *fdb) ownerSeen(slot int32, v entryValue, now boottime.Time) outcome {
 func (t *fdb) claimSlot(slot int32, v entryValue, port PortID, now boottime.Time) outcome {
 	c := &t.cold[slot].claim
 	if v&flagClaimed != 0 {
-		if c.by == port && now.Sub(c.at) >= t.claimTime(slot) {
+		if c.by == port && t.ripe(slot, v, now) {
 			return t.move(slot, v, port, now)
 		}
 		return outcome{reason: drop.SourceForeign}
@@ -146,7 +159,7 @@ func (t *fdb) claimSlot(slot int32, v entryValue, port PortID, now boottime.Time
 	if now.Before(c.refuse) || len(t.claims) >= maxClaims || t.claimsBy(port) >= maxPortClaims {
 		return outcome{reason: drop.SourceForeign}
 	}
-	c.by, c.at, c.asked = port, now, false
+	c.by, c.at, c.asked, c.check = port, now, false, checkNone
 	t.claims = append(t.claims, slot)
 	t.setValue(slot, v|flagClaimed)
 	return outcome{reason: drop.SourceForeign, claimed: true}
@@ -259,9 +272,17 @@ type claimOutcome struct {
 	outcome
 }
 
+// claimsDue is what is due for the pending claims. The caller owns its slices.
+type claimsDue struct {
+	ask   []challenge
+	check []Station // to be asked of the bridge
+	done  []claimOutcome
+	next  boottime.Time // when to look again; 0: no claim is pending
+}
+
 // dueClaims returns the challenges to send now, the claims decided by silence, and when to call it
-// again (0: no claim is pending). The caller owns both slices.
-func (t *fdb) dueClaims(now boottime.Time) (ask []challenge, done []claimOutcome, next boottime.Time) {
+// again.
+func (t *fdb) dueClaims(now boottime.Time) (due claimsDue) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	keep := t.claims[:0]
@@ -270,31 +291,52 @@ func (t *fdb) dueClaims(now boottime.Time) (ask []challenge, done []claimOutcome
 		if v&flagClaimed == 0 || c.claim.at == 0 {
 			continue // dropped, or the slot has been reused for another MAC
 		}
-		age := now.Sub(c.claim.at)
-		if age >= t.claimTime(slot) {
-			o := claimOutcome{key: t.keyAt(slot), by: c.claim.by}
-			o.outcome = t.move(slot, v, c.claim.by, now)
-			if !o.moved && !o.frozen {
-				t.dropClaim(slot, v)
-				c.claim.refuse = now.Add(claimBackoff)
-			}
-			done = append(done, o)
+		if t.ripe(slot, v, now) {
+			due.done = append(due.done, t.settleClaim(slot, v, now))
 			continue
 		}
-		due := c.claim.at.Add(t.claimTime(slot))
-		if age >= claimGrace && !c.claim.asked {
-			c.claim.asked = true
-			if c.hostLen != 0 {
-				ask = append(ask, challenge{t.keyAt(slot), v.port(), c.host, c.hostLen})
-			}
-		} else if !c.claim.asked {
-			due = c.claim.at.Add(claimGrace)
-		}
-		if next == 0 || due.Before(next) {
-			next = due
-		}
 		keep = append(keep, slot)
+		if at := t.pursue(slot, v, now, &due); due.next == 0 || at.Before(due.next) {
+			due.next = at
+		}
 	}
 	t.claims = keep
-	return ask, done, next
+	return due
+}
+
+// settleClaim moves the entry in slot to the port that claims it. mu is held.
+func (t *fdb) settleClaim(slot int32, v entryValue, now boottime.Time) claimOutcome {
+	c := &t.cold[slot].claim
+	o := claimOutcome{key: t.keyAt(slot), by: c.by}
+	o.outcome = t.move(slot, v, c.by, now)
+	if !o.moved && !o.frozen {
+		t.dropClaim(slot, v)
+		c.refuse = now.Add(claimBackoff)
+	}
+	return o
+}
+
+// pursue does what is due for the claim to the entry in slot, and returns when the next step is
+// due. mu is held.
+func (t *fdb) pursue(slot int32, v entryValue, now boottime.Time, due *claimsDue) boottime.Time {
+	c := &t.cold[slot]
+	if grace := c.claim.at.Add(claimGrace); !c.claim.asked {
+		if now.Before(grace) {
+			return grace
+		}
+		c.claim.asked = true
+		if c.hostLen != 0 {
+			due.ask = append(due.ask, challenge{t.keyAt(slot), v.port(), c.host, c.hostLen})
+		}
+	}
+	end := c.claim.at.Add(t.claimTime(slot))
+	if now.Before(end) || v.port() != LocalPort || !t.bridged {
+		return end
+	}
+	if c.claim.check == checkNone {
+		c.claim.check = checkAsked
+		key := t.keyAt(slot)
+		due.check = append(due.check, Station{MAC: keyMAC(key), VLAN: keyVID(key)})
+	}
+	return end.Add(checkWait)
 }

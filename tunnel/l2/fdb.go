@@ -48,6 +48,9 @@ type fdb struct {
 	claims  []int32
 	homes   map[uint64]home // of MACs whose entry has aged out
 	changes changes         // since the last tick
+
+	bridged  bool // the bridge of the TAP can be asked when it last heard a MAC; see station.go
+	allVLANs bool // that bridge does not distinguish VLANs
 }
 
 const (
@@ -77,6 +80,8 @@ const (
 	flagStatic  entryValue = 1 << 32 // pinned: never moves, ages out or is evicted
 	flagFrozen  entryValue = 1 << 33 // moved too often: does not move for a while
 	flagClaimed entryValue = 1 << 34 // another port claims the MAC; see claim.go
+	flagStation entryValue = 1 << 35 // the bridge of the TAP has it at another port; see station.go
+	flagFixed   entryValue = 1 << 36 // a station that no peer may claim
 )
 
 func (v entryValue) port() PortID { return PortID(v) }

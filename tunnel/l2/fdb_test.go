@@ -276,8 +276,8 @@ func TestFDB_capsHoldWhateverComes(t *testing.T) {
 				learnedAt[key][port] = true
 			}
 			if rng.IntN(20) == 0 {
-				_, done, _ := f.dueClaims(now)
-				for _, c := range done {
+				due := f.dueClaims(now)
+				for _, c := range due.done {
 					learnedAt[c.key][c.by] = true
 				}
 				f.age(now)

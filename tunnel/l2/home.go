@@ -112,7 +112,7 @@ func (t *fdb) age(now boottime.Time) {
 				t.setValue(slot, v&^flagFrozen)
 				t.cold[slot].moves = 0
 			}
-			if v&(flagStatic|flagFrozen|flagClaimed) == 0 && since(sec, b.seen[w].Load()) > t.ageSecs {
+			if v&(flagStatic|flagFrozen|flagClaimed|flagStation) == 0 && since(sec, b.seen[w].Load()) > t.ageSecs {
 				t.remember(slot)
 				t.remove(slot)
 			}

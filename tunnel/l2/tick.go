@@ -37,9 +37,12 @@ type Actions struct {
 	ToDevice [][]byte // frames to write to the TAP
 	ToPeers  []Message
 	Events   []Event
-	Changes  []Change      // of the forwarding database, in order
-	Lost     int           // changes that are not among Changes, because there were too many
-	Next     boottime.Time // call Tick again no later than this
+	// MACs (and their VLANs) about which the bridge of the TAP is to be asked when it last heard
+	// them. StationHeard takes the answers, within checkWait.
+	Ask     []Station
+	Changes []Change      // of the forwarding database, in order
+	Lost    int           // changes that are not among Changes, because there were too many
+	Next    boottime.Time // call Tick again no later than this
 }
 
 // slowPort is the state of a port that only the slow plane and control messages use. It is guarded
@@ -172,11 +175,17 @@ func (s *Switch) tickHello(now boottime.Time, id PortID, p *slowPort) {
 // settleClaims sends the challenges that are due and completes the moves that silence has decided.
 // It returns when the next one is due; 0 if none is pending.
 func (s *Switch) settleClaims(now boottime.Time) boottime.Time {
-	ask, done, next := s.fdb.dueClaims(now)
-	for i := range ask {
-		s.challenge(&ask[i])
+	due := s.fdb.dueClaims(now)
+	for i := range due.ask {
+		s.challenge(&due.ask[i])
 	}
-	for _, c := range done {
+	if len(due.check) > 0 {
+		s.mu.Lock()
+		s.queue.Ask = append(s.queue.Ask, due.check...) // at most maxClaims between two ticks
+		s.mu.Unlock()
+	}
+	next := due.next
+	for _, c := range due.done {
 		s.noteOutcome(now, c.key, c.by, c.outcome)
 		if c.moved && c.at != LocalPort {
 			s.tellLAN(now, keyVID(c.key), keyMAC(c.key))

@@ -1,0 +1,217 @@
+package l2
+
+import (
+	"testing"
+	"time"
+
+	"tund/internal/drop"
+)
+
+// talk is a broadcast from which no address of the host can be learned.
+func talk(src MAC, tags ...uint16) []byte { return eth(Broadcast, src, 0x88b6, tags...) }
+
+// claimed has a peer use a MAC until the bridge is asked about it or the claim is decided, and
+// returns what was asked and when.
+func claimed(s *Switch, from PortID, frame []byte, d time.Duration) (asked []Station, end time.Duration) {
+	for end = d; end < d+3*time.Second; end += 50 * ms {
+		fromPeer(s, at(end), from, frame)
+		if a := s.Tick(at(end)); len(a.Ask) > 0 {
+			return a.Ask, end
+		}
+	}
+	return nil, end
+}
+
+// TestStation_aHostThatTheTAPNeverHearsCannotBeRobbed: only the bridge hears the host, and its
+// address is unknown.
+func TestStation_aHostThatTheTAPNeverHearsCannotBeRobbed(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{AgeingTime: 10 * time.Second})
+	addPeer(t, s, 1, PortConfig{Name: "mallory"})
+	victim := hostMAC(1)
+	s.SyncStations(start, []Station{{MAC: victim}}, true)
+	for d := time.Duration(0); d < time.Minute; d += 5 * time.Second {
+		s.Tick(at(d))
+	}
+	if id, ok := portOf(s, 0, victim); !ok || id != LocalPort {
+		t.Fatalf("after a minute of silence at the TAP the host is at port %d, %v", id, ok)
+	}
+	asked, d := claimed(s, 1, talk(victim), time.Minute)
+	if len(asked) != 1 || asked[0] != (Station{MAC: victim}) {
+		t.Fatalf("the bridge was asked for %v", asked)
+	}
+	s.StationHeard(at(d), 0, victim, 20*ms, true)
+	spoof := false
+	for _, e := range s.Tick(at(d)).Events {
+		spoof = spoof || e.Kind == EventSpoof && e.MAC == victim
+	}
+	if !spoof {
+		t.Error("the failed claim is not reported")
+	}
+	for ; d < 2*time.Minute; d += 50 * ms {
+		if _, r := fromPeer(s, at(d), 1, talk(victim)); r != drop.SourceForeign {
+			t.Fatalf("after %v: %v", d, r)
+		}
+		for _, st := range s.Tick(at(d)).Ask {
+			s.StationHeard(at(d), st.VLAN, st.MAC, 20*ms, true)
+		}
+	}
+}
+
+// TestStation_aVMThatLeftIsFoundElsewhere: the bridge still has the entry of a VM that has moved,
+// as it has when the VM is behind a further switch.
+func TestStation_aVMThatLeftIsFoundElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, known := range []bool{true, false} {
+		s := newSwitch(t, Config{})
+		addPeer(t, s, 1, PortConfig{Name: "new"})
+		vm := hostMAC(1)
+		s.SyncStations(start, []Station{{MAC: vm}}, true)
+		asked, d := claimed(s, 1, talk(vm), time.Minute)
+		if len(asked) != 1 || d > time.Minute+silentWait+50*ms {
+			t.Fatalf("the bridge was asked for %v after %v", asked, d-time.Minute)
+		}
+		s.StationHeard(at(d), 0, vm, 30*time.Second, known)
+		s.Tick(at(d))
+		if id, _ := portOf(s, 0, vm); id != 1 {
+			t.Errorf("the VM is at port %d", id)
+		}
+	}
+	// The answer never comes.
+	s := newSwitch(t, Config{})
+	addPeer(t, s, 1, PortConfig{Name: "new"})
+	s.SyncStations(start, []Station{{MAC: hostMAC(1)}}, true)
+	claimed(s, 1, talk(hostMAC(1)), time.Minute)
+	s.Tick(at(time.Minute + silentWait + checkWait))
+	if id, _ := portOf(s, 0, hostMAC(1)); id != 1 {
+		t.Errorf("without an answer the VM is at port %d", id)
+	}
+}
+
+func TestStation_fixedOnesStay(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	addPeer(t, s, 1, PortConfig{Name: "mallory"})
+	own := hostMAC(1)
+	s.SyncStations(start, []Station{{MAC: own, Fixed: true}}, true)
+	if asked, _ := claimed(s, 1, talk(own), time.Minute); asked != nil {
+		t.Errorf("a claim to a fixed station was considered: %v", asked)
+	}
+	if id, _ := portOf(s, 0, own); id != LocalPort {
+		t.Errorf("the fixed station is at port %d", id)
+	}
+	s.RemoveStation(at(2*time.Minute), 0, own, DepartureRemoved)
+	if _, r := fromPeer(s, at(2*time.Minute), 1, talk(own)); r != drop.None {
+		t.Errorf("the MAC was removed from the bridge, and a peer that uses it is refused: %v", r)
+	}
+}
+
+// TestStation_departures: what the bridge says about the end of an entry decides whether the MAC
+// still has to be claimed.
+func TestStation_departures(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		why  Departure
+		want drop.Reason
+	}{
+		{"moved to the TAP", DepartureMoved, drop.SourceForeign},
+		{"aged out", DepartureAged, drop.SourceForeign},
+		{"its port is gone", DepartureRemoved, drop.None},
+	} {
+		s := newSwitch(t, Config{AgeingTime: 10 * time.Second})
+		addPeer(t, s, 1, PortConfig{Name: "other"})
+		host := hostMAC(1)
+		fromDevice(s, start, talk(host))
+		s.AddStations(start, []Station{{MAC: host}})
+		s.RemoveStation(at(time.Minute), 0, host, c.why)
+		if _, r := fromPeer(s, at(time.Minute), 1, talk(host)); r != c.want {
+			t.Errorf("%s: a peer that uses the MAC: %v, want %v", c.name, r, c.want)
+		}
+	}
+}
+
+// TestStation_movesHome: a host appears at the bridge while it is known behind a peer. A list read
+// from the bridge does not win over frames that came later.
+func TestStation_movesHome(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	addPeer(t, s, 1, PortConfig{Name: "old"})
+	host := hostMAC(1)
+	fromPeer(s, at(10*time.Second), 1, talk(host))
+	s.SyncStations(at(20*time.Second), []Station{{MAC: host, Idle: 15 * time.Second}}, true)
+	if id, _ := portOf(s, 0, host); id != 1 {
+		t.Fatalf("an old entry of the bridge took the host from the peer: port %d", id)
+	}
+	s.AddStations(at(30*time.Second), []Station{{MAC: host}})
+	if id, _ := portOf(s, 0, host); id != LocalPort {
+		t.Fatalf("the bridge has just heard the host, and it is at port %d", id)
+	}
+	told := false
+	for _, m := range s.Tick(at(30 * time.Second)).ToPeers {
+		kind, _, ok := parseControl(m.Payload)
+		told = told || ok && kind == controlAnnounce
+	}
+	if !told {
+		t.Error("the peers were not told that the host has moved")
+	}
+}
+
+func TestStation_listsReplaceEachOther(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{AgeingTime: 10 * time.Second})
+	a, b := hostMAC(1), hostMAC(2)
+	s.SyncStations(start, []Station{{MAC: a}, {MAC: b}}, true)
+	s.SyncStations(at(time.Minute), []Station{{MAC: b, Idle: time.Minute}}, true)
+	s.NoStations(at(2 * time.Minute))
+	s.SyncStations(at(2*time.Minute), []Station{{MAC: b, Idle: 2 * time.Minute}}, true)
+	for range 8 {
+		s.Tick(at(2 * time.Minute))
+	}
+	if _, ok := portOf(s, 0, a); ok {
+		t.Error("a station that is no longer listed does not age out")
+	}
+	if _, ok := portOf(s, 0, b); !ok {
+		t.Error("a station aged out")
+	}
+	for _, bad := range []Station{{}, {MAC: Broadcast}, {MAC: a, VLAN: 4095}, {MAC: s.MAC()}} {
+		before := len(s.Entries(start))
+		if s.AddStations(start, []Station{bad}); len(s.Entries(start)) != before {
+			t.Errorf("%+v was accepted", bad)
+		}
+	}
+}
+
+// TestStation_bridgeWithoutVLANs: the bridge has one entry for all VLANs, so a host is protected in
+// each of them.
+func TestStation_bridgeWithoutVLANs(t *testing.T) {
+	t.Parallel()
+	for _, allVLANs := range []bool{true, false} {
+		s := newSwitch(t, Config{})
+		addPeer(t, s, 1, PortConfig{Name: "mallory", VLANs: []uint16{10}})
+		host := hostMAC(1)
+		s.SyncStations(start, []Station{{MAC: host}}, allVLANs)
+		_, r := fromPeer(s, start, 1, talk(host, 10))
+		if refused := r == drop.SourceForeign; refused != allVLANs {
+			t.Errorf("one entry for all VLANs is %v: a peer that uses the MAC in VLAN 10: %v", allVLANs, r)
+		}
+	}
+}
+
+func TestStation_pinsAndFrozenEntriesStay(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	pinned, byHand := hostMAC(1), hostMAC(2)
+	addPeer(t, s, 1, PortConfig{Name: "owner", MACs: []MAC{pinned}})
+	addPeer(t, s, 2, PortConfig{Name: "other"})
+	if err := s.Pin(start, 0, byHand, 2); err != nil {
+		t.Fatal(err)
+	}
+	s.SyncStations(start, []Station{{MAC: pinned}, {MAC: byHand}}, true)
+	if id, _ := portOf(s, 0, byHand); id != 2 {
+		t.Errorf("the bridge moved a pinned MAC to port %d", id)
+	}
+	if _, ok := portOf(s, 0, pinned); ok {
+		t.Error("the bridge made an entry for a MAC that the configuration pins to a peer")
+	}
+}
