@@ -39,14 +39,9 @@ const shortSize = 8
 // Hidden stands for a secret wherever one is printed.
 const Hidden = "(hidden)"
 
-var (
-	// ErrFormat is returned for text that is not a key. It never carries the text, which may be a
-	// secret with one character missing.
-	ErrFormat = errors.New("not a key (want 44 characters of base64, as wg genkey prints them)")
-	// ErrLowOrder is returned by Shared when the public key is one of the low-order points, whose
-	// shared secret everybody knows (RFC 7748 §6.1).
-	ErrLowOrder = errors.New("public key is a low-order point")
-)
+// ErrFormat is returned for text that is not a key. It never carries the text, which may be a
+// secret with one character missing.
+var ErrFormat = errors.New("not a key (want 44 characters of base64, as wg genkey prints them)")
 
 // PrivateKey is an X25519 private key. The zero PrivateKey means "no key".
 type PrivateKey [Size]byte
@@ -138,27 +133,6 @@ func (k PrivateKey) Public() PublicKey {
 		panic("crypto/keys: X25519 refused 32 bytes: " + err.Error())
 	}
 	return PublicKey(private.PublicKey().Bytes())
-}
-
-// Shared returns the X25519 shared secret of k and p. The error is ErrLowOrder. It costs two scalar
-// multiplications, as crypto/ecdh computes the public key of every private key it is given;
-// handshakes keep the crypto/ecdh form instead (noise.Identity).
-func (k PrivateKey) Shared(p PublicKey) ([Size]byte, error) {
-	private, err := ecdh.X25519().NewPrivateKey(k[:])
-	if err != nil {
-		return [Size]byte{}, fmt.Errorf("x25519: %w", err)
-	}
-	public, err := ecdh.X25519().NewPublicKey(p[:])
-	if err != nil {
-		return [Size]byte{}, fmt.Errorf("x25519: %w", err)
-	}
-	shared, err := private.ECDH(public)
-	if err != nil {
-		return [Size]byte{}, ErrLowOrder
-	}
-	out := [Size]byte(shared)
-	clear(shared)
-	return out, nil
 }
 
 // IsZero reports, in constant time, whether k is the zero key, "no key".

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"testing"
 
@@ -80,10 +79,6 @@ func TestPrivateKey_publicKeyOfAKnownPair(t *testing.T) {
 	if got := k.Public(); got != want {
 		t.Errorf("Public() = %v, want %v", got, want)
 	}
-	base, err := k.Shared(PublicKey{9})
-	if err != nil || PublicKey(base) != want {
-		t.Errorf("X25519 with the base point = %x, %v, want %v", base, err, want)
-	}
 }
 
 func TestPrivateKey_parsedIsClampedUnlessZero(t *testing.T) {
@@ -137,46 +132,6 @@ func TestParse_refusesWhatIsNotAKeyWithoutEchoingIt(t *testing.T) {
 				t.Errorf("%s: the error echoes the input", name)
 			}
 		}
-	}
-}
-
-func TestPrivateKey_sharedOfWycheproof(t *testing.T) {
-	t.Parallel()
-	data, err := os.ReadFile("testdata/wycheproof-x25519.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tests []struct {
-		ID      int `json:"tcId"`
-		Comment string
-		Public  string
-		Private string
-		Shared  string
-		Result  string
-	}
-	if err := json.Unmarshal(data, &tests); err != nil {
-		t.Fatal(err)
-	}
-	if len(tests) != 518 {
-		t.Fatalf("%d tests, want 518", len(tests))
-	}
-	lowOrder := 0
-	for _, tt := range tests {
-		want := [Size]byte(unhex(t, tt.Shared))
-		got, err := PrivateKey(unhex(t, tt.Private)).Shared(PublicKey(unhex(t, tt.Public)))
-		if want == [Size]byte{} {
-			lowOrder++
-			if !errors.Is(err, ErrLowOrder) {
-				t.Errorf("test %d (%s): error %v, want ErrLowOrder", tt.ID, tt.Comment, err)
-			}
-			continue
-		}
-		if err != nil || got != want {
-			t.Errorf("test %d (%s): got %x, %v, want %x", tt.ID, tt.Comment, got, err, want)
-		}
-	}
-	if lowOrder == 0 {
-		t.Error("no test with a low-order point")
 	}
 }
 
@@ -271,17 +226,4 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q parsed as %v: not the canonical text", text, k)
 		}
 	})
-}
-
-func BenchmarkPrivateKey_Shared(b *testing.B) {
-	k, err := GeneratePrivate()
-	if err != nil {
-		b.Fatal(err)
-	}
-	p := k.Public()
-	for b.Loop() {
-		if _, err := k.Shared(p); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

@@ -30,17 +30,6 @@ type Window struct {
 	ring    [blocks]uint64
 }
 
-// Check reports whether Accept would take the counter, and changes nothing.
-func (w *Window) Check(counter uint64) bool {
-	if counter >= Limit {
-		return false
-	}
-	if counter > w.highest {
-		return true
-	}
-	return w.highest-counter <= Size && w.ring[counter/blockBits%blocks]&(1<<(counter%blockBits)) == 0
-}
-
 // Accept reports whether the counter is new, and marks it as seen. A counter is not new when it was
 // accepted before, lies more than Size behind the greatest one, or has reached Limit.
 func (w *Window) Accept(counter uint64) bool {

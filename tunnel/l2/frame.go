@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 )
 
 // MAC is an Ethernet address in the low 48 bits, first octet highest. It is a word rather than six
@@ -46,36 +47,11 @@ var ErrMAC = errors.New("not a MAC address (want aa:bb:cc:dd:ee:ff)")
 // ParseMAC parses aa:bb:cc:dd:ee:ff or aa-bb-cc-dd-ee-ff, in upper or lower case. It returns ErrMAC
 // for anything else.
 func ParseMAC(text string) (MAC, error) {
-	if len(text) != 17 || text[2] != ':' && text[2] != '-' {
+	hw, err := net.ParseMAC(text)
+	if err != nil || len(hw) != 6 || len(text) != 17 {
 		return 0, ErrMAC
 	}
-	var m MAC
-	for i := range len(text) {
-		if i%3 == 2 {
-			if text[i] != text[2] {
-				return 0, ErrMAC
-			}
-			continue
-		}
-		d, ok := hexDigit(text[i])
-		if !ok {
-			return 0, ErrMAC
-		}
-		m = m<<4 | MAC(d)
-	}
-	return m, nil
-}
-
-func hexDigit(c byte) (byte, bool) {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0', true
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10, true
-	case c >= 'A' && c <= 'F':
-		return c - 'A' + 10, true
-	}
-	return 0, false
+	return MACFromBytes(hw), nil
 }
 
 // EtherTypes that the switch examines (IEEE 802 registry), and constants of the Ethernet header.

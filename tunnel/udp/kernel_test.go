@@ -275,9 +275,6 @@ func TestSocket_shortBufferKeepsWholeDatagrams(t *testing.T) {
 			t.Errorf("got %d by %d, want %d by 1000", ts[0].N, ts[0].Segment, want)
 		}
 	}
-	if b.Truncated() != 2 {
-		t.Errorf("truncated %d, want 2", b.Truncated())
-	}
 }
 
 // A mistake that other implementations made: no IPv6, no start.

@@ -106,7 +106,6 @@ func (s *Socket) harvest(trains []Train) {
 			t.Segment = c.segment
 		}
 		if m.hdr.Flags&unix.MSG_TRUNC != 0 {
-			s.truncated.Add(1)
 			// The datagram that was cut is not handed on; a single one leaves nothing.
 			whole := 0
 			if c.segment > 0 {

@@ -36,7 +36,6 @@ type Socket struct {
 	gsoOffUntil atomic.Int64 // boottime until which GSO is not used, after an EIO; 0: in use
 	overflows   atomic.Uint64
 	fallbacks   atomic.Uint64
-	truncated   atomic.Uint64
 
 	rx receiver // used by the one goroutine inside Receive
 
@@ -177,9 +176,6 @@ func (s *Socket) Features() Features {
 // Overflows returns how many datagrams were dropped because the receive buffer was full. The kernel
 // tells with the datagrams that follow, so the figure may lag.
 func (s *Socket) Overflows() uint64 { return s.overflows.Load() }
-
-// Truncated returns how many messages were longer than the buffer they were received into.
-func (s *Socket) Truncated() uint64 { return s.truncated.Load() }
 
 // SetMark sets SO_MARK; 0 is none. It needs CAP_NET_ADMIN.
 func (s *Socket) SetMark(mark uint32) error {
