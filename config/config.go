@@ -203,6 +203,7 @@ type Peer struct {
 	Priority   int
 	Keepalive  time.Duration // persistent keepalive, whole seconds; 0: off
 	Extensions Extensions    // whether the peer is asked for what tund does beyond WireGuard
+	Liveness   time.Duration // interval of echo requests, whole seconds; 0: off
 
 	// What follows concerns layer 2 and is zero unless Ethernet is set.
 

@@ -170,6 +170,8 @@ func TestLoad_saysWhatIsWrongWithAPeer(t *testing.T) {
 		{"extensions", peerSection + usable + "extensions = \"maybe\"\n", `8:14: peer 1: extensions: want "auto", "on" or "off", not "maybe"`},
 		{"extensions off with ethernet", etherSection + usable + "extensions = \"off\"\nethernet = true\n",
 			`9:14: peer 1: extensions: "off" contradicts ethernet = true, which is an extension itself`},
+		{"liveness without extensions", peerSection + usable + "extensions = \"off\"\nliveness = 1\n",
+			`9:12: peer 1: liveness: needs extensions, which are "off" for this peer`},
 		{"switch keys without ethernet", etherSection + usable + "pvid = 3\nethernet = false\n", "9:1: peer 1: pvid: needs ethernet = true"},
 		{"bad MAC", etherSection + "ethernet = true\nmacs = [\"02:00:00:00:01\"]\n", `8:9: peer 1: macs: "02:00:00:00:01" is not a MAC address (want 02:00:00:00:00:01)`},
 		{"group MAC", etherSection + "ethernet = true\nmacs = [\"01:00:5e:00:00:01\"]\n", `8:9: peer 1: macs: "01:00:5e:00:00:01" is a group address, which no station has`},

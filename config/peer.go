@@ -32,9 +32,13 @@ func (l *loader) peer(s *section, number int) Peer {
 		AllowedIPs:   l.peerPrefixes(s),
 		Keepalive:    s.seconds("keepalive", 0, 0, maxKeepalive),
 		Extensions:   Extensions(s.choice("extensions", "auto", "on", "off")),
+		Liveness:     s.seconds("liveness", 0, 0, maxLiveness),
 		Ethernet:     s.boolean("ethernet", false),
 	}
 	p.Priority = s.priority
+	if p.Liveness != 0 && p.Extensions == ExtensionsOff {
+		s.errorAt(s.where("liveness"), "liveness", `needs extensions, which are "off" for this peer`)
+	}
 	l.peerEthernet(s, &p)
 	switch {
 	case l.cfg.Tun == nil && len(p.AllowedIPs) > 0:

@@ -21,6 +21,7 @@ const (
 
 	maxKeepalive = 65535 // seconds, as in wg(8)
 	maxPriority  = 65535
+	maxLiveness  = 3600 // seconds: longer than that, keepalive and traffic notice a loss sooner
 
 	defaultAgeing         = 300 // seconds, as Linux bridges do
 	minAgeing, maxAgeing  = 10, 86400

@@ -52,9 +52,6 @@ type PeerChange struct {
 	Keepalive         *time.Duration
 	ReplaceAllowedIPs bool // forget the allowed IPs so far
 	RemoveAllowedIPs  []netip.Prefix
-	// Extensions, when not nil, says whether to ask the peer for what tund peers do beyond
-	// WireGuard. A new peer is not asked.
-	Extensions *peer.ExtensionMode
 	// AllowedIPs are added after those of RemoveAllowedIPs were removed. Another peer loses what it
 	// had of them.
 	AllowedIPs []netip.Prefix
@@ -62,6 +59,12 @@ type PeerChange struct {
 	// Priority carries among those that work.
 	SharedIPs []netip.Prefix
 	Priority  *int // when not nil
+	// Extensions, when not nil, says whether to ask the peer for what tund peers do beyond
+	// WireGuard. A new peer is not asked.
+	Extensions *peer.ExtensionMode
+	// Liveness is the interval of the echo requests that tell whether the peer is alive, when not
+	// nil; 0 turns them off.
+	Liveness *time.Duration
 	// Ethernet, when not nil, is the peer as the switch sees it. It is ignored by a tunnel without
 	// a TAP device.
 	Ethernet *l2.PortConfig
@@ -270,7 +273,8 @@ func (t *Tunnel) changePeer(p *peer.Peer, c *PeerChange) {
 	if c.Endpoint.IsValid() {
 		p.SetEndpoint(udp.Endpoint{Addr: c.Endpoint})
 	}
-	if c.Extensions != nil && p.Extension.SetMode(*c.Extensions) {
+	changed := c.Extensions != nil && p.Extension.SetMode(*c.Extensions)
+	if c.Liveness != nil && p.Extension.SetLiveness(*c.Liveness) || changed {
 		t.extensions.SessionChanged(p)
 	}
 	if c.Keepalive != nil {

@@ -18,6 +18,7 @@ func extensions(mode peer.ExtensionMode) func(*PeerChange) {
 // tundPair makes two ends that ask each other for extensions; only the first knows where the other
 // is.
 func (w *world) tundPair(ofA, ofB peer.ExtensionMode) (a, b *end) {
+	w.ears.anySize = true
 	a, b = w.end(), w.end()
 	a.knows(b, true, extensions(ofA))
 	b.knows(a, false, extensions(ofB))

@@ -1,11 +1,15 @@
 package tunnel
 
 import (
+	"context"
+	"errors"
 	"net/netip"
+	"time"
 
 	"tund/crypto/keys"
 	"tund/internal/drop"
 	"tund/tunnel/ethernet"
+	"tund/tunnel/extension"
 	"tund/tunnel/handshake"
 	"tund/tunnel/l2"
 	"tund/tunnel/lane"
@@ -38,6 +42,8 @@ type (
 	EthernetStatus = ethernet.Status
 	// Condition is a state of the switch that an operator should know of.
 	Condition = ethernet.Condition
+	// Echo is what became of a ping.
+	Echo = extension.Echo
 )
 
 // The states of a peer.
@@ -127,6 +133,28 @@ func (t *Tunnel) PeerState(key keys.PublicKey) State {
 	}
 	return p.State(t.env.Clock.Now())
 }
+
+// Alive reports whether a peer is worth sending to: see peer.Peer.Alive, which a holder of the peer
+// calls itself. A peer that is not configured is not alive.
+func (t *Tunnel) Alive(key keys.PublicKey) bool { return t.PeerState(key) == StateUp }
+
+// Ping sends one echo request to the peer with a name or public key, with a plaintext of size
+// bytes, and waits at most the given time for the answer. It returns ErrNoSuchPeer if there is
+// none.
+func (t *Tunnel) Ping(ctx context.Context, name string, size int, wait time.Duration) (Echo, error) {
+	for _, p := range t.peers.All() {
+		if p.DisplayName() == name || p.PublicKey().String() == name {
+			return t.extensions.Ping(ctx, p, size, wait), nil
+		}
+	}
+	return Echo{}, ErrNoSuchPeer
+}
+
+// NoEcho reports whether a ping failed because the peer answers no echo requests at all.
+func NoEcho(err error) bool { return extension.NoEcho(err) }
+
+// ErrNoSuchPeer is returned for a name or key that belongs to no peer.
+var ErrNoSuchPeer = errors.New("no such peer")
 
 // Glances describes what changes often about the peers, in order of configuration. It costs far
 // less than Status, and may be asked for every second.

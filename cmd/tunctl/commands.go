@@ -57,7 +57,7 @@ Without a verb it shows the status of every instance.`,
 	}
 	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(a.statusCommand(), a.monitorCommand(), a.fdbCommand(), a.routesCommand(), a.reloadCommand(), a.logLevelCommand(),
-		a.importCommand(), a.exportCommand(), a.peerCommand(), a.checkCommand(),
+		a.importCommand(), a.exportCommand(), a.peerCommand(), a.checkCommand(), a.pingCommand(),
 		a.genkeyCommand(), a.pubkeyCommand(), a.genpskCommand(), a.versionCommand())
 	return root
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ type fake struct {
 	reload   error
 	pinned   atomic.Value
 	changed  atomic.Value
+	pings    atomic.Int64
+	lossy    bool  // every other echo request has no answer
+	noEcho   error // nil: the peer answers echo requests
 	routes   control.RouteInstance
 	events   *events.Log
 }
@@ -54,6 +58,17 @@ func (f *fake) Routes() (control.RouteInstance, error) { return f.routes, nil }
 func (f *fake) ChangePeer(change control.PeerChange) error {
 	f.changed.Store(change)
 	return nil
+}
+func (f *fake) Ping(_ context.Context, r control.PingRequest) (control.PingAnswer, error) {
+	n := f.pings.Add(1)
+	if f.noEcho != nil {
+		return control.PingAnswer{}, f.noEcho
+	}
+	if f.lossy && n%2 == 0 {
+		return control.PingAnswer{Reason: "no answer"}, nil
+	}
+	rtt := 0.001 * float64(n)
+	return control.PingAnswer{RTTS: &rtt}, nil
 }
 func (f *fake) PinFDB(pin control.FDBPin) error {
 	f.pinned.Store(pin)

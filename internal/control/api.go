@@ -18,6 +18,7 @@
 package control
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -65,6 +66,10 @@ type Backend interface {
 	// restart. A change that the configuration could not make is an *Error with CodeInvalid, an
 	// unknown peer one with CodeNotFound.
 	ChangePeer(change PeerChange) error
+	// Ping sends one echo request to a peer and waits for the answer, until the time of the request
+	// is over or ctx ends. An unknown peer is an *Error with CodeNotFound, one that answers no echo
+	// requests an *Error with CodeUnsupported.
+	Ping(ctx context.Context, request PingRequest) (PingAnswer, error)
 	// Events returns what happened in the instance, which goes on to happen. It is always the same.
 	Events() *events.Log
 }
@@ -200,6 +205,10 @@ type Peer struct {
 	// MACs behind this peer now, and the greatest number; both 0 unless Ethernet.
 	MACs    int `json:"macs"`
 	MaxMACs int `json:"max_macs"`
+	// RTTS is the average round trip of echo requests in seconds, and Loss the share of the last 32
+	// or fewer that had no answer (0 to 1). Both are null if none was sent.
+	RTTS *float64 `json:"rtt_s"`
+	Loss *float64 `json:"loss"`
 	// Capabilities the peer announced inside the session; empty for plain WireGuard peers.
 	Capabilities []string `json:"capabilities"`
 }

@@ -45,6 +45,7 @@ func verbs() []verb {
 		{"/v1/fdb/pin", http.MethodPost, true, (*handler).pinFDB},
 		{"/v1/routes", http.MethodGet, false, (*handler).getRoutes},
 		{"/v1/peer", http.MethodPost, true, (*handler).changePeer},
+		{"/v1/ping", http.MethodGet, false, (*handler).ping},
 		{"/v1/events", http.MethodGet, false, (*handler).followEvents},
 	}
 }

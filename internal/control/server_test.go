@@ -87,6 +87,13 @@ func (b *fakeBackend) SetLogLevel(level string) error {
 func (b *fakeBackend) FlushFDB(f FDBFilter) (int, error) { b.flush = f; return 3, nil }
 func (b *fakeBackend) Routes() (RouteInstance, error)    { return RouteInstance{Name: "office"}, nil }
 func (b *fakeBackend) ChangePeer(c PeerChange) error     { b.change = c; return nil }
+func (b *fakeBackend) Ping(_ context.Context, r PingRequest) (PingAnswer, error) {
+	if r.Peer != "berlin" {
+		return PingAnswer{}, &Error{Code: CodeNotFound, Message: "no peer is called " + r.Peer}
+	}
+	rtt := 0.25
+	return PingAnswer{RTTS: &rtt}, nil
+}
 func (b *fakeBackend) PinFDB(p FDBPin) error {
 	b.pin = p
 	if p.Port == "nobody" {
@@ -181,7 +188,8 @@ func TestServer_answersEveryVerb(t *testing.T) {
 			t.Errorf("status has no %s:\n%s", want, text)
 		}
 	}
-	if strings.Contains(text, ":null") && strings.Contains(strings.ReplaceAll(text, `"session":null`, ""), `s":null`) {
+	numbers := strings.NewReplacer(`"session":null`, "", `"rtt_s":null`, "", `"loss":null`, "")
+	if strings.Contains(numbers.Replace(text), `s":null`) {
 		t.Errorf("a list is null: %s", text)
 	}
 	if v, err := c.Version(ctx); err != nil || v.Name != "office" || v.Version != "1.2.3" {
@@ -295,7 +303,8 @@ func TestHandler_letsOnlyRootAndTheDaemonsUserWrite(t *testing.T) {
 				"/v1/log-level": `{"level":"info"}`, "/v1/fdb/flush": `{}`,
 				"/v1/fdb/pin": `{"mac":"02:00:00:00:00:01","port":"a"}`, "/v1/peer": `{"op":"remove","peer":"a"}`,
 			}[v.path]
-			r, _ := http.NewRequestWithContext(context.WithValue(context.Background(), callerKey{}, c.who), v.method, v.path, strings.NewReader(body))
+			query := map[string]string{"/v1/ping": "?peer=berlin&size=16&wait_s=1"}[v.path]
+			r, _ := http.NewRequestWithContext(context.WithValue(context.Background(), callerKey{}, c.who), v.method, v.path+query, strings.NewReader(body))
 			w := &recorder{header: http.Header{}}
 			h.ServeHTTP(w, r)
 			want := 200

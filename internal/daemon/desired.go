@@ -59,11 +59,11 @@ func peersChange(c *config.Config, endpoints func(config.Peer) []netip.AddrPort)
 	shared := sharedPrefixes(c)
 	for _, p := range c.Peers {
 		name, psk, keepalive, port := p.Name, p.PresharedKey, p.Keepalive, portConfig(p)
-		extensions := extensionMode(p)
+		extensions, liveness := extensionMode(p), p.Liveness
 		pc := tunnel.PeerChange{
 			PublicKey: p.PublicKey, Name: &name, PresharedKey: &psk, Endpoints: endpoints(p), Keepalive: &keepalive,
 			ReplaceAllowedIPs: true, AllowedIPs: p.AllowedIPs, Priority: &p.Priority, Ethernet: &port,
-			Extensions: &extensions,
+			Extensions: &extensions, Liveness: &liveness,
 		}
 		if len(shared) > 0 {
 			pc.AllowedIPs = nil

@@ -78,6 +78,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"priority":           {"0", "10"},
 		"keepalive":          {"0", "25"},
 		"extensions":         {`"auto"`, `"on"`},
+		"liveness":           {"0", "1"},
 		"ethernet":           {"false", "true"},
 		"macs":               {`[]`, `["02:00:00:00:00:01"]`},
 		"max_macs":           {"0", "7"},
@@ -138,7 +139,7 @@ func handedOver(c *config.Config) string {
 	})
 	text := fmt.Sprint(c.Tunnel.ListenPort)
 	for _, p := range peers.Peers {
-		text += fmt.Sprintf(" %+v %s %s %v %+v %d", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet, *p.Extensions)
+		text += fmt.Sprintf(" %+v %s %s %v %+v %d %v", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet, *p.Extensions, *p.Liveness)
 		text += fmt.Sprint(p.Endpoints, p.AllowedIPs, p.SharedIPs, *p.Priority)
 	}
 	return text + fmt.Sprintf("%+v %+v", routeState(c, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap))

@@ -46,6 +46,9 @@ func (s *Page) Peer(instance string, p *control.Peer) {
 	if p.PathMTU > 0 {
 		s.field("path mtu", strconv.Itoa(p.PathMTU))
 	}
+	if p.RTTS != nil {
+		s.field("round trip", fmt.Sprintf("%.3g ms, %.0f%% lost", 1000**p.RTTS, 100**p.Loss))
+	}
 	ethernet := "no"
 	if p.Ethernet {
 		ethernet = macs(p)

@@ -6,6 +6,7 @@ import (
 
 	"tund/internal/control"
 	"tund/tunnel"
+	"tund/tunnel/extension"
 	"tund/tunnel/timers"
 )
 
@@ -20,6 +21,11 @@ func (v *View) peer(s *tunnel.PeerStatus) control.Peer {
 		Handshake: handshakes(s.Handshakes), Drops: s.Drops, Priority: s.Priority, Active: s.Active,
 	}
 	out.Handshake.Tries = s.Attempts
+	out.Capabilities = extension.Features(s.Features).Names()
+	if r := s.Path; r != nil && r.RTT != 0 {
+		rtt, loss := r.RTT.Seconds(), r.Loss
+		out.RTTS, out.Loss = &rtt, &loss
+	}
 	if ss := s.Session; ss != nil {
 		out.Session = &control.Session{
 			AgeS: ss.Age.Seconds(), Initiator: ss.Initiator, RekeyS: timers.RekeyAfterTime.Seconds(),

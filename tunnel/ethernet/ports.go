@@ -264,7 +264,7 @@ func (e *LAN) follow(port *port, now boottime.Time) (next boottime.Time) {
 	kp := p.Current()
 	usable := kp != nil && kp.Usable(now)
 	silent := p.LastReceived().Add(greetAfter) // until then lost handshakes do not mean a lost peer
-	alive := usable && (now < silent || p.Unanswered() < deadAttempts)
+	alive := usable && (now < silent || p.Unanswered() < deadAttempts) && !p.IsDead()
 	if alive != port.up {
 		port.up = alive
 		e.sw.SetPortUp(port.id, alive, now)

@@ -1,6 +1,7 @@
 // Package extension is what two tund peers do inside their sessions beyond what WireGuard defines:
-// it finds out which peers are tund (hello), says goodbye to them at a stop, and carries the
-// control messages of other parts of the engine, which register a Handler for each type.
+// it finds out which peers are tund (hello), says goodbye to them at a stop, measures round trips
+// and losses by echo requests, judges by them whether a peer is alive, and carries the control
+// messages of other parts of the engine, which register a Handler for each type.
 //
 // Exchange is both ends of that. Lanes hand it the control messages that they receive; one
 // goroutine handles these, keeps all state, and sends. What lanes and status need of the result is
@@ -64,6 +65,7 @@ type Exchange struct {
 	greeted  []func(p *peer.Peer, kp *peer.Keypair, initiator bool) // constant once Run runs
 
 	queue chan *received
+	pings chan *ping
 	free  chan *received // used up, to be filled again
 	due   *timers.Heap[peer.Peer]
 	wake  chan struct{} // capacity 1: the earliest deadline moved forward
@@ -86,11 +88,14 @@ type received struct {
 func New(env *lane.Env, peers *peer.Table, progress *watchdog.Progress) *Exchange {
 	x := &Exchange{
 		env: env, peers: peers, progress: progress, queue: make(chan *received, maxQueue), free: make(chan *received, maxQueue),
-		wake: make(chan struct{}, 1), states: make(map[*peer.Peer]*state),
+		pings: make(chan *ping, maxPings),
+		wake:  make(chan struct{}, 1), states: make(map[*peer.Peer]*state),
 	}
 	x.due = timers.NewHeap[peer.Peer](x.kick)
 	x.Handle(TypeHello, x.hello)
 	x.Handle(TypeGoodbye, x.goodbye)
+	x.Handle(TypeEchoRequest, x.echoRequest)
+	x.Handle(TypeEchoReply, x.echoReply)
 	return x
 }
 
@@ -182,6 +187,9 @@ func (x *Exchange) Run(l *lane.Lane) {
 		case m := <-x.queue:
 			x.now = x.env.Clock.Now()
 			x.env.Guard("control message", func() { x.handle(m) })
+		case o := <-x.pings:
+			x.now = x.env.Clock.Now()
+			x.env.Guard("ping", func() { x.beginPing(o) })
 		case <-x.wake:
 		case <-timer.C:
 		}
@@ -218,11 +226,17 @@ func (x *Exchange) deadlines() time.Duration {
 
 // Send sends a control message to p in its current session. It does nothing if p has none: control
 // messages do not wait for a session. Only handlers and functions of OnHello call it.
-func (x *Exchange) Send(p *peer.Peer, t Type, body []byte) {
+func (x *Exchange) Send(p *peer.Peer, t Type, body []byte) { x.send(p, t, body, 0) }
+
+// send is Send for a message that is padded to at least size bytes.
+func (x *Exchange) send(p *peer.Peer, t Type, body []byte, size int) {
 	if kp := p.Current(); kp == nil || !kp.Usable(x.now) || p.Endpoint() == nil {
 		return
 	}
 	x.scratch = AppendMessage(x.scratch[:0], t, body)
+	if n := size - len(x.scratch); n > 0 {
+		x.scratch = append(x.scratch, make([]byte, n)...)
+	}
 	x.out.Transmit(p, x.scratch, x.now)
 }
 

@@ -30,13 +30,16 @@ type state struct {
 	heard   bool          // a hello has come in this session
 	tries   int           // hellos sent in this session
 	helloAt boottime.Time // when to send the next; 0: none is due
+
+	echoes echoes
+	pings  []*ping // not answered yet
+	live   liveness
 }
 
 // check does what is due for p and returns when to do so again; 0: when something happens.
 func (x *Exchange) check(p *peer.Peer) (next boottime.Time) {
 	if p.Removed() || p.Extension.Mode() == peer.ExtensionsOff {
-		delete(x.states, p)
-		p.Extension.SetFeatures(0)
+		x.forget(p)
 		return 0
 	}
 	s := x.stateOf(p)
@@ -44,7 +47,28 @@ func (x *Exchange) check(p *peer.Peer) (next boottime.Time) {
 	if s.helloAt != 0 && s.helloAt <= x.now {
 		x.sayHello(p, s)
 	}
-	return s.helloAt
+	next = earlier(s.helloAt, x.checkPings(p, s))
+	return earlier(next, x.checkAlive(p, s))
+}
+
+// earlier returns the earlier of two deadlines, where zero means none.
+func earlier(a, b boottime.Time) boottime.Time {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// forget ends what is under way with p, which is not configured any more, or not for extensions.
+func (x *Exchange) forget(p *peer.Peer) {
+	if s := x.states[p]; s != nil {
+		for _, o := range s.pings {
+			o.end(Echo{Err: errNoExtensions})
+		}
+	}
+	delete(x.states, p)
+	p.Extension.SetFeatures(0)
+	p.Extension.SetReport(nil)
 }
 
 // stateOf returns the state of p, which it makes if there is none.
@@ -68,6 +92,7 @@ func (x *Exchange) followSession(p *peer.Peer, s *state) {
 		return
 	}
 	s.keypair, s.heard, s.tries, s.helloAt = kp, false, 0, 0
+	s.echoes.clear() // what was asked in an earlier session may have no answer
 	if p.Extension.Mode() == peer.ExtensionsOn || s.known || !s.asked {
 		s.helloAt = x.now
 		if !kp.Session.Initiator() {

@@ -93,6 +93,84 @@ const (
 	FeatureGoodbye Features = 1 << 1
 )
 
+// EchoRequest is the body of an echo request. It is followed by any amount of padding, which counts
+// for the size of the request but not for its body:
+//
+//	+---------------------------------------------------------------+
+//	|                            number                             |
+//	+---------------------------------------------------------------+
+//	|                  clock of the sender (8 bytes)                |
+//	+---------------------------------------------------------------+
+//
+//	number  chosen by the sender, counted up
+//	clock   when it was sent; the receiver returns it
+type EchoRequest struct {
+	Number uint32
+	Clock  uint64
+}
+
+// EchoReply is the body of the answer: number and clock of the request, and
+//
+//	+---------------------------------------------------------------+
+//	|                             size                              |
+//	+---------------------------------------------------------------+
+//
+//	size  bytes of the plaintext in which the request came, header and padding included
+type EchoReply struct {
+	EchoRequest
+	Size uint32
+}
+
+// EchoSize is the size of the smallest echo request, in bytes of plaintext.
+const EchoSize = HeaderLen + echoRequestLen
+
+const (
+	echoRequestLen = 12
+	echoReplyLen   = 16
+)
+
+// Append appends the body of the request to b.
+func (e EchoRequest) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, e.Number)
+	return binary.BigEndian.AppendUint64(b, e.Clock)
+}
+
+// ParseEchoRequest reads the body of an echo request. ok is false if it is too short.
+func ParseEchoRequest(body []byte) (e EchoRequest, ok bool) {
+	if len(body) < echoRequestLen {
+		return e, false
+	}
+	return EchoRequest{binary.BigEndian.Uint32(body), binary.BigEndian.Uint64(body[4:])}, true
+}
+
+// Append appends the body of the reply to b.
+func (e EchoReply) Append(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(e.EchoRequest.Append(b), e.Size)
+}
+
+// ParseEchoReply reads the body of an echo reply. ok is false if it is too short.
+func ParseEchoReply(body []byte) (e EchoReply, ok bool) {
+	if len(body) < echoReplyLen {
+		return e, false
+	}
+	request, _ := ParseEchoRequest(body)
+	return EchoReply{request, binary.BigEndian.Uint32(body[echoRequestLen:])}, true
+}
+
+// Names returns the features as shown in status. Unknown ones have no name.
+func (f Features) Names() []string {
+	var names []string
+	for _, x := range [...]struct {
+		bit  Features
+		name string
+	}{{FeatureEcho, "echo"}, {FeatureGoodbye, "goodbye"}} {
+		if f&x.bit != 0 {
+			names = append(names, x.name)
+		}
+	}
+	return names
+}
+
 const (
 	helloVersion = 1
 	helloLen     = 4

@@ -56,3 +56,20 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func FuzzEcho(f *testing.F) {
+	f.Add(EchoReply{EchoRequest{1, 2}, 3}.Append(nil))
+	f.Add([]byte{1, 2, 3})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if e, ok := ParseEchoRequest(body); ok != (len(body) >= 12) {
+			t.Fatalf("%d bytes: %v", len(body), ok)
+		} else if ok && !bytes.Equal(e.Append(nil), body[:12]) {
+			t.Fatalf("% x became %+v", body, e)
+		}
+		if e, ok := ParseEchoReply(body); ok != (len(body) >= 16) {
+			t.Fatalf("%d bytes: %v", len(body), ok)
+		} else if ok && !bytes.Equal(e.Append(nil), body[:16]) {
+			t.Fatalf("% x became %+v", body, e)
+		}
+	})
+}

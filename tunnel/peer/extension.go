@@ -2,6 +2,7 @@ package peer
 
 import (
 	"sync/atomic"
+	"time"
 
 	"tund/internal/limit"
 	"tund/tunnel/timers"
@@ -31,7 +32,29 @@ type Extension struct {
 
 	mode     atomic.Uint32
 	features atomic.Uint32
+	liveness atomic.Int64 // ns
+	report   atomic.Pointer[PathReport]
 }
+
+// PathReport is what echo requests have shown of the path to a peer.
+type PathReport struct {
+	RTT  time.Duration // averaged; 0: not known
+	Loss float64       // share of the last echo requests, at most 32, that had no answer: 0 to 1
+}
+
+// Liveness returns the interval in which the peer is asked whether it is alive; 0: it is not.
+func (e *Extension) Liveness() time.Duration { return time.Duration(e.liveness.Load()) }
+
+// SetLiveness changes the interval, and reports whether it is new.
+func (e *Extension) SetLiveness(every time.Duration) (changed bool) {
+	return time.Duration(e.liveness.Swap(int64(every))) != every
+}
+
+// Report returns what is known of the path, or nil.
+func (e *Extension) Report() *PathReport { return e.report.Load() }
+
+// SetReport notes what is known of the path. The report does not change afterwards.
+func (e *Extension) SetReport(r *PathReport) { e.report.Store(r) }
 
 // Mode returns whether the peer is asked for extensions.
 func (e *Extension) Mode() ExtensionMode { return ExtensionMode(e.mode.Load()) }

@@ -129,7 +129,7 @@ func (p *Peer) completed(wall time.Time) {
 	}
 	p.handshakeWall, p.failingSince = wall, time.Time{}
 	p.count.Completed++
-	p.unconfirmed, p.vain, p.stopped = 0, 0, false
+	p.unconfirmed, p.vain, p.stopped, p.deadSince = 0, 0, false, 0
 	p.lastError, p.doubt = "", ""
 }
 

@@ -68,11 +68,14 @@ type Peer struct {
 	previous, next *Keypair
 	handshakeWall  time.Time // when the newest session was confirmed
 	// Handshakes in a row without a response, while nothing was heard either.
-	vain         int
-	vainSince    boottime.Time // when the first of them began
-	unconfirmed  int           // responses in a row that led to no session
-	stopped      bool          // it has said goodbye, and there has been no session since
-	upSince      time.Time     // when a session became usable after there was none
+	vain        int
+	vainSince   boottime.Time // when the first of them began
+	unconfirmed int           // responses in a row that led to no session
+	stopped     bool          // it has said goodbye, and there has been no session since
+	// When the first of several echo requests was sent that had no answer; 0: none.
+	deadSince    boottime.Time
+	deadWhy      string    // what that looks like, in words
+	upSince      time.Time // when a session became usable after there was none
 	lastError    string
 	lastErrorAt  boottime.Time
 	callers      callers

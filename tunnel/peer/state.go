@@ -43,7 +43,7 @@ func (p *Peer) State(now boottime.Time) State {
 // state is the only rule by which a peer is judged. Keys that are still valid do not make it up,
 // since they only show that it was there up to three minutes ago. Callers hold mu.
 func (p *Peer) state(now boottime.Time) State {
-	if p.refused(now) || p.silent() {
+	if p.refused(now) || p.silent() || p.dead() {
 		return StateDown
 	}
 	if cur := p.current.Load(); cur != nil && cur.Usable(now) {
@@ -60,6 +60,34 @@ func (p *Peer) state(now boottime.Time) State {
 	}
 	return StateIdle
 }
+
+// Alive reports whether the peer is worth sending to: it has a session and is not known to be
+// unreachable. With liveness, a peer that dies ceases to be alive after three intervals; without,
+// 25 seconds after the first packet that it does not answer. A peer is alive again as soon as
+// anything authenticated comes from it. It takes the peer's lock: it is not for each packet.
+func (p *Peer) Alive(now boottime.Time) bool { return p.State(now) == StateUp }
+
+// Dead notes that echo requests sent since the given time had no answer: the peer is down until
+// anything authenticated comes. It reports whether that is new. why says it in words.
+func (p *Peer) Dead(since boottime.Time, why string) (news bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead() || p.LastReceived() >= since {
+		return false
+	}
+	p.deadSince, p.deadWhy = since, why
+	return true
+}
+
+// IsDead reports whether the peer is down for lack of answers to echo requests.
+func (p *Peer) IsDead() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dead()
+}
+
+// dead is IsDead. Callers hold mu.
+func (p *Peer) dead() bool { return p.deadSince != 0 && p.LastReceived() < p.deadSince }
 
 // stoppedText explains why a peer that has said goodbye is down.
 const stoppedText = "stopped: the peer said that it stops"
@@ -100,6 +128,9 @@ func (p *Peer) downSince(now boottime.Time, wall time.Time) time.Time {
 	var since boottime.Time
 	if p.silent() {
 		since = p.vainSince
+	}
+	if p.dead() && (since == 0 || p.deadSince < since) {
+		since = p.deadSince
 	}
 	if at := boottime.Time(p.refusedSince.Load()); p.refused(now) && (since == 0 || at < since) {
 		since = at

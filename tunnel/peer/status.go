@@ -35,6 +35,8 @@ type Status struct {
 	TxPackets    uint64
 	Staged       int // packets that wait for a session
 	Session      *SessionStatus
+	Features     uint32      // of its hello (extension.Features); 0: it is not known as tund
+	Path         *PathReport // nil: nothing is known
 	Handshakes   HandshakeCounts
 	// Packets that the lanes dropped from it or for it; the switch counts its own drops.
 	Drops map[string]uint64
@@ -64,6 +66,7 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 		Name: p.Name(), PublicKey: p.key, RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
 		Keepalive: p.Timers.Persistent(), Attempts: p.Unanswered(), RxPackets: p.rxPackets.Load(),
 		TxPackets: p.txPackets.Load(), Staged: p.Staged.Len(), Drops: p.Drops(), Priority: p.Priority(),
+		Features: p.Extension.Features(), Path: p.Extension.Report(),
 	}
 	last := boottime.Time(p.wantsFrames.Load())
 	s.WantsFrames = last != 0 && now.Sub(last) < wantsFramesFor
@@ -101,7 +104,10 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 // hold mu.
 func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
 	text := p.lastError
-	if state == StateUp {
+	switch {
+	case state == StateDown && p.dead():
+		text = p.deadWhy
+	case state == StateUp:
 		text = ""
 		if ep != nil {
 			text = p.trouble(ep.Addr, now)

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"testing"
+
+	"tund/internal/control"
+	"tund/internal/screen/screentest"
+)
+
+func TestPing_measuresAndSummarizes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.start(screentest.Office())
+	f.lossy = true
+	w.expect(0, "16 bytes to branch-berlin: echo=1 time=1 ms\n16 bytes to branch-berlin: echo=2 no answer\n"+
+		"16 bytes to branch-berlin: echo=3 time=3 ms\n16 bytes to branch-berlin: echo=4 no answer\n"+
+		"4 sent, 2 answered, 50% lost; round trip min/avg/max 1 ms/2 ms/3 ms\n", "",
+		"ping", "branch-b", "--count", "4", "--interval", "10ms")
+	f.lossy = false
+	w.expect(0, `"loss": 0`, "", "ping", "branch-berlin", "--count", "1", "--json")
+	w.expect(0, `"schema": "tund.ping/v1"`, "", "ping", "branch-berlin", "--count", "1", "--json")
+}
+
+func TestPing_exitCodes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.expect(69, "", "no instance is running", "ping", "berlin")
+	f := w.start(screentest.Office())
+	f.lossy = true
+	f.pings.Store(1)
+	w.expect(1, "1 sent, 0 answered, 100% lost\n", "", "ping", "branch-berlin", "--count", "1")
+	f.pings.Store(1)
+	w.expect(1, `"rtt_avg_s": null`, "", "ping", "branch-berlin", "--count", "1", "--json")
+	w.expect(1, "", `no peer "munich"`, "ping", "munich")
+	f.noEcho = &control.Error{Code: control.CodeUnsupported, Message: "cannot ping this peer: it is no tund"}
+	w.expect(1, "", "cannot ping this peer: it is no tund", "ping", "branch-berlin")
+	for _, flags := range [][]string{
+		{"--count", "0"}, {"--interval", "1ms"}, {"--size", "15"}, {"--size", "9001"}, {"--wait", "6s"}, {"--wait", "0s"},
+	} {
+		w.expect(2, "", flags[0], append([]string{"ping", "branch-berlin"}, flags...)...)
+	}
+	w.expect(2, "", "accepts 1 arg(s)", "ping")
+}
