@@ -44,7 +44,9 @@ func (c *loopConn) Port() uint16                           { return 1 }
 func (c *loopConn) SetMark(uint32) error                   { return nil }
 func (c *loopConn) Overflows() uint64                      { return 0 }
 func (c *loopConn) Features() udp.Features                 { return udp.Features{} }
-func (c *loopConn) Close() error                           { return nil }
+func (*loopConn) StopReceiving()                           {}
+
+func (c *loopConn) Close() error { return nil }
 
 func (c *loopConn) Send(runs []udp.Run) {
 	for i := range runs {

@@ -10,7 +10,8 @@
 // The package opens no device and no socket, sets no address or route, and reads no file: it is
 // given what it uses (internal/daemon assembles it). It is safe for concurrent use.
 //
-// Life: New (no side effects) → Start → Close. Wait returns when a device is gone or Close was
+// Life: New (no side effects) → Start → Close, or Suspend, after which another process continues
+// its sessions (Continue). Wait returns when a device is gone or Close was
 // called.
 package tunnel
 
@@ -69,8 +70,9 @@ type Tunnel struct {
 
 	stop     chan struct{} // closed by Close
 	stopOnce sync.Once
-	running  sync.WaitGroup
-	fatal    chan error // capacity 1: the first reason to end
+	running  sync.WaitGroup // all loops
+	receives sync.WaitGroup // those of them that receive
+	fatal    chan error     // capacity 1: the first reason to end
 }
 
 // New assembles a tunnel. Nothing runs and nothing is sent before Start.
@@ -169,7 +171,12 @@ func (t *Tunnel) Start() {
 	}
 	t.running.Go(func() { t.extensions.Run(t.lanes[0]) })
 	for _, l := range t.lanes {
-		t.running.Go(lane.NewReceiveLoop(t.env, l, t.devices).Run)
+		loop := lane.NewReceiveLoop(t.env, l, t.devices)
+		t.receives.Add(1)
+		t.running.Go(func() {
+			defer t.receives.Done()
+			loop.Run()
+		})
 	}
 	for _, d := range t.devices {
 		for i := range d.Queues {

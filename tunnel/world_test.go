@@ -177,6 +177,13 @@ func (w *world) start(e *end) {
 // startWith is start with another clock, and with what configure changes of the options.
 func (w *world) startWith(e *end, clock Clock, configure ...func(*Options)) {
 	w.t.Helper()
+	w.assemble(e, clock, configure...)
+	e.tun.Start()
+}
+
+// assemble is startWith without the start.
+func (w *world) assemble(e *end, clock Clock, configure ...func(*Options)) {
+	w.t.Helper()
 	var err error
 	e.queue = tundevtest.New(1024, tundev.Features{})
 	if e.conn, err = w.net.Open(e.addr); err != nil {
@@ -194,7 +201,6 @@ func (w *world) startWith(e *end, clock Clock, configure ...func(*Options)) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	e.tun.Start()
 	tun := e.tun
 	w.t.Cleanup(func() { tun.Close() })
 }

@@ -193,22 +193,45 @@ func cleanup(runDir, instance string, stderr io.Writer) int {
 	if err := uapi.RemoveStale("", instance); err != nil {
 		failed("", err)
 	}
-	remove := route.Cleanup
-	if afterService(os.Getenv) {
-		remove = route.CleanupClosed
-	}
-	if err := remove(instance); err != nil {
+	if err := afterService(os.Getenv).remove(instance); err != nil {
 		failed("", err)
 	}
 	return code
 }
 
-// afterService reports whether systemd calls us after a service has ended (ExecStopPost= in
-// tund@.service; systemd.exec(5) on $SERVICE_RESULT). What keeps traffic from leaving in the clear
-// then stays: after a success the service has left no more of it than it should, and after a
-// failure it has to be there until the service runs again, even if that takes a mended
-// configuration.
-func afterService(getenv func(string) string) bool { return getenv("SERVICE_RESULT") != "" }
+// removal is what cleanup removes from the kernel.
+type removal int
+
+const (
+	everything   removal = iota
+	allButFences         // not what keeps traffic from leaving in the clear
+	nothing
+)
+
+func (r removal) remove(instance string) error {
+	switch r {
+	case nothing:
+		return nil
+	case allButFences:
+		return route.CleanupClosed(instance)
+	}
+	return route.Cleanup(instance)
+}
+
+// afterService tells what is to be removed if systemd calls us after a service has ended
+// (ExecStopPost= in tund@.service; systemd.exec(5) on $SERVICE_RESULT). After a success, the
+// service itself has removed what was to go, and what it has left is for its next process. After a
+// failure, what keeps traffic from leaving in the clear stays: it has to be there until the service
+// runs again, even if that takes a mended configuration.
+func afterService(getenv func(string) string) removal {
+	switch getenv("SERVICE_RESULT") {
+	case "":
+		return everything
+	case "success":
+		return nothing
+	}
+	return allButFences
+}
 
 func exitCode(err error) int {
 	var faults config.Errors

@@ -158,10 +158,12 @@ func TestExitCode_ofErrors(t *testing.T) {
 
 func TestAfterService_readsWhatSystemdSays(t *testing.T) {
 	t.Parallel()
-	for result, want := range map[string]bool{"": false, "success": true, "exit-code": true, "signal": true, "timeout": true} {
+	for result, want := range map[string]removal{
+		"": everything, "success": nothing, "exit-code": allButFences, "signal": allButFences, "timeout": allButFences,
+	} {
 		env := map[string]string{"SERVICE_RESULT": result}
 		if got := afterService(func(name string) string { return env[name] }); got != want {
-			t.Errorf("%v: %t, want %t", env, got, want)
+			t.Errorf("%v: %d, want %d", env, got, want)
 		}
 	}
 }

@@ -83,7 +83,7 @@ func New(s Suite, key *[KeySize]byte) *Cipher {
 	return newCipher(key, supported())
 }
 
-// newAES returns a cipher of AES-256-GCM. It keeps no key besides the expanded one.
+// newAES returns a cipher of AES-256-GCM.
 func newAES(key *[KeySize]byte) *Cipher {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
@@ -93,7 +93,7 @@ func newAES(key *[KeySize]byte) *Cipher {
 	if err != nil {
 		panic("crypto/aead: " + err.Error()) // only for a block of another length
 	}
-	return &Cipher{generic: gcm}
+	return &Cipher{key: *key, generic: gcm}
 }
 
 func newCipher(key *[KeySize]byte, assembly bool) *Cipher {
@@ -115,6 +115,10 @@ func (c *Cipher) xcrypto() cipher.AEAD {
 	}
 	return aead
 }
+
+// Key returns a copy of the key, which is the caller's to wipe: for a process that hands its
+// sessions over to another.
+func (c *Cipher) Key() [KeySize]byte { return c.key }
 
 // Format prints "(hidden)" for every verb.
 func (c *Cipher) Format(f fmt.State, _ rune) { keys.Hide(f) }

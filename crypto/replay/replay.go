@@ -9,6 +9,11 @@
 // counters.
 package replay
 
+import (
+	"errors"
+	"slices"
+)
+
 const (
 	blockBits = 64
 	ringBits  = 8192 // the kernel's COUNTER_BITS_TOTAL (drivers/net/wireguard/messages.h)
@@ -55,3 +60,22 @@ func (w *Window) Accept(counter uint64) bool {
 
 // Highest returns the greatest counter accepted, 0 when there was none.
 func (w *Window) Highest() uint64 { return w.highest }
+
+// Saved is a Window in a form in which another process can continue it.
+type Saved struct {
+	Highest uint64
+	Ring    []uint64
+}
+
+// Save returns the window's contents.
+func (w *Window) Save() Saved { return Saved{Highest: w.highest, Ring: slices.Clone(w.ring[:])} }
+
+// Restore makes w what Save was called for. It refuses contents of another size.
+func (w *Window) Restore(s Saved) error {
+	if len(s.Ring) != blocks || s.Highest >= Limit {
+		return errors.New("replay window is of another form")
+	}
+	w.highest = s.Highest
+	copy(w.ring[:], s.Ring)
+	return nil
+}

@@ -4,8 +4,8 @@
 //
 // It is the only package that knows all of them, and it contains none of their logic. Starting:
 // mode.go lists the steps, open.go and interface.go perform them, desired.go translates the
-// configuration. Reloading: reload.go, peers.go. Reacting: watch.go and follow.go to the kernel,
-// backend.go to tunctl, wireguard.go to wg(8).
+// configuration. Reloading: reload.go, peers.go. Restarting: handover.go. Reacting: watch.go and
+// follow.go to the kernel, backend.go to tunctl, wireguard.go to wg(8).
 //
 // The steps of a start come in the order in which they depend on one another. Each registers how to
 // undo it, and a step that fails undoes those before it: a failed start leaves nothing behind.
@@ -37,6 +37,7 @@ import (
 	"tund/route"
 	"tund/tunnel"
 	"tund/tunnel/tundev"
+	"tund/tunnel/udp"
 )
 
 // Options describes how the process was called.
@@ -81,15 +82,18 @@ type Daemon struct {
 	routes  *route.Manager
 	tunnel  *tunnel.Tunnel
 	devices []*tundev.Device
-	names   *resolve.Resolver
-	socket  *uapi.Server    // WireGuard's socket; nil: none
-	removed <-chan struct{} // closed when the removal of that socket is to end us; nil: it is not
-	stamps  *stamps.Store   // nil: timestamps of handshakes are forgotten at the end
-	undo    undo
-	ready   bool // the start succeeded
-	fenced  bool // guards or a full tunnel of an earlier run were still in place
+	// What the process before has left us, until it is used.
+	inherited inherited
+	names     *resolve.Resolver
+	socket    *uapi.Server    // WireGuard's socket; nil: none
+	removed   <-chan struct{} // closed when the removal of that socket is to end us; nil: it is not
+	stamps    *stamps.Store   // nil: timestamps of handshakes are forgotten at the end
+	undo      undo
+	ready     bool // the start succeeded
+	fenced    bool // guards or a full tunnel of an earlier run were still in place
 
 	keepGuards bool // for stop
+	handedOver bool // the next process continues with devices, sockets and sessions
 
 	// changing serializes everything that changes the instance: reloads, WireGuard's tools,
 	// reactions to the kernel. It may be held for seconds. The fields below are written with both
@@ -105,6 +109,7 @@ type Daemon struct {
 	mtu      int    // of the TUN device, as wanted
 	path     paths  // as last looked up
 	port     uint16 // of the sockets
+	sockets  []*udp.Socket
 	reloadEr string
 	override override
 	links    map[string]netwatch.LinkState // of our devices, as last seen
@@ -307,6 +312,7 @@ func (d *Daemon) stop(cancel context.CancelFunc, cause error) error {
 	failed := cause != nil && (d.ready || d.fenced)
 	always := d.config.Tun != nil && d.config.Tun.Guard == config.GuardAlways
 	d.keepGuards = failed || always || d.opts.Restart != nil && d.opts.Restart()
+	d.handedOver = cause == nil && d.ready && d.handOver()
 	err := d.undo.run()
 	d.background.Wait()
 	if err == nil && cause == nil {
@@ -317,6 +323,9 @@ func (d *Daemon) stop(cancel context.CancelFunc, cause error) error {
 
 // closeRoutes reverts our changes in the kernel.
 func (d *Daemon) closeRoutes() error {
+	if d.handedOver {
+		return d.routes.Release()
+	}
 	if !d.keepGuards {
 		return d.routes.Close()
 	}

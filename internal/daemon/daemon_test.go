@@ -151,6 +151,17 @@ func tryRoute(dst string) (string, error) {
 	return out, err
 }
 
+func replaceStep(t *testing.T, steps []step, what string, do func(context.Context) error) {
+	t.Helper()
+	for i := range steps {
+		if steps[i].what == what {
+			steps[i].do = do
+			return
+		}
+	}
+	t.Fatalf("no step %q", what)
+}
+
 func TestStart_keepsAFullTunnelClosedWhenItFails(t *testing.T) {
 	if !alone(t) {
 		return
@@ -164,7 +175,7 @@ func TestStart_keepsAFullTunnelClosedWhenItFails(t *testing.T) {
 	n.cancel()
 	ctx := n.prepare()
 	steps := n.d.mode.steps
-	steps[3].do = func(context.Context) error { return errInjected }
+	replaceStep(t, steps, "open devices", func(context.Context) error { return errInjected })
 	if err := n.d.run(ctx, steps); !errors.Is(err, errInjected) {
 		t.Fatal(err)
 	}
@@ -174,7 +185,7 @@ func TestStart_keepsAFullTunnelClosedWhenItFails(t *testing.T) {
 	}
 	ctx = n.prepare() // a stop that is asked for opens it, also during the start
 	steps = n.d.mode.steps
-	steps[2].do = func(context.Context) error { n.cancel(); return nil }
+	replaceStep(t, steps, "read timestamps", func(context.Context) error { n.cancel(); return nil })
 	if err := n.d.run(ctx, steps); err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,7 @@ func (d *Daemon) fileMode() mode {
 	return mode{
 		steps: []step{
 			{"claim instance", d.claim},
+			{"take over", d.takeOver},
 			{"open netlink", d.openRoutes},
 			{"read timestamps", d.openStamps},
 			{"open devices", d.openDevices},

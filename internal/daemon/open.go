@@ -77,18 +77,12 @@ func (d *Daemon) openDevices(ctx context.Context) error {
 }
 
 func (d *Daemon) openDevice(ctx context.Context, o tundev.Options) error {
-	var dev *tundev.Device
-	// A process that was killed may not have released the device yet.
-	err := patiently(ctx, tundev.ErrExists, func() (err error) {
-		dev, err = tundev.Open(o)
-		return err
-	})
-	switch {
-	case err == nil:
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV), errors.Is(err, fs.ErrPermission):
-		return notPermitted{err}
-	default:
-		return err
+	dev := d.inheritDevice(o)
+	if dev == nil {
+		var err error
+		if dev, err = makeDevice(ctx, o); err != nil {
+			return err
+		}
 	}
 	d.devices = append(d.devices, dev)
 	d.undo.push(dev.Close)
@@ -99,6 +93,19 @@ func (d *Daemon) openDevice(ctx context.Context, o tundev.Options) error {
 	return nil
 }
 
+func makeDevice(ctx context.Context, o tundev.Options) (dev *tundev.Device, err error) {
+	// A process that was killed may not have released the device yet.
+	err = patiently(ctx, tundev.ErrExists, func() (err error) {
+		dev, err = tundev.Open(o)
+		return err
+	})
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV), errors.Is(err, fs.ErrPermission):
+		return nil, notPermitted{err}
+	}
+	return dev, err
+}
+
 func (d *Daemon) openTunnel(ctx context.Context) error {
 	c := d.config
 	d.names = resolve.New(resolve.Options{
@@ -107,19 +114,21 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	})
 	d.names.SetPeers(c.Peers)
 	mark := d.mark(c)
-	var conns []udp.Conn
-	err := patiently(ctx, unix.EADDRINUSE, func() (err error) {
-		conns, err = openConns(c, c.Tunnel.ListenPort, mark)
-		return err
-	})
-	if err != nil {
-		return err
+	sockets := d.inheritSockets(socketOptions(c, c.Tunnel.ListenPort, mark), laneCount(c))
+	if sockets == nil {
+		err := patiently(ctx, unix.EADDRINUSE, func() (err error) {
+			sockets, err = openSockets(c, c.Tunnel.ListenPort, mark)
+			return err
+		})
+		if err != nil {
+			return err
+		}
 	}
-	d.port = conns[0].Port()
+	d.port, d.sockets = sockets[0].Port(), sockets
 	d.path = configuredPaths(d.routes, d.names, c, mark).paths
 	d.mtu = tunMTU(c, d.path.least)
 	o := tunnel.Options{
-		PrivateKey: c.Tunnel.PrivateKey, Conns: conns, Log: d.log,
+		PrivateKey: c.Tunnel.PrivateKey, Conns: conns(sockets), Log: d.log,
 		VerifyInnerChecksums: c.Tunnel.VerifyInnerChecksum, Ethernet: ethernetOptions(c.Tap),
 	}
 	o.Ethernet.Follow = d.switchNews
@@ -144,18 +153,27 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	}
 	t, err := tunnel.New(o)
 	if err != nil {
-		return errors.Join(err, closeConns(conns))
+		return errors.Join(err, closeSockets(sockets))
 	}
 	d.tunnel = t
 	d.undo.push(t.Close)
 	t.SetPathMTU(d.path.least)
-	return t.Configure(peersChange(c, d.names.Endpoints))
+	if err := t.Configure(peersChange(c, d.names.Endpoints)); err != nil {
+		return err
+	}
+	d.continueSessions()
+	return nil
 }
 
-// openConns opens one socket per lane, all on one port.
-func openConns(c *config.Config, port uint16, mark uint32) ([]udp.Conn, error) {
+// socketOptions says how a configuration wants its sockets.
+func socketOptions(c *config.Config, port uint16, mark uint32) udp.Options {
+	return udp.Options{Port: port, FwMark: mark, NoGSO: !c.Tunnel.UDPOffload, NoGRO: !c.Tunnel.UDPOffload}
+}
+
+// openSockets opens one socket per lane, all on one port.
+func openSockets(c *config.Config, port uint16, mark uint32) ([]*udp.Socket, error) {
 	lanes := laneCount(c)
-	o := udp.Options{Port: port, FwMark: mark, NoGSO: !c.Tunnel.UDPOffload, NoGRO: !c.Tunnel.UDPOffload}
+	o := socketOptions(c, port, mark)
 	if lanes > 1 {
 		// Sockets with a shared port also share it with other programs of the same user, such as a
 		// second tund, and each would take datagrams from the others. A socket that does not share
@@ -169,22 +187,31 @@ func openConns(c *config.Config, port uint16, mark uint32) ([]udp.Conn, error) {
 			return nil, err
 		}
 	}
-	var conns []udp.Conn
+	var sockets []*udp.Socket
 	for range lanes {
 		s, err := udp.Open(o)
 		if err != nil {
-			return nil, errors.Join(explainPort(o.Port, err), closeConns(conns))
+			return nil, errors.Join(explainPort(o.Port, err), closeSockets(sockets))
 		}
 		o.Port = s.Port()
-		conns = append(conns, s)
+		sockets = append(sockets, s)
 	}
-	return conns, nil
+	return sockets, nil
 }
 
-func closeConns(conns []udp.Conn) error {
+// conns returns sockets as the tunnel takes them.
+func conns(sockets []*udp.Socket) []udp.Conn {
+	list := make([]udp.Conn, len(sockets))
+	for i, s := range sockets {
+		list[i] = s
+	}
+	return list
+}
+
+func closeSockets(sockets []*udp.Socket) error {
 	var errs []error
-	for _, c := range conns {
-		errs = append(errs, c.Close())
+	for _, s := range sockets {
+		errs = append(errs, s.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -205,16 +232,16 @@ func explainPort(port uint16, err error) error {
 
 // rebind moves the tunnel to new sockets. Callers hold changing.
 func (d *Daemon) rebind(c *config.Config, port uint16, mark uint32) error {
-	conns, err := openConns(c, port, mark)
+	sockets, err := openSockets(c, port, mark)
 	if err != nil {
 		return err
 	}
-	if err := d.tunnel.Rebind(conns); err != nil {
-		return errors.Join(err, closeConns(conns))
+	if err := d.tunnel.Rebind(conns(sockets)); err != nil {
+		return errors.Join(err, closeSockets(sockets))
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.port = conns[0].Port()
+	d.port, d.sockets = sockets[0].Port(), sockets
 	return nil
 }
 

@@ -79,11 +79,11 @@ func TestReload_refusedChangesNothingAndIsSeen(t *testing.T) {
 	n := newInstance(t, fmt.Sprintf(file, ""))
 	n.start()
 	defer n.stop()
-	conns, err := openConns(n.d.config, 1235, 0) // another program
+	conns, err := openSockets(n.d.config, 1235, 0) // another program
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = closeConns(conns) }()
+	defer func() { _ = closeSockets(conns) }()
 	before := kernelState(t)
 	good := fmt.Sprintf(file, "")
 	for _, test := range []struct{ what, file, want string }{

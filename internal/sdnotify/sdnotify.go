@@ -1,8 +1,9 @@
-// Package sdnotify reports the state of the daemon to systemd: started, reloading, stopping, alive.
+// Package sdnotify reports the state of the daemon to systemd (started, reloading, stopping,
+// alive), and passes descriptors to the next process of the service through systemd's store.
 //
-// It implements the five messages tund needs and nothing else: no file descriptor store, no socket
-// activation. Where NOTIFY_SOCKET is not set, which is everywhere but in a Type=notify unit, each
-// call does nothing.
+// It implements the messages that tund needs and nothing else: no socket activation. Where
+// NOTIFY_SOCKET is not set, which is everywhere but in a Type=notify unit, the messages about the
+// state do nothing, and those about the store fail.
 //
 // A Notifier may be used from several goroutines; a nil one is allowed and silent.
 //
@@ -10,8 +11,8 @@
 package sdnotify
 
 import (
+	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -22,7 +23,7 @@ import (
 
 // Notifier sends messages to the service manager.
 type Notifier struct {
-	addr *net.UnixAddr
+	path string
 }
 
 // FromEnvironment returns a notifier for NOTIFY_SOCKET, or nil (silent) when it is not set. A value
@@ -33,11 +34,10 @@ func FromEnvironment() (*Notifier, error) {
 	if name == "" {
 		return nil, nil
 	}
-	// Package net takes @ for the zero byte of an abstract name itself.
 	if name[0] != '/' && name[0] != '@' {
 		return nil, fmt.Errorf("NOTIFY_SOCKET=%q is neither a path nor an abstract name", name)
 	}
-	return &Notifier{addr: &net.UnixAddr{Name: name, Net: "unixgram"}}, nil
+	return &Notifier{path: name}, nil
 }
 
 // Ready says that the start, or a reload, is complete. status is one line for `systemctl status`,
@@ -78,24 +78,44 @@ func statusLine(status string) string {
 	}, status)
 }
 
-// send sends one datagram. The socket is made anew: messages are rare, and systemd may have been
-// restarted.
-func (n *Notifier) send(message string) error {
+// sendPatience is how long a message may wait for room in the service manager's socket.
+const sendPatience = time.Second
+
+// send sends one datagram, with duplicates of descriptors attached. The socket is made anew:
+// messages are rare, and systemd may have been restarted.
+func (n *Notifier) send(message string, fds ...int) error {
 	if n == nil {
 		return nil
 	}
-	conn, err := net.DialUnix("unixgram", nil, n.addr)
-	if err != nil {
-		return fmt.Errorf("notify systemd: %w", err)
-	}
-	defer conn.Close()
-	if err := conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
-		return fmt.Errorf("notify systemd: %w", err)
-	}
-	if _, err := conn.Write([]byte(message)); err != nil {
+	if err := n.sendTo(message, fds); err != nil {
 		return fmt.Errorf("notify systemd: %w", err)
 	}
 	return nil
+}
+
+// sendTo makes the system calls itself because package net sends no descriptors on a datagram
+// socket that is connected.
+func (n *Notifier) sendTo(message string, fds []int) error {
+	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(socket) }()
+	patience := unix.NsecToTimeval(sendPatience.Nanoseconds())
+	if err := unix.SetsockoptTimeval(socket, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &patience); err != nil {
+		return err
+	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	for {
+		// A leading @ is taken for the zero byte of an abstract name.
+		err := unix.Sendmsg(socket, []byte(message), rights, &unix.SockaddrUnix{Name: n.path}, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // WatchdogInterval returns how often Watchdog is to be called: half of what systemd allows. It is 0

@@ -218,7 +218,14 @@ type Process struct {
 // if it still runs; its output is logged when the test failed.
 func (ns *NS) Start(t testing.TB, command ...string) *Process {
 	t.Helper()
+	return ns.StartWith(t, nil, command...)
+}
+
+// StartWith is Start for a command that gets open files, as descriptors 3 and so on.
+func (ns *NS) StartWith(t testing.TB, files []*os.File, command ...string) *Process {
+	t.Helper()
 	p := &Process{cmd: exec.Command("ip", ns.argv(command)...), done: make(chan struct{})}
+	p.cmd.ExtraFiles = files
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	p.cmd.WaitDelay = time.Second // a grandchild holding the pipe must not hold the test
 	if err := p.cmd.Start(); err != nil {

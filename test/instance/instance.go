@@ -35,6 +35,8 @@ type Instance struct {
 	Key  keys.PrivateKey
 	Env  []string // more of the environment, NAME=VALUE
 	Wrap []string // a command that runs the daemon's, such as unshare
+	// Files are descriptors 3 and so on of the process.
+	Files []*os.File
 
 	Process *testnet.Process // nil until Launch
 }
@@ -83,7 +85,7 @@ func (i *Instance) Command(args ...string) []string {
 // knows is printed when the test has failed, and what it said is looked through.
 func (i *Instance) Launch(args ...string) *testnet.Process {
 	i.T.Helper()
-	p := i.NS.Start(i.T, i.Command(args...)...)
+	p := i.NS.StartWith(i.T, i.Files, i.Command(args...)...)
 	i.Process = p
 	i.T.Cleanup(func() {
 		i.Confess()

@@ -36,6 +36,7 @@ func (h *hole) SetMark(uint32) error                   { return nil }
 func (h *hole) Overflows() uint64                      { return 0 }
 func (h *hole) Features() udp.Features                 { return udp.Features{} }
 func (h *hole) Close() error                           { close(h.closed); return nil }
+func (h *hole) StopReceiving()                         {}
 
 func (h *hole) Send(runs []udp.Run) {
 	for i := range runs {

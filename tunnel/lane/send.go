@@ -66,7 +66,7 @@ func (o *SendLoop) Run() (err error) {
 func (o *SendLoop) loop() error {
 	for {
 		if err := o.readAhead(); err != nil {
-			o.Flush()
+			o.finish()
 			return err
 		}
 		gathered := o.out.used
@@ -84,6 +84,24 @@ func (o *SendLoop) loop() error {
 			o.Flush()
 		}
 	}
+}
+
+// finish sends what was read before the device was closed: when another process continues, its host
+// is not to notice.
+func (o *SendLoop) finish() {
+	o.now = o.env.Clock.Now()
+	for {
+		q, index := o.waiting.turn()
+		if q == nil {
+			break
+		}
+		if sent := o.carry(q.mem, q.n, false); sent > 0 {
+			o.waiting.more(index, sent)
+		} else {
+			o.waiting.done(index)
+		}
+	}
+	o.Flush()
 }
 
 // readAhead reads what the device has: small packets are encrypted at once, unless their flow

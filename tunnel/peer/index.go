@@ -77,6 +77,20 @@ func (t *Index) assign(index uint32, kp *Keypair) {
 	head.Store(&indexNode{index: index, owner: Owner{Peer: kp.Peer, Keypair: kp}, next: head.Load()})
 }
 
+// claim makes the local index of a session that another process began refer to it, unless the index
+// is taken.
+func (t *Index) claim(kp *Keypair) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	index := kp.Session.LocalIndex()
+	if _, taken := t.Get(index); taken {
+		return false
+	}
+	head := t.bucket(index)
+	head.Store(&indexNode{index: index, owner: Owner{Peer: kp.Peer, Keypair: kp}, next: head.Load()})
+	return true
+}
+
 // Release frees an index.
 func (t *Index) Release(index uint32) {
 	t.mu.Lock()

@@ -49,12 +49,12 @@ func (q *queue) Read(buf []byte, wait bool) (int, error) {
 	for {
 		n, _, errno := syscall.Syscall(unix.SYS_READ, uintptr(q.ref.FD()),
 			uintptr(unsafe.Pointer(unsafe.SliceData(into))), uintptr(len(into)))
-		if q.ref.Closing() {
-			return 0, net.ErrClosed
-		}
 		switch {
 		case errno == 0:
+			// Also if the queue was closed meanwhile: the packet is in no ring any more.
 			return int(n) + offset, nil
+		case q.ref.Closing():
+			return 0, net.ErrClosed
 		case errno == unix.EAGAIN && !wait:
 			return 0, nil
 		case errno == unix.EAGAIN:

@@ -44,6 +44,9 @@ func (s *Socket) Receive(trains []Train, wait bool) (int, error) {
 		return 0, net.ErrClosed
 	}
 	defer s.ref.Leave()
+	if s.receiveEnded.Load() {
+		return 0, net.ErrClosed
+	}
 	r := &s.rx
 	r.prepare(trains[:n])
 	s.listen()
@@ -64,7 +67,9 @@ func (s *Socket) Receive(trains []Train, wait bool) (int, error) {
 		case errno == unix.EAGAIN && !wait:
 			return 0, nil
 		case errno == unix.EINTR || errno == unix.EAGAIN:
-			continue
+			if s.receiveEnded.Load() {
+				return 0, net.ErrClosed
+			}
 		case fromNetwork(errno) && swallowed < maxSwallowed:
 			swallowed++
 			s.drain()

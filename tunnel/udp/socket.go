@@ -36,6 +36,8 @@ type Socket struct {
 	gsoOffUntil atomic.Int64 // boottime until which GSO is not used, after an EIO; 0: in use
 	overflows   atomic.Uint64
 	fallbacks   atomic.Uint64
+	// StopReceiving was called.
+	receiveEnded atomic.Bool
 
 	rx receiver // used by the one goroutine inside Receive
 
@@ -73,7 +75,7 @@ func open(o Options, family int) (_ *Socket, err error) {
 		}
 	}()
 	s := &Socket{v6: family == unix.AF_INET6}
-	if err := required(fd, o, family); err != nil {
+	if err := required(fd, o, family, false); err != nil {
 		return nil, err
 	}
 	var addr unix.Sockaddr = &unix.SockaddrInet4{Port: int(o.Port)}
@@ -83,9 +85,17 @@ func open(o Options, family int) (_ *Socket, err error) {
 	if err := unix.Bind(fd, addr); err != nil {
 		return nil, fmt.Errorf("bind udp port %d: %w", o.Port, err)
 	}
+	if err := s.begin(fd, o); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// begin completes a Socket whose descriptor is bound. When it fails, fd is still the caller's.
+func (s *Socket) begin(fd int, o Options) error {
 	name, err := unix.Getsockname(fd)
 	if err != nil {
-		return nil, fmt.Errorf("read udp port: %w", err)
+		return fmt.Errorf("read udp port: %w", err)
 	}
 	switch name := name.(type) {
 	case *unix.SockaddrInet4:
@@ -95,10 +105,13 @@ func open(o Options, family int) (_ *Socket, err error) {
 	}
 	enlarge(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
 	enlarge(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF)
+	wakeable(fd)
 	// Only a counter is lost without it.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
 	if !o.NoGRO {
 		s.gro = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
+	} else {
+		_ = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 0) // one taken over may have it
 	}
 	if !o.NoGSO {
 		_, probe := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT)
@@ -107,7 +120,7 @@ func open(o Options, family int) (_ *Socket, err error) {
 	s.quirk = kernelQuirks()
 	s.ref = fdref.New(fd)
 	s.rx.init()
-	return s, nil
+	return nil
 }
 
 // option is a socket option that is not negotiable.
@@ -115,6 +128,7 @@ type option struct {
 	what        string
 	level, name int
 	value       int
+	early       bool // the kernel takes it only before the socket is bound
 }
 
 // The sizes of our datagrams depend on the MTU of the interface by which they leave, and on no path
@@ -123,35 +137,53 @@ type option struct {
 // with the kernel's WireGuard; what exceeds the interface's own MTU is fragmented here (ip(7),
 // ipv6(7); Linux include/net/ip.h, ip_sk_use_pmtu and ip_sk_accept_pmtu).
 var (
-	noPathMTU4 = option{"path MTU discovery of IPv4", unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT}
-	noPathMTU6 = option{"path MTU discovery of IPv6", unix.SOL_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT}
+	noPathMTU4 = option{what: "path MTU discovery of IPv4", level: unix.SOL_IP, name: unix.IP_MTU_DISCOVER, value: unix.IP_PMTUDISC_OMIT}
+	noPathMTU6 = option{what: "path MTU discovery of IPv6", level: unix.SOL_IPV6, name: unix.IPV6_MTU_DISCOVER, value: unix.IPV6_PMTUDISC_OMIT}
 )
 
-// required sets the options without which the socket would not be what was asked for.
-func required(fd int, o Options, family int) error {
+// required sets the options without which the socket would not be what was asked for. Of a socket
+// that is bound, it checks those that can no longer be set.
+func required(fd int, o Options, family int, bound bool) error {
 	options := []option{
-		{"local addresses of IPv4", unix.SOL_IP, unix.IP_PKTINFO, 1}, noPathMTU4,
+		{what: "local addresses of IPv4", level: unix.SOL_IP, name: unix.IP_PKTINFO, value: 1}, noPathMTU4,
 	}
 	if family == unix.AF_INET6 {
 		options = []option{
-			{"IPv4 beside IPv6", unix.SOL_IPV6, unix.IPV6_V6ONLY, 0},
+			{what: "IPv4 beside IPv6", level: unix.SOL_IPV6, name: unix.IPV6_V6ONLY, value: 0, early: true},
 			// IPv4 too, as mapped addresses.
-			{"local addresses of IPv6", unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1},
+			{what: "local addresses of IPv6", level: unix.SOL_IPV6, name: unix.IPV6_RECVPKTINFO, value: 1},
 			noPathMTU4, noPathMTU6,
 		}
 	}
-	if o.ReusePort {
-		options = append(options, option{"a shared port", unix.SOL_SOCKET, unix.SO_REUSEPORT, 1})
+	if o.ReusePort || bound {
+		value := 0
+		if o.ReusePort {
+			value = 1
+		}
+		options = append(options, option{what: "a shared port", level: unix.SOL_SOCKET, name: unix.SO_REUSEPORT, value: value, early: true})
 	}
-	if o.FwMark != 0 {
-		options = append(options, option{"fwmark", unix.SOL_SOCKET, unix.SO_MARK, int(o.FwMark)})
+	if o.FwMark != 0 || bound {
+		options = append(options, option{what: "fwmark", level: unix.SOL_SOCKET, name: unix.SO_MARK, value: int(o.FwMark)})
 	}
 	for _, opt := range options {
-		if err := unix.SetsockoptInt(fd, opt.level, opt.name, opt.value); err != nil {
+		if err := opt.set(fd, bound); err != nil {
 			return fmt.Errorf("udp socket: set %s: %w", opt.what, err)
 		}
 	}
 	return nil
+}
+
+// set sets the option. If that comes too late, or is not necessary, it only compares.
+func (o *option) set(fd int, bound bool) error {
+	if bound {
+		if value, err := unix.GetsockoptInt(fd, o.level, o.name); err == nil && value == o.value {
+			return nil
+		}
+		if o.early {
+			return errors.New("it was opened in another way")
+		}
+	}
+	return unix.SetsockoptInt(fd, o.level, o.name, o.value)
 }
 
 // enlarge sets a buffer to bufferBytes: past the sysctl limit where CAP_NET_ADMIN allows, else up
@@ -193,6 +225,10 @@ func (s *Socket) SetMark(mark uint32) error {
 // closed when the last call has returned, which Close does not wait for.
 func (s *Socket) Close() error {
 	if !s.ref.Shut() {
+		return nil
+	}
+	if s.receiveEnded.Load() {
+		s.ref.Leave() // nobody sleeps, and a duplicate of the socket may live on
 		return nil
 	}
 	// ENOTCONN is the answer for a socket that is not connected; the sleepers are woken all the

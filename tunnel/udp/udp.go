@@ -119,6 +119,10 @@ type Conn interface {
 	Overflows() uint64
 	// Features returns what the socket can do at present.
 	Features() Features
+	// StopReceiving makes Receive return net.ErrClosed, and takes nothing more out of the socket;
+	// sending goes on. A Receive that has just begun to wait may miss it: call again until it has
+	// returned.
+	StopReceiving()
 	// Close makes a Receive that waits, and every later call, return net.ErrClosed. It does not
 	// wait for them. Closing again does nothing.
 	Close() error

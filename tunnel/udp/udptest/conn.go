@@ -31,6 +31,7 @@ type Conn struct {
 
 	closed chan struct{} // closed by Close
 	once   sync.Once
+	ended  atomic.Bool // StopReceiving was called
 	// Has one element when something happened that a waiting Receive should see.
 	news chan struct{}
 
@@ -62,11 +63,23 @@ func (c *Conn) Receive(trains []udp.Train, wait bool) (int, error) {
 			return 0, net.ErrClosed
 		default:
 		}
+		if c.ended.Load() {
+			return 0, net.ErrClosed
+		}
 		n, next, err := c.take(trains)
 		if n > 0 || err != nil || len(trains) == 0 || !wait {
 			return n, err
 		}
 		c.await(next)
+	}
+}
+
+// StopReceiving implements udp.Conn.
+func (c *Conn) StopReceiving() {
+	c.ended.Store(true)
+	select {
+	case c.news <- struct{}{}:
+	default:
 	}
 }
 

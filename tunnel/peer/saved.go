@@ -1,0 +1,143 @@
+package peer
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"tund/crypto/keys"
+	"tund/crypto/noise"
+	"tund/crypto/session"
+	"tund/internal/boottime"
+	"tund/tunnel/timers"
+	"tund/tunnel/udp"
+)
+
+// Saved is what another process needs to continue with a peer: its sessions, where it is, and what
+// was counted. Times are of CLOCK_BOOTTIME, so they are valid until the host is booted again.
+type Saved struct {
+	PublicKey keys.PublicKey
+	Endpoint  udp.Endpoint // zero: not known
+	Sessions  []SavedSession
+
+	LastTimestamp, LastSent noise.Timestamp
+	LastInitiation          boottime.Time
+	LastReceived            boottime.Time
+	LastHandshake, UpSince  time.Time
+	RxBytes, TxBytes        uint64
+	RxPackets, TxPackets    uint64
+}
+
+// SavedSession is one of a peer's sessions.
+type SavedSession struct {
+	Role        Role
+	Session     session.Saved
+	Established boottime.Time
+	HeardAt     boottime.Time // when something last came under it; 0: never
+	RenewAfter  time.Duration
+	Crossed     bool
+}
+
+// Role says which of a peer's sessions one is.
+type Role uint8
+
+// The roles of a session.
+const (
+	Current Role = iota
+	Previous
+	Next
+)
+
+// Format prints "(hidden)" for every verb.
+func (s SavedSession) Format(f fmt.State, _ rune) { keys.Hide(f) }
+
+// Save ends the peer's sessions and returns what continues them. It returns nil for a peer without
+// sessions. The caller has stopped all loops: nothing may use the peer any longer.
+func (p *Peer) Save() *Saved {
+	p.Handshake.Lock()
+	defer p.Handshake.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := &Saved{
+		PublicKey: p.key, LastTimestamp: p.Handshake.LastTimestamp, LastSent: p.Handshake.LastSent,
+		LastInitiation: p.Handshake.LastInitiation, LastReceived: p.LastReceived(),
+		LastHandshake: p.handshakeWall, UpSince: p.upSince,
+		RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
+		RxPackets: p.rxPackets.Load(), TxPackets: p.txPackets.Load(),
+	}
+	if ep := p.endpoint.Load(); ep != nil {
+		s.Endpoint = *ep
+	}
+	for role, kp := range []*Keypair{Current: p.current.Load(), Previous: p.previous, Next: p.next} {
+		if kp == nil {
+			continue
+		}
+		if saved, ok := kp.Session.Save(); ok {
+			s.Sessions = append(s.Sessions, SavedSession{
+				Role: Role(role), Session: *saved, Established: kp.Established,
+				HeardAt: boottime.Time(kp.heardAt.Load()), RenewAfter: kp.renewAfter, Crossed: kp.crossed,
+			})
+		}
+	}
+	if len(s.Sessions) == 0 {
+		return nil
+	}
+	return s
+}
+
+// Continue makes the peer, which has no sessions yet, continue those that Save returned in another
+// process, and reports whether one of them can be used at now. Sessions that are too old are left
+// out, and so are those that this program cannot continue.
+func (p *Peer) Continue(s *Saved, ix *Index, now boottime.Time) (usable bool) {
+	p.Handshake.Lock()
+	defer p.Handshake.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.Handshake.LastTimestamp, p.Handshake.LastSent = s.LastTimestamp, s.LastSent
+	p.Handshake.LastInitiation = s.LastInitiation
+	var newest boottime.Time
+	for i := range s.Sessions {
+		kp := p.revive(&s.Sessions[i], now)
+		if kp == nil || !ix.claim(kp) {
+			continue
+		}
+		switch s.Sessions[i].Role {
+		case Previous:
+			p.previous = kp
+		case Next:
+			p.next = kp
+		default:
+			p.current.Store(kp)
+			usable = true
+		}
+		newest = max(newest, kp.Established)
+	}
+	if newest == 0 {
+		return false
+	}
+	if s.Endpoint.Addr.IsValid() {
+		p.SetEndpoint(s.Endpoint)
+	}
+	p.lastReceived.Store(int64(s.LastReceived))
+	p.handshakeWall, p.upSince = s.LastHandshake, s.UpSince
+	p.rxBytes.Store(s.RxBytes)
+	p.txBytes.Store(s.TxBytes)
+	p.rxPackets.Store(s.RxPackets)
+	p.txPackets.Store(s.TxPackets)
+	p.Timers.SessionDerived(newest, rand.N(timers.RekeyTimeoutJitterMax))
+	return usable
+}
+
+// revive makes a keypair of a saved session, or nil if it cannot be used.
+func (p *Peer) revive(s *SavedSession, now boottime.Time) *Keypair {
+	if age := now.Sub(s.Established); age < 0 || age >= timers.RejectAfterTime {
+		return nil
+	}
+	continued, err := session.Continue(&s.Session)
+	if err != nil {
+		return nil
+	}
+	kp := &Keypair{Session: continued, Peer: p, Established: s.Established, renewAfter: s.RenewAfter, crossed: s.Crossed}
+	kp.heardAt.Store(int64(s.HeardAt))
+	return kp
+}
