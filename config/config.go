@@ -68,6 +68,9 @@ type Tun struct {
 
 	LocalNetworks LocalNetworks // what a full tunnel leaves to the main table
 	Guard         Guard         // when traffic for allowed IPs goes nowhere
+
+	Forward    bool // the kernel forwards between all links while the instance runs
+	Masquerade bool // packets from peers leave by other links with our address
 }
 
 // Guard is a choice of when traffic for allowed IPs goes nowhere, instead of by another route.

@@ -64,6 +64,8 @@ func (l *loader) tun(s *section) *Tun {
 
 		LocalNetworks: LocalNetworks(s.choice("local_networks", "private", "all", "none")),
 		Guard:         Guard(s.choice("guard", "crash", "off", "always")),
+		Forward:       s.boolean("forward", false),
+		Masquerade:    s.boolean("masquerade", false),
 	}
 	if t.Table == localTable {
 		s.errorAt(s.where("table"), "table", "255 is the kernel's own table of local addresses")

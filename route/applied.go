@@ -6,12 +6,18 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"tund/route/sysctl"
 )
 
 // applied compares the plan with the facts and returns what is there. mu is held.
 func (m *Manager) applied(p plan, f facts) Applied {
 	a := Applied{Warnings: p.warnings}
 	a.LocalNetworks, a.Guard = m.state.LocalNetworks, m.state.Guard
+	a.Forward = m.state.Forward && f.sysctls[sysctl.Forward4]
+	if f.guards[m.instance].digest != "" {
+		a.Masquerade = m.state.Masquerade
+	}
 	a.FwMark = m.Mark(m.state)
 	table := Table(m.instance)
 	for _, d := range m.state.Devices {
@@ -98,6 +104,12 @@ func (a Applied) String() string {
 	}
 	if a.FullTunnel6 {
 		b.WriteString("full tunnel IPv6\n")
+	}
+	if a.Forward {
+		b.WriteString("forwarding\n")
+	}
+	if a.Masquerade != "" {
+		b.WriteString("masquerade " + a.Masquerade + "\n")
 	}
 	for _, name := range a.BridgesMade {
 		b.WriteString("bridge " + name + " made\n")

@@ -3,6 +3,8 @@ package route
 import (
 	"cmp"
 	"slices"
+
+	"tund/route/sysctl"
 )
 
 // action is what a change does to its object.
@@ -27,7 +29,7 @@ type memory struct {
 	owned   map[object]bool // bridges joined, links set up, addresses: added by us
 	devices map[string]bool // every device of every State
 	mtu     map[string]int  // device to the MTU it had before us
-	restore bool            // src_valid_mark was 0 before us, and no table could say so
+	restore sysctl.Set      // that were off before us
 }
 
 func newMemory() memory {
@@ -73,18 +75,18 @@ func diff(instance string, want []object, f facts, m memory) []change {
 	return changes
 }
 
-// removal is the change that gets rid of o. The sysctl is left alone while another instance needs
+// removal is the change that gets rid of o. A setting is left alone while another instance needs
 // it: that instance inherits the duty.
 func removal(instance string, o object, f facts) change {
-	if _, ok := o.(sysctlObject); ok {
-		heirs := make([]string, 0, len(f.guards))
-		for other := range f.guards {
-			if other != instance {
+	if s, ok := o.(sysctlObject); ok {
+		var heirs []string
+		for other, g := range f.guards {
+			if other != instance && g.uses.Has(s.setting) {
 				heirs = append(heirs, other)
 			}
 		}
 		if len(heirs) > 0 {
-			return change{doAdd, restoreObject{slices.Min(heirs)}}
+			return change{doAdd, restoreObject{slices.Min(heirs), s.setting}}
 		}
 	}
 	return change{doRemove, o}
@@ -146,10 +148,12 @@ func surplusGuard(instance string, wanted map[object]bool, f facts, m memory) []
 	}
 	found, ok := f.guards[instance]
 	if ok && !guarded {
-		surplus = append(surplus, guardObject{restore: found.restore})
+		surplus = append(surplus, guardObject{fence: found.fence, restore: found.restore})
 	}
-	if (found.restore || m.restore) && f.srcValidMark && !wanted[sysctlObject{}] {
-		surplus = append(surplus, sysctlObject{})
+	for _, s := range duty(instance, f, m).List() {
+		if o := (sysctlObject{s}); f.sysctls[s] && !wanted[o] {
+			surplus = append(surplus, o)
+		}
 	}
 	return surplus
 }

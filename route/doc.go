@@ -18,8 +18,9 @@
 //     instance. The last looks up the instance's table and thereby names its owner. The others
 //     look up main, and carry the table's number as suppress_ifgroup instead: no device is in that
 //     group, so the kernel ignores it;
-//   - nftables: table "inet tund-<instance>". The empty chain "restore_src_valid_mark" in it says
-//     that the sysctl was 0 before us;
+//   - nftables: table "inet tund-<instance>". An empty chain "restore_src_valid_mark" in it says
+//     that the sysctl was 0 before us, "uses_src_valid_mark" that the instance needs it, and so for
+//     the settings of forwarding;
 //   - a bridge made here: link group 0x74000000 plus the same 24 bits, which the kernel sets in the
 //     very act of creation; and for human readers the alias "tund:<instance>".
 //

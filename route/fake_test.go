@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tund/route/path"
+	"tund/route/sysctl"
 )
 
 // fakeKernel is a model of Linux as far as this package goes, with the side effects that make
@@ -31,6 +34,7 @@ func newFake() *fakeKernel {
 		facts: facts{
 			links: make(map[string]link), addrs: make(map[addrObject]bool), routes: make(map[routeObject]bool),
 			rules: make(map[ruleObject]bool), guards: make(map[string]guardFact),
+			sysctls: map[sysctl.Setting]bool{sysctl.SrcValidMark: false, sysctl.Forward4: false, sysctl.Forward6: false, sysctl.AcceptRA("eth0"): false},
 		},
 		foreign: make(map[routeObject]bool),
 	}
@@ -52,7 +56,7 @@ func (k *fakeKernel) read() (facts, error) {
 	defer k.mu.Unlock()
 	f := k.facts
 	f.links, f.addrs, f.routes = maps.Clone(k.links), maps.Clone(k.addrs), maps.Clone(k.routes)
-	f.rules, f.guards = maps.Clone(k.rules), maps.Clone(k.guards)
+	f.rules, f.guards, f.sysctls = maps.Clone(k.rules), maps.Clone(k.guards), maps.Clone(k.sysctls)
 	return f, nil
 }
 
@@ -68,9 +72,11 @@ func (k *fakeKernel) addresses() ([]netip.Addr, error) {
 
 func (k *fakeKernel) close() error { return nil }
 
-func (k *fakeKernel) hop(netip.Addr, uint32) (hop, error) { return hop{dev: "eth0", mtu: 1500}, nil }
+func (k *fakeKernel) Hop(netip.Addr, uint32) (path.Hop, error) {
+	return path.Hop{Dev: "eth0", MTU: 1500}, nil
+}
 
-func (k *fakeKernel) departure(_, _ netip.Addr, _ uint32) (int, error) { return 1, nil }
+func (k *fakeKernel) Departure(_, _ netip.Addr, _ uint32) (int, error) { return 1, nil }
 
 // refused logs a step and reports the injected failure, if any.
 func (k *fakeKernel) refused(c change) error {
@@ -110,18 +116,18 @@ func (k *fakeKernel) add(instance string, o object) error {
 	case addrObject:
 		return k.addAddr(o)
 	case guardObject:
-		k.guards[instance] = guardFact{digest: o.digest(), restore: o.restore}
+		k.guards[instance] = guardFact{digest: o.digest(), fence: o.fence, uses: o.uses, restore: o.restore}
 		return nil
 	case restoreObject:
 		g, ok := k.guards[o.heir]
 		if !ok {
 			return unix.ENOENT
 		}
-		g.restore = true
+		g.restore = g.restore.With(o.setting)
 		k.guards[o.heir] = g
 		return nil
 	case sysctlObject:
-		k.srcValidMark = true
+		k.sysctls[o.setting] = true
 		return nil
 	case routeObject:
 		return k.addRoute(o)
@@ -253,7 +259,7 @@ func (k *fakeKernel) remove(instance string, o object) error {
 	case guardObject:
 		return take(k.guards, instance, unix.ENOENT)
 	case sysctlObject:
-		k.srcValidMark = false
+		k.sysctls[o.setting] = false
 		return nil
 	case routeObject:
 		return take(k.routes, o, unix.ESRCH)

@@ -2,6 +2,9 @@ package route
 
 import (
 	"net/netip"
+
+	"tund/route/path"
+	"tund/route/sysctl"
 )
 
 // kernel is all that a Manager needs of Linux: netlinkKernel, or a model in tests. Its methods are
@@ -15,11 +18,9 @@ type kernel interface {
 	replace(o routeObject) error
 	remove(instance string, o object) error
 
-	// hop returns where the routing tables send a packet with the mark.
-	hop(dst netip.Addr, mark uint32) (hop, error)
-
-	// departure returns the link by which a packet with this source address would leave.
-	departure(dst, src netip.Addr, mark uint32) (index int, err error)
+	// Hop and Departure are those of path.Lookup.
+	Hop(dst netip.Addr, mark uint32) (path.Hop, error)
+	Departure(dst, src netip.Addr, mark uint32) (index int, err error)
 
 	// addresses returns those of every link.
 	addresses() ([]netip.Addr, error)
@@ -35,7 +36,9 @@ type facts struct {
 	rules  map[ruleObject]bool  // of our protocol only
 	guards map[string]guardFact // by instance
 
-	srcValidMark  bool // net.ipv4.conf.all.src_valid_mark
+	// Whether each setting that the kernel has is on; of settings of links, those with a default
+	// route from router advertisements, and those that an instance has switched on.
+	sysctls       map[sysctl.Setting]bool
 	strictReverse bool // some interface checks reverse paths strictly (rp_filter=1)
 }
 
@@ -53,15 +56,10 @@ type link struct {
 
 // guardFact is what was found of an instance's nftables table.
 type guardFact struct {
-	digest  string // "" when chains or rules are missing
-	restore bool
-}
-
-// hop is the answer of a route lookup.
-type hop struct {
-	dev      string
-	mtu      int // bytes: the lesser of the link's and the route's
-	loopback bool
+	digest  string     // "" when chains or rules are missing
+	fence   bool       // it belongs to a full tunnel
+	uses    sysctl.Set // that the instance needs
+	restore sysctl.Set // that were off before us
 }
 
 // ports returns the names of the links that have the bridge as their master.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/internal/sizes"
+	"tund/route/path"
 )
 
 // bridgeObject is a bridge that the instance made.
@@ -96,7 +97,7 @@ func (o masterObject) present(f facts, _ string) bool { return f.links[o.dev].ma
 func (o masterObject) add(k *netlinkKernel, _ string) error {
 	bridge, err := k.rt.LinkByName(o.bridge)
 	if err != nil {
-		return errnoOf(err)
+		return path.Errno(err)
 	}
 	return k.withLink(o.dev, func(l netlink.Link) error {
 		return k.rt.LinkSetMasterByIndex(l, bridge.Attrs().Index)
@@ -177,7 +178,7 @@ func (k *netlinkKernel) awaitLocal(addr netip.Addr) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for time.Now().Before(deadline) {
-		if h, err := k.hop(addr, 0); err == nil && h.loopback {
+		if h, err := k.Hop(addr, 0); err == nil && h.Loopback {
 			return
 		}
 		<-tick.C

@@ -3,12 +3,8 @@ package route
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Questions about the network around the instance. They change nothing.
@@ -40,13 +36,13 @@ func pathMTU(k kernel, endpoints []netip.Addr, mark uint32, own ...string) (int,
 	least := 0
 	var errs []error
 	for _, addr := range endpoints {
-		h, err := k.hop(addr.Unmap(), mark)
+		h, err := k.Hop(addr.Unmap(), mark)
 		switch {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("route to %v: %w", addr, err))
-		case h.loopback || slices.Contains(own, h.dev):
-		case least == 0 || h.mtu < least:
-			least = h.mtu
+		case h.Loopback || slices.Contains(own, h.Dev):
+		case least == 0 || h.MTU < least:
+			least = h.MTU
 		}
 	}
 	if least == 0 {
@@ -63,7 +59,7 @@ func (m *Manager) Departure(dst, src netip.Addr, mark uint32) (index int, err er
 	if m.closed {
 		return 0, ErrClosed
 	}
-	return m.k.departure(dst, src, mark)
+	return m.k.Departure(dst, src, mark)
 }
 
 // LeadsIntoTunnel reports whether a packet to addr with the given mark would leave through one of
@@ -75,11 +71,11 @@ func (m *Manager) LeadsIntoTunnel(addr netip.Addr, mark uint32) (bool, error) {
 	if m.closed {
 		return false, ErrClosed
 	}
-	h, err := m.k.hop(addr.Unmap(), mark)
+	h, err := m.k.Hop(addr.Unmap(), mark)
 	if err != nil {
 		return false, fmt.Errorf("route to %v: %w", addr, err)
 	}
-	return slices.ContainsFunc(m.state.Devices, func(d Device) bool { return d.Name == h.dev }), nil
+	return slices.ContainsFunc(m.state.Devices, func(d Device) bool { return d.Name == h.Dev }), nil
 }
 
 // Addresses returns the addresses of this host, of all its devices. The slice is the caller's.
@@ -90,55 +86,4 @@ func (m *Manager) Addresses() ([]netip.Addr, error) {
 		return nil, ErrClosed
 	}
 	return m.k.addresses()
-}
-
-func (k *netlinkKernel) hop(dst netip.Addr, mark uint32) (hop, error) {
-	routes, err := k.rt.RouteGetWithOptions(dst.WithZone("").AsSlice(),
-		&netlink.RouteGetOptions{Mark: mark, Oif: dst.Zone()})
-	if err != nil {
-		return hop{}, errnoOf(err)
-	}
-	if len(routes) == 0 || routes[0].LinkIndex == 0 {
-		return hop{}, unix.EHOSTUNREACH // blackhole, unreachable and prohibit routes name no link
-	}
-	l, err := k.rt.LinkByIndex(routes[0].LinkIndex)
-	if err != nil {
-		return hop{}, errnoOf(err)
-	}
-	h := hop{dev: l.Attrs().Name, mtu: l.Attrs().MTU, loopback: l.Attrs().Flags&net.FlagLoopback != 0}
-	if routes[0].MTU == 0 {
-		return h, nil
-	}
-	metric, err := k.routeMTU(dst, mark)
-	if metric != 0 {
-		h.mtu = min(h.mtu, metric)
-	}
-	return h, err
-}
-
-// routeMTU returns the MTU metric of the entry of the routing table that leads to dst, in bytes; 0:
-// it has none. An ordinary lookup answers with the path MTU learned from ICMP in its place.
-func (k *netlinkKernel) routeMTU(dst netip.Addr, mark uint32) (int, error) {
-	routes, err := k.rt.RouteGetWithOptions(dst.WithZone("").AsSlice(),
-		&netlink.RouteGetOptions{Mark: mark, Oif: dst.Zone(), FIBMatch: true})
-	if err != nil {
-		return 0, errnoOf(err)
-	}
-	if len(routes) == 0 {
-		return 0, unix.EHOSTUNREACH // it has just gone
-	}
-	return routes[0].MTU, nil
-}
-
-func (k *netlinkKernel) departure(dst, src netip.Addr, mark uint32) (int, error) {
-	routes, err := k.rt.RouteGetWithOptions(dst.WithZone("").AsSlice(), &netlink.RouteGetOptions{
-		Mark: mark, Oif: dst.Zone(), SrcAddr: src.WithZone("").AsSlice(),
-	})
-	if err != nil {
-		return 0, errnoOf(err)
-	}
-	if len(routes) == 0 || routes[0].LinkIndex == 0 {
-		return 0, unix.EHOSTUNREACH
-	}
-	return routes[0].LinkIndex, nil
 }

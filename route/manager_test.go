@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tund/route/sysctl"
 )
 
 func fakeManager() (*Manager, *fakeKernel) {
@@ -272,7 +274,7 @@ func TestManager_srcValidMarkIsRestoredByTheLastInstance(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if !k.srcValidMark {
+	if !k.sysctls[sysctl.SrcValidMark] {
 		t.Error("src_valid_mark was taken from the second instance")
 	}
 	if err := second.Close(); err != nil {

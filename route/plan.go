@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"tund/route/sysctl"
 )
 
 // This file and diff.go are the pure half of the package: from a desired State and facts to
@@ -40,8 +42,8 @@ type planner struct {
 	state    State
 	facts    facts
 	mark     uint32
-	v4, v6   bool // full tunnel
-	restore  bool // src_valid_mark was 0 before us, as known so far
+	v4, v6   bool       // full tunnel
+	restore  sysctl.Set // that were off before us, as known so far
 	seen     map[object]bool
 }
 
@@ -56,7 +58,7 @@ func newPlan(instance string, s State, mark uint32, f facts, m memory) plan {
 		p.warnings = append(p.warnings, fmt.Sprintf("this host is in %d networks, too many for a full "+
 			"tunnel to let each be reached: hosts in %d of them get no answer", n, n-maxNeighbors))
 	}
-	p.restore = m.restore || f.guards[instance].restore
+	p.restore = duty(instance, f, m)
 	p.v4, p.v6 = s.FullTunnel()
 	for _, d := range s.Devices {
 		p.guard(d)
@@ -67,6 +69,7 @@ func newPlan(instance string, s State, mark uint32, f facts, m memory) plan {
 		p.device(d)
 	}
 	p.policy()
+	p.table()
 	slices.SortStableFunc(p.want, func(a, b object) int { return cmp.Compare(a.rank(), b.rank()) })
 	return p.plan
 }
@@ -196,23 +199,65 @@ func (p *planner) policy() {
 			}
 		}
 	}
-	var protect []string
-	for _, d := range p.state.Devices {
-		if hasPolicy(d) {
-			for _, a := range d.Addrs {
-				protect = append(protect, d.Name+" "+a.Addr().String()+"\n")
-			}
+}
+
+// table adds the nftables table, when there is something for it to hold, and the settings.
+func (p *planner) table() {
+	o := guardObject{masquerade: p.state.Masquerade}
+	for _, s := range p.settings() {
+		p.add(sysctlObject{s})
+		o.uses = o.uses.With(s)
+		if p.restore.Has(s) || !p.facts.sysctls[s] {
+			o.restore = o.restore.With(s)
 		}
 	}
-	slices.Sort(protect)
-	p.add(guardObject{
-		mark:    p.mark,
-		protect: strings.Join(slices.Compact(protect), ""),
-		restore: p.restore || p.v4 && !p.facts.srcValidMark,
-	})
-	if p.v4 {
-		p.add(sysctlObject{})
+	if p.v4 || p.v6 {
+		var protect []string
+		for _, d := range p.state.Devices {
+			if hasPolicy(d) {
+				for _, a := range d.Addrs {
+					protect = append(protect, d.Name+" "+a.Addr().String()+"\n")
+				}
+			}
+		}
+		slices.Sort(protect)
+		o.fence, o.mark, o.protect = true, p.mark, strings.Join(slices.Compact(protect), "")
 	}
+	if o == (guardObject{}) {
+		return
+	}
+	for _, s := range p.restore.List() {
+		if p.facts.sysctls[s] { // not needed any more, and not yet restored
+			o.restore = o.restore.With(s)
+		}
+	}
+	p.add(o)
+}
+
+// settings returns the settings that the State needs and the kernel has. A link that has its
+// default route from router advertisements goes on accepting them when the host begins to forward.
+func (p *planner) settings() []sysctl.Setting {
+	var list []sysctl.Setting
+	need := func(s sysctl.Setting) {
+		if _, there := p.facts.sysctls[s]; there {
+			list = append(list, s)
+		}
+	}
+	if p.v4 {
+		need(sysctl.SrcValidMark)
+	}
+	if !p.state.Forward {
+		return list
+	}
+	need(sysctl.Forward4)
+	for s := range p.facts.sysctls {
+		if s.Link() != "" && (!p.facts.sysctls[s] || p.restore.Has(s)) {
+			need(s)
+		}
+	}
+	slices.Sort(list) // before the setting that would make them lose the route
+	need(sysctl.Forward6)
+	return list
 }
 
 // rules returns the policy rules of one address family.

@@ -24,6 +24,13 @@ type State struct {
 	// Guard says whether traffic for the Routes goes nowhere, instead of by another route, while
 	// their device is missing.
 	Guard Guard
+
+	// Forward lets the kernel forward IPv4 and IPv6 between all links, for as long as the State
+	// lasts. Links with a default route from router advertisements go on accepting these.
+	Forward bool
+	// Masquerade is the device whose packets, when they are forwarded to another one, get the
+	// address of that; "": none. Public IPv6 addresses (2000::/3) are left as they are.
+	Masquerade string
 }
 
 // Guard is whether every Route has an unreachable route of a worse metric behind it.

@@ -49,6 +49,9 @@ func testStates() []namedState {
 		{"full tunnel with a mark and all of main", State{Devices: []Device{full}, FwMark: 51820, LocalNetworks: LocalAll}},
 		{"full tunnel for IPv4, nothing local, beside a tap", State{Devices: []Device{full4, addressed}, LocalNetworks: LocalNone}},
 		{"own table", State{Devices: []Device{tabled}}},
+		{"exit", State{Devices: []Device{tun}, Forward: true, Masquerade: "office"}},
+		{"forwards", State{Devices: []Device{tun, tap}, Forward: true}},
+		{"full tunnel that forwards", State{Devices: []Device{full4}, Forward: true}},
 		{"metric", State{Devices: []Device{metric}, FwMark: 7}},
 		{"renumbered", State{Devices: []Device{renumbered}}},
 		{"too small for IPv6", State{Devices: []Device{small, tap}}},
@@ -81,7 +84,9 @@ func factsText(f facts) string {
 	for name, g := range f.guards {
 		lines = append(lines, fmt.Sprintf("guard %s %+v", name, g))
 	}
-	lines = append(lines, fmt.Sprintf("src_valid_mark %t", f.srcValidMark))
+	for s, on := range f.sysctls {
+		lines = append(lines, fmt.Sprintf("%s %t", s, on))
+	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n") + "\n"
 }

@@ -22,6 +22,10 @@ func routeState(c *config.Config, tunMTU, tapMTU int) route.State {
 		if c.Tun.Guard == config.GuardOff {
 			s.Guard = route.GuardOff
 		}
+		s.Forward = c.Tun.Forward
+		if c.Tun.Masquerade {
+			s.Masquerade = c.Tun.Device
+		}
 		d := route.Device{Name: c.Tun.Device, Addrs: c.Tun.Addresses, MTU: tunMTU, Up: true}
 		if c.Tun.Routes {
 			var allowed []netip.Prefix

@@ -71,7 +71,7 @@ var counters = regexp.MustCompile(`(?m)expires \S+|qlen \d+|state [A-Z]+|NO-CARR
 func kernelState(t *testing.T) string {
 	t.Helper()
 	text := sh(t, "ip -o link; ip -o address; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule; nft list ruleset; "+
-		"cat /proc/sys/net/ipv4/conf/all/src_valid_mark")
+		"cd /proc/sys/net; grep . ipv4/conf/all/src_valid_mark ipv4/ip_forward ipv4/conf/*/forwarding ipv6/conf/all/forwarding ipv6/conf/up*/accept_ra")
 	lines := strings.SplitAfter(counters.ReplaceAllString(text, ""), "\n")
 	slices.Sort(lines) // the kernel's order is that of making
 	return strings.Join(lines, "")

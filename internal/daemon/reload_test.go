@@ -45,6 +45,8 @@ var reloadChanges = map[string]map[string]keyChange{
 		"table":          {"0", "7"},
 		"metric":         {"0", "7"},
 		"local_networks": {`"private"`, `"all"`},
+		"forward":        {"false", "true"},
+		"masquerade":     {"false", "true"},
 		"guard":          {`"crash"`, `"off"`},
 	},
 	"tap": {

@@ -55,8 +55,8 @@ func (ns *NS) awaitLinkLocal(t testing.TB, link string) {
 
 // Snapshot returns the state that a network daemon can change, as sorted text, one object a line:
 // links (kind, MTU, up, master, alias), addresses, routes of all tables, rules, nft tables and the
-// sysctl src_valid_mark. Interface indices, counters and carrier are left out, so two snapshots
-// differ only where something was left or lost. nft(8) missing leaves that part out.
+// sysctls that an instance may set. Interface indices, counters and carrier are left out, so two
+// snapshots differ only where something was left or lost. nft(8) missing leaves that part out.
 func (ns *NS) Snapshot() string {
 	ns.t.Helper()
 	// One shell for everything: a test takes dozens of snapshots, and entering a namespace costs
@@ -70,6 +70,7 @@ for family in -4 -6; do
 	ip $family -N rule show 2>/dev/null | sed "s/^/rule$family /"
 done; echo ----
 echo src_valid_mark $(cat /proc/sys/net/ipv4/conf/all/src_valid_mark)
+echo forwarding $(cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding)
 if command -v nft >/dev/null; then nft -s list ruleset | sed "s/^/nft /"; fi`), "----\n")
 	lines := append(ns.links(parts[0]), cleaned(parts[1])...)
 	slices.Sort(lines)

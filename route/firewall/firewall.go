@@ -1,6 +1,8 @@
-// Package firewall keeps the nftables table of each instance that runs a full tunnel: rules that
-// drop packets to a tunnel's addresses from other interfaces, and rules that give the mark of our
-// datagrams to their answers. It knows nothing of routes, and touches no table but those of tund.
+// Package firewall keeps the nftables table of an instance. For a full tunnel it holds rules that
+// drop packets to the tunnel's addresses from other interfaces, and rules that give the mark of our
+// datagrams to their answers; for an exit, the rule that translates addresses. Empty chains note
+// which kernel settings the instance uses, and which it has to restore. The package knows nothing
+// of routes, and touches no table but those of tund.
 //
 // A Firewall belongs to one goroutine at a time. Sources: nft(8), linux/netfilter/nf_tables.h.
 package firewall
@@ -25,6 +27,7 @@ import (
 
 // Chains of our table.
 const (
+	natChain   = "nat"       // translates addresses of packets that leave an exit
 	guardChain = "guard"     // drops packets to tunnel addresses that arrive elsewhere
 	saveChain  = "save_mark" // keeps our packets' mark with their connection …
 	loadChain  = "load_mark" // … and gives it to the answers, for src_valid_mark
@@ -46,14 +49,23 @@ const tablePrefix = "tund-"
 // TableName returns the name of the instance's table.
 func TableName(instance string) string { return tablePrefix + instance }
 
-// RestoreChain is the empty chain that says that src_valid_mark was 0 before us.
-const RestoreChain = "restore_src_valid_mark"
+// Beginnings of the names of empty chains that note something about a setting.
+const (
+	restorePrefix = "restore_" // it was off before us
+	usesPrefix    = "uses_"    // the instance needs it
+)
+
+// RestoreChain returns the name of the empty chain that says that a setting was off before us.
+func RestoreChain(setting string) string { return restorePrefix + setting }
 
 // Table is what the table of an instance is to hold.
 type Table struct {
-	Mark    uint32
+	Mark    uint32 // of a full tunnel's datagrams; 0: no full tunnel
 	Protect string // sorted "device address" lines
-	Restore bool   // src_valid_mark was 0 before us
+	// Device whose packets get the address of the device by which they leave; "": none.
+	Masquerade string
+	Uses       []string // settings that the instance needs
+	Restore    []string // settings that were off before us
 }
 
 // Digest identifies the contents of the chains. It is kept in the kernel as the name of a chain,
@@ -62,13 +74,17 @@ type Table struct {
 func (t Table) Digest() string {
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%d %s", t.Mark, t.Protect)
+	if t.Masquerade != "" {
+		_, _ = fmt.Fprintf(h, " masquerade %s", t.Masquerade)
+	}
 	return strconv.FormatUint(h.Sum64(), 16)
 }
 
 // Found is what there is of a table.
 type Found struct {
-	Digest  string // "" when chains or rules are missing
-	Restore bool
+	Digest        string   // "" when chains or rules are missing
+	Uses, Restore []string // settings
+	FullTunnel    bool     // it has the chains of a full tunnel
 }
 
 // Firewall is one lasting connection to nftables, in the network namespace of the thread that
@@ -141,8 +157,12 @@ func (fw *Firewall) Read() (map[string]Found, error) {
 			continue
 		}
 		g := guards[instance]
-		if c.Name == RestoreChain {
-			g.Restore = true
+		if setting, ok := strings.CutPrefix(c.Name, restorePrefix); ok {
+			g.Restore = append(g.Restore, setting)
+		} else if setting, ok := strings.CutPrefix(c.Name, usesPrefix); ok {
+			g.Uses = append(g.Uses, setting)
+		} else if c.Name == guardChain {
+			g.FullTunnel = true
 		} else if stamp, ok := strings.CutPrefix(c.Name, digestChain); ok {
 			g.Digest = fw.verified(c.Table, stamp)
 		}
@@ -151,12 +171,19 @@ func (fw *Firewall) Read() (map[string]Found, error) {
 	return guards, nil
 }
 
-// verified returns the digest in a stamp if the guard chain holds as many rules as it should:
-// flushing a table leaves its chains.
+// verified returns the digest in a stamp if the chains hold as many rules as they should: flushing
+// a table leaves its chains.
 func (fw *Firewall) verified(t *nftables.Table, stamp string) string {
 	digest, count, _ := strings.Cut(stamp, "_")
-	rules, err := fw.conn.GetRules(t, &nftables.Chain{Name: guardChain, Table: t})
-	if err != nil || strconv.Itoa(len(rules)) != count {
+	total := 0
+	for _, chain := range []string{guardChain, natChain} {
+		rules, err := fw.conn.GetRules(t, &nftables.Chain{Name: chain, Table: t})
+		if err != nil && !errors.Is(err, unix.ENOENT) { // not every table has each
+			return ""
+		}
+		total += len(rules)
+	}
+	if strconv.Itoa(total) != count {
 		return ""
 	}
 	return digest
@@ -166,11 +193,13 @@ func (fw *Firewall) verified(t *nftables.Table, stamp string) string {
 // mark chains are left out when the kernel cannot track connections.
 func (fw *Firewall) Add(instance string, o Table) error {
 	fw.table(instance, o)
-	fw.marks(instance, o.Mark)
+	if o.Mark != 0 {
+		fw.marks(instance, o.Mark)
+	}
 	fw.limit()
 	err := fw.conn.Flush()
-	if err == nil {
-		return nil
+	if err == nil || o.Mark == 0 {
+		return err
 	}
 	fw.table(instance, o)
 	fw.limit()
@@ -186,11 +215,17 @@ func (fw *Firewall) table(instance string, o Table) {
 	fw.conn.AddTable(t) // so that deleting it cannot fail
 	fw.conn.DelTable(t)
 	fw.conn.AddTable(t)
-	guard := fw.conn.AddChain(&nftables.Chain{
+	rules := 0
+	if o.Masquerade != "" {
+		rules += fw.nat(t, o.Masquerade)
+	}
+	guard := &nftables.Chain{
 		Name: guardChain, Table: t, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
-	})
-	rules := 0
+	}
+	if o.Mark != 0 {
+		guard = fw.conn.AddChain(guard)
+	}
 	for line := range strings.Lines(o.Protect) {
 		dev, text, _ := strings.Cut(strings.TrimSpace(line), " ")
 		addr, err := netip.ParseAddr(text)
@@ -203,8 +238,11 @@ func (fw *Firewall) table(instance string, o Table) {
 	}
 	stamp := fmt.Sprintf("%s%s_%d", digestChain, o.Digest(), rules)
 	fw.conn.AddChain(&nftables.Chain{Name: stamp, Table: t})
-	if o.Restore {
-		fw.conn.AddChain(&nftables.Chain{Name: RestoreChain, Table: t})
+	for _, setting := range o.Uses {
+		fw.conn.AddChain(&nftables.Chain{Name: usesPrefix + setting, Table: t})
+	}
+	for _, setting := range o.Restore {
+		fw.conn.AddChain(&nftables.Chain{Name: RestoreChain(setting), Table: t})
 	}
 }
 
@@ -266,9 +304,9 @@ func equals(value []byte) expr.Any {
 	return &expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: bytes.Clone(value)}
 }
 
-// AddRestore hands the duty to set src_valid_mark back to 0 to another instance.
-func (fw *Firewall) AddRestore(heir string) error {
-	fw.conn.AddChain(&nftables.Chain{Name: RestoreChain, Table: tableOf(heir)})
+// AddRestore hands the duty to switch a setting off again to another instance.
+func (fw *Firewall) AddRestore(heir, setting string) error {
+	fw.conn.AddChain(&nftables.Chain{Name: RestoreChain(setting), Table: tableOf(heir)})
 	fw.limit()
 	return fw.conn.Flush()
 }
