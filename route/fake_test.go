@@ -23,9 +23,10 @@ type fakeKernel struct {
 	order   []addrObject
 	foreign map[routeObject]bool // routes of other protocols, dev "" for any
 
-	log  []string
-	fail func(step int, c change) error // nil: never
-	step int
+	whole int // times that everything was read
+	log   []string
+	fail  func(step int, c change) error // nil: never
+	step  int
 }
 
 // newFake returns a kernel with a TUN, a TAP, an Ethernet device and a bridge of somebody else.
@@ -54,9 +55,25 @@ func (k *fakeKernel) locked(f func()) {
 func (k *fakeKernel) read() (facts, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.whole++
 	f := k.facts
 	f.links, f.addrs, f.routes = maps.Clone(k.links), maps.Clone(k.addrs), maps.Clone(k.routes)
 	f.rules, f.guards, f.sysctls = maps.Clone(k.rules), maps.Clone(k.guards), maps.Clone(k.sysctls)
+	return f, nil
+}
+
+// reads returns how often everything was read.
+func (k *fakeKernel) reads() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.whole
+}
+
+func (k *fakeKernel) readLocal() (facts, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f := newFacts()
+	f.links, f.addrs = maps.Clone(k.links), maps.Clone(k.addrs)
 	return f, nil
 }
 

@@ -6,15 +6,13 @@ import (
 	"net/netip"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"tund/internal/netwatch"
 )
 
 // hostView is what a plan depends on of the links that are not the instance's.
 type hostView struct {
 	// Destinations that the State leads into a device by the main table.
-	routed map[netip.Prefix]bool
+	routed *destinations
 	// Indices of links that have such a network, also while they are down.
 	rivals map[int]bool
 	lans   map[netip.Prefix]link // such networks, with a link that has one and is up
@@ -31,14 +29,12 @@ const maxNeighbors = 64
 
 func newHostView(s State, f facts) hostView {
 	h := hostView{
-		routed: make(map[netip.Prefix]bool), rivals: make(map[int]bool),
+		routed: newDestinations(), rivals: make(map[int]bool),
 		lans: make(map[netip.Prefix]link), hides: s.hides(),
 	}
 	for _, d := range s.Devices {
 		for _, r := range d.Routes {
-			if !r.policy() && (r.Table == 0 || r.Table == unix.RT_TABLE_MAIN) {
-				h.routed[r.Dst] = true
-			}
+			h.routed.note(r, true)
 		}
 	}
 	for o := range f.addrs {
@@ -49,7 +45,7 @@ func newHostView(s State, f facts) hostView {
 		if h.hides(o.addr) {
 			h.neighbors = append(h.neighbors, o.addr.Masked())
 		}
-		if !h.routed[o.addr.Masked()] {
+		if !h.routed.has(o.addr.Masked()) {
 			continue
 		}
 		h.rivals[l.index] = true
@@ -94,9 +90,9 @@ func (h hostView) affects(n netwatch.Notice) bool {
 	case netwatch.Link:
 		return h.rivals[n.Index]
 	case netwatch.Addr:
-		return n.Prefix.IsValid() && (h.routed[n.Prefix.Masked()] || h.hides != nil && h.hides(n.Prefix))
+		return n.Prefix.IsValid() && (h.routed.has(n.Prefix.Masked()) || h.hides != nil && h.hides(n.Prefix))
 	case netwatch.Route:
-		return n.Del && n.Protocol != Protocol && h.routed[n.Prefix]
+		return n.Del && n.Protocol != Protocol && h.routed.has(n.Prefix)
 	}
 	return false
 }

@@ -13,6 +13,9 @@ type kernel interface {
 	// read returns the present state of everything that a diff compares.
 	read() (facts, error)
 
+	// readLocal is read of links and addresses only.
+	readLocal() (facts, error)
+
 	// add, replace and remove do what the methods of objects of these names say.
 	add(instance string, o object) error
 	replace(o routeObject) error

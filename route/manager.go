@@ -24,6 +24,7 @@ type Manager struct {
 	instance string
 	stop     chan struct{} // closed by Close; ends Watch
 	events   []netwatch.Source
+	ours     ownRemovals
 
 	mu      sync.Mutex // guards what follows and k's use; held for a whole Apply, Close or restore
 	k       kernel
@@ -31,6 +32,12 @@ type Manager struct {
 	memory  memory
 	indices map[int]bool // links of the State's devices, as last read; replaced, never changed
 	host    hostView     // as of the last plan; replaced, never changed
+
+	// Where the routes of one device are in state, for Patch; nil: not known.
+	routeAt map[Route]int
+	indexed string // the device
+	// Whether state is a full tunnel, in either address family.
+	fullTunnel bool
 
 	// What the kernel did not accept in the last Apply, and Watch tries again.
 	refused map[object]bool
@@ -89,7 +96,9 @@ func (m *Manager) Apply(ctx context.Context, s State) (Applied, error) {
 	if m.closed {
 		return Applied{}, ErrClosed
 	}
-	m.state = s.clone()
+	m.state, m.routeAt = s.clone(), nil
+	v4, v6 := s.FullTunnel()
+	m.fullTunnel = v4 || v6
 	for _, d := range s.Devices {
 		m.memory.devices[d.Name] = true
 	}

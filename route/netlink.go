@@ -125,17 +125,11 @@ func (k *netlinkKernel) addresses() ([]netip.Addr, error) {
 }
 
 func (k *netlinkKernel) read() (facts, error) {
-	f := facts{
-		links: make(map[string]link), addrs: make(map[addrObject]bool),
-		routes: make(map[routeObject]bool), rules: make(map[ruleObject]bool),
-		strictReverse: k.strictReverse,
-	}
-	names, err := k.readLinks(&f)
+	f := newFacts()
+	f.strictReverse = k.strictReverse
+	names, err := k.readLinksAndAddrs(&f)
 	if err != nil {
-		return facts{}, fmt.Errorf("links: %w", err)
-	}
-	if err := k.readAddrs(&f, names); err != nil {
-		return facts{}, fmt.Errorf("addresses: %w", err)
+		return facts{}, err
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		if err := k.readRoutes(&f, family, names); err != nil && !path.Unsupported(err) {
@@ -161,6 +155,29 @@ func (k *netlinkKernel) read() (facts, error) {
 		return facts{}, fmt.Errorf("sysctl: %w", err)
 	}
 	return f, nil
+}
+
+func newFacts() facts {
+	return facts{
+		links: make(map[string]link), addrs: make(map[addrObject]bool),
+		routes: make(map[routeObject]bool), rules: make(map[ruleObject]bool),
+	}
+}
+
+func (k *netlinkKernel) readLocal() (facts, error) {
+	f := newFacts()
+	_, err := k.readLinksAndAddrs(&f)
+	return f, err
+}
+
+func (k *netlinkKernel) readLinksAndAddrs(f *facts) (names map[int]string, err error) {
+	if names, err = k.readLinks(f); err != nil {
+		return nil, fmt.Errorf("links: %w", err)
+	}
+	if err := k.readAddrs(f, names); err != nil {
+		return nil, fmt.Errorf("addresses: %w", err)
+	}
+	return names, nil
 }
 
 func (k *netlinkKernel) readLinks(f *facts) (names map[int]string, err error) {

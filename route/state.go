@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"tund/internal/names"
 )
 
@@ -134,6 +136,9 @@ func (s State) FullTunnel() (ipv4, ipv6 bool) {
 
 // policy reports whether r is a default route that needs policy routing.
 func (r Route) policy() bool { return r.Table == 0 && r.Dst.Bits() == 0 }
+
+// inMain reports whether r is in the main table.
+func (r Route) inMain() bool { return !r.policy() && (r.Table == 0 || r.Table == unix.RT_TABLE_MAIN) }
 
 // validate returns everything that is wrong with s, or nil.
 func (s State) validate() error {

@@ -69,6 +69,7 @@ func (m *Manager) Watch(ctx context.Context, notify func(Event)) error {
 		if err := source.Subscribe(); err != nil {
 			return fmt.Errorf("subscribe to the kernel's changes: %w", err)
 		}
+		m.ours.forget()
 		readers.Go(func() { failure <- netwatch.Forward(ctx, source, notices) })
 	}
 	w := &watcher{m: m, notify: notify, tokens: restoreBurst, refilled: time.Now()}
@@ -128,6 +129,11 @@ func (w *watcher) sort(batch []netwatch.Notice) bool {
 	own := w.m.own()
 	matters := false
 	for _, n := range batch {
+		if n.Kind == netwatch.Overflow {
+			w.m.ours.forget()
+		} else if w.m.ours.explain(n) {
+			continue
+		}
 		if !own.indices[n.Index] && own.host.affects(n) ||
 			own.refused && n.Kind == netwatch.Addr && own.indices[n.Index] { // IPv6 was switched on
 			w.changed, matters = true, true

@@ -1,0 +1,186 @@
+package route
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"tund/internal/netwatch"
+)
+
+// Patch adds routes to a device of the State applied last and removes others, and leaves everything
+// else as it is. Unlike Apply it does not read the kernel's routes, so its cost depends on the
+// number of routes that change, whatever the number of those that stay. Routes that the State has
+// already, or has not when they are to be removed, are passed over; each is given once.
+//
+// False means that the change needs Apply with the whole State: for a default route, for a network
+// that the host itself is in, without the device, or because the kernel refused something. A part of
+// the change may have been made then.
+func (m *Manager) Patch(device string, add, remove []Route) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := slices.IndexFunc(m.state.Devices, func(d Device) bool { return d.Name == device })
+	// Beside a full tunnel, routes of another device are in its table, too.
+	if m.closed || at < 0 || len(m.refused) > 0 || m.fullTunnel && len(m.state.Devices) > 1 {
+		return false
+	}
+	f, err := m.k.readLocal()
+	if err != nil {
+		return false
+	}
+	m.indexRoutes(device)
+	add = slices.DeleteFunc(slices.Clone(add), func(r Route) bool { _, there := m.routeAt[r]; return there })
+	remove = slices.DeleteFunc(slices.Clone(remove), func(r Route) bool { _, there := m.routeAt[r]; return !there })
+	added, ok := m.plain(at, add, f)
+	if !ok {
+		return false
+	}
+	removed, ok := m.plain(at, remove, f)
+	if !ok {
+		return false
+	}
+	for _, o := range added {
+		if m.change(change{doAdd, o}, f) != nil {
+			return false
+		}
+	}
+	for _, o := range removed {
+		m.ours.expect()
+		if m.change(change{doRemove, o}, f) != nil {
+			return false
+		}
+	}
+	m.noteRoutes(at, add, remove)
+	return true
+}
+
+// plain returns the objects of some routes of a device. False: they depend on something else in the
+// kernel, or something else on them. mu is held.
+func (m *Manager) plain(at int, routes []Route, f facts) ([]routeObject, bool) {
+	d := m.state.Devices[at]
+	d.Routes = routes
+	s := State{Devices: []Device{d}, FwMark: m.state.FwMark, LocalNetworks: m.state.LocalNetworks, Guard: m.state.Guard}
+	if hasPolicy(d) || s.validate() != nil {
+		return nil, false
+	}
+	p := newPlan(m.instance, s, 0, f, m.memory) // without a default route no mark is needed
+	if len(p.missing) > 0 || len(p.host.rivals) > 0 {
+		return nil, false
+	}
+	var objects []routeObject
+	for _, o := range p.want {
+		if r, ok := o.(routeObject); ok {
+			objects = append(objects, r)
+		}
+	}
+	return objects, true
+}
+
+// indexRoutes makes routeAt tell where the routes of a device are in the State. mu is held.
+func (m *Manager) indexRoutes(device string) {
+	if m.routeAt != nil && m.indexed == device {
+		return
+	}
+	m.routeAt, m.indexed = make(map[Route]int), device
+	for _, d := range m.state.Devices {
+		if d.Name == device {
+			for i, r := range d.Routes {
+				m.routeAt[r] = i
+			}
+		}
+	}
+}
+
+// noteRoutes changes the routes of a device in the State. mu is held, and indexRoutes was called.
+func (m *Manager) noteRoutes(at int, add, remove []Route) {
+	d := &m.state.Devices[at]
+	for _, r := range add {
+		m.routeAt[r] = len(d.Routes)
+		d.Routes = append(d.Routes, r)
+		m.host.routed.note(r, true)
+	}
+	for _, r := range remove {
+		i := m.routeAt[r]
+		last := len(d.Routes) - 1
+		d.Routes[i] = d.Routes[last]
+		m.routeAt[d.Routes[i]] = i
+		d.Routes = d.Routes[:last]
+		delete(m.routeAt, r)
+		m.host.routed.note(r, false)
+	}
+}
+
+// destinations are networks that lead into our devices by the main table. They are read by Watch
+// while Patch changes them.
+type destinations struct {
+	mu  sync.RWMutex
+	set map[netip.Prefix]bool
+}
+
+func newDestinations() *destinations { return &destinations{set: make(map[netip.Prefix]bool)} }
+
+// has reports whether a route of ours leads to p. A nil destinations has none.
+func (d *destinations) has(p netip.Prefix) bool {
+	if d == nil {
+		return false
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.set[p]
+}
+
+// note records that a route is there, or is not.
+func (d *destinations) note(r Route, there bool) {
+	if d == nil || !r.inMain() {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if there {
+		d.set[r.Dst] = true
+	} else {
+		delete(d.set, r.Dst)
+	}
+}
+
+// ownMemory is for how long a removal of ours is expected to be announced by the kernel.
+const ownMemory = 5 * time.Second
+
+// ownRemovals counts routes that Patch has removed, so that Watch does not take their
+// announcement for the work of another program and read the whole table for each. When another
+// program removes a route at the same moment, one announcement is left over, and Watch looks.
+type ownRemovals struct {
+	mu    sync.Mutex
+	count int
+	last  time.Time
+}
+
+// expect notes that a route is about to be removed.
+func (o *ownRemovals) expect() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.count, o.last = o.count+1, time.Now()
+}
+
+// explain reports whether a notice is the announcement of a removal of ours.
+func (o *ownRemovals) explain(n netwatch.Notice) bool {
+	if n.Kind != netwatch.Route || !n.Del || n.Protocol != Protocol {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.count == 0 || time.Since(o.last) > ownMemory {
+		o.count = 0
+		return false
+	}
+	o.count--
+	return true
+}
+
+// forget drops what is still expected: announcements were lost, or came before anybody listened.
+func (o *ownRemovals) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.count = 0
+}
