@@ -61,6 +61,9 @@ func (c *Config) WithPeer(key keys.PublicKey, values map[string]any) (*Config, e
 	return &next, nil
 }
 
+// WithAdded returns c with one peer more. c and its slices are not changed.
+func (c *Config) WithAdded(p *Peer) (*Config, error) { return c.WithPeer(keys.PublicKey{}, p.values()) }
+
 // WithoutPeer returns c without the peer of that public key. c and its slices are not changed.
 func (c *Config) WithoutPeer(key keys.PublicKey) *Config {
 	next := *c

@@ -30,8 +30,9 @@ type Config struct {
 	Instance string // base name of the file without ".toml"
 	Path     string // the file, as given to Load
 	Tunnel   Tunnel
-	Tun      *Tun // nil: no [tun] section. At least one of Tun and Tap is set.
-	Tap      *Tap // nil: no [tap] section
+	Tun      *Tun   // nil: no [tun] section. At least one of Tun and Tap is set.
+	Tap      *Tap   // nil: no [tap] section
+	Agent    *Agent // nil: no [agent] section, and no agent.sock
 	Peers    []Peer
 
 	// Files are the files that were read beside Path, as they were opened: those of keys.

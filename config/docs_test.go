@@ -93,12 +93,12 @@ func TestDocs_haveTheRightDefaults(t *testing.T) {
 		}
 		return b.String()
 	}
-	sources := func(tunnel, tun, tap, peer string) string {
+	sources := func(tunnel, tun, tap, agent, peer string) string {
 		return tunnelSection + tunnel + "[tun]\n" + tun + "[tap]\ndevice = \"lan\"\n" + tap +
-			"[[peer]]\npublic_key = \"" + pubB + "\"\nethernet = true\n" + callable + peer
+			"[agent]\n" + agent + "[[peer]]\npublic_key = \"" + pubB + "\"\nethernet = true\n" + callable + peer
 	}
-	want := mustLoad(t, sources("", "", "", ""))
-	written := sources(write("tunnel"), write("tun"), write("tap"), write("peer"))
+	want := mustLoad(t, sources("", "", "", "", ""))
+	written := sources(write("tunnel"), write("tun"), write("tap"), write("agent"), write("peer"))
 	if got := mustLoad(t, written); !equalConfigs(got, want) {
 		t.Errorf("got  %+v\nwant %+v\nof:\n%s", got, want, written)
 	}
@@ -107,7 +107,7 @@ func TestDocs_haveTheRightDefaults(t *testing.T) {
 // equalConfigs compares what a and b say, with an empty list the same as none.
 func equalConfigs(a, b *Config) bool {
 	return reflect.DeepEqual(a.Tunnel, b.Tunnel) && emptied(a.Tun) == emptied(b.Tun) && emptied(a.Tap) == emptied(b.Tap) &&
-		emptied(a.Peers) == emptied(b.Peers)
+		emptied(a.Agent) == emptied(b.Agent) && emptied(a.Peers) == emptied(b.Peers)
 }
 
 // emptied prints v, in which empty lists and none look the same.
@@ -147,10 +147,10 @@ func TestDocs_haveTheRightRanges(t *testing.T) {
 				value string
 				good  bool
 			}{{m[1], true}, {m[2], true}, {below(m[1]), false}, {above(m[2]), false}} {
-				src := map[string]string{"tunnel": "", "tun": "", "tap": "", "peer": ""}
+				src := map[string]string{"tunnel": "", "tun": "", "tap": "", "agent": "", "peer": ""}
 				src[name] = row.key + " = " + test.value + "\n"
 				_, err := loadText(tunnelSection + src["tunnel"] + "[tun]\n" + src["tun"] + "[tap]\ndevice = \"lan\"\n" +
-					src["tap"] + "[[peer]]\npublic_key = \"" + pubB + "\"\nethernet = true\n" + src["peer"])
+					src["tap"] + "[agent]\n" + src["agent"] + "[[peer]]\npublic_key = \"" + pubB + "\"\nethernet = true\n" + src["peer"])
 				if (err == nil) != test.good {
 					t.Errorf("[%s] %s = %s: %v", name, row.key, test.value, err)
 				}

@@ -183,6 +183,9 @@ func (l *loader) file(values map[string]any, places *tomlscan.Node) {
 	if s, ok := root.table("tap"); ok {
 		l.cfg.Tap = l.tap(s)
 	}
+	if s, ok := root.table("agent"); ok {
+		l.cfg.Agent = l.agent(s)
+	}
 	if l.cfg.Tun == nil && l.cfg.Tap == nil && !root.has("tun") && !root.has("tap") {
 		l.errorAt(0, "no device: give [tun], [tap] or both")
 	}

@@ -15,7 +15,7 @@ import (
 // they report what is not of that type or out of range, and return the default in its place.
 type section struct {
 	l      *loader
-	name   string // tunnel, tun, tap or peer; "" for the file itself
+	name   string // tunnel, tun, tap, agent or peer; "" for the file itself
 	label  string // how messages begin: tunnel, or peer "berlin"
 	values map[string]any
 	at     *tomlscan.Node
@@ -62,7 +62,7 @@ func allKeys() *keySet {
 	l.asked = &keySet{sections: make(map[string][]string), kinds: make(map[string]kind)}
 	empty := map[string]any{}
 	l.file(map[string]any{
-		"tunnel": empty, "tun": empty, "tap": empty, "peer": []map[string]any{empty},
+		"tunnel": empty, "tun": empty, "tap": empty, "agent": empty, "peer": []map[string]any{empty},
 	}, &tomlscan.Node{})
 	return l.asked
 }

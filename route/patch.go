@@ -15,14 +15,14 @@ import (
 // already, or has not when they are to be removed, are passed over; each is given once.
 //
 // False means that the change needs Apply with the whole State: for a default route, for a network
-// that the host itself is in, without the device, or because the kernel refused something. A part of
-// the change may have been made then.
+// that the host itself is in, without the device, or because the kernel refused something. A part
+// of the change may have been made then.
 func (m *Manager) Patch(device string, add, remove []Route) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	at := slices.IndexFunc(m.state.Devices, func(d Device) bool { return d.Name == device })
 	// Beside a full tunnel, routes of another device are in its table, too.
-	if m.closed || at < 0 || len(m.refused) > 0 || m.fullTunnel && len(m.state.Devices) > 1 {
+	if m.closed || at < 0 || m.fullTunnel && len(m.state.Devices) > 1 {
 		return false
 	}
 	f, err := m.k.readLocal()

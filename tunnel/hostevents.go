@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"tund/crypto/keys"
 	"tund/internal/drop"
 	"tund/tunnel/offload"
 	"tund/tunnel/peer"
@@ -41,6 +42,17 @@ func (t *Tunnel) SetUp(up bool) {
 			t.env.Arm(p)
 		}
 	}
+}
+
+// Handshake asks for a new session with a peer, as soon as the rules of the protocol allow one.
+// False: there is no such peer.
+func (t *Tunnel) Handshake(key keys.PublicKey) bool {
+	p := t.peers.Get(key)
+	if p == nil {
+		return false
+	}
+	t.env.WantHandshake(p, t.env.Clock.Now())
+	return true
 }
 
 // quiet ends everything under way with p.

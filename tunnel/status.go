@@ -179,6 +179,12 @@ func (t *Tunnel) Drops() map[string]uint64 {
 	return drops
 }
 
+// HasPeer reports whether there is a peer with this key.
+func (t *Tunnel) HasPeer(key keys.PublicKey) bool { return t.peers.Get(key) != nil }
+
+// PeerCount is the number of peers.
+func (t *Tunnel) PeerCount() int { return len(t.peers.All()) }
+
 // PeerEndpoint is where a peer is, and who would carry a packet there.
 type PeerEndpoint struct {
 	Name string

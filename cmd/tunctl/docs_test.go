@@ -116,6 +116,7 @@ func TestManual_listsEveryFieldOfTheDocuments(t *testing.T) {
 	check(sections["status --json"]+sections["fdb --json"], reflect.TypeFor[control.Status]())
 	check(sections["fdb --json"], reflect.TypeFor[control.FDBTable]())
 	check(sections["routes --json"], reflect.TypeFor[control.RouteTable]())
+	check(sections["sources --json"], reflect.TypeFor[control.SourceTables]())
 	check(sections["monitor --json"], reflect.TypeFor[events.Event]())
 	for _, kind := range events.Kinds() {
 		if !strings.Contains(sections["monitor --json"], "`"+string(kind)+"`") {
@@ -123,7 +124,7 @@ func TestManual_listsEveryFieldOfTheDocuments(t *testing.T) {
 		}
 	}
 	for _, code := range []control.Code{control.CodeInvalid, control.CodePermission, control.CodeNotFound, control.CodeMethod,
-		control.CodeUnsupported, control.CodeGone, control.CodeTooLarge, control.CodeConfig, control.CodeInternal, control.CodeBusy} {
+		control.CodeUnsupported, control.CodeGeneration, control.CodeGone, control.CodeTooLarge, control.CodeConfig, control.CodeInternal, control.CodeBusy} {
 		if !strings.Contains(whole, "`"+string(code)+"`") {
 			t.Errorf("code %q is not documented", code)
 		}

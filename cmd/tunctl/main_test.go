@@ -39,6 +39,9 @@ func (f *fake) Status() control.Instance { return f.instance }
 func (f *fake) FDB() control.FDBInstance {
 	return control.FDBInstance{Name: f.instance.Name, FDB: f.instance.FDB, Limit: f.instance.FDBLimit}
 }
+func (f *fake) Sources() []control.Source {
+	return []control.Source{{Name: "file", Peers: 4}, {Name: "agent", Generation: 7, Epoch: "one", Peers: 1, Rejected: 2}}
+}
 func (f *fake) Reload() error    { return f.reload }
 func (f *fake) LogLevel() string { return f.level.Load().(string) }
 func (f *fake) SetLogLevel(level string) error {
@@ -157,6 +160,8 @@ func TestRun_everyVerbTalksToItsInstance(t *testing.T) {
 	w.expect(0, "branch-berlin  ● up", "", "status", "branch-b")
 	w.expect(0, "branch-berlin  ● up", "", "status", "berlinx")
 	w.expect(0, "4 of 16384 entries", "", "fdb")
+	w.expect(0, "agent       1         0        2    never           7  one", "", "sources")
+	w.expect(0, `"generation": 7`, "", "sources", "--json")
 	w.expect(0, "4 of 16384 entries", "", "fdb", "show")
 	w.expect(0, "office: flushed 4 entries", "", "fdb", "flush")
 	w.expect(0, "office: flushed 1 entry", "", "fdb", "flush", "--port", "vm-host-3", "--vlan", "0")

@@ -72,6 +72,8 @@ type Backend interface {
 	Ping(ctx context.Context, request PingRequest) (PingAnswer, error)
 	// Events returns what happened in the instance, which goes on to happen. It is always the same.
 	Events() *events.Log
+	// Sources describes what belongs to whom.
+	Sources() []Source
 }
 
 // Status is the document of `tunctl status --json` and of GET /v1/status (there with one instance).
@@ -211,6 +213,10 @@ type Peer struct {
 	Loss *float64 `json:"loss"`
 	// Capabilities the peer announced inside the session; empty for plain WireGuard peers.
 	Capabilities []string `json:"capabilities"`
+	// Source is who the peer belongs to: "file", "runtime" (tunctl, wg) or "agent".
+	Source string `json:"source"`
+	// Shadows: the agent has handed in a peer of the same key, which has no effect.
+	Shadows bool `json:"shadows"`
 }
 
 // UnmarshalJSON takes a peer that does not say whether it is active, as older instances do, for one
@@ -369,6 +375,7 @@ const (
 	CodeUnsupported Code = "unsupported" // 409: not with this configuration (no [tap], …)
 	CodeGone        Code = "gone"        // 410: events that are not remembered
 	CodeTooLarge    Code = "too-large"   // 413
+	CodeGeneration  Code = "generation"  // 409: the change starts from a state that is not in force
 	CodeConfig      Code = "config"      // 422: the configuration file has faults
 	CodeInternal    Code = "internal"    // 500
 	CodeBusy        Code = "busy"        // 503: too many connections

@@ -196,6 +196,7 @@ func Hold(runDir, instance string) (release func(), err error) {
 	}
 	return func() {
 		_ = os.Remove(filepath.Join(foreign.dir, socketName))
+		removeAgentSocket(foreign.dir)
 		(&claim{dir: foreign.dir, lock: lock}).release()
 	}, nil
 }

@@ -52,7 +52,11 @@ type Client struct {
 
 // NewClient returns a client for an instance below runDir; nothing is contacted yet.
 func NewClient(runDir, instance string) *Client {
-	c := &Client{instance: instance, socket: SocketPath(runDir, instance)}
+	return newClient(instance, SocketPath(runDir, instance))
+}
+
+func newClient(instance, socket string) *Client {
+	c := &Client{instance: instance, socket: socket}
 	c.http = &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -138,6 +142,13 @@ func (c *Client) PinFDB(ctx context.Context, pin FDBPin) error {
 func (c *Client) Routes(ctx context.Context) (RouteTable, error) {
 	var t RouteTable
 	err := c.call(ctx, http.MethodGet, "/v1/routes", nil, &t)
+	return t, err
+}
+
+// Sources asks GET /v1/sources.
+func (c *Client) Sources(ctx context.Context) (SourceTable, error) {
+	var t SourceTable
+	err := c.call(ctx, http.MethodGet, "/v1/sources", nil, &t)
 	return t, err
 }
 

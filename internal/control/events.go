@@ -64,7 +64,7 @@ type streamed struct{}
 
 // followEvents answers GET /v1/events?after=N&kinds=A,B with a stream of lines in JSON.
 func (h *handler) followEvents(w http.ResponseWriter, r *http.Request) (any, error) {
-	log := h.backend.Events()
+	log := h.events()
 	after, kinds, err := eventQuery(r, log)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -49,7 +50,7 @@ func FuzzFind(f *testing.F) {
 	f.Add("POST", "/v1/../v1/reload")
 	f.Add("", "\x00\xff")
 	f.Fuzz(func(t *testing.T, method, path string) {
-		v, failure := find(method, path)
+		v, failure := (&handler{verbs: slices.Concat(verbs(), agentVerbs())}).find(method, path)
 		if (v.answer == nil) == (failure == nil) {
 			t.Fatalf("find(%q, %q) = %+v, %v", method, path, v, failure)
 		}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -9,71 +10,87 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
+
+	"tund/internal/events"
 )
 
 // callerKey is the context key of a connection's caller.
 type callerKey struct{}
 
-// handler answers requests. Its only state is the number of readers of events.
+// handler answers requests. Its only state is the number of readers of events, and a lock.
 type handler struct {
-	backend       Backend
+	backend       Backend      // of the control socket
+	agent         AgentBackend // of agent.sock
 	name, version string
 	log           *zap.Logger
 	streams       *streams
+	events        func() *events.Log
+	verbs         []verb
+	// permits says why a caller may not use a verb; "": it may.
+	permits  func(caller, verb) string
+	changing sync.Mutex // held while a change of a source is read and made
 }
 
 // verb is one method of one path.
 type verb struct {
 	path, method string
-	write        bool // changes something: root and the daemon's user only
+	write        bool  // changes something
+	maxBody      int64 // bytes of a request's body; 0: maxBody
 	answer       func(h *handler, w http.ResponseWriter, r *http.Request) (any, error)
 }
 
-// verbs is the whole API.
+// verbs is the API of the control socket. What changes something is for root and the daemon's user
+// only.
 func verbs() []verb {
 	return []verb{
-		{"/v1/version", http.MethodGet, false, (*handler).getVersion},
-		{"/v1/status", http.MethodGet, false, (*handler).getStatus},
-		{"/v1/reload", http.MethodPost, true, (*handler).reload},
-		{"/v1/log-level", http.MethodGet, false, (*handler).getLogLevel},
-		{"/v1/log-level", http.MethodPost, true, (*handler).setLogLevel},
-		{"/v1/fdb", http.MethodGet, false, (*handler).getFDB},
-		{"/v1/fdb/flush", http.MethodPost, true, (*handler).flushFDB},
-		{"/v1/fdb/pin", http.MethodPost, true, (*handler).pinFDB},
-		{"/v1/routes", http.MethodGet, false, (*handler).getRoutes},
-		{"/v1/peer", http.MethodPost, true, (*handler).changePeer},
-		{"/v1/ping", http.MethodGet, false, (*handler).ping},
-		{"/v1/events", http.MethodGet, false, (*handler).followEvents},
+		{path: "/v1/version", method: http.MethodGet, answer: (*handler).getVersion},
+		{path: "/v1/status", method: http.MethodGet, answer: (*handler).getStatus},
+		{path: "/v1/reload", method: http.MethodPost, write: true, answer: (*handler).reload},
+		{path: "/v1/log-level", method: http.MethodGet, answer: (*handler).getLogLevel},
+		{path: "/v1/log-level", method: http.MethodPost, write: true, answer: (*handler).setLogLevel},
+		{path: "/v1/fdb", method: http.MethodGet, answer: (*handler).getFDB},
+		{path: "/v1/fdb/flush", method: http.MethodPost, write: true, answer: (*handler).flushFDB},
+		{path: "/v1/fdb/pin", method: http.MethodPost, write: true, answer: (*handler).pinFDB},
+		{path: "/v1/routes", method: http.MethodGet, answer: (*handler).getRoutes},
+		{path: "/v1/peer", method: http.MethodPost, write: true, answer: (*handler).changePeer},
+		{path: "/v1/ping", method: http.MethodGet, answer: (*handler).ping},
+		{path: "/v1/sources", method: http.MethodGet, answer: (*handler).getInstanceSources},
+		{path: "/v1/events", method: http.MethodGet, answer: (*handler).followEvents},
 	}
 }
 
 // ServeHTTP finds the verb, checks the caller and answers in JSON, whatever happens.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.contain(w, r)
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	who, _ := r.Context().Value(callerKey{}).(caller)
 	if who.refused {
 		w.Header().Set("Connection", "close")
 		writeError(w, &Error{Code: CodeBusy, Message: "too many connections to the control socket"})
 		return
 	}
-	v, failure := find(r.Method, r.URL.Path)
+	v, failure := h.find(r.Method, r.URL.Path)
 	if failure != nil {
 		if failure.Code == CodeMethod {
-			w.Header().Set("Allow", strings.Join(methods(r.URL.Path), ", "))
+			w.Header().Set("Allow", strings.Join(h.methods(r.URL.Path), ", "))
 		}
 		writeError(w, failure)
 		return
 	}
+	r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(v.maxBody, maxBody))
+	if why := h.permits(who, v); why != "" {
+		writeError(w, &Error{Code: CodePermission, Message: why})
+		return
+	}
 	if v.write {
-		if !who.mayWrite() {
-			writeError(w, &Error{Code: CodePermission, Message: "only root and the user tund runs as may do this"})
-			return
+		level := zap.InfoLevel
+		if h.agent != nil {
+			level = zap.DebugLevel // twenty a second are usual
 		}
-		h.log.Info("control request", zap.String("verb", v.method+" "+v.path), zap.Int("uid", who.uid), zap.Int("pid", who.pid))
+		h.log.Log(level, "control request", zap.String("verb", v.method+" "+v.path), zap.Int("uid", who.uid), zap.Int("pid", who.pid))
 	}
 	answer, err := v.answer(h, w, r)
 	if err != nil {
@@ -86,25 +103,25 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // find returns the verb for a method and a path. HEAD is GET: net/http leaves the body out.
-func find(method, path string) (verb, *Error) {
+func (h *handler) find(method, path string) (verb, *Error) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	for _, v := range verbs() {
+	for _, v := range h.verbs {
 		if v.path == path && v.method == method {
 			return v, nil
 		}
 	}
-	if allowed := methods(path); allowed != nil {
+	if allowed := h.methods(path); allowed != nil {
 		return verb{}, &Error{Code: CodeMethod, Message: path + " takes " + strings.Join(allowed, " or ") + " only"}
 	}
 	return verb{}, &Error{Code: CodeNotFound, Message: "no such path: " + strconv.QuoteToASCII(clip(path, 100))}
 }
 
 // methods returns those of one path.
-func methods(path string) []string {
+func (h *handler) methods(path string) []string {
 	var list []string
-	for _, v := range verbs() {
+	for _, v := range h.verbs {
 		if v.path == path {
 			list = append(list, v.method)
 		}
@@ -214,6 +231,10 @@ func (h *handler) getRoutes(http.ResponseWriter, *http.Request) (any, error) {
 	return RouteTable{Schema: RoutesSchema, Instances: []RouteInstance{routes}}, nil
 }
 
+func (h *handler) getInstanceSources(http.ResponseWriter, *http.Request) (any, error) {
+	return SourceTable{Name: h.name, Sources: list(h.backend.Sources())}, nil
+}
+
 func (h *handler) changePeer(w http.ResponseWriter, r *http.Request) (any, error) {
 	change, err := decodePeerChange(r.Body)
 	if err != nil {
@@ -240,7 +261,7 @@ func (c Code) httpStatus() int {
 		return http.StatusNotFound
 	case CodeMethod:
 		return http.StatusMethodNotAllowed
-	case CodeUnsupported:
+	case CodeUnsupported, CodeGeneration:
 		return http.StatusConflict
 	case CodeGone:
 		return http.StatusGone

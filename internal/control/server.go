@@ -37,8 +37,13 @@ type Options struct {
 
 // Server is the daemon's side of the control socket.
 type Server struct {
-	opts   Options
-	claim  *claim
+	endpoint
+	opts  Options
+	claim *claim
+}
+
+// endpoint is a socket, and the server behind it.
+type endpoint struct {
 	socket *boundedListener
 	path   string
 	log    *zap.Logger
@@ -72,15 +77,42 @@ func Listen(opts Options) (*Server, error) {
 		claim.release()
 		return nil, err
 	}
-	return &Server{opts: opts, claim: claim, socket: newBoundedListener(listener, opts.Log), path: path, log: opts.Log, follow: &streams{closing: make(chan struct{})}}, nil
+	removeAgentSocket(claim.dir)
+	s := &Server{opts: opts, claim: claim}
+	s.bound(listener, path, opts.Log)
+	return s, nil
+}
+
+// bound notes the socket on which s answers.
+func (s *endpoint) bound(listener *net.UnixListener, path string, log *zap.Logger) {
+	s.socket, s.path, s.log = newBoundedListener(listener, log), path, log
+	s.follow = &streams{closing: make(chan struct{})}
 }
 
 // Path returns where the socket is.
-func (s *Server) Path() string { return s.path }
+func (s *endpoint) Path() string { return s.path }
 
 // Serve answers requests from backend until Close, and then returns nil. It is called once.
 func (s *Server) Serve(backend Backend) error {
-	handler := &handler{backend: backend, name: s.opts.Instance, version: s.opts.Version, log: s.log, streams: s.follow}
+	return s.serve(newHandler(backend, s.opts.Instance, s.opts.Version, s.log))
+}
+
+// newHandler returns the handler of the control socket.
+func newHandler(backend Backend, name, version string, log *zap.Logger) *handler {
+	return &handler{
+		backend: backend, name: name, version: version, log: log, verbs: verbs(), events: backend.Events,
+		permits: func(who caller, v verb) string {
+			if v.write && !who.mayWrite() {
+				return "only root and the user tund runs as may do this"
+			}
+			return ""
+		},
+	}
+}
+
+// serve answers requests by handler until close, and then returns nil.
+func (s *endpoint) serve(handler *handler) error {
+	handler.streams = s.follow
 	server := &http.Server{
 		Handler:           answering(handler),
 		ReadHeaderTimeout: headerTimeout,
@@ -106,7 +138,7 @@ func (s *Server) Serve(backend Backend) error {
 	s.http = server
 	s.mu.Unlock()
 	if err := server.Serve(s.socket); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("control socket: %w", err)
+		return fmt.Errorf("socket %s: %w", s.path, err)
 	}
 	return nil
 }
@@ -128,10 +160,19 @@ func answering(next http.Handler) http.Handler {
 // Close stops answering and removes the socket, the lock and, when nothing else is in it, the
 // instance's directory. Answers under way get a moment to finish. A second call does nothing.
 func (s *Server) Close() error {
+	first, err := s.close()
+	if first {
+		s.claim.release()
+	}
+	return err
+}
+
+// close stops answering and removes the socket. It reports whether this is the first call.
+func (s *endpoint) close() (first bool, err error) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return nil
+		return false, nil
 	}
 	s.closed = true
 	close(s.follow.closing)
@@ -150,8 +191,7 @@ func (s *Server) Close() error {
 			_ = server.Close()
 		}
 	}
-	s.claim.release()
-	return removed
+	return true, removed
 }
 
 // quiet keeps net/http's complaints (a client that hung up half-way) below the level anybody runs

@@ -76,8 +76,9 @@ func (b *fakeBackend) Status() Instance {
 func (b *fakeBackend) FDB() FDBInstance {
 	return FDBInstance{Name: b.instance.Name, FDB: b.instance.FDB, Limit: b.instance.FDBLimit}
 }
-func (b *fakeBackend) Reload() error    { return b.reload }
-func (b *fakeBackend) LogLevel() string { b.mu.Lock(); defer b.mu.Unlock(); return b.level }
+func (b *fakeBackend) Sources() []Source { return nil }
+func (b *fakeBackend) Reload() error     { return b.reload }
+func (b *fakeBackend) LogLevel() string  { b.mu.Lock(); defer b.mu.Unlock(); return b.level }
 func (b *fakeBackend) SetLogLevel(level string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -285,9 +286,8 @@ func TestServer_survivesAPanicOfTheBackend(t *testing.T) {
 
 func TestHandler_letsOnlyRootAndTheDaemonsUserWrite(t *testing.T) {
 	t.Parallel()
-	h := &handler{
-		backend: &fakeBackend{level: "info", events: events.New(time.Now())}, log: zap.NewNop(), streams: &streams{closing: make(chan struct{})},
-	}
+	h := newHandler(&fakeBackend{level: "info", events: events.New(time.Now())}, "office", "test", zap.NewNop())
+	h.streams = &streams{closing: make(chan struct{})}
 	stranger := caller{uid: os.Geteuid() + 12345, known: true}
 	for _, c := range []struct {
 		who   caller

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap/zapcore"
 
+	"tund/crypto/keys"
 	"tund/internal/control"
 	"tund/internal/events"
 	"tund/internal/statusview"
@@ -45,7 +46,14 @@ func (d *Daemon) view(s *tunnel.Status) statusview.View {
 	unresolved := d.names.Failures()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	source := d.sourceNames()
+	sources := make(map[keys.PublicKey]statusview.Source, len(s.Peers))
+	for i := range s.Peers {
+		name, shadows := source(s.Peers[i].PublicKey)
+		sources[s.Peers[i].PublicKey] = statusview.Source{Name: name, Shadows: shadows}
+	}
 	return statusview.View{
+		Peers: d.peersOf(d.config), Sources: sources,
 		Process: d.process, Now: time.Now(), Tunnel: s, Config: d.config, Loaded: d.loaded,
 		ReloadError: d.reloadEr, LogLevel: d.opts.Level.Level().String(), Lanes: laneCount(d.config),
 		FwMark: d.mark(d.config), Applied: d.applied, Links: maps.Clone(d.links), PathMTU: d.path.mtu,
@@ -61,7 +69,7 @@ func (d *Daemon) runTime() statusview.RunTime {
 	file := cmp.Or(d.override.file, d.config)
 	return statusview.RunTime{
 		Since: d.override.since, File: file, FwMark: d.override.mark,
-		FileMark: d.routes.Mark(d.mode.wanted(file, d.mtu)),
+		FileMark: d.routes.Mark(d.mode.wanted(file, nil, d.mtu)),
 	}
 }
 
@@ -88,6 +96,9 @@ func (t tunctl) ChangePeer(change control.PeerChange) error { return t.d.changeP
 
 // Events returns what happened in the instance (control.Backend).
 func (t tunctl) Events() *events.Log { return t.d.events }
+
+// Sources describes what belongs to whom (control.Backend).
+func (t tunctl) Sources() []control.Source { return t.d.sources() }
 
 // LogLevel returns the level in force (control.Backend).
 func (t tunctl) LogLevel() string { return t.d.opts.Level.Level().String() }

@@ -5,7 +5,8 @@
 // It is the only package that knows all of them, and it contains none of their logic. Starting:
 // mode.go lists the steps, open.go and interface.go perform them, desired.go translates the
 // configuration. Reloading: reload.go, peers.go. Restarting: handover.go. Reacting: watch.go and
-// follow.go to the kernel, backend.go to tunctl, wireguard.go to wg(8).
+// follow.go to the kernel, backend.go to tunctl, wireguard.go to wg(8), agent.go to an agent. Which
+// peers belong to whom: sources.go.
 //
 // The steps of a start come in the order in which they depend on one another. Each registers how to
 // undo it, and a step that fails undoes those before it: a failed start leaves nothing behind.
@@ -24,6 +25,7 @@ import (
 	"go.uber.org/zap"
 
 	"tund/config"
+	"tund/crypto/keys"
 	"tund/internal/control"
 	"tund/internal/events"
 	"tund/internal/hostcheck"
@@ -31,6 +33,7 @@ import (
 	"tund/internal/resolve"
 	"tund/internal/sdnotify"
 	"tund/internal/sessionlog"
+	"tund/internal/sources"
 	"tund/internal/stamps"
 	"tund/internal/statusview"
 	"tund/internal/uapi"
@@ -83,14 +86,15 @@ type Daemon struct {
 	tunnel  *tunnel.Tunnel
 	devices []*tundev.Device
 	// What the process before has left us, until it is used.
-	inherited inherited
-	names     *resolve.Resolver
-	socket    *uapi.Server    // WireGuard's socket; nil: none
-	removed   <-chan struct{} // closed when the removal of that socket is to end us; nil: it is not
-	stamps    *stamps.Store   // nil: timestamps of handshakes are forgotten at the end
-	undo      undo
-	ready     bool // the start succeeded
-	fenced    bool // guards or a full tunnel of an earlier run were still in place
+	inherited   inherited
+	names       *resolve.Resolver
+	agentSocket *control.AgentServer // nil: no agent
+	socket      *uapi.Server         // WireGuard's socket; nil: none
+	removed     <-chan struct{}      // closed when the removal of that is to end us; nil: it is not
+	stamps      *stamps.Store        // nil: timestamps of handshakes are forgotten at the end
+	undo        undo
+	ready       bool // the start succeeded
+	fenced      bool // guards or a full tunnel of an earlier run were still in place
 
 	keepGuards bool // for stop
 	handedOver bool // the next process continues with devices, sockets and sessions
@@ -112,7 +116,10 @@ type Daemon struct {
 	sockets  []*udp.Socket
 	reloadEr string
 	override override
-	links    map[string]netwatch.LinkState // of our devices, as last seen
+	agent    agentState
+	// Peers that WireGuard's tools have added, which no configuration has and no agent.
+	byHand map[keys.PublicKey]bool
+	links  map[string]netwatch.LinkState // of our devices, as last seen
 
 	marks atomic.Pointer[configMark] // of the configuration last asked about
 
@@ -167,7 +174,8 @@ func newDaemon(o Options) *Daemon {
 		process: statusview.Process{Version: o.Version, PID: os.Getpid(), Host: host, Started: now},
 		events:  events.New(now),
 		links:   make(map[string]netwatch.LinkState),
-		nudge:   make(chan struct{}, 1), gone: make(chan error, 1),
+		agent:   agentState{peers: sources.NewPeers()}, byHand: make(map[keys.PublicKey]bool),
+		nudge: make(chan struct{}, 1), gone: make(chan error, 1),
 	}
 	d.mode = d.fileMode()
 	return d
@@ -221,6 +229,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 		d.background.Go(func() { d.observePeers(ctx) })
 	}
 	d.serveSocket(ctx)
+	d.serveAgent()
 	for _, dev := range d.devices {
 		d.background.Go(func() { d.followLink(ctx, dev) })
 	}
@@ -264,8 +273,9 @@ func (d *Daemon) confine() {
 
 // summary is the line that systemctl status shows.
 func (d *Daemon) summary() string {
+	peers := d.peers()
 	d.mu.Lock()
-	peers, port := d.config.Peers, d.port
+	port := d.port
 	d.mu.Unlock()
 	return sessionlog.Summary(peers, d.tunnel.PeerState, port)
 }

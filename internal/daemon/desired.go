@@ -14,8 +14,9 @@ import (
 // defaultPath is the path MTU assumed if nothing is known.
 const defaultPath = route.DefaultPathMTU
 
-// routeState is the wanted state of the kernel for a configuration, once the devices exist.
-func routeState(c *config.Config, tunMTU, tapMTU int) route.State {
+// routeState is the wanted state of the kernel for a configuration, and for allowed IPs of peers
+// that are not in it, once the devices exist.
+func routeState(c *config.Config, further []netip.Prefix, tunMTU, tapMTU int) route.State {
 	s := route.State{FwMark: c.Tunnel.FwMark}
 	if c.Tun != nil {
 		s.LocalNetworks = route.LocalNetworks(c.Tun.LocalNetworks)
@@ -32,7 +33,7 @@ func routeState(c *config.Config, tunMTU, tapMTU int) route.State {
 			for _, p := range c.Peers {
 				allowed = append(allowed, p.AllowedIPs...)
 			}
-			d.Routes = route.RoutesFor(allowed, uint32(c.Tun.Table), uint32(c.Tun.Metric))
+			d.Routes = routesOf(c, append(allowed, further...))
 		}
 		s.Devices = append(s.Devices, d)
 	}
@@ -61,27 +62,33 @@ func peersChange(c *config.Config, endpoints func(config.Peer) []netip.AddrPort)
 	key := c.Tunnel.PrivateKey
 	change := tunnel.Change{PrivateKey: &key, ReplacePeers: true, Peers: make([]tunnel.PeerChange, 0, len(c.Peers))}
 	shared := sharedPrefixes(c)
-	for _, p := range c.Peers {
-		name, psk, keepalive, port := p.Name, p.PresharedKey, p.Keepalive, portConfig(p)
-		extensions, liveness := extensionMode(p), p.Liveness
-		pc := tunnel.PeerChange{
-			PublicKey: p.PublicKey, Name: &name, PresharedKey: &psk, Endpoints: endpoints(p), Keepalive: &keepalive,
-			ReplaceAllowedIPs: true, AllowedIPs: p.AllowedIPs, Priority: &p.Priority, Ethernet: &port,
-			Extensions: &extensions, Liveness: &liveness,
-		}
-		if len(shared) > 0 {
-			pc.AllowedIPs = nil
-			for _, a := range p.AllowedIPs {
-				if shared[a] {
-					pc.SharedIPs = append(pc.SharedIPs, a)
-				} else {
-					pc.AllowedIPs = append(pc.AllowedIPs, a)
-				}
-			}
-		}
-		change.Peers = append(change.Peers, pc)
+	for i := range c.Peers {
+		change.Peers = append(change.Peers, peerChange(&c.Peers[i], shared, endpoints))
 	}
 	return change
+}
+
+// peerChange is the change that makes a peer of the tunnel what p says, whatever it was before. Of
+// its allowed IPs, those in shared are also allowed IPs of other peers.
+func peerChange(p *config.Peer, shared map[netip.Prefix]bool, endpoints func(config.Peer) []netip.AddrPort) tunnel.PeerChange {
+	name, psk, keepalive, port := p.Name, p.PresharedKey, p.Keepalive, portConfig(*p)
+	extensions, priority, liveness := extensionMode(*p), p.Priority, p.Liveness
+	pc := tunnel.PeerChange{
+		PublicKey: p.PublicKey, Name: &name, PresharedKey: &psk, Endpoints: endpoints(*p), Keepalive: &keepalive,
+		ReplaceAllowedIPs: true, AllowedIPs: p.AllowedIPs, Priority: &priority, Ethernet: &port,
+		Extensions: &extensions, Liveness: &liveness,
+	}
+	if len(shared) > 0 {
+		pc.AllowedIPs = nil
+		for _, a := range p.AllowedIPs {
+			if shared[a] {
+				pc.SharedIPs = append(pc.SharedIPs, a)
+			} else {
+				pc.AllowedIPs = append(pc.AllowedIPs, a)
+			}
+		}
+	}
+	return pc
 }
 
 // sharedPrefixes returns the allowed IPs that several peers have.

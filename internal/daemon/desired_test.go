@@ -16,7 +16,7 @@ func TestRouteState_translates(t *testing.T) {
 	for own, theirs := range map[config.LocalNetworks]route.LocalNetworks{
 		config.LocalPrivate: route.LocalPrivate, config.LocalAll: route.LocalAll, config.LocalNone: route.LocalNone,
 	} {
-		if s := routeState(&config.Config{Tun: &config.Tun{LocalNetworks: own}}, 0, 0); s.LocalNetworks != theirs {
+		if s := routeState(&config.Config{Tun: &config.Tun{LocalNetworks: own}}, nil, 0, 0); s.LocalNetworks != theirs {
 			t.Errorf("local_networks %v became %v, want %v", own, s.LocalNetworks, theirs)
 		}
 	}
@@ -27,17 +27,18 @@ func TestRouteState_translates(t *testing.T) {
 		Tap:    &config.Tap{Device: "lan", Bridge: "br0"},
 		Peers:  []config.Peer{{AllowedIPs: []netip.Prefix{prefix("10.1.0.0/16")}}, {AllowedIPs: []netip.Prefix{prefix("::/0")}}},
 	}
-	got := routeState(c, 1420, 9000)
+	got := routeState(c, []netip.Prefix{prefix("10.2.0.0/16")}, 1420, 9000)
 	want := route.State{FwMark: 7, Devices: []route.Device{
 		{Name: "office", Addrs: c.Tun.Addresses, MTU: 1420, Up: true, Routes: []route.Route{
-			{Dst: prefix("10.1.0.0/16"), Table: 5, Metric: 9}, {Dst: prefix("::/0"), Table: 5, Metric: 9}}},
+			{Dst: prefix("10.1.0.0/16"), Table: 5, Metric: 9}, {Dst: prefix("::/0"), Table: 5, Metric: 9},
+			{Dst: prefix("10.2.0.0/16"), Table: 5, Metric: 9}}},
 		{Name: "lan", Bridge: "br0", MTU: 9000, Up: true},
 	}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	c.Tun.Routes = false
-	if got := routeState(c, 0, 0); got.Devices[0].Routes != nil {
+	if got := routeState(c, nil, 0, 0); got.Devices[0].Routes != nil {
 		t.Errorf("routes = off gives %v", got.Devices[0].Routes)
 	}
 }

@@ -67,7 +67,7 @@ func (d *Daemon) lookAround() {
 	d.lookAddresses()
 	d.checkPaths(false)
 	mark := d.mark(d.config)
-	path := d.lookUpPaths(d.config, mark)
+	path := d.lookUpPaths(mark)
 	d.mu.Lock()
 	was := d.path.least
 	d.path = path

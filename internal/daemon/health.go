@@ -52,10 +52,7 @@ func (d *Daemon) logSessions(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			d.mu.Lock()
-			peers := d.config.Peers
-			d.mu.Unlock()
-			l.Look(peers, d.tunnel.PeerState, now)
+			l.Look(d.peers(), d.tunnel.PeerState, now)
 			if text := d.summary(); text != told {
 				d.tell(d.notify.Status(text))
 				told = text

@@ -116,7 +116,7 @@ func (d *Daemon) observe(ctx context.Context) error {
 	if err := d.openRoutes(ctx); err != nil {
 		return err
 	}
-	if _, err := d.routes.Apply(ctx, d.mode.wanted(d.config, 0)); err != nil {
+	if _, err := d.routes.Apply(ctx, d.mode.wanted(d.config, nil, 0)); err != nil {
 		d.log.Debug("the device is in another namespace", zap.Error(err))
 	}
 	return nil

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"net/netip"
 
 	"tund/config"
 	"tund/route"
@@ -12,9 +13,9 @@ import (
 type mode struct {
 	// steps are those of the start, in order.
 	steps []step
-	// wanted is the wanted state of the kernel for a configuration whose TUN device has a given
-	// MTU.
-	wanted func(c *config.Config, tunMTU int) route.State
+	// wanted is the wanted state of the kernel for a configuration, and for allowed IPs of peers
+	// that are not in it, if the TUN device has a given MTU.
+	wanted func(c *config.Config, further []netip.Prefix, tunMTU int) route.State
 	// managed: we own the network configuration of the devices. It is applied again when others
 	// change it, and an instance whose device is gone has failed.
 	managed bool
@@ -40,9 +41,12 @@ func (d *Daemon) fileMode() mode {
 			{"open tunnel", d.openTunnel},
 			{"configure network", d.configureNetwork},
 			{"open WireGuard socket", d.openSocket},
+			{"open socket for the agent", d.openAgentSocket},
 			{"run", d.launch},
 		},
-		wanted:  func(c *config.Config, tunMTU int) route.State { return routeState(c, tunMTU, tapMTU(c)) },
+		wanted: func(c *config.Config, further []netip.Prefix, tunMTU int) route.State {
+			return routeState(c, further, tunMTU, tapMTU(c))
+		},
 		managed: true,
 	}
 }
@@ -61,7 +65,7 @@ func (d *Daemon) interfaceMode(i *Interface) mode {
 			{"report readiness", func(context.Context) error { i.Ready(); return nil }},
 		},
 		// Only the network around the device is of interest.
-		wanted: func(c *config.Config, _ int) route.State {
+		wanted: func(c *config.Config, _ []netip.Prefix, _ int) route.State {
 			return route.State{Devices: []route.Device{{Name: c.Tun.Device}}}
 		},
 		fixed: errNoFile,

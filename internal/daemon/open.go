@@ -125,7 +125,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 		}
 	}
 	d.port, d.sockets = sockets[0].Port(), sockets
-	d.path = configuredPaths(d.routes, d.names, c, mark).paths
+	d.path = configuredPaths(d.routes, d.names, pointers(c.Peers), mark).paths
 	d.mtu = tunMTU(c, d.path.least)
 	o := tunnel.Options{
 		PrivateKey: c.Tunnel.PrivateKey, Conns: conns(sockets), Log: d.log,

@@ -31,9 +31,10 @@ func (d *Daemon) mark(c *config.Config) uint32 {
 	}
 	memo := d.marks.Load()
 	// The mark is needed once per peer when paths change, and ten thousand peers make a large
-	// state.
-	if memo == nil || memo.of != c {
-		memo = &configMark{c, d.routes.Mark(d.mode.wanted(c, 0))}
+	// state. Of the agent's allowed IPs only default routes matter to it.
+	defaults := d.agent.peers.DefaultRoutes()
+	if memo == nil || memo.of != c || memo.defaults != len(defaults) {
+		memo = &configMark{c, len(defaults), d.routes.Mark(d.mode.wanted(c, defaults, 0))}
 		d.marks.Store(memo)
 	}
 	return memo.mark
@@ -41,6 +42,7 @@ func (d *Daemon) mark(c *config.Config) uint32 {
 
 // configMark is the fwmark that a configuration has.
 type configMark struct {
-	of   *config.Config
-	mark uint32
+	of       *config.Config
+	defaults int // default routes of the agent
+	mark     uint32
 }

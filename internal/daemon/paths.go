@@ -50,12 +50,15 @@ func (l *pathLookup) addConfigured(addr netip.Addr) {
 	}
 }
 
-// configuredPaths looks up the paths to the endpoints of a configuration, as far as names has
+// configuredPaths looks up the paths to the configured endpoints of peers, as far as names has
 // resolved them.
-func configuredPaths(m *route.Manager, names *resolve.Resolver, c *config.Config, mark uint32) *pathLookup {
+func configuredPaths(m *route.Manager, names *resolve.Resolver, peers []*config.Peer, mark uint32) *pathLookup {
 	l := &pathLookup{routes: m, mark: mark, paths: paths{mtu: make(map[netip.Addr]int)}}
-	for _, peer := range c.Peers {
-		for _, e := range names.Endpoints(peer) {
+	for _, peer := range peers {
+		if len(l.mtu) >= maxPaths {
+			break
+		}
+		for _, e := range names.Endpoints(*peer) {
 			l.addConfigured(e.Addr())
 		}
 	}
@@ -70,10 +73,10 @@ func configuredPaths(m *route.Manager, names *resolve.Resolver, c *config.Config
 	return l
 }
 
-// lookUpPaths looks up the paths to the endpoints of a configuration and to the present endpoints
-// of the peers.
-func (d *Daemon) lookUpPaths(c *config.Config, mark uint32) paths {
-	l := configuredPaths(d.routes, d.names, c, mark)
+// lookUpPaths looks up the paths to the configured and to the present endpoints of the peers.
+// Callers hold changing.
+func (d *Daemon) lookUpPaths(mark uint32) paths {
+	l := configuredPaths(d.routes, d.names, d.peersOf(d.config), mark)
 	for _, e := range d.tunnel.Endpoints() {
 		if len(l.mtu) < maxPaths {
 			l.add(e.Addr.Addr())

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -10,11 +9,13 @@ import (
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/control"
+	"tund/internal/sources"
 	"tund/tunnel"
 )
 
-// changePeer changes one peer and its routes until the next reload. Other peers keep what
-// WireGuard's tools have set.
+// changePeer changes one peer and its routes. A peer that the file does not have stays when the
+// file is read again, until the file has it; any other change lasts until then. Other peers keep
+// what WireGuard's tools have set.
 func (d *Daemon) changePeer(change control.PeerChange) error {
 	if d.mode.fixed != nil {
 		return d.mode.fixed
@@ -28,12 +29,17 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 	if err != nil {
 		return err
 	}
-	if err := d.tunnel.Fits(d.peerPart(next, key)); err != nil {
+	agent := d.rejudge(next)
+	if err := d.tunnel.Fits(d.peerPart(next, key, agent)); err != nil {
+		d.mu.Lock()
+		d.agent.peers.Undo(agent)
+		d.mu.Unlock()
 		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
 	}
 	d.names.SetPeers(next.Peers)
+	d.names.Change(d.agent.peers.InForce(), nil)
 	// First with the endpoints that need no name look-up.
-	if err := d.tunnel.Configure(d.peerPart(next, key)); err != nil {
+	if err := d.tunnel.Configure(d.peerPart(next, key, agent)); err != nil {
 		return err // Fits has checked that before
 	}
 	d.setOverride(func(o *override) {
@@ -51,19 +57,37 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 	if err != nil {
 		return partly(err)
 	}
-	d.log.Info("peer changed until the next reload", zap.String("op", change.Op), zap.String("key", key.Short()))
+	d.log.Info("peer changed at run time", zap.String("op", change.Op), zap.String("key", key.Short()))
 	return nil
 }
 
-// peerPart is the change that gives one peer of the tunnel its configuration in c and leaves the
-// others unchanged.
-func (d *Daemon) peerPart(c *config.Config, key keys.PublicKey) tunnel.Change {
-	// The whole configuration tells which allowed IPs are shared.
-	part := peersChange(c, d.names.Endpoints)
-	part.PrivateKey, part.ReplacePeers = nil, false
-	part.Peers = slices.DeleteFunc(part.Peers, func(p tunnel.PeerChange) bool { return p.PublicKey != key })
-	if len(part.Peers) == 0 {
-		part.Peers = []tunnel.PeerChange{{PublicKey: key, Remove: true}}
+// peerPart is the change that gives one peer of the tunnel its configuration in c, with what
+// follows for the agent's peers, and leaves the others unchanged.
+func (d *Daemon) peerPart(c *config.Config, key keys.PublicKey, agent sources.Diff) tunnel.Change {
+	var part tunnel.Change
+	done := make(map[keys.PublicKey]bool)
+	shared := sharedPrefixes(c) // the whole configuration tells
+	for i := range c.Peers {
+		if p := &c.Peers[i]; p.PublicKey == key {
+			done[key] = true
+			part.Peers = append(part.Peers, peerChange(p, shared, d.names.Endpoints))
+		}
+	}
+	for _, s := range agent.Steps {
+		if s.Is != nil {
+			done[s.Key] = true
+			part.Peers = append(part.Peers, peerChange(s.Is, nil, d.names.Endpoints))
+		}
+	}
+	gone := []keys.PublicKey{key}
+	for _, s := range agent.Steps {
+		gone = append(gone, s.Key)
+	}
+	for _, k := range gone {
+		if !done[k] {
+			done[k] = true
+			part.Peers = append(part.Peers, tunnel.PeerChange{PublicKey: k, Remove: true})
+		}
 	}
 	return part
 }

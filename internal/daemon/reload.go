@@ -12,6 +12,7 @@ import (
 
 	"tund/config"
 	"tund/internal/control"
+	"tund/internal/sources"
 	"tund/internal/statusview"
 )
 
@@ -40,7 +41,7 @@ func (d *Daemon) reload() error {
 	if d.stopping || d.life.Err() != nil {
 		return errStopping
 	}
-	next, err := d.prepare()
+	next, agent, err := d.prepare()
 	if err != nil {
 		d.mu.Lock()
 		d.reloadEr = err.Error()
@@ -49,7 +50,8 @@ func (d *Daemon) reload() error {
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
 	d.names.SetPeers(next.Peers)
-	if err := d.tunnel.Configure(peersChange(next, d.names.Endpoints)); err != nil {
+	d.names.Change(d.agent.peers.InForce(), nil)
+	if err := d.tunnel.Configure(d.reloadChange(next, agent)); err != nil {
 		return err // prepare has checked that before
 	}
 	if next.Tap != nil {
@@ -92,36 +94,61 @@ func partly(err error) error {
 }
 
 // prepare reads the file and takes the steps that may be refused, ending with the change of
-// sockets. An error means that nothing has changed. Callers hold changing.
-func (d *Daemon) prepare() (*config.Config, error) {
-	next, err := config.Load(d.config.Path)
+// sockets. It returns the configuration of the file and of tunctl, and what follows for the agent's
+// peers. An error means that nothing has changed. Callers hold changing.
+func (d *Daemon) prepare() (*config.Config, sources.Diff, error) {
+	refuse := func(err error) (*config.Config, sources.Diff, error) { return nil, sources.Diff{}, err }
+	file, err := config.Load(d.config.Path)
 	if err != nil {
-		return nil, err
+		return refuse(err)
 	}
-	if err := needsRestart(d.config, next); err != nil {
-		return nil, err
+	if err := needsRestart(d.config, file); err != nil {
+		return refuse(err)
 	}
-	if err := d.tunnel.Fits(peersChange(next, d.names.Endpoints)); err != nil {
-		return nil, err
+	if room := d.tunnel.EthernetRoom(); file.Tap != nil && file.Tap.MaxMACs > room {
+		return refuse(fmt.Errorf("%s: tap.max_macs: the forwarding database has room for %d while the instance runs: "+
+			"restart it for more", file.Path, room))
 	}
-	if room := d.tunnel.EthernetRoom(); next.Tap != nil && next.Tap.MaxMACs > room {
-		return nil, fmt.Errorf("%s: tap.max_macs: the forwarding database has room for %d while the instance runs: restart it for more", next.Path, room)
+	next := d.keepAdded(file)
+	agent := d.rejudge(next)
+	undo := func(err error) (*config.Config, sources.Diff, error) {
+		d.mu.Lock()
+		d.agent.peers.Undo(agent)
+		d.mu.Unlock()
+		return refuse(err)
 	}
-	d.mu.Lock()
+	if err := d.tunnel.Fits(d.reloadChange(next, agent)); err != nil {
+		return undo(err)
+	}
 	was := d.override
-	d.override = override{} // the file is in force again
-	d.mu.Unlock()
+	d.reset(file, next)
 	want := next.Tunnel.ListenPort
 	if want == d.port || want == 0 && d.config.Tunnel.ListenPort == 0 {
-		return next, nil
+		return next, agent, nil
 	}
 	if err := d.rebind(next, want, d.mark(next)); err != nil {
-		d.mu.Lock()
-		d.override = was
-		d.mu.Unlock()
-		return nil, fmt.Errorf("%s: tunnel: listen_port: %w", next.Path, err)
+		d.setOverride(func(o *override) { *o = was })
+		return undo(fmt.Errorf("%s: tunnel: listen_port: %w", next.Path, err))
 	}
-	return next, nil
+	return next, agent, nil
+}
+
+// reset puts the file in force again: of what was set at run time only the peers stay that next has
+// more than the file, and those that WireGuard's tools have added. Callers hold changing.
+func (d *Daemon) reset(file, next *config.Config) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range next.Peers {
+		delete(d.byHand, next.Peers[i].PublicKey)
+	}
+	o := override{}
+	if next != file {
+		o.file = file
+	}
+	if o.file != nil || len(d.byHand) > 0 {
+		o.since = d.override.since
+	}
+	d.override = o
 }
 
 // applyRoutes brings the kernel's state in line with the configuration in force. Callers hold
@@ -138,7 +165,7 @@ func (d *Daemon) applyRoutes(ctx context.Context) error {
 	if mark != 0 { // before a rule refers to it …
 		setMark()
 	}
-	applied, err := d.routes.Apply(ctx, d.mode.wanted(d.config, mtu))
+	applied, err := d.routes.Apply(ctx, d.mode.wanted(d.config, d.agentPrefixes(), mtu))
 	errs = append(errs, err)
 	if mark == 0 { // … and until no rule does any longer
 		setMark()
@@ -176,6 +203,10 @@ func needsRestart(old, next *config.Config) error {
 	}
 	refuse("[tun]", (old.Tun == nil) != (next.Tun == nil))
 	refuse("[tap]", (old.Tap == nil) != (next.Tap == nil))
+	refuse("[agent]", (old.Agent == nil) != (next.Agent == nil))
+	if old.Agent != nil && next.Agent != nil {
+		refuse("agent.user", old.Agent.User != next.Agent.User)
+	}
 	if old.Tun != nil && next.Tun != nil {
 		refuse("tun.device", old.Tun.Device != next.Tun.Device)
 	}

@@ -70,6 +70,13 @@ var reloadChanges = map[string]map[string]keyChange{
 		"learning":              {"true", "false"},
 		"transparent":           {`[]`, `["lldp"]`},
 	},
+	"agent": {
+		"user":          {`"a"`, `"b"`},
+		"within":        {`["10.0.0.0/8"]`, `["fd00::/8"]`},
+		"peers":         {"1", "2"},
+		"default_route": {"false", "true"},
+		"ethernet":      {"false", "true"},
+	},
 	"peer": {
 		"name":               {`"x"`, `"y"`},
 		"public_key":         {`"` + berlinKey + `"`, `"` + parisKey + `"`},
@@ -95,7 +102,7 @@ var reloadChanges = map[string]map[string]keyChange{
 func configWith(t *testing.T, dir, section, key, value string) *config.Config {
 	t.Helper()
 	set := map[string]map[string]string{
-		"tunnel": {"private_key": `"` + ownKey + `"`, "listen_port": "1"}, "tun": {}, "tap": {"device": `"t"`},
+		"tunnel": {"private_key": `"` + ownKey + `"`, "listen_port": "1"}, "tun": {}, "tap": {"device": `"t"`}, "agent": {},
 		"peer": {"public_key": `"` + berlinKey + `"`, "ethernet": "true", "allowed_ips": `["10.1.0.0/16"]`},
 	}
 	if strings.Contains(key, "key_file") || key == "credential" {
@@ -112,7 +119,7 @@ func configWith(t *testing.T, dir, section, key, value string) *config.Config {
 		set["peer"]["allowed_ips"] = `["0.0.0.0/0", "::/0"]`
 	}
 	var b strings.Builder
-	for _, name := range []string{"tunnel", "tun", "tap", "peer"} {
+	for _, name := range []string{"tunnel", "tun", "tap", "agent", "peer"} {
 		b.WriteString(map[bool]string{true: "[[peer]]\n", false: "[" + name + "]\n"}[name == "peer"])
 		for k, v := range set[name] {
 			b.WriteString(k + " = " + v + "\n")
@@ -144,7 +151,7 @@ func handedOver(c *config.Config) string {
 		text += fmt.Sprintf(" %+v %s %s %v %+v %d %v", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet, *p.Extensions, *p.Liveness)
 		text += fmt.Sprint(p.Endpoints, p.AllowedIPs, p.SharedIPs, *p.Priority)
 	}
-	return text + fmt.Sprintf("%+v %+v", routeState(c, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap))
+	return text + fmt.Sprintf("%+v %+v", routeState(c, nil, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap)) + fmt.Sprintf("%+v", *c.Agent)
 }
 
 // TestReload_doesWhatTheDocumentationSays checks the reload column of docs/config.md: a change of a

@@ -59,15 +59,13 @@ func (d *Daemon) keepStamps(ctx context.Context) {
 
 // configured returns a function that reports whether a peer is in the configuration in force.
 func (d *Daemon) configured() func(keys.PublicKey) bool {
-	d.mu.Lock()
-	peers := d.config.Peers
-	d.mu.Unlock()
+	peers := d.peers()
 	var known map[keys.PublicKey]bool // made on first use, because there is seldom anything new
 	return func(key keys.PublicKey) bool {
 		if known == nil {
 			known = make(map[keys.PublicKey]bool, len(peers))
-			for n := range peers {
-				known[peers[n].PublicKey] = true
+			for _, p := range peers {
+				known[p.PublicKey] = true
 			}
 		}
 		return known[key]

@@ -89,6 +89,7 @@ func (w wireguard) Set(r uapi.Request) error {
 	if err := d.tunnel.Configure(r.Change); err != nil {
 		return uapi.ErrInvalid(err.Error())
 	}
+	d.noteByHand(r)
 	d.returnMemory(len(r.Peers))
 	d.setOverride(func(o *override) {
 		if o.since.IsZero() {

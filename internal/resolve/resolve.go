@@ -126,6 +126,58 @@ func (r *Resolver) SetPeers(peers []config.Peer) {
 	r.kick()
 }
 
+// Change adds peers whose names are looked up, or changes them, and forgets others. Its cost does
+// not depend on the number of peers. The peers are not changed.
+func (r *Resolver) Change(set []*config.Peer, gone []keys.PublicKey) {
+	r.mu.Lock()
+	var left []string // names that may have no peer any more
+	for _, key := range gone {
+		left = append(left, r.forget(key)...)
+	}
+	for _, p := range set {
+		left = append(left, r.forget(p.PublicKey)...)
+		r.note(*p)
+	}
+	for _, name := range left {
+		if h := r.hosts[name]; h != nil && len(h.users) == 0 {
+			delete(r.hosts, name)
+		}
+	}
+	r.mu.Unlock()
+	r.kick()
+}
+
+// forget takes a peer away from its names, which it returns. Callers hold mu.
+func (r *Resolver) forget(key keys.PublicKey) (names []string) {
+	for _, e := range r.peers[key].Endpoints {
+		if h := r.hosts[e.Host]; h != nil {
+			names = append(names, e.Host)
+			h.users = slices.DeleteFunc(h.users, func(user keys.PublicKey) bool { return user == key })
+		}
+	}
+	delete(r.peers, key)
+	return names
+}
+
+// note adds a peer to its names, which are looked up if they are new. Callers hold mu.
+func (r *Resolver) note(p config.Peer) {
+	for _, e := range p.Endpoints {
+		if _, literal := e.AddrPort(); literal {
+			continue
+		}
+		if r.hosts == nil {
+			r.hosts, r.peers = make(map[string]*host), make(map[keys.PublicKey]config.Peer)
+		}
+		h := r.hosts[e.Host]
+		if h == nil {
+			h = new(host)
+			r.hosts[e.Host] = h
+		}
+		h.users = append(h.users, p.PublicKey)
+		r.peers[p.PublicKey] = p
+	}
+}
+
 func (r *Resolver) kick() {
 	select {
 	case r.wake <- struct{}{}:

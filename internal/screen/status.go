@@ -159,6 +159,11 @@ func (s *Page) peers(i *control.Instance) {
 		{title: "DROPS", right: true, drop: 3}, {title: "ALLOWED / MACS", min: 14, drop: 4},
 	}}
 	list := byUrgency(i.Peers)
+	// Who a peer belongs to is worth a column where not all are the file's.
+	mixed := slices.ContainsFunc(i.Peers, func(p control.Peer) bool { return p.Source != "" && p.Source != "file" })
+	if mixed {
+		t.columns = slices.Insert(t.columns, 2, column{title: "SOURCE", drop: 5})
+	}
 	calm, hidden := 0, make(map[control.PeerState]int)
 	for _, p := range list {
 		if s.Width > 0 && !s.all && !urgent(p) {
@@ -167,7 +172,11 @@ func (s *Page) peers(i *control.Instance) {
 				continue
 			}
 		}
-		s.peerRow(&t, p)
+		row := s.peerRow(p)
+		if mixed {
+			row = slices.Insert(row, 2, cell{text: s.Clean(p.Source)})
+		}
+		t.add(row...)
 	}
 	t.write(&s.Buffer, s.Style, 2)
 	if calm > calmPeers {
@@ -181,7 +190,8 @@ func (s *Page) peers(i *control.Instance) {
 	}
 }
 
-func (s *Page) peerRow(t *table, p *control.Peer) {
+// peerRow returns the cells of a peer, but for its source.
+func (s *Page) peerRow(p *control.Peer) []cell {
 	state, colour := s.state(p.State)
 	if !p.StateSince.IsZero() && p.State != control.StateIdle {
 		state += " " + age(s.now.Sub(p.StateSince.Time))
@@ -207,9 +217,11 @@ func (s *Page) peerRow(t *table, p *control.Peer) {
 	if !p.Active {
 		reach = append([]string{"standby"}, reach...)
 	}
-	t.add(cell{text: s.Clean(p.Name), paint: Bold}, cell{text: state, paint: colour}, cell{text: s.Clean(endpoint)},
-		cell{text: since(p.LastHandshake.Time, s.now)}, cell{text: rx}, cell{text: tx},
-		cell{text: strconv.FormatUint(sum(p.Drops), 10)}, s.items(reach))
+	return []cell{
+		{text: s.Clean(p.Name), paint: Bold}, {text: state, paint: colour}, {text: s.Clean(endpoint)},
+		{text: since(p.LastHandshake.Time, s.now)}, {text: rx}, {text: tx},
+		{text: strconv.FormatUint(sum(p.Drops), 10)}, s.items(reach),
+	}
 }
 
 // macs formats how many stations are behind a peer, and how many are allowed.

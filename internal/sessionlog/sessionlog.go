@@ -51,7 +51,7 @@ type said struct {
 // Look compares the states of the peers with those of the last call and logs what changed. A
 // session that is lost and recovers between two calls is not noticed. peers are those configured
 // now; all others are forgotten.
-func (c *Log) Look(peers []config.Peer, state func(keys.PublicKey) tunnel.State, now time.Time) {
+func (c *Log) Look(peers []*config.Peer, state func(keys.PublicKey) tunnel.State, now time.Time) {
 	if now.Sub(c.minute) >= time.Minute {
 		if c.skipped > 0 {
 			c.log.Info("more sessions came up or were lost than are logged one by one", zap.Int("changes", c.skipped))
@@ -59,8 +59,7 @@ func (c *Log) Look(peers []config.Peer, state func(keys.PublicKey) tunnel.State,
 		c.minute, c.lines, c.skipped = now, 0, 0
 	}
 	seen := make(map[keys.PublicKey]said, len(peers))
-	for n := range peers {
-		p := &peers[n]
+	for _, p := range peers {
 		was := c.peers[p.PublicKey]
 		is := was
 		switch s := state(p.PublicKey); {
@@ -91,7 +90,7 @@ func (c *Log) write(what string, p *config.Peer, fields ...zap.Field) {
 
 // Summary describes in one line, for `systemctl status`, how many peers are in which state, and
 // which are down.
-func Summary(peers []config.Peer, state func(keys.PublicKey) tunnel.State, port uint16) string {
+func Summary(peers []*config.Peer, state func(keys.PublicKey) tunnel.State, port uint16) string {
 	count := make(map[tunnel.State]int)
 	var down []string
 	for n := range peers {

@@ -16,10 +16,10 @@ import (
 )
 
 // peersNamed makes peers whose keys begin with their number.
-func peersNamed(names ...string) []config.Peer {
-	peers := make([]config.Peer, len(names))
+func peersNamed(names ...string) []*config.Peer {
+	peers := make([]*config.Peer, len(names))
 	for n, name := range names {
-		peers[n] = config.Peer{Name: name, PublicKey: keys.PublicKey{byte(n), byte(n >> 8), 1}}
+		peers[n] = &config.Peer{Name: name, PublicKey: keys.PublicKey{byte(n), byte(n >> 8), 1}}
 	}
 	return peers
 }

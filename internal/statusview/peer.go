@@ -20,6 +20,7 @@ func (v *View) peer(s *tunnel.PeerStatus) control.Peer {
 		LastRx: control.At(s.LastReceived), RxPackets: s.RxPackets, TxPackets: s.TxPackets, Staged: s.Staged,
 		Handshake: handshakes(s.Handshakes), Drops: s.Drops, Priority: s.Priority, Active: s.Active,
 	}
+	out.Source, out.Shadows = v.Sources[s.PublicKey].Name, v.Sources[s.PublicKey].Shadows
 	out.Handshake.Tries = s.Attempts
 	out.Capabilities = extension.Features(s.Features).Names()
 	if r := s.Path; r != nil && r.RTT != 0 {

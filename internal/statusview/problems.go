@@ -13,6 +13,7 @@ const (
 	KindOffload     = "offload"      // a device or a socket works without offload
 	KindRoutingLoop = "routing-loop" // a peer's endpoint is reached through the tunnel itself
 	KindUnknownPeer = "unknown-peer" // a host asks for a session with a key that belongs to no peer
+	KindAgent       = "agent"        // no agent can hand in peers
 	KindWrongKey    = "wrong-key"    // a host asks for a session with another key than ours
 )
 

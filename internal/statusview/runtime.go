@@ -10,6 +10,7 @@ import (
 
 	"tund/config"
 	"tund/crypto/keys"
+	"tund/internal/sources"
 	"tund/tunnel"
 )
 
@@ -17,7 +18,7 @@ import (
 const maxNamed = 8
 
 // RunTime is what WireGuard's tools or tunctl changed while the instance ran. The next reload
-// reverts it.
+// reverts it, but for peers that were added: these stay until the file has them, or until the end.
 type RunTime struct {
 	Since    time.Time      // of the first change; zero: nothing was changed
 	File     *config.Config // what the configuration file says
@@ -25,11 +26,12 @@ type RunTime struct {
 	FileMark uint32         // mark of the configuration in File
 }
 
-// differences describes how the running instance differs from its file, or returns "" if it does
-// not. Endpoints do not count, because they follow the peers.
-func (r *RunTime) differences(s *tunnel.Status) string {
+// differences describes how the running instance differs from its file, in one text for what the
+// next reload reverts and one for what stays. Endpoints do not count, because they follow the
+// peers, and neither do peers of the agent.
+func (r *RunTime) differences(s *tunnel.Status, of map[keys.PublicKey]Source) (texts []string) {
 	if r.Since.IsZero() {
-		return ""
+		return nil
 	}
 	var all []string
 	if s.PrivateKey != r.File.Tunnel.PrivateKey {
@@ -42,13 +44,27 @@ func (r *RunTime) differences(s *tunnel.Status) string {
 		all = append(all, fmt.Sprintf("fwmark %#x", *r.FwMark))
 	}
 	all = append(all, peerDifferences(r.File, s.Peers)...)
-	if len(all) == 0 {
-		return ""
+	if len(all) > 0 {
+		texts = append(texts, "changed at run time, and gone with the next reload: "+named(all))
 	}
+	var added []string
+	for i := range s.Peers {
+		if p := &s.Peers[i]; of[p.PublicKey].Name == sources.Runtime {
+			added = append(added, "peer "+p.PublicKey.Short())
+		}
+	}
+	if len(added) > 0 {
+		texts = append(texts, "added at run time, and gone with the next restart: "+named(added))
+	}
+	return texts
+}
+
+// named lists the first of all.
+func named(all []string) string {
 	if n := len(all) - maxNamed; n > 0 {
 		all = append(all[:maxNamed], fmt.Sprintf("%d more", n))
 	}
-	return "changed at run time, and gone with the next reload: " + strings.Join(all, ", ")
+	return strings.Join(all, ", ")
 }
 
 // peerDifferences lists how the peers differ from those of the file.
@@ -61,7 +77,6 @@ func peerDifferences(c *config.Config, running []tunnel.PeerStatus) []string {
 	for i := range c.Peers {
 		want := &c.Peers[i]
 		is := byKey[want.PublicKey]
-		delete(byKey, want.PublicKey)
 		if is == nil {
 			all = append(all, "peer "+want.Name+" removed")
 			continue
@@ -78,11 +93,6 @@ func peerDifferences(c *config.Config, running []tunnel.PeerStatus) []string {
 		}
 		if len(what) > 0 {
 			all = append(all, "peer "+want.Name+" ("+strings.Join(what, ", ")+")")
-		}
-	}
-	for i := range running {
-		if byKey[running[i].PublicKey] != nil {
-			all = append(all, "peer "+running[i].PublicKey.Short()+" added")
 		}
 	}
 	return all

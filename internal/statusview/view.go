@@ -40,6 +40,9 @@ type View struct {
 	// Config is the configuration in force, read at Loaded.
 	Config *config.Config
 	Loaded time.Time
+	Peers  []*config.Peer // of the configuration and of the agent
+	// Sources says who each peer of Tunnel belongs to.
+	Sources map[keys.PublicKey]Source
 	// ReloadError tells why the last reload was refused, or is "" if it was not.
 	ReloadError string
 	LogLevel    string
@@ -54,8 +57,14 @@ type View struct {
 	Problems   []Problem
 	RunTime    RunTime
 
-	peers map[keys.PublicKey]*config.Peer // of Config
+	peers map[keys.PublicKey]*config.Peer // those of Peers
 	loops map[string]string               // routing loops, by name of the peer
+}
+
+// Source is who a peer belongs to.
+type Source struct {
+	Name    string // as control.Peer.Source
+	Shadows bool
 }
 
 // Instance describes the instance. The result belongs to the caller, except for maps of drops,
@@ -91,9 +100,9 @@ func (v *View) Instance() control.Instance {
 
 // index prepares the look-ups that are needed for each peer.
 func (v *View) index() {
-	v.peers = make(map[keys.PublicKey]*config.Peer, len(v.Config.Peers))
-	for n := range v.Config.Peers {
-		v.peers[v.Config.Peers[n].PublicKey] = &v.Config.Peers[n]
+	v.peers = make(map[keys.PublicKey]*config.Peer, len(v.Peers))
+	for _, p := range v.Peers {
+		v.peers[p.PublicKey] = p
 	}
 	v.loops = make(map[string]string)
 	for _, p := range v.Problems {
@@ -122,7 +131,7 @@ func (v *View) warnings() []control.Warning {
 	for _, w := range v.Applied.Warnings {
 		add(KindNetwork, "", w, v.Loaded)
 	}
-	if text := v.RunTime.differences(v.Tunnel); text != "" {
+	for _, text := range v.RunTime.differences(v.Tunnel, v.Sources) {
 		add("runtime", "", text, v.RunTime.Since)
 	}
 	for n := range v.Tunnel.Peers {
@@ -130,8 +139,7 @@ func (v *View) warnings() []control.Warning {
 			list = append(list, noTAP(p.Name, v.Loaded))
 		}
 	}
-	for n := range v.Config.Peers {
-		p := &v.Config.Peers[n]
+	for _, p := range v.Peers {
 		if why := v.Unresolved[p.PublicKey]; why != "" {
 			add("dns", p.Name, why, v.Loaded)
 		}

@@ -70,6 +70,10 @@ func office() (*statusview.View, *tunnel.Status) {
 		PathMTU:    map[netip.Addr]int{netip.MustParseAddr("192.0.2.1"): 1480},
 		Unresolved: map[keys.PublicKey]string{paris: "endpoint p.example does not resolve: no such host"},
 	}
+	v.Sources = map[keys.PublicKey]statusview.Source{berlin: {Name: "file"}, paris: {Name: "file"}}
+	for n := range v.Config.Peers {
+		v.Peers = append(v.Peers, &v.Config.Peers[n])
+	}
 	return v, s
 }
 
@@ -167,17 +171,17 @@ func TestInstance_underlayIsWhatEverySocketCan(t *testing.T) {
 
 func TestInstance_saysWhatWasChangedAtRunTime(t *testing.T) {
 	t.Parallel()
-	differences := func(change func(*statusview.View, *tunnel.Status)) string {
+	differences := func(change func(*statusview.View, *tunnel.Status)) (all string) {
 		v, s := office()
 		mark := uint32(7)
 		v.RunTime = statusview.RunTime{Since: start, File: v.Config, FwMark: &mark, FileMark: 7}
 		change(v, s)
 		for _, w := range v.Instance().Warnings {
 			if w.Kind == "runtime" {
-				return w.Message
+				all += w.Message + "\n"
 			}
 		}
-		return ""
+		return strings.TrimSuffix(all, "\n")
 	}
 	if got := differences(func(*statusview.View, *tunnel.Status) {}); got != "" {
 		t.Errorf("without a difference: %q", got)
@@ -186,9 +190,13 @@ func TestInstance_saysWhatWasChangedAtRunTime(t *testing.T) {
 		v.Config.Tunnel.ListenPort, v.RunTime.FileMark = 1, 8
 		s.Peers[0].Keepalive, s.Peers[0].AllowedIPs = time.Second, nil
 		s.Peers[1] = tunnel.PeerStatus{PublicKey: keys.PublicKey{3}}
+		s.Peers = append(s.Peers, tunnel.PeerStatus{PublicKey: keys.PublicKey{4}})
+		v.Sources[keys.PublicKey{3}] = statusview.Source{Name: "runtime"}
+		v.Sources[keys.PublicKey{4}] = statusview.Source{Name: "agent"}
 	})
-	want := "changed at run time, and gone with the next reload: listen port 51820, fwmark 0x7, " +
-		"peer berlin (keepalive, allowed IPs), peer paris removed, peer " + keys.PublicKey{3}.Short() + " added"
+	want := "added at run time, and gone with the next restart: peer " + keys.PublicKey{3}.Short() + "\n" +
+		"changed at run time, and gone with the next reload: listen port 51820, fwmark 0x7, " +
+		"peer berlin (keepalive, allowed IPs), peer paris removed"
 	if got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

@@ -1,0 +1,190 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// maxEpoch bounds the name of an epoch in bytes.
+const maxEpoch = 64
+
+// sourceReader reads the body of a change of a source as a stream: no more than one element is in
+// memory at a time.
+type sourceReader struct {
+	json   *json.Decoder
+	whole  bool
+	change SourceChange
+	head   SourceHead
+	seen   map[string]bool
+}
+
+// decodeSource reads a change and hands its elements over as they come.
+func decodeSource(r io.Reader, whole bool, change SourceChange) (SourceHead, error) {
+	d := &sourceReader{json: json.NewDecoder(r), whole: whole, change: change, seen: make(map[string]bool)}
+	if err := d.object("the request", d.member); err != nil {
+		return SourceHead{}, d.explain(err)
+	}
+	if _, err := d.json.Token(); !errors.Is(err, io.EOF) {
+		return SourceHead{}, d.explain(errors.Join(invalid("request body holds more than one JSON value"), err))
+	}
+	required := []string{"epoch", "generation"}
+	if !whole {
+		required = append(required, "if_generation")
+	} else {
+		// A whole state without peers is a mistake, and no empty state.
+		required = append(required, "peers")
+	}
+	for _, key := range required {
+		if !d.seen[key] {
+			return SourceHead{}, invalid("%q is missing", key)
+		}
+	}
+	return d.head, nil
+}
+
+// explain gives an error the code that clients expect.
+func (d *sourceReader) explain(err error) error {
+	var tooLarge *http.MaxBytesError
+	var own *Error
+	switch {
+	case errors.As(err, &tooLarge):
+		return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("request body is larger than %d bytes", tooLarge.Limit)}
+	case errors.As(err, &own):
+		return own
+	case errors.Is(err, io.EOF):
+		return invalid("request body ends early (want a JSON object)")
+	}
+	return invalid("request body: %v", err)
+}
+
+// object reads an object and calls member for each of its keys, at the value.
+func (d *sourceReader) object(what string, member func(key string) error) error {
+	if err := d.delim(what, '{'); err != nil {
+		return err
+	}
+	for d.json.More() {
+		token, err := d.json.Token()
+		if err != nil {
+			return err
+		}
+		if err := member(token.(string)); err != nil { // a key is always a string
+			return err
+		}
+	}
+	_, err := d.json.Token()
+	return err
+}
+
+// array reads an array and calls element for each element, at the value.
+func (d *sourceReader) array(what string, element func() error) error {
+	if err := d.delim(what, '['); err != nil {
+		return err
+	}
+	for d.json.More() {
+		if err := element(); err != nil {
+			return err
+		}
+	}
+	_, err := d.json.Token()
+	return err
+}
+
+func (d *sourceReader) delim(what string, want json.Delim) error {
+	token, err := d.json.Token()
+	if err != nil {
+		return err
+	}
+	if token != want {
+		kind := "an object"
+		if want == '[' {
+			kind = "a list"
+		}
+		return invalid("%s: want %s", what, kind)
+	}
+	return nil
+}
+
+// member reads what stands at a key of the request.
+func (d *sourceReader) member(key string) error {
+	if d.seen[key] {
+		return invalid("%q is given twice", clip(key, 32))
+	}
+	d.seen[key] = true
+	switch {
+	case key == "epoch":
+		if err := d.json.Decode(&d.head.Epoch); err != nil {
+			return err
+		}
+		if len(d.head.Epoch) > maxEpoch {
+			return invalid("epoch is longer than %d bytes", maxEpoch)
+		}
+		return nil
+	case key == "generation":
+		return d.json.Decode(&d.head.Generation)
+	case key == "if_generation" && !d.whole:
+		return d.json.Decode(&d.head.IfGeneration)
+	case key == "hold_s" && d.whole:
+		return d.hold()
+	case key == "peers" && d.whole:
+		return d.array("peers", d.peer)
+	case key == "peers":
+		return d.object("peers", d.part)
+	}
+	return invalid("unknown key %q", clip(key, 32))
+}
+
+// hold reads for how long the agent's peers stay when it falls silent. Only 0 is there: until the
+// agent says otherwise.
+func (d *sourceReader) hold() error {
+	var seconds int64
+	if err := d.json.Decode(&seconds); err != nil {
+		return err
+	}
+	if seconds != 0 {
+		return invalid("hold_s can only be 0: peers stay until the agent removes them")
+	}
+	return nil
+}
+
+// part reads one of the lists of a change of some peers.
+func (d *sourceReader) part(key string) error {
+	if d.seen["peers."+key] {
+		return invalid("peers: %q is given twice", clip(key, 32))
+	}
+	d.seen["peers."+key] = true
+	switch key {
+	case "set":
+		return d.array("peers: set", d.peer)
+	case "remove":
+		return d.array("peers: remove", func() error {
+			var publicKey string
+			if err := d.json.Decode(&publicKey); err != nil {
+				return err
+			}
+			d.change.Remove(publicKey)
+			return nil
+		})
+	}
+	return invalid("peers: unknown key %q", clip(key, 32))
+}
+
+// peer reads one peer. What is an object, and no peer, is for the change to refuse.
+func (d *sourceReader) peer() error {
+	var values map[string]any
+	if err := d.json.Decode(&values); err != nil {
+		return err
+	}
+	if values == nil {
+		values = map[string]any{}
+	}
+	for key, value := range values {
+		if whole, err := wholeNumbers(value); err == nil { // a fraction is a fault of the value
+			values[key] = whole
+		}
+	}
+	d.change.Peer(values)
+	return nil
+}

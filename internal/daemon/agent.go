@@ -1,0 +1,321 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/user"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/config"
+	"tund/crypto/keys"
+	"tund/internal/control"
+	"tund/internal/events"
+	"tund/internal/sources"
+	"tund/internal/statusview"
+	"tund/tunnel"
+)
+
+// agentState is what the agent has handed in. It is written with both changing and mu held, and
+// read with either.
+type agentState struct {
+	peers      *sources.Peers
+	epoch      string
+	generation uint64
+	applied    time.Time
+	rejected   int  // elements refused in the last change
+	stale      bool // somebody else has changed its peers: it has to hand in everything again
+
+	// What the configuration says about it, for the configuration that memo belongs to.
+	memo   *config.Config
+	others *sources.Others
+	reader *config.PeerReader
+}
+
+// openAgentSocket binds agent.sock, if the configuration has an agent. The instance continues
+// without it: the traffic of the file's peers does not depend on an agent.
+func (d *Daemon) openAgentSocket(context.Context) error {
+	if d.config.Agent == nil {
+		return nil
+	}
+	name := d.config.Agent.User
+	uid, err := userID(name)
+	if err == nil {
+		d.agentSocket, err = d.control.ListenAgent(uid)
+	}
+	if err != nil {
+		d.log.Warn("no agent.sock: no agent can hand in peers until a restart", zap.Error(err))
+		d.problems.Note(statusview.KindAgent, "", "no agent.sock: "+oneLine(err))
+		return nil
+	}
+	d.undo.push(d.agentSocket.Close)
+	return nil
+}
+
+// userID returns the number of a user.
+func userID(name string) (int, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, fmt.Errorf("[agent] user: %w: create it, name another one, or remove [agent]", err)
+	}
+	return strconv.Atoi(u.Uid)
+}
+
+// serveAgent answers the agent until its socket is closed.
+func (d *Daemon) serveAgent() {
+	if d.agentSocket == nil {
+		return
+	}
+	d.background.Go(func() {
+		if err := d.agentSocket.Serve(agentAPI{d}); err != nil {
+			d.log.Error("agent.sock failed; the tunnel continues without it", zap.Error(err))
+		}
+	})
+}
+
+// agentAPI is the instance from the point of view of an agent (control.AgentBackend).
+type agentAPI struct{ d *Daemon }
+
+// Sources describes what belongs to whom (control.AgentBackend).
+func (a agentAPI) Sources() []control.Source { return a.d.sources() }
+
+// Events returns what happens in the instance (control.AgentBackend).
+func (a agentAPI) Events() *events.Log { return a.d.events }
+
+// Begin starts a change (control.AgentBackend).
+func (a agentAPI) Begin(whole bool) (control.SourceChange, error) {
+	d := a.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.agent.memo != d.config {
+		d.agent.memo, d.agent.reader = d.config, d.config.NewPeerReader()
+		d.agent.others = sources.NewOthers(d.config.Peers, d.byHand)
+	}
+	return &agentChange{d: d, whole: whole, limit: d.config.Agent.Peers, reader: d.agent.reader}, nil
+}
+
+// agentChange collects a change as it is read (control.SourceChange).
+type agentChange struct {
+	d      *Daemon
+	whole  bool
+	limit  int // of peers
+	reader *config.PeerReader
+
+	change   sources.Change
+	index    int
+	rejected []sources.Rejection // the first control.MaxRejected
+	refused  int                 // all of them
+}
+
+func (c *agentChange) reject(r sources.Rejection) {
+	c.refused++
+	if len(c.rejected) < control.MaxRejected {
+		c.rejected = append(c.rejected, r)
+	}
+}
+
+// Peer takes the next peer (control.SourceChange).
+func (c *agentChange) Peer(values map[string]any) {
+	i := c.index
+	c.index++
+	if len(c.change.Set) >= c.limit {
+		c.reject(sources.Rejection{Index: i, Code: sources.Limit, Message: fmt.Sprintf("more than %d peers in one request", c.limit)})
+		c.keep(values)
+		return
+	}
+	p, err := c.reader.Read(values)
+	switch {
+	case errors.Is(err, config.ErrSecret):
+		c.reject(sources.Rejection{Index: i, Code: sources.Secret, Message: err.Error()})
+		c.keep(values)
+	case err != nil:
+		c.reject(sources.Rejection{Index: i, Code: sources.Invalid, Message: err.Error()})
+		c.keep(values)
+	default:
+		c.change.Set = append(c.change.Set, sources.Candidate{Index: i, Peer: &p})
+	}
+}
+
+// keep leaves a refused peer as it was, if it says which one it is.
+func (c *agentChange) keep(values map[string]any) {
+	text, _ := values["public_key"].(string)
+	if key, err := keys.ParsePublic(text); err == nil {
+		c.change.Keep = append(c.change.Keep, key)
+	}
+}
+
+// Remove names a peer to remove (control.SourceChange).
+func (c *agentChange) Remove(publicKey string) {
+	if key, err := keys.ParsePublic(publicKey); err == nil { // nobody has any other
+		c.change.Remove = append(c.change.Remove, key)
+	}
+}
+
+// Commit applies the change (control.SourceChange).
+func (c *agentChange) Commit(head control.SourceHead) (control.SourceAnswer, error) {
+	d := c.d
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.stopping || d.life.Err() != nil {
+		return control.SourceAnswer{}, errStopping
+	}
+	s := &d.agent
+	if !c.whole && (s.stale || head.Epoch != s.epoch || head.IfGeneration != s.generation) {
+		return control.SourceAnswer{}, &control.Error{Code: control.CodeGeneration, Message: fmt.Sprintf(
+			"the change starts from generation %d of epoch %q; in force is %d of %q: hand in everything (PUT)",
+			head.IfGeneration, head.Epoch, s.generation, s.epoch)}
+	}
+	if s.memo != d.config { // a reload came between
+		s.memo, s.others, s.reader = d.config, d.others(d.config), d.config.NewPeerReader()
+	}
+	c.change.Whole = c.whole
+	diff, err := d.changeAgent(func() sources.Diff { return s.peers.Change(c.change, d.config.Agent, s.others) })
+	if err != nil {
+		return control.SourceAnswer{}, invalid(err)
+	}
+	for _, r := range diff.Rejected {
+		c.reject(r)
+	}
+	slices.SortFunc(c.rejected, func(x, y sources.Rejection) int { return x.Index - y.Index })
+	d.mu.Lock()
+	s.epoch, s.generation, s.stale = head.Epoch, head.Generation, false
+	s.applied, s.rejected = time.Now(), c.refused
+	d.mu.Unlock()
+	answer := control.SourceAnswer{Generation: head.Generation, Start: d.runName(), RejectedTotal: c.refused}
+	for _, r := range c.rejected {
+		answer.Rejected = append(answer.Rejected, control.Rejected{Index: r.Index, Code: string(r.Code), Message: r.Message})
+	}
+	if err := d.followAgent(diff); err != nil {
+		answer.Warning = "the kernel refused a part, which will be tried again: " + oneLine(err)
+	}
+	d.returnMemory(len(c.change.Set))
+	return answer, nil
+}
+
+// Clear removes all peers of the agent (control.AgentBackend).
+func (a agentAPI) Clear() (int, error) {
+	d := a.d
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.stopping || d.life.Err() != nil {
+		return 0, errStopping
+	}
+	removed, _ := d.agent.peers.Len()
+	diff, err := d.changeAgent(func() sources.Diff {
+		return d.agent.peers.Change(sources.Change{Whole: true}, d.config.Agent, d.others(d.config))
+	})
+	if err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	d.agent.epoch, d.agent.generation, d.agent.rejected, d.agent.applied = "", 0, 0, time.Now()
+	d.mu.Unlock()
+	return removed, d.followAgent(diff)
+}
+
+// changeAgent changes the agent's peers and the tunnel accordingly, or neither. Callers hold
+// changing.
+func (d *Daemon) changeAgent(change func() sources.Diff) (sources.Diff, error) {
+	d.mu.Lock()
+	diff := change()
+	d.mu.Unlock()
+	var set []*config.Peer
+	var gone []keys.PublicKey
+	part := tunnel.Change{Peers: make([]tunnel.PeerChange, 0, len(diff.Steps))}
+	for _, s := range diff.Steps {
+		if s.Is == nil {
+			gone = append(gone, s.Key)
+			part.Peers = append(part.Peers, tunnel.PeerChange{PublicKey: s.Key, Remove: true})
+			continue
+		}
+		set = append(set, s.Is)
+		part.Peers = append(part.Peers, peerChange(s.Is, nil, d.names.Endpoints))
+	}
+	if err := d.tunnel.Configure(part); err != nil {
+		d.mu.Lock()
+		d.agent.peers.Undo(diff)
+		d.mu.Unlock()
+		return sources.Diff{}, err
+	}
+	d.names.Change(set, gone)
+	return diff, nil
+}
+
+// followAgent makes the kernel's routes follow a change of the agent's peers. Callers hold
+// changing.
+func (d *Daemon) followAgent(diff sources.Diff) error {
+	count := make(map[netip.Prefix]int) // 1: comes, -1: goes, 0: passes from one peer to another
+	for _, s := range diff.Steps {
+		if s.Is != nil {
+			for _, p := range s.Is.AllowedIPs {
+				count[p]++
+			}
+		}
+		if s.Was != nil {
+			for _, p := range s.Was.AllowedIPs {
+				count[p]--
+			}
+		}
+	}
+	var come, leave []netip.Prefix
+	for p, n := range count {
+		switch {
+		case n > 0:
+			come = append(come, p)
+		case n < 0:
+			leave = append(leave, p)
+		}
+	}
+	if len(come)+len(leave) == 0 || d.config.Tun == nil || !d.config.Tun.Routes {
+		return nil
+	}
+	if d.routes.Patch(d.config.Tun.Device, routesOf(d.config, come), routesOf(d.config, leave)) {
+		return nil
+	}
+	return d.applyRoutes(d.life)
+}
+
+// runName names this run of the daemon.
+func (d *Daemon) runName() string {
+	return strconv.FormatInt(d.process.Started.UnixNano(), 36) + "-" + strconv.Itoa(d.process.PID)
+}
+
+// Handshake begins a handshake with a peer (control.AgentBackend).
+func (a agentAPI) Handshake(publicKey string) error {
+	key, err := keys.ParsePublic(publicKey)
+	if err != nil {
+		return invalid(errors.New("public_key: want a key in base64"))
+	}
+	if !a.d.tunnel.Handshake(key) {
+		return &control.Error{Code: control.CodeNotFound, Message: "no peer has this public key"}
+	}
+	return nil
+}
+
+// Peers describes the peers in few words (control.AgentBackend).
+func (a agentAPI) Peers() []control.PeerRow {
+	d := a.d
+	status := d.tunnel.Status()
+	d.returnMemory(len(status.Peers))
+	rows := make([]control.PeerRow, len(status.Peers))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	source := d.sourceNames()
+	for i := range status.Peers {
+		p := &status.Peers[i]
+		rows[i] = control.PeerRow{
+			Name: p.Name, PublicKey: p.PublicKey.String(), State: control.PeerState(p.State),
+			LastHandshake: p.LastHandshake, LastRx: p.LastReceived, RxBytes: p.RxBytes, TxBytes: p.TxBytes, LastError: p.LastError,
+		}
+		rows[i].Source, _ = source(p.PublicKey)
+		if p.Endpoint.IsValid() {
+			rows[i].Endpoint = p.Endpoint.String()
+		}
+	}
+	return rows
+}

@@ -1,0 +1,217 @@
+package daemon
+
+import (
+	"net/netip"
+
+	"go.uber.org/zap"
+
+	"tund/config"
+	"tund/crypto/keys"
+	"tund/internal/control"
+	"tund/internal/sources"
+	"tund/internal/uapi"
+	"tund/route"
+	"tund/tunnel"
+)
+
+// peers returns the peers of all sources but those that WireGuard's tools have added: of these only
+// the tunnel knows more than the key. The slice is the caller's, what it points to is not changed.
+func (d *Daemon) peers() []*config.Peer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.peersOf(d.config)
+}
+
+// peersOf is peers with another configuration in place of the one in force. Callers hold changing
+// or mu.
+func (d *Daemon) peersOf(c *config.Config) []*config.Peer {
+	list := make([]*config.Peer, 0, len(c.Peers))
+	for i := range c.Peers {
+		list = append(list, &c.Peers[i])
+	}
+	return append(list, d.agent.peers.InForce()...)
+}
+
+// fileConfig is the configuration of the file, without what tunctl has changed. Callers hold
+// changing or mu.
+func (d *Daemon) fileConfig() *config.Config {
+	if d.override.file != nil {
+		return d.override.file
+	}
+	return d.config
+}
+
+// sourceNames returns a function that says who a peer belongs to, and whether the agent's peer of
+// that key is shadowed. Callers hold mu, also for each call.
+func (d *Daemon) sourceNames() func(keys.PublicKey) (source string, shadows bool) {
+	inFile := make(map[keys.PublicKey]bool)
+	for i := range d.fileConfig().Peers {
+		inFile[d.fileConfig().Peers[i].PublicKey] = true
+	}
+	return func(key keys.PublicKey) (string, bool) {
+		has, shadowed := d.agent.peers.Has(key)
+		switch {
+		case inFile[key]:
+			return sources.File, shadowed
+		case has && !shadowed:
+			return sources.Agent, false
+		}
+		return sources.Runtime, shadowed
+	}
+}
+
+// others are the peers that the agent cannot have, under a configuration. Callers hold changing.
+func (d *Daemon) others(c *config.Config) *sources.Others {
+	return sources.NewOthers(c.Peers, d.byHand)
+}
+
+// noteByHand notes what WireGuard's tools change: peers that belong to nobody else are theirs, and
+// the agent's are no longer as it left them. Callers hold changing.
+func (d *Daemon) noteByHand(r uapi.Request) {
+	if d.mode.fixed != nil {
+		return
+	}
+	inFile := make(map[keys.PublicKey]bool, len(d.config.Peers))
+	for i := range d.config.Peers {
+		inFile[d.config.Peers[i].PublicKey] = true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r.RemovePeers {
+		clear(d.byHand)
+		d.agent.peers.TouchAll()
+		d.agent.stale = true
+	}
+	for i := range r.Peers {
+		key := r.Peers[i].PublicKey
+		switch {
+		case d.agent.peers.Touch(key):
+			d.agent.stale = true
+		case inFile[key]:
+		case r.Peers[i].Remove:
+			delete(d.byHand, key)
+		case d.tunnel.HasPeer(key):
+			d.byHand[key] = true
+		}
+	}
+}
+
+// keepAdded returns next with the peers that tunctl has added to the file's, and that the file
+// still does not have. One that the new file leaves no room for is dropped, with a warning. Callers
+// hold changing.
+func (d *Daemon) keepAdded(next *config.Config) *config.Config {
+	if d.override.file == nil {
+		return next
+	}
+	known := make(map[keys.PublicKey]bool)
+	for _, list := range [][]config.Peer{d.override.file.Peers, next.Peers} {
+		for i := range list {
+			known[list[i].PublicKey] = true
+		}
+	}
+	kept := next
+	for i := range d.config.Peers {
+		p := &d.config.Peers[i]
+		if known[p.PublicKey] {
+			continue
+		}
+		with, err := kept.WithAdded(p)
+		if err != nil {
+			d.log.Warn("a peer added at run time is dropped: the configuration file leaves no room for it",
+				zap.String("peer", p.Name), zap.Error(err))
+			continue
+		}
+		kept = with
+	}
+	return kept
+}
+
+// reloadChange is the change of the tunnel for a new configuration. It concerns the peers of the
+// file and of tunctl, those of the agent that follow from them, and no others. Callers hold
+// changing.
+func (d *Daemon) reloadChange(next *config.Config, agent sources.Diff) tunnel.Change {
+	change := peersChange(next, d.names.Endpoints)
+	change.ReplacePeers = false
+	stays := make(map[keys.PublicKey]bool, len(next.Peers))
+	for i := range next.Peers {
+		stays[next.Peers[i].PublicKey] = true
+	}
+	for _, s := range agent.Steps {
+		if s.Is != nil {
+			stays[s.Key] = true
+			change.Peers = append(change.Peers, peerChange(s.Is, nil, d.names.Endpoints))
+		}
+	}
+	remove := func(key keys.PublicKey) {
+		if !stays[key] {
+			stays[key] = true
+			change.Peers = append(change.Peers, tunnel.PeerChange{PublicKey: key, Remove: true})
+		}
+	}
+	for i := range d.config.Peers {
+		remove(d.config.Peers[i].PublicKey)
+	}
+	for _, s := range agent.Steps {
+		remove(s.Key)
+	}
+	return change
+}
+
+// routesOf returns the kernel routes for allowed IPs, as a configuration wants them.
+func routesOf(c *config.Config, allowed []netip.Prefix) []route.Route {
+	if c.Tun == nil || !c.Tun.Routes {
+		return nil
+	}
+	return route.RoutesFor(allowed, uint32(c.Tun.Table), uint32(c.Tun.Metric))
+}
+
+// Sources describes what belongs to whom (control.Backend, control.AgentBackend).
+func (d *Daemon) sources() []control.Source {
+	status := d.tunnel.PeerCount()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	file := len(d.fileConfig().Peers)
+	all, shadowed := d.agent.peers.Len()
+	byHand := max(0, status-len(d.config.Peers)-(all-shadowed))
+	list := []control.Source{
+		{Name: sources.File, Applied: control.At(d.loaded), Peers: file},
+		{Name: sources.Runtime, Applied: control.At(d.override.since), Peers: byHand + max(0, len(d.config.Peers)-file)},
+	}
+	if d.config.Agent != nil {
+		list = append(list, control.Source{
+			Name: sources.Agent, Generation: d.agent.generation, Epoch: d.agent.epoch, Applied: control.At(d.agent.applied),
+			Peers: all, Shadowed: shadowed, Rejected: d.agent.rejected,
+		})
+	}
+	return list
+}
+
+// pointers returns pointers to the elements of a list.
+func pointers(peers []config.Peer) []*config.Peer {
+	list := make([]*config.Peer, len(peers))
+	for i := range peers {
+		list[i] = &peers[i]
+	}
+	return list
+}
+
+// rejudge judges the agent's peers again for a new configuration. Callers hold changing.
+func (d *Daemon) rejudge(next *config.Config) sources.Diff {
+	if next.Agent == nil {
+		return sources.Diff{}
+	}
+	others := d.others(next)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.agent.memo = nil
+	return d.agent.peers.Rejudge(next.Agent, others)
+}
+
+// agentPrefixes returns the allowed IPs of the agent's peers. Callers hold changing.
+func (d *Daemon) agentPrefixes() []netip.Prefix {
+	var list []netip.Prefix
+	for _, p := range d.agent.peers.InForce() {
+		list = append(list, p.AllowedIPs...)
+	}
+	return list
+}

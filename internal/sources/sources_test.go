@@ -1,0 +1,189 @@
+package sources
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"slices"
+	"testing"
+
+	"tund/config"
+	"tund/crypto/keys"
+)
+
+var bounds = &config.Agent{
+	Within: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}, Peers: 12,
+}
+
+func key(n int) keys.PublicKey { return keys.PublicKey{1, byte(n)} }
+
+// site returns the peer of a number with some allowed IPs.
+func site(n int, allowed ...string) *config.Peer {
+	p := &config.Peer{Name: fmt.Sprintf("site-%d", n), PublicKey: key(n)}
+	for _, a := range allowed {
+		p.AllowedIPs = append(p.AllowedIPs, netip.MustParsePrefix(a))
+	}
+	return p
+}
+
+func set(peers ...*config.Peer) Change {
+	var c Change
+	for i, p := range peers {
+		c.Set = append(c.Set, Candidate{i, p})
+	}
+	return c
+}
+
+func whole(peers ...*config.Peer) Change {
+	c := set(peers...)
+	c.Whole = true
+	return c
+}
+
+// codes returns why candidates were refused.
+func codes(d Diff) string {
+	text := ""
+	for _, r := range d.Rejected {
+		text += fmt.Sprintf("%d:%s ", r.Index, r.Code)
+	}
+	return text
+}
+
+func TestChange_boundsOfTheFile(t *testing.T) {
+	t.Parallel()
+	others := NewOthers([]config.Peer{*site(90, "10.90.0.0/16")}, map[keys.PublicKey]bool{key(91): true})
+	others.macs[config.MAC{2}] = true
+	frames, pinned := site(4), site(10, "10.10.0.0/16")
+	frames.Ethernet, pinned.MACs = true, []config.MAC{{2}}
+	a := NewPeers()
+	d := a.Change(set(
+		site(1, "10.1.0.0/16", "fd00:1::/64"), site(2, "192.0.2.0/24"), site(3, "0.0.0.0/0"), frames, site(5, "10.0.0.0/7"),
+		site(6, "10.1.0.0/16"), site(1, "10.7.0.0/16"), site(8, "10.90.0.0/16"), site(9, "10.90.1.0/24"), pinned, site(90, "10.90.0.0/16"), site(91),
+	), bounds, others)
+	want := "1:outside 2:default-route 3:ethernet 4:outside 5:prefix 6:duplicate 7:prefix 9:mac "
+	if got := codes(d); got != want {
+		t.Errorf("refused %q, want %q", got, want)
+	}
+	if all, shadowed := a.Len(); all != 4 || shadowed != 2 || len(d.Steps) != 2 {
+		t.Errorf("%d peers, %d shadowed, %d steps; want 4, 2, 2", all, shadowed, len(d.Steps))
+	}
+	free := *bounds
+	free.DefaultRoute, free.Ethernet = true, true
+	if d := a.Change(set(site(3, "0.0.0.0/0", "::/0"), frames), &free, others); len(d.Rejected) != 0 || len(a.DefaultRoutes()) != 2 {
+		t.Errorf("refused although permitted: %v", d.Rejected)
+	}
+	if d := a.Rejudge(bounds, others); codes(d) != "1:default-route 2:ethernet " || len(d.Steps) != 2 || d.Steps[0].Is != nil {
+		t.Errorf("after the permission has gone: %q, %+v", codes(d), d.Steps)
+	}
+}
+
+// A list that is empty or full of faults removes nothing that it does not leave out.
+func TestChange_aRefusedPeerStaysAsItWas(t *testing.T) {
+	t.Parallel()
+	a, nobody := NewPeers(), NewOthers(nil, nil)
+	a.Change(whole(site(1, "10.1.0.0/16"), site(2, "10.2.0.0/16")), bounds, nobody)
+	d := a.Change(whole(site(1, "8.8.8.0/24"), site(2, "10.2.0.0/16")), bounds, nobody)
+	if codes(d) != "0:outside " || len(d.Steps) != 0 || len(a.InForce()) != 2 {
+		t.Errorf("refused %q, steps %+v", codes(d), d.Steps)
+	}
+	c := whole(site(2, "10.2.0.0/16"))
+	c.Keep = []keys.PublicKey{key(1)} // its successor could not be read
+	if d := a.Change(c, bounds, nobody); len(d.Steps) != 0 {
+		t.Errorf("steps %+v", d.Steps)
+	}
+	// The same in the other order: site 2 is to have what site 1 gives up.
+	d = a.Change(set(site(2, "10.1.0.0/16"), site(1, "10.3.0.0/16")), bounds, nobody)
+	if len(d.Rejected) != 0 || len(d.Steps) != 2 {
+		t.Errorf("refused %v, steps %+v", d.Rejected, d.Steps)
+	}
+	if d := a.Change(whole(), bounds, nobody); len(d.Steps) != 2 || len(a.InForce()) != 0 {
+		t.Errorf("an empty list of everything leaves %v", a.InForce())
+	}
+}
+
+func TestRejudge_fileComesAndGoes(t *testing.T) {
+	t.Parallel()
+	a, nobody := NewPeers(), NewOthers(nil, nil)
+	a.Change(whole(site(1, "10.1.0.0/16"), site(2, "10.2.0.0/16")), bounds, nobody)
+	named := *site(7)
+	named.Name = "site-2"
+	file := NewOthers([]config.Peer{*site(1, "10.1.0.0/16"), named}, nil)
+	d := a.Rejudge(bounds, file)
+	if len(d.Steps) != 2 || d.Steps[0].Is != nil || d.Steps[1].Is.Name != key(2).Short() {
+		t.Errorf("with a file: %+v", d.Steps)
+	}
+	if has, shadowed := a.Has(key(1)); !has || !shadowed {
+		t.Error("the peer of the file does not shadow that of the agent")
+	}
+	if d := a.Rejudge(bounds, nobody); len(d.Steps) != 2 || d.Steps[0].Was != nil || d.Steps[1].Is.Name != "site-2" {
+		t.Errorf("without it: %+v", d.Steps)
+	}
+	a.Touch(key(1))
+	if d := a.Change(whole(site(1, "10.1.0.0/16"), site(2, "10.2.0.0/16")), bounds, nobody); len(d.Steps) != 1 || d.Steps[0].Key != key(1) {
+		t.Errorf("after a change by somebody else: %+v", d.Steps)
+	}
+}
+
+// Whatever an agent asks for: what is in force is permitted and excludes nothing, a mirror that
+// follows the steps is the same, and Undo leads back.
+func TestChange_random(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(5, 6))
+	a, mirror := NewPeers(), map[keys.PublicKey]*config.Peer{}
+	others := NewOthers(nil, nil)
+	random := func() *config.Peer {
+		p := site(r.IntN(20))
+		for range r.IntN(3) {
+			p.AllowedIPs = append(p.AllowedIPs, netip.PrefixFrom(netip.AddrFrom4([4]byte{[]byte{10, 9}[r.IntN(12)/11], byte(r.IntN(24))}), 16))
+		}
+		p.AllowedIPs = slices.CompactFunc(p.AllowedIPs, func(x, y netip.Prefix) bool { return x == y })
+		p.Name = fmt.Sprint("n", r.IntN(12))
+		return p
+	}
+	for step := range 3000 {
+		var d Diff
+		if r.IntN(10) == 0 {
+			others = NewOthers([]config.Peer{*random(), *random()}, nil)
+			d = a.Rejudge(bounds, others)
+		} else {
+			c := Change{Whole: r.IntN(8) == 0, Remove: []keys.PublicKey{key(r.IntN(20))}}
+			for i := range r.IntN(6) {
+				c.Set = append(c.Set, Candidate{i, random()})
+			}
+			before := maps.Clone(a.byKey)
+			names, prefixes := maps.Clone(a.names), maps.Clone(a.prefixes)
+			a.Undo(a.Change(c, bounds, others))
+			if !maps.Equal(before, a.byKey) || !maps.Equal(names, a.names) || !maps.Equal(prefixes, a.prefixes) {
+				t.Fatalf("step %d: Undo leaves something behind", step)
+			}
+			d = a.Change(c, bounds, others)
+		}
+		for _, s := range d.Steps {
+			if !reflect.DeepEqual(mirror[s.Key], s.Was) {
+				t.Fatalf("step %d: was %+v, and not %+v", step, mirror[s.Key], s.Was)
+			}
+			if mirror[s.Key] = s.Is; s.Is == nil {
+				delete(mirror, s.Key)
+			}
+		}
+		prefixes, names := map[netip.Prefix]bool{}, map[string]bool{}
+		list := a.InForce()
+		for _, p := range list {
+			if names[p.Name] || others.names[p.Name] || others.keys[p.PublicKey] || !reflect.DeepEqual(mirror[p.PublicKey], p) {
+				t.Fatalf("step %d: %+v, of which %+v is known", step, p, mirror[p.PublicKey])
+			}
+			names[p.Name] = true
+			for _, x := range p.AllowedIPs {
+				if prefixes[x] || others.prefixes[x] || x.Addr().As4()[0] != 10 {
+					t.Fatalf("step %d: %v is in force", step, x)
+				}
+				prefixes[x] = true
+			}
+		}
+		if all, _ := a.Len(); len(list) != len(mirror) || len(prefixes) != len(a.prefixes) || all > bounds.Peers {
+			t.Fatalf("step %d: %d in force, %d known; %d peers", step, len(list), len(mirror), all)
+		}
+	}
+}
