@@ -1,6 +1,9 @@
 package l2
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // challenge queues an ARP request or a neighbour solicitation for a host, to the port that has its
 // MAC.
@@ -42,9 +45,9 @@ func linkLocal(m MAC) (ip [16]byte) {
 	return ip
 }
 
-// isChallenge reports whether the frame is a request as challenge makes it, sent from the MAC of
-// the switch that asks. At a port with pinned MACs, nothing else may come from the MAC of the
-// peer's switch, because the peer chooses that MAC.
+// isChallenge reports whether the frame is a request as challenge makes it, or a query as
+// queryGroups makes it, sent from the MAC of the switch that asks. At a port with pinned MACs,
+// nothing else may come from the MAC of the peer's switch, because the peer chooses that MAC.
 func (f *frameInfo) isChallenge() bool {
 	b := f.p.Frame[f.h.Payload:]
 	if f.h.Dst.Group() {
@@ -54,7 +57,14 @@ func (f *frameInfo) isChallenge() bool {
 	case typeARP:
 		return len(b) >= 28 && binary.BigEndian.Uint64(b) == 0x0001_0800_06_04_0001 &&
 			MACFromBytes(b[8:]) == f.h.Src && binary.BigEndian.Uint32(b[14:]) == 0
+	case typeIPv4:
+		var query [igmpQueryLen]byte
+		return bytes.HasPrefix(b, appendIGMPQuery(query[:0]))
 	case typeIPv6:
+		var query [mldQueryLen]byte
+		if bytes.HasPrefix(b, appendMLDQuery(query[:0], linkLocal(f.h.Src))) {
+			return true
+		}
 		const wholeLen = ipv6Header + 24 // and the options, of which there is one
 		return len(b) >= wholeLen+8 && b[6] == protoICMPv6 && b[7] == 255 &&
 			binary.BigEndian.Uint16(b[4:]) == wholeLen+8-ipv6Header &&

@@ -17,7 +17,8 @@
 //
 // The package has no goroutine, socket, clock, logger or source of randomness of its own: bytes,
 // values and the current time go in, and values come out. It does not encrypt, segment or write
-// anything. It does not take part in spanning tree, and it is not an IGMP or MLD querier.
+// anything. It does not take part in spanning tree, and it is not an IGMP or MLD querier: it asks
+// only single hosts that have moved (move.go).
 //
 // # Concurrency
 //

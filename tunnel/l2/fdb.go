@@ -47,6 +47,7 @@ type fdb struct {
 	scan    uint32 // next bucket to be aged
 	claims  []int32
 	homes   map[uint64]home // of MACs whose entry has aged out
+	hints   []atomic.Uint64 // where these were, read without mu; a power of two
 	changes changes         // since the last tick
 
 	bridged  bool // the bridge of the TAP can be asked when it last heard a MAC; see station.go
@@ -118,7 +119,7 @@ func newFDB(maximum int, ageSecs uint32, seed0, seed1 uint64) *fdb {
 	t := &fdb{
 		buckets: make([]bucket, n), mask: n - 1, seed0: seed0, seed1: seed1 | 1,
 		cold: make([]cold, int(n)*ways), ports: make(map[PortID]*portEntries), maximum: maximum, ageSecs: ageSecs,
-		homes: make(map[uint64]home),
+		homes: make(map[uint64]home), hints: make([]atomic.Uint64, n*ways/2),
 	}
 	return t
 }

@@ -59,6 +59,7 @@ type frameInfo struct {
 	view  *view
 	in    *port
 	vid   uint16
+	hops  uint8 // from the frame header of a peer
 	class Class
 	dst   PortID // valid if class is ClassUnicast
 	probe bool   // a loop probe of an unknown node, which has passed storm control
@@ -116,11 +117,11 @@ func (s *Switch) fromDevice(f *frameInfo, v *Verdict) drop.Reason {
 // FromPeer does not allocate once v.Out has grown to the number of peers.
 func (s *Switch) FromPeer(now boottime.Time, from PortID, hops uint8, p Superpacket, v *Verdict) drop.Reason {
 	v.reset()
-	f := frameInfo{now: now, p: &p, view: s.view.Load()}
+	f := frameInfo{now: now, p: &p, view: s.view.Load(), hops: hops}
 	if f.in = f.view.port(from); from == LocalPort || f.in == nil || !f.in.cfg.Ethernet {
 		return drop.NotEthernetPeer
 	}
-	reason := s.fromPeer(&f, hops, v)
+	reason := s.fromPeer(&f, v)
 	if reason != drop.None {
 		v.Out, v.ToDevice = v.Out[:0], false
 		f.countDrop(reason)
@@ -128,7 +129,7 @@ func (s *Switch) FromPeer(now boottime.Time, from PortID, hops uint8, p Superpac
 	return reason
 }
 
-func (s *Switch) fromPeer(f *frameInfo, hops uint8, v *Verdict) drop.Reason {
+func (s *Switch) fromPeer(f *frameInfo, v *Verdict) drop.Reason {
 	if reason := s.admit(f, v); reason != drop.None {
 		return reason
 	}
@@ -137,7 +138,7 @@ func (s *Switch) fromPeer(f *frameInfo, hops uint8, v *Verdict) drop.Reason {
 		return drop.SuppressedARP
 	}
 	kind := s.inspect(f, v)
-	v.Hops = hops + 1
+	v.Hops = f.hops + 1
 	mayForward := f.view.cfg.Hub && v.Hops <= MaxHops
 	if f.class == ClassUnicast {
 		switch {
@@ -295,7 +296,19 @@ func (s *Switch) classify(f *frameInfo) bool {
 		}
 		f.class = ClassUnknown
 	}
-	return f.probe || s.withinStorm(f)
+	return f.probe || s.withinStorm(f) || f.class == ClassUnknown && s.lastKnown(f)
+}
+
+// lastKnown sends a frame that exceeds the limit of unknown unicast to the port where its
+// destination was before it aged out, if that is known.
+func (s *Switch) lastKnown(f *frameInfo) bool {
+	id, ok := s.fdb.lastPort(entryKey(f.vid, f.h.Dst))
+	p := f.view.port(id)
+	if !ok || p == nil || !p.ready || f.view.cfg.NoLearning {
+		return false
+	}
+	f.class, f.dst = ClassUnicast, id
+	return true
 }
 
 // locate finds the port of a unicast destination. Entries of a port that is not up are ignored: a
@@ -333,6 +346,9 @@ func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 		return drop.None
 	}
 	v.Wake = v.Wake || o.claimed || o.moved
+	if o.claimed {
+		s.hold(f)
+	}
 	s.noteOutcome(f.now, entryKey(f.vid, f.h.Src), f.in.id, o)
 	if s.electionPasses(f, o.reason) {
 		return drop.None

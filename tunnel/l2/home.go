@@ -1,6 +1,10 @@
 package l2
 
-import "tund/internal/boottime"
+import (
+	"sync/atomic"
+
+	"tund/internal/boottime"
+)
 
 // home remembers where a host was last seen, after its entry has aged out.
 //
@@ -10,8 +14,12 @@ import "tund/internal/boottime"
 // simply believe that the MAC is new. So for homeLife the table remembers where an aged-out MAC was
 // and which IP address it had. When the MAC first appears at another peer's port, its entry is
 // restored at the old port with a claim pending (see claim.go): the host is asked for there, and
-// the MAC moves only if it stays silent. Frames to an aged-out MAC are flooded as usual; nothing is
-// forwarded on the strength of this memory.
+// the MAC moves only if it stays silent.
+//
+// Frames to an aged-out MAC are flooded as usual, within the storm limit of unknown unicast. What
+// exceeds the limit is not dropped but goes to the port where the MAC was last: a host that only
+// receives, such as a collector of logs or a screen that shows a video, does not lose the rest of
+// its stream because it never says anything.
 //
 // A port may have no more remembered MACs than learned ones. At most half of them may be MACs that
 // were seen within a single second only, as invented ones are.
@@ -36,6 +44,7 @@ func (t *fdb) remember(slot int32) {
 	key := t.keyAt(slot)
 	t.forgetHome(key)
 	t.homes[key] = h
+	t.hintAt(key).Store(t.hint(key, h.port))
 	p.homes++
 	if h.weak {
 		p.weakHomes++
@@ -48,11 +57,35 @@ func (t *fdb) forgetHome(key uint64) {
 		return
 	}
 	delete(t.homes, key)
+	t.hintAt(key).CompareAndSwap(t.hint(key, h.port), 0)
 	p := t.port(h.port)
 	p.homes--
 	if h.weak {
 		p.weakHomes--
 	}
+}
+
+// hintPort masks the port in an element of hints.
+const hintPort = uint64(MaxPortID)
+
+// hints tells the packet path, which takes no lock, where aged-out MACs were. It has one word for
+// each value of some bits of the hash, with the other bits and the port: of two MACs with the same
+// place, it has the one that aged out last. Two MACs with the same hash may be confused, which
+// costs a frame that would otherwise have been dropped.
+
+func (t *fdb) hintAt(key uint64) *atomic.Uint64 {
+	return &t.hints[t.hash(key)&uint64(len(t.hints)-1)]
+}
+
+func (t *fdb) hint(key uint64, port PortID) uint64 {
+	return (t.hash(key)|1<<63)&^hintPort | uint64(port)
+}
+
+// lastPort returns the port where key, which has aged out, was last. It takes no lock.
+func (t *fdb) lastPort(key uint64) (PortID, bool) {
+	v := t.hintAt(key).Load()
+	port := PortID(v & hintPort)
+	return port, v != 0 && v == t.hint(key, port)
 }
 
 // forgetHomes discards the records that gone selects and, if sec is not 0, those that are too old.

@@ -217,3 +217,57 @@ func TestClaim_freezingLeavesAMACAtHome(t *testing.T) {
 		}
 	}
 }
+
+// TestHome_aSilentReceiverGetsItsStream: a host that only receives has aged out. The limit of
+// unknown unicast bounds what is flooded; the rest goes where the host was.
+func TestHome_aSilentReceiverGetsItsStream(t *testing.T) {
+	t.Parallel()
+	for _, silent := range []PortID{LocalPort, 2} {
+		s := newSwitch(t, Config{UnknownLimit: 100})
+		addPeer(t, s, 1, PortConfig{Name: "sender"})
+		addPeer(t, s, 2, PortConfig{Name: "receiver"})
+		receiver, sender, nobody := hostMAC(1), hostMAC(2), hostMAC(3)
+		say := func(d time.Duration, from PortID, frame []byte) (*Verdict, drop.Reason) {
+			if from == LocalPort {
+				return fromDevice(s, at(d), frame)
+			}
+			return fromPeer(s, at(d), from, frame)
+		}
+		source := PortID(1)
+		if silent != LocalPort {
+			source = LocalPort
+		}
+		say(0, silent, eth(Broadcast, receiver, typeIPv4))
+		quietFor(s, 300*time.Second, 310*time.Second)
+		got, flooded := 0, 0
+		const frames = 4000
+		for i := range frames {
+			v, _ := say(310*time.Second+time.Duration(i)*ms/2, source, eth(receiver, sender, typeIPv4))
+			if v.ToDevice || len(v.Out) > 0 && v.Out[len(v.Out)-1].Port == silent {
+				got++
+			}
+			if len(v.Out) > 1 {
+				flooded++
+			}
+		}
+		if got != frames {
+			t.Errorf("receiver at port %d: %d of %d frames", silent, got, frames)
+		}
+		if silent != LocalPort && (flooded == 0 || flooded > 400) {
+			t.Errorf("receiver at port %d: %d frames were flooded", silent, flooded)
+		}
+		passed := 0
+		for i := range frames {
+			if _, r := say(320*time.Second+time.Duration(i)*ms/2, source, eth(nobody, sender, typeIPv4)); r == drop.None {
+				passed++
+			}
+		}
+		if passed > 400 {
+			t.Errorf("%d frames to an address that was never seen passed", passed)
+		}
+		forgotten := s.Flush(Filter{})
+		if _, ok := s.fdb.lastPort(entryKey(0, receiver)); ok {
+			t.Errorf("flushed (%d), and still sent where it was", forgotten)
+		}
+	}
+}

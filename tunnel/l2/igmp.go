@@ -276,7 +276,7 @@ func (m *membershipMessage) parseIGMP(ip, msg []byte, trust trusted) bool {
 	}
 	leave := trust == trustLeave
 	switch msg[0] {
-	case 0x11:
+	case igmpTypeQuery:
 		m.query = binary.BigEndian.Uint32(msg[4:]) == 0 && binary.BigEndian.Uint32(ip[16:]) == allHosts4
 		m.router = m.query && binary.BigEndian.Uint32(ip[12:]) != 0
 		return leave

@@ -27,6 +27,7 @@ type groups struct {
 	total    int
 	domains  map[uint32]*snoopDomain // by VLAN<<1, plus 1 for IPv6
 	wantsAll map[PortID]uint32       // second until which a port gets all multicast
+	last     transfer                // what follow did last
 }
 
 type listener struct {

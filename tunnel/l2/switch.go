@@ -125,6 +125,10 @@ type Switch struct {
 	stale   []stale         // entries to be flushed by the next Tick
 	derived uint64          // number of secrets derived so far
 
+	held      map[uint64]held // frames that have started a claim, by the key of the MAC
+	released  []held          // frames whose claim has succeeded
+	requeries []requery
+
 	helloSeq uint64 // number of node names received so far
 	queue    Actions
 	watchAt  boottime.Time // next review of the conditions
@@ -187,6 +191,7 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 	}
 	s.pairs, s.tests = make(map[pairKey]*pair), make(map[MAC]pairKey)
 	s.lanLoops = make(map[uint16]boottime.Time)
+	s.held = make(map[uint64]held)
 	s.lan = s.derive("tag of our own")
 	check := s.derive("join test")
 	s.testSeed = [2]uint64{binary.LittleEndian.Uint64(check[:]), binary.LittleEndian.Uint64(check[8:]) | 1}

@@ -100,6 +100,7 @@ func (s *Switch) SetPortUp(id PortID, up bool, now boottime.Time) {
 // Control and SetPortUp.
 func (s *Switch) Tick(now boottime.Time) Actions {
 	claims := s.settleClaims(now)
+	s.tickMoves(now)
 	s.fdb.age(now)
 	s.reportFull(now)
 	s.review(now)
@@ -266,6 +267,9 @@ func (s *Switch) noteOutcome(now boottime.Time, key uint64, port PortID, o outco
 	s.mu.Lock()
 	s.event(now, e)
 	s.mu.Unlock()
+	if o.moved {
+		s.moved(now, key, o)
+	}
 	if o.moved && o.at == LocalPort {
 		s.announceOne(key)
 	}
