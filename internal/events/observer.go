@@ -21,6 +21,9 @@ const (
 	dropInterval = 10 * time.Second
 )
 
+// stateIdle is the state of a peer with which nothing has happened.
+const stateIdle = "idle"
+
 // Peer is a peer as an Observer sees it.
 type Peer struct {
 	Key               [32]byte
@@ -37,7 +40,8 @@ type Peer struct {
 // Observer reports what changed between two looks at an instance. It is for one goroutine.
 type Observer struct {
 	log   *Log
-	peers map[[32]byte]seen
+	peers map[[32]byte]seen // without those of which nothing has been seen
+	looks uint32
 	drops map[string]uint64
 	told  map[string]time.Time // when drops for a reason were last reported
 	at    time.Time            // of the last look
@@ -48,28 +52,38 @@ type seen struct {
 	state             string
 	endpoint          netip.AddrPort
 	completed, failed uint64
+	look              uint32 // in which the peer was seen last
 }
 
 // NewObserver makes an Observer that has seen nothing: the peers it is shown first were idle
 // before.
 func NewObserver(log *Log) *Observer {
-	return &Observer{log: log, told: make(map[string]time.Time)}
+	return &Observer{log: log, peers: make(map[[32]byte]seen), told: make(map[string]time.Time)}
 }
 
 // Look compares the peers of an instance, and its drops by reason, with those of the last call.
 // What happened and was undone between two calls is not noticed. drops is kept and must not be
 // changed afterwards.
 func (o *Observer) Look(now time.Time, peers iter.Seq[*Peer], drops map[string]uint64) {
-	next := make(map[[32]byte]seen, len(o.peers))
+	o.looks++
+	present := 0
 	for p := range peers {
 		was, known := o.peers[p.Key]
 		if !known {
-			was = seen{state: "idle", endpoint: p.Endpoint}
+			was = seen{state: stateIdle, endpoint: p.Endpoint}
 		}
 		o.compare(now, p, was)
-		next[p.Key] = seen{p.State, p.Endpoint, p.Completed, p.Failed}
+		// Most of very many peers are idle: they cost nothing here.
+		if p.State != stateIdle || p.Completed != 0 || p.Failed != 0 {
+			o.peers[p.Key] = seen{p.State, p.Endpoint, p.Completed, p.Failed, o.looks}
+			present++
+		} else if known {
+			delete(o.peers, p.Key)
+		}
 	}
-	o.peers = next
+	if present < len(o.peers) { // some are no longer configured
+		maps.DeleteFunc(o.peers, func(_ [32]byte, s seen) bool { return s.look != o.looks })
+	}
 	o.compareDrops(now, drops)
 }
 

@@ -7,6 +7,7 @@ package sessionlog
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -32,7 +33,8 @@ const (
 // Log logs what happens to sessions. It is for one goroutine.
 type Log struct {
 	log   *zap.Logger
-	peers map[keys.PublicKey]said
+	peers map[keys.PublicKey]said // without those about which nothing was logged
+	looks uint32
 
 	minute  time.Time // start of the minute in which lines are counted
 	lines   int       // lines written in that minute
@@ -40,12 +42,13 @@ type Log struct {
 }
 
 // New makes a Log without any history.
-func New(log *zap.Logger) *Log { return &Log{log: log} }
+func New(log *zap.Logger) *Log { return &Log{log: log, peers: make(map[keys.PublicKey]said)} }
 
 // said is what was last logged about a peer.
 type said struct {
 	up   bool
 	lost time.Time // when it was seen to be lost; zero: never
+	look uint32    // in which the peer was configured
 }
 
 // Look compares the states of the peers with those of the last call and logs what changed. A
@@ -58,7 +61,8 @@ func (c *Log) Look(peers []*config.Peer, state func(keys.PublicKey) tunnel.State
 		}
 		c.minute, c.lines, c.skipped = now, 0, 0
 	}
-	seen := make(map[keys.PublicKey]said, len(peers))
+	c.looks++
+	present := 0
 	for _, p := range peers {
 		was := c.peers[p.PublicKey]
 		is := was
@@ -74,9 +78,15 @@ func (c *Log) Look(peers []*config.Peer, state func(keys.PublicKey) tunnel.State
 			is = said{lost: now}
 			c.write("session lost", p)
 		}
-		seen[p.PublicKey] = is
+		if is != (said{}) { // most of very many peers are idle: they cost nothing here
+			is.look = c.looks
+			c.peers[p.PublicKey] = is
+			present++
+		}
 	}
-	c.peers = seen // peers that are no longer configured are forgotten
+	if present < len(c.peers) { // some are no longer configured
+		maps.DeleteFunc(c.peers, func(_ keys.PublicKey, s said) bool { return s.look != c.looks })
+	}
 }
 
 func (c *Log) write(what string, p *config.Peer, fields ...zap.Field) {

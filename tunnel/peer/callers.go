@@ -55,6 +55,7 @@ func (c *callers) words(now boottime.Time) string {
 func (p *Peer) Called(from netip.AddrPort, now boottime.Time) (words string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.callers.called(from, now)
-	return p.callers.words(now)
+	c := &p.history().callers
+	c.called(from, now)
+	return c.words(now)
 }

@@ -128,7 +128,7 @@ func (p *Peer) completed(wall time.Time) {
 		p.upSince = wall
 	}
 	p.handshakeWall, p.failingSince = wall, time.Time{}
-	p.count.Completed++
+	p.history().count.Completed++
 	p.unconfirmed, p.vain, p.stopped, p.deadSince = 0, 0, false, 0
 	p.lastError, p.doubt = "", ""
 }
@@ -180,7 +180,7 @@ type Event struct {
 func (p *Peer) Initiated(e Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.count.InitiationsSent++
+	p.history().count.InitiationsSent++
 	p.Timers.HandshakeInitiated(e.Now, e.Delay)
 }
 
@@ -188,7 +188,7 @@ func (p *Peer) Initiated(e Event) {
 func (p *Peer) InitiationReceived() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.count.InitiationsReceived++
+	p.history().count.InitiationsReceived++
 }
 
 // Responded installs the session of an initiation that we answer. It returns how many answers in a
@@ -200,7 +200,7 @@ func (p *Peer) Responded(ix *Index, kp *Keypair, own keys.PublicKey, e Event) (u
 	p.Timers.AuthenticatedReceived(e.Now)
 	p.begin(ix, kp, own)
 	p.Timers.SessionDerived(e.Now, e.Delay)
-	p.count.ResponsesSent++
+	p.history().count.ResponsesSent++
 	p.unconfirmed++
 	return p.unconfirmed
 }
@@ -211,7 +211,7 @@ func (p *Peer) Finished(ix *Index, kp *Keypair, own keys.PublicKey, e Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.Timers.AuthenticatedReceived(e.Now)
-	p.count.ResponsesReceived++
+	p.history().count.ResponsesReceived++
 	p.begin(ix, kp, own)
 	p.Timers.SessionDerived(e.Now, e.Delay)
 	p.completed(e.Wall)
@@ -221,5 +221,5 @@ func (p *Peer) Finished(ix *Index, kp *Keypair, own keys.PublicKey, e Event) {
 func (p *Peer) CookieReceived() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.count.CookiesReceived++
+	p.history().count.CookiesReceived++
 }

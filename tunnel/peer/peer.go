@@ -78,12 +78,33 @@ type Peer struct {
 	upSince      time.Time // when a session became usable after there was none
 	lastError    string
 	lastErrorAt  boottime.Time
-	callers      callers
 	doubt        string        // what recent handshakes suggest against the peer, in any state
 	doubtAt      boottime.Time // when
 	failingSince time.Time     // of the first failure since the last session
-	count        HandshakeCounts
-	icmp         *icmpNote // last ICMP message; nil: none
+	icmp         *icmpNote     // last ICMP message; nil: none
+	past         *past         // of its handshakes; nil: there was none
+}
+
+// past is what is remembered of the handshakes with a peer.
+type past struct {
+	callers callers
+	count   HandshakeCounts
+}
+
+// history returns where to note a handshake. p.mu is held.
+func (p *Peer) history() *past {
+	if p.past == nil {
+		p.past = new(past)
+	}
+	return p.past
+}
+
+// handshakes returns the counts of handshake messages. p.mu is held.
+func (p *Peer) handshakes() HandshakeCounts {
+	if p.past == nil {
+		return HandshakeCounts{}
+	}
+	return p.past.count
 }
 
 // Handshake is the state for handshakes with one peer. Its lock is held across key agreement, so no
@@ -213,7 +234,7 @@ func (p *Peer) Due(now boottime.Time) (due timers.Actions, unanswered bool) {
 	waiting := p.Timers.Handshaking()
 	due = p.Timers.Due(now)
 	if waiting && !p.Timers.Handshaking() {
-		p.count.Failed++
+		p.history().count.Failed++
 		p.unanswered.Add(1)
 		p.inVain()
 		unanswered = true

@@ -86,7 +86,7 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.State = p.state(now)
-	s.LastHandshake, s.Handshakes = p.handshakeWall, p.count
+	s.LastHandshake, s.Handshakes = p.handshakeWall, p.handshakes()
 	if m := p.moves.Load(); m != nil {
 		s.Roamed = time.Unix(0, m.at.Load())
 	}
@@ -113,7 +113,11 @@ func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
 			text = p.trouble(ep.Addr, now)
 		}
 	}
-	if words := p.callers.words(now); words != "" {
+	words := ""
+	if p.past != nil {
+		words = p.past.callers.words(now)
+	}
+	if words != "" {
 		text = words
 	} else if text == "" && now.Sub(p.doubtAt) < doubtShown {
 		text = p.doubt
@@ -153,7 +157,7 @@ func (p *Peer) Glance(now boottime.Time) Glance {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g.State, g.LastHandshake, g.Handshakes = p.state(now), p.handshakeWall, p.count
+	g.State, g.LastHandshake, g.Handshakes = p.state(now), p.handshakeWall, p.handshakes()
 	g.LastError = p.why(g.State, ep, now)
 	return g
 }
