@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"os"
 	"runtime/debug"
 	"time"
 )
@@ -14,7 +15,17 @@ func (d *Daemon) returnMemory(things int) {
 	if things >= manyThings && d.trimming.CompareAndSwap(false, true) {
 		time.AfterFunc(time.Second, func() {
 			d.trimming.Store(false)
+			keepHeapSmall()
 			debug.FreeOSMemory()
 		})
+	}
+}
+
+// keepHeapSmall makes the collector run when half as much garbage has gathered as there is in use,
+// instead of twice as much as the program starts with: with ten thousand peers that is 10 MB
+// instead of 40. Work on so many peers is rare, and packets make no garbage.
+func keepHeapSmall() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
 	}
 }
