@@ -33,6 +33,7 @@ type Config struct {
 	Tun      *Tun   // nil: no [tun] section. At least one of Tun and Tap is set.
 	Tap      *Tap   // nil: no [tap] section
 	Agent    *Agent // nil: no [agent] section, and no agent.sock
+	Metrics  Metrics
 	Peers    []Peer
 
 	// Files are the files that were read beside Path, as they were opened: those of keys.

@@ -189,6 +189,9 @@ func (l *loader) file(values map[string]any, places *tomlscan.Node) {
 	if l.cfg.Tun == nil && l.cfg.Tap == nil && !root.has("tun") && !root.has("tap") {
 		l.errorAt(0, "no device: give [tun], [tap] or both")
 	}
+	if s, ok := root.table("metrics"); ok {
+		l.cfg.Metrics = l.metrics(s)
+	}
 	peers := root.tables("peer")
 	l.cfg.Peers = make([]Peer, 0, len(peers))
 	for i, s := range peers {

@@ -62,7 +62,7 @@ func allKeys() *keySet {
 	l.asked = &keySet{sections: make(map[string][]string), kinds: make(map[string]kind)}
 	empty := map[string]any{}
 	l.file(map[string]any{
-		"tunnel": empty, "tun": empty, "tap": empty, "agent": empty, "peer": []map[string]any{empty},
+		"tunnel": empty, "tun": empty, "tap": empty, "agent": empty, "metrics": empty, "peer": []map[string]any{empty},
 	}, &tomlscan.Node{})
 	return l.asked
 }

@@ -84,21 +84,9 @@ type DeviceStatus struct {
 // Status reads the state of the tunnel. Packets flow meanwhile; the counters of one peer are read
 // one after another.
 func (t *Tunnel) Status() Status {
+	s := t.Overview()
+	s.Ethernet = t.lan.Status()
 	now, wall := t.env.Clock.Now(), t.env.Clock.Wall()
-	s := Status{
-		PrivateKey: t.handshakes.PrivateKey(), PublicKey: t.handshakes.PublicKey(),
-		ListenPort: t.lanes[0].Conn().Port(), UnderLoad: t.handshakes.Load.Under(now),
-		Strangers: t.handshakes.Strangers(), WrongKey: t.handshakes.WrongKey(),
-		CookiesSent: t.handshakes.CookiesSent(), Drops: t.Drops(), Ethernet: t.lan.Status(),
-	}
-	for _, l := range t.lanes {
-		s.Sockets = append(s.Sockets, l.Conn().Features())
-	}
-	for _, d := range t.devices {
-		s.Devices = append(s.Devices, DeviceStatus{
-			Name: d.Name, Kind: kindOf(d), Queues: len(d.Queues), MTU: d.MTU(), Features: d.Features, DeviceCounts: d.Counts(),
-		})
-	}
 	standby := t.standby()
 	owned := make(map[*peer.Peer][]netip.Prefix)
 	for prefix, p := range t.routes.All {
@@ -114,6 +102,27 @@ func (t *Tunnel) Status() Status {
 	return s
 }
 
+// Overview is Status without the peers and without the switch: it costs the same however many there
+// are.
+func (t *Tunnel) Overview() Status {
+	now := t.env.Clock.Now()
+	s := Status{
+		PrivateKey: t.handshakes.PrivateKey(), PublicKey: t.handshakes.PublicKey(),
+		ListenPort: t.lanes[0].Conn().Port(), UnderLoad: t.handshakes.Load.Under(now),
+		Strangers: t.handshakes.Strangers(), WrongKey: t.handshakes.WrongKey(),
+		CookiesSent: t.handshakes.CookiesSent(), Drops: t.Drops(),
+	}
+	for _, l := range t.lanes {
+		s.Sockets = append(s.Sockets, l.Conn().Features())
+	}
+	for _, d := range t.devices {
+		s.Devices = append(s.Devices, DeviceStatus{
+			Name: d.Name, Kind: kindOf(d), Queues: len(d.Queues), MTU: d.MTU(), Features: d.Features, DeviceCounts: d.Counts(),
+		})
+	}
+	return s
+}
+
 // kindOf says which kind of device carries a link.
 func kindOf(d *lane.Device) tundev.Kind {
 	if d.Link == offload.Ethernet {
@@ -124,6 +133,10 @@ func kindOf(d *lane.Device) tundev.Kind {
 
 // EthernetStatus describes the switch alone; nil without a TAP device.
 func (t *Tunnel) EthernetStatus() *EthernetStatus { return t.lan.Status() }
+
+// EthernetLoad counts the learned entries of the forwarding database by the name of their port, and
+// returns the greatest number of entries; nil without a TAP device.
+func (t *Tunnel) EthernetLoad() (entries map[string]int, limit int) { return t.lan.Load() }
 
 // PeerState judges one peer; a peer that is not configured is down.
 func (t *Tunnel) PeerState(key keys.PublicKey) State {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"slices"
 
 	"go.uber.org/zap"
@@ -22,6 +23,9 @@ func filesOf(c *config.Config) confine.Tree {
 		Read:   []string{"/etc", "/run", "/proc", "/sys"},
 		Write:  []string{control.RunDir(), uapi.Dir, stamps.Dir(c.Instance)},
 		Device: []string{"/dev/net/tun"},
+	}
+	if c.Metrics.Socket != "" {
+		t.Write = append(t.Write, filepath.Dir(c.Metrics.Socket))
 	}
 	for _, file := range append([]string{c.Path, "/etc/resolv.conf"}, c.Files...) {
 		t.Read = append(t.Read, confine.Around(file)...)

@@ -38,7 +38,7 @@ type claim struct {
 // takeClaim makes the instance's directory and locks it. The lock file is removed on release, so a
 // lock won on a file that no longer has the name is worthless and the race is run again.
 func takeClaim(runDir, instance string) (*claim, error) {
-	c := &claim{dir: InstanceDir(runDir, instance), gid: readersGroup()}
+	c := &claim{dir: InstanceDir(runDir, instance), gid: ReadersGroup()}
 	path := filepath.Join(c.dir, lockName)
 	for range claimTries {
 		if err := c.makeDir(runDir); err != nil {
@@ -210,8 +210,8 @@ func (c *claim) release() {
 	_ = os.Remove(c.dir)
 }
 
-// readersGroup returns the id of the group that may read, or -1 to leave groups as they are.
-func readersGroup() int {
+// ReadersGroup returns the id of the group that may read, or -1 to leave groups as they are.
+func ReadersGroup() int {
 	if os.Geteuid() != 0 {
 		return -1
 	}

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -37,6 +38,7 @@ import (
 	"tund/internal/stamps"
 	"tund/internal/statusview"
 	"tund/internal/uapi"
+	"tund/internal/web"
 	"tund/route"
 	"tund/tunnel"
 	"tund/tunnel/tundev"
@@ -92,12 +94,16 @@ type Daemon struct {
 	socket      *uapi.Server         // WireGuard's socket; nil: none
 	removed     <-chan struct{}      // closed when the removal of that is to end us; nil: it is not
 	stamps      *stamps.Store        // nil: timestamps of handshakes are forgotten at the end
+	site        *web.Site            // what can be looked at over HTTP; nil: nothing
 	undo        undo
 	ready       bool // the start succeeded
 	fenced      bool // guards or a full tunnel of an earlier run were still in place
 
 	keepGuards bool // for stop
 	handedOver bool // the next process continues with devices, sockets and sessions
+
+	listener net.Listener // for site, until it is served; belongs to start and stop
+	server   *web.Server  // of site; nil: none. Guarded by changing once the start is over
 
 	// changing serializes everything that changes the instance: reloads, WireGuard's tools,
 	// reactions to the kernel. It may be held for seconds. The fields below are written with both
@@ -120,6 +126,7 @@ type Daemon struct {
 	// Peers that WireGuard's tools have added, which no configuration has and no agent.
 	byHand map[keys.PublicKey]bool
 	links  map[string]netwatch.LinkState // of our devices, as last seen
+	stuck  []string                      // loops that were last seen to make no progress
 
 	marks atomic.Pointer[configMark] // of the configuration last asked about
 
@@ -230,6 +237,10 @@ func (d *Daemon) launch(ctx context.Context) error {
 	}
 	d.serveSocket(ctx)
 	d.serveAgent()
+	if d.site != nil {
+		d.startWeb()
+		d.background.Go(func() { d.watchLoops(ctx) })
+	}
 	for _, dev := range d.devices {
 		d.background.Go(func() { d.followLink(ctx, dev) })
 	}

@@ -19,13 +19,7 @@ func (d *Daemon) beat(ctx context.Context, every time.Duration, pulse func() []t
 	defer tick.Stop()
 	last := make(map[string]tunnel.Beat)
 	for {
-		var stuck []string
-		for _, b := range pulse() {
-			if then, known := last[b.Loop]; known && b.Stuck(then) {
-				stuck = append(stuck, b.Loop)
-			}
-			last[b.Loop] = b
-		}
+		stuck := stuckLoops(pulse(), last)
 		status := d.summary() // takes mu, which status, reloads and the kernel's news need
 		if len(stuck) == 0 {
 			alive()

@@ -42,6 +42,7 @@ func (d *Daemon) fileMode() mode {
 			{"configure network", d.configureNetwork},
 			{"open WireGuard socket", d.openSocket},
 			{"open socket for the agent", d.openAgentSocket},
+			{"open metrics", d.openWeb},
 			{"run", d.launch},
 		},
 		wanted: func(c *config.Config, further []netip.Prefix, tunMTU int) route.State {

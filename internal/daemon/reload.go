@@ -41,7 +41,7 @@ func (d *Daemon) reload() error {
 	if d.stopping || d.life.Err() != nil {
 		return errStopping
 	}
-	next, agent, err := d.prepare()
+	p, err := d.prepare()
 	if err != nil {
 		d.mu.Lock()
 		d.reloadEr = err.Error()
@@ -49,6 +49,8 @@ func (d *Daemon) reload() error {
 		d.configEvent("refused", "the configuration file was refused", oneLine(err))
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
+	next, agent := p.config, p.agent
+	d.commitWeb(p.web, next.Metrics)
 	d.names.SetPeers(next.Peers)
 	d.names.Change(d.agent.peers.InForce(), nil)
 	if err := d.tunnel.Configure(d.reloadChange(next, agent)); err != nil {
@@ -93,11 +95,18 @@ func partly(err error) error {
 		"when the network changes; not applied:\n  %s", strings.Join(lines, "\n  "))
 }
 
+// prepared is a reload that is about to be made: the configuration of the file and of tunctl, and
+// what follows for the agent's peers and for the address of metrics.
+type prepared struct {
+	config *config.Config
+	agent  sources.Diff
+	web    webChange
+}
+
 // prepare reads the file and takes the steps that may be refused, ending with the change of
-// sockets. It returns the configuration of the file and of tunctl, and what follows for the agent's
-// peers. An error means that nothing has changed. Callers hold changing.
-func (d *Daemon) prepare() (*config.Config, sources.Diff, error) {
-	refuse := func(err error) (*config.Config, sources.Diff, error) { return nil, sources.Diff{}, err }
+// sockets. An error means that nothing has changed. Callers hold changing.
+func (d *Daemon) prepare() (prepared, error) {
+	refuse := func(err error) (prepared, error) { return prepared{}, err }
 	file, err := config.Load(d.config.Path)
 	if err != nil {
 		return refuse(err)
@@ -111,7 +120,7 @@ func (d *Daemon) prepare() (*config.Config, sources.Diff, error) {
 	}
 	next := d.keepAdded(file)
 	agent := d.rejudge(next)
-	undo := func(err error) (*config.Config, sources.Diff, error) {
+	undo := func(err error) (prepared, error) {
 		d.mu.Lock()
 		d.agent.peers.Undo(agent)
 		d.mu.Unlock()
@@ -120,17 +129,21 @@ func (d *Daemon) prepare() (*config.Config, sources.Diff, error) {
 	if err := d.tunnel.Fits(d.reloadChange(next, agent)); err != nil {
 		return undo(err)
 	}
+	web, err := d.prepareWeb(next)
+	if err != nil {
+		return undo(fmt.Errorf("%s: metrics: listen: %w", next.Path, err))
+	}
 	was := d.override
 	d.reset(file, next)
 	want := next.Tunnel.ListenPort
 	if want == d.port || want == 0 && d.config.Tunnel.ListenPort == 0 {
-		return next, agent, nil
+		return prepared{next, agent, web}, nil
 	}
 	if err := d.rebind(next, want, d.mark(next)); err != nil {
 		d.setOverride(func(o *override) { *o = was })
-		return undo(fmt.Errorf("%s: tunnel: listen_port: %w", next.Path, err))
+		return undo(errors.Join(fmt.Errorf("%s: tunnel: listen_port: %w", next.Path, err), d.cancelWeb(web)))
 	}
-	return next, agent, nil
+	return prepared{next, agent, web}, nil
 }
 
 // reset puts the file in force again: of what was set at run time only the peers stay that next has

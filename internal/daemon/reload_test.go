@@ -77,6 +77,9 @@ var reloadChanges = map[string]map[string]keyChange{
 		"default_route": {"false", "true"},
 		"ethernet":      {"false", "true"},
 	},
+	"metrics": {
+		"listen": {`"127.0.0.1:9586"`, `"unix:/run/m.sock"`},
+	},
 	"peer": {
 		"name":               {`"x"`, `"y"`},
 		"public_key":         {`"` + berlinKey + `"`, `"` + parisKey + `"`},
@@ -102,7 +105,7 @@ var reloadChanges = map[string]map[string]keyChange{
 func configWith(t *testing.T, dir, section, key, value string) *config.Config {
 	t.Helper()
 	set := map[string]map[string]string{
-		"tunnel": {"private_key": `"` + ownKey + `"`, "listen_port": "1"}, "tun": {}, "tap": {"device": `"t"`}, "agent": {},
+		"tunnel": {"private_key": `"` + ownKey + `"`, "listen_port": "1"}, "tun": {}, "tap": {"device": `"t"`}, "agent": {}, "metrics": {},
 		"peer": {"public_key": `"` + berlinKey + `"`, "ethernet": "true", "allowed_ips": `["10.1.0.0/16"]`},
 	}
 	if strings.Contains(key, "key_file") || key == "credential" {
@@ -119,7 +122,7 @@ func configWith(t *testing.T, dir, section, key, value string) *config.Config {
 		set["peer"]["allowed_ips"] = `["0.0.0.0/0", "::/0"]`
 	}
 	var b strings.Builder
-	for _, name := range []string{"tunnel", "tun", "tap", "agent", "peer"} {
+	for _, name := range []string{"tunnel", "tun", "tap", "agent", "metrics", "peer"} {
 		b.WriteString(map[bool]string{true: "[[peer]]\n", false: "[" + name + "]\n"}[name == "peer"])
 		for k, v := range set[name] {
 			b.WriteString(k + " = " + v + "\n")
@@ -151,7 +154,7 @@ func handedOver(c *config.Config) string {
 		text += fmt.Sprintf(" %+v %s %s %v %+v %d %v", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet, *p.Extensions, *p.Liveness)
 		text += fmt.Sprint(p.Endpoints, p.AllowedIPs, p.SharedIPs, *p.Priority)
 	}
-	return text + fmt.Sprintf("%+v %+v", routeState(c, nil, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap)) + fmt.Sprintf("%+v", *c.Agent)
+	return text + fmt.Sprintf("%+v %+v", routeState(c, nil, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap)) + fmt.Sprintf("%v %+v", c.Metrics, *c.Agent)
 }
 
 // TestReload_doesWhatTheDocumentationSays checks the reload column of docs/config.md: a change of a

@@ -127,6 +127,9 @@ func (r Reason) String() string {
 	return names[r]
 }
 
+// Names returns the names of all reasons but None. The slice belongs to the caller.
+func Names() []string { return append([]string(nil), names[None+1:]...) }
+
 // IsLoss reports whether drops with a name, as String returns it, are losses to somebody. The
 // others are counted because a frame went nowhere, which is where it belongs.
 func IsLoss(name string) bool {

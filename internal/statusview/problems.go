@@ -12,6 +12,7 @@ const (
 	KindNetwork     = "network"      // the kernel's network configuration is not as wanted
 	KindOffload     = "offload"      // a device or a socket works without offload
 	KindRoutingLoop = "routing-loop" // a peer's endpoint is reached through the tunnel itself
+	KindMetrics     = "metrics"      // the address of [metrics] cannot be used
 	KindUnknownPeer = "unknown-peer" // a host asks for a session with a key that belongs to no peer
 	KindAgent       = "agent"        // no agent can hand in peers
 	KindWrongKey    = "wrong-key"    // a host asks for a session with another key than ours

@@ -104,6 +104,21 @@ func (e *LAN) Status() *Status {
 	}
 }
 
+// Load counts the learned entries by the name of their port, and returns the greatest number of
+// entries; nil without a switch.
+func (e *LAN) Load() (entries map[string]int, limit int) {
+	if e == nil {
+		return nil, 0
+	}
+	entries = make(map[string]int)
+	for _, p := range e.sw.Ports(e.env.Clock.Now()) {
+		if name := e.name(p.ID); name != "" {
+			entries[name] = p.Entries
+		}
+	}
+	return entries, int(e.limit.Load())
+}
+
 // names returns the names of the ports.
 func (e *LAN) names() map[l2.PortID]string {
 	names := map[l2.PortID]string{l2.LocalPort: e.dev.Name}
