@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -233,6 +234,22 @@ func TestRoaming_replayAfterARestartMovesNobody(t *testing.T) {
 type kept struct {
 	mu     sync.Mutex
 	newest map[keys.PublicKey]noise.Timestamp
+	sent   map[keys.PublicKey]noise.Timestamp
+}
+
+func (k *kept) LastSent(peer keys.PublicKey) noise.Timestamp {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.sent[peer]
+}
+
+func (k *kept) Sent(peer keys.PublicKey, ts noise.Timestamp) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.sent == nil {
+		k.sent = make(map[keys.PublicKey]noise.Timestamp)
+	}
+	k.sent[peer] = ts
 }
 
 func (k *kept) Last(peer keys.PublicKey) noise.Timestamp {
@@ -283,6 +300,45 @@ func TestReplay_timestampsOutliveTunnelAndPeer(t *testing.T) {
 			a.expect(1, "a fresh one")
 		})
 	}
+}
+
+// clockSet is a clock whose time of day was set.
+type clockSet struct {
+	Clock
+	by time.Duration
+}
+
+func (c clockSet) Wall() time.Time { return c.Clock.Wall().Add(c.by) }
+
+// A host whose clock goes back while it is down is not refused by its peers, even if it was killed
+// before it could save its last timestamps.
+func TestHandshakes_aClockThatGoesBackOverARestartLocksNobodyOut(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.end(), w.end()
+		b.knows(a, false)
+		file := &kept{newest: make(map[keys.PublicKey]noise.Timestamp)}
+		begin := func(by time.Duration) {
+			a.tun.Close()
+			w.startWith(a, clockSet{w.clock, by}, func(o *Options) { o.Timestamps = file })
+			a.knows(b, true)
+		}
+		begin(0)
+		a.sends(b, 10)
+		b.expect(1, "in the present")
+		saved := file.LastSent(b.key.Public())
+		passes(time.Minute)
+		begin(0)
+		a.sends(b, 10)
+		b.expect(1, "a minute later")
+		for i := range 3 {
+			file.sent[b.key.Public()] = saved // what came later was not saved
+			passes(time.Minute)
+			begin(-24 * time.Hour)
+			a.sends(b, 10)
+			b.expect(1, fmt.Sprintf("restart %d, with a clock a day behind", i+1))
+			saved = file.LastSent(b.key.Public())
+		}
+	})
 }
 
 // A peer that is not where it was heard last is looked for where it is configured, and then where

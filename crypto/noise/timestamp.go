@@ -34,6 +34,14 @@ func NewTimestamp(t time.Time) Timestamp {
 // After reports whether ts is later than u. The zero Timestamp is before all others.
 func (ts Timestamp) After(u Timestamp) bool { return bytes.Compare(ts[:], u[:]) > 0 }
 
+// Time returns the time that ts stands for; the zero time for the zero Timestamp.
+func (ts Timestamp) Time() time.Time {
+	if ts == (Timestamp{}) {
+		return time.Time{}
+	}
+	return time.Unix(int64(binary.BigEndian.Uint64(ts[:])-tai64Epoch), int64(binary.BigEndian.Uint32(ts[8:])))
+}
+
 // Next returns the earliest label after ts that NewTimestamp could return for a later time: for a
 // sender whose clock went back.
 func (ts Timestamp) Next() Timestamp {

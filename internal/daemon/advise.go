@@ -62,6 +62,9 @@ func (d *Daemon) advise() {
 			}
 		}
 	}
+	if d.stamps != nil {
+		t.Sent = d.stamps.NewestSent().Time()
+	}
 	d.readFilters(&t, c)
 	if c.Tun != nil {
 		d.describe(&t, c, host, mark)

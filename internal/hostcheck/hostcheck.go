@@ -78,6 +78,9 @@ type Tunnel struct {
 	// Written is when the configuration file was last written, and File its name.
 	Written time.Time
 	File    string
+	// Sent is the newest timestamp of a handshake sent so far, by this process or one before; zero:
+	// none is known.
+	Sent time.Time
 }
 
 // Astray is an allowed IP that is routed to another link.
@@ -92,16 +95,24 @@ const clockSlack = 2 * time.Minute
 
 // Find returns the settings to correct.
 func Find(t Tunnel, h Host) []Finding {
-	list := slices.Concat(t.forwarding(h), t.reversePath(h), firewall(t.Filters, t.Port), t.queues(h))
-	if behind := t.Written.Sub(h.Now); !t.Written.IsZero() && behind > clockSlack {
-		list = append(list, Finding{
-			Kind: Clock,
-			Message: fmt.Sprintf("the clock of this host says %s, which is before %s was written: peers refuse handshakes that are older than the last",
-				h.Now.UTC().Format("2006-01-02 15:04 MST"), t.File),
-			Remedy: "set the clock, and keep it with NTP (timedatectl set-ntp true)",
-		})
+	return slices.Concat(t.forwarding(h), t.reversePath(h), firewall(t.Filters, t.Port), t.queues(h), t.clock(h))
+}
+
+// clock finds a clock that is behind what this host itself has done before.
+func (t *Tunnel) clock(h Host) []Finding {
+	const form = "2006-01-02 15:04 MST"
+	f := Finding{Kind: Clock, Remedy: "set the clock, and keep it with NTP (timedatectl set-ntp true)"}
+	switch {
+	case t.Sent.Sub(h.Now) > clockSlack:
+		f.Message = fmt.Sprintf("the clock of this host says %s, and its last handshake was sent at %s: handshakes go on with that time, "+
+			"because peers refuse older ones", h.Now.UTC().Format(form), t.Sent.UTC().Format(form))
+	case t.Written.Sub(h.Now) > clockSlack:
+		f.Message = fmt.Sprintf("the clock of this host says %s, which is before %s was written: peers refuse handshakes that are older than the last",
+			h.Now.UTC().Format(form), t.File)
+	default:
+		return nil
 	}
-	return list
+	return []Finding{f}
 }
 
 // forwarding finds a gateway that does not forward.

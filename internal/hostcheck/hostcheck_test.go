@@ -65,6 +65,9 @@ func TestFind(t *testing.T) {
 			h.Links[3].Strict, x.Astray = true, slices.Repeat([]Astray{{netip.MustParsePrefix("10.20.0.0/16"), "lan"}}, 50)
 		}, []string{"and 47 more"}},
 		{"the clock is behind", func(x *Tunnel, h *Host) { x.Written = h.Now.Add(24 * time.Hour) }, []string{"2027-01-15 08:00 UTC, which is before office.toml was written|set the clock"}},
+		{"the clock is behind the last handshake", func(x *Tunnel, h *Host) { x.Sent = h.Now.Add(24 * time.Hour) },
+			[]string{"its last handshake was sent at 2027-01-16 08:00 UTC|set the clock"}},
+		{"the clock is a little behind the last handshake", func(x *Tunnel, h *Host) { x.Sent = h.Now.Add(time.Minute) }, nil},
 		{"the clock is as good as that of another", func(x *Tunnel, h *Host) { x.Written = h.Now.Add(time.Minute) }, nil},
 		{"the device is gone", func(_ *Tunnel, h *Host) { h.Links = h.Links[:3]; h.Links[2].Forward4 = false }, nil},
 	} {

@@ -1,6 +1,8 @@
-// Package stamps stores the newest handshake timestamp that was accepted from each peer, beyond the
-// lifetime of a process. Timestamps distinguish a peer's initiations from recorded ones (WireGuard
-// whitepaper §5.1), so a host that forgets them at a restart can be made to answer an old one.
+// Package stamps stores the newest handshake timestamp that was accepted from each peer, and the
+// newest that was sent to it, beyond the lifetime of a process. Timestamps distinguish a peer's
+// initiations from recorded ones (WireGuard whitepaper §5.1). A host that forgets those it accepted
+// can be made to answer an old initiation; one that forgets those it sent is refused by its peers
+// if its clock goes back.
 //
 // It keeps one small file, which is not secret and is replaced as a whole: at whatever moment a
 // process dies, either the old or the new file is there. A file that is missing, truncated or
@@ -30,10 +32,12 @@ import (
 const (
 	defaultDir = "/var/lib/tund"
 	fileName   = "timestamps"
-	header     = "tund timestamps 1\n"
+	header     = "tund timestamps 2\n"
+	// oldHeader begins a file without the timestamps that were sent.
+	oldHeader = "tund timestamps 1\n"
 	// maxFile bounds the size of the file, in bytes: 1,048,576 peers, the most that a tunnel can
-	// have, of 70 bytes each.
-	maxFile = 80 << 20
+	// have, of 95 bytes each.
+	maxFile = 100 << 20
 	// maxFormer bounds the peers that are remembered although they are no longer configured: they
 	// may be configured again, and initiations recorded before that must not count as fresh.
 	maxFormer = 4096
@@ -54,14 +58,17 @@ type Store struct {
 
 	saving sync.Mutex // held while the file is written; lock order: before mu
 	mu     sync.Mutex // guards the rest, for a few assignments at a time
-	newest map[keys.PublicKey]noise.Timestamp
+	newest map[keys.PublicKey]stamps
 	dirty  bool // newer than the file
 }
+
+// stamps are the newest timestamps of one peer; zero: none is remembered.
+type stamps struct{ accepted, sent noise.Timestamp }
 
 // Open creates the directory and reads what an earlier process saved there. The Store is usable
 // whatever the error, which explains why nothing, or not everything, is remembered.
 func Open(dir string) (*Store, error) {
-	s := &Store{dir: dir, newest: make(map[keys.PublicKey]noise.Timestamp)}
+	s := &Store{dir: dir, newest: make(map[keys.PublicKey]stamps)}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return s, fmt.Errorf("make the directory for timestamps of handshakes: %w", err)
 	}
@@ -96,29 +103,37 @@ func read(path string) ([]byte, error) {
 	return text, err
 }
 
-// parse reads all lines of a file, or none: a header, lines with a key and a timestamp, and a
-// checksum over everything before it.
+// parse reads all lines of a file, or none: a header, lines with a key, the timestamp accepted and
+// the one sent, and a checksum over everything before it.
 func (s *Store) parse(text []byte) error {
 	body, sum, ok := cutSum(text)
 	if !ok || !bytes.Equal(sum, checksum(body)) {
 		return fmt.Errorf("%s is damaged", s.path())
 	}
-	body, ok = bytes.CutPrefix(body, []byte(header))
-	if !ok {
-		return fmt.Errorf("%s is of another version", s.path())
+	body, old := bytes.CutPrefix(body, []byte(oldHeader))
+	if !old {
+		if body, ok = bytes.CutPrefix(body, []byte(header)); !ok {
+			return fmt.Errorf("%s is of another version", s.path())
+		}
 	}
-	found := make(map[keys.PublicKey]noise.Timestamp)
+	found := make(map[keys.PublicKey]stamps)
 	for line := range bytes.Lines(body) {
-		name, stamp, _ := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
-		var ts noise.Timestamp
+		name, rest, _ := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
+		accepted, sent, _ := bytes.Cut(rest, []byte(" "))
+		var both stamps
 		key, err := keys.ParsePublic(string(name))
-		if n, bad := hex.Decode(ts[:], stamp[:min(len(stamp), 2*len(ts))]); err != nil || bad != nil || n != len(ts) {
+		if err != nil || !parseStamp(&both.accepted, accepted) || !old && !parseStamp(&both.sent, sent) {
 			return fmt.Errorf("%s has an invalid line: %q", s.path(), line)
 		}
-		found[key] = ts
+		found[key] = both
 	}
 	s.newest = found
 	return nil
+}
+
+func parseStamp(ts *noise.Timestamp, text []byte) bool {
+	n, err := hex.Decode(ts[:], text[:min(len(text), 2*len(ts))])
+	return err == nil && n == len(ts)
 }
 
 // cutSum splits off the last line.
@@ -139,16 +154,47 @@ func checksum(body []byte) []byte {
 func (s *Store) Last(peer keys.PublicKey) noise.Timestamp {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.newest[peer]
+	return s.newest[peer].accepted
 }
 
 // Accepted remembers a timestamp that was accepted. It does not wait for the file.
 func (s *Store) Accepted(peer keys.PublicKey, ts noise.Timestamp) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ts.After(s.newest[peer]) {
-		s.newest[peer], s.dirty = ts, true
+	if both := s.newest[peer]; ts.After(both.accepted) {
+		both.accepted = ts
+		s.newest[peer], s.dirty = both, true
 	}
+}
+
+// LastSent returns the newest timestamp that was sent to the peer, or zero if none is remembered.
+// The newest of all may not have been saved when the last process died.
+func (s *Store) LastSent(peer keys.PublicKey) noise.Timestamp {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newest[peer].sent
+}
+
+// Sent remembers a timestamp that was sent. It does not wait for the file.
+func (s *Store) Sent(peer keys.PublicKey, ts noise.Timestamp) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if both := s.newest[peer]; ts.After(both.sent) {
+		both.sent = ts
+		s.newest[peer], s.dirty = both, true
+	}
+}
+
+// NewestSent returns the newest timestamp that was sent to any peer, or zero.
+func (s *Store) NewestSent() (newest noise.Timestamp) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, both := range s.newest {
+		if both.sent.After(newest) {
+			newest = both.sent
+		}
+	}
+	return newest
 }
 
 // Save writes the file if there is something new, and returns its size in bytes, or 0 if nothing
@@ -179,14 +225,14 @@ func (s *Store) take(configured func(keys.PublicKey) bool) []byte {
 	s.dirty = false
 	former := 0
 	var lines []string
-	for key, ts := range s.newest {
+	for key, both := range s.newest {
 		if !configured(key) {
 			if former++; former > maxFormer {
 				delete(s.newest, key)
 				continue
 			}
 		}
-		lines = append(lines, key.String()+" "+hex.EncodeToString(ts[:])+"\n")
+		lines = append(lines, key.String()+" "+hex.EncodeToString(both.accepted[:])+" "+hex.EncodeToString(both.sent[:])+"\n")
 	}
 	slices.Sort(lines)
 	text := []byte(header)

@@ -1,6 +1,7 @@
 package stamps
 
 import (
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"testing"
@@ -44,8 +45,12 @@ func TestStore_remembers(t *testing.T) {
 	for i := range 100 {
 		s.Accepted(key(i), at(1000+i))
 	}
+	for i := range 50 {
+		s.Sent(key(i), at(2000+i))
+	}
 	// An older timestamp: a replay that was accepted somewhere must not set it back.
 	s.Accepted(key(5), at(10))
+	s.Sent(key(5), at(10))
 	if save(t, s) == 0 || save(t, s) != 0 {
 		t.Error("not written when there is something new, or again when there is not")
 	}
@@ -54,6 +59,16 @@ func TestStore_remembers(t *testing.T) {
 		if got := again.Last(key(i)); got != at(1000+i) {
 			t.Fatalf("peer %d: %x, want %x", i, got, at(1000+i))
 		}
+		want := noise.Timestamp{}
+		if i < 50 {
+			want = at(2000 + i)
+		}
+		if got := again.LastSent(key(i)); got != want {
+			t.Fatalf("peer %d was sent %x, want %x", i, got, want)
+		}
+	}
+	if got := again.NewestSent(); got != at(2049) {
+		t.Errorf("the newest that was sent is %x", got)
 	}
 	if got := again.Last(key(100)); got != (noise.Timestamp{}) {
 		t.Errorf("an unknown peer has %x", got)
@@ -61,6 +76,24 @@ func TestStore_remembers(t *testing.T) {
 	info, err := os.Stat(filepath.Join(dir, fileName))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+func TestStore_readsTheFormerVersion(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ts := at(1000)
+	text := []byte(oldHeader + key(1).String() + " " + hex.EncodeToString(ts[:]) + "\n")
+	text = append(text, checksum(text)...)
+	if err := os.WriteFile(filepath.Join(dir, fileName), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir)
+	if got := s.Last(key(1)); got != ts {
+		t.Errorf("accepted %x, want %x", got, ts)
+	}
+	if got := s.LastSent(key(1)); got != (noise.Timestamp{}) {
+		t.Errorf("sent %x, want none", got)
 	}
 }
 

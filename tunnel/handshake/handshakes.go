@@ -15,6 +15,7 @@ package handshake
 import (
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"tund/crypto/keys"
 	"tund/crypto/noise"
@@ -50,15 +51,25 @@ type identity struct {
 	cookies *noise.CookieChecker
 }
 
-// Timestamps remembers the newest timestamp accepted from each peer beyond the lifetime of a
-// tunnel, so that initiations recorded before the tunnel began are not taken for fresh ones. Its
-// methods must not block, and several goroutines call them.
+// Timestamps remembers the newest timestamps accepted from each peer and sent to it beyond the
+// lifetime of a tunnel, so that initiations recorded before the tunnel began are not taken for
+// fresh ones, and ours are taken for fresh although the clock went back. Its methods must not
+// block, and several goroutines call them.
 type Timestamps interface {
 	// Last returns the newest timestamp accepted from a peer, or zero if none is known.
 	Last(keys.PublicKey) noise.Timestamp
 	// Accepted is called when a newer timestamp was accepted.
 	Accepted(keys.PublicKey, noise.Timestamp)
+	// LastSent returns the newest timestamp sent to a peer that is known, or zero. Later ones may
+	// have been sent for up to SentReserve.
+	LastSent(keys.PublicKey) noise.Timestamp
+	// Sent is called when a timestamp is about to be sent.
+	Sent(keys.PublicKey, noise.Timestamp)
 }
+
+// SentReserve is how long a timestamp may have been sent before it is remembered: longer than the
+// longest pause between two savings of the timestamps of 10,000 peers.
+const SentReserve = 5 * time.Minute
 
 // New returns the handshakes of a tunnel with the given peers, and sets the fields of env that are
 // theirs. Without timestamps, a peer's timestamp is forgotten together with the peer. New starts

@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"errors"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -57,10 +58,7 @@ func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, no
 	remote := hs.Remote(id, p.PublicKey())
 	hs.DropPending(w.env.Index)
 	local := w.env.Index.Reserve(p)
-	stamp := noise.NewTimestamp(w.env.Clock.Wall())
-	if !stamp.After(hs.LastSent) {
-		stamp = hs.LastSent.Next() // our clock was set back; the peer accepts none older
-	}
+	stamp := w.stamp(p)
 	pending, err := id.Initiate(msg, remote, local, stamp)
 	if err != nil {
 		w.env.Index.Release(local)
@@ -70,9 +68,31 @@ func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, no
 		return false
 	}
 	hs.Pending, hs.PendingIndex, hs.LastSent = pending, local, stamp
+	if w.timestamps != nil {
+		w.timestamps.Sent(p.PublicKey(), stamp)
+	}
 	hs.Macs().Add(msg[:], now)
 	p.Initiated(w.event(now, 0))
 	return true
+}
+
+// stamp returns the timestamp for an initiation to p: the time, or, if the clock was set back, the
+// first one after the last, because the peer accepts none that is older. The handshake lock of p is
+// held.
+func (w *Worker) stamp(p *peer.Peer) noise.Timestamp {
+	hs := &p.Handshake
+	now := noise.NewTimestamp(w.env.Clock.Wall())
+	if hs.LastSent == (noise.Timestamp{}) && w.timestamps != nil {
+		hs.LastSent = w.timestamps.LastSent(p.PublicKey())
+		if behind := hs.LastSent.Time().Sub(now.Time()); behind > time.Second {
+			// Those sent right before the last process ended may not have been remembered.
+			hs.LastSent = noise.NewTimestamp(hs.LastSent.Time().Add(SentReserve))
+		}
+	}
+	if now.After(hs.LastSent) {
+		return now
+	}
+	return hs.LastSent.Next()
 }
 
 // purge drops the packets that wait for a session with p.
