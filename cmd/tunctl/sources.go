@@ -39,9 +39,7 @@ func (a *app) showSources(ctx context.Context) error {
 	answers, failures := gather(ctx, clients, func(ctx context.Context, c *control.Client) (control.SourceTable, error) {
 		return c.Sources(ctx)
 	})
-	for _, answer := range answers {
-		document.Instances = append(document.Instances, answer)
-	}
+	document.Instances = append(document.Instances, answers...)
 	if a.json {
 		err = a.printJSON(document)
 	} else {

@@ -13,8 +13,10 @@ const PingSchema = "tund.ping/v1"
 
 // Bounds on one echo request.
 const (
-	// MinPingSize and MaxPingSize bound the payload inside the session, in bytes.
-	MinPingSize, MaxPingSize = 16, 9000
+	// MinPingSize is the least payload inside the session, in bytes.
+	MinPingSize = 16
+	// MaxPingSize is the greatest.
+	MaxPingSize = 9000
 	// MaxPingWait bounds the time in which an answer is waited for.
 	MaxPingWait = 5 * time.Second
 )

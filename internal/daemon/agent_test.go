@@ -89,7 +89,7 @@ func TestAgent_handsInPeersWithTheirRoutes(t *testing.T) {
 	a, ctx := n.agent(), t.Context()
 	answer, err := a.Put(ctx, control.SourcePut{Epoch: "e", Generation: 5, Peers: []map[string]any{
 		sitePeer(1), sitePeer(2), sitePeer(3, "allowed_ips", []any{"192.0.2.0/24"}), sitePeer(4, "preshared_key", siteKey(4)),
-		sitePeer(5, "allowed_ips", []any{"10.20.0.0/16"}), sitePeer(6, "alowed_ips", []any{}), sitePeer(7, "public_key", berlinKey),
+		sitePeer(5, "allowed_ips", []any{"10.20.0.0/16"}), sitePeer(6, "address", []any{}), sitePeer(7, "public_key", berlinKey),
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"tund/crypto/keys"
 	"tund/internal/control"
 	"tund/internal/events"
+	"tund/internal/names"
 	"tund/internal/statusview"
 	"tund/tunnel"
 	"tund/tunnel/l2"
@@ -117,10 +118,11 @@ func (t tunctl) SetLogLevel(level string) error {
 func (t tunctl) FlushFDB(f control.FDBFilter) (int, error) {
 	filter := l2.Filter{Static: f.Static}
 	if f.MAC != "" {
-		mac, err := l2.ParseMAC(f.MAC)
+		station, err := names.Station(f.MAC)
 		if err != nil {
 			return 0, invalid(err)
 		}
+		mac := l2.MACFromBytes(station[:])
 		filter.MAC = &mac
 	}
 	if f.VLAN != nil {
@@ -133,11 +135,11 @@ func (t tunctl) FlushFDB(f control.FDBFilter) (int, error) {
 
 // PinFDB adds a static entry to the forwarding database (control.Backend).
 func (t tunctl) PinFDB(p control.FDBPin) error {
-	mac, err := l2.ParseMAC(p.MAC)
+	station, err := names.Station(p.MAC)
 	if err != nil {
 		return invalid(err)
 	}
-	return switchError(t.d.tunnel.PinFDB(uint16(p.VLAN), mac, p.Port), p.Port)
+	return switchError(t.d.tunnel.PinFDB(uint16(p.VLAN), l2.MACFromBytes(station[:]), p.Port), p.Port)
 }
 
 func invalid(err error) error {

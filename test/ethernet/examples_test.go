@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tund/internal/names"
 	"tund/internal/testnet"
 	"tund/tunnel/l2"
 )
@@ -75,7 +76,7 @@ func playGuest(ip string) {
 }
 
 func answerAs(tap, mac, ip string) error {
-	own, err := l2.ParseMAC(mac)
+	own, err := names.Station(mac)
 	if err != nil {
 		return err
 	}
@@ -97,7 +98,7 @@ func answerAs(tap, mac, ip string) error {
 		if err != nil {
 			return err
 		}
-		if answer := answerTo(buf[vnetHeader:n], own, netIP(ip)); answer != nil {
+		if answer := answerTo(buf[vnetHeader:n], l2.MACFromBytes(own[:]), netIP(ip)); answer != nil {
 			if _, err := unix.Write(fd, append(make([]byte, vnetHeader), answer...)); err != nil {
 				return err
 			}

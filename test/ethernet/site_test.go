@@ -9,6 +9,7 @@ import (
 
 	"tund/crypto/keys"
 	"tund/internal/control"
+	"tund/internal/names"
 	"tund/internal/testnet"
 	"tund/test/instance"
 	"tund/tunnel/l2"
@@ -255,11 +256,11 @@ func (h *host) attach(s *site, addrs []string) {
 // macOf returns the address of a device.
 func macOf(t testing.TB, ns *testnet.NS, dev string) l2.MAC {
 	t.Helper()
-	m, err := l2.ParseMAC(strings.TrimSpace(ns.Run(t, "cat", "/sys/class/net/"+dev+"/address")))
+	m, err := names.Station(strings.TrimSpace(ns.Run(t, "cat", "/sys/class/net/"+dev+"/address")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m
+	return l2.MACFromBytes(m[:])
 }
 
 // pings sends echo requests, twenty a second, until count were answered, and wants each answer

@@ -2,9 +2,7 @@ package l2
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"net"
 )
 
 // MAC is an Ethernet address in the low 48 bits, first octet highest. It is a word rather than six
@@ -40,19 +38,6 @@ func (m MAC) String() string {
 
 // MarshalText implements encoding.TextMarshaler. It returns the form of String and never an error.
 func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
-
-// ErrMAC reports that a text is not six hexadecimal octets separated by colons or hyphens.
-var ErrMAC = errors.New("not a MAC address (want aa:bb:cc:dd:ee:ff)")
-
-// ParseMAC parses aa:bb:cc:dd:ee:ff or aa-bb-cc-dd-ee-ff, in upper or lower case. It returns ErrMAC
-// for anything else.
-func ParseMAC(text string) (MAC, error) {
-	hw, err := net.ParseMAC(text)
-	if err != nil || len(hw) != 6 || len(text) != 17 {
-		return 0, ErrMAC
-	}
-	return MACFromBytes(hw), nil
-}
 
 // EtherTypes that the switch examines (IEEE 802 registry), and constants of the Ethernet header.
 const (

@@ -115,7 +115,7 @@ func (s *Switch) deliver(now boottime.Time, h *held) {
 		const room = FrameHeaderLen + tagLen
 		b := append(make([]byte, room, room+len(h.frame)), h.frame...)
 		off := r.Apply(b, room)
-		return b[off-FrameHeaderLen : len(b)]
+		return b[off-FrameHeaderLen:]
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
