@@ -94,6 +94,7 @@ func (p *Peer) values() map[string]any {
 		"public_key": p.PublicKey.String(), "endpoint": texts(p.Endpoints), "allowed_ips": texts(p.AllowedIPs),
 		"keepalive": int64(p.Keepalive / time.Second), "ethernet": p.Ethernet, "priority": int64(p.Priority),
 		"extensions": p.Extensions.String(), "liveness": int64(p.Liveness / time.Second),
+		"post_quantum": p.PostQuantum.String(),
 	}
 	// A name that is the beginning of the key, and as long as nameOthers makes them, is none that a
 	// file need give: the peer gets it again. A shorter one was given by the file.

@@ -51,6 +51,7 @@ type Tunnel struct {
 	Offload    bool            // offload = "auto" (true) or "off" (false)
 	UDPOffload bool            // udp_offload = "auto" (true) or "off" (false)
 	Lanes      int             // 0: chosen from the number of processors
+	Cipher     Cipher          // of data sessions
 
 	// VerifyInnerChecksum asks for TCP and UDP checksums of received packets to be verified before
 	// they are handed to the kernel, rather than trusted because the peer authenticated them.
@@ -195,6 +196,37 @@ func (e Extensions) String() string {
 	return "auto"
 }
 
+// PostQuantum is a choice of whether data sessions with a peer have a post-quantum secret.
+type PostQuantum uint8
+
+// The choices.
+const (
+	PostQuantumPrefer  PostQuantum = iota // if the peer can
+	PostQuantumRequire                    // or no packet passes
+	PostQuantumOff                        // never
+)
+
+// String returns the choice as it is written in the file.
+func (p PostQuantum) String() string {
+	switch p {
+	case PostQuantumRequire:
+		return "require"
+	case PostQuantumOff:
+		return "off"
+	}
+	return "prefer"
+}
+
+// Cipher is a choice of ciphers for data sessions.
+type Cipher uint8
+
+// The choices.
+const (
+	CipherAuto   Cipher = iota // the one that costs both sides least
+	CipherChaCha               // ChaCha20-Poly1305 alone
+	CipherAES                  // AES-256-GCM alone
+)
+
 // Peer is one [[peer]].
 type Peer struct {
 	Name         string            // unique; default: first 8 characters of the public key, or more
@@ -205,10 +237,11 @@ type Peer struct {
 	// different priorities.
 	AllowedIPs []netip.Prefix
 	// Among the peers that have the same allowed IP: the highest carries, 0 to 65535.
-	Priority   int
-	Keepalive  time.Duration // persistent keepalive, whole seconds; 0: off
-	Extensions Extensions    // whether the peer is asked for what tund does beyond WireGuard
-	Liveness   time.Duration // interval of echo requests, whole seconds; 0: off
+	Priority    int
+	Keepalive   time.Duration // persistent keepalive, whole seconds; 0: off
+	Extensions  Extensions    // whether the peer is asked for what tund does beyond WireGuard
+	Liveness    time.Duration // interval of echo requests, whole seconds; 0: off
+	PostQuantum PostQuantum   // whether data sessions with it have a post-quantum secret
 
 	// What follows concerns layer 2 and is zero unless Ethernet is set.
 

@@ -168,6 +168,9 @@ func TestLoad_saysWhatIsWrongWithAPeer(t *testing.T) {
 
 		{"ethernet without tap", peerSection + usable + "ethernet = true\n", "8:12: peer 1: ethernet: there is no [tap] section"},
 		{"extensions", peerSection + usable + "extensions = \"maybe\"\n", `8:14: peer 1: extensions: want "auto", "on" or "off", not "maybe"`},
+		{"post-quantum", peerSection + usable + "post_quantum = \"yes\"\n", `8:16: peer 1: post_quantum: want "prefer", "require" or "off", not "yes"`},
+		{"post-quantum without extensions", peerSection + usable + "post_quantum = \"require\"\nextensions = \"off\"\n",
+			`8:16: peer 1: post_quantum: "require" needs extensions, which are "off"`},
 		{"extensions off with ethernet", etherSection + usable + "extensions = \"off\"\nethernet = true\n",
 			`9:14: peer 1: extensions: "off" contradicts ethernet = true, which is an extension itself`},
 		{"liveness without extensions", peerSection + usable + "extensions = \"off\"\nliveness = 1\n",

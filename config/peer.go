@@ -33,11 +33,15 @@ func (l *loader) peer(s *section, number int) Peer {
 		Keepalive:    s.seconds("keepalive", 0, 0, maxKeepalive),
 		Extensions:   Extensions(s.choice("extensions", "auto", "on", "off")),
 		Liveness:     s.seconds("liveness", 0, 0, maxLiveness),
+		PostQuantum:  PostQuantum(s.choice("post_quantum", "prefer", "require", "off")),
 		Ethernet:     s.boolean("ethernet", false),
 	}
 	p.Priority = s.priority
 	if p.Liveness != 0 && p.Extensions == ExtensionsOff {
 		s.errorAt(s.where("liveness"), "liveness", `needs extensions, which are "off" for this peer`)
+	}
+	if p.PostQuantum == PostQuantumRequire && p.Extensions == ExtensionsOff {
+		s.errorAt(s.where("post_quantum"), "post_quantum", `"require" needs extensions, which are "off"`)
 	}
 	l.peerEthernet(s, &p)
 	switch {

@@ -48,6 +48,7 @@ func (l *loader) tunnel(root *section) (t Tunnel) {
 	t.Offload = s.choice("offload", "auto", "off") == 0
 	t.UDPOffload = s.choice("udp_offload", "auto", "off") == 0
 	t.Lanes = int(s.integer("lanes", 0, 0, maxLanes))
+	t.Cipher = Cipher(s.choice("cipher", "auto", "chacha20poly1305", "aes256gcm"))
 	t.VerifyInnerChecksum = s.choice("inner_checksum", "trust", "verify") == 1
 	return t
 }

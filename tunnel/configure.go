@@ -11,6 +11,7 @@ import (
 
 	"tund/crypto/keys"
 	"tund/internal/drop"
+	"tund/tunnel/datasession"
 	"tund/tunnel/l2"
 	"tund/tunnel/l3"
 	"tund/tunnel/peer"
@@ -65,6 +66,9 @@ type PeerChange struct {
 	// Liveness is the interval of the echo requests that tell whether the peer is alive, when not
 	// nil; 0 turns them off.
 	Liveness *time.Duration
+	// PostQuantum, when not nil, says whether data sessions have a post-quantum secret. It takes
+	// effect with the next session, except that datasession.Require stops other packets at once.
+	PostQuantum *datasession.PostQuantum
 	// Ethernet, when not nil, is the peer as the switch sees it. It is ignored by a tunnel without
 	// a TAP device.
 	Ethernet *l2.PortConfig
@@ -256,6 +260,14 @@ func (t *Tunnel) removePeers(gone map[*peer.Peer]bool) {
 	}
 }
 
+// SetCiphers sets the ciphers that data sessions may use from the next session on, with what each
+// costs this host: at least one, for a tunnel that was made with some.
+func (t *Tunnel) SetCiphers(costs []datasession.Cost) {
+	if t.negotiator != nil {
+		t.negotiator.SetCosts(costs)
+	}
+}
+
 func (t *Tunnel) changePeer(p *peer.Peer, c *PeerChange) {
 	now := t.env.Clock.Now()
 	if c.Name != nil {
@@ -272,6 +284,9 @@ func (t *Tunnel) changePeer(p *peer.Peer, c *PeerChange) {
 	}
 	if c.Endpoint.IsValid() {
 		p.SetEndpoint(udp.Endpoint{Addr: c.Endpoint})
+	}
+	if c.PostQuantum != nil && p.SetPostQuantum(*c.PostQuantum) && p.Current() != nil {
+		t.env.WantHandshake(p, now)
 	}
 	changed := c.Extensions != nil && p.Extension.SetMode(*c.Extensions)
 	if c.Liveness != nil && p.Extension.SetLiveness(*c.Liveness) || changed {

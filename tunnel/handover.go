@@ -135,7 +135,7 @@ func (t *Tunnel) Continue(sessions []byte) (peers int, err error) {
 		if p == nil {
 			continue
 		}
-		if p.Continue(one, t.env.Index, now) {
+		if p.Continue(one, t.env.Index, len(t.lanes), now) {
 			peers++
 			t.env.SessionUp(p, now)
 		}
@@ -150,7 +150,7 @@ func (t *Tunnel) Continue(sessions []byte) (peers int, err error) {
 func wipe(peers []*peer.Saved) {
 	for _, p := range peers {
 		for i := range p.Sessions {
-			p.Sessions[i].Session.Zero()
+			p.Sessions[i].Zero()
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"tund/crypto/keys"
 	"tund/internal/boottime"
 	"tund/internal/watchdog"
+	"tund/tunnel/datasession"
 	"tund/tunnel/ethernet"
 	"tund/tunnel/handshake"
 	"tund/tunnel/tundev"
@@ -30,6 +31,9 @@ type Options struct {
 	// Timestamps remembers those of the peers' handshakes beyond the life of the tunnel. Nil:
 	// nobody does.
 	Timestamps handshake.Timestamps
+	// Ciphers are those that data sessions may use, with what each costs this host. Empty: no data
+	// sessions.
+	Ciphers []datasession.Cost
 	// Clock is SystemClock unless a test brings its own.
 	Clock Clock
 	// Log gets what an operator should know. It must not be nil.

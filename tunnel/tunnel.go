@@ -33,6 +33,7 @@ import (
 	"tund/tunnel/l2"
 	"tund/tunnel/l3"
 	"tund/tunnel/lane"
+	"tund/tunnel/negotiate"
 	"tund/tunnel/offload"
 	"tund/tunnel/peer"
 	"tund/tunnel/peerlog"
@@ -52,6 +53,7 @@ type Tunnel struct {
 	handshakes *handshake.Handshakes
 	lan        *ethernet.LAN // nil without a TAP device
 	extensions *extension.Exchange
+	negotiator *negotiate.Negotiator // nil without data sessions
 	loops      watchdog.Loops
 	workers    []*handshake.Worker
 	timers     *handshake.Worker
@@ -99,6 +101,10 @@ func New(o Options) (*Tunnel, error) {
 		}
 	}
 	t.extensions = extension.New(t.env, t.peers, t.loops.New("extensions"))
+	if len(o.Ciphers) > 0 {
+		t.negotiator = negotiate.New(t.env, t.extensions, len(o.Conns))
+		t.negotiator.SetCosts(o.Ciphers)
+	}
 	t.joinControl()
 	for i, c := range o.Conns {
 		c.OnHint(t.handshakes.ICMP)
@@ -117,7 +123,7 @@ func (t *Tunnel) joinControl() {
 	frames := t.lan.Control(t.env)
 	t.env.Control = func(kp *peer.Keypair, payload []byte, now boottime.Time) drop.Reason {
 		if payload[0]>>4 == extension.Nibble {
-			return t.extensions.Take(kp, payload, now)
+			return t.extensions.Take(kp.Main(), payload, now)
 		}
 		return frames(kp.Peer, payload, now)
 	}

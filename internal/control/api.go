@@ -195,13 +195,23 @@ type Peer struct {
 	// Endpoints are the configured ones as written ("host:port"), in the order they are tried.
 	Endpoints []string `json:"endpoints"`
 	// Roamed is when the endpoint last changed by an authenticated datagram from elsewhere.
-	Roamed    Time              `json:"roamed"`
-	PathMTU   int               `json:"path_mtu"` // of the way to the endpoint, bytes; 0: not known
-	RxPackets uint64            `json:"rx_packets"`
-	TxPackets uint64            `json:"tx_packets"`
-	LastRx    Time              `json:"last_rx"` // newest authenticated datagram
-	Staged    int               `json:"staged"`  // packets waiting for a session
-	Session   *Session          `json:"session"` // the current one, or null
+	Roamed    Time     `json:"roamed"`
+	PathMTU   int      `json:"path_mtu"` // of the way to the endpoint, bytes; 0: not known
+	RxPackets uint64   `json:"rx_packets"`
+	TxPackets uint64   `json:"tx_packets"`
+	LastRx    Time     `json:"last_rx"` // newest authenticated datagram
+	Staged    int      `json:"staged"`  // packets waiting for a session
+	Session   *Session `json:"session"` // the current one, or null
+	// What carries packets for the peer: Suite is "" without a session. Lanes is the number of data
+	// sessions, 1 also without any.
+	Suite       string `json:"suite"`
+	Lanes       int    `json:"lanes"`
+	PostQuantum bool   `json:"post_quantum"`
+	// Packets of each of our lanes, by its number; empty for a peer that has one.
+	LanesDetail []Lane `json:"lanes_detail"`
+	// Why there are no data sessions; "" when there are, or when nothing is known against them.
+	DataSessionsError string `json:"data_sessions_error"`
+
 	Handshake Handshakes        `json:"handshakes"`
 	Drops     map[string]uint64 `json:"drops"`
 	// MACs behind this peer now, and the greatest number; both 0 unless Ethernet.
@@ -227,6 +237,12 @@ func (p *Peer) UnmarshalJSON(text []byte) error {
 	err := json.Unmarshal(text, &v)
 	*p = Peer(v)
 	return err
+}
+
+// Lane is what one lane has carried for a peer since the peer has several.
+type Lane struct {
+	RxPackets uint64 `json:"rx_packets"`
+	TxPackets uint64 `json:"tx_packets"`
 }
 
 // Session is the current session with a peer.

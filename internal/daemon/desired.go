@@ -7,6 +7,7 @@ import (
 	"tund/internal/sizes"
 	"tund/route"
 	"tund/tunnel"
+	"tund/tunnel/datasession"
 	"tund/tunnel/l2"
 	"tund/tunnel/peer"
 )
@@ -72,11 +73,11 @@ func peersChange(c *config.Config, endpoints func(config.Peer) []netip.AddrPort)
 // its allowed IPs, those in shared are also allowed IPs of other peers.
 func peerChange(p *config.Peer, shared map[netip.Prefix]bool, endpoints func(config.Peer) []netip.AddrPort) tunnel.PeerChange {
 	name, psk, keepalive, port := p.Name, p.PresharedKey, p.Keepalive, portConfig(*p)
-	extensions, priority, liveness := extensionMode(*p), p.Priority, p.Liveness
+	extensions, priority, liveness, pq := extensionMode(*p), p.Priority, p.Liveness, postQuantum[p.PostQuantum]
 	pc := tunnel.PeerChange{
 		PublicKey: p.PublicKey, Name: &name, PresharedKey: &psk, Endpoints: endpoints(*p), Keepalive: &keepalive,
 		ReplaceAllowedIPs: true, AllowedIPs: p.AllowedIPs, Priority: &priority, Ethernet: &port,
-		Extensions: &extensions, Liveness: &liveness,
+		Extensions: &extensions, Liveness: &liveness, PostQuantum: &pq,
 	}
 	if len(shared) > 0 {
 		pc.AllowedIPs = nil
@@ -119,15 +120,22 @@ func portConfig(p config.Peer) l2.PortConfig {
 	return c
 }
 
-// extensionMode says whether a peer is asked for extensions. A peer that carries frames always is.
+// extensionMode says whether a peer is asked for extensions. A peer that carries frames, or must
+// have data sessions, always is.
 func extensionMode(p config.Peer) peer.ExtensionMode {
 	switch {
-	case p.Ethernet, p.Extensions == config.ExtensionsOn:
+	case p.Ethernet, p.Extensions == config.ExtensionsOn, p.PostQuantum == config.PostQuantumRequire:
 		return peer.ExtensionsOn
 	case p.Extensions == config.ExtensionsOff:
 		return peer.ExtensionsOff
 	}
 	return peer.ExtensionsAuto
+}
+
+// postQuantum translates what the configuration says of data sessions.
+var postQuantum = map[config.PostQuantum]datasession.PostQuantum{
+	config.PostQuantumPrefer: datasession.Prefer, config.PostQuantumRequire: datasession.Require,
+	config.PostQuantumOff: datasession.Off,
 }
 
 // bpduPolicies translates the policies of the configuration for the switch.

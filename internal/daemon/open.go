@@ -108,6 +108,10 @@ func makeDevice(ctx context.Context, o tundev.Options) (dev *tundev.Device, err 
 
 func (d *Daemon) openTunnel(ctx context.Context) error {
 	c := d.config
+	costs, err := ciphers(c.Tunnel.Cipher)
+	if err != nil {
+		return err
+	}
 	d.names = resolve.New(resolve.Options{
 		Log: d.log, Lookup: resolve.MarkedLookup(d.currentMark), Reachable: d.reachable, Changed: d.setEndpoints,
 		Down: func(key keys.PublicKey) bool { return d.tunnel.PeerState(key) == tunnel.StateDown },
@@ -128,7 +132,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	d.path = configuredPaths(d.routes, d.names, pointers(c.Peers), mark).paths
 	d.mtu = tunMTU(c, d.path.least)
 	o := tunnel.Options{
-		PrivateKey: c.Tunnel.PrivateKey, Conns: conns(sockets), Log: d.log,
+		PrivateKey: c.Tunnel.PrivateKey, Conns: conns(sockets), Log: d.log, Ciphers: costs,
 		VerifyInnerChecksums: c.Tunnel.VerifyInnerChecksum, Ethernet: ethernetOptions(c.Tap),
 	}
 	o.Ethernet.Follow = d.switchNews
@@ -195,6 +199,10 @@ func openSockets(c *config.Config, port uint16, mark uint32) ([]*udp.Socket, err
 		}
 		o.Port = s.Port()
 		sockets = append(sockets, s)
+	}
+	if lanes > 1 {
+		// A kernel that refuses it chooses by address: all lanes still work, but a peer uses one.
+		_ = sockets[0].Steer(lanes)
 	}
 	return sockets, nil
 }

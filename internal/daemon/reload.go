@@ -61,6 +61,9 @@ func (d *Daemon) reload() error {
 			return err // the same
 		}
 	}
+	if costs, err := ciphers(next.Tunnel.Cipher); err == nil { // the same
+		d.tunnel.SetCiphers(costs)
+	}
 	d.mu.Lock()
 	d.config, d.loaded, d.reloadEr = next, time.Now(), ""
 	d.mu.Unlock()
@@ -117,6 +120,9 @@ func (d *Daemon) prepare() (prepared, error) {
 	if room := d.tunnel.EthernetRoom(); file.Tap != nil && file.Tap.MaxMACs > room {
 		return refuse(fmt.Errorf("%s: tap.max_macs: the forwarding database has room for %d while the instance runs: "+
 			"restart it for more", file.Path, room))
+	}
+	if _, err := ciphers(file.Tunnel.Cipher); err != nil {
+		return refuse(fmt.Errorf("%s: %w", file.Path, err))
 	}
 	next := d.keepAdded(file)
 	agent := d.rejudge(next)

@@ -35,6 +35,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"offload":          {`"auto"`, `"off"`},
 		"udp_offload":      {`"auto"`, `"off"`},
 		"lanes":            {"1", "2"},
+		"cipher":           {`"auto"`, `"chacha20poly1305"`},
 		"inner_checksum":   {`"trust"`, `"verify"`},
 	},
 	"tun": {
@@ -91,6 +92,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"keepalive":          {"0", "25"},
 		"extensions":         {`"auto"`, `"on"`},
 		"liveness":           {"0", "1"},
+		"post_quantum":       {`"prefer"`, `"require"`},
 		"ethernet":           {"false", "true"},
 		"macs":               {`[]`, `["02:00:00:00:00:01"]`},
 		"max_macs":           {"0", "7"},
@@ -149,9 +151,9 @@ func handedOver(c *config.Config) string {
 		}
 		return all
 	})
-	text := fmt.Sprint(c.Tunnel.ListenPort)
+	text := fmt.Sprint(c.Tunnel.ListenPort, c.Tunnel.Cipher)
 	for _, p := range peers.Peers {
-		text += fmt.Sprintf(" %+v %s %s %v %+v %d %v", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet, *p.Extensions, *p.Liveness)
+		text += fmt.Sprintf(" %+v %s %s %v %+v %d %v %d", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet, *p.Extensions, *p.Liveness, *p.PostQuantum)
 		text += fmt.Sprint(p.Endpoints, p.AllowedIPs, p.SharedIPs, *p.Priority)
 	}
 	return text + fmt.Sprintf("%+v %+v", routeState(c, nil, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap)) + fmt.Sprintf("%v %+v", c.Metrics, *c.Agent)

@@ -49,8 +49,10 @@ const (
 	ForeignSource  // the inner source belongs to another peer, or to none
 	NoDevice       // an Ethernet frame without [tap] here, or an IP packet without [tun]
 	DeviceWrite    // the device refused the write (down, or full)
-	ControlQueue   // a control message of a tund peer found the queue to the switch full
-	ControlRate    // a control message over the rate that one peer may send them at
+	// A packet outside data sessions from a peer with post_quantum = "require"
+	NotPostQuantum
+	ControlQueue // a control message of a tund peer found the queue to the switch full
+	ControlRate  // a control message over the rate that one peer may send them at
 
 	// Ethernet (tunnel/l2).
 	ShortFrame       // shorter than its own headers
@@ -104,7 +106,7 @@ var names = [count]string{
 	CookieBudget: "cookie-budget", HandshakeFailed: "handshake-failed", BadTag: "bad-tag", Expired: "expired",
 
 	Replay: "replay", BadInnerPacket: "bad-inner-packet", ForeignSource: "foreign-source", NoDevice: "no-device",
-	DeviceWrite: "device-write", ControlQueue: "control-queue",
+	DeviceWrite: "device-write", NotPostQuantum: "not-post-quantum", ControlQueue: "control-queue",
 	ControlRate: "control-rate",
 
 	ShortFrame: "short-frame", OversizeFrame: "oversize-frame", SourceMulticast: "source-multicast",

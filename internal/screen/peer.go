@@ -36,7 +36,13 @@ func (s *Page) Peer(instance string, p *control.Peer) {
 		s.field("waiting", Plural(p.Staged, "packet")+" for a session")
 	}
 	if p.Session != nil {
-		s.field("session", s.session(p.Session))
+		s.field("session", s.session(p))
+	}
+	if p.DataSessionsError != "" {
+		s.field("data sessions", "none: "+p.DataSessionsError)
+	}
+	for i, l := range p.LanesDetail {
+		s.field("lane "+strconv.Itoa(i), fmt.Sprintf("received %d, sent %d packets", l.RxPackets, l.TxPackets))
 	}
 	keepalive := "off"
 	if p.KeepaliveS > 0 {
@@ -114,7 +120,9 @@ func (s *Page) handshake(p *control.Peer) string {
 	return text
 }
 
-func (s *Page) session(x *control.Session) string {
+// session describes the current session, and what carries packets for the peer.
+func (s *Page) session(p *control.Peer) string {
+	x := p.Session
 	role := "responder"
 	if x.Initiator {
 		role = "initiator"
@@ -122,6 +130,12 @@ func (s *Page) session(x *control.Session) string {
 	text := fmt.Sprintf("%s, age %.0f/%.0fs, counters sent %d, received %d", role, x.AgeS, x.RejectS, x.TxMessages, x.RxHighest)
 	if x.Suite != "" {
 		text += ", " + x.Suite
+	}
+	if p.Lanes > 1 {
+		text += ", " + Plural(p.Lanes, "lane")
+	}
+	if p.PostQuantum {
+		text += ", post-quantum"
 	}
 	return text
 }

@@ -152,3 +152,30 @@ func TestPage_thousandPeersAreQuick(t *testing.T) {
 		t.Errorf("1000 peers took %v", best)
 	}
 }
+
+func TestPage_peerWithDataSessions(t *testing.T) {
+	t.Parallel()
+	i := screentest.Office()
+	p := i.Peers[0]
+	session := *p.Session
+	session.Suite = "aes-256-gcm"
+	p.Session, p.Suite, p.Lanes, p.PostQuantum = &session, "aes-256-gcm", 2, true
+	p.LanesDetail = []control.Lane{{RxPackets: 10, TxPackets: 11}, {RxPackets: 20, TxPackets: 21}}
+	got := draw(Style{UTF8: true, Width: 140}, func(x *Page) { x.Peer(i.Name, &p) })
+	for _, want := range []string{
+		"aes-256-gcm, 2 lanes, post-quantum\n", "  lane 0          received 10, sent 11 packets\n",
+		"  lane 1          received 20, sent 21 packets\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "data sessions") {
+		t.Errorf("they stand, and are mentioned:\n%s", got)
+	}
+	p.DataSessionsError = "no answer to our offer"
+	got = draw(Style{UTF8: true, Width: 140}, func(x *Page) { x.Peer(i.Name, &p) })
+	if want := "  data sessions   none: no answer to our offer\n"; !strings.Contains(got, want) {
+		t.Errorf("no %q in:\n%s", want, got)
+	}
+}

@@ -32,6 +32,11 @@ func (v *View) peer(s *tunnel.PeerStatus) control.Peer {
 			AgeS: ss.Age.Seconds(), Initiator: ss.Initiator, RekeyS: timers.RekeyAfterTime.Seconds(),
 			RejectS: timers.RejectAfterTime.Seconds(), TxMessages: ss.Sent, RxHighest: ss.Highest, Suite: ss.Suite,
 		}
+		out.Suite, out.Lanes, out.PostQuantum, out.DataSessionsError = ss.Suite, ss.Lanes, ss.PostQuantum, ss.DataTrouble
+	}
+	out.LanesDetail = []control.Lane{}
+	for _, l := range s.Lanes {
+		out.LanesDetail = append(out.LanesDetail, control.Lane(l))
 	}
 	if s.Endpoint.IsValid() {
 		out.Endpoint, out.PathMTU = s.Endpoint.String(), v.PathMTU[s.Endpoint.Addr()]

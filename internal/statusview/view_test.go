@@ -17,6 +17,7 @@ import (
 	"tund/tunnel"
 	"tund/tunnel/l2"
 	"tund/tunnel/lane"
+	"tund/tunnel/peer"
 	"tund/tunnel/tundev"
 	"tund/tunnel/udp"
 )
@@ -291,4 +292,21 @@ func TestInstance_peerWantsFramesOfAnInstanceWithoutTAP(t *testing.T) {
 		}
 	}
 	t.Errorf("nobody says so: %+v", v.Instance().Warnings)
+}
+
+func TestInstance_whatCarriesPackets(t *testing.T) {
+	t.Parallel()
+	v, s := office()
+	s.Peers[0].Session = &tunnel.SessionStatus{Suite: "aes-256-gcm", Lanes: 2, PostQuantum: true}
+	s.Peers[0].Lanes = []peer.LaneCounts{{RxPackets: 1, TxPackets: 2}, {RxPackets: 3, TxPackets: 4}}
+	s.Peers[1].Session = &tunnel.SessionStatus{Suite: "chacha20-poly1305", Lanes: 1, DataTrouble: "no answer"}
+	i := v.Instance()
+	if p := i.Peers[0]; p.Suite != "aes-256-gcm" || p.Lanes != 2 || !p.PostQuantum || p.DataSessionsError != "" ||
+		!slices.Equal(p.LanesDetail, []control.Lane{{RxPackets: 1, TxPackets: 2}, {RxPackets: 3, TxPackets: 4}}) {
+		t.Errorf("with data sessions: %+v", p)
+	}
+	if p := i.Peers[1]; p.Suite != "chacha20-poly1305" || p.Lanes != 1 || p.PostQuantum || p.DataSessionsError != "no answer" ||
+		p.LanesDetail == nil || len(p.LanesDetail) != 0 {
+		t.Errorf("without: %+v", p)
+	}
 }

@@ -34,6 +34,7 @@ type peerConfig struct {
 	others    []string          // more endpoints, to be tried after that one
 	allowed   []string
 	keepalive int
+	more      []string // more lines of [[peer]]
 }
 
 // gateway is one instance of tund: its namespace, its files and its process.
@@ -80,6 +81,9 @@ func (g *gateway) write() {
 		}
 		if !p.psk.IsZero() {
 			fmt.Fprintf(&s, "preshared_key = %q\n", p.psk.Base64())
+		}
+		for _, line := range p.more {
+			fmt.Fprintln(&s, line)
 		}
 	}
 	g.WriteConfig(s.String())

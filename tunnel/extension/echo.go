@@ -144,7 +144,7 @@ func (x *Exchange) echoReply(m *Message) drop.Reason {
 		e.answered(rtt)
 	}
 	x.publish(m.Peer, s)
-	x.later(m.Peer, x.now)
+	x.Later(m.Peer, x.now)
 	return drop.None
 }
 
@@ -221,7 +221,7 @@ func (x *Exchange) beginPing(o *ping) {
 	if s.keypair == nil {
 		x.env.WantHandshake(p, x.now)
 	}
-	x.later(p, x.now)
+	x.Later(p, x.now)
 }
 
 // checkPings sends the pings that can be sent and ends those that take too long. It returns when to

@@ -61,8 +61,13 @@ type Exchange struct {
 	env      *lane.Env
 	peers    *peer.Table
 	progress *watchdog.Progress
-	handlers [maxType]Handler                                       // constant once Run runs
-	greeted  []func(p *peer.Peer, kp *peer.Keypair, initiator bool) // constant once Run runs
+
+	// Constant once Run runs.
+	handlers [maxType]Handler
+	features Features // of other parts
+	greeted  []func(p *peer.Peer, kp *peer.Keypair, initiator bool)
+	silence  []func(*peer.Peer)
+	ticks    []func(*peer.Peer) boottime.Time
 
 	queue chan *received
 	pings chan *ping
@@ -114,6 +119,21 @@ func (x *Exchange) Handle(t Type, h Handler) {
 func (x *Exchange) OnHello(f func(p *peer.Peer, kp *peer.Keypair, initiator bool)) {
 	x.greeted = append(x.greeted, f)
 }
+
+// Announce adds features to those that our hellos tell of. It is called before Run.
+func (x *Exchange) Announce(f Features) { x.features |= f }
+
+// OnSilence has f called, on the goroutine of Run, when the peer has not answered hellos in its
+// present session, and is taken for plain WireGuard. It is called before Run.
+func (x *Exchange) OnSilence(f func(*peer.Peer)) { x.silence = append(x.silence, f) }
+
+// OnDue has f called, on the goroutine of Run, when something has changed about a peer or the time
+// has come that f returned last, or that Later was told; 0: none. It is called before Run.
+func (x *Exchange) OnDue(f func(*peer.Peer) boottime.Time) { x.ticks = append(x.ticks, f) }
+
+// Now returns the time at which Run handles what it is handling. Only functions called by Run call
+// it.
+func (x *Exchange) Now() boottime.Time { return x.now }
 
 // kick wakes Run.
 func (x *Exchange) kick() {
@@ -240,6 +260,16 @@ func (x *Exchange) send(p *peer.Peer, t Type, body []byte, size int) {
 	x.out.Transmit(p, x.scratch, x.now)
 }
 
-// Later has the deadline of p come at the given time, if it would not come before. Only handlers
-// and functions of OnHello call it.
-func (x *Exchange) later(p *peer.Peer, at boottime.Time) { x.due.Arm(&p.Extension.Deadline, at) }
+// SendIn sends a control message in a certain WireGuard session, which need not be the current one.
+// Only functions called by Run call it.
+func (x *Exchange) SendIn(kp *peer.Keypair, t Type, body []byte) {
+	x.scratch = AppendMessage(x.scratch[:0], t, body)
+	x.out.TransmitIn(kp, x.scratch, x.now)
+}
+
+// SendKeepalive sends an empty message to p. Only functions called by Run call it.
+func (x *Exchange) SendKeepalive(p *peer.Peer) { x.out.Transmit(p, nil, x.now) }
+
+// Later has the functions of OnDue called for p at the given time, or before. Only functions called
+// by Run call it.
+func (x *Exchange) Later(p *peer.Peer, at boottime.Time) { x.due.Arm(&p.Extension.Deadline, at) }

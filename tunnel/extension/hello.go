@@ -15,7 +15,7 @@ const (
 	// helloEvery is the interval between them. A responder waits as long before the first, which is
 	// usually not necessary: the hello of the initiator comes first, and is answered.
 	helloEvery = time.Second
-	// ownFeatures is what this version takes part in.
+	// ownFeatures is what this package takes part in.
 	ownFeatures = FeatureEcho | FeatureGoodbye
 )
 
@@ -48,7 +48,11 @@ func (x *Exchange) check(p *peer.Peer) (next boottime.Time) {
 		x.sayHello(p, s)
 	}
 	next = earlier(s.helloAt, x.checkPings(p, s))
-	return earlier(next, x.checkAlive(p, s))
+	next = earlier(next, x.checkAlive(p, s))
+	for _, f := range x.ticks {
+		next = earlier(next, f(p))
+	}
+	return next
 }
 
 // earlier returns the earlier of two deadlines, where zero means none.
@@ -106,6 +110,9 @@ func (x *Exchange) sayHello(p *peer.Peer, s *state) {
 	if s.tries == maxHellos {
 		s.helloAt, s.known = 0, false
 		p.Extension.SetFeatures(0)
+		for _, f := range x.silence {
+			f(p)
+		}
 		return
 	}
 	s.asked = true
@@ -115,7 +122,7 @@ func (x *Exchange) sayHello(p *peer.Peer, s *state) {
 }
 
 func (x *Exchange) sendHello(p *peer.Peer, answer bool) {
-	h := Hello{Version: helloVersion, Answer: answer, Features: ownFeatures}
+	h := Hello{Version: helloVersion, Answer: answer, Features: ownFeatures | x.features}
 	var body [helloLen]byte
 	x.Send(p, TypeHello, h.Append(body[:0]))
 }
@@ -139,7 +146,7 @@ func (x *Exchange) hello(m *Message) drop.Reason {
 			f(p, kp, kp.Session.Initiator())
 		}
 	}
-	x.later(p, x.now)
+	x.Later(p, x.now)
 	return drop.None
 }
 

@@ -36,6 +36,8 @@ const (
 	TypeGoodbye     Type = 2
 	TypeEchoRequest Type = 3
 	TypeEchoReply   Type = 4
+	TypeOffer       Type = 16
+	TypeAnswer      Type = 17
 )
 
 // maxType bounds the types that can be registered.
@@ -91,6 +93,8 @@ const (
 	FeatureEcho Features = 1 << 0
 	// FeatureGoodbye: knows what a goodbye means.
 	FeatureGoodbye Features = 1 << 1
+	// FeatureDataSessions: answers offers of data sessions.
+	FeatureDataSessions Features = 1 << 2
 )
 
 // EchoRequest is the body of an echo request. It is followed by any amount of padding, which counts

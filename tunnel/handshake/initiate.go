@@ -141,12 +141,15 @@ func (w *Worker) finish(p *peer.Peer, msg []byte, from *udp.Endpoint, now bootti
 	return drop.None
 }
 
-// keepalive sends an empty transport message, or the waiting packets, which serve the same purpose.
-// It begins a handshake if there is no session.
+// keepalive sends an empty transport message, or the waiting packets, which serve the same purpose
+// unless they have to wait for data sessions. It begins a handshake if there is no session.
 func (w *Worker) keepalive(p *peer.Peer, now boottime.Time) {
-	if p.Staged.Len() == 0 {
+	waits := p.Sending(0, now) == nil && p.SendingControl(0, now) != nil
+	if p.Staged.Len() == 0 || waits {
 		w.out.Transmit(p, nil, now)
 		w.out.Flush(now)
+	}
+	if p.Staged.Len() == 0 {
 		return
 	}
 	w.out.SendStaged(p, now)

@@ -81,7 +81,7 @@ func (w *Worker) perform(p *peer.Peer, now boottime.Time) {
 	}
 	if due&timers.SendKeepalive != 0 {
 		w.keepalive(p, now)
-	} else if kp := p.Current(); kp != nil && kp.Usable(now) && p.Staged.Len() != 0 {
+	} else if p.Staged.Len() != 0 && p.SendingControl(0, now) != nil {
 		// Packets staged while the session came up, or while it waited for confirmation.
 		w.out.SendStaged(p, now)
 	}

@@ -155,6 +155,7 @@ func (b *Batch) account(r *udp.Run, info *runInfo, now boottime.Time) {
 		}
 	}
 	if r.Sent > 0 {
+		p.CountLane(b.lane.ID, 0, uint64(r.Sent))
 		p.Sent(uint64(r.Sent), uint64(min(r.Sent*r.Segment, len(r.Buf))))
 	}
 	b.env.Arm(p)
@@ -165,8 +166,12 @@ func (b *Batch) account(r *udp.Run, info *runInfo, now boottime.Time) {
 // further packets are then to be staged behind them.
 func (b *Batch) SendStaged(p *peer.Peer, now boottime.Time) bool {
 	for {
-		kp, ep := p.Current(), p.Endpoint()
-		if kp == nil || ep == nil || !kp.Usable(now) {
+		kp, ep := p.Sending(b.lane.ID, now), p.Endpoint()
+		if ep == nil {
+			return false
+		}
+		if kp == nil {
+			b.sendStagedControl(p, ep, now)
 			return false
 		}
 		packets := p.Staged.Take(b.env.Waiting)
@@ -181,6 +186,30 @@ func (b *Batch) SendStaged(p *peer.Peer, now boottime.Time) bool {
 			return false
 		}
 	}
+}
+
+// sendStagedControl sends those of the waiting messages that need not wait for data sessions, so
+// that there can be some.
+func (b *Batch) sendStagedControl(p *peer.Peer, ep *udp.Endpoint, now boottime.Time) {
+	kp := p.SendingControl(b.lane.ID, now)
+	if kp == nil {
+		return
+	}
+	packets := p.Staged.Take(b.env.Waiting)
+	if packets == nil {
+		return
+	}
+	control, rest := make([][]byte, 0, len(packets)), make([][]byte, 0, len(packets))
+	for _, plaintext := range packets {
+		if isControl(plaintext) {
+			control = append(control, plaintext)
+		} else {
+			rest = append(rest, plaintext)
+		}
+	}
+	n := b.sealAll(p, kp, ep, control, now)
+	b.Flush(now)
+	p.Staged.Done(n, append(control[n:], rest...), b.env.Waiting)
 }
 
 // sealAll seals packets for p and returns how many: a session has a last counter.
@@ -204,35 +233,52 @@ func (b *Batch) Transmit(p *peer.Peer, plaintext []byte, now boottime.Time) {
 	if b.full(len(plaintext)) {
 		b.Flush(now)
 	}
-	kp, ep, reason := ready(p, now)
-	if reason != drop.None {
-		b.env.Drop(p, reason, 1)
-		return
-	}
-	if kp != nil {
-		if counter, ok := kp.Session.Reserve(1); ok {
-			b.seal(p, ep, kp.Session, counter, plaintext)
-			if kp.RenewOnSend(counter, now) {
-				b.env.WantHandshake(p, now)
-			}
-			return
-		}
-	}
-	b.env.Stage(p, plaintext, now)
-}
-
-// ready returns the session and endpoint for sending to p. A nil keypair without a reason means
-// that p has no session yet and its packets are to be staged.
-func ready(p *peer.Peer, now boottime.Time) (*peer.Keypair, *udp.Endpoint, drop.Reason) {
 	ep := p.Endpoint()
 	if ep == nil {
-		return nil, nil, drop.NoEndpoint
+		b.env.Drop(p, drop.NoEndpoint, 1)
+		return
 	}
-	kp := p.Current()
-	if kp == nil || !kp.Usable(now) {
-		return nil, ep, drop.None
+	kp := p.Sending(b.lane.ID, now)
+	if kp == nil && isControl(plaintext) {
+		kp = p.SendingControl(b.lane.ID, now)
 	}
-	return kp, ep, drop.None
+	if kp == nil || !b.sealOne(p, ep, kp, plaintext, now) {
+		b.env.Stage(p, plaintext, now)
+	}
+}
+
+// TransmitIn seals one control message, already padded, in a certain session of its peer. It is
+// lost if the session has no counters left or the peer no endpoint.
+func (b *Batch) TransmitIn(kp *peer.Keypair, plaintext []byte, now boottime.Time) {
+	if b.full(len(plaintext)) {
+		b.Flush(now)
+	}
+	if ep := kp.Peer.Endpoint(); ep != nil {
+		b.sealOne(kp.Peer, ep, kp, plaintext, now)
+	}
+}
+
+// sealOne seals one plaintext unless the session has no counters left. The batch must not be full.
+func (b *Batch) sealOne(p *peer.Peer, ep *udp.Endpoint, kp *peer.Keypair, plaintext []byte, now boottime.Time) bool {
+	counter, ok := kp.Session.Reserve(1)
+	if !ok {
+		return false
+	}
+	b.seal(p, ep, kp.Session, counter, plaintext)
+	if kp.RenewOnSend(counter, now) {
+		b.env.WantHandshake(p, now)
+	}
+	return true
+}
+
+// isControl reports whether a plaintext carries no packet or frame: a keepalive or a control
+// message, which need not wait for data sessions.
+func isControl(plaintext []byte) bool {
+	if len(plaintext) == 0 {
+		return true
+	}
+	_, carries := linkOf(plaintext[0])
+	return !carries
 }
 
 // SendMessage sends one datagram that is not transport data, ahead of what was gathered. sourceGone

@@ -118,12 +118,14 @@ func (e *Env) Stage(p *peer.Peer, plaintext []byte, now boottime.Time) {
 	if lost := p.Staged.Put(plaintext, e.Waiting); lost > 0 {
 		e.Drop(p, drop.StagedFull, uint64(lost))
 	}
-	if kp := p.Current(); kp != nil && kp.Usable(now) {
+	switch {
+	case p.Sending(0, now) != nil:
 		// The session came up meanwhile, or has no counters left: the timers send what they can.
 		e.Deadlines.Arm(&p.Deadline, now)
-		return
+	case p.SendingControl(0, now) == nil:
+		e.WantHandshake(p, now)
 	}
-	e.WantHandshake(p, now)
+	// Otherwise data sessions are being agreed on, and what waits is sent as soon as they stand.
 }
 
 // SessionUp is called when p has a new session that the peer is known to have as well: the timers

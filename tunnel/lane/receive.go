@@ -207,6 +207,12 @@ func (in *ReceiveLoop) deliver(w *deviceWriter, plaintext []byte) drop.Reason {
 		from.CountDrop(reason, 1)
 		return reason
 	}
+	if in.run.refuse {
+		w.join.Cancel()
+		from.CountDrop(drop.NotPostQuantum, 1)
+		return drop.NotPostQuantum
+	}
+	in.run.carried = true
 	want := in.writers[link]
 	if want == nil {
 		w.join.Cancel()

@@ -296,11 +296,11 @@ func (o *SendLoop) send(buf []byte, to []Recipient) {
 func (o *SendLoop) prepare(to []Recipient, count, longest int) []Recipient {
 	kept := to[:0]
 	for _, r := range to {
-		kp, _, reason := ready(r.Peer, o.now)
-		if reason != drop.None {
-			o.dropFor(r.Peer, reason, uint64(count))
+		if r.Peer.Endpoint() == nil {
+			o.dropFor(r.Peer, drop.NoEndpoint, uint64(count))
 			continue
 		}
+		kp := r.Peer.Sending(o.lane.ID, o.now)
 		if kp != nil && r.Peer.Staged.Len() != 0 {
 			o.Flush()
 			if !o.out.SendStaged(r.Peer, o.now) {

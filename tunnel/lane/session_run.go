@@ -13,7 +13,9 @@ type sessionRun struct {
 	from    *udp.Endpoint
 	locked  bool
 
+	refuse         bool // packets are not accepted in this session, only control messages
 	opened, data   bool // something has been authenticated; some of it was not a keepalive
+	carried        bool // some of it was a packet or frame
 	newest         bool // contains the newest message of the session so far
 	packets, bytes uint64
 }
@@ -24,7 +26,10 @@ func (in *ReceiveLoop) enter(index uint32, from *udp.Endpoint) bool {
 	if !ok || owner.Keypair == nil {
 		return false
 	}
-	in.run = sessionRun{keypair: owner.Keypair, index: index, from: from, locked: true}
+	in.run = sessionRun{
+		keypair: owner.Keypair, index: index, from: from, locked: true,
+		refuse: owner.Peer.Strict() && !owner.Keypair.IsPostQuantum(),
+	}
 	owner.Keypair.Session.LockReceive()
 	return true
 }
@@ -44,6 +49,10 @@ func (in *ReceiveLoop) leave() {
 	if !r.opened {
 		return
 	}
+	if r.carried {
+		kp.Peer.Carried(kp)
+	}
+	kp.Peer.CountLane(in.lane.ID, r.packets, 0)
 	renew := kp.Peer.Received(kp, r.packets, r.bytes, r.data, in.now)
 	in.env.Arm(kp.Peer)
 	if renew {
@@ -75,14 +84,14 @@ func (in *ReceiveLoop) roam() {
 	}
 }
 
-// confirm makes the session of the present run current if it was the next one, and has the waiting
-// packets sent. This happens before anything of the run is delivered: the host answers the first
-// packet while the others are being decrypted, and an answer without a session would begin another
-// handshake. The peer's lock is never held for longer than a few assignments, so the lane waits for
-// no handshake here.
+// confirm makes the session of the present run current if it was the next one, or has packets leave
+// in data sessions if it is one of them, and has the waiting packets sent. This happens before
+// anything of the run is delivered: the host answers the first packet while the others are being
+// decrypted, and an answer without a session would begin another handshake. The peer's lock is
+// never held for longer than a few assignments, so the lane waits for no handshake here.
 func (in *ReceiveLoop) confirm() {
 	kp := in.run.keypair
-	if kp.Peer.Current() == kp {
+	if kp.InUse() {
 		return
 	}
 	kp.Session.UnlockReceive() // lock order: the peer's lock comes before it

@@ -22,12 +22,13 @@ func (p *Peer) Received(kp *Keypair, packets, bytes uint64, data bool, now boott
 	p.rxBytes.Add(bytes)
 	p.rxPackets.Add(packets)
 	p.lastReceived.Store(int64(now))
-	kp.heardAt.Store(int64(now))
+	main := kp.root()
+	main.heardAt.Store(int64(now))
 	p.Timers.AuthenticatedReceived(now)
 	if data {
 		p.Timers.DataReceived(now)
 	}
-	return p.current.Load() == kp && p.Timers.RenewOnReceive(kp.Session.Initiator(), now.Sub(kp.Established))
+	return p.current.Load() == main && p.Timers.RenewOnReceive(main.Session.Initiator(), now.Sub(kp.Established))
 }
 
 // Sent notes datagrams that the kernel accepted: their size in bytes, and the number of transport

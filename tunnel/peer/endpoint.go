@@ -33,7 +33,7 @@ func (p *Peer) SetEndpoint(ep udp.Endpoint) (moved bool) {
 // as nothing has arrived under the current one.
 func (p *Peer) Roam(kp *Keypair, from udp.Endpoint) (moved bool) {
 	cur := p.current.Load()
-	return (cur == kp || cur != nil && cur.heardAt.Load() == 0) && p.SetEndpoint(from)
+	return (cur == kp.root() || cur != nil && cur.heardAt.Load() == 0) && p.SetEndpoint(from)
 }
 
 // moves records the moves of a peer's endpoint.

@@ -52,13 +52,21 @@ func (t *Index) Get(index uint32) (owner Owner, ok bool) {
 }
 
 // Reserve picks a free random index for a handshake of peer.
-func (t *Index) Reserve(peer *Peer) uint32 {
+func (t *Index) Reserve(peer *Peer) uint32 { return t.reserve(peer, 0, 1) }
+
+// reserve picks a free random index for a handshake, or for a data session, of peer. Its low byte,
+// the first on the wire, leaves the given remainder when divided by the number of lanes: by that
+// the kernel steers messages to lanes (tunnel/udp).
+func (t *Index) reserve(peer *Peer, lane, lanes int) uint32 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for {
 		var b [4]byte
 		rand.Read(b[:])
 		index := binary.LittleEndian.Uint32(b[:])
+		if int(b[0])%lanes != lane {
+			continue
+		}
 		if _, taken := t.Get(index); taken {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"tund/crypto/noise"
 	"tund/crypto/session"
 	"tund/internal/boottime"
+	"tund/tunnel/datasession"
 	"tund/tunnel/timers"
 )
 
@@ -32,11 +33,22 @@ type Keypair struct {
 	// whether the peer began a handshake at the same time. Constant once the session is current.
 	renewAfter time.Duration
 	crossed    bool
+
+	// Agreement is that about the data sessions of this WireGuard session. It belongs to the
+	// goroutine that agrees on them.
+	Agreement *datasession.Exchange
+	exporter  secret        // see TakeExporter
+	data      *DataSessions // of which this is one; nil: this is a WireGuard session. Constant
+	sessions  *DataSessions // of this WireGuard session; nil: none. Guarded by the peer's lock
+	reserved  []uint32      // receiver indices for them, also in use. Guarded by the peer's lock
 }
 
 // NewKeypair makes a session of p from the keys of a handshake, which the caller has to wipe.
 func NewKeypair(p *Peer, k *noise.Keys, now boottime.Time) *Keypair {
-	return &Keypair{Session: session.New(k), Peer: p, Established: now, renewAfter: timers.RekeyAfterTime}
+	return &Keypair{
+		Session: session.New(k), Peer: p, Established: now, renewAfter: timers.RekeyAfterTime,
+		exporter: secret(k.Exporter),
+	}
 }
 
 // Heard reports whether an authenticated message has come under this session.
@@ -49,10 +61,13 @@ func (kp *Keypair) Usable(now boottime.Time) bool {
 
 // RenewOnSend reports whether sending the message with the given counter is a reason to ask for the
 // next session: this one is used up, or it is old and we are its initiator (kernel send.c,
-// keep_key_fresh).
+// keep_key_fresh). A data session in use although there is a newer WireGuard session is none.
 func (kp *Keypair) RenewOnSend(counter uint64, now boottime.Time) bool {
-	return counter > session.RekeyAfterMessages ||
-		kp.Session.Initiator() && now.Sub(kp.Established) >= kp.renewAfter
+	main := kp.root()
+	if counter <= kp.Session.RekeyAfter() && (!main.Session.Initiator() || now.Sub(kp.Established) < main.renewAfter) {
+		return false
+	}
+	return main == kp || kp.Peer.Current() == main
 }
 
 // Current returns the session under which to send, or nil if there is none. It may be too old: see
@@ -66,17 +81,18 @@ func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
 	ix.assign(kp.Session.LocalIndex(), kp)
 	if kp.Session.Initiator() {
 		if p.next != nil { // the peer began a handshake at the same time, and will use that session
-			retire(ix, p.current.Load())
-			retire(ix, p.previous)
+			p.retire(ix, p.current.Load())
+			p.retire(ix, p.previous)
 			p.previous, p.next = p.next, nil
 			kp.crossed, kp.renewAfter = true, kp.renewAfter+p.putOff(own)
 		} else {
 			p.replaced(ix)
 		}
 		p.current.Store(kp)
+		p.superseded(kp)
 		return
 	}
-	retire(ix, p.next)
+	p.retire(ix, p.next)
 	p.next = kp
 }
 
@@ -88,7 +104,7 @@ func (p *Peer) replaced(ix *Index) {
 	if cur != nil && cur.crossed && prev != nil && prev.heardAt.Load() >= cur.heardAt.Load() {
 		cur, prev = prev, cur
 	}
-	retire(ix, prev)
+	p.retire(ix, prev)
 	p.previous = cur
 }
 
@@ -104,18 +120,41 @@ func (p *Peer) putOff(own keys.PublicKey) time.Duration {
 	return rand.N(spread)
 }
 
-// Confirm makes kp current if it was the next session and its first message has come. It reports
-// whether it did. Lanes call it: it waits for nothing longer than a few assignments of another
-// goroutine.
+// InUse reports whether an authenticated message under kp, the first of a train, changes nothing: a
+// WireGuard session is the current one already, or the peer is known to have the data session.
+func (kp *Keypair) InUse() bool {
+	if kp.data != nil {
+		return kp.data.standing.Load()
+	}
+	return kp.Peer.Current() == kp
+}
+
+// Confirm notes the first message under kp: the next session becomes current, and packets leave in
+// data sessions that the peer is now known to have. It reports whether either has happened. Lanes
+// call it: it waits for nothing longer than a few assignments of another goroutine.
 func (p *Peer) Confirm(ix *Index, kp *Keypair, wall time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if d := kp.data; d != nil {
+		if d.standing.Load() || !p.holds(d.main) {
+			return false
+		}
+		p.confirmNext(ix, d.main, wall)
+		p.stand(d)
+		return true
+	}
+	return p.confirmNext(ix, kp, wall)
+}
+
+// confirmNext makes kp current if it was the next session. Callers hold mu.
+func (p *Peer) confirmNext(ix *Index, kp *Keypair, wall time.Time) bool {
 	if p.next != kp {
 		return false
 	}
 	p.replaced(ix)
 	p.next = nil
 	p.current.Store(kp)
+	p.superseded(kp)
 	p.completed(wall)
 	return true
 }
@@ -142,8 +181,11 @@ func (p *Peer) DropSessions(ix *Index) {
 	defer p.mu.Unlock()
 	for _, kp := range []*Keypair{p.previous, p.current.Load(), p.next} {
 		if kp != nil {
-			retire(ix, kp)
+			p.retire(ix, kp)
 			kp.Session.Zero()
+			if kp.sessions != nil {
+				kp.sessions.zero()
+			}
 		}
 	}
 	p.current.Store(nil)
@@ -160,11 +202,13 @@ func (p *Peer) ForgetIdentity(ix *Index) {
 	p.Handshake.remote, p.Handshake.macs = nil, nil
 }
 
-// retire takes a session out of use. Its keys are left to the garbage collector rather than wiped
-// here, because a lane may be in the middle of a train that uses it.
-func retire(ix *Index, kp *Keypair) {
+// retire takes a session, with its data sessions, out of use. Its keys are left to the garbage
+// collector rather than wiped here, because a lane may be in the middle of a train that uses it.
+// Callers hold mu.
+func (p *Peer) retire(ix *Index, kp *Keypair) {
 	if kp != nil {
 		ix.Release(kp.Session.LocalIndex())
+		p.forgetData(ix, kp)
 	}
 }
 

@@ -63,6 +63,11 @@ type Peer struct {
 	loopedAt atomic.Int64
 	drops    atomic.Pointer[drop.Counters]
 	moves    atomic.Pointer[moves] // history of its moves; nil: it never moved
+	// The data sessions in which packets leave; nil: they leave in the current session.
+	data        atomic.Pointer[DataSessions]
+	postQuantum atomic.Uint32                // datasession.PostQuantum
+	strict      atomic.Bool                  // packets pass in data sessions only
+	lanes       atomic.Pointer[[]laneCounts] // by lane; nil: the peer has one
 
 	mu             sync.Mutex // guards what follows, and the slow methods of Timers
 	previous, next *Keypair
@@ -83,6 +88,7 @@ type Peer struct {
 	failingSince time.Time     // of the first failure since the last session
 	icmp         *icmpNote     // last ICMP message; nil: none
 	past         *past         // of its handshakes; nil: there was none
+	dataTrouble  *dataTrouble  // why there are no data sessions; nil: there are, or there may be
 }
 
 // past is what is remembered of the handshakes with a peer.

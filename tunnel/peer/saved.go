@@ -36,6 +36,16 @@ type SavedSession struct {
 	HeardAt     boottime.Time // when something last came under it; 0: never
 	RenewAfter  time.Duration
 	Crossed     bool
+	Data        *SavedData // nil: it has no data sessions
+}
+
+// SavedData are the data sessions of a session.
+type SavedData struct {
+	Sessions    []session.Saved // by number
+	PostQuantum bool
+	Standing    bool          // the peer is known to have them
+	InUse       bool          // packets leave in them
+	Until       boottime.Time // and do so until then
 }
 
 // Role says which of a peer's sessions one is.
@@ -47,6 +57,19 @@ const (
 	Previous
 	Next
 )
+
+// Zero erases the keys.
+func (s *SavedSession) Zero() {
+	s.Session.Zero()
+	if s.Data != nil {
+		for i := range s.Data.Sessions {
+			s.Data.Sessions[i].Zero()
+		}
+	}
+}
+
+// Format prints "(hidden)" for every verb.
+func (s *SavedData) Format(f fmt.State, _ rune) { keys.Hide(f) }
 
 // Format prints "(hidden)" for every verb.
 func (s SavedSession) Format(f fmt.State, _ rune) { keys.Hide(f) }
@@ -76,6 +99,7 @@ func (p *Peer) Save() *Saved {
 			s.Sessions = append(s.Sessions, SavedSession{
 				Role: Role(role), Session: *saved, Established: kp.Established,
 				HeardAt: boottime.Time(kp.heardAt.Load()), RenewAfter: kp.renewAfter, Crossed: kp.crossed,
+				Data: p.saveData(kp.sessions),
 			})
 		}
 	}
@@ -86,9 +110,9 @@ func (p *Peer) Save() *Saved {
 }
 
 // Continue makes the peer, which has no sessions yet, continue those that Save returned in another
-// process, and reports whether one of them can be used at now. Sessions that are too old are left
-// out, and so are those that this program cannot continue.
-func (p *Peer) Continue(s *Saved, ix *Index, now boottime.Time) (usable bool) {
+// process with as many lanes, and reports whether one of them can be used at now. Sessions that are
+// too old are left out, and so are those that this program cannot continue.
+func (p *Peer) Continue(s *Saved, ix *Index, lanes int, now boottime.Time) (usable bool) {
 	p.Handshake.Lock()
 	defer p.Handshake.Unlock()
 	p.mu.Lock()
@@ -111,6 +135,9 @@ func (p *Peer) Continue(s *Saved, ix *Index, now boottime.Time) (usable bool) {
 			usable = true
 		}
 		newest = max(newest, kp.Established)
+		if data := s.Sessions[i].Data; data != nil {
+			p.continueData(ix, kp, data, lanes)
+		}
 	}
 	if newest == 0 {
 		return false
@@ -140,4 +167,58 @@ func (p *Peer) revive(s *SavedSession, now boottime.Time) *Keypair {
 	kp := &Keypair{Session: continued, Peer: p, Established: s.Established, renewAfter: s.RenewAfter, crossed: s.Crossed}
 	kp.heardAt.Store(int64(s.HeardAt))
 	return kp
+}
+
+// saveData ends data sessions and returns what continues them; nil if there are none. Callers hold
+// mu.
+func (p *Peer) saveData(d *DataSessions) *SavedData {
+	if d == nil {
+		return nil
+	}
+	s := &SavedData{
+		PostQuantum: d.PostQuantum, Standing: d.standing.Load(), InUse: p.data.Load() == d,
+		Until: boottime.Time(d.until.Load()),
+	}
+	for _, kp := range d.all {
+		saved, ok := kp.Session.Save()
+		if !ok {
+			return nil
+		}
+		s.Sessions = append(s.Sessions, *saved)
+	}
+	return s
+}
+
+// continueData continues the data sessions of main. If one of them cannot be continued, none is:
+// the peer notices that and begins a new session. Callers hold mu.
+func (p *Peer) continueData(ix *Index, main *Keypair, s *SavedData, lanes int) {
+	var sessions []*session.Session
+	for i := range s.Sessions {
+		continued, err := session.Continue(&s.Sessions[i])
+		if err != nil || len(s.Sessions) > lanes {
+			return
+		}
+		sessions = append(sessions, continued)
+	}
+	if len(sessions) == 0 {
+		return
+	}
+	d := newDataSessions(p, main, sessions, s.PostQuantum, lanes)
+	for _, kp := range d.all {
+		if !ix.claim(kp) {
+			break
+		}
+		main.reserved = append(main.reserved, kp.Session.LocalIndex())
+	}
+	if len(main.reserved) < len(d.all) {
+		p.forgetData(ix, main)
+		return
+	}
+	d.standing.Store(s.Standing)
+	d.until.Store(int64(s.Until))
+	main.sessions = d
+	p.countLanes(lanes)
+	if s.InUse {
+		p.data.Store(d)
+	}
 }

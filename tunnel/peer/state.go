@@ -47,7 +47,7 @@ func (p *Peer) state(now boottime.Time) State {
 		return StateDown
 	}
 	if cur := p.current.Load(); cur != nil && cur.Usable(now) {
-		return StateUp
+		return p.stateInSession(now)
 	}
 	switch {
 	case p.stopped, p.Timers.GaveUp(), p.Timers.Handshaking() && p.unanswered.Load() > 0 && p.lastError != "",
@@ -88,6 +88,17 @@ func (p *Peer) IsDead() bool {
 
 // dead is IsDead. Callers hold mu.
 func (p *Peer) dead() bool { return p.deadSince != 0 && p.LastReceived() < p.deadSince }
+
+// stateInSession is the state of a peer with a session that answers. Callers hold mu.
+func (p *Peer) stateInSession(now boottime.Time) State {
+	switch {
+	case p.Sending(0, now) != nil:
+		return StateUp
+	case p.dataTrouble != nil:
+		return StateDown
+	}
+	return StateConnecting
+}
 
 // stoppedText explains why a peer that has said goodbye is down.
 const stoppedText = "stopped: the peer said that it stops"
@@ -136,6 +147,9 @@ func (p *Peer) downSince(now boottime.Time, wall time.Time) time.Time {
 		since = at
 	}
 	if since == 0 {
+		if p.failingSince.IsZero() && p.dataTrouble != nil {
+			return p.dataTrouble.since
+		}
 		return p.failingSince
 	}
 	return wall.Add(-now.Sub(since))

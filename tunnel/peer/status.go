@@ -35,20 +35,24 @@ type Status struct {
 	TxPackets    uint64
 	Staged       int // packets that wait for a session
 	Session      *SessionStatus
-	Features     uint32      // of its hello (extension.Features); 0: it is not known as tund
-	Path         *PathReport // nil: nothing is known
+	Features     uint32       // of its hello (extension.Features); 0: it is not known as tund
+	Path         *PathReport  // nil: nothing is known
+	Lanes        []LaneCounts // by lane of ours; nil: the peer has one
 	Handshakes   HandshakeCounts
 	// Packets that the lanes dropped from it or for it; the switch counts its own drops.
 	Drops map[string]uint64
 }
 
-// SessionStatus is the current session of a peer.
+// SessionStatus is the current session of a peer, with the data sessions in which packets leave.
 type SessionStatus struct {
-	Suite     string // name of the AEAD
-	Age       time.Duration
-	Initiator bool
-	Sent      uint64 // messages
-	Highest   uint64 // greatest counter received
+	Suite       string // name of the AEAD that seals packets
+	Lanes       int    // over which packets are spread
+	PostQuantum bool   // packets leave under keys with a post-quantum secret
+	Age         time.Duration
+	Initiator   bool
+	Sent        uint64 // messages
+	Highest     uint64 // greatest counter received, that of each data session added
+	DataTrouble string // why there are no data sessions; "": there are, or nothing is known against
 }
 
 // wantsFramesFor is how long a peer is taken to want to exchange frames after it has said so. It
@@ -76,16 +80,14 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	if last := p.LastReceived(); last != 0 {
 		s.LastReceived = wall.Add(-now.Sub(last))
 	}
-	if cur := p.current.Load(); cur != nil && cur.Usable(now) {
-		s.Session = cur.status(now)
-	}
+	s.Lanes = p.laneStatus()
 	ep := p.endpoint.Load()
 	if ep != nil {
 		s.Endpoint = ep.Addr
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.State = p.state(now)
+	s.State, s.Session = p.state(now), p.sessionStatus(now)
 	s.LastHandshake, s.Handshakes = p.handshakeWall, p.handshakes()
 	if m := p.moves.Load(); m != nil {
 		s.Roamed = time.Unix(0, m.at.Load())
@@ -107,6 +109,8 @@ func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
 	switch {
 	case state == StateDown && p.dead():
 		text = p.deadWhy
+	case state != StateUp && p.Strict() && p.dataTrouble != nil && p.usable(now) != nil:
+		text = "post_quantum = \"require\": " + p.dataTrouble.why
 	case state == StateUp:
 		text = ""
 		if ep != nil {
@@ -162,14 +166,33 @@ func (p *Peer) Glance(now boottime.Time) Glance {
 	return g
 }
 
-func (kp *Keypair) status(now boottime.Time) *SessionStatus {
-	kp.Session.LockReceive()
-	highest := kp.Session.Highest()
-	kp.Session.UnlockReceive()
-	return &SessionStatus{
-		Suite: kp.Session.Suite().String(), Age: now.Sub(kp.Established), Initiator: kp.Session.Initiator(),
-		Sent: kp.Session.Sent(), Highest: highest,
+// sessionStatus describes the current session, or returns nil if there is none. Callers hold mu.
+func (p *Peer) sessionStatus(now boottime.Time) *SessionStatus {
+	cur := p.usable(now)
+	if cur == nil {
+		return nil
 	}
+	s := &SessionStatus{
+		Suite: cur.Session.Suite().String(), Lanes: 1, Age: now.Sub(cur.Established), Initiator: cur.Session.Initiator(),
+	}
+	if p.dataTrouble != nil {
+		s.DataTrouble = p.dataTrouble.why
+	}
+	s.count(cur)
+	if d := p.data.Load(); d != nil && int64(now) < d.until.Load() {
+		s.Suite, s.Lanes, s.PostQuantum = d.Suite.String(), d.Count, d.PostQuantum
+		for _, kp := range d.all {
+			s.count(kp)
+		}
+	}
+	return s
+}
+
+func (s *SessionStatus) count(kp *Keypair) {
+	kp.Session.LockReceive()
+	s.Highest += kp.Session.Highest()
+	kp.Session.UnlockReceive()
+	s.Sent += kp.Session.Sent()
 }
 
 // trouble describes what is wrong with the path to a peer that is up, or returns "" if nothing is
