@@ -222,6 +222,18 @@ func (t *Tunnel) Endpoints() []PeerEndpoint {
 	return list
 }
 
+// TakeOutward returns the source and destination of an IPv4 packet that a peer has sent through the
+// TUN device from a private address to a public one since the last call; ok is false if there was
+// none.
+func (t *Tunnel) TakeOutward() (src, dst netip.Addr, ok bool) {
+	for _, d := range t.devices {
+		if kindOf(d) == tundev.TUN {
+			return d.TakeOutward()
+		}
+	}
+	return src, dst, false
+}
+
 // SetEthernet changes how frames are switched and cut, while they pass. The forwarding database
 // keeps the size it was made with: EthernetRoom says how many entries it can be given.
 func (t *Tunnel) SetEthernet(o EthernetOptions) error {

@@ -65,6 +65,11 @@ func (d *Daemon) advise() {
 	if d.stamps != nil {
 		t.Sent = d.stamps.NewestSent().Time()
 	}
+	t.EarlierDrops = host.ReversePathDrops
+	if d.pathDrops != nil {
+		t.EarlierDrops = *d.pathDrops
+	}
+	d.pathDrops = &host.ReversePathDrops
 	d.readFilters(&t, c)
 	if c.Tun != nil {
 		d.describe(&t, c, host, mark)
@@ -149,6 +154,10 @@ func (d *Daemon) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.
 	}
 	for n := range c.Peers {
 		t.Allowed = append(t.Allowed, c.Peers[n].AllowedIPs...)
+		t.Waiting = t.Waiting || d.tunnel.PeerState(c.Peers[n].PublicKey) != tunnel.StateUp
+	}
+	if !c.Tun.Masquerade {
+		t.Outward = d.untranslated(time.Now(), t.Device, func(dst netip.Addr) string { return by(dst, 0) })
 	}
 	if !strict {
 		return
@@ -159,6 +168,42 @@ func (d *Daemon) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.
 			t.Astray = append(t.Astray, hostcheck.Astray{Prefix: p, Link: a})
 		}
 	}
+}
+
+// outward is a packet that a peer sent on to the Internet.
+type outward struct {
+	src, dst netip.Addr
+	at       time.Time // zero: there was none
+}
+
+// outwardShown is for how long a packet to the Internet counts after it was sent. Without that, a
+// client that pauses would make the warning come and go.
+const outwardShown = 5 * time.Minute
+
+// untranslated returns what peers sent lately from a private address to the Internet, by the link
+// of the default route, if nothing translates such addresses; nil otherwise. by returns the link by
+// which an address is reached.
+func (d *Daemon) untranslated(now time.Time, tun string, by func(netip.Addr) string) *hostcheck.Outward {
+	if src, dst, ok := d.tunnel.TakeOutward(); ok {
+		d.outward = outward{src, dst, now}
+	}
+	o := d.outward
+	if o.at.IsZero() || now.Sub(o.at) > outwardShown {
+		return nil
+	}
+	// Only a link that leads to the whole Internet is of interest.
+	link := by(o.dst)
+	if link == "" || link == tun || link != by(standIns[0]) {
+		return nil
+	}
+	translated, err := hostcheck.Translates(o.src)
+	if err != nil {
+		d.log.Debug("cannot look at address translation", zap.Error(err))
+	}
+	if translated || err != nil {
+		return nil
+	}
+	return &hostcheck.Outward{Src: o.src, Dst: o.dst, Link: link}
 }
 
 // hosts returns the first and the last address in a network that a host may have; for the whole

@@ -146,6 +146,8 @@ type Daemon struct {
 	queues  map[string]hostcheck.QueueCounts // of our devices, at the last check of the host
 
 	filtersNext time.Time // not read again before this time
+	pathDrops   *uint64   // of the last examination of the host (keepAdvice); nil: the first
+	outward     outward   // what peers sent on to the Internet last
 
 	background sync.WaitGroup
 	trimming   atomic.Bool // memory is about to be given back

@@ -1,6 +1,7 @@
 // Package hostcheck finds settings of the host that keep a tunnel from doing what its configuration
-// asks for: a gateway that does not forward, strict reverse path filtering that contradicts the
-// routes, a clock that is behind, a firewall that blocks our port. It reports each with a remedy.
+// asks for: a gateway that does not forward, an exit that does not translate addresses, strict
+// reverse path filtering that contradicts the routes, a clock that is behind, a firewall that
+// blocks our port. It reports each with a remedy.
 //
 // Find depends on its arguments only; Read examines the host. The package changes nothing: sysctls
 // and the clock are up to the administrator.
@@ -23,11 +24,12 @@ const (
 	ReversePath Kind = "reverse-path" // rp_filter drops what peers send
 	Clock       Kind = "clock"        // the clock is behind
 	Firewall    Kind = "firewall"     // nftables keeps peers from our port
+	Masquerade  Kind = "masquerade"   // an exit does not translate addresses
 	Queue       Kind = "device-queue" // the queue of one of our devices overflows
 )
 
 // Kinds lists all of them.
-func Kinds() []Kind { return []Kind{Forwarding, ReversePath, Clock, Firewall, Queue} }
+func Kinds() []Kind { return []Kind{Forwarding, ReversePath, Clock, Firewall, Masquerade, Queue} }
 
 // Finding is one setting to correct.
 type Finding struct {
@@ -41,7 +43,9 @@ type Finding struct {
 type Host struct {
 	Links    []Link
 	Forward6 bool // net.ipv6.conf.all.forwarding
-	Now      time.Time
+	// Packets dropped for their reverse path since boot.
+	ReversePathDrops uint64
+	Now              time.Time
 }
 
 // Link is one network interface.
@@ -73,6 +77,12 @@ type Tunnel struct {
 	// Filters are the tables of nftables that keep datagrams from Port; empty while a peer is up.
 	Filters []Filter
 	Port    uint16
+	// Outward is a packet from a peer to the Internet whose address is not translated; nil: none.
+	Outward *Outward
+	// Waiting: a peer is not up.
+	Waiting bool
+	// EarlierDrops are Host.ReversePathDrops at the last examination; at the first, those of now.
+	EarlierDrops uint64
 	// Earlier has the counts of our own devices at the last examination, by name.
 	Earlier map[string]QueueCounts
 	// Written is when the configuration file was last written, and File its name.
@@ -95,7 +105,8 @@ const clockSlack = 2 * time.Minute
 
 // Find returns the settings to correct.
 func Find(t Tunnel, h Host) []Finding {
-	return slices.Concat(t.forwarding(h), t.reversePath(h), firewall(t.Filters, t.Port), t.queues(h), t.clock(h))
+	return slices.Concat(t.forwarding(h), t.reversePath(h), t.secondUplink(h), t.exit(),
+		firewall(t.Filters, t.Port), t.queues(h), t.clock(h))
 }
 
 // clock finds a clock that is behind what this host itself has done before.

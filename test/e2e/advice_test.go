@@ -97,3 +97,25 @@ func TestAdvice_firewallBeforeOurPort(t *testing.T) {
 		})
 	}
 }
+
+// TestAdvice_exitAndSecondUplink: an exit that does not translate addresses, and a second uplink
+// on which the kernel drops what peers send, because the way back leaves by the first.
+func TestAdvice_exitAndSecondUplink(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, false)
+	p.b.tun = []string{"forward = true"}
+	p.b.NS.Run(t, "ip", "route", "add", "default", "via", underlayA4)
+	p.a.peers[0].allowed = append(p.a.peers[0].allowed, "198.51.100.0/24")
+	// A second cable, by whose address A calls B while B would answer by the first.
+	testnet.Veth(t, p.a.NS, p.b.NS, []string{"203.0.113.1/24"}, []string{"203.0.113.2/24"})
+	p.a.NS.Run(t, "ip", "address", "add", "198.18.0.1/32", "dev", "lo")
+	p.a.NS.Run(t, "sysctl", "-qw", "net.ipv4.conf.all.arp_announce=2") // as a router between them
+	p.a.NS.Run(t, "ip", "route", "add", "203.0.113.2/32", "dev", "eth1", "src", "198.18.0.1")
+	p.b.NS.Run(t, "sysctl", "-qw", "net.ipv4.conf.eth1.rp_filter=1")
+	p.a.peers[0].endpoint, p.b.peers[0].endpoint = endpoint("203.0.113.2"), ""
+	p.start()
+	p.a.NS.Start(t, "ping", "-q", "-i", ".2", "198.51.100.9")
+	p.b.warns(adviceLimit, "reverse-path", "eth1", "net.ipv4.conf.eth1.rp_filter=2")
+	p.b.NS.Run(t, "sysctl", "-qw", "net.ipv4.conf.eth1.rp_filter=2")
+	p.b.warns(2*adviceLimit, "masquerade", "10.9.0.1 to 198.51.100.9", "masquerade = true")
+}

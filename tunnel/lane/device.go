@@ -2,6 +2,7 @@ package lane
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 
@@ -29,6 +30,9 @@ type Device struct {
 	// MTUs that routes through the device set, ascending; nil: none.
 	routeMTUs atomic.Pointer[[]int]
 
+	// A packet from a peer that goes on to the Internet: source and destination; 0: none.
+	outward atomic.Uint64
+
 	// Counted as in `ip -s link`: rx is what peers sent.
 	rxPackets, rxBytes, txPackets, txBytes atomic.Uint64
 }
@@ -54,6 +58,33 @@ func (d *Device) SetRouteMTUs(mtus []int) {
 
 // CountDrop counts n dropped packets that were read from the device or intended for it.
 func (d *Device) CountDrop(r drop.Reason, n uint64) { d.drops.Add(r, n) }
+
+// noteOutward remembers an IPv4 packet from a peer with a private source and a public destination,
+// unless there is one since the last TakeOutward.
+func (d *Device) noteOutward(src, dst netip.Addr) {
+	if d.outward.Load() != 0 || !src.Is4() || !private(src) || private(dst) {
+		return
+	}
+	s, t := src.As4(), dst.As4()
+	d.outward.Store(uint64(binary.BigEndian.Uint32(s[:]))<<32 | uint64(binary.BigEndian.Uint32(t[:])))
+}
+
+// TakeOutward returns the source and destination of an IPv4 packet that a peer has sent from a
+// private address to a public one since the last call; ok is false if there was none.
+func (d *Device) TakeOutward() (src, dst netip.Addr, ok bool) {
+	both := d.outward.Swap(0)
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], both)
+	return netip.AddrFrom4([4]byte(b[:4])), netip.AddrFrom4([4]byte(b[4:])), both != 0
+}
+
+// sharedSpace is that of carriers' NAT (RFC 6598).
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+
+// private reports whether an IPv4 address is none of a host on the Internet.
+func private(a netip.Addr) bool {
+	return a.IsPrivate() || !a.IsGlobalUnicast() || sharedSpace.Contains(a)
+}
 
 // DeviceCounts is what a device has transferred and lost.
 type DeviceCounts struct {

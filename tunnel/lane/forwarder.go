@@ -107,6 +107,7 @@ func (f *ipForwarder) Deliver(from *peer.Peer, plaintext []byte, _ boottime.Time
 			return nil, drop.ForeignSource
 		}
 		f.lastSource, f.lastOwner = h.Src, from
+		f.dev.noteOutward(h.Src, h.Dst)
 	}
 	return plaintext[:h.Length], drop.None
 }
