@@ -108,6 +108,8 @@ func (p *Peer) values() map[string]any {
 		return v
 	}
 	v["isolated"] = p.Isolated
+	v["broadcast_limit"], v["multicast_limit"] = int64(p.BroadcastLimit), int64(p.MulticastLimit)
+	v["unknown_unicast_limit"] = int64(p.UnknownUnicastLimit)
 	var vlans, trust []any
 	for _, id := range p.VLANs {
 		vlans = append(vlans, int64(id))

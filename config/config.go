@@ -147,10 +147,15 @@ func (p BPDUPolicy) String() string {
 
 // Tap is [tap]: the layer 2 device and the switch behind it.
 type Tap struct {
-	Device    string         // at most 15 bytes, not that of Tun
-	Bridge    string         // the Linux bridge to join; "": none
-	Addresses []netip.Prefix // as in Tun; usually empty
-	MTU       int            // bytes of a frame's payload; 0: that of the bridge, or 1500
+	Device string // at most 15 bytes, not that of Tun
+	Bridge string // the Linux bridge to join; "": none
+	// VLANs of the port at a VLAN-aware bridge, ascending, 1 to 4094; nil: those that peers carry.
+	BridgeVLANs []uint16
+	// VLAN of the bridge that is untagged at the port, 1 to 4094; 0: none; negative: as the bridge
+	// has it.
+	BridgePVID int
+	Addresses  []netip.Prefix // as in Tun; usually empty
+	MTU        int            // bytes of a frame's payload; 0: that of the bridge, or 1500
 
 	Ageing  time.Duration // how long a learned MAC is kept without being seen
 	MaxMACs int           // FDB entries in total
@@ -173,6 +178,7 @@ type Tap struct {
 	Transparent         []LinkProtocol // link-local protocols that pass, ascending
 	Learning            bool           // learn where MACs live, or know only pinned ones
 	Snooping            bool           // send multicast only where IGMP or MLD asked for it
+	Querier             bool           // ask for multicast groups, as long as nobody else does
 }
 
 // Extensions is a choice of whether a peer is asked for what tund peers do beyond WireGuard.
@@ -255,7 +261,11 @@ type Peer struct {
 	PVID      uint16
 	TrustDHCP bool // the peer may send what DHCP servers send
 	TrustRA   bool // the peer may send IPv6 router advertisements
-	Isolated  bool // on a hub: exchanges no frames with other isolated peers
+	// Storm limits for what the peer sends, as those of Tap; 0: those.
+	BroadcastLimit      int
+	MulticastLimit      int
+	UnknownUnicastLimit int
+	Isolated            bool // on a hub: exchanges no frames with other isolated peers
 }
 
 // MAC is an Ethernet address.

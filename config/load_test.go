@@ -115,6 +115,8 @@ guard = "always"
 [tap]
 device = "lan0"
 bridge = "br0"
+bridge_vlans = ["20-21", 10]
+bridge_pvid = 5
 mtu = 9000
 ageing = 60
 max_macs = 1000
@@ -145,13 +147,16 @@ vlans = [30, "10-12", 11]
 pvid = 5
 trust = ["dhcp", "ra"]
 isolated = true
+broadcast_limit = 4
+multicast_limit = 5
+unknown_unicast_limit = 6
 `)
 	want := &Config{
 		Instance: "office", Path: "/etc/tund/office.toml",
 		Tunnel: Tunnel{PrivateKey: priv, ListenPort: 51820, FwMark: 0xca6c, Lanes: 2, VerifyInnerChecksum: true},
 		Tun: &Tun{Device: "wan0", Addresses: prefixes("10.9.0.1/24", "fd09::1/64", "10.8.0.1/32"), MTU: 1380,
 			Table: 100, Metric: 50, LocalNetworks: LocalNone, Guard: GuardAlways},
-		Tap: &Tap{Device: "lan0", Bridge: "br0", MTU: 9000, Ageing: time.Minute, MaxMACs: 1000, MaxMACsPerPeer: 20,
+		Tap: &Tap{Device: "lan0", Bridge: "br0", BridgeVLANs: []uint16{10, 20, 21}, BridgePVID: 5, MTU: 9000, Ageing: time.Minute, MaxMACs: 1000, MaxMACsPerPeer: 20,
 			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, DoubleTags: true, Hub: true, BPDU: BPDUGuard, Learning: true,
 			Transparent: []LinkProtocol{LinkLLDP, LinkEAPOL, LinkLACP, LinkCDP, LinkPTP, LinkMVRP}},
 		Files: []string{"/etc/tund/berlin.psk"},
@@ -162,6 +167,7 @@ isolated = true
 			Keepalive:  25 * time.Second, Ethernet: true,
 			MACs: []MAC{{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}}, MaxMACs: 7,
 			VLANs: []uint16{10, 11, 12, 30}, PVID: 5, TrustDHCP: true, TrustRA: true, Isolated: true,
+			BroadcastLimit: 4, MulticastLimit: 5, UnknownUnicastLimit: 6,
 		}},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -178,7 +184,7 @@ func TestLoad_fillsInDefaults(t *testing.T) {
 	if want := (&Tun{Device: "office", Routes: true}); !reflect.DeepEqual(got.Tun, want) {
 		t.Errorf("tun = %+v, want %+v", got.Tun, want)
 	}
-	want := &Tap{Device: "lan", Ageing: 5 * time.Minute, MaxMACs: 16384, MaxMACsPerPeer: 256, BroadcastLimit: 1000,
+	want := &Tap{Device: "lan", BridgePVID: -1, Ageing: 5 * time.Minute, MaxMACs: 16384, MaxMACsPerPeer: 256, BroadcastLimit: 1000,
 		MulticastLimit: 1000, UnknownUnicastLimit: 1000, MSSClamp: true, Fragment: true, NeighborSuppression: true, Snooping: true, Learning: true}
 	if !reflect.DeepEqual(got.Tap, want) {
 		t.Errorf("tap = %+v, want %+v", got.Tap, want)

@@ -13,7 +13,8 @@ import (
 )
 
 // ethernetKeys are the keys of a peer that mean something only for frames.
-var ethernetKeys = []string{"macs", "max_macs", "vlans", "pvid", "trust", "isolated"}
+var ethernetKeys = []string{"macs", "max_macs", "vlans", "pvid", "trust", "isolated",
+	"broadcast_limit", "multicast_limit", "unknown_unicast_limit"}
 
 // peer checks one [[peer]], the one of that number in the file (from 1).
 func (l *loader) peer(s *section, number int) Peer {
@@ -183,6 +184,9 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 		s.errorAt(s.where("pvid"), "pvid", "vlans has 0: untagged frames are either in a VLAN or in none")
 	}
 	p.TrustDHCP, p.TrustRA = s.trust("trust")
+	p.BroadcastLimit = int(s.integer("broadcast_limit", 0, 0, maxStormLimit))
+	p.MulticastLimit = int(s.integer("multicast_limit", 0, 0, maxStormLimit))
+	p.UnknownUnicastLimit = int(s.integer("unknown_unicast_limit", 0, 0, maxStormLimit))
 	p.Isolated = s.boolean("isolated", false)
 	if p.Isolated && l.cfg.Tap != nil && !l.cfg.Tap.Hub {
 		s.warnAt(s.where("isolated"), "isolated", "no effect without hub = true in [tap]: peers exchange no frames through us")
@@ -197,6 +201,7 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 	}
 	p.MACs, p.MaxMACs, p.VLANs, p.PVID = nil, 0, nil, 0
 	p.TrustDHCP, p.TrustRA, p.Isolated = false, false, false
+	p.BroadcastLimit, p.MulticastLimit, p.UnknownUnicastLimit = 0, 0, 0
 }
 
 func (l *loader) peerMACs(s *section) []MAC {

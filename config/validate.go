@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 
 	"tund/internal/names"
 	"tund/internal/sizes"
@@ -80,6 +81,8 @@ func (l *loader) tap(s *section) *Tap {
 	t := &Tap{
 		Device:              s.device("device"),
 		Bridge:              s.device("bridge"),
+		BridgeVLANs:         s.bridgeVLANs("bridge_vlans"),
+		BridgePVID:          int(s.integer("bridge_pvid", bridgesOwn, 0, maxVLAN)),
 		Addresses:           s.addresses("address"),
 		MTU:                 s.mtu(),
 		Ageing:              s.seconds("ageing", defaultAgeing, minAgeing, maxAgeing),
@@ -95,6 +98,7 @@ func (l *loader) tap(s *section) *Tap {
 		Fragment:            s.boolean("fragment", true),
 		NeighborSuppression: s.boolean("neighbor_suppression", true),
 		Snooping:            s.boolean("snooping", true),
+		Querier:             s.boolean("querier", false),
 		Learning:            s.boolean("learning", true),
 		Transparent:         s.linkProtocols("transparent"),
 	}
@@ -116,6 +120,14 @@ func (l *loader) tap(s *section) *Tap {
 
 // checkBridge checks the bridge of [tap] against what else has a name or an address.
 func (l *loader) checkBridge(s *section, t *Tap) {
+	for _, key := range []string{"bridge_vlans", "bridge_pvid"} {
+		if s.has(key) && t.Bridge == "" {
+			s.warnAt(s.where(key), key, "no effect without bridge: it is about the device's port there")
+		}
+	}
+	if t.Querier && !t.Snooping {
+		s.errorAt(s.where("querier"), "querier", "needs snooping, which is what the answers are for")
+	}
 	at := s.where("bridge")
 	switch {
 	case t.Bridge == "":
@@ -128,6 +140,21 @@ func (l *loader) checkBridge(s *section, t *Tap) {
 	if len(t.Addresses) > 0 {
 		s.warnAt(s.where("address"), "address", "a bridge port is not reachable by an address of its own: put it on the bridge")
 	}
+}
+
+// bridgesOwn as BridgePVID leaves that to the bridge.
+const bridgesOwn = -1
+
+// bridgeVLANs returns a list of VLANs without 0, or nil if there is no such key.
+func (s *section) bridgeVLANs(key string) []uint16 {
+	list := s.vlans(key)
+	if slices.Contains(list, 0) {
+		s.errorAt(s.where(key), key, "0 is no VLAN of a bridge: bridge_pvid is the one that is untagged at the port")
+	}
+	if s.has(key) && list == nil {
+		return []uint16{}
+	}
+	return list
 }
 
 func (s *section) stormLimit(key string) int {

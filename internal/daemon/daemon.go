@@ -40,6 +40,7 @@ import (
 	"tund/internal/uapi"
 	"tund/internal/web"
 	"tund/route"
+	"tund/route/bridgevlan"
 	"tund/tunnel"
 	"tund/tunnel/tundev"
 	"tund/tunnel/udp"
@@ -142,8 +143,10 @@ type Daemon struct {
 
 	problems statusview.Problems // shown by status
 
-	filters []hostcheck.Filter               // read last (keepAdvice)
-	queues  map[string]hostcheck.QueueCounts // of our devices, at the last check of the host
+	filters    []hostcheck.Filter // read last (keepAdvice)
+	bridgePort *bridgevlan.Port   // nil without [tap]
+
+	queues map[string]hostcheck.QueueCounts // of our devices, at the last check of the host
 
 	filtersNext time.Time // not read again before this time
 	pathDrops   *uint64   // of the last examination of the host (keepAdvice); nil: the first

@@ -112,7 +112,8 @@ func portConfig(p config.Peer) l2.PortConfig {
 	c := l2.PortConfig{
 		Name: p.Name, Ethernet: p.Ethernet, MaxMACs: p.MaxMACs, VLANs: p.VLANs, PVID: p.PVID,
 		TrustDHCP: p.TrustDHCP, TrustRA: p.TrustRA, Isolated: p.Isolated,
-		PublicKey: [32]byte(p.PublicKey),
+		PublicKey:      [32]byte(p.PublicKey),
+		BroadcastLimit: p.BroadcastLimit, MulticastLimit: p.MulticastLimit, UnknownLimit: p.UnknownUnicastLimit,
 	}
 	for _, m := range p.MACs {
 		c.MACs = append(c.MACs, l2.MACFromBytes(m[:]))
@@ -171,7 +172,7 @@ func ethernetOptions(t *config.Tap) tunnel.EthernetOptions {
 			BroadcastLimit: limit(t.BroadcastLimit), MulticastLimit: limit(t.MulticastLimit),
 			UnknownLimit: limit(t.UnknownUnicastLimit), Hub: t.Hub, BPDU: bpduPolicies[t.BPDU],
 			NeighborSuppression: t.NeighborSuppression, QinQ: t.DoubleTags,
-			NoSnooping: !t.Snooping, NoLearning: !t.Learning, Transparent: transparent,
+			NoSnooping: !t.Snooping, Querier: t.Querier, NoLearning: !t.Learning, Transparent: transparent,
 		},
 	}
 }

@@ -83,6 +83,7 @@ func (d *Daemon) lookAround() {
 			d.log.Warn("the network configuration is incomplete; it will be tried again", zap.Error(err))
 		}
 	}
+	d.applyBridgeVLANs() // a bridge may have become VLAN-aware, which nothing announces
 	d.findLoops(d.tunnel.Endpoints(), mark)
 }
 

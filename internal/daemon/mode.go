@@ -36,6 +36,7 @@ func (d *Daemon) fileMode() mode {
 			{"claim instance", d.claim},
 			{"take over", d.takeOver},
 			{"open netlink", d.openRoutes},
+			{"open netlink", d.openBridgeVLANs},
 			{"read timestamps", d.openStamps},
 			{"open devices", d.openDevices},
 			{"open tunnel", d.openTunnel},

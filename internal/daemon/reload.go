@@ -198,6 +198,7 @@ func (d *Daemon) applyRoutes(ctx context.Context) error {
 			d.log.Warn(w)
 		}
 	}
+	d.applyBridgeVLANs()
 	for _, dev := range applied.Devices {
 		d.tunnel.SetMTU(dev.Name, dev.MTU)
 	}

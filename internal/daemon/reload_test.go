@@ -68,6 +68,9 @@ var reloadChanges = map[string]map[string]keyChange{
 		"fragment":              {"true", "false"},
 		"neighbor_suppression":  {"true", "false"},
 		"snooping":              {"true", "false"},
+		"querier":               {"false", "true"},
+		"bridge_vlans":          {`[7]`, `[8]`},
+		"bridge_pvid":           {"7", "8"},
 		"learning":              {"true", "false"},
 		"transparent":           {`[]`, `["lldp"]`},
 	},
@@ -100,6 +103,10 @@ var reloadChanges = map[string]map[string]keyChange{
 		"pvid":               {"0", "7"},
 		"trust":              {`[]`, `["ra"]`},
 		"isolated":           {"false", "true"},
+
+		"broadcast_limit":       {"0", "7"},
+		"multicast_limit":       {"0", "7"},
+		"unknown_unicast_limit": {"0", "7"},
 	},
 }
 
@@ -114,6 +121,9 @@ func configWith(t *testing.T, dir, section, key, value string) *config.Config {
 		delete(set[section], "private_key")
 	}
 	set[section][key] = value
+	if strings.HasPrefix(key, "bridge_") {
+		set["tap"]["bridge"] = `"br0"`
+	}
 	if key == "ethernet" {
 		set["peer"]["allowed_ips"] = `[]`
 	}
@@ -155,6 +165,9 @@ func handedOver(c *config.Config) string {
 	for _, p := range peers.Peers {
 		text += fmt.Sprintf(" %+v %s %s %v %+v %d %v %d", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet, *p.Extensions, *p.Liveness, *p.PostQuantum)
 		text += fmt.Sprint(p.Endpoints, p.AllowedIPs, p.SharedIPs, *p.Priority)
+	}
+	if c.Tap != nil {
+		text += fmt.Sprintf("%+v", portVLANs(c))
 	}
 	return text + fmt.Sprintf("%+v %+v", routeState(c, nil, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap)) + fmt.Sprintf("%v %+v", c.Metrics, *c.Agent)
 }

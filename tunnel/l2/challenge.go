@@ -47,7 +47,8 @@ func linkLocal(m MAC) (ip [16]byte) {
 
 // isChallenge reports whether the frame is a request as challenge makes it, or a query as
 // queryGroups makes it, sent from the MAC of the switch that asks. At a port with pinned MACs,
-// nothing else may come from the MAC of the peer's switch, because the peer chooses that MAC.
+// nothing but these and the queries of isQuery may come from the MAC of the peer's switch, because
+// the peer chooses that MAC.
 func (f *frameInfo) isChallenge() bool {
 	b := f.p.Frame[f.h.Payload:]
 	if f.h.Dst.Group() {
@@ -59,10 +60,10 @@ func (f *frameInfo) isChallenge() bool {
 			MACFromBytes(b[8:]) == f.h.Src && binary.BigEndian.Uint32(b[14:]) == 0
 	case typeIPv4:
 		var query [igmpQueryLen]byte
-		return bytes.HasPrefix(b, appendIGMPQuery(query[:0]))
+		return bytes.HasPrefix(b, appendIGMPQuery(query[:0], hostResponse))
 	case typeIPv6:
 		var query [mldQueryLen]byte
-		if bytes.HasPrefix(b, appendMLDQuery(query[:0], linkLocal(f.h.Src))) {
+		if bytes.HasPrefix(b, appendMLDQuery(query[:0], linkLocal(f.h.Src), hostResponse)) {
 			return true
 		}
 		const wholeLen = ipv6Header + 24 // and the options, of which there is one

@@ -259,7 +259,7 @@ func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
 		}
 		return drop.SourceForeign
 	}
-	if in.node != 0 && h.Src == in.node && f.isChallenge() {
+	if in.node != 0 && h.Src == in.node && (f.isChallenge() || f.isQuery()) {
 		f.node = true
 	} else if f.view.pinned != nil && !f.pinnedHere(h.Src) {
 		return drop.SourceForeign

@@ -94,6 +94,7 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 		s.refresh(from)
 	}
 	if !was.known {
+		s.querier.soon(now)
 		s.probeAt = dueNow // a new path between LANs: look for a loop now
 	}
 	if p.cfg.Ethernet && h.Ethernet && (h.Answer || !was.known) {

@@ -174,6 +174,7 @@ func linkControl(frame []byte, h *Header) bool {
 type membershipMessage struct {
 	v6       bool
 	query    bool // general query of a querier
+	better   bool // and a querier of our own yields to it
 	router   bool // the sender's port leads to a multicast router
 	report   bool
 	overflow bool // the report had more records than were read
@@ -188,7 +189,7 @@ type membershipRecord struct {
 
 // reset clears m. The records are left as they are, since n says how many are valid.
 func (m *membershipMessage) reset() {
-	m.v6, m.query, m.router, m.report, m.overflow, m.n = false, false, false, false, false, 0
+	m.v6, m.query, m.better, m.router, m.report, m.overflow, m.n = false, false, false, false, false, false, 0
 }
 
 func (m *membershipMessage) add(group MAC, join bool) {

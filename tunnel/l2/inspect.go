@@ -37,6 +37,10 @@ func (s *Switch) inspect(f *frameInfo, v *Verdict) messageKind {
 	if !parseMembership(f.p.Frame, &f.h, &v.group) {
 		return messageNone
 	}
+	if v.group.query {
+		v.group.better = yields(s.mac, &f.h, f.p.Frame[f.h.Payload:])
+		v.group.router = v.group.router && !f.node // a switch is no router
+	}
 	s.groups.observe(f.now, f.in.id, f.vid, &v.group)
 	if v.group.report {
 		return messageReport

@@ -145,9 +145,9 @@ func (s *Switch) queryGroups(key uint64, id PortID) {
 	for _, v6 := range []bool{false, true} {
 		b := make([]byte, FrameHeaderLen, 128)
 		if v6 {
-			b = appendMLDQuery(appendHeader(b, mac, s.mac, vid, tagged, typeIPv6), linkLocal(s.mac))
+			b = appendMLDQuery(appendHeader(b, mac, s.mac, vid, tagged, typeIPv6), linkLocal(s.mac), hostResponse)
 		} else {
-			b = appendIGMPQuery(appendHeader(b, mac, s.mac, vid, tagged, typeIPv4))
+			b = appendIGMPQuery(appendHeader(b, mac, s.mac, vid, tagged, typeIPv4), hostResponse)
 		}
 		if id == LocalPort {
 			s.toDevice(b[FrameHeaderLen:])
@@ -163,30 +163,31 @@ const (
 	igmpQueryLen = ipv4MinHeader + 4 + 12         // router alert, and RFC 3376 §4.1
 	mldQueryLen  = ipv6Header + 8 + mldQueryBytes // hop-by-hop options, and RFC 3810 §5.1
 
-	mldQueryBytes    = 28
-	igmpTypeQuery    = 0x11
-	queryRobustness  = 2   // both RFCs' default
-	queryInterval    = 125 // seconds, the same
-	igmpResponseTime = 10  // tenths of a second in which the host answers
-	mldResponseTime  = 1000
+	mldQueryBytes   = 28
+	igmpTypeQuery   = 0x11
+	queryRobustness = 2   // both RFCs' default
+	queryInterval   = 125 // seconds, the same
+
+	hostResponse = 1 // seconds in which a host that is asked alone answers
 )
 
 // appendIGMPQuery appends a general query of IGMPv3 from 0.0.0.0, the source of a switch without
-// an address, which no querier yields to (RFC 4541 §2.1.1).
-func appendIGMPQuery(b []byte) []byte {
+// an address, which no querier yields to (RFC 4541 §2.1.1). Answers take at most response seconds.
+func appendIGMPQuery(b []byte, response byte) []byte {
 	start := len(b)
 	b = append(b, 0x46, 0xc0, 0, igmpQueryLen, 0, 0, 0, 0, 1, protoIGMP, 0, 0)
 	b = append(b, 0, 0, 0, 0, 224, 0, 0, 1)
 	b = append(b, ipv4RouterAlert, 4, 0, 0)
 	msg := len(b)
-	b = append(b, igmpTypeQuery, igmpResponseTime, 0, 0, 0, 0, 0, 0, queryRobustness, queryInterval, 0, 0)
+	b = append(b, igmpTypeQuery, response*10, 0, 0, 0, 0, 0, 0, queryRobustness, queryInterval, 0, 0)
 	binary.BigEndian.PutUint16(b[start+10:], ^checksum(b[start:msg], 0))
 	binary.BigEndian.PutUint16(b[msg+2:], ^checksum(b[msg:], 0))
 	return b
 }
 
-// appendMLDQuery appends a general query of MLDv2 from the link-local address src.
-func appendMLDQuery(b []byte, src [16]byte) []byte {
+// appendMLDQuery appends a general query of MLDv2 from the link-local address src. Answers take at
+// most response seconds.
+func appendMLDQuery(b []byte, src [16]byte, response byte) []byte {
 	start := len(b)
 	b = append(b, 0x60, 0, 0, 0, 0, mldQueryLen-ipv6Header, protoHopByHop, 1)
 	b = append(b, src[:]...)
@@ -194,7 +195,7 @@ func appendMLDQuery(b []byte, src [16]byte) []byte {
 	b = append(b, protoICMPv6, 0, ipv6RouterAlert, 2, 0, 0, 1, 0) // 1: PadN
 	msg := len(b)
 	b = append(b, icmp6MLDQuery, 0, 0, 0)
-	b = binary.BigEndian.AppendUint16(b, mldResponseTime)
+	b = binary.BigEndian.AppendUint16(b, uint16(response)*1000)
 	b = append(b, make([]byte, 2+16)...)
 	b = append(b, queryRobustness, queryInterval, 0, 0)
 	binary.BigEndian.PutUint16(b[msg+2:], checksumICMPv6(b[start:], b[msg:]))

@@ -191,8 +191,8 @@ func TestMove_queriesPassPinnedPorts(t *testing.T) {
 	addPeer(t, s, 1, PortConfig{Name: "pinned", MACs: []MAC{hostMAC(1)}})
 	node := switchMAC(testNode(1))
 	for _, query := range [][]byte{
-		appendIGMPQuery(appendHeader(nil, hostMAC(5), node, 0, false, typeIPv4)),
-		appendMLDQuery(appendHeader(nil, hostMAC(5), node, 0, false, typeIPv6), linkLocal(node)),
+		appendIGMPQuery(appendHeader(nil, hostMAC(5), node, 0, false, typeIPv4), hostResponse),
+		appendMLDQuery(appendHeader(nil, hostMAC(5), node, 0, false, typeIPv6), linkLocal(node), hostResponse),
 	} {
 		if _, r := fromPeer(s, start, 1, query); r != drop.None {
 			t.Errorf("%x: %v", query, r)

@@ -38,6 +38,7 @@ type listener struct {
 // snoopDomain is the state of one address family in one VLAN.
 type snoopDomain struct {
 	querierUntil uint32
+	otherUntil   uint32 // a querier to which our own yields is active
 	// Ports that queries come from, including those of a bridge (source 0.0.0.0).
 	queriers []listener
 	routers  []listener
@@ -75,17 +76,26 @@ func domainKey(vid uint16, v6 bool) uint32 {
 	return k
 }
 
+// domain returns the state of a VLAN, which it makes if there is none yet. There are at most 2 ×
+// 4095, bounded by the VLANs that ports carry. mu is held.
+func (g *groups) domain(vid uint16, v6 bool) *snoopDomain {
+	d := g.domains[domainKey(vid, v6)]
+	if d == nil {
+		d = &snoopDomain{}
+		g.domains[domainKey(vid, v6)] = d
+	}
+	return d
+}
+
 // observe records what message m, received at port in VLAN vid, says.
 func (g *groups) observe(now boottime.Time, port PortID, vid uint16, m *membershipMessage) {
 	sec := second(now)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if m.query || m.router {
-		d := g.domains[domainKey(vid, m.v6)]
-		if d == nil {
-			d = &snoopDomain{}
-			// At most 2 × 4095, bounded by the VLANs that ports carry.
-			g.domains[domainKey(vid, m.v6)] = d
+		d := g.domain(vid, m.v6)
+		if m.better {
+			d.otherUntil = sec + querierInterval
 		}
 		if m.query {
 			d.querierUntil = sec + querierInterval

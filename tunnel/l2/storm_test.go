@@ -211,3 +211,23 @@ func b2i(b bool) int {
 	}
 	return 0
 }
+
+// A peer may have storm limits of its own.
+func TestStorm_limitsOfOnePeer(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{BroadcastLimit: 1000})
+	addPeer(t, s, 1, PortConfig{BroadcastLimit: 100})
+	addPeer(t, s, 2, PortConfig{BroadcastLimit: -1})
+	addPeer(t, s, 3, PortConfig{})
+	for id, want := range map[PortID][2]int{1: {100, 160}, 2: {5000, 5000}, 3: {1000, 1600}} {
+		passed := 0
+		for range 5000 {
+			if _, r := fromPeer(s, at(time.Second), id, eth(Broadcast, hostMAC(int(id)), typeIPv4)); r == drop.None {
+				passed++
+			}
+		}
+		if passed < want[0] || passed > want[1] {
+			t.Errorf("port %d: %d broadcasts passed at once, want %v", id, passed, want)
+		}
+	}
+}

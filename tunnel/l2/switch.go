@@ -54,6 +54,8 @@ type Config struct {
 	Transparent         LinkProtocols // link-local protocols that are forwarded
 	// Only pinned MACs are known; frames to all others are flooded.
 	NoLearning bool
+	// Ask the hosts of all sites for their multicast groups, as long as nobody else does.
+	Querier bool
 	// Flood multicast to all ports, whether or not they have joined the group.
 	NoSnooping bool
 	// MTU of the TAP: the payload bytes of a frame without Ethernet header and tags; 0 means
@@ -131,6 +133,7 @@ type Switch struct {
 
 	helloSeq uint64 // number of node names received so far
 	queue    Actions
+	querier  querier
 	watchAt  boottime.Time // next review of the conditions
 
 	conditions []Condition // as of the last review

@@ -104,6 +104,7 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 	s.fdb.age(now)
 	s.reportFull(now)
 	s.review(now)
+	s.query(now)
 	s.mu.Lock()
 	slow := !now.Before(s.ageAt)
 	if slow {

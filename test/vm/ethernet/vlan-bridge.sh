@@ -11,11 +11,17 @@ for name in berlin paris; do
 	ip_at "$name" link set br0 up
 done
 start berlin paris rome
-for name in berlin paris; do
-	bridge -n "$(ns "$name")" vlan del dev "$name" vid 1 # the TAP is named after the instance
-	bridge -n "$(ns "$name")" vlan add dev "$name" vid 10
-	bridge -n "$(ns "$name")" vlan add dev "$name" vid 20
-done
+# has SITE VLANS…: the port of the TAP, which is named after the instance, has these VLANs, beside
+# that of untagged frames.
+tagged() { bridge -n "$(ns "$1")" vlan show dev "$1" | grep -o '[0-9]\+$' | xargs; }
+has_now() { [ "$(tagged "$1")" = "$2" ]; }
+has() {
+	local site=$1
+	shift
+	await "VLANs $* at the port of $site, which has $(tagged "$site")" has_now "$site" "$*"
+	ok "the port of $site has VLANs $*"
+}
+for name in berlin paris; do has "$name" 10 20; done
 
 # access SITE NAME VLAN ADDRESS: a container at an access port.
 access() {
@@ -55,3 +61,34 @@ ok "TCP through the trunk: $(awk '/receiver/ { print $7, $8 }' "$work/iperf.log"
 bpdus=$(tunctl berlin status --json | tr ",{}" "\n" | sed -n 's/.*"bpdu": *\([0-9]*\).*/\1/p' | sort -n | tail -n 1)
 [ "${bpdus:-0}" -gt 0 ] || die "no spanning tree frame was kept on its side"
 ok "$bpdus spanning tree frames stayed in Berlin"
+
+# The kernel forgets the VLANs with the TAP: a start gives them back, whatever ended the last run.
+again() {
+	ip netns exec "$(ns paris)" "$tund" -c "$work/paris.toml" >"$work/paris.log" 2>&1 &
+	pids+=($!)
+	await "start of paris" tunctl paris status
+}
+paris=$(tunctl paris status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' | head -n 1)
+kill "$paris"
+while kill -0 "$paris" 2>/dev/null; do sleep 0.1; done
+again
+has paris 10 20
+reaches a10 10.10.0.2
+paris=$(tunctl paris status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' | head -n 1)
+kill -KILL "$paris"
+while kill -0 "$paris" 2>/dev/null; do sleep 0.1; done
+again
+has paris 10 20
+reaches a20 10.20.0.2
+tunctl paris reload
+has paris 10 20
+bridge -n "$(ns paris)" vlan add dev paris vid 30 # by somebody else
+sed -i 's/^bridge .*/&\nbridge_vlans = [10]\nbridge_pvid = 0/' "$work/paris.toml"
+tunctl paris reload
+has paris 10 30
+! bridge -n "$(ns paris)" vlan show dev paris | grep -q PVID || die "a VLAN is untagged at the port"
+reaches a10 10.10.0.2
+sed -i '/^bridge_/d' "$work/paris.toml"
+tunctl paris reload
+has paris 10 20 30
+reaches a20 10.20.0.2
