@@ -53,6 +53,23 @@ func TestEcho_measuresTheRoundTripAndMakesASession(t *testing.T) {
 	})
 }
 
+// Pings that were answered take no place among those that wait, and are not counted as lost when
+// their time is over.
+func TestEcho_oneAfterTheOther(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.tundPair(peer.ExtensionsAuto, peer.ExtensionsAuto)
+		for n := range 50 {
+			if e := a.echoes(b, 16, 2*time.Second); e.Err != nil {
+				t.Fatalf("ping %d: %v", n+1, e.Err)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		if p := a.tun.Status().Peers[0].Path; p.Loss != 0 {
+			t.Errorf("status shows %+v", p)
+		}
+	})
+}
+
 func TestEcho_saysWhyThereIsNone(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.tundPair(peer.ExtensionsAuto, peer.ExtensionsOff)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 
 	"tund/internal/boottime"
@@ -173,12 +174,13 @@ type ping struct {
 	size   int
 	until  boottime.Time
 	number uint32    // of the echo request; 0: not sent yet
+	done   bool      // the result was reported; belongs to Run
 	result chan Echo // capacity 1
 }
 
-// end reports the result to whoever asked.
+// end reports the result to whoever asked, on the goroutine of Run.
 func (o *ping) end(e Echo) {
-	e.Size = o.size
+	e.Size, o.done = o.size, true
 	select {
 	case o.result <- e:
 	default:
@@ -212,6 +214,7 @@ func (x *Exchange) beginPing(o *ping) {
 		return
 	}
 	s := x.stateOf(p)
+	s.pings = slices.DeleteFunc(s.pings, func(o *ping) bool { return o.done })
 	if len(s.pings) == maxPings {
 		o.end(Echo{Err: errBusy})
 		return
@@ -242,7 +245,7 @@ func (x *Exchange) checkPings(p *peer.Peer, s *state) (next boottime.Time) {
 // checkPing handles one ping, and reports whether it still waits.
 func (x *Exchange) checkPing(p *peer.Peer, s *state, o *ping) bool {
 	switch {
-	case len(o.result) > 0:
+	case o.done:
 		return false // answered
 	case o.until <= x.now && o.number != 0:
 		s.echoes.take(o.number)
