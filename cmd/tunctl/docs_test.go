@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"tund/internal/control"
+	"tund/internal/doctor"
 	"tund/internal/events"
 )
 
@@ -117,6 +118,12 @@ func TestManual_listsEveryFieldOfTheDocuments(t *testing.T) {
 	check(sections["fdb --json"], reflect.TypeFor[control.FDBTable]())
 	check(sections["routes --json"], reflect.TypeFor[control.RouteTable]())
 	check(sections["sources --json"], reflect.TypeFor[control.SourceTables]())
+	check(sections["doctor --json"], reflect.TypeFor[doctor.Document]())
+	for _, name := range doctor.Checks() {
+		if !strings.Contains(sections["tunctl doctor"], "| `"+name+"` |") {
+			t.Errorf("the check %q is not documented", name)
+		}
+	}
 	check(sections["monitor --json"], reflect.TypeFor[events.Event]())
 	for _, kind := range events.Kinds() {
 		if !strings.Contains(sections["monitor --json"], "`"+string(kind)+"`") {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tund/crypto/wire"
+	"tund/internal/doctor"
 	"tund/internal/testnet"
 )
 
@@ -34,6 +35,20 @@ func (g *gateway) explains(peer string, limit time.Duration, words ...string) {
 		last = p.LastError
 		return containsAll(p.LastError, words) && p.State == "down"
 	})
+	g.diagnosed(words)
+}
+
+// diagnosed checks that tunctl doctor names the same cause, and what to do about it.
+func (g *gateway) diagnosed(words []string) {
+	g.T.Helper()
+	status := g.Status()
+	r := doctor.Examine(&doctor.Evidence{Now: time.Now(), Instance: &status})
+	for _, f := range r.Findings {
+		if f.Severity.Worse(doctor.Note) && f.Remedy != "" && containsAll(f.Cause+" "+f.Remedy, words) {
+			return
+		}
+	}
+	g.T.Errorf("doctor does not name %q: %+v", words, r.Findings)
 }
 
 // warns waits for a warning of a kind that says what to do, with words in it.
@@ -47,6 +62,7 @@ func (g *gateway) warns(limit time.Duration, kind string, words ...string) {
 		}
 		return false
 	})
+	g.diagnosed(words)
 }
 
 func TestReasons_ofHandshakesThatFail(t *testing.T) {

@@ -1,0 +1,239 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"tund/internal/control"
+)
+
+// known are the kinds of warnings that a check of their own explains.
+var known = []string{
+	"config", "runtime", "network", "routing-loop", "unknown-peer", "wrong-key", "dns", "clock", "firewall", "forwarding",
+	"reverse-path", "offload", "switch", "device-queue",
+}
+
+// File is what was seen of the configuration file.
+type File struct {
+	Errors  []string // what is wrong with it now
+	Changed bool     // it was written after it was read
+}
+
+func (e *Evidence) configuration() []Finding {
+	i := e.Instance
+	list := unseen("the configuration file", e.FileUnseen)
+	if i.ConfigError != "" {
+		list = append(list, Finding{
+			Severity: Problem, Subject: i.Config, Cause: "the last reload was refused, so an older configuration is in force",
+			Evidence: i.ConfigError, Remedy: "correct the file (tunctl -i " + i.Name + " check), then: tunctl -i " + i.Name + " reload",
+		})
+	}
+	switch f := e.File; {
+	case f == nil:
+	case len(f.Errors) > 0 && i.ConfigError == "":
+		list = append(list, Finding{
+			Severity: Problem, Subject: i.Config, Cause: "the file has errors now: the next reload or start will be refused",
+			Evidence: strings.Join(f.Errors, "; "), Remedy: "correct it: tunctl -i " + i.Name + " check",
+		})
+	case f.Changed && len(f.Errors) == 0 && i.ConfigError == "":
+		list = append(list, Finding{
+			Severity: Warning, Subject: i.Config, Cause: "the file was written after it was read: what it says may not be in force",
+			Evidence: "read at " + i.ConfigLoaded.UTC().Format("2006-01-02 15:04:05 MST"), Remedy: "tunctl -i " + i.Name + " reload",
+		})
+	}
+	return append(list, e.warnings(Warning, "config", "runtime")...)
+}
+
+func (e *Evidence) versions() []Finding {
+	if e.ToolVersion == "" || e.ToolVersion == e.Instance.Version {
+		return nil
+	}
+	return []Finding{{
+		Severity: Note, Cause: fmt.Sprintf("the instance runs tund %s, and tunctl is %s", e.Instance.Version, e.ToolVersion),
+		Remedy: "after an upgrade: systemctl restart tund@" + e.Instance.Name,
+	}}
+}
+
+func (e *Evidence) devices() []Finding {
+	list := e.warnings(Warning, "device-queue")
+	for _, d := range e.Instance.Devices {
+		if !d.Up {
+			list = append(list, Finding{
+				Severity: Problem, Subject: d.Name, Cause: "the device is down: no packet enters or leaves the tunnel by it",
+				Remedy: "ip link set " + d.Name + " up",
+			})
+		}
+	}
+	return list
+}
+
+func (e *Evidence) network() []Finding {
+	list := e.warnings(Problem, "network", "routing-loop")
+	list = append(list, unseen("routes and addresses in the kernel", e.RoutesUnseen)...)
+	if e.Routes != nil {
+		for _, o := range e.Routes.Objects {
+			switch o.State {
+			case "missing", "refused":
+				list = append(list, Finding{
+					Severity: Problem, Subject: o.Kind, Cause: o.Kind + " " + o.Object + " is " + o.State + " in the kernel",
+					Remedy: "see tunctl -i " + e.Instance.Name + " routes; a reload tries again",
+				})
+			case "surplus":
+				list = append(list, Finding{
+					Severity: Warning, Subject: o.Kind, Cause: o.Kind + " " + o.Object + " has tund's mark and is not wanted",
+					Remedy: "tunctl -i " + e.Instance.Name + " reload removes it",
+				})
+			}
+		}
+	}
+	if e.Host != nil {
+		for _, o := range e.Host.Overlaps {
+			list = append(list, Finding{
+				Severity: Warning, Subject: o.Link,
+				Cause:  o.Prefix + ", an allowed IP, is also routed to " + o.Link + ": which way a packet takes depends on the metrics",
+				Remedy: "remove one of the two (ip route show " + o.Prefix + ")",
+			})
+		}
+	}
+	return list
+}
+
+func (e *Evidence) sessions() []Finding {
+	list := e.warnings(Warning, "unknown-peer", "wrong-key")
+	said := make(map[string]bool)
+	for _, w := range e.Instance.Warnings {
+		said[w.Message] = w.Kind == "dns" // the check of names explains it
+	}
+	for n := range e.Instance.Peers {
+		p := &e.Instance.Peers[n]
+		if p.State != control.StateDown && p.LastError == "" || said[p.LastError] {
+			continue
+		}
+		f := Finding{Severity: Warning, Subject: p.Name, Cause: p.LastError, Evidence: e.aboutPeer(p), Remedy: sessionRemedy(p, e.Instance)}
+		if p.State == control.StateDown {
+			f.Severity = Problem
+			if f.Cause == "" {
+				f.Cause = "attempts to reach the peer failed"
+			}
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+// aboutPeer is what is known of a peer that explains its state.
+func (e *Evidence) aboutPeer(p *control.Peer) string {
+	parts := []string{string(p.State)}
+	if !p.StateSince.IsZero() {
+		parts[0] += " since " + p.StateSince.UTC().Format("15:04:05 MST")
+	}
+	if p.Endpoint != "" {
+		parts = append(parts, "endpoint "+p.Endpoint)
+	} else {
+		parts = append(parts, "no endpoint is known")
+	}
+	parts = append(parts, fmt.Sprintf("initiations sent %d, received %d", p.Handshake.InitiationsTx, p.Handshake.InitiationsRx),
+		fmt.Sprintf("responses sent %d, received %d", p.Handshake.ResponsesTx, p.Handshake.ResponsesRx))
+	if p.LastHandshake.IsZero() {
+		parts = append(parts, "never had a session")
+	} else {
+		parts = append(parts, "last session "+p.LastHandshake.UTC().Format("2006-01-02 15:04:05 MST"))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// sessionRemedies say what to do about the reasons that the instance gives, by words in them.
+var sessionRemedies = []struct{ words, remedy string }{
+	{"preshared key", "compare preshared_key at both ends; they have to be equal, or absent at both"},
+	{"old timestamp", "set the clock of the peer, and keep it with NTP; if it is right, somebody replays its messages"},
+	{"two hosts use the key", "give one of the two hosts a key of its own: tunctl genkey"},
+	{"through the tunnel itself", "leave the endpoint out of the peer's allowed_ips, or add a route to it outside the tunnel"},
+	{"firewall of this host", "find the rule (nft -a list ruleset, chains at hook output) and let UDP to that address pass"},
+	{"no route", "add a route to the endpoint: ip route get ADDRESS"},
+	{"unreachable", "check the route to the endpoint here (ip route get ADDRESS), and the way there (traceroute)"},
+}
+
+func sessionRemedy(p *control.Peer, i *control.Instance) string {
+	host := "ADDRESS"
+	if a, err := netip.ParseAddrPort(p.Endpoint); err == nil {
+		host = a.Addr().String()
+	}
+	for _, r := range sessionRemedies {
+		if strings.Contains(p.LastError, r.words) {
+			return strings.ReplaceAll(r.remedy, "ADDRESS", host)
+		}
+	}
+	if p.Endpoint == "" {
+		return "give the peer an endpoint here, or let it begin: it has to have one for this host"
+	}
+	return fmt.Sprintf("at the peer: does it run, has it public_key = %q for us, and does its firewall accept UDP at %s? Its own tunctl doctor says more",
+		i.PublicKey, p.Endpoint)
+}
+
+func (e *Evidence) names() []Finding {
+	list := e.warnings(Problem, "dns")
+	for n := range list {
+		if list[n].Remedy == "" {
+			list[n].Remedy = "check the name, and that this host can ask its DNS server (getent hosts NAME)"
+		}
+	}
+	return list
+}
+
+func (e *Evidence) clock() []Finding {
+	list := e.warnings(Problem, "clock")
+	if e.Host != nil && e.Host.ClockUnsynced && len(list) == 0 {
+		list = append(list, Finding{
+			Severity: Note, Cause: "the kernel says that nothing keeps the clock of this host right",
+			Evidence: "adjtimex(2) has STA_UNSYNC",
+			Remedy:   "timedatectl set-ntp true; peers refuse handshakes of a host whose clock went back",
+		})
+	}
+	return list
+}
+
+func (e *Evidence) offloads() []Finding {
+	list := e.warnings(Warning, "offload")
+	for _, d := range e.Instance.Devices {
+		said := slices.ContainsFunc(list, func(f Finding) bool { return f.Subject == d.Name })
+		if !d.Offload && !said {
+			list = append(list, Finding{
+				Severity: Note, Subject: d.Name, Cause: "the device exchanges single packets with the kernel, which is slower",
+				Remedy: `offload = "auto" in [tunnel], unless it was turned off on purpose`,
+			})
+		}
+	}
+	for _, feature := range []string{"gso", "gro"} {
+		if !slices.Contains(e.Instance.Underlay, feature) && len(list) == 0 {
+			list = append(list, Finding{
+				Severity: Note, Cause: "the UDP sockets work without " + strings.ToUpper(feature) + ", which is slower",
+				Remedy: `udp_offload = "auto" in [tunnel], unless it was turned off on purpose`,
+			})
+		}
+	}
+	return list
+}
+
+func (e *Evidence) load() []Finding {
+	if !e.Instance.UnderLoad {
+		return nil
+	}
+	return []Finding{{
+		Severity: Warning, Cause: "so many handshakes arrive that their senders have to prove their addresses first",
+		Evidence: fmt.Sprintf("%d cookie replies sent", e.Instance.Handshakes.CookiesTx),
+		Remedy:   "sessions go on; see who sends (tcpdump udp port " + fmt.Sprint(e.Instance.ListenPort) + "), and limit it before this host",
+	}}
+}
+
+// others are the warnings that no other check explains, so that nothing is lost.
+func (e *Evidence) others() []Finding {
+	var kinds []string
+	for _, w := range e.Instance.Warnings {
+		if !slices.Contains(known, w.Kind) {
+			kinds = append(kinds, w.Kind)
+		}
+	}
+	return e.warnings(Warning, kinds...)
+}
