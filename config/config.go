@@ -50,6 +50,7 @@ type Tunnel struct {
 	FwMark     uint32          // mark on our datagrams; 0: none but what full-tunnel routing needs
 	Offload    bool            // offload = "auto" (true) or "off" (false)
 	UDPOffload bool            // udp_offload = "auto" (true) or "off" (false)
+	DSCP       int             // of our datagrams, 0 to 63; CopyDSCP
 	Lanes      int             // 0: chosen from the number of processors
 	Cipher     Cipher          // of data sessions
 
@@ -57,6 +58,9 @@ type Tunnel struct {
 	// they are handed to the kernel, rather than trusted because the peer authenticated them.
 	VerifyInnerChecksum bool
 }
+
+// CopyDSCP is the value of Tunnel.DSCP for that of the packet inside.
+const CopyDSCP = -1
 
 // Tun is [tun]: the layer 3 device.
 type Tun struct {

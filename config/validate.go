@@ -22,6 +22,7 @@ const (
 
 	maxKeepalive = 65535 // seconds, as in wg(8)
 	maxPriority  = 65535
+	maxDSCP      = 63   // six bits, RFC 2474
 	maxLiveness  = 3600 // seconds: longer than that, keepalive and traffic notice a loss sooner
 
 	defaultAgeing         = 300 // seconds, as Linux bridges do
@@ -48,10 +49,36 @@ func (l *loader) tunnel(root *section) (t Tunnel) {
 	t.FwMark = uint32(s.integer("fwmark", 0, 0, math.MaxUint32))
 	t.Offload = s.choice("offload", "auto", "off") == 0
 	t.UDPOffload = s.choice("udp_offload", "auto", "off") == 0
+	t.DSCP = s.dscp("dscp")
 	t.Lanes = int(s.integer("lanes", 0, 0, maxLanes))
 	t.Cipher = Cipher(s.choice("cipher", "auto", "chacha20poly1305", "aes256gcm"))
 	t.VerifyInnerChecksum = s.choice("inner_checksum", "trust", "verify") == 1
 	return t
+}
+
+// dscp returns a differentiated services code point, written as a number or by a word.
+func (s *section) dscp(key string) int {
+	value, _ := s.value(key, kindText)
+	switch v := value.(type) {
+	case nil:
+		return 0
+	case int64:
+		if v >= 0 && v <= maxDSCP {
+			return int(v)
+		}
+		s.errorAt(s.where(key), key, "%d is out of range (0 to %d)", v, maxDSCP)
+	case string:
+		switch v {
+		case "none":
+			return 0
+		case "copy":
+			return CopyDSCP
+		}
+		s.errorAt(s.where(key), key, `want "none", "copy" or a number from 0 to %d, not %s`, maxDSCP, shown(v))
+	default:
+		s.wrongType(key, fmt.Sprintf(`"none", "copy" or a number from 0 to %d`, maxDSCP))
+	}
+	return 0
 }
 
 // tun checks [tun].

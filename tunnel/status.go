@@ -222,6 +222,10 @@ func (t *Tunnel) Endpoints() []PeerEndpoint {
 	return list
 }
 
+// SetDSCP changes which differentiated services code point our datagrams carry: 0 to 63, or
+// lane.CopyDSCP for that of the packet inside.
+func (t *Tunnel) SetDSCP(value int) { t.env.DSCP.Set(value) }
+
 // TakeOutward returns the source and destination of an IPv4 packet that a peer has sent through the
 // TUN device from a private address to a public one since the last call; ok is false if there was
 // none.

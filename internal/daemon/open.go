@@ -162,6 +162,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	d.tunnel = t
 	d.undo.push(t.Close)
 	t.SetPathMTU(d.path.least)
+	t.SetDSCP(c.Tunnel.DSCP)
 	if err := t.Configure(peersChange(c, d.names.Endpoints)); err != nil {
 		return err
 	}

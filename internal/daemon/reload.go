@@ -56,6 +56,7 @@ func (d *Daemon) reload() error {
 	if err := d.tunnel.Configure(d.reloadChange(next, agent)); err != nil {
 		return err // prepare has checked that before
 	}
+	d.tunnel.SetDSCP(next.Tunnel.DSCP)
 	if next.Tap != nil {
 		if err := d.tunnel.SetEthernet(ethernetOptions(next.Tap)); err != nil {
 			return err // the same

@@ -34,6 +34,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"fwmark":           {"1", "2"},
 		"offload":          {`"auto"`, `"off"`},
 		"udp_offload":      {`"auto"`, `"off"`},
+		"dscp":             {`"none"`, `"copy"`},
 		"lanes":            {"1", "2"},
 		"cipher":           {`"auto"`, `"chacha20poly1305"`},
 		"inner_checksum":   {`"trust"`, `"verify"`},
@@ -161,7 +162,7 @@ func handedOver(c *config.Config) string {
 		}
 		return all
 	})
-	text := fmt.Sprint(c.Tunnel.ListenPort, c.Tunnel.Cipher)
+	text := fmt.Sprint(c.Tunnel.ListenPort, c.Tunnel.Cipher, c.Tunnel.DSCP)
 	for _, p := range peers.Peers {
 		text += fmt.Sprintf(" %+v %s %s %v %+v %d %v %d", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet, *p.Extensions, *p.Liveness, *p.PostQuantum)
 		text += fmt.Sprint(p.Endpoints, p.AllowedIPs, p.SharedIPs, *p.Priority)

@@ -49,6 +49,8 @@ const (
 	ForeignSource  // the inner source belongs to another peer, or to none
 	NoDevice       // an Ethernet frame without [tap] here, or an IP packet without [tun]
 	DeviceWrite    // the device refused the write (down, or full)
+	// Its datagram met congestion, of which only a loss tells its sender (RFC 6040)
+	Congestion
 	// A packet outside data sessions from a peer with post_quantum = "require"
 	NotPostQuantum
 	ControlQueue // a control message of a tund peer found the queue to the switch full
@@ -106,7 +108,7 @@ var names = [count]string{
 	CookieBudget: "cookie-budget", HandshakeFailed: "handshake-failed", BadTag: "bad-tag", Expired: "expired",
 
 	Replay: "replay", BadInnerPacket: "bad-inner-packet", ForeignSource: "foreign-source", NoDevice: "no-device",
-	DeviceWrite: "device-write", NotPostQuantum: "not-post-quantum", ControlQueue: "control-queue",
+	DeviceWrite: "device-write", Congestion: "congestion", NotPostQuantum: "not-post-quantum", ControlQueue: "control-queue",
 	ControlRate: "control-rate",
 
 	ShortFrame: "short-frame", OversizeFrame: "oversize-frame", SourceMulticast: "source-multicast",

@@ -81,14 +81,14 @@ func (b *Batch) full(n int) bool {
 func (b *Batch) empty() bool { return len(b.runs) == 0 }
 
 // seal encrypts plaintext, already padded, under the given counter and appends it as one datagram
-// for p. The batch must not be full.
-func (b *Batch) seal(p *peer.Peer, ep *udp.Endpoint, s *session.Session, counter uint64, plaintext []byte) {
+// of a traffic class for p. The batch must not be full.
+func (b *Batch) seal(p *peer.Peer, ep *udp.Endpoint, s *session.Session, counter uint64, plaintext []byte, class uint8) {
 	n := s.Seal(b.arena[b.used:], counter, plaintext, &b.nonce)
 	start := b.used
 	b.used += n
 	if last := len(b.runs) - 1; last >= 0 {
 		r, info := &b.runs[last], &b.infos[last]
-		if info.open && info.peer == p && info.endpoint == ep && n <= r.Segment &&
+		if info.open && info.peer == p && info.endpoint == ep && r.Class == class && n <= r.Segment &&
 			info.count < maxRunSegments && len(r.Buf)+n <= maxRunBytes {
 			r.Buf = r.Buf[:len(r.Buf)+n]
 			info.count++
@@ -97,7 +97,7 @@ func (b *Batch) seal(p *peer.Peer, ep *udp.Endpoint, s *session.Session, counter
 			return
 		}
 	}
-	b.runs = append(b.runs, udp.Run{Buf: b.arena[start:b.used:len(b.arena)], Segment: n, To: *ep})
+	b.runs = append(b.runs, udp.Run{Buf: b.arena[start:b.used:len(b.arena)], Segment: n, To: *ep, Class: class})
 	b.infos = append(b.infos, runInfo{peer: p, count: 1, open: true, hasData: len(plaintext) > 0, endpoint: ep})
 }
 
@@ -222,7 +222,7 @@ func (b *Batch) sealAll(p *peer.Peer, kp *peer.Keypair, ep *udp.Endpoint, packet
 		if b.full(len(plaintext)) {
 			b.Flush(now)
 		}
-		b.seal(p, ep, kp.Session, counter, plaintext)
+		b.seal(p, ep, kp.Session, counter, plaintext, b.env.DSCP.of(plaintext))
 	}
 	return len(packets)
 }
@@ -264,7 +264,7 @@ func (b *Batch) sealOne(p *peer.Peer, ep *udp.Endpoint, kp *peer.Keypair, plaint
 	if !ok {
 		return false
 	}
-	b.seal(p, ep, kp.Session, counter, plaintext)
+	b.seal(p, ep, kp.Session, counter, plaintext, b.env.DSCP.of(plaintext))
 	if kp.RenewOnSend(counter, now) {
 		b.env.WantHandshake(p, now)
 	}
@@ -284,7 +284,7 @@ func isControl(plaintext []byte) bool {
 // SendMessage sends one datagram that is not transport data, ahead of what was gathered. sourceGone
 // reports that the local address of to no longer exists; the kernel has chosen another.
 func (b *Batch) SendMessage(msg []byte, to *udp.Endpoint) (sourceGone bool, err error) {
-	run := [1]udp.Run{{Buf: msg, Segment: len(msg), To: *to}}
+	run := [1]udp.Run{{Buf: msg, Segment: len(msg), To: *to, Class: b.env.DSCP.plain()}}
 	b.via().Send(run[:])
 	return run[0].SourceGone, run[0].Err
 }

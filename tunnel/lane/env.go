@@ -28,6 +28,7 @@ type Env struct {
 	Deadlines *timers.Heap[peer.Peer]
 	Log       *peerlog.Log
 	Link      *LinkState
+	DSCP      DSCP
 	Routes    *RouteLoops
 	Stop      <-chan struct{} // closed when the tunnel ends
 

@@ -36,6 +36,8 @@ type ReceiveLoop struct {
 	now     boottime.Time
 	yield   yielder
 	run     sessionRun
+	// The present train met congestion on its way.
+	congested bool
 }
 
 // NewReceiveLoop returns the loop of the lane's socket, which writes to the given devices: at least
@@ -120,6 +122,7 @@ func (in *ReceiveLoop) train(tr *udp.Train) {
 		in.env.Drops.Add(drop.Malformed, 1)
 		return
 	}
+	in.congested = tr.CE
 	size := tr.Segment
 	if size <= 0 {
 		size = tr.N
@@ -227,6 +230,10 @@ func (in *ReceiveLoop) deliver(w *deviceWriter, plaintext []byte) drop.Reason {
 		in.run.keypair.LastLink.Store(uint32(link))
 	}
 	packet, reason := w.forward.Deliver(from, plaintext, in.now)
+	if in.congested && packet != nil && !meetCongestion(ipIn(packet, link)) {
+		from.CountDrop(drop.Congestion, 1)
+		packet, reason = nil, drop.Congestion
+	}
 	if r := w.put(plaintext, packet); r != drop.None {
 		return r
 	}

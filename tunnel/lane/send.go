@@ -39,6 +39,7 @@ type SendLoop struct {
 	packet  Outgoing     // present packet, as the forwarder sees it
 	lose    int          // index of the segment of the present packet that is to be lost; -1: none
 	mark    bool         // the present packet is to be marked as having met congestion
+	class   uint8        // of the datagrams with the present packet
 	out     *Batch
 	to      []Recipient
 }
@@ -216,6 +217,7 @@ func (o *SendLoop) carry(mem []byte, n int, shed bool) int {
 	if o.to, reason = o.forward.Route(o.to[:0], p); reason != drop.None {
 		o.env.Drops.Add(reason, uint64(p.Segments))
 	}
+	o.class = o.env.DSCP.of(ipIn(p.Packet, o.dev.Link))
 	o.refuseLoops(p)
 	switch {
 	case len(o.to) == 0:
@@ -356,6 +358,6 @@ func (o *SendLoop) plaintext(r *Recipient, plaintext []byte) {
 		o.dropFor(r.Peer, drop.NoEndpoint, 1)
 		return
 	}
-	o.out.seal(r.Peer, ep, r.keypair.Session, r.counter, plaintext)
+	o.out.seal(r.Peer, ep, r.keypair.Session, r.counter, plaintext, o.class)
 	r.counter++
 }

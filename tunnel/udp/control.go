@@ -20,14 +20,15 @@ const (
 	headerSize = word + 8
 
 	segmentData = 2  // UDP_SEGMENT: u16
+	classData   = 4  // IP_TOS and IPV6_TCLASS as sent: i32
 	info6Data   = 20 // IPV6_PKTINFO: address (16), interface (u32)
 	info4Data   = 12 // IP_PKTINFO: interface (i32), local address (4), address in the header (4)
 )
 
-// controlSpace holds the control messages of one message, received (pktinfo, UDP_GRO, SO_RXQ_OVFL)
-// or sent (UDP_SEGMENT, pktinfo), with room to spare: SO_TIMESTAMP and the like set from outside
-// must not cut ours.
-const controlSpace = 128
+// controlSpace holds the control messages of one message, received (pktinfo, UDP_GRO, SO_RXQ_OVFL,
+// traffic class) or sent (UDP_SEGMENT, pktinfo, traffic class), with room to spare: SO_TIMESTAMP
+// and the like set from outside must not cut ours.
+const controlSpace = 160
 
 // align rounds n up to a native word.
 func align(n int) int { return (n + word - 1) &^ (word - 1) }
@@ -39,6 +40,7 @@ type control struct {
 	hasDrops bool       //
 	dst      netip.Addr // local address, unmapped; invalid: not told
 	ifindex  uint32     // interface it came in by
+	class    uint8      // traffic class
 }
 
 // parseControl reads the control messages in b. It stops at what makes no sense and ignores what it
@@ -75,6 +77,10 @@ func (c *control) take(level, kind int32, data []byte) {
 	switch {
 	case level == unix.SOL_UDP && kind == unix.UDP_GRO && len(data) >= 4:
 		c.segment = max(0, int(int32(binary.NativeEndian.Uint32(data))))
+	case level == unix.SOL_IP && kind == unix.IP_TOS && len(data) >= 1:
+		c.class = data[0] // the kernel hands out one byte
+	case level == unix.SOL_IPV6 && kind == unix.IPV6_TCLASS && len(data) >= 4:
+		c.class = uint8(binary.NativeEndian.Uint32(data))
 	case level == unix.SOL_SOCKET && kind == unix.SO_RXQ_OVFL && len(data) >= 4:
 		c.drops, c.hasDrops = binary.NativeEndian.Uint32(data), true
 	case level == unix.SOL_IPV6 && kind == unix.IPV6_PKTINFO && len(data) >= info6Data:
@@ -104,6 +110,18 @@ func putHeader(b *[controlSpace]byte, at int, level, kind int32, size int) (data
 func putSegment(b *[controlSpace]byte, at, segment int) int {
 	data, next := putHeader(b, at, unix.SOL_UDP, unix.UDP_SEGMENT, segmentData)
 	binary.NativeEndian.PutUint16(data, uint16(segment))
+	return next
+}
+
+// putClass appends the traffic class for a receiver of either family: on an AF_INET6 socket the
+// kernel reads IP_TOS for a mapped address (net/ipv4/ip_sockglue.c, ip_cmsg_send).
+func putClass(b *[controlSpace]byte, at int, class uint8, v4 bool) int {
+	level, kind := int32(unix.SOL_IPV6), int32(unix.IPV6_TCLASS)
+	if v4 {
+		level, kind = unix.SOL_IP, unix.IP_TOS
+	}
+	data, next := putHeader(b, at, level, kind, classData)
+	binary.NativeEndian.PutUint32(data, uint32(class))
 	return next
 }
 

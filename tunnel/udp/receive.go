@@ -119,6 +119,7 @@ func (s *Socket) harvest(trains []Train) {
 			t.N, t.Segment = whole, min(whole, c.segment)
 		}
 		t.From = Endpoint{Addr: r.names[i].addrPort(&r.zones), Source: usableSource(c.dst), Ifindex: c.ifindex}
+		t.CE = c.class&3 == 3 // RFC 3168 §5
 		if c.hasDrops && c.drops != r.lastDrops {
 			s.overflows.Add(uint64(c.drops - r.lastDrops)) // modulo 2^32, as the kernel counts
 			r.lastDrops = c.drops

@@ -188,6 +188,9 @@ func (x *sender) message(r *Run, run, off int, w way) syscall.Errno {
 		// by.
 		at = putSource(&x.controls[i], at, source, scope, s.v6)
 	}
+	if r.Class != 0 {
+		at = putClass(&x.controls[i], at, r.Class, r.To.Addr.Addr().Unmap().Is4())
+	}
 	h.SetControllen(at)
 	x.setBytes(i, r.Buf[off:p.end])
 	h.SetIovlen(1)

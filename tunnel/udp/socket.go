@@ -108,6 +108,9 @@ func (s *Socket) begin(fd int, o Options) error {
 	wakeable(fd)
 	// Only a counter is lost without it.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
+	// Without them congestion marks of the way here are not seen.
+	_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_RECVTOS, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVTCLASS, 1)
 	if !o.NoGRO {
 		s.gro = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
 	} else {

@@ -53,6 +53,9 @@ type Train struct {
 	Segment int
 	// From says who sent it and to which of our addresses.
 	From Endpoint
+	// CE: a router marked the datagrams as having met congestion (RFC 3168). All of a train carry
+	// the same mark.
+	CE bool
 }
 
 // Run is one message to send: Buf cut every Segment bytes gives the datagrams, all to one endpoint.
@@ -64,6 +67,8 @@ type Run struct {
 	Segment int
 	// To is the receiver. Source and Ifindex may be zero.
 	To Endpoint
+	// Class is the traffic class of the datagrams: DSCP and ECN, as in byte 1 of an IPv4 header.
+	Class uint8
 
 	// Err is set by Send: nil when the kernel took everything, otherwise why it did not (the first
 	// reason), a syscall.Errno or net.ErrClosed. Nothing about it is fatal: the loop goes on with

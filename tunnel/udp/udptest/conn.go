@@ -48,6 +48,7 @@ type arrival struct {
 	sequence uint64
 	payload  []byte
 	from     udp.Endpoint
+	ce       bool
 }
 
 func (c *Conn) init() {
@@ -120,7 +121,7 @@ func (c *Conn) take(trains []udp.Train) (n int, next time.Time, err error) {
 		}
 		t := &trains[n]
 		t.N = copy(t.Buf, a.payload)
-		t.Segment, t.From = t.N, a.from
+		t.Segment, t.From, t.CE = t.N, a.from, a.ce
 		n++
 		taken++
 	}
@@ -134,7 +135,7 @@ func (c *Conn) take(trains []udp.Train) (n int, next time.Time, err error) {
 // couple appends a to a train if it may follow there.
 func couple(t *udp.Train, a *arrival) bool {
 	size := len(a.payload)
-	if t.From != a.from || size == 0 || size > t.Segment || t.N%t.Segment != 0 ||
+	if t.From != a.from || t.CE != a.ce || size == 0 || size > t.Segment || t.N%t.Segment != 0 ||
 		t.N/t.Segment >= maxTrain || t.N+size > len(t.Buf) {
 		return false
 	}
@@ -295,9 +296,9 @@ func (s sender) sendRun(r *udp.Run) {
 	for rest := r.Buf; len(rest) > 0; {
 		datagram := rest[:min(segment, len(rest))]
 		rest = rest[len(datagram):]
-		err := s.conn.network.transmit(s.conn, &r.To, datagram, !r.SourceGone)
+		err := s.conn.network.transmit(s.conn, r, datagram, !r.SourceGone)
 		if err == syscall.EINVAL && r.To.Source.IsValid() && !r.SourceGone {
-			err = s.conn.network.transmit(s.conn, &r.To, datagram, false)
+			err = s.conn.network.transmit(s.conn, r, datagram, false)
 			r.SourceGone = err == nil
 		}
 		if err != nil {

@@ -24,6 +24,7 @@ import (
 type Datagram struct {
 	From, To netip.AddrPort
 	Payload  []byte // borrowed while the function it is passed to runs
+	Class    uint8  // traffic class: DSCP and ECN
 }
 
 // Conditions describe the network. The zero value delivers everything at once and in order.
@@ -36,6 +37,8 @@ type Conditions struct {
 	// PathMTU is the size in bytes of the largest IP packet that arrives; a larger one is lost and
 	// nobody is told (a black hole). 0 means no limit.
 	PathMTU int
+	// Congested: routers mark every datagram, even if its ends do not understand ECN.
+	Congested bool
 }
 
 // Network joins Conns. Make one with New.
@@ -111,14 +114,15 @@ func (n *Network) Open(addrs ...netip.AddrPort) (*Conn, error) {
 
 // transmit carries one datagram. It returns what the sender is told, which is nil also for what is
 // lost.
-func (n *Network) transmit(from *Conn, to *udp.Endpoint, payload []byte, useSource bool) error {
+func (n *Network) transmit(from *Conn, r *udp.Run, payload []byte, useSource bool) error {
+	to := &r.To
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	source, err := from.sourceFor(to, useSource)
 	if err != nil {
 		return err
 	}
-	d := Datagram{From: source, To: to.Addr, Payload: payload}
+	d := Datagram{From: source, To: to.Addr, Payload: payload, Class: r.Class}
 	if n.watch != nil {
 		n.watch(d)
 	}
@@ -151,6 +155,7 @@ func (n *Network) deliver(target *Conn, d Datagram) {
 	target.arrive(arrival{
 		due: due, sequence: n.sequence, payload: append([]byte(nil), d.Payload...),
 		from: udp.Endpoint{Addr: d.From, Source: d.To.Addr(), Ifindex: 1},
+		ce:   d.Class&3 == 3 || n.conditions.Congested,
 	})
 }
 
