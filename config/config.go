@@ -54,6 +54,10 @@ type Tunnel struct {
 	Lanes      int             // 0: chosen from the number of processors
 	Cipher     Cipher          // of data sessions
 
+	// PreviousKey, from previous_private_key_file, is the key that peers may still know; zero:
+	// none.
+	PreviousKey keys.PrivateKey
+
 	// VerifyInnerChecksum asks for TCP and UDP checksums of received packets to be verified before
 	// they are handed to the kernel, rather than trusted because the peer authenticated them.
 	VerifyInnerChecksum bool

@@ -71,6 +71,10 @@ func TestLoad_saysWhatIsWrongAndWhere(t *testing.T) {
 		{"key as file name", "[tunnel]\nprivate_key_file = \"" + privA + "\"\n[tun]\n",
 			"2:20: tunnel: private_key_file: looks like a key, where the name of a file is wanted (not shown)"},
 		{"credential outside its directory", "[tunnel]\ncredential = \"../x\"\n[tun]\n", "2:14: tunnel: credential: want the name of a credential, without a path"},
+		{"previous key missing", "[tunnel]\nprivate_key_file = \"office.key\"\nprevious_private_key_file = \"old.key\"\n[tun]\n",
+			"3:29: tunnel: previous_private_key_file: open old.key: file does not exist"},
+		{"previous key zero", "[tunnel]\nprivate_key_file = \"office.key\"\nprevious_private_key_file = \"zero.key\"\n[tun]\n",
+			"3:29: tunnel: previous_private_key_file: is all zero, which is no key"},
 		{"private key not a string", "[tunnel]\nprivate_key = 12345\n[tun]\n", "2:15: tunnel: private_key: want a string, not a number"},
 	}
 	checkMessages(t, tests)

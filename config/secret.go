@@ -34,6 +34,24 @@ func (l *loader) privateKey(s *section) keys.PrivateKey {
 	return k
 }
 
+// previousKey reads the private key that the instance had before.
+func (l *loader) previousKey(s *section, now keys.PrivateKey) keys.PrivateKey {
+	const name = "previous_private_key_file"
+	src := s.secretSource(name)
+	errs := len(l.errs)
+	k := readSecret(s, name, src, keys.ParsePrivate)
+	if !src.ok || len(l.errs) > errs {
+		return keys.PrivateKey{}
+	}
+	switch {
+	case k.IsZero():
+		s.errorAt(src.at, name, "is all zero, which is no key")
+	case k.Equal(now):
+		s.warnAt(src.at, name, "is the same key as the present one: give the key from before the change, or remove this line")
+	}
+	return k
+}
+
 // oneOf returns which of several keys that exclude each other is given, "" for none. Of more than
 // one it reports the later ones and returns the first.
 func (s *section) oneOf(options ...string) (given string) {

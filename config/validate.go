@@ -45,6 +45,7 @@ func (l *loader) tunnel(root *section) (t Tunnel) {
 		return t
 	}
 	t.PrivateKey = l.privateKey(s)
+	t.PreviousKey = l.previousKey(s, t.PrivateKey)
 	t.ListenPort = uint16(s.integer("listen_port", 0, 0, 65535))
 	t.FwMark = uint32(s.integer("fwmark", 0, 0, math.MaxUint32))
 	t.Offload = s.choice("offload", "auto", "off") == 0

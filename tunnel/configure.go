@@ -24,9 +24,14 @@ const maxPeers = 1 << 20
 // Change says what to change of a running tunnel. What it does not name stays: sessions, counters
 // and endpoints of the other peers are not touched.
 type Change struct {
-	// PrivateKey replaces our identity when not nil: every session ends, and a peer with our own
-	// public key is removed. The same key again changes nothing.
+	// PrivateKey replaces our identity when not nil: sessions of other identities end, peers that
+	// had one are called at once, and a peer with our own public key is removed. The same key again
+	// changes nothing.
 	PrivateKey *keys.PrivateKey
+	// PreviousKey is an identity under which peers may still know us, zero if there is none. It
+	// counts only beside PrivateKey. Its sessions stay, and new ones are made with peers that know
+	// us by it.
+	PreviousKey keys.PrivateKey
 	// RemovePeers removes every peer before anything else, so that those which Peers names begin
 	// anew (replace_peers of WireGuard's configuration socket).
 	RemovePeers bool
@@ -86,7 +91,7 @@ func (t *Tunnel) Configure(c Change) error {
 		return err
 	}
 	if c.PrivateKey != nil {
-		t.rekey(*c.PrivateKey)
+		t.rekey(*c.PrivateKey, c.PreviousKey)
 	}
 	touched := t.updatePeers(&c)
 	t.updateRoutes(&c, touched)
@@ -353,9 +358,18 @@ func removeAll(tx *l3.Tx[*peer.Peer], prefixes []netip.Prefix, owner *peer.Peer)
 	}
 }
 
-// rekey replaces our identity: all sessions and handshakes belong to the old one.
-func (t *Tunnel) rekey(k keys.PrivateKey) {
-	if t.handshakes.PublicKey() == k.Public() {
+// Call begins a handshake with a peer, as soon as the rules allow one.
+func (t *Tunnel) Call(key keys.PublicKey) {
+	if p := t.peers.Get(key); p != nil {
+		t.env.WantHandshake(p, t.env.Clock.Now())
+	}
+}
+
+// rekey replaces our identities. What was made with those that are gone ends, and peers that lose
+// their session are called at once: they may already know the new key.
+func (t *Tunnel) rekey(k, previous keys.PrivateKey) {
+	before := t.handshakes.PublicKey()
+	if before == k.Public() && t.handshakes.PreviousKey() == previous.Public() {
 		return
 	}
 	if p := t.peers.Get(k.Public()); p != nil && !k.IsZero() {
@@ -363,13 +377,17 @@ func (t *Tunnel) rekey(k keys.PrivateKey) {
 		t.removePeers(gone)
 		_ = t.lan.SetPorts(nil, gone) // nothing of a removal is refused
 	}
-	t.handshakes.SetIdentity(k)
+	t.handshakes.SetIdentity(k, previous)
+	now := t.env.Clock.Now()
 	for _, p := range t.peers.All() {
-		p.ForgetIdentity(t.env.Index)
+		ended, lost := p.KeepIdentities(t.env.Index, t.handshakes.Holds)
+		if !ended {
+			continue
+		}
 		p.Timers.Granted()
 		t.env.SessionChanged(p)
-		if p.Staged.Len() != 0 {
-			t.env.WantHandshake(p, t.env.Clock.Now())
+		if lost || p.Staged.Len() != 0 {
+			t.env.WantHandshake(p, now)
 		}
 	}
 }

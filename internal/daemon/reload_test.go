@@ -38,6 +38,8 @@ var reloadChanges = map[string]map[string]keyChange{
 		"lanes":            {"1", "2"},
 		"cipher":           {`"auto"`, `"chacha20poly1305"`},
 		"inner_checksum":   {`"trust"`, `"verify"`},
+
+		"previous_private_key_file": {`"own.key"`, `"other.key"`},
 	},
 	"tun": {
 		"device":         {`"a"`, `"b"`},
@@ -118,7 +120,7 @@ func configWith(t *testing.T, dir, section, key, value string) *config.Config {
 		"tunnel": {"private_key": `"` + ownKey + `"`, "listen_port": "1"}, "tun": {}, "tap": {"device": `"t"`}, "agent": {}, "metrics": {},
 		"peer": {"public_key": `"` + berlinKey + `"`, "ethernet": "true", "allowed_ips": `["10.1.0.0/16"]`},
 	}
-	if strings.Contains(key, "key_file") || key == "credential" {
+	if strings.Contains(key, "key_file") && key != "previous_private_key_file" || key == "credential" {
 		delete(set[section], "private_key")
 	}
 	set[section][key] = value
@@ -162,7 +164,7 @@ func handedOver(c *config.Config) string {
 		}
 		return all
 	})
-	text := fmt.Sprint(c.Tunnel.ListenPort, c.Tunnel.Cipher, c.Tunnel.DSCP)
+	text := fmt.Sprint(c.Tunnel.ListenPort, c.Tunnel.Cipher, c.Tunnel.DSCP, peers.PrivateKey.Base64(), peers.PreviousKey.Base64())
 	for _, p := range peers.Peers {
 		text += fmt.Sprintf(" %+v %s %s %v %+v %d %v %d", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet, *p.Extensions, *p.Liveness, *p.PostQuantum)
 		text += fmt.Sprint(p.Endpoints, p.AllowedIPs, p.SharedIPs, *p.Priority)

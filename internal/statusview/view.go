@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"tund/config"
@@ -121,7 +122,7 @@ func (v *View) warnings() []control.Warning {
 			Kind: kind, Subject: subject, Message: message, Since: control.At(since),
 		})
 	}
-	for _, p := range slices.Concat(v.Problems, v.refused()) {
+	for _, p := range slices.Concat(v.Problems, v.refused(), v.previousKey()) {
 		add(p.Kind, p.Subject, p.Message, p.Since)
 		list[len(list)-1].Remedy = p.Remedy
 	}
@@ -170,6 +171,33 @@ func (v *View) refused() []Problem {
 		})
 	}
 	return list
+}
+
+// previousKey says which peers still have sessions with our previous key, for as long as that is
+// accepted.
+func (v *View) previousKey() []Problem {
+	if v.Tunnel.PreviousKey.IsZero() {
+		return nil
+	}
+	var with []string
+	for n := range v.Tunnel.Peers {
+		p := &v.Tunnel.Peers[n]
+		if p.Session != nil && p.Session.Own == v.Tunnel.PreviousKey {
+			with = append(with, p.Name)
+		}
+	}
+	one := Problem{
+		Kind: KindPreviousKey, Since: v.Loaded, Message: "our previous key is still accepted, and no session uses it",
+		Remedy: "when all peers have the new public key, remove previous_private_key_file and reload",
+	}
+	if n := len(with); n > 0 {
+		if n > maxNamed {
+			with = append(with[:maxNamed], fmt.Sprintf("%d more", n-maxNamed))
+		}
+		one.Message = "these peers still use our previous key: " + strings.Join(with, ", ")
+		one.Remedy = fmt.Sprintf("give them public_key = \"%s\" for us", v.Tunnel.PublicKey)
+	}
+	return []Problem{one}
 }
 
 // underlay lists the features that every socket has.

@@ -271,6 +271,35 @@ func TestInstance_thoseWhoGetNoSession(t *testing.T) {
 	}
 }
 
+func TestInstance_previousKey(t *testing.T) {
+	t.Parallel()
+	said := func(change func(*tunnel.Status)) (list []string) {
+		v, s := office()
+		change(s)
+		for _, w := range v.Instance().Warnings {
+			if w.Kind == "previous-key" {
+				list = append(list, w.Message+"; "+w.Remedy)
+			}
+		}
+		return list
+	}
+	if got := said(func(*tunnel.Status) {}); len(got) != 0 {
+		t.Errorf("without a previous key: %q", got)
+	}
+	old := keys.PublicKey{7}
+	if got := said(func(s *tunnel.Status) { s.PreviousKey = old }); len(got) != 1 ||
+		!strings.Contains(got[0], "no session uses it") || !strings.Contains(got[0], "remove previous_private_key_file") {
+		t.Errorf("with one that nobody uses: %q", got)
+	}
+	var own keys.PublicKey
+	if got := said(func(s *tunnel.Status) {
+		s.PreviousKey, own = old, s.PublicKey
+		s.Peers[0].Session = &tunnel.SessionStatus{Own: old}
+	}); len(got) != 1 || !strings.Contains(got[0], "still use our previous key: ") || !strings.Contains(got[0], own.String()) {
+		t.Errorf("with one that a peer uses: %q", got)
+	}
+}
+
 // A peer whose name has no address is down, not idle: nobody can reach it.
 func TestInstance_nameThatDoesNotResolve(t *testing.T) {
 	t.Parallel()

@@ -15,7 +15,7 @@ func (w *Worker) provesAddress(m *message, msg []byte, now boottime.Time) drop.R
 		return drop.None
 	}
 	w.env.Log.UnderLoad(now)
-	cookies := w.identity.Load().cookies
+	cookies := m.to.cookies
 	if cookies.ValidMAC2(msg, m.from.Addr, now) {
 		if !w.queue.source.allow(m.from.Addr.Addr(), now) {
 			return drop.RateLimited

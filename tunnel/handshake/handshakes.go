@@ -35,7 +35,7 @@ type Handshakes struct {
 	peers      *peer.Table
 	timestamps Timestamps // nil: forgotten together with the peer
 
-	identity    atomic.Pointer[identity]
+	identities  atomic.Pointer[identities]
 	queue       *queue
 	icmp        *icmpQueue
 	strangers   strangers
@@ -49,6 +49,20 @@ type identity struct {
 	private keys.PrivateKey
 	noise   *noise.Identity
 	cookies *noise.CookieChecker
+}
+
+func newIdentity(key keys.PrivateKey) *identity {
+	id := noise.NewIdentity(key)
+	return &identity{private: key, noise: id, cookies: noise.NewCookieChecker(id)}
+}
+
+// identities are those under which peers know us: our own and, while they change over, the one that
+// we had before.
+type identities struct{ current, previous *identity } // previous is nil when there is none
+
+// holds reports whether an identity is one of ours.
+func (i *identities) holds(id *noise.Identity) bool {
+	return i.current.noise == id || i.previous != nil && i.previous.noise == id
 }
 
 // Timestamps remembers the newest timestamps accepted from each peer and sent to it beyond the
@@ -76,23 +90,52 @@ const SentReserve = 5 * time.Minute
 // nothing.
 func New(env *lane.Env, peers *peer.Table, key keys.PrivateKey, timestamps Timestamps) *Handshakes {
 	h := &Handshakes{env: env, peers: peers, timestamps: timestamps, queue: newQueue(), icmp: newICMPQueue(), timersWake: make(chan struct{}, 1)}
-	h.SetIdentity(key)
+	h.SetIdentity(key, keys.PrivateKey{})
 	env.Deadlines = timers.NewHeap[peer.Peer](h.wakeTimers)
 	env.NewHandshakes = func() lane.Handshakes { return &intake{h: h} }
 	return h
 }
 
-// SetIdentity replaces our key pair. The caller has to end the sessions made under the old one.
-func (h *Handshakes) SetIdentity(key keys.PrivateKey) {
-	id := noise.NewIdentity(key)
-	h.identity.Store(&identity{private: key, noise: id, cookies: noise.NewCookieChecker(id)})
+// SetIdentity sets our key pair, and one under which peers may still know us; a zero key: none. The
+// caller has to end what was made under others (Holds).
+func (h *Handshakes) SetIdentity(key, previous keys.PrivateKey) {
+	old := h.identities.Load()
+	// An identity that stays is the same object, for which peers have values computed.
+	find := func(key keys.PrivateKey) *identity {
+		if old != nil && old.current.private.Equal(key) {
+			return old.current
+		}
+		if old != nil && old.previous != nil && old.previous.private.Equal(key) {
+			return old.previous
+		}
+		return newIdentity(key)
+	}
+	next := &identities{current: find(key)}
+	if !previous.IsZero() && !previous.Equal(key) {
+		next.previous = find(previous)
+	}
+	h.identities.Store(next)
+}
+
+// Holds reports whether a public key is ours, at present or still.
+func (h *Handshakes) Holds(key keys.PublicKey) bool {
+	ids := h.identities.Load()
+	return ids.current.noise.Public() == key || ids.previous != nil && ids.previous.noise.Public() == key
 }
 
 // PrivateKey returns our private key.
-func (h *Handshakes) PrivateKey() keys.PrivateKey { return h.identity.Load().private }
+func (h *Handshakes) PrivateKey() keys.PrivateKey { return h.identities.Load().current.private }
 
 // PublicKey returns our public key, or zero if there is no private key.
-func (h *Handshakes) PublicKey() keys.PublicKey { return h.identity.Load().noise.Public() }
+func (h *Handshakes) PublicKey() keys.PublicKey { return h.identities.Load().current.noise.Public() }
+
+// PreviousKey returns the public key that we had before and still answer to, or zero.
+func (h *Handshakes) PreviousKey() keys.PublicKey {
+	if previous := h.identities.Load().previous; previous != nil {
+		return previous.noise.Public()
+	}
+	return keys.PublicKey{}
+}
 
 // Waiting returns how many messages wait for a worker.
 func (h *Handshakes) Waiting() int { return len(h.queue.messages) + len(h.queue.answers) }

@@ -47,7 +47,7 @@ func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, no
 	hs := &p.Handshake
 	hs.Lock()
 	defer hs.Unlock()
-	id := w.identity.Load().noise
+	id := w.knownAs(p)
 	if p.Removed() || w.env.Link.KnownDown() || id.Public() == (keys.PublicKey{}) {
 		return false
 	}
@@ -67,13 +67,31 @@ func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, no
 		w.purge(p) // these packets wait for a session that will never come up
 		return false
 	}
-	hs.Pending, hs.PendingIndex, hs.LastSent = pending, local, stamp
+	hs.Pending, hs.PendingIndex, hs.PendingAs, hs.LastSent = pending, local, id, stamp
 	if w.timestamps != nil {
 		w.timestamps.Sent(p.PublicKey(), stamp)
 	}
 	hs.Macs().Add(msg[:], now)
 	p.Initiated(w.event(now, 0))
 	return true
+}
+
+// knownAs returns the identity to try with p: the one under which it knew us last, or our own.
+// While there is a previous one, attempts without an answer alternate. The handshake lock of p is
+// held.
+func (w *Worker) knownAs(p *peer.Peer) *noise.Identity {
+	ids := w.identities.Load()
+	if ids.previous == nil {
+		return ids.current.noise
+	}
+	first, second := ids.current.noise, ids.previous.noise
+	if p.Handshake.KnownAs == second {
+		first, second = second, first
+	}
+	if p.Unanswered()%2 == 1 {
+		return second
+	}
+	return first
 }
 
 // stamp returns the timestamp for an initiation to p: the time, or, if the clock was set back, the
@@ -125,7 +143,7 @@ func (w *Worker) finish(p *peer.Peer, msg []byte, from *udp.Endpoint, now bootti
 	if hs.Pending == nil || hs.PendingIndex != wire.ResponseReceiver(msg) {
 		return drop.UnknownIndex
 	}
-	id := w.identity.Load().noise
+	id := hs.PendingAs
 	k, err := id.Finish(hs.Pending, hs.Remote(id, p.PublicKey()), hs.PresharedKey, msg)
 	if err != nil {
 		if errors.Is(err, noise.ErrResponse) {
@@ -134,7 +152,7 @@ func (w *Worker) finish(p *peer.Peer, msg []byte, from *udp.Endpoint, now bootti
 		return drop.HandshakeFailed
 	}
 	hs.Pending.Zero()
-	hs.Pending = nil
+	hs.Pending, hs.KnownAs = nil, id
 	w.moved(p, from)
 	p.Finished(w.env.Index, peer.NewKeypair(p, &k, now), id.Public(), w.event(now, len(msg)))
 	k.Zero()

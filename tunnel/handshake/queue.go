@@ -44,6 +44,7 @@ type message struct {
 	data [wire.InitiationSize]byte
 	size int
 	from udp.Endpoint
+	to   *identity // the one of ours for which the message was made; nil in a cookie reply
 }
 
 func newQueue() *queue {
@@ -54,21 +55,21 @@ func newQueue() *queue {
 }
 
 // put queues a message; it never blocks.
-func (q *queue) put(load *Load, kind byte, d []byte, from udp.Endpoint, now boottime.Time) drop.Reason {
+func (q *queue) put(load *Load, kind byte, d []byte, from udp.Endpoint, to *identity, now boottime.Time) drop.Reason {
 	if kind == wire.TypeInitiation && q.recent.add(wire.MAC1(d), now) {
 		return drop.DuplicateInit
 	}
-	m := message{kind: kind, size: len(d), from: from}
+	m := message{kind: kind, size: len(d), from: from, to: to}
 	copy(m.data[:], d)
 	if len(q.messages) >= UnderLoadDepth {
 		load.Raise(now.Add(keepUnderLoad))
 	}
-	to := q.messages
+	line := q.messages
 	if kind != wire.TypeInitiation {
-		to = q.answers
+		line = q.answers
 	}
 	select {
-	case to <- m:
+	case line <- m:
 		return drop.None
 	default:
 		return drop.HandshakeQueue
@@ -87,43 +88,58 @@ func (l *Load) Under(now boottime.Time) bool { return int64(now) < l.until.Load(
 
 // intake is the entry point for one receive loop (lane.Handshakes).
 type intake struct {
-	h      *Handshakes
-	mac1   *noise.MAC1Checker
-	mac1Of *noise.Identity
+	h        *Handshakes
+	ids      *identities // for which the checkers were made
+	current  *noise.MAC1Checker
+	previous *noise.MAC1Checker // nil if there is no previous identity
 }
 
 // Message makes the inexpensive checks of a handshake message and queues it for the workers.
 // Garbage is rejected here: it never fills the queue, so it cannot make us appear under load.
 func (i *intake) Message(kind byte, d []byte, from *udp.Endpoint, now boottime.Time) {
-	reason := i.check(kind, d, from, now)
+	to, reason := i.check(kind, d, from, now)
 	if reason == drop.None {
-		reason = i.h.queue.put(&i.h.Load, kind, d, *from, now)
+		reason = i.h.queue.put(&i.h.Load, kind, d, *from, to, now)
 	}
 	i.h.env.Drops.Add(reason, 1)
 }
 
-func (i *intake) check(kind byte, d []byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
-	if id := i.h.identity.Load().noise; i.mac1Of != id {
-		i.mac1, i.mac1Of = noise.NewMAC1Checker(id), id
-	}
+func (i *intake) check(kind byte, d []byte, from *udp.Endpoint, now boottime.Time) (to *identity, reason drop.Reason) {
 	switch kind {
 	case wire.TypeInitiation:
-		if !i.mac1.Valid(d) {
+		if to = i.addressee(d); to == nil {
 			i.h.wrongKeys.met(from.Addr, now)
 			i.h.env.Log.WrongKey(now, from.Addr)
-			return drop.BadMAC1
+			return nil, drop.BadMAC1
 		}
 	case wire.TypeResponse:
 		if !i.h.env.Index.Awaited(wire.ResponseReceiver(d)) {
-			return drop.UnknownIndex
+			return nil, drop.UnknownIndex
 		}
-		if !i.mac1.Valid(d) {
-			return drop.BadMAC1
+		if to = i.addressee(d); to == nil {
+			return nil, drop.BadMAC1
 		}
 	case wire.TypeCookieReply:
 		if !i.h.env.Index.MayAnswer(wire.CookieReplyReceiver(d), now) {
-			return drop.UnknownIndex
+			return nil, drop.UnknownIndex
 		}
 	}
-	return drop.None
+	return to, drop.None
+}
+
+// addressee returns the one of our identities for which a message was made, by its mac1; nil: none.
+func (i *intake) addressee(d []byte) *identity {
+	if ids := i.h.identities.Load(); i.ids != ids {
+		i.ids, i.current, i.previous = ids, noise.NewMAC1Checker(ids.current.noise), nil
+		if ids.previous != nil {
+			i.previous = noise.NewMAC1Checker(ids.previous.noise)
+		}
+	}
+	switch {
+	case i.current.Valid(d):
+		return i.ids.current
+	case i.previous != nil && i.previous.Valid(d):
+		return i.ids.previous
+	}
+	return nil
 }

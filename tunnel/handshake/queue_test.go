@@ -16,7 +16,7 @@ func TestQueue_initiationsTakeNoPlaceFromAnswers(t *testing.T) {
 	put := func(kind byte, size, n int) drop.Reason {
 		d := make([]byte, size)
 		binary.BigEndian.PutUint32(wire.MAC1(d), uint32(n)) // no copies
-		return q.put(load, kind, d, udp.Endpoint{}, 1)
+		return q.put(load, kind, d, udp.Endpoint{}, nil, 1)
 	}
 	refused := 0
 	for i := range 2 * queueLength {

@@ -25,15 +25,14 @@ func (w *Worker) message(m *message) {
 		return
 	}
 	if m.kind == wire.TypeInitiation {
-		w.env.Drops.Add(w.consumeInitiation(msg, &m.from, now), 1)
+		w.env.Drops.Add(w.consumeInitiation(m.to.noise, msg, &m.from, now), 1)
 	} else {
 		w.env.Drops.Add(w.consumeResponse(msg, &m.from, now), 1)
 	}
 }
 
 // consumeInitiation answers a genuine initiation (whitepaper §5.4.2, §5.4.3).
-func (w *Worker) consumeInitiation(msg []byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
-	id := w.identity.Load().noise
+func (w *Worker) consumeInitiation(id *noise.Identity, msg []byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
 	in, err := id.OpenInitiation(msg)
 	if err != nil {
 		return drop.HandshakeFailed
@@ -60,8 +59,8 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 	hs := &p.Handshake
 	hs.Lock()
 	defer hs.Unlock()
-	// The message was addressed to the identity that we had a moment ago.
-	if p.Removed() || w.identity.Load().noise != id {
+	// The message may have been addressed to an identity that we had a moment ago.
+	if p.Removed() || !w.identities.Load().holds(id) {
 		return drop.HandshakeFailed
 	}
 	if w.env.Link.KnownDown() {
@@ -88,6 +87,7 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 	if w.timestamps != nil {
 		w.timestamps.Accepted(p.PublicKey(), stamp)
 	}
+	hs.KnownAs = id
 	p.InitiationReceived()
 	if words := p.Called(from.Addr, now); words != "" {
 		w.env.Log.Peer(p, now, words)

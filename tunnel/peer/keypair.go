@@ -33,6 +33,7 @@ type Keypair struct {
 	// whether the peer began a handshake at the same time. Constant once the session is current.
 	renewAfter time.Duration
 	crossed    bool
+	own        keys.PublicKey // ours, with which the session was made; constant once it is in use
 
 	// Agreement is that about the data sessions of this WireGuard session. It belongs to the
 	// goroutine that agrees on them.
@@ -78,6 +79,7 @@ func (p *Peer) Current() *Keypair { return p.current.Load() }
 // first message that proves that the initiator has it (kernel noise.c, add_new_keypair). own is our
 // public key. Callers hold mu.
 func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
+	kp.own = own
 	ix.assign(kp.Session.LocalIndex(), kp)
 	if kp.Session.Initiator() {
 		if p.next != nil { // the peer began a handshake at the same time, and will use that session
@@ -192,14 +194,52 @@ func (p *Peer) DropSessions(ix *Index) {
 	p.previous, p.next = nil, nil
 }
 
-// ForgetIdentity ends everything that belongs to our previous identity: sessions, handshakes and
-// their timers, so that the next handshake does not wait for the response to the last one.
-func (p *Peer) ForgetIdentity(ix *Index) {
-	p.DropSessions(ix)
-	p.StopTimers()
+// KeepIdentities ends everything that was made with identities other than those that ours reports:
+// sessions, and the handshake in progress with its timers, so that the next one does not wait for a
+// response to the last. It reports whether that was anything, and whether the peer has no session
+// any more under which to send.
+func (p *Peer) KeepIdentities(ix *Index, ours func(keys.PublicKey) bool) (ended, lost bool) {
 	p.Handshake.Lock()
 	defer p.Handshake.Unlock()
-	p.Handshake.remote, p.Handshake.macs = nil, nil
+	h := &p.Handshake
+	if h.remoteFor != nil && !ours(h.remoteFor.Public()) {
+		h.remote, h.remoteFor, h.macs = nil, nil, nil
+	}
+	if h.KnownAs != nil && !ours(h.KnownAs.Public()) {
+		h.KnownAs = nil
+	}
+	pending := h.Pending != nil && !ours(h.PendingAs.Public())
+	if pending {
+		h.DropPending(ix)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	end := func(kp *Keypair) bool {
+		if kp == nil || ours(kp.own) {
+			return false
+		}
+		p.retire(ix, kp)
+		kp.Session.Zero()
+		if kp.sessions != nil {
+			kp.sessions.zero()
+		}
+		ended = true
+		return true
+	}
+	if end(p.previous) {
+		p.previous = nil
+	}
+	if end(p.next) {
+		p.next = nil
+	}
+	if end(p.current.Load()) {
+		p.current.Store(nil)
+		lost = true
+	}
+	if pending || lost {
+		p.Timers.Stop()
+	}
+	return ended || pending, lost
 }
 
 // retire takes a session, with its data sessions, out of use. Its keys are left to the garbage

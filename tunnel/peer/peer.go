@@ -121,6 +121,8 @@ type Handshake struct {
 	PresharedKey   keys.PresharedKey
 	Pending        *noise.Pending // the initiation that waits for its response; nil: none
 	PendingIndex   uint32
+	PendingAs      *noise.Identity // our identity in that initiation
+	KnownAs        *noise.Identity // our identity in the last that succeeded; nil: none has
 	LastTimestamp  noise.Timestamp // newest timestamp of the peer
 	LastSent       noise.Timestamp // newest timestamp that we sent
 	LastInitiation boottime.Time   // when we last accepted an initiation; 0: never

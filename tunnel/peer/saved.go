@@ -36,7 +36,8 @@ type SavedSession struct {
 	HeardAt     boottime.Time // when something last came under it; 0: never
 	RenewAfter  time.Duration
 	Crossed     bool
-	Data        *SavedData // nil: it has no data sessions
+	Own         keys.PublicKey // ours, with which it was made
+	Data        *SavedData     // nil: it has no data sessions
 }
 
 // SavedData are the data sessions of a session.
@@ -98,7 +99,7 @@ func (p *Peer) Save() *Saved {
 		if saved, ok := kp.Session.Save(); ok {
 			s.Sessions = append(s.Sessions, SavedSession{
 				Role: Role(role), Session: *saved, Established: kp.Established,
-				HeardAt: boottime.Time(kp.heardAt.Load()), RenewAfter: kp.renewAfter, Crossed: kp.crossed,
+				HeardAt: boottime.Time(kp.heardAt.Load()), RenewAfter: kp.renewAfter, Crossed: kp.crossed, Own: kp.own,
 				Data: p.saveData(kp.sessions),
 			})
 		}
@@ -111,8 +112,9 @@ func (p *Peer) Save() *Saved {
 
 // Continue makes the peer, which has no sessions yet, continue those that Save returned in another
 // process with as many lanes, and reports whether one of them can be used at now. Sessions that are
-// too old are left out, and so are those that this program cannot continue.
-func (p *Peer) Continue(s *Saved, ix *Index, lanes int, now boottime.Time) (usable bool) {
+// too old are left out, and so are those of a key that is not ours, as ours tells, and those that
+// this program cannot continue.
+func (p *Peer) Continue(s *Saved, ix *Index, lanes int, ours func(keys.PublicKey) bool, now boottime.Time) (usable bool) {
 	p.Handshake.Lock()
 	defer p.Handshake.Unlock()
 	p.mu.Lock()
@@ -122,7 +124,7 @@ func (p *Peer) Continue(s *Saved, ix *Index, lanes int, now boottime.Time) (usab
 	var newest boottime.Time
 	for i := range s.Sessions {
 		kp := p.revive(&s.Sessions[i], now)
-		if kp == nil || !ix.claim(kp) {
+		if kp == nil || !ours(kp.own) || !ix.claim(kp) {
 			continue
 		}
 		switch s.Sessions[i].Role {
@@ -164,7 +166,7 @@ func (p *Peer) revive(s *SavedSession, now boottime.Time) *Keypair {
 	if err != nil {
 		return nil
 	}
-	kp := &Keypair{Session: continued, Peer: p, Established: s.Established, renewAfter: s.RenewAfter, crossed: s.Crossed}
+	kp := &Keypair{Session: continued, Peer: p, Established: s.Established, renewAfter: s.RenewAfter, crossed: s.Crossed, own: s.Own}
 	kp.heardAt.Store(int64(s.HeardAt))
 	return kp
 }

@@ -45,9 +45,10 @@ type Status struct {
 
 // SessionStatus is the current session of a peer, with the data sessions in which packets leave.
 type SessionStatus struct {
-	Suite       string // name of the AEAD that seals packets
-	Lanes       int    // over which packets are spread
-	PostQuantum bool   // packets leave under keys with a post-quantum secret
+	Own         keys.PublicKey // ours, with which it was made
+	Suite       string         // name of the AEAD that seals packets
+	Lanes       int            // over which packets are spread
+	PostQuantum bool           // packets leave under keys with a post-quantum secret
 	Age         time.Duration
 	Initiator   bool
 	Sent        uint64 // messages
@@ -173,7 +174,7 @@ func (p *Peer) sessionStatus(now boottime.Time) *SessionStatus {
 		return nil
 	}
 	s := &SessionStatus{
-		Suite: cur.Session.Suite().String(), Lanes: 1, Age: now.Sub(cur.Established), Initiator: cur.Session.Initiator(),
+		Own: cur.own, Suite: cur.Session.Suite().String(), Lanes: 1, Age: now.Sub(cur.Established), Initiator: cur.Session.Initiator(),
 	}
 	if p.dataTrouble != nil {
 		s.DataTrouble = p.dataTrouble.why
