@@ -33,7 +33,7 @@ PROGRAMS   = bin/tund bin/tunctl
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
 	-o \( -name '*.go' -o -name '*.s' \) -print)
 
-.PHONY: need-go help build check test test-vm test-deb soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat \
+.PHONY: need-go help build check test test-vm selftests test-deb soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat \
 	bench demo install install-files deb release clean
 .DEFAULT_GOAL := help
 
@@ -81,6 +81,10 @@ soak-beside: need-go
 test-vm: $(PROGRAMS) ## run tund against the kernel's WireGuard in a virtual machine
 	@test/tools.sh vm
 	test/vm/run.sh
+
+selftests: $(PROGRAMS) ## run Linux's tests of forwarding over tund in a virtual machine (an hour)
+	@test/tools.sh vm selftests
+	test/forwarding/run.sh $(TESTS)
 
 # What the packages that run whole hosts run are programs of their own, of which the race detector
 # sees nothing.

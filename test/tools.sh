@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tools.sh PURPOSE…: makes sure that the programs a purpose needs are there. PURPOSE: test demo
-# bench vm deb testdeb lint.
+# bench vm selftests deb testdeb lint.
 #
 # As root on Debian what is missing is installed; elsewhere it is named, with the packages that hold
 # it, and the exit status is 1. Only unit tests as an ordinary user need none of it: `tools.sh test`
@@ -19,6 +19,7 @@ set -euo pipefail
 	vm_tools=(qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio depmod:kmod ip:iproute2 tc:iproute2
 		bridge:iproute2 ss:iproute2 wg:wireguard-tools iperf3:iperf3 ping:iputils-ping nft:nftables ethtool:ethtool)
 	deb_tools=(dpkg-deb:dpkg)
+	selftests_tools=(jq:jq mausezahn:netsniff-ng tcpdump:tcpdump bc:bc)
 	testdeb_tools=(mmdebstrap:mmdebstrap mke2fs:e2fsprogs)
 	lint_tools=(shellcheck:shellcheck)
 }
@@ -26,7 +27,7 @@ set -euo pipefail
 # sbin is not on every user's path, and the programs there can be found all the same.
 PATH=$PATH:/usr/sbin:/sbin
 
-purposes=("${@:?which purpose: test demo bench vm deb testdeb lint}")
+purposes=("${@:?which purpose: test demo bench vm selftests deb testdeb lint}")
 if [ "${purposes[*]}" = test ] && [ "$(id -u)" != 0 ]; then
 	exit 0 # tests that need these programs skip themselves for want of root
 fi

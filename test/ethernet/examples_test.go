@@ -60,6 +60,33 @@ func TestExamples_run(t *testing.T) {
 	}
 }
 
+// The example of a virtual machine runs with a real one: qemu, a kernel, and the initrd that the
+// example makes.
+func TestExamples_virtualMachine(t *testing.T) {
+	testnet.Soak(t)
+	testnet.Require(t)
+	env := append(os.Environ(), "TUND="+testnet.Tund(t), "TUNCTL="+testnet.Tunctl(t))
+	// Beside a kernel in /boot, the one that make test-vm has fetched.
+	if found, _ := filepath.Glob("/boot/vmlinuz-*"); len(found) == 0 && os.Getenv("KERNEL") == "" {
+		home, _ := os.UserHomeDir()
+		found, _ = filepath.Glob(filepath.Join(home, ".cache/tund-lab/kernel-*/boot/vmlinuz-*"))
+		if len(found) == 0 {
+			testnet.Lacks(t, "no kernel to boot: make test-vm fetches one")
+		}
+		env = append(env, "KERNEL="+found[0], "MODULES="+filepath.Dir(filepath.Dir(found[0])))
+	}
+	for _, program := range []string{"qemu-system-x86_64", "busybox", "cpio", "modprobe"} {
+		testnet.Program(t, program)
+	}
+	run := exec.Command("../../examples/vm-tap/run.sh")
+	run.Env = env
+	out, err := run.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil || !bytes.Contains(out, []byte("   ok  ")) {
+		t.Errorf("examples/vm-tap: %v", err)
+	}
+}
+
 func has8021q(t *testing.T) bool {
 	ns := testnet.New(t)
 	_, err := ns.Try("ip", "link", "add", "link", "lo", "name", "v1", "type", "vlan", "id", "1")

@@ -11,6 +11,8 @@
 #   TUND_LAB_CACHE    where kernel and base system are kept     (~/.cache/tund-lab)
 #   TUND_LAB_SECONDS  the guest is killed after so long         (300)
 #   TUND_LAB_MEMORY   of the guest, MiB                         (1536)
+#   TUND_LAB_PROGRAMS more programs of this machine, separated by spaces
+#   TUND_LAB_MODULES  more modules of the kernel
 #   TUND_LAB_ACCEL    qemu's -accel                             (tcg,thread=multi)
 #
 # Needs the programs of `test/tools.sh vm` and, the first time, apt's package lists for the kernel
@@ -161,7 +163,16 @@ flock -u 9
 qemu=
 trap '[ -z "$qemu" ] || kill "$qemu" 2>/dev/null || true; rm -rf "$work"' EXIT
 
-mkdir -p "$work/root/opt"
+mkdir -p "$work/root/opt" "$work/root/usr/bin" "$work/root/lib/modules"
+for program in ${TUND_LAB_PROGRAMS:-}; do take "$work/root" "$program"; done
+if [ -n "${TUND_LAB_MODULES:-}" ]; then
+	read -ra more <<<"$TUND_LAB_MODULES"
+	modules+=("${more[@]}")
+	module_files | while read -r file; do
+		cp "$file" "$work/root/lib/modules/"
+		echo "/lib/modules/${file##*/}" >>"$work/root/lib/modules/order"
+	done
+fi
 cp -L "$script" "$work/root/opt/script"
 [ $# -eq 0 ] || cp -L "$@" "$work/root/opt/"
 # The kernel unpacks archives that stand one behind the other.
