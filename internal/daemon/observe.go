@@ -31,7 +31,7 @@ func (d *Daemon) glances(yield func(*events.Peer) bool) {
 	var p events.Peer // one for all: only what it points to escapes
 	for g := range d.tunnel.Glances {
 		p = events.Peer{
-			Key: g.PublicKey, Name: g.Name, PublicKey: g.PublicKey.String, State: string(g.State), Reason: g.LastError,
+			Key: g.PublicKey, Name: g.Name, State: string(g.State), Reason: g.LastError,
 			Endpoint: g.Endpoint, Completed: g.Handshakes.Completed, Failed: g.Handshakes.Failed, LastHandshake: g.LastHandshake,
 		}
 		if !yield(&p) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"tund/crypto/keys"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -114,7 +116,7 @@ func TestLog_forgetsTheOldestAndSaysSo(t *testing.T) {
 
 func peer(name, state, reason string, completed, failed uint64, at string) *Peer {
 	return &Peer{
-		Key: [32]byte{name[0]}, Name: name, PublicKey: func() string { return name + "=" }, State: state, Reason: reason,
+		Key: keys.PublicKey{name[0]}, Name: name, State: state, Reason: reason,
 		Completed: completed, Failed: failed, LastHandshake: noon, Endpoint: netip.MustParseAddrPort(at),
 	}
 }
@@ -160,7 +162,7 @@ func TestObserver_tellsWhatHappenedAndWhy(t *testing.T) {
 	}
 	list, _, _ := l.Next(context.Background(), l.Oldest(), []Kind{PeerState})
 	text, err := json.Marshal(list[1])
-	if err != nil || !strings.Contains(string(text), `"state":"up","was":"connecting"`) || !strings.Contains(string(text), `"public_key":"berlin="`) {
+	if err != nil || !strings.Contains(string(text), `"state":"up","was":"connecting"`) || !strings.Contains(string(text), `"public_key":"YgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="`) {
 		t.Errorf("%s, %v", text, err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"tund/crypto/keys"
 )
 
 // Interval is how often Observer.Look is to be called: a reader learns of a change of state within
@@ -26,9 +28,8 @@ const stateIdle = "idle"
 
 // Peer is a peer as an Observer sees it.
 type Peer struct {
-	Key               [32]byte
+	Key               keys.PublicKey
 	Name              string
-	PublicKey         func() string // in base64; called only for an event
 	State             string
 	Reason            string // why it is not up, in words; "" if nothing is known
 	Endpoint          netip.AddrPort
@@ -40,7 +41,7 @@ type Peer struct {
 // Observer reports what changed between two looks at an instance. It is for one goroutine.
 type Observer struct {
 	log   *Log
-	peers map[[32]byte]seen // without those of which nothing has been seen
+	peers map[keys.PublicKey]seen // without those of which nothing has been seen
 	looks uint32
 	drops map[string]uint64
 	told  map[string]time.Time // when drops for a reason were last reported
@@ -58,7 +59,7 @@ type seen struct {
 // NewObserver makes an Observer that has seen nothing: the peers it is shown first were idle
 // before.
 func NewObserver(log *Log) *Observer {
-	return &Observer{log: log, peers: make(map[[32]byte]seen), told: make(map[string]time.Time)}
+	return &Observer{log: log, peers: make(map[keys.PublicKey]seen), told: make(map[string]time.Time)}
 }
 
 // Look compares the peers of an instance, and its drops by reason, with those of the last call.
@@ -82,7 +83,7 @@ func (o *Observer) Look(now time.Time, peers iter.Seq[*Peer], drops map[string]u
 		}
 	}
 	if present < len(o.peers) { // some are no longer configured
-		maps.DeleteFunc(o.peers, func(_ [32]byte, s seen) bool { return s.look != o.looks })
+		maps.DeleteFunc(o.peers, func(_ keys.PublicKey, s seen) bool { return s.look != o.looks })
 	}
 	o.compareDrops(now, drops)
 }
@@ -91,7 +92,7 @@ func (o *Observer) Look(now time.Time, peers iter.Seq[*Peer], drops map[string]u
 // which follows from them.
 func (o *Observer) compare(now time.Time, p *Peer, was seen) {
 	report := func(e Event) {
-		e.Peer, e.PublicKey = p.Name, p.PublicKey()
+		e.Peer, e.PublicKey = p.Name, p.Key.String()
 		if p.Endpoint.IsValid() {
 			e.Endpoint = p.Endpoint.String()
 		}

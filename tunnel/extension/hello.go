@@ -42,6 +42,9 @@ func (x *Exchange) check(p *peer.Peer) (next boottime.Time) {
 		x.forget(p)
 		return 0
 	}
+	if x.states[p] == nil && p.Current() == nil && p.Extension.Liveness() == 0 {
+		return 0 // nothing to do before the first session, as for most of very many peers
+	}
 	s := x.stateOf(p)
 	x.followSession(p, s)
 	if s.helloAt != 0 && s.helloAt <= x.now {

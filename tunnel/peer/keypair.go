@@ -165,11 +165,12 @@ func (p *Peer) confirmNext(ix *Index, kp *Keypair, wall time.Time) bool {
 func (p *Peer) completed(wall time.Time) {
 	p.Timers.HandshakeComplete()
 	p.unanswered.Store(0)
-	if wall.Sub(p.handshakeWall) >= timers.RejectAfterTime || p.vain >= silentHandshakes {
-		p.upSince = wall
+	past := p.history()
+	if wall.Sub(past.handshakeWall) >= timers.RejectAfterTime || p.vain >= silentHandshakes {
+		past.upSince = wall
 	}
-	p.handshakeWall, p.failingSince = wall, time.Time{}
-	p.history().count.Completed++
+	past.handshakeWall, past.failingSince = wall, time.Time{}
+	past.count.Completed++
 	p.unconfirmed, p.vain, p.stopped, p.deadSince = 0, 0, false, 0
 	p.lastError, p.doubt = "", ""
 }

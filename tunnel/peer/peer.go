@@ -71,30 +71,30 @@ type Peer struct {
 
 	mu             sync.Mutex // guards what follows, and the slow methods of Timers
 	previous, next *Keypair
-	handshakeWall  time.Time // when the newest session was confirmed
 	// Handshakes in a row without a response, while nothing was heard either.
 	vain        int
 	vainSince   boottime.Time // when the first of them began
 	unconfirmed int           // responses in a row that led to no session
 	stopped     bool          // it has said goodbye, and there has been no session since
 	// When the first of several echo requests was sent that had no answer; 0: none.
-	deadSince    boottime.Time
-	deadWhy      string    // what that looks like, in words
-	upSince      time.Time // when a session became usable after there was none
-	lastError    string
-	lastErrorAt  boottime.Time
-	doubt        string        // what recent handshakes suggest against the peer, in any state
-	doubtAt      boottime.Time // when
-	failingSince time.Time     // of the first failure since the last session
-	icmp         *icmpNote     // last ICMP message; nil: none
-	past         *past         // of its handshakes; nil: there was none
-	dataTrouble  *dataTrouble  // why there are no data sessions; nil: there are, or there may be
+	deadSince   boottime.Time
+	deadWhy     string // what that looks like, in words
+	lastError   string
+	lastErrorAt boottime.Time
+	doubt       string        // what recent handshakes suggest against the peer, in any state
+	doubtAt     boottime.Time // when
+	icmp        *icmpNote     // last ICMP message; nil: none
+	past        *past         // of its handshakes; nil: there was none
+	dataTrouble *dataTrouble  // why there are no data sessions; nil: there are, or there may be
 }
 
 // past is what is remembered of the handshakes with a peer.
 type past struct {
-	callers callers
-	count   HandshakeCounts
+	callers       callers
+	count         HandshakeCounts
+	handshakeWall time.Time // when the newest session was confirmed
+	upSince       time.Time // when a session became usable after there was none
+	failingSince  time.Time // of the first failure since the last session
 }
 
 // history returns where to note a handshake. p.mu is held.
@@ -105,12 +105,12 @@ func (p *Peer) history() *past {
 	return p.past
 }
 
-// handshakes returns the counts of handshake messages. p.mu is held.
-func (p *Peer) handshakes() HandshakeCounts {
+// known returns a copy of what is remembered. p.mu is held.
+func (p *Peer) known() past {
 	if p.past == nil {
-		return HandshakeCounts{}
+		return past{}
 	}
-	return p.past.count
+	return *p.past
 }
 
 // Handshake is the state for handshakes with one peer. Its lock is held across key agreement, so no

@@ -82,10 +82,11 @@ func (p *Peer) Save() *Saved {
 	defer p.Handshake.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	past := p.known()
 	s := &Saved{
 		PublicKey: p.key, LastTimestamp: p.Handshake.LastTimestamp, LastSent: p.Handshake.LastSent,
 		LastInitiation: p.Handshake.LastInitiation, LastReceived: p.LastReceived(),
-		LastHandshake: p.handshakeWall, UpSince: p.upSince,
+		LastHandshake: past.handshakeWall, UpSince: past.upSince,
 		RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
 		RxPackets: p.rxPackets.Load(), TxPackets: p.txPackets.Load(),
 	}
@@ -148,7 +149,8 @@ func (p *Peer) Continue(s *Saved, ix *Index, lanes int, ours func(keys.PublicKey
 		p.SetEndpoint(s.Endpoint)
 	}
 	p.lastReceived.Store(int64(s.LastReceived))
-	p.handshakeWall, p.upSince = s.LastHandshake, s.UpSince
+	past := p.history()
+	past.handshakeWall, past.upSince = s.LastHandshake, s.UpSince
 	p.rxBytes.Store(s.RxBytes)
 	p.txBytes.Store(s.TxBytes)
 	p.rxPackets.Store(s.RxPackets)

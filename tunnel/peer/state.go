@@ -147,10 +147,11 @@ func (p *Peer) downSince(now boottime.Time, wall time.Time) time.Time {
 		since = at
 	}
 	if since == 0 {
-		if p.failingSince.IsZero() && p.dataTrouble != nil {
+		failing := p.known().failingSince
+		if failing.IsZero() && p.dataTrouble != nil {
 			return p.dataTrouble.since
 		}
-		return p.failingSince
+		return failing
 	}
 	return wall.Add(-now.Sub(since))
 }

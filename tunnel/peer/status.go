@@ -89,13 +89,14 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.State, s.Session = p.state(now), p.sessionStatus(now)
-	s.LastHandshake, s.Handshakes = p.handshakeWall, p.handshakes()
+	past := p.known()
+	s.LastHandshake, s.Handshakes = past.handshakeWall, past.count
 	if m := p.moves.Load(); m != nil {
 		s.Roamed = time.Unix(0, m.at.Load())
 	}
 	switch s.State {
 	case StateUp:
-		s.Since = p.upSince
+		s.Since = past.upSince
 	case StateDown:
 		s.Since = p.downSince(now, wall)
 	}
@@ -118,11 +119,8 @@ func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
 			text = p.trouble(ep.Addr, now)
 		}
 	}
-	words := ""
-	if p.past != nil {
-		words = p.past.callers.words(now)
-	}
-	if words != "" {
+	past := p.known()
+	if words := past.callers.words(now); words != "" {
 		text = words
 	} else if text == "" && now.Sub(p.doubtAt) < doubtShown {
 		text = p.doubt
@@ -162,7 +160,8 @@ func (p *Peer) Glance(now boottime.Time) Glance {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g.State, g.LastHandshake, g.Handshakes = p.state(now), p.handshakeWall, p.handshakes()
+	past := p.known()
+	g.State, g.LastHandshake, g.Handshakes = p.state(now), past.handshakeWall, past.count
 	g.LastError = p.why(g.State, ep, now)
 	return g
 }

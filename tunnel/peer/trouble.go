@@ -22,8 +22,8 @@ func (p *Peer) Fail(now boottime.Time, wall time.Time, why string) {
 // fail is Fail. Callers hold mu.
 func (p *Peer) fail(now boottime.Time, wall time.Time, why string) {
 	p.lastError, p.lastErrorAt = why, now
-	if p.failingSince.IsZero() {
-		p.failingSince = wall
+	if past := p.history(); past.failingSince.IsZero() {
+		past.failingSince = wall
 	}
 }
 
