@@ -59,7 +59,7 @@ func (a *app) replaceConfig(ctx context.Context, path string, old, text []byte) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, control.ReloadTimeout)
 	defer cancel()
-	err = c.Reload(ctx)
+	err = c.Reload(ctx, 0)
 	var refused *control.Error
 	if errors.As(err, &refused) && refused.Code == control.CodeConfig || errors.As(err, &refused) && refused.Code == control.CodePermission {
 		return "", errors.Join(refusedReload(c.Instance(), err), replaceFile(path, old, 0o600))

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"tund/internal/control"
 	"tund/internal/events"
@@ -24,6 +25,7 @@ type fake struct {
 	instance control.Instance
 	level    atomic.Value
 	reload   error
+	confirm  time.Duration // of the last reload
 	pinned   atomic.Value
 	changed  atomic.Value
 	pings    atomic.Int64
@@ -42,7 +44,13 @@ func (f *fake) FDB() control.FDBInstance {
 func (f *fake) Sources() []control.Source {
 	return []control.Source{{Name: "file", Peers: 4}, {Name: "agent", Generation: 7, Epoch: "one", Peers: 1, Rejected: 2}}
 }
-func (f *fake) Reload() error    { return f.reload }
+func (f *fake) Reload(confirm time.Duration) error {
+	f.confirm = confirm
+	return f.reload
+}
+
+func (f *fake) Confirm() error { return f.reload }
+
 func (f *fake) LogLevel() string { return f.level.Load().(string) }
 func (f *fake) SetLogLevel(level string) error {
 	f.level.Store(level)
@@ -170,6 +178,14 @@ func TestRun_everyVerbTalksToItsInstance(t *testing.T) {
 		t.Errorf("pinned %+v, want %+v", got, want)
 	}
 	w.expect(0, "office: reloaded", "", "-i", "office", "reload")
+	w.expect(0, "office: reloaded; the former configuration comes back in 1m30s unless you run: tunctl -i office confirm", "",
+		"reload", "--confirm", "90s")
+	if f.confirm != 90*time.Second {
+		t.Errorf("confirmation within %v, want 90s", f.confirm)
+	}
+	w.expect(2, "", "--confirm: time for a confirmation 10ms: want 1s to 24h0m0s", "reload", "--confirm", "10ms")
+	w.expect(2, "", "--confirm", "reload", "--confirm", "soon")
+	w.expect(0, "office: confirmed", "", "confirm")
 	w.expect(0, "office: info", "", "log-level")
 	w.expect(0, "office: debug", "", "log-level", "debug")
 	w.expect(0, "office: debug", "", "log-level")

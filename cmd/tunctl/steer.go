@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,23 +14,60 @@ import (
 )
 
 func (a *app) reloadCommand() *cobra.Command {
-	return &cobra.Command{
+	var confirm time.Duration
+	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Read the configuration again and apply what changed",
 		Long: `Read the configuration again and apply what changed. Sessions of unchanged peers go on. When the file has
-faults, all of them are printed, the old configuration stays in force, and the exit code is 78.`,
+faults, all of them are printed, the old configuration stays in force, and the exit code is 78.
+
+With --confirm 30s the old configuration comes back after that time unless "tunctl confirm" keeps the new one, and
+at once if the kernel refuses a part of it: for a change that may cut off the host on which it is made.`,
 		Args: cobra.NoArgs,
+	}
+	cmd.Flags().DurationVar(&confirm, "confirm", 0, "go back after this `TIME` unless \"tunctl confirm\" is called")
+	cmd.RunE = a.do(func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("confirm") {
+			if err := control.CheckConfirm(confirm); err != nil {
+				return usage("--confirm: %v", err)
+			}
+		}
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), control.ReloadTimeout)
+		defer cancel()
+		if err := c.Reload(ctx, confirm); err != nil {
+			return refusedReload(c.Instance(), err)
+		}
+		what := "reloaded"
+		if confirm > 0 {
+			what += fmt.Sprintf("; the former configuration comes back in %v unless you run: tunctl -i %s confirm", confirm, c.Instance())
+		}
+		_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", c.Instance(), what)
+		return err
+	})
+	return cmd
+}
+
+func (a *app) confirmCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "confirm",
+		Short: "Keep the configuration that \"reload --confirm\" has put in force",
+		Long:  `Keep the configuration that "tunctl reload --confirm" has put in force, which otherwise goes after its time.`,
+		Args:  cobra.NoArgs,
 		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), control.ReloadTimeout)
+			ctx, cancel := context.WithTimeout(cmd.Context(), control.AnswerTimeout)
 			defer cancel()
-			if err := c.Reload(ctx); err != nil {
-				return refusedReload(c.Instance(), err)
+			if err := c.Confirm(ctx); err != nil {
+				return fmt.Errorf("%s: confirm: %w", c.Instance(), err)
 			}
-			_, err = fmt.Fprintf(a.env.stdout, "%s: reloaded\n", c.Instance())
+			_, err = fmt.Fprintf(a.env.stdout, "%s: confirmed\n", c.Instance())
 			return err
 		}),
 	}

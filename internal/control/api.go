@@ -47,8 +47,13 @@ type Backend interface {
 	// Reload reads the configuration file again and applies what changed. A file with faults, and
 	// one that cannot be applied to a running instance, is an *Error with CodeConfig whose message
 	// holds every reason, one per line; the old configuration stays in force then. Any other error
-	// says what the kernel refused of the new one, which is in force.
-	Reload() error
+	// says what the kernel refused of the new one, which is in force. With confirm, the former
+	// configuration comes back after that time unless Confirm is called, and at once, with
+	// CodeConfig, if the kernel refuses anything.
+	Reload(confirm time.Duration) error
+	// Confirm keeps what a reload with confirm has put in force. If nothing waits for that it is an
+	// *Error with CodeInvalid.
+	Confirm() error
 	// LogLevel returns the level in force: debug, info, warn or error.
 	LogLevel() string
 	// SetLogLevel changes it at run time; the level has been checked with ValidLogLevel.

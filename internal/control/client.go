@@ -109,9 +109,15 @@ func (c *Client) Version(ctx context.Context) (Version, error) {
 	return v, err
 }
 
-// Reload asks POST /v1/reload.
-func (c *Client) Reload(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/v1/reload", struct{}{}, nil)
+// Reload asks POST /v1/reload. With a confirm other than 0, the former configuration comes back
+// after that time unless Confirm is called.
+func (c *Client) Reload(ctx context.Context, confirm time.Duration) error {
+	return c.call(ctx, http.MethodPost, "/v1/reload", reload{confirm.Seconds()}, nil)
+}
+
+// Confirm asks POST /v1/confirm.
+func (c *Client) Confirm(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/confirm", struct{}{}, nil)
 }
 
 // LogLevel asks GET /v1/log-level.

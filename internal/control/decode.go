@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 
 	"tund/internal/names"
 )
@@ -28,7 +29,7 @@ func decode(r io.Reader, into any) error {
 		case errors.As(err, &tooLarge):
 			return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("request body is larger than %d bytes", maxBody)}
 		case errors.Is(err, io.EOF):
-			return invalid("request has no body (want a JSON object)")
+			return errNoBody
 		}
 		return invalid("request body: %v", err)
 	}
@@ -37,6 +38,9 @@ func decode(r io.Reader, into any) error {
 	}
 	return nil
 }
+
+// errNoBody is returned by decode for a request without a body.
+var errNoBody = invalid("request has no body (want a JSON object)")
 
 func invalid(format string, args ...any) error {
 	return &Error{Code: CodeInvalid, Message: fmt.Sprintf(format, args...)}
@@ -52,6 +56,38 @@ func decodeLogLevel(r io.Reader) (logLevel, error) {
 		return logLevel{}, invalid("log level %q is not one of debug, info, warn, error", clip(l.Level, 20))
 	}
 	return l, nil
+}
+
+// reload is the body of POST /v1/reload, which may be left out.
+type reload struct {
+	ConfirmS float64 `json:"confirm_s,omitempty"` // 0: the new configuration stays
+}
+
+// Bounds of the time within which a reload is to be confirmed.
+const (
+	MinConfirm = time.Second
+	MaxConfirm = 24 * time.Hour
+)
+
+// CheckConfirm refuses a time for the confirmation of a reload that is out of bounds.
+func CheckConfirm(d time.Duration) error {
+	if d < MinConfirm || d > MaxConfirm {
+		return invalid("time for a confirmation %v: want %v to %v", d, MinConfirm, MaxConfirm)
+	}
+	return nil
+}
+
+// decodeReload reads the body of POST /v1/reload.
+func decodeReload(r io.Reader) (confirm time.Duration, err error) {
+	var body reload
+	switch err := decode(r, &body); {
+	case errors.Is(err, errNoBody), err == nil && body.ConfirmS == 0:
+		return 0, nil
+	case err != nil:
+		return 0, err
+	}
+	confirm = time.Duration(min(max(body.ConfirmS, 0), 2*MaxConfirm.Seconds()) * float64(time.Second))
+	return confirm, CheckConfirm(confirm)
 }
 
 // decodeFilter reads the body of POST /v1/fdb/flush, with the MAC in canonical form.

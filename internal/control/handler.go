@@ -50,6 +50,7 @@ func verbs() []verb {
 		{path: "/v1/version", method: http.MethodGet, answer: (*handler).getVersion},
 		{path: "/v1/status", method: http.MethodGet, answer: (*handler).getStatus},
 		{path: "/v1/reload", method: http.MethodPost, write: true, answer: (*handler).reload},
+		{path: "/v1/confirm", method: http.MethodPost, write: true, answer: (*handler).confirm},
 		{path: "/v1/log-level", method: http.MethodGet, answer: (*handler).getLogLevel},
 		{path: "/v1/log-level", method: http.MethodPost, write: true, answer: (*handler).setLogLevel},
 		{path: "/v1/fdb", method: http.MethodGet, answer: (*handler).getFDB},
@@ -174,10 +175,18 @@ type done struct {
 	OK bool `json:"ok"`
 }
 
-func (h *handler) reload(w http.ResponseWriter, _ *http.Request) (any, error) {
+func (h *handler) reload(w http.ResponseWriter, r *http.Request) (any, error) {
+	confirm, err := decodeReload(r.Body)
+	if err != nil {
+		return nil, err
+	}
 	// An error means only that the connection cannot be given more time.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(reloadTimeout))
-	return done{true}, h.backend.Reload()
+	return done{true}, h.backend.Reload(confirm)
+}
+
+func (h *handler) confirm(http.ResponseWriter, *http.Request) (any, error) {
+	return done{true}, h.backend.Confirm()
 }
 
 // logLevel is the body and the answer of /v1/log-level.

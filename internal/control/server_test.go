@@ -54,6 +54,7 @@ type fakeBackend struct {
 	instance Instance
 	level    string
 	reload   error
+	confirm  time.Duration // of the last reload
 	flush    FDBFilter
 	pin      FDBPin
 	change   PeerChange
@@ -77,8 +78,13 @@ func (b *fakeBackend) FDB() FDBInstance {
 	return FDBInstance{Name: b.instance.Name, FDB: b.instance.FDB, Limit: b.instance.FDBLimit}
 }
 func (b *fakeBackend) Sources() []Source { return nil }
-func (b *fakeBackend) Reload() error     { return b.reload }
-func (b *fakeBackend) LogLevel() string  { b.mu.Lock(); defer b.mu.Unlock(); return b.level }
+func (b *fakeBackend) Reload(confirm time.Duration) error {
+	b.confirm = confirm
+	return b.reload
+}
+func (b *fakeBackend) Confirm() error { return b.reload }
+
+func (b *fakeBackend) LogLevel() string { b.mu.Lock(); defer b.mu.Unlock(); return b.level }
 func (b *fakeBackend) SetLogLevel(level string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -202,8 +208,14 @@ func TestServer_answersEveryVerb(t *testing.T) {
 	if got, err := c.LogLevel(ctx); got != "debug" || err != nil {
 		t.Errorf("LogLevel = %q, %v; want debug", got, err)
 	}
-	if err := c.Reload(ctx); err != nil {
+	if err := c.Reload(ctx, 0); err != nil {
 		t.Errorf("Reload: %v", err)
+	}
+	if err := c.Reload(ctx, 90*time.Second); err != nil || b.confirm != 90*time.Second {
+		t.Errorf("Reload with a confirmation: %v; backend got %v", err, b.confirm)
+	}
+	if err := c.Confirm(ctx); err != nil {
+		t.Errorf("Confirm: %v", err)
 	}
 	if table, err := c.FDB(ctx); err != nil || len(table.Instances) != 1 || len(table.Instances[0].FDB) != 1 || table.Instances[0].Limit != 16384 {
 		t.Errorf("FDB = %+v, %v", table, err)
@@ -244,6 +256,12 @@ func TestServer_refusesInWords(t *testing.T) {
 		{"POST", "/v1/status", "", 405, CodeMethod},
 		{"DELETE", "/v1/fdb", "", 405, CodeMethod},
 		{"POST", "/v1/reload", "", 422, CodeConfig},
+		{"POST", "/v1/reload", `{"confirm":30}`, 400, CodeInvalid},
+		{"POST", "/v1/reload", `{"confirm_s":0.5}`, 400, CodeInvalid},
+		{"POST", "/v1/reload", `{"confirm_s":-5}`, 400, CodeInvalid},
+		{"POST", "/v1/reload", `{"confirm_s":1e300}`, 400, CodeInvalid},
+		{"GET", "/v1/confirm", "", 405, CodeMethod},
+		{"POST", "/v1/confirm", "", 422, CodeConfig},
 		{"POST", "/v1/log-level", "", 400, CodeInvalid},
 		{"POST", "/v1/log-level", `{"level":"loud"}`, 400, CodeInvalid},
 		{"POST", "/v1/log-level", `{"level":"info","x":1}`, 400, CodeInvalid},
@@ -266,7 +284,7 @@ func TestServer_refusesInWords(t *testing.T) {
 		}
 	}
 	var e *Error
-	if err := c.Reload(context.Background()); !errors.As(err, &e) || e.Code != CodeConfig || !strings.Contains(e.Message, "1:1") {
+	if err := c.Reload(context.Background(), 0); !errors.As(err, &e) || e.Code != CodeConfig || !strings.Contains(e.Message, "1:1") {
 		t.Errorf("Reload of a faulty file: %v", err)
 	}
 }

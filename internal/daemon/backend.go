@@ -90,7 +90,10 @@ func (t tunctl) Routes() (control.RouteInstance, error) {
 }
 
 // Reload reads the configuration file again and applies what changed (control.Backend).
-func (t tunctl) Reload() error { return t.d.Reload() }
+func (t tunctl) Reload(confirm time.Duration) error { return t.d.Reload(confirm) }
+
+// Confirm keeps the configuration that the last reload put on trial (control.Backend).
+func (t tunctl) Confirm() error { return t.d.confirm() }
 
 // ChangePeer changes one peer and its routes until the next reload (control.Backend).
 func (t tunctl) ChangePeer(change control.PeerChange) error { return t.d.changePeer(change) }

@@ -112,6 +112,7 @@ type Daemon struct {
 	changing sync.Mutex
 	life     context.Context // ends when the instance is to stop; belongs to run
 	stopping bool            // nothing may change any longer
+	trial    *trial          // of the configuration in force; nil: it is not on trial
 
 	mu       sync.Mutex // never held while waiting for anything
 	config   *config.Config
@@ -318,7 +319,7 @@ func (d *Daemon) wait(ctx context.Context) error {
 		case <-d.removed:
 			return errRemoved
 		case <-d.opts.Reload:
-			if err := d.Reload(); err != nil {
+			if err := d.Reload(0); err != nil {
 				d.log.Error(reloadFailure(err), zap.Error(err))
 			}
 		}

@@ -83,7 +83,7 @@ func TestStop_inTheMiddleOfAReload(t *testing.T) {
 		n.write(large)
 		answer := make(chan error, 1)
 		if i%2 == 0 {
-			go func() { answer <- n.d.Reload() }()
+			go func() { answer <- n.d.Reload(0) }()
 		} else {
 			n.reload <- struct{}{}
 			answer <- nil
@@ -91,7 +91,7 @@ func TestStop_inTheMiddleOfAReload(t *testing.T) {
 		<-time.After(delay)
 		n.stop()
 		<-answer // whatever it is
-		if err := n.d.Reload(); !errors.Is(err, errStopping) {
+		if err := n.d.Reload(0); !errors.Is(err, errStopping) {
 			t.Errorf("a reload after the stop: %v, want %v", err, errStopping)
 		}
 		leavesNothing(t, fmt.Sprint("after ", delay), kernel, process)

@@ -217,8 +217,14 @@ func (n *instance) warned(kind string) (all []string) {
 // reloads applies another configuration with a reload over the control socket.
 func (n *instance) reloads(text string) error {
 	n.t.Helper()
+	return n.tries(text, 0)
+}
+
+// tries has the instance go back unless that is confirmed within the given time.
+func (n *instance) tries(text string, confirm time.Duration) error {
+	n.t.Helper()
 	n.write(text)
-	return control.NewClient(control.RunDir(), "office").Reload(n.t.Context())
+	return control.NewClient(control.RunDir(), "office").Reload(n.t.Context(), confirm)
 }
 
 // traces counts the resources that a process holds.

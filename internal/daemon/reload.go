@@ -25,14 +25,17 @@ var errStopping = &control.Error{Code: control.CodeUnsupported, Message: "the in
 // Everything that can be refused comes first: a file with an error, a change that needs a restart,
 // a port that is taken. In these cases nothing has changed. What the kernel refuses afterwards is
 // reported and tried again; the rest of the new configuration is in force.
-func (d *Daemon) Reload() error {
+//
+// With confirm, the former configuration comes back after that time unless Confirm is called, and
+// at once if the kernel refuses anything.
+func (d *Daemon) Reload(confirm time.Duration) error {
 	d.tell(d.notify.Reloading())
-	err := d.reload()
+	err := d.reload(confirm)
 	d.tell(d.notify.Ready(d.summary()))
 	return err
 }
 
-func (d *Daemon) reload() error {
+func (d *Daemon) reload(confirm time.Duration) error {
 	if d.mode.fixed != nil {
 		return d.mode.fixed
 	}
@@ -41,7 +44,30 @@ func (d *Daemon) reload() error {
 	if d.stopping || d.life.Err() != nil {
 		return errStopping
 	}
-	p, err := d.prepare()
+	former := d.fileInForce()
+	err := d.change(func() (*config.Config, error) { return config.Load(d.config.Path) })
+	var refused *control.Error
+	switch {
+	case errors.As(err, &refused): // nothing has changed, and a trial goes on
+		return err
+	case err != nil && (confirm > 0 || !errors.Is(err, errPartly)) && d.life.Err() == nil:
+		if t := d.endTrial(); t != nil {
+			former = t.former
+		}
+		return d.goBack(former, err)
+	case confirm > 0:
+		d.beginTrial(former, confirm)
+	default:
+		d.endTrial()
+	}
+	return err
+}
+
+// change puts a configuration in force. An error that is a *control.Error means that nothing has
+// changed; errPartly, that all of it is in force but what the kernel refused. Callers hold
+// changing.
+func (d *Daemon) change(read func() (*config.Config, error)) error {
+	p, err := d.prepare(read)
 	if err != nil {
 		d.mu.Lock()
 		d.reloadEr = err.Error()
@@ -97,12 +123,21 @@ func reloadFailure(err error) string {
 	return "reload incomplete"
 }
 
+// errPartly matches, with errors.Is, the error of a change that the kernel refused in part.
+var errPartly = errors.New("refused in part")
+
 // partly reports that the kernel refused a part of a new configuration.
 func partly(err error) error {
 	lines := strings.Split(err.Error(), "\n")
-	return fmt.Errorf("the new configuration is in force, but the kernel refused a part of it, which will be tried again "+
-		"when the network changes; not applied:\n  %s", strings.Join(lines, "\n  "))
+	return inPart{fmt.Errorf("the new configuration is in force, but the kernel refused a part of it, which will be tried again "+
+		"when the network changes; not applied:\n  %s", strings.Join(lines, "\n  "))}
 }
+
+// inPart makes an error match errPartly without changing its text.
+type inPart struct{ error }
+
+func (inPart) Is(target error) bool { return target == errPartly }
+func (e inPart) Unwrap() error      { return e.error }
 
 // prepared is a reload that is about to be made: the configuration of the file and of tunctl, and
 // what follows for the agent's peers and for the address of metrics.
@@ -112,11 +147,11 @@ type prepared struct {
 	web    webChange
 }
 
-// prepare reads the file and takes the steps that may be refused, ending with the change of
+// prepare reads a configuration and takes the steps that may be refused, ending with the change of
 // sockets. An error means that nothing has changed. Callers hold changing.
-func (d *Daemon) prepare() (prepared, error) {
+func (d *Daemon) prepare(read func() (*config.Config, error)) (prepared, error) {
 	refuse := func(err error) (prepared, error) { return prepared{}, err }
-	file, err := config.Load(d.config.Path)
+	file, err := read()
 	if err != nil {
 		return refuse(err)
 	}

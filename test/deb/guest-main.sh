@@ -159,8 +159,8 @@ changes() {
 	if journalctl -o cat -u tund@berlin -n 20 | grep -q 'needs a restart'; then ok "and says what to do"; else bad "the reload does not say what to do: $(journalctl -o cat -u tund@berlin -n 20)"; fi
 	cp -a /test/berlin.toml /etc/tund/berlin.toml
 	rm -r /var/keys
-	kill -9 "$before"
-	if eventually 20 pings; then ok "killed, and back"; else bad "killed, and not back"; fi
+	killed "$before"
+	restarts
 	chown root /etc/tund/berlin.key
 	systemctl restart tund@berlin
 	equal "a key of root's ends the start for good" "$(systemctl show -P ExecMainStatus tund@berlin)" 78
@@ -175,6 +175,52 @@ changes() {
 	systemctl daemon-reload
 	check "a key of root's by LoadCredential" systemctl start tund@paris
 	if eventually 20 pings; then ok "and its tunnel"; else bad "no tunnel with it"; fi
+}
+
+# killed PID: how long the tunnel is away. The host itself says when it is back: what it sends
+# begins the handshake.
+killed() {
+	local start=$EPOCHREALTIME
+	kill -9 "$1"
+	if ! eventually 20 ping -q -c 1 -W 1 10.9.0.2; then
+		bad "killed, and not back: $(journalctl -n 30 -u tund@berlin)"
+		return
+	fi
+	# Half a second until systemd starts it again, and the rest at the pace of an emulated one.
+	if awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s after SIGKILL\n", b - a; exit !(b - a < 4) }' >/tmp/away; then
+		ok "killed, and back $(cat /tmp/away)"
+	else
+		bad "killed, and back $(cat /tmp/away), want less than 4"
+	fi
+	if eventually 20 pings; then ok "for the peer as well"; else bad "not for the peer"; fi
+}
+
+# restarts: `systemctl restart` under 1,000 pings a second, whose sessions, device and port stay.
+restarts() {
+	local index port sent handshakes
+	index=$(cat /sys/class/net/berlin/ifindex)
+	handshakes=$(wg show berlin latest-handshakes | cut -f 2)
+	ip netns exec paris ping -q -i 0.001 -c 15000 -W 10 10.9.0.1 >/tmp/pings 2>&1 &
+	port=$!
+	for _ in 1 2 3; do
+		sleep 2
+		check "restart" systemctl restart tund@berlin
+	done
+	wait "$port"
+	sent=$(sed -n 's/ packets transmitted, /-/; s/ received.*//p' /tmp/pings)
+	if [ "${sent%-*}" = 15000 ] && [ "${sent#*-}" = 15000 ]; then ok "three restarts under pings lose none of 15000"; else
+		bad "three restarts under pings: $(cat /tmp/pings) $(journalctl -o short-precise -n 40 -u tund@berlin)"
+	fi
+	equal "the device after the restarts" "$(cat /sys/class/net/berlin/ifindex)" "$index"
+	equal "continued sessions" "$(journalctl -b -o cat -u tund@berlin | grep -c '^INFO continuing where the last process ended {"sessions": 1}')" 3
+	[ "$handshakes" -gt 0 ] || bad "no handshake with paris"
+	mkdir -p /run/systemd/system/tund@berlin.service.d
+	printf '[Service]\nFileDescriptorStoreMax=0\n' >/run/systemd/system/tund@berlin.service.d/store.conf
+	systemctl daemon-reload
+	check "restart without a store" systemctl restart tund@berlin
+	if eventually 20 pings; then ok "and its tunnel"; else bad "and no tunnel: $(journalctl -n 30 -u tund@berlin)"; fi
+	rm -r /run/systemd/system/tund@berlin.service.d
+	systemctl daemon-reload
 }
 
 # networkd has a file that matches every device, and starts while a tunnel stands.

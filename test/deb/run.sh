@@ -74,7 +74,7 @@ rm -rf "$root"
 mkdir -p "$root"/{bin,dev,proc,sys,mnt,modules}
 cp -L "$(command -v busybox)" "$root/bin/busybox"
 # The libraries of a busybox that is not static.
-{ ldd "$root/bin/busybox" 2>/dev/null || true; } | grep -o '/[^ ]*' | while read -r library; do
+{ ldd "$root/bin/busybox" 2>/dev/null | grep -o '/[^ ]*' || true; } | while read -r library; do
 	mkdir -p "$root/$(dirname "$library")"
 	cp -L "$library" "$root/$library"
 done

@@ -156,7 +156,7 @@ func (i *Instance) Client() *control.Client { return control.NewClient(i.RunDir(
 func (i *Instance) Reload() error {
 	ctx, cancel := context.WithTimeout(context.Background(), Limit)
 	defer cancel()
-	return i.Client().Reload(ctx)
+	return i.Client().Reload(ctx, 0)
 }
 
 // Status asks the instance.

@@ -66,7 +66,7 @@ take() {
 	local root=$1 path library
 	path=$(command -v "$2") || die "there is no $2 here: run test/tools.sh vm"
 	cp -L "$path" "$root/usr/bin/$2"
-	{ ldd "$path" 2>/dev/null || true; } | grep -o '/[^ ]*' | while read -r library; do
+	{ ldd "$path" 2>/dev/null | grep -o '/[^ ]*' || true; } | while read -r library; do
 		mkdir -p "$root/$(dirname "$library")"
 		cp -Ln "$library" "$root/$library" 2>/dev/null || true # several programs share most of them
 	done

@@ -1,0 +1,98 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/config"
+	"tund/internal/control"
+	"tund/internal/statusview"
+)
+
+// trial is a configuration that was applied for a time, after which the former one comes back
+// unless somebody confirms the new one: for a change that may cut off the host on which it is made.
+type trial struct {
+	former *config.Config // what was in force before, as the file said it
+	timer  *time.Timer    // ends the trial
+	until  time.Time
+}
+
+// errNoTrial refuses to confirm what is in force anyway.
+var errNoTrial = &control.Error{Code: control.CodeInvalid, Message: "nothing waits to be confirmed: the last reload is in force for good"}
+
+// fileInForce returns the configuration in force as the file had it. Callers hold changing.
+func (d *Daemon) fileInForce() *config.Config {
+	if d.override.file != nil {
+		return d.override.file
+	}
+	return d.config
+}
+
+// beginTrial lets former come back after the given time. If there is a trial already, what was in
+// force before that one comes back. Callers hold changing.
+func (d *Daemon) beginTrial(former *config.Config, confirm time.Duration) {
+	if old := d.endTrial(); old != nil {
+		former = old.former
+	}
+	t := &trial{former: former, until: time.Now().Add(confirm)}
+	t.timer = time.AfterFunc(confirm, func() { d.expire(t) })
+	d.trial = t
+	d.problems.Note(statusview.KindTrial, "", fmt.Sprintf("the configuration is on trial: unless it is confirmed with "+
+		"`tunctl -i %s confirm`, the former one comes back at %s", d.config.Instance, t.until.Format("15:04:05")))
+}
+
+// endTrial ends a trial, if there is one, and returns it. Callers hold changing.
+func (d *Daemon) endTrial() *trial {
+	t := d.trial
+	if t != nil {
+		t.timer.Stop()
+		d.trial = nil
+		d.problems.Solved(statusview.KindTrial, "")
+	}
+	return t
+}
+
+// confirm makes a configuration on trial the one in force for good.
+func (d *Daemon) confirm() error {
+	if d.mode.fixed != nil {
+		return d.mode.fixed
+	}
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.endTrial() == nil {
+		return errNoTrial
+	}
+	d.log.Info("the configuration is confirmed")
+	return nil
+}
+
+// expire ends a trial that nobody has confirmed.
+func (d *Daemon) expire(t *trial) {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.trial != t || d.stopping || d.life.Err() != nil {
+		return
+	}
+	d.endTrial()
+	_ = d.goBack(t.former, errors.New("it was not confirmed in time"))
+}
+
+// goBack puts the former configuration in force again, and returns why, with what failed meanwhile.
+// The file still has the other one, as status says. Callers hold changing.
+func (d *Daemon) goBack(former *config.Config, why error) error {
+	err := d.change(func() (*config.Config, error) { return former, nil })
+	text := fmt.Sprintf("%s: not kept: %v; the former configuration is in force again, and the file still has the other one",
+		former.Path, why)
+	if err != nil {
+		text += "; going back was incomplete: " + oneLine(err)
+	}
+	d.mu.Lock()
+	d.reloadEr = text
+	d.mu.Unlock()
+	d.configEvent("refused", "the former configuration is in force again", oneLine(why))
+	d.log.Warn("the former configuration is in force again", zap.String("reason", oneLine(why)))
+	return &control.Error{Code: control.CodeConfig, Message: text}
+}
