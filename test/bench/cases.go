@@ -102,6 +102,8 @@ func allCases() []benchCase {
 			metrics: tcpSet, fits: hasManyPeers, run: flowAmongPeers},
 		{name: "tap", about: "one TCP flow between containers bridged over the tunnel", shape: shapeBridged,
 			metrics: append([]metric{gbps, cpuGB, {name: "mtu", unit: "MTU", digits: 0}}, tcpSet[2:]...), run: bridgedFlow},
+		{name: "tap-pps", about: "64-byte UDP datagrams between containers bridged over the tunnel: as udp64", shape: shapeBridged,
+			metrics: udpSet, run: udpRate(64)},
 	}
 }
 
