@@ -39,7 +39,7 @@ func (s *Page) entries(entries []control.FDBEntry) {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.VLAN, b.VLAN), cmp.Compare(a.MAC, b.MAC))
 	})
 	for _, e := range list {
-		vlan, old := "-", "-"
+		vlan, old := "untagged", "-"
 		if e.VLAN != 0 {
 			vlan = strconv.Itoa(e.VLAN)
 		}

@@ -90,3 +90,30 @@ func TestStates_bothEndsNameAFault(t *testing.T) {
 	berlin.calm(nil)
 	paris.calm(nil)
 }
+
+// A loop and a storm are named at both ends with their remedies, and are forgotten when they are
+// over.
+func TestStates_loopAndStorm(t *testing.T) {
+	testnet.Soak(t) // it waits for both to be over
+	beside(t)
+	berlin, paris := twoSites(t)
+	a := berlin.host(1)
+	start(t, berlin, paris)
+	unplug := backDoor(t, berlin, paris)
+	berlin.warns("loop", "other connection", "paris", nil)
+	paris.warns("loop", "other connection", "berlin", nil)
+	unplug()
+	berlin.calm(nil)
+	paris.calm(nil)
+
+	port := a.raw()
+	storm := func() {
+		for range 2000 {
+			port.send(plainFrame(l2.Broadcast, a.mac, "storm"))
+		}
+	}
+	berlin.warns("storm-broadcast", "broadcast_limit", a.mac.String(), storm)
+	paris.warns("storm-broadcast", "broadcast_limit", a.mac.String(), storm)
+	berlin.calm(nil)
+	paris.calm(nil)
+}
