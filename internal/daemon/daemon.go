@@ -246,6 +246,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	if d.site != nil {
 		d.startWeb()
 		d.background.Go(func() { d.watchLoops(ctx) })
+		d.background.Go(func() { d.site.Run(ctx) })
 	}
 	for _, dev := range d.devices {
 		d.background.Go(func() { d.followLink(ctx, dev) })

@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/config"
+	"tund/internal/control"
+	"tund/internal/doctor"
 	"tund/internal/statusview"
 	"tund/internal/web"
 	"tund/tunnel"
@@ -196,4 +198,28 @@ func (w webSource) Health() web.Health {
 	}
 	slices.Sort(h.NotReady)
 	return h
+}
+
+// Instance implements web.Source.
+func (w webSource) Instance() control.Instance { return tunctl{w.d}.Status() }
+
+// Evidence implements web.Source.
+func (w webSource) Evidence(i *control.Instance) *doctor.Evidence {
+	e := &doctor.Evidence{Now: time.Now(), Instance: i, Host: doctor.Look(i)}
+	routes, err := tunctl{w.d}.Routes()
+	if err != nil {
+		e.RoutesUnseen = err.Error()
+	} else {
+		e.Routes = &routes
+	}
+	return e
+}
+
+// Traffic implements web.Source.
+func (w webSource) Traffic() (rx, tx uint64) {
+	devices := w.d.tunnel.Overview().Devices
+	for n := range devices {
+		rx, tx = rx+devices[n].RxBytes, tx+devices[n].TxBytes
+	}
+	return rx, tx
 }

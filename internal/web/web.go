@@ -30,6 +30,7 @@ import (
 
 	"tund/config"
 	"tund/internal/control"
+	"tund/internal/doctor"
 	"tund/internal/unixsock"
 )
 
@@ -51,6 +52,12 @@ type Source interface {
 	Sample() Sample
 	// Health judges the instance.
 	Health() Health
+	// Instance describes the instance as its status does.
+	Instance() control.Instance
+	// Evidence adds to a description of the instance what is seen of the host.
+	Evidence(i *control.Instance) *doctor.Evidence
+	// Traffic counts the bytes that have passed all devices: out of the tunnel, and into it.
+	Traffic() (rx, tx uint64)
 }
 
 // Health says whether an instance works, in words for people.
@@ -67,6 +74,8 @@ type Site struct {
 	process *prometheus.Registry
 	handler http.Handler
 	turn    sync.Mutex // one scrape at a time
+	history history
+	pages   pages
 }
 
 // New makes a Site that shows source.
@@ -80,6 +89,8 @@ func New(source Source, log *zap.Logger) *Site {
 	mux.Handle("GET /metrics", s.paced(metrics))
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.HandleFunc("GET /page.json", s.pageJSON)
+	mux.HandleFunc("GET /{$}", pageHTML)
 	s.handler = mux
 	return s
 }

@@ -16,6 +16,8 @@ import (
 	"go.uber.org/zap"
 
 	"tund/config"
+	"tund/internal/control"
+	"tund/internal/doctor"
 	"tund/tunnel"
 	"tund/tunnel/lane"
 	"tund/tunnel/tundev"
@@ -290,4 +292,17 @@ func BenchmarkScrape10000(b *testing.B) {
 		_, text, _ := get(b, "http://"+l.Addr().String()+"/metrics", "Accept", "application/openmetrics-text; version=1.0.0")
 		b.SetBytes(int64(len(text)))
 	}
+}
+
+func (f *fake) Traffic() (rx, tx uint64) { return 0, 0 }
+func (f *fake) Instance() control.Instance {
+	return control.Instance{
+		Name: "office", Version: "1.2.3", Host: "gw", Drops: map[string]uint64{"replay": 7}, FDBLimit: 10,
+		Devices: []control.Device{{Name: "tund0", Kind: "tun", Up: true, MTU: 1420}},
+		Peers:   []control.Peer{{Name: "</script><b>", State: control.StateDown, LastError: "no answer", Drops: map[string]uint64{"a": 2, "b": 3}}},
+		FDB:     []control.FDBEntry{{MAC: "02:00:00:00:00:01", Port: "tund0", Kind: "local"}},
+	}
+}
+func (f *fake) Evidence(i *control.Instance) *doctor.Evidence {
+	return &doctor.Evidence{Now: time.Unix(5000, 0), Instance: i}
 }
