@@ -113,7 +113,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 		return err
 	}
 	d.names = resolve.New(resolve.Options{
-		Log: d.log, Lookup: resolve.MarkedLookup(d.currentMark), Reachable: d.reachable, Changed: d.setEndpoints,
+		Log: d.log, Lookup: resolve.MarkedLookup(d.currentMark), Reachable: d.reachable, Changed: d.setEndpoints, PrefixChanged: d.prefixChanged,
 		Down: func(key keys.PublicKey) bool { return d.tunnel.PeerState(key) == tunnel.StateDown },
 	})
 	d.names.SetPeers(c.Peers)
@@ -309,4 +309,13 @@ func (d *Daemon) setEndpoints(p config.Peer) {
 		d.log.Warn("cannot set the endpoint of a peer", zap.String("peer", p.Name), zap.Error(err))
 	}
 	d.lookSoon() // the path to it may have a smaller MTU
+}
+
+// prefixChanged gives the tunnel the endpoints of all peers after the network was found to reach
+// IPv4 addresses in another way.
+func (d *Daemon) prefixChanged() {
+	d.log.Info("IPv4 endpoints are reached in another way now: by NAT64 of this network, or no longer")
+	for _, p := range d.peers() {
+		d.setEndpoints(*p)
+	}
 }

@@ -55,6 +55,9 @@ type Options struct {
 	Down func(keys.PublicKey) bool
 	// Changed is called, without a lock, when the endpoints of a peer have changed.
 	Changed func(config.Peer)
+	// PrefixChanged is called, without a lock, when all endpoints given as IPv4 addresses may have
+	// changed: the network reaches them by other addresses, or no longer (NAT64). nil: nobody.
+	PrefixChanged func()
 }
 
 // Resolver keeps the addresses of all endpoints that are given by name. It asks for each name once,
@@ -66,6 +69,7 @@ type Resolver struct {
 	mu    sync.Mutex // guards what follows
 	hosts map[string]*host
 	peers map[keys.PublicKey]config.Peer // those with names
+	nat64 nat64
 }
 
 // New makes a Resolver that knows no names. It looks none up before Run. One that is never run
@@ -105,9 +109,11 @@ func (r *Resolver) SetPeers(peers []config.Peer) {
 	r.mu.Lock()
 	old := r.hosts
 	r.hosts, r.peers = make(map[string]*host), make(map[keys.PublicKey]config.Peer)
+	r.nat64.wanted = false
 	for _, p := range peers {
 		for _, e := range p.Endpoints {
-			if _, literal := e.AddrPort(); literal {
+			if a, literal := e.AddrPort(); literal {
+				r.nat64.wanted = r.nat64.wanted || a.Addr().Unmap().Is4()
 				continue
 			}
 			h := r.hosts[e.Host]
@@ -162,7 +168,8 @@ func (r *Resolver) forget(key keys.PublicKey) (names []string) {
 // note adds a peer to its names, which are looked up if they are new. Callers hold mu.
 func (r *Resolver) note(p config.Peer) {
 	for _, e := range p.Endpoints {
-		if _, literal := e.AddrPort(); literal {
+		if a, literal := e.AddrPort(); literal {
+			r.nat64.wanted = r.nat64.wanted || a.Addr().Unmap().Is4()
 			continue
 		}
 		if r.hosts == nil {
@@ -194,6 +201,7 @@ func (r *Resolver) Retry() {
 			h.next = time.Time{}
 		}
 	}
+	r.nat64.next = time.Time{}
 	r.mu.Unlock()
 	r.kick()
 }
@@ -211,6 +219,9 @@ func (r *Resolver) Endpoints(p config.Peer) []netip.AddrPort {
 	}
 	for _, e := range p.Endpoints {
 		if a, literal := e.AddrPort(); literal {
+			if v6, ok := translated(r.nat64.prefix, a.Addr().Unmap()); ok {
+				add(v6, a.Port())
+			}
 			add(a.Addr(), a.Port())
 		} else if h := r.hosts[e.Host]; h != nil {
 			for _, a := range h.addrs {
@@ -261,7 +272,15 @@ func (r *Resolver) Run(ctx context.Context) {
 		case <-timer.C:
 		case a := <-answers:
 			running--
-			r.take(ctx, a)
+			if a.name == wellKnownName {
+				r.takePrefix(a)
+			} else {
+				r.take(ctx, a)
+			}
+		}
+		if running < parallelLookup && r.prefixDue() {
+			running++
+			lookups.Go(func() { answers <- r.askPrefix(ctx) })
 		}
 		queue = append(queue, r.due()...)
 		for running < parallelLookup && len(queue) > 0 {
@@ -301,6 +320,9 @@ func (r *Resolver) sleep() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wait := recheckEvery
+	if r.nat64.wanted && !r.nat64.busy {
+		wait = min(wait, time.Until(r.nat64.next))
+	}
 	for _, h := range r.hosts {
 		if !h.busy {
 			wait = min(wait, time.Until(h.next))
