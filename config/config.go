@@ -50,6 +50,7 @@ type Tunnel struct {
 	FwMark     uint32          // mark on our datagrams; 0: none but what full-tunnel routing needs
 	Offload    bool            // offload = "auto" (true) or "off" (false)
 	UDPOffload bool            // udp_offload = "auto" (true) or "off" (false)
+	BindDevice string          // link or VRF by which our datagrams come and go; "": any
 	DSCP       int             // of our datagrams, 0 to 63; CopyDSCP
 	Lanes      int             // 0: chosen from the number of processors
 	Cipher     Cipher          // of data sessions

@@ -50,6 +50,7 @@ func (l *loader) tunnel(root *section) (t Tunnel) {
 	t.FwMark = uint32(s.integer("fwmark", 0, 0, math.MaxUint32))
 	t.Offload = s.choice("offload", "auto", "off") == 0
 	t.UDPOffload = s.choice("udp_offload", "auto", "off") == 0
+	t.BindDevice = s.device("bind_device")
 	t.DSCP = s.dscp("dscp")
 	t.Lanes = int(s.integer("lanes", 0, 0, maxLanes))
 	t.Cipher = Cipher(s.choice("cipher", "auto", "chacha20poly1305", "aes256gcm"))
@@ -99,6 +100,9 @@ func (l *loader) tun(s *section) *Tun {
 	}
 	if t.Table == localTable {
 		s.errorAt(s.where("table"), "table", "255 is the kernel's own table of local addresses")
+	}
+	if l.cfg.Tunnel.BindDevice != "" && l.cfg.Tunnel.BindDevice == t.Device {
+		l.errorAt(s.where("device"), "tun: device: %s is the bind_device of [tunnel]: our datagrams cannot leave through the tunnel itself", shown(t.Device))
 	}
 	s.checkIPv6MTU(t.MTU, t.Addresses)
 	return t

@@ -89,11 +89,11 @@ func (k *fakeKernel) addresses() ([]netip.Addr, error) {
 
 func (k *fakeKernel) close() error { return nil }
 
-func (k *fakeKernel) Hop(netip.Addr, uint32) (path.Hop, error) {
+func (k *fakeKernel) Hop(netip.Addr, uint32, string) (path.Hop, error) {
 	return path.Hop{Dev: "eth0", MTU: 1500}, nil
 }
 
-func (k *fakeKernel) Departure(_, _ netip.Addr, _ uint32) (int, error) { return 1, nil }
+func (k *fakeKernel) Departure(_, _ netip.Addr, _ uint32, _ string) (int, error) { return 1, nil }
 
 // refused logs a step and reports the injected failure, if any.
 func (k *fakeKernel) refused(c change) error {

@@ -22,8 +22,8 @@ type kernel interface {
 	remove(instance string, o object) error
 
 	// Hop and Departure are those of path.Lookup.
-	Hop(dst netip.Addr, mark uint32) (path.Hop, error)
-	Departure(dst, src netip.Addr, mark uint32) (index int, err error)
+	Hop(dst netip.Addr, mark uint32, oif string) (path.Hop, error)
+	Departure(dst, src netip.Addr, mark uint32, oif string) (index int, err error)
 
 	// addresses returns those of every link.
 	addresses() ([]netip.Addr, error)

@@ -178,7 +178,7 @@ func (k *netlinkKernel) awaitLocal(addr netip.Addr) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for time.Now().Before(deadline) {
-		if h, err := k.Hop(addr, 0); err == nil && h.Loopback {
+		if h, err := k.Hop(addr, 0, ""); err == nil && h.Loopback {
 			return
 		}
 		<-tick.C

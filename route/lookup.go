@@ -29,14 +29,14 @@ func (m *Manager) PathMTU(endpoints []netip.Addr, mark uint32) (int, error) {
 	for _, d := range m.state.Devices {
 		own = append(own, d.Name)
 	}
-	return pathMTU(m.k, endpoints, mark, own...)
+	return pathMTU(m.k, endpoints, mark, m.bound, own...)
 }
 
-func pathMTU(k kernel, endpoints []netip.Addr, mark uint32, own ...string) (int, error) {
+func pathMTU(k kernel, endpoints []netip.Addr, mark uint32, oif string, own ...string) (int, error) {
 	least := 0
 	var errs []error
 	for _, addr := range endpoints {
-		h, err := k.Hop(addr.Unmap(), mark)
+		h, err := k.Hop(addr.Unmap(), mark, oif)
 		switch {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("route to %v: %w", addr, err))
@@ -51,6 +51,24 @@ func pathMTU(k kernel, endpoints []netip.Addr, mark uint32, own ...string) (int,
 	return least, errors.Join(errs...)
 }
 
+// Bind makes PathMTU, Departure and LeadsIntoTunnel answer for sockets that are bound to a link; ""
+// for sockets that are not.
+func (m *Manager) Bind(link string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.bound = link
+}
+
+// Leaves returns the index of the link by which the packets of this host's programs leave for dst.
+func (m *Manager) Leaves(dst netip.Addr) (index int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return 0, ErrClosed
+	}
+	return m.k.Departure(dst, netip.Addr{}, 0, "")
+}
+
 // Departure returns the index of the link by which a packet from src to dst with the given mark
 // leaves at present. It is an error when src is not an address of this host, or there is no route.
 func (m *Manager) Departure(dst, src netip.Addr, mark uint32) (index int, err error) {
@@ -59,7 +77,7 @@ func (m *Manager) Departure(dst, src netip.Addr, mark uint32) (index int, err er
 	if m.closed {
 		return 0, ErrClosed
 	}
-	return m.k.Departure(dst, src, mark)
+	return m.k.Departure(dst, src, mark, m.bound)
 }
 
 // LeadsIntoTunnel reports whether a packet to addr with the given mark would leave through one of
@@ -71,7 +89,7 @@ func (m *Manager) LeadsIntoTunnel(addr netip.Addr, mark uint32) (bool, error) {
 	if m.closed {
 		return false, ErrClosed
 	}
-	h, err := m.k.Hop(addr.Unmap(), mark)
+	h, err := m.k.Hop(addr.Unmap(), mark, m.bound)
 	if err != nil {
 		return false, fmt.Errorf("route to %v: %w", addr, err)
 	}

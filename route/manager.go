@@ -28,7 +28,8 @@ type Manager struct {
 
 	mu      sync.Mutex // guards what follows and k's use; held for a whole Apply, Close or restore
 	k       kernel
-	state   State // as last given to Apply
+	state   State  // as last given to Apply
+	bound   string // link to which the sockets are bound; "": none
 	memory  memory
 	indices map[int]bool // links of the State's devices, as last read; replaced, never changed
 	host    hostView     // as of the last plan; replaced, never changed

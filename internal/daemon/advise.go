@@ -145,6 +145,12 @@ func (d *Daemon) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.
 		}
 		return ""
 	}
+	inside := func(addr netip.Addr) string { // for what our sockets do not send
+		if n, err := d.routes.Leaves(addr); err == nil && link[n] != nil {
+			return link[n].Name
+		}
+		return ""
+	}
 	ends := d.tunnel.Endpoints()
 	for _, e := range ends[:min(len(ends), maxAdviceLookups)] {
 		t.Uplinks = append(t.Uplinks, by(e.Addr.Addr(), mark))
@@ -157,14 +163,14 @@ func (d *Daemon) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.
 		t.Waiting = t.Waiting || d.tunnel.PeerState(c.Peers[n].PublicKey) != tunnel.StateUp
 	}
 	if !c.Tun.Masquerade {
-		t.Outward = d.untranslated(time.Now(), t.Device, func(dst netip.Addr) string { return by(dst, 0) })
+		t.Outward = d.untranslated(time.Now(), t.Device, inside)
 	}
 	if !strict {
 		return
 	}
 	for _, p := range t.Allowed[:min(len(t.Allowed), maxAdviceLookups)] {
 		first, last := hosts(p)
-		if a, b := by(first, 0), by(last, 0); a != "" && b != "" && a != t.Device && b != t.Device {
+		if a, b := inside(first), inside(last); a != "" && b != "" && a != t.Device && b != t.Device {
 			t.Astray = append(t.Astray, hostcheck.Astray{Prefix: p, Link: a})
 		}
 	}

@@ -121,6 +121,7 @@ type Daemon struct {
 	mtu      int    // of the TUN device, as wanted
 	path     paths  // as last looked up
 	port     uint16 // of the sockets
+	bound    int    // index of the interface to which they are bound; 0: none
 	sockets  []*udp.Socket
 	reloadEr string
 	override override

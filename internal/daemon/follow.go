@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"go.uber.org/zap"
@@ -65,8 +66,9 @@ func (d *Daemon) lookAround() {
 		return
 	}
 	d.lookAddresses()
-	d.checkPaths(false)
 	mark := d.mark(d.config)
+	d.followBinding(mark)
+	d.checkPaths(false)
 	path := d.lookUpPaths(mark)
 	d.mu.Lock()
 	was := d.path.least
@@ -85,6 +87,28 @@ func (d *Daemon) lookAround() {
 	}
 	d.applyBridgeVLANs() // a bridge may have become VLAN-aware, which nothing announces
 	d.findLoops(d.tunnel.Endpoints(), mark)
+}
+
+// followBinding opens new sockets when the interface to which they are bound was replaced by
+// another of its name, as a PPP link is when it comes up again. Callers hold changing.
+func (d *Daemon) followBinding(mark uint32) {
+	name := d.config.Tunnel.BindDevice
+	if name == "" {
+		return
+	}
+	link, err := net.InterfaceByName(name)
+	if err != nil || link.Index == d.bound {
+		return // while it is away there is nothing to bind to
+	}
+	first := d.bound == 0
+	if !first {
+		if err := d.rebind(d.config, d.port, mark); err != nil {
+			d.log.Warn("cannot bind to the interface again", zap.String("iface", name), zap.Error(err))
+			return
+		}
+		d.log.Info("bound to the interface that has the name now", zap.String("iface", name))
+	}
+	d.bound = link.Index
 }
 
 // lookAddresses tells the tunnel the addresses of this host.

@@ -49,6 +49,7 @@ func (d *Daemon) openRoutes(context.Context) error {
 		return err
 	}
 	d.routes = m
+	m.Bind(d.config.Tunnel.BindDevice)
 	d.undo.push(d.closeRoutes)
 	if d.fenced, err = m.Fenced(); err != nil {
 		return err
@@ -172,7 +173,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 
 // socketOptions says how a configuration wants its sockets.
 func socketOptions(c *config.Config, port uint16, mark uint32) udp.Options {
-	return udp.Options{Port: port, FwMark: mark, NoGSO: !c.Tunnel.UDPOffload, NoGRO: !c.Tunnel.UDPOffload}
+	return udp.Options{Port: port, FwMark: mark, Device: c.Tunnel.BindDevice, NoGSO: !c.Tunnel.UDPOffload, NoGRO: !c.Tunnel.UDPOffload}
 }
 
 // openSockets opens one socket per lane, all on one port.
@@ -229,6 +230,8 @@ func closeSockets(sockets []*udp.Socket) error {
 func explainPort(port uint16, err error) error {
 	number := strconv.Itoa(int(port))
 	switch {
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("%w: there is no such interface now: see `ip link`, and tunnel.bind_device", err)
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Errorf("%w: another program has it, see `ss -lunp 'sport = :%s'`: stop that, or choose another listen_port", err, number)
 	case errors.Is(err, fs.ErrPermission) && port != 0 && port < 1024:

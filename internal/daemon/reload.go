@@ -277,6 +277,7 @@ func needsRestart(old, next *config.Config) error {
 	o, n := &old.Tunnel, &next.Tunnel
 	refuse("tunnel.offload", o.Offload != n.Offload)
 	refuse("tunnel.udp_offload", o.UDPOffload != n.UDPOffload)
+	refuse("tunnel.bind_device", o.BindDevice != n.BindDevice)
 	refuse("tunnel.lanes", laneCount(old) != laneCount(next))
 	refuse("tunnel.inner_checksum", o.VerifyInnerChecksum != n.VerifyInnerChecksum)
 	return errors.Join(errs...)

@@ -34,6 +34,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"fwmark":           {"1", "2"},
 		"offload":          {`"auto"`, `"off"`},
 		"udp_offload":      {`"auto"`, `"off"`},
+		"bind_device":      {`"eth0"`, `"eth1"`},
 		"dscp":             {`"none"`, `"copy"`},
 		"lanes":            {"1", "2"},
 		"cipher":           {`"auto"`, `"chacha20poly1305"`},

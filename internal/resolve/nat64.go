@@ -18,8 +18,8 @@ const wellKnownName = "ipv4only.arpa"
 
 var wellKnownAddrs = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 0, 170}), netip.AddrFrom4([4]byte{192, 0, 0, 171})}
 
-// recheckPrefix is how often a prefix that is known is looked up again; one that is not, as often as
-// a name whose peer is down.
+// recheckPrefix is how often a prefix that is known is looked up again; one that is not, as often
+// as a name whose peer is down.
 const recheckPrefix = 10 * time.Minute
 
 // somewhere stands for the IPv4 Internet: a documentation address (RFC 5737) takes the default
@@ -119,7 +119,8 @@ func (r *Resolver) askPrefix(ctx context.Context) answer {
 	return answer{name: wellKnownName, addrs: found, err: err}
 }
 
-// takePrefix notes the result of askPrefix. A lookup that failed says nothing: what was known stays.
+// takePrefix notes the result of askPrefix. A lookup that failed says nothing: what was known
+// stays.
 func (r *Resolver) takePrefix(a answer) {
 	r.mu.Lock()
 	was := r.nat64.prefix

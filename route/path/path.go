@@ -23,10 +23,10 @@ type Hop struct {
 // Lookup asks through a netlink socket, in the network namespace of that.
 type Lookup struct{ Handle *netlink.Handle }
 
-// Hop returns where the routing tables send a packet with the mark. It is an error when they have
-// no route.
-func (l Lookup) Hop(dst netip.Addr, mark uint32) (Hop, error) {
-	index, mtu, err := l.route(dst, netlink.RouteGetOptions{Mark: mark})
+// Hop returns where the routing tables send a packet with the mark, from a socket that is bound to
+// the link oif unless that is "". It is an error when they have no route.
+func (l Lookup) Hop(dst netip.Addr, mark uint32, oif string) (Hop, error) {
+	index, mtu, err := l.route(dst, netlink.RouteGetOptions{Mark: mark, Oif: oif})
 	if err != nil {
 		return Hop{}, err
 	}
@@ -41,7 +41,7 @@ func (l Lookup) Hop(dst netip.Addr, mark uint32) (Hop, error) {
 	}
 	// An ordinary lookup answers with the path MTU learned from ICMP in place of the metric of the
 	// routing table's entry.
-	_, metric, err := l.route(dst, netlink.RouteGetOptions{Mark: mark, FIBMatch: true})
+	_, metric, err := l.route(dst, netlink.RouteGetOptions{Mark: mark, Oif: oif, FIBMatch: true})
 	if metric != 0 {
 		h.MTU = min(h.MTU, metric)
 	}
@@ -49,15 +49,18 @@ func (l Lookup) Hop(dst netip.Addr, mark uint32) (Hop, error) {
 }
 
 // Departure returns the index of the link by which a packet from src, which may be zero, would
-// leave. It is an error when src is not an address of this host, or there is no route.
-func (l Lookup) Departure(dst, src netip.Addr, mark uint32) (index int, err error) {
-	index, _, err = l.route(dst, netlink.RouteGetOptions{Mark: mark, SrcAddr: src.WithZone("").AsSlice()})
+// leave; mark and oif are as in Hop. It is an error when src is not an address of this host, or
+// there is no route.
+func (l Lookup) Departure(dst, src netip.Addr, mark uint32, oif string) (index int, err error) {
+	index, _, err = l.route(dst, netlink.RouteGetOptions{Mark: mark, Oif: oif, SrcAddr: src.WithZone("").AsSlice()})
 	return index, err
 }
 
 // route returns the link and the MTU of the route to dst; MTU 0: it names none.
 func (l Lookup) route(dst netip.Addr, o netlink.RouteGetOptions) (index, mtu int, err error) {
-	o.Oif = dst.Zone()
+	if zone := dst.Zone(); zone != "" {
+		o.Oif = zone
+	}
 	routes, err := l.Handle.RouteGetWithOptions(dst.WithZone("").AsSlice(), &o)
 	if err != nil {
 		return 0, 0, Errno(err)

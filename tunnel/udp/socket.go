@@ -173,6 +173,21 @@ func required(fd int, o Options, family int, bound bool) error {
 			return fmt.Errorf("udp socket: set %s: %w", opt.what, err)
 		}
 	}
+	return bindTo(fd, o.Device, bound)
+}
+
+// bindTo binds a socket to a link; of one that is bound already, it compares.
+func bindTo(fd int, device string, bound bool) error {
+	switch {
+	case bound:
+		if is, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE); err != nil || is != device {
+			return fmt.Errorf("udp socket: it is bound to device %q, not %q", is, device)
+		}
+	case device != "":
+		if err := unix.BindToDevice(fd, device); err != nil {
+			return fmt.Errorf("bind udp socket to device %s: %w", device, err)
+		}
+	}
 	return nil
 }
 

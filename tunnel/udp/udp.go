@@ -149,6 +149,8 @@ type Features struct {
 type Options struct {
 	Port   uint16 // local UDP port; 0 lets the kernel choose
 	FwMark uint32 // SO_MARK of what is sent; 0 sets none (another needs CAP_NET_ADMIN)
+	// Device is the link, a VRF for instance, by which datagrams come and go; "": any.
+	Device string
 	// SO_REUSEPORT: several sockets (lanes) on one port, among which the kernel spreads peers.
 	ReusePort bool
 	IPv4Only  bool // an AF_INET socket even where IPv6 is available
