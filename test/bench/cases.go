@@ -72,6 +72,8 @@ func allCases() []benchCase {
 		{name: "tcp1", about: "one TCP flow between the gateways", shape: shapeHosts, metrics: tcpSet, run: tcp(1, 1, false)},
 		{name: "tcp4", about: "four TCP flows", shape: shapeHosts, metrics: tcpSet, run: tcp(1, 4, false)},
 		{name: "tcp64", about: "64 TCP flows, from four processes", shape: shapeHosts, metrics: tcpSet, run: tcp(4, 16, false)},
+		{name: "lanes", about: "eight TCP flows to one peer; what the lanes of the receiving tund have carried", shape: shapeHosts,
+			metrics: append(tcpSet[:len(tcpSet):len(tcpSet)], leastLane, mostLane), run: laneShares},
 		{name: "bidir", about: "one TCP flow each way at once, figures added", shape: shapeHosts, metrics: tcpSet, run: tcp(1, 1, true)},
 		{name: "udp64", about: "64-byte UDP datagrams: the highest rate without loss, then three times that", shape: shapeHosts,
 			metrics: udpSet, run: udpRate(64)},

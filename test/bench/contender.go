@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,8 +60,11 @@ var defaultContenders = []string{"veth", "wireguard-go", "wireguard-go-null", "t
 
 // newContender finds a contender by its name.
 func newContender(name string) (contender, error) {
-	if name, path, found := strings.Cut(name, "@"); found && (name == "tund" || name == "tund-tap") {
-		return &tund{name: name + "@" + path, binary: path, tap: name == "tund-tap"}, nil
+	if short, path, found := strings.Cut(name, "@"); found {
+		if t, ok := newTund(short); ok {
+			t.name, t.binary = name, path
+			return t, nil
+		}
 	}
 	switch name {
 	case "veth":
@@ -80,11 +84,12 @@ func newContender(name string) (contender, error) {
 		return &nebula{version: "v1.12.0"}, nil
 	case "tinc":
 		return &tinc{}, nil
-	case "tund", "tund-tap":
-		return &tund{name: name, tap: name == "tund-tap"}, nil
 	}
-	return nil, fmt.Errorf("there is no contender %q; there are %s, wireguard-go-debian and tund@PATH",
-		name, strings.Join(defaultContenders, " "))
+	if t, ok := newTund(name); ok {
+		return t, nil
+	}
+	return nil, fmt.Errorf("there is no contender %q; there are %s, wireguard-go-debian, %s, and tund@PATH",
+		name, strings.Join(defaultContenders, " "), strings.Join(slices.Sorted(maps.Keys(tundForms)), ", "))
 }
 
 // entrant is a contender that the user entered, for all cases that it can stand in or for some.

@@ -14,19 +14,44 @@ type tund struct {
 	name    string // as the user wrote it
 	binary  string // empty: bin/tund of the checkout
 	version string
-	tap     bool
+	form    tundForm
+}
+
+// tundForm is what a contender configures beyond the defaults.
+type tundForm struct {
+	tap    bool
+	cipher string // in use, for the report
+	tunnel string // more lines of [tunnel]
+	peer   string // more lines of [[peer]]
+}
+
+// tundForms are the contenders made of this project's daemon. Two of them agree on data sessions,
+// in the cipher that is faster here, except for tund-wire, which speaks plain WireGuard.
+var tundForms = map[string]tundForm{
+	"tund":        {cipher: "the faster of AES-256-GCM and ChaCha20-Poly1305"},
+	"tund-tap":    {cipher: "the faster of AES-256-GCM and ChaCha20-Poly1305", tap: true},
+	"tund-wire":   {cipher: "ChaCha20-Poly1305", peer: "extensions = \"off\"\n"},
+	"tund-aes":    {cipher: "AES-256-GCM", tunnel: "cipher = \"aes256gcm\"\n"},
+	"tund-chacha": {cipher: "ChaCha20-Poly1305", tunnel: "cipher = \"chacha20poly1305\"\n"},
+	"tund-1lane":  {cipher: "the faster of AES-256-GCM and ChaCha20-Poly1305", tunnel: "lanes = 1\n"},
+	"tund-4lanes": {cipher: "the faster of AES-256-GCM and ChaCha20-Poly1305", tunnel: "lanes = 4\n"},
+}
+
+func newTund(name string) (*tund, bool) {
+	form, ok := tundForms[name]
+	return &tund{name: name, form: form}, ok
 }
 
 func (t *tund) about() about {
 	mtu := wireguardMTU
-	if t.tap {
+	if t.form.tap {
 		mtu = 0 // tund chooses; the case reads it from the device
 	}
-	return about{Name: t.name, Version: t.version, Cipher: "ChaCha20-Poly1305", MTU: mtu}
+	return about{Name: t.name, Version: t.version, Cipher: t.form.cipher, MTU: mtu}
 }
 
 func (t *tund) shapes() []shape {
-	if t.tap {
+	if t.form.tap {
 		return []shape{shapeBridged}
 	}
 	return []shape{shapeHosts, shapeGateways}
@@ -64,7 +89,7 @@ func (t *tund) start(ctx context.Context, p *pair, d demand) error {
 	if err := t.startOne(ctx, p, p.b, b, p.a, a.public, d.morePeers); err != nil {
 		return err
 	}
-	if !t.tap {
+	if !t.form.tap {
 		return nil
 	}
 	mtu, err := deviceMTU(ctx, p.a.ns, tundDevice(p, p.a))
@@ -108,15 +133,16 @@ func (t *tund) startOne(ctx context.Context, p *pair, h *host, own identity, oth
 // config is a tund configuration. other is the gateway on the far side, nil for none.
 func (t *tund) config(dev string, h *host, own identity, other *host, otherKey key, more []identity) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "[tunnel]\nprivate_key = %q\nlisten_port = %d\n", own.private, listenPort)
-	if t.tap {
+	fmt.Fprintf(&s, "[tunnel]\nprivate_key = %q\nlisten_port = %d\n%s", own.private, listenPort, t.form.tunnel)
+	if t.form.tap {
 		fmt.Fprintf(&s, "[tap]\ndevice = %q\nbridge = %q\n", dev, bridgeDevice)
 	} else {
 		fmt.Fprintf(&s, "[tun]\ndevice = %q\naddress = [\"%s/24\"]\nmtu = %d\n", dev, h.tunnel, wireguardMTU)
 	}
 	if other != nil {
 		fmt.Fprintf(&s, "[[peer]]\nname = \"other\"\npublic_key = %q\nendpoint = \"%s:%d\"\n", otherKey, other.underlay, listenPort)
-		if t.tap {
+		s.WriteString(t.form.peer)
+		if t.form.tap {
 			s.WriteString("ethernet = true\n")
 		} else {
 			fmt.Fprintf(&s, "allowed_ips = [\"%s/32\", \"%s\"]\n", other.tunnel, other.lan)

@@ -13,9 +13,9 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Terms: a run is what one UDP_SEGMENT send carries: datagrams of one size to one endpoint, of
-// which the last may be shorter. A batch is what one sendmmsg carries: several runs, to any
-// endpoints.
+// Terms: a run is what one UDP_SEGMENT send carries: datagrams of one session and size to one
+// endpoint, of which the last may be shorter. A batch is what one sendmmsg carries: several runs,
+// to any endpoints.
 
 // Bounds on one batch.
 const (
@@ -58,6 +58,7 @@ type Batch struct {
 // runInfo is what has to be known about a run after it was sent.
 type runInfo struct {
 	peer     *peer.Peer
+	session  *session.Session
 	count    int  // datagrams
 	open     bool // accepts another datagram of the same size or a last, shorter one
 	hasData  bool // not only keepalives
@@ -88,7 +89,7 @@ func (b *Batch) seal(p *peer.Peer, ep *udp.Endpoint, s *session.Session, counter
 	b.used += n
 	if last := len(b.runs) - 1; last >= 0 {
 		r, info := &b.runs[last], &b.infos[last]
-		if info.open && info.peer == p && info.endpoint == ep && r.Class == class && n <= r.Segment &&
+		if info.open && info.session == s && info.endpoint == ep && r.Class == class && n <= r.Segment &&
 			info.count < maxRunSegments && len(r.Buf)+n <= maxRunBytes {
 			r.Buf = r.Buf[:len(r.Buf)+n]
 			info.count++
@@ -98,7 +99,7 @@ func (b *Batch) seal(p *peer.Peer, ep *udp.Endpoint, s *session.Session, counter
 		}
 	}
 	b.runs = append(b.runs, udp.Run{Buf: b.arena[start:b.used:len(b.arena)], Segment: n, To: *ep, Class: class})
-	b.infos = append(b.infos, runInfo{peer: p, count: 1, open: true, hasData: len(plaintext) > 0, endpoint: ep})
+	b.infos = append(b.infos, runInfo{peer: p, session: s, count: 1, open: true, hasData: len(plaintext) > 0, endpoint: ep})
 }
 
 // via returns the sender for the lane's socket.

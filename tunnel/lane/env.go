@@ -30,6 +30,7 @@ type Env struct {
 	Link      *LinkState
 	DSCP      DSCP
 	Routes    *RouteLoops
+	Flows     *Flows
 	Stop      <-chan struct{} // closed when the tunnel ends
 
 	// NewHandshakes gives each receive loop its own entry point to the handshakes.

@@ -302,7 +302,7 @@ func (o *SendLoop) prepare(to []Recipient, count, longest int) []Recipient {
 			o.dropFor(r.Peer, drop.NoEndpoint, uint64(count))
 			continue
 		}
-		kp := r.Peer.Sending(o.lane.ID, o.now)
+		kp := r.Peer.Sending(o.laneFor(r.Peer), o.now)
 		if kp != nil && r.Peer.Staged.Len() != 0 {
 			o.Flush()
 			if !o.out.SendStaged(r.Peer, o.now) {
@@ -324,6 +324,15 @@ func (o *SendLoop) prepare(to []Recipient, count, longest int) []Recipient {
 		kept = append(kept, r)
 	}
 	return kept
+}
+
+// laneFor returns the lane whose session the present packet leaves in for p: this one, or that in
+// which earlier packets of its flow have left.
+func (o *SendLoop) laneFor(p *peer.Peer) int {
+	if !p.Leads() {
+		return o.lane.ID
+	}
+	return o.env.Flows.lane(offload.Flow(o.packet.Packet, o.dev.Link), o.lane.ID)
 }
 
 // segment encrypts one segment for every recipient. A recipient that fails never stops the others.

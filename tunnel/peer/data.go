@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type DataSessions struct {
 	Count       int // how many there are
 	main        *Keypair
 	all         []*Keypair // by number
+	leads       bool       // this side keeps flows in their lanes, and the peer follows
 	byLane      []*Keypair // which of them packets of a lane of ours leave in
 
 	standing atomic.Bool  // the peer is known to have them
@@ -86,6 +88,14 @@ func (p *Peer) Sending(lane int, now boottime.Time) *Keypair {
 		return nil
 	}
 	return p.usable(now)
+}
+
+// Leads reports whether this side is the one that keeps the packets of each flow in the lane where
+// they began (tunnel/lane.Flows). It does if there are several data sessions, and our public key is
+// the greater one.
+func (p *Peer) Leads() bool {
+	d := p.data.Load()
+	return d != nil && d.leads
 }
 
 // SendingControl returns the session in which a control message or a keepalive leaves: that of
@@ -158,6 +168,7 @@ func (p *Peer) InstallData(ix *Index, main *Keypair, a *datasession.Agreement, l
 		sessions[i] = session.NewData(a.Suite, &l.Send, &l.Receive, l.Local, l.Remote, main.Session.Initiator())
 	}
 	d := newDataSessions(p, main, sessions, a.PostQuantum, lanes)
+	d.leads = len(sessions) > 1 && bytes.Compare(main.own[:], p.key[:]) > 0
 	for _, kp := range d.all {
 		ix.assign(kp.Session.LocalIndex(), kp)
 	}

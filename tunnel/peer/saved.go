@@ -46,6 +46,7 @@ type SavedData struct {
 	PostQuantum bool
 	Standing    bool          // the peer is known to have them
 	InUse       bool          // packets leave in them
+	Leads       bool          // see Peer.Leads
 	Until       boottime.Time // and do so until then
 }
 
@@ -181,6 +182,7 @@ func (p *Peer) saveData(d *DataSessions) *SavedData {
 	}
 	s := &SavedData{
 		PostQuantum: d.PostQuantum, Standing: d.standing.Load(), InUse: p.data.Load() == d,
+		Leads: d.leads,
 		Until: boottime.Time(d.until.Load()),
 	}
 	for _, kp := range d.all {
@@ -218,6 +220,7 @@ func (p *Peer) continueData(ix *Index, main *Keypair, s *SavedData, lanes int) {
 		p.forgetData(ix, main)
 		return
 	}
+	d.leads = s.Leads
 	d.standing.Store(s.Standing)
 	d.until.Store(int64(s.Until))
 	main.sessions = d
