@@ -29,12 +29,12 @@ SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard scripts/*.sh examples
 
 # What the programs are built from: with bin/ up to date neither `sudo make demo` nor `sudo make
 # install` needs Go.
-PROGRAMS   = bin/tund bin/tunctl
+PROGRAMS   = bin/tund bin/tunctl bin/tund-agent
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
 	-o \( -name '*.go' -o -name '*.s' -o -name '*.html' \) -print)
 
 .PHONY: need-go help build check test test-vm selftests test-deb soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat \
-	bench demo install install-files deb release clean
+	bench demo install install-files install-agent deb release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -47,12 +47,12 @@ need-go:
 # again or remove.
 BUILD = scripts/as-owner.sh env CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/
 
-build: need-go ## build static binaries: bin/tund and bin/tunctl
-	$(BUILD) ./cmd/tund ./cmd/tunctl
+build: need-go ## build static binaries: bin/tund, bin/tunctl and bin/tund-agent
+	$(BUILD) ./cmd/tund ./cmd/tunctl ./cmd/tund-agent
 
 $(PROGRAMS) &: $(SOURCES)
 	@scripts/need-go.sh $(GO)
-	$(BUILD) ./cmd/tund ./cmd/tunctl
+	$(BUILD) ./cmd/tund ./cmd/tunctl ./cmd/tund-agent
 	@touch $(PROGRAMS)
 
 test: need-go ## run the tests; as root those in network namespaces too
@@ -147,6 +147,7 @@ demo: $(PROGRAMS) ## show two gateways and a tunnel on this machine (root)
 
 SHARE = $(DESTDIR)$(PREFIX)/share
 UNIT  = $(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service
+AGENTUNIT = $(DESTDIR)$(PREFIX)/lib/systemd/system/tund-agent@.service
 
 install: $(PROGRAMS) install-files ## install below $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/tund $(DESTDIR)$(PREFIX)/sbin/tund
@@ -169,6 +170,13 @@ install-files:
 	install -m 0644 $(wildcard *.md) LICENSE $(SHARE)/doc/tund/
 	cp -R --no-preserve=ownership docs examples $(SHARE)/doc/tund/
 	find $(SHARE)/doc/tund/examples \( -name '*.key' -o -name '*.psk' -o -name .gitignore \) -delete
+
+install-agent: $(PROGRAMS) ## install the agent for networks of many sites below $(DESTDIR)$(PREFIX)
+	install -D -m 0755 bin/tund-agent $(DESTDIR)$(PREFIX)/bin/tund-agent
+	install -D -m 0644 packaging/tund-agent@.service $(AGENTUNIT)
+	sed -i 's#/usr/\(bin/tund-agent\|share/\)#$(PREFIX)/\1#g' $(AGENTUNIT)
+	install -D -m 0644 packaging/sysusers.d/tund-agent.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/tund-agent.conf
+	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/tund/agent
 
 deb: need-go ## make Debian packages for amd64 and arm64 in dist/
 	@test/tools.sh deb

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# deb.sh ARCH…: makes dist/tund_VERSION_ARCH.deb for each of amd64, arm64.
+# deb.sh ARCH…: makes dist/tund_VERSION_ARCH.deb and dist/tund-agent_VERSION_ARCH.deb for each of
+# amd64, arm64.
 #
 # What a package holds is what `make install` installs, plus manual pages, licences and what dpkg
 # asks for, with the programs of the architecture. It needs Go, make, dpkg-deb and gzip, and no
@@ -55,12 +56,24 @@ printf 'tund (%s) unstable; urgency=medium\n\n  * Commit %s. What changed for us
 mkdir -p "$root/usr/share/lintian/overrides"
 echo "tund: statically-linked-binary" >"$root/usr/share/lintian/overrides/tund"
 
-install -D -m 0755 -t "$root/DEBIAN" packaging/debian/*
+# The agent for networks of many sites is a package of its own: few need it.
+agent=dist/deb/agent
+make -s install-agent DESTDIR="$PWD/$agent" PREFIX=/usr SYSCONFDIR=/etc VERSION="$commit" GO="$go"
+mkdir -p "$agent/usr/share/man/man8" "$agent/usr/share/lintian/overrides"
+VERSION=$version GO=$go packaging/man.sh tund-agent 8 docs/tund-agent.md "agent of tund for networks of many sites" |
+	gzip -9n >"$agent/usr/share/man/man8/tund-agent.8.gz"
+install -D -m 0644 -t "$agent/usr/share/doc/tund-agent" "$doc/copyright" "$doc/licenses.gz"
+sed 's/^tund (/tund-agent (/' < <(gzip -dc "$doc/changelog.gz") | gzip -9n >"$agent/usr/share/doc/tund-agent/changelog.gz"
+echo "tund-agent: statically-linked-binary" >"$agent/usr/share/lintian/overrides/tund-agent"
+install -D -m 0755 packaging/debian/agent.postinst "$agent/DEBIAN/postinst"
+install -D -m 0755 packaging/debian/agent.postrm "$agent/DEBIAN/postrm"
+
+install -D -m 0755 -t "$root/DEBIAN" packaging/debian/{postinst,postrm,prerm}
 (cd "$root" && find etc -type f -printf '/%p\n' | sort) >"$root/DEBIAN/conffiles"
 
 for arch in "${@:?which architectures: amd64 arm64}"; do
 	env CGO_ENABLED=0 GOOS=linux GOARCH="$arch" "$go" build -trimpath -ldflags "-s -w -X main.version=$commit" \
-		-o dist/deb/bin/ ./cmd/tund ./cmd/tunctl
+		-o dist/deb/bin/ ./cmd/tund ./cmd/tunctl ./cmd/tund-agent
 	install -m 0755 dist/deb/bin/tund "$root/usr/sbin/tund"
 	install -m 0755 dist/deb/bin/tunctl "$root/usr/bin/tunctl"
 	cat >"$root/DEBIAN/control" <<CONTROL
@@ -85,4 +98,24 @@ CONTROL
 	find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	dpkg-deb --root-owner-group -Zxz --build "$root" "dist/tund_${version}_$arch.deb" >/dev/null
 	echo "dist/tund_${version}_$arch.deb"
+
+	install -m 0755 dist/deb/bin/tund-agent "$agent/usr/bin/tund-agent"
+	cat >"$agent/DEBIAN/control" <<CONTROL
+Package: tund-agent
+Version: $version
+Architecture: $arch
+Maintainer: $maintainer
+Section: net
+Priority: optional
+Depends: tund (= $version)
+Installed-Size: $(du -sk --exclude=DEBIAN "$agent" | cut -f 1)
+Description: agent of tund for networks of many sites
+ tund-agent keeps the peers of a running tund as a registry of signed documents
+ says, and publishes what its own site says of itself. It runs beside tund as a
+ user of its own and without any capability.
+CONTROL
+	(cd "$agent" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum) >"$agent/DEBIAN/md5sums"
+	find "$agent" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+	dpkg-deb --root-owner-group -Zxz --build "$agent" "dist/tund-agent_${version}_$arch.deb" >/dev/null
+	echo "dist/tund-agent_${version}_$arch.deb"
 done

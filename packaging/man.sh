@@ -17,6 +17,7 @@ day=$(LC_ALL=C date -u -d "@${SOURCE_DATE_EPOCH:-$(date +%s)}" +%Y-%m-%d)
 references() {
 	sed -E \
 		-e 's#\[tund\.md\]\(tund\.md[^)]*\)#**tund**(8)#g' \
+		-e 's#\[tund-agent\.md\]\(tund-agent\.md[^)]*\)#**tund-agent**(8)#g' \
 		-e 's#\[tunctl\.md\]\(tunctl\.md[^)]*\)#**tunctl**(8)#g' \
 		-e 's#\[config\.md\]\(config\.md[^)]*\)#**tund.toml**(5)#g' \
 		-e 's#\[([^]]*)\]\(\#[^)]*\)#\1#g' \

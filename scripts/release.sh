@@ -20,8 +20,8 @@ for arch in amd64 arm64; do
 	name=tund-$version-linux-$arch
 	mkdir -p "$work/$name"
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch GOFLAGS='' "$go" build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" \
-		-o "$work/$name/" ./cmd/tund ./cmd/tunctl
-	(cd "$work/$name" && "$go" version -m tund tunctl) >"$out/$name.sbom"
+		-o "$work/$name/" ./cmd/tund ./cmd/tunctl ./cmd/tund-agent
+	(cd "$work/$name" && "$go" version -m tund tunctl tund-agent) >"$out/$name.sbom"
 	cp -R README.md CHANGELOG.md LICENSE docs packaging examples "$work/$name/"
 	rm -f "$work/$name"/packaging/*.go
 	tar --sort=name --mtime="$date" --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -C "$work" -cf - "$name" | gzip -n -9 >"$out/$name.tar.gz"

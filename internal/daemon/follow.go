@@ -87,6 +87,7 @@ func (d *Daemon) lookAround() {
 	}
 	d.applyBridgeVLANs() // a bridge may have become VLAN-aware, which nothing announces
 	d.findLoops(d.tunnel.Endpoints(), mark)
+	d.returnMemory(d.tunnel.PeerCount())
 }
 
 // followBinding opens new sockets when the interface to which they are bound was replaced by

@@ -136,10 +136,10 @@ func build() (string, error) {
 	if RaceDetector {
 		args, env = append(args, "-race"), append(os.Environ(), "CGO_ENABLED=1")
 	}
-	build := exec.Command("go", append(args, "./cmd/tund", "./cmd/tunctl")...)
+	build := exec.Command("go", append(args, "./cmd/tund", "./cmd/tunctl", "./cmd/tund-agent")...)
 	build.Dir, build.Env = "../..", env
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build ./cmd/tund ./cmd/tunctl: %w\n%s", err, out)
+		return "", fmt.Errorf("go build ./cmd/...: %w\n%s", err, out)
 	}
 	return filepath.Join(suite.dir, "tund"), nil
 }

@@ -1,0 +1,232 @@
+// Command tund-agent keeps the peers of a running tund as the registry of a network says.
+//
+//	tund-agent -c /etc/tund/agent/office.toml             run
+//	tund-agent -c /etc/tund/agent/office.toml --request   what a signer needs to grant this site
+//	tund-agent -c /etc/tund/agent/office.toml --status    what a running agent knows
+//
+// It runs beside tund, as a user of its own and without any capability, and speaks to it over
+// agent.sock. It ends with 0 when it was asked to stop, 1 when something failed, 2 for wrong usage
+// and 78 for a faulty file. docs/tund-agent.md describes it.
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"tund/internal/buildinfo"
+	"tund/internal/control"
+	"tund/internal/registry/agent"
+	"tund/internal/registry/agentfile"
+	"tund/internal/registry/dirstore"
+	"tund/internal/registry/record"
+	"tund/internal/registry/view"
+	"tund/internal/sdnotify"
+)
+
+// version is set by the Makefile.
+var version = ""
+
+// Exit codes.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+	exitConfig  = 78
+)
+
+const usage = `usage: tund-agent -c FILE [--request | --status | --check]
+       tund-agent --version
+
+  -c, --config FILE      configuration of the agent
+      --request          print what a signer needs to grant this site (tunctl net grant), and exit
+      --status           print what the running agent knows, and exit
+  -t, --check            check the configuration, and exit
+      --log-level LEVEL  debug, info, warn or error [info]
+      --version          print the version and exit
+`
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run executes one command line and returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	f := flag.NewFlagSet("tund-agent", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	var path string
+	var check bool
+	for _, name := range []string{"c", "config"} {
+		f.StringVar(&path, name, "", "")
+	}
+	for _, name := range []string{"t", "check"} {
+		f.BoolVar(&check, name, false, "")
+	}
+	request, status := f.Bool("request", false, ""), f.Bool("status", false, "")
+	level, showVersion := f.String("log-level", "info", ""), f.Bool("version", false, "")
+	err := f.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		_, _ = io.WriteString(stdout, usage)
+		return 0
+	case err == nil && *showVersion:
+		fmt.Fprintln(stdout, "tund-agent", buildinfo.Version(version))
+		return 0
+	case err == nil && f.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
+	case err == nil && path == "":
+		err = errors.New("no configuration: give one with -c FILE")
+	}
+	min, levelErr := zapcore.ParseLevel(*level)
+	if err = errors.Join(err, levelErr); err != nil {
+		fmt.Fprintf(stderr, "tund-agent: %v\n%s", err, usage)
+		return exitUsage
+	}
+	file, err := agentfile.Load(path)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitConfig
+	}
+	switch {
+	case check:
+		fmt.Fprintf(stdout, "%s: ok\n", path)
+	case *request:
+		err = printRequest(file, stdout)
+	case *status:
+		err = printStatus(file, stdout)
+	default:
+		err = serve(file, logger(stderr, min))
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "tund-agent:", err)
+		return exitFailure
+	}
+	return 0
+}
+
+// logger writes lines for people, with the time unless systemd adds it.
+func logger(w io.Writer, level zapcore.Level) *zap.Logger {
+	c := zap.NewDevelopmentEncoderConfig()
+	c.EncodeTime, c.EncodeLevel = zapcore.TimeEncoderOfLayout("15:04:05.000"), zapcore.CapitalLevelEncoder
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		c.TimeKey = ""
+	}
+	c.CallerKey, c.ConsoleSeparator = "", " "
+	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(c), zapcore.AddSync(w), level))
+}
+
+// keyName is the name of the agent's key in its state directory.
+const keyName = "agent.key"
+
+// loadKey returns the agent's own key, which it makes when there is none.
+func loadKey(dir string) (ed25519.PrivateKey, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, keyName)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = makeKey(dir, path); err == nil {
+			text, err = os.ReadFile(path)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the agent's key: %w", err)
+	}
+	seed, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(seed) != ed25519.SeedSize {
+		return nil, fmt.Errorf("%s is not a key: restore it, or remove it and ask for a new grant", path)
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+// makeKey makes the key at path, unless another process does so at the same moment: then its key
+// stays.
+func makeKey(dir, path string) error {
+	f, err := os.CreateTemp(dir, ".key-*") // with mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	seed := make([]byte, ed25519.SeedSize)
+	_, _ = rand.Read(seed) // it never fails
+	_, err = f.WriteString(base64.StdEncoding.EncodeToString(seed) + "\n")
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// printRequest prints what a signer needs.
+func printRequest(f *agentfile.File, w io.Writer) error {
+	key, err := loadKey(f.StateDir)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(map[string]any{
+		"network": f.Trust.Network, "site": f.Site, "agent": record.Key(key.Public().(ed25519.PublicKey)), "name": f.Name,
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", text)
+	return err
+}
+
+// printStatus prints what a running agent has left for us.
+func printStatus(f *agentfile.File, w io.Writer) error {
+	text, err := agent.Files(f.StateDir).Load(agent.StatusName)
+	if err == nil && text == nil {
+		err = errors.New("the agent has not run yet")
+	}
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
+}
+
+// serve runs the agent until it is asked to stop.
+func serve(f *agentfile.File, log *zap.Logger) error {
+	key, err := loadKey(f.StateDir)
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(agent.Options{
+		View:   view.Options{Trust: f.Trust, Self: f.Site, Keepalive: f.Keepalive, Ethernet: f.Ethernet},
+		Store:  agent.Directory{Store: dirstore.New(f.Dir, f.Trust.Network), Every: f.Every},
+		Daemon: control.NewAgentClient(control.RunDir(), f.Instance), Disk: agent.Files(f.StateDir), Log: log,
+		Key: key, Own: f.Own, Lifetime: f.Lifetime,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	notify, err := sdnotify.FromEnvironment()
+	if err == nil {
+		err = notify.Ready("following " + f.Dir)
+	}
+	if err != nil {
+		log.Warn("cannot notify systemd", zap.Error(err))
+	}
+	log.Info("ready", zap.String("instance", f.Instance), zap.String("network", f.Trust.Network), zap.String("registry", f.Dir))
+	a.Run(ctx)
+	log.Info("stopped")
+	return nil
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func write(t *testing.T, text string) (path, state string) {
+	t.Helper()
+	dir := t.TempDir()
+	path, state = filepath.Join(dir, "office.toml"), filepath.Join(dir, "state")
+	text = "state_dir = \"" + state + "\"\n" + text
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path, state
+}
+
+const good = `
+network = "acme"
+trust = ["PublicKeyOfTheSignerOfAcme00000000000000000="]
+site = "GatewayOfBerlin7cJ2mTz9RkWb4uHsYp1NdQfLx3g8="
+dir = "/srv/registry"
+`
+
+func TestRun_exitCodes(t *testing.T) {
+	t.Parallel()
+	path, _ := write(t, good)
+	bad, _ := write(t, good+"nonsense = 1\n")
+	for _, test := range []struct {
+		args        []string
+		code        int
+		out, errors string
+	}{
+		{nil, exitUsage, "", "give one with -c FILE"},
+		{[]string{"--nonsense"}, exitUsage, "", "usage: tund-agent"},
+		{[]string{"-c", path, "x"}, exitUsage, "", `unexpected argument "x"`},
+		{[]string{"-c", path, "--log-level", "loud"}, exitUsage, "", "loud"},
+		{[]string{"--help"}, 0, "usage: tund-agent", ""},
+		{[]string{"--version"}, 0, "tund-agent ", ""},
+		{[]string{"-c", path, "--check"}, 0, "ok", ""},
+		{[]string{"-c", bad, "-t"}, exitConfig, "", "nonsense: unknown key"},
+		{[]string{"-c", path + "x"}, exitConfig, "", "no such file"},
+		{[]string{"-c", path, "--status"}, exitFailure, "", "has not run yet"},
+		{[]string{"-c", path, "--request"}, 0, `"network":"acme","site":"GatewayOfBerlin`, ""},
+	} {
+		var out, errs bytes.Buffer
+		code := run(test.args, &out, &errs)
+		if code != test.code || !strings.Contains(out.String(), test.out) || !strings.Contains(errs.String(), test.errors) {
+			t.Errorf("%q: %d %q %q", test.args, code, out.String(), errs.String())
+		}
+	}
+}
+
+// A service that starts while somebody prints the request: both have one key.
+func TestLoadKey_isMadeOnce(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		dir := filepath.Join(t.TempDir(), "state")
+		made := make([]ed25519.PrivateKey, 8)
+		var all sync.WaitGroup
+		for i := range made {
+			all.Go(func() {
+				key, err := loadKey(dir)
+				if err != nil {
+					t.Error(err)
+				}
+				made[i] = key
+			})
+		}
+		all.Wait()
+		for _, key := range made {
+			if !key.Equal(made[0]) {
+				t.Fatal("two keys were made at a time")
+			}
+		}
+		if info, err := os.Stat(filepath.Join(dir, keyName)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v", info.Mode(), err)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, keyName), []byte("short"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadKey(dir); err == nil || !strings.Contains(err.Error(), "is not a key") {
+		t.Errorf("a damaged key: %v", err)
+	}
+}
+
+func TestManual_listsEveryFlag(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/tund-agent.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range []string{"-c", "--config", "--request", "--status", "-t", "--check", "--log-level", "--version"} {
+		if !strings.Contains(usage, flag) || !strings.Contains(string(text), "`"+flag+"`") {
+			t.Errorf("%s is not documented", flag)
+		}
+	}
+}

@@ -1,0 +1,284 @@
+// Package agent keeps the peers of a running tund as a registry says they are to be, and publishes
+// what the site says of itself.
+//
+// It connects three parts that know nothing of each other: a Store, which shows signed documents
+// (package dirstore); a view, which decides what they mean (package view, where the rules are); and
+// the daemon, which is told the difference (agent.sock). It keeps the view on disk, so that a start
+// without a registry leads to the peers known last.
+//
+// Nothing here is a reason to remove a peer: not an empty store, nor one that does not answer, nor
+// an agent that has lost its state. An agent without memory, of whose peers the daemon has many
+// more than the store shows, waits for an hour before it believes the store.
+package agent
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/internal/control"
+	"tund/internal/registry/record"
+	"tund/internal/registry/view"
+)
+
+// Times of the loop.
+const (
+	// settle gathers changes that come together into one.
+	settle = 50 * time.Millisecond
+	// beat is how often the daemon is asked whether it still has what it was told.
+	beat = 5 * time.Second
+	// again is how often everything is handed in anew, so that what the daemon has refused is
+	// permitted once its file permits it.
+	again = 10 * time.Minute
+	// After a failure the daemon is tried again after firstRetry, doubling up to lastRetry.
+	firstRetry = time.Second
+	lastRetry  = 30 * time.Second
+	// doubt is for how long an agent without memory does not believe a store that shows few peers.
+	doubt = time.Hour
+	// savePause is the least time between two writes of the state.
+	savePause = 10 * time.Second
+	// callTimeout bounds one request to the daemon.
+	callTimeout = 2 * time.Minute
+)
+
+// Store shows the documents of a network.
+type Store interface {
+	// Run tells sink what the store has until ctx ends: first everything, then changes, or
+	// everything again. Failures are told, too, and tried again.
+	Run(ctx context.Context, sink func(News))
+	// Put writes the document of a key.
+	Put(ctx context.Context, key string, value []byte) error
+}
+
+// News is what a store tells.
+type News struct {
+	// All is everything that the store has, by key; nil: the news is about one key.
+	All   map[string][]byte
+	Key   string
+	Value []byte // nil: the key is gone
+	Err   error  // the store does not answer; nothing else counts
+}
+
+// Daemon is a running tund, by its agent.sock (control.AgentClient).
+type Daemon interface {
+	Put(context.Context, control.SourcePut) (control.SourceAnswer, error)
+	Patch(context.Context, control.SourcePatch) (control.SourceAnswer, error)
+	Sources(context.Context) (control.SourceTable, error)
+}
+
+// Disk keeps bytes across restarts.
+type Disk interface {
+	// Load returns what was saved under a name; nil: nothing was.
+	Load(name string) ([]byte, error)
+	Save(name string, data []byte) error
+}
+
+// Options is what an agent is made of.
+type Options struct {
+	View   view.Options
+	Store  Store
+	Daemon Daemon
+	Disk   Disk
+	Log    *zap.Logger
+	// Key signs our records; Own is what we say of ourselves, less network, site, grant and
+	// serials. Lifetime is for how long a record counts.
+	Key      ed25519.PrivateKey
+	Own      record.Record
+	Lifetime time.Duration
+}
+
+// Agent is the state of one agent. It belongs to the goroutine of Run.
+type Agent struct {
+	o     Options
+	view  *view.View
+	news  chan News
+	epoch string // of the generations we count
+
+	remembered bool // the state of an earlier run was there
+	listed     bool // the store has shown everything
+
+	applied    map[string]string // by public key: what the daemon was told
+	synced     bool              // the daemon has just that
+	generation uint64
+	handedIn   time.Time // when everything was handed in last
+	doubtSince time.Time // zero: no doubt
+	retry      time.Duration
+	retryAt    time.Time // of the daemon; zero: at once
+
+	dirty   bool // the view differs from the one on disk
+	savedAt time.Time
+
+	published publishing
+	status    Status
+	told      map[string]bool // warnings that were logged and still hold
+}
+
+// New returns an agent with the state that an earlier run has left on disk.
+func New(o Options) (*Agent, error) {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // it never fails
+	a := &Agent{
+		o: o, view: view.New(o.View), news: make(chan News, 256), epoch: hex.EncodeToString(id[:]),
+		applied: make(map[string]string), told: make(map[string]bool),
+	}
+	saved, err := o.Disk.Load(stateName)
+	if err != nil {
+		return nil, err
+	}
+	if saved == nil {
+		return a, nil
+	}
+	var s state
+	if err := json.Unmarshal(saved, &s); err != nil {
+		o.Log.Warn("the state of the earlier run cannot be read; waiting for the store", zap.Error(err))
+		return a, nil
+	}
+	if err := a.view.Restore(s.View); err != nil {
+		o.Log.Warn("a part of the state of the earlier run is not used", zap.Error(err))
+	}
+	a.remembered, a.published.epoch, a.published.serial = len(s.View.Sites) > 0, s.Epoch, s.Serial
+	return a, nil
+}
+
+// stateName is the name of the state on disk.
+const stateName = "state.json"
+
+// state is what is kept across restarts.
+type state struct {
+	View          view.Snapshot `json:"view"`
+	Epoch, Serial uint64        // of our last record
+}
+
+// Run works until ctx ends.
+func (a *Agent) Run(ctx context.Context) {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		a.o.Store.Run(ctx, func(n News) {
+			select {
+			case a.news <- n:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	defer func() { <-stopped }()
+	wake := time.NewTimer(0)
+	defer wake.Stop()
+	ticker := time.NewTicker(beat)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			a.save(time.Now(), true)
+			return
+		case n := <-a.news:
+			a.take(n)
+			wake.Reset(settle)
+		case <-ticker.C:
+			wake.Reset(0)
+		case <-wake.C:
+			a.step(ctx)
+		}
+	}
+}
+
+// take takes news of the store.
+func (a *Agent) take(n News) {
+	now := time.Now()
+	a.warn("store", n.Err)
+	switch {
+	case n.Err != nil:
+		a.status.StoreError = n.Err.Error()
+		return
+	case n.All != nil:
+		a.warn("documents", a.view.List(n.All, now))
+		a.listed, a.dirty = true, true
+		a.status.Listed = now
+	case n.Value == nil:
+		a.view.Gone(n.Key, now)
+		a.dirty = true
+	default:
+		if err := a.view.Put(n.Key, n.Value, now); err != nil {
+			a.o.Log.Debug("a document is refused", zap.Error(err))
+		}
+		a.dirty = true
+	}
+	a.status.StoreError = ""
+}
+
+// warn logs an error about something once, until it is gone or another one.
+func (a *Agent) warn(what string, err error) {
+	text := what + ": "
+	for known := range a.told {
+		if len(known) > len(text) && known[:len(text)] == text && (err == nil || known != text+err.Error()) {
+			delete(a.told, known)
+		}
+	}
+	if err == nil || a.told[text+err.Error()] {
+		return
+	}
+	a.told[text+err.Error()] = true
+	a.o.Log.Warn(what, zap.Error(err))
+}
+
+// step decides, tells the daemon, publishes and saves.
+func (a *Agent) step(ctx context.Context) {
+	now := time.Now()
+	if a.listed || a.remembered {
+		d := a.view.Decide(now)
+		a.report(&d)
+		a.tell(ctx, &d, now)
+	}
+	a.publish(ctx, now)
+	a.save(now, false)
+}
+
+// report logs what an operator should know about a decision.
+func (a *Agent) report(d *view.Decision) {
+	var held, outdated error
+	if d.Held > 0 {
+		held = errHeld
+	}
+	if d.Outdated {
+		outdated = errors.New("no newer list has come: revoke with no site to sign it anew, or look for what keeps it back")
+	}
+	a.warn("removals", held)
+	a.warn("revocations", outdated)
+	for _, c := range d.Conflicts {
+		if !slices.Contains(a.status.Conflicts, c) {
+			a.o.Log.Warn("two sites claim a prefix", zap.String("conflict", c))
+		}
+	}
+	a.status.Sites, a.status.Held, a.status.Conflicts = a.view.Sites(), d.Held, d.Conflicts
+	a.status.Refused = a.view.Refused()
+}
+
+var errHeld = errors.New("many peers would go at once, by expiry or because the store has lacked them for long: " +
+	"they stay for an hour, unless they are revoked")
+
+// save writes the state, if it has changed, but not often.
+func (a *Agent) save(now time.Time, last bool) {
+	if !last && now.Sub(a.savedAt) < savePause {
+		return
+	}
+	a.savedAt = now
+	status, err := json.MarshalIndent(&a.status, "", "  ")
+	if err == nil {
+		err = a.o.Disk.Save(StatusName, append(status, '\n'))
+	}
+	if a.dirty && (a.listed || a.remembered) {
+		var text []byte
+		if text, err = json.Marshal(state{a.view.Snapshot(), a.published.epoch, a.published.serial}); err == nil {
+			err = a.o.Disk.Save(stateName, text)
+		}
+		a.dirty = err != nil
+	}
+	a.warn("save the state", err)
+}

@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"tund/internal/registry/record"
+	"tund/internal/registry/view"
+)
+
+// StatusName is the name under which an agent saves its Status on disk.
+const StatusName = "status.json"
+
+// Status is what an operator should know of an agent.
+type Status struct {
+	Listed     time.Time `json:"listed"`      // when the store last showed everything
+	StoreError string    `json:"store_error"` // why it does not answer; "": it does
+	Sites      int       `json:"sites"`       // with a grant
+
+	Peers       int       `json:"peers"`    // that the daemon was told of
+	Rejected    int       `json:"rejected"` // of these, refused by the daemon
+	Generation  uint64    `json:"generation"`
+	Applied     time.Time `json:"applied"`      // when the daemon was last told
+	DaemonError string    `json:"daemon_error"` // why it does not answer; "": it does
+
+	Held      int      `json:"held"`      // removals that are held
+	Conflicts []string `json:"conflicts"` // prefixes that two sites claim
+	// Refused counts documents that do not count, by reason.
+	Refused map[view.Refusal]uint64 `json:"refused"`
+
+	Published time.Time `json:"published"` // when our record was last written
+	// PublishError is why our record could not be written; "": it was, or there is no need.
+	PublishError string `json:"publish_error"`
+}
+
+// Pauses between attempts to publish.
+const (
+	publishPause  = 30 * time.Second
+	publishJitter = 5 * time.Second // so that many sites do not write at once
+)
+
+// publishing is what is known of our own records.
+type publishing struct {
+	epoch, serial uint64 // of the last one
+	next          time.Time
+}
+
+// publish writes our record, if the registry does not have it as we want it.
+func (a *Agent) publish(ctx context.Context, now time.Time) {
+	g, ok := a.view.Own(now)
+	if !ok || !a.listed || now.Before(a.published.next) {
+		return
+	}
+	r := a.o.Own
+	r.Network, r.Site, r.Grant = g.Network, g.Site, g.Serial
+	r.NotAfter = now.Add(a.o.Lifetime).UTC().Truncate(time.Second)
+	known := a.view.OwnRecord()
+	if known != nil && a.says(known, &r, now) {
+		a.status.PublishError = ""
+		return
+	}
+	if known != nil && (known.Epoch > a.published.epoch || known.Epoch == a.published.epoch && known.Serial > a.published.serial) {
+		a.published.epoch, a.published.serial = known.Epoch, known.Serial
+	}
+	r.Epoch, r.Serial = max(a.published.epoch, 1), a.published.serial+1
+	a.published.next = now.Add(publishPause + rand.N(publishJitter))
+	key := "site/" + g.Site.ID() + "/rec"
+	data, err := record.SignRecord(r, a.o.Key)
+	if err == nil {
+		_, err = g.Record(data, now) // what others would say of it
+	}
+	if err == nil {
+		err = a.o.Store.Put(ctx, key, data)
+	}
+	a.warn("publish", err)
+	if err != nil {
+		a.status.PublishError = err.Error()
+		return
+	}
+	a.published.epoch, a.published.serial, a.dirty = r.Epoch, r.Serial, true
+	a.status.Published, a.status.PublishError = now, ""
+	if err := a.view.Put(key, data, now); err != nil {
+		a.warn("publish", fmt.Errorf("our own record: %w", err))
+	}
+}
+
+// says reports whether a record that the registry has says what we want to say, for long enough.
+func (a *Agent) says(known, want *record.Record, now time.Time) bool {
+	return known.Grant == want.Grant && known.NotAfter.Sub(now) > a.o.Lifetime/2 && known.MTU == want.MTU && !known.Gone &&
+		slices.Equal(known.Endpoints, want.Endpoints) && slices.Equal(known.Prefixes, want.Prefixes) &&
+		slices.Equal(known.VLANs, want.VLANs) && slices.Equal(known.Capabilities, want.Capabilities)
+}

@@ -1,0 +1,184 @@
+// Package agentfile reads the TOML file of an agent into checked values. It reads that file and
+// nothing else, and reports all mistakes at once.
+//
+// Source: /docs/tund-agent.md, the reference for users, checked against this package by a test.
+package agentfile
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"tund/internal/control"
+	"tund/internal/registry/record"
+)
+
+// File is what the file of an agent says, with every default filled in.
+type File struct {
+	Instance  string // of tund; default: base name of the file
+	StateDir  string // of the agent; default: /var/lib/tund-agent/<instance>
+	Trust     record.Trust
+	Site      record.Site // public key of the instance
+	Name      string      // wanted by the site
+	Keepalive int         // seconds, of every peer; 0: off
+	Ethernet  bool        // carry frames with sites that do
+
+	Dir   string        // the registry
+	Every time.Duration // between two looks at it
+
+	Own      record.Record // what the site says of itself: endpoints, prefixes, VLANs, MTU
+	Lifetime time.Duration // of its records
+}
+
+// raw is the file as it is written.
+type raw struct {
+	Instance  string   `toml:"instance"`
+	StateDir  string   `toml:"state_dir"`
+	Network   string   `toml:"network"`
+	Trust     []string `toml:"trust"`
+	Threshold int      `toml:"threshold"`
+	Site      string   `toml:"site"`
+	Name      string   `toml:"name"`
+	Keepalive int      `toml:"keepalive"`
+	Ethernet  bool     `toml:"ethernet"`
+	Dir       string   `toml:"dir"`
+	Interval  int      `toml:"interval"`
+	Publish   struct {
+		Endpoints []string `toml:"endpoints"`
+		Prefixes  []string `toml:"prefixes"`
+		VLANs     []uint16 `toml:"vlans"`
+		MTU       int      `toml:"mtu"`
+		Days      int      `toml:"days"`
+	} `toml:"publish"`
+}
+
+// maxSize bounds the file in bytes.
+const maxSize = 1 << 20
+
+// Load reads the file at path. An error that is about its content names all mistakes, one a line.
+func Load(path string) (*File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxSize {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxSize)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, string(data))
+}
+
+// Parse is Load of a text in place of what the file at path holds.
+func Parse(path, text string) (*File, error) {
+	r := raw{Threshold: 1, Keepalive: 25, Interval: 5}
+	r.Publish.Days = 30
+	meta, err := toml.Decode(text, &r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	c := checker{path: path}
+	for _, key := range meta.Undecoded() {
+		c.fault("%s: unknown key", key)
+	}
+	f := c.file(&r)
+	return f, errors.Join(c.faults...)
+}
+
+// checker collects mistakes.
+type checker struct {
+	path   string
+	faults []error
+}
+
+func (c *checker) fault(format string, args ...any) {
+	c.faults = append(c.faults, fmt.Errorf("%s: %s", c.path, fmt.Sprintf(format, args...)))
+}
+
+func (c *checker) within(key string, value, low, high int) {
+	if value < low || value > high {
+		c.fault("%s: %d is out of range (%d to %d)", key, value, low, high)
+	}
+}
+
+func (c *checker) file(r *raw) *File {
+	f := &File{Instance: r.Instance, StateDir: r.StateDir, Name: r.Name, Keepalive: r.Keepalive, Ethernet: r.Ethernet, Dir: r.Dir}
+	if f.Instance == "" {
+		f.Instance = strings.TrimSuffix(filepath.Base(c.path), ".toml")
+	}
+	if err := control.CheckInstanceName(f.Instance); err != nil {
+		c.fault("instance: %v", err)
+	}
+	if f.Name == "" {
+		f.Name = f.Instance
+	}
+	if f.StateDir == "" {
+		f.StateDir = filepath.Join("/var/lib/tund-agent", f.Instance)
+	}
+	if f.Dir == "" {
+		c.fault("dir: missing: the directory of the registry")
+	}
+	c.within("keepalive", r.Keepalive, 0, 65535)
+	c.within("interval", r.Interval, 1, 3600)
+	f.Every = time.Duration(r.Interval) * time.Second
+	c.trust(r, f)
+	var err error
+	if f.Site, err = record.ParseSite(r.Site); err != nil {
+		c.fault("site: want the public key of the instance (tunctl status shows it)")
+	}
+	c.publish(r, f)
+	return f
+}
+
+// trust checks whom the agent believes.
+func (c *checker) trust(r *raw, f *File) {
+	f.Trust = record.Trust{Network: r.Network, Threshold: r.Threshold}
+	if err := record.CheckNetwork(r.Network); err != nil {
+		c.fault("network: %v", err)
+	}
+	if len(r.Trust) == 0 {
+		c.fault("trust: missing: the public keys of the network's signers")
+	}
+	for _, text := range r.Trust {
+		k, err := record.ParseKey(text)
+		if err != nil {
+			c.fault("trust: %.60q %v", text, err)
+		}
+		if slices.Contains(f.Trust.Signers, k) {
+			c.fault("trust: %s is given twice", k)
+		}
+		f.Trust.Signers = append(f.Trust.Signers, k)
+	}
+	c.within("threshold", r.Threshold, 1, max(1, len(r.Trust)))
+}
+
+// publish checks what the site says of itself.
+func (c *checker) publish(r *raw, f *File) {
+	p := &r.Publish
+	f.Own = record.Record{Endpoints: p.Endpoints, VLANs: p.VLANs, MTU: p.MTU}
+	for _, text := range p.Prefixes {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			c.fault("publish.prefixes: %.60q: want a network like 10.30.0.0/16", text)
+		}
+		f.Own.Prefixes = append(f.Own.Prefixes, prefix)
+	}
+	if f.Ethernet {
+		f.Own.Capabilities = []string{record.CapEthernet}
+	}
+	if err := f.Own.Check(); err != nil && len(c.faults) == 0 {
+		c.fault("publish: %v", err)
+	}
+	c.within("publish.mtu", p.MTU, 0, 65535)
+	c.within("publish.days", p.Days, 1, 365)
+	f.Lifetime = time.Duration(p.Days) * 24 * time.Hour
+}

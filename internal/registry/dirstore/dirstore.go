@@ -1,0 +1,105 @@
+// Package dirstore is a registry in a directory: one file for each document, which git, rsync or a
+// shared file system carries to the sites. It is the simplest store of an agent, and where tunctl
+// puts what signers sign.
+//
+// Below the directory, the document of a key is at <network>/<key>.json: acme/grant/<site>.json,
+// acme/crl.json, acme/site/<site>/rec.json. Files are replaced as a whole, by renaming. The package
+// verifies nothing.
+package dirstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"tund/internal/registry/record"
+)
+
+// maxFiles bounds what is read: two documents for each of 20,000 sites, and some.
+const maxFiles = 50_000
+
+// Store is the part of a directory that belongs to one network. It holds no state.
+type Store struct {
+	root string // of the network
+}
+
+// New returns the store for a network below dir. Nothing is made yet.
+func New(dir, network string) *Store { return &Store{filepath.Join(dir, network)} }
+
+// suffix ends the names of documents; other files are passed over.
+const suffix = ".json"
+
+// List returns all documents by key. A directory that is not there is an error, because that is a
+// disk that is not mounted or a typing error, and no empty network.
+func (s *Store) List() (map[string][]byte, error) {
+	values := make(map[string][]byte)
+	err := filepath.WalkDir(s.root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && path != s.root:
+			return nil // it went while we were looking
+		case err != nil:
+			return err
+		case !entry.Type().IsRegular() || !strings.HasSuffix(path, suffix):
+			return nil
+		case len(values) >= maxFiles:
+			return fmt.Errorf("more than %d documents", maxFiles)
+		}
+		key, err := filepath.Rel(s.root, strings.TrimSuffix(path, suffix))
+		if err != nil {
+			return err
+		}
+		value, err := read(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		values[filepath.ToSlash(key)] = value
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the registry: %w", err)
+	}
+	return values, nil
+}
+
+// read returns a file, or as much of a file that is too large as makes it no document.
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, record.MaxRevocations+2))
+}
+
+// Get returns the document of a key; fs.ErrNotExist: there is none.
+func (s *Store) Get(key string) ([]byte, error) { return read(s.path(key)) }
+
+// Put writes the document of a key.
+func (s *Store) Put(key string, value []byte) error {
+	path := s.path(key)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("write the registry: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return fmt.Errorf("write the registry: %w", err)
+	}
+	_, err = f.Write(value)
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return fmt.Errorf("write the registry: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) path(key string) string {
+	return filepath.Join(s.root, filepath.FromSlash(key)) + suffix
+}

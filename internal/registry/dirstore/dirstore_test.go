@@ -1,0 +1,49 @@
+package dirstore
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"tund/internal/registry/record"
+)
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := New(dir, "acme")
+	if _, err := s.List(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a directory that is not there is no error: %v", err)
+	}
+	for key, value := range map[string]string{"crl": "1", "grant/a": "2", "site/a/rec": "3"} {
+		if err := s.Put(key, []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	huge := bytes.Repeat([]byte("x"), record.MaxRevocations+100)
+	for name, value := range map[string][]byte{"grant/.new-x": nil, "notes.txt": nil, "site/b/rec.json": huge} {
+		path := filepath.Join(dir, "acme", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, value, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "acme", "grant", "link.json")); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.List()
+	if err != nil || len(all) != 4 || string(all["site/a/rec"]) != "3" || len(all["site/b/rec"]) >= len(huge) {
+		t.Errorf("%d documents, %v", len(all), err)
+	}
+	if got, err := s.Get("grant/a"); err != nil || string(got) != "2" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := s.Get("grant/b"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Get of nothing: %v", err)
+	}
+}

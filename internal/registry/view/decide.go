@@ -1,0 +1,228 @@
+package view
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"tund/internal/registry/record"
+)
+
+// Peer is a peer that the site is to have.
+type Peer struct {
+	Site record.Site
+	// Values are keys of [[peer]] and what the configuration of tund would say there.
+	Values map[string]any
+}
+
+// Decision is what a site is to have, and what an operator should know about it.
+type Decision struct {
+	Peers []Peer // by site, ascending
+	// Conflicts are prefixes that several sites claim, one line each, ascending.
+	Conflicts []string
+	// Held is the number of removals that are held.
+	Held int
+	// Outdated: a newer list of revocations should have come.
+	Outdated bool
+	// Next is when the decision may change although nothing new is known; zero: never.
+	Next time.Time
+}
+
+// Decide returns the peers that the site is to have now.
+func (v *View) Decide(now time.Time) Decision {
+	var d Decision
+	due := func(at time.Time) {
+		if at.After(now) && (d.Next.IsZero() || at.Before(d.Next)) {
+			d.Next = at
+		}
+	}
+	due(now.Add(GuardHold)) // at the latest, so that nothing is missed by a clock that is set
+	wanted := make(map[record.Site]bool, len(v.sites))
+	var leaving []record.Site
+	for id, s := range v.sites {
+		if id == v.o.Self || s.rec == nil {
+			continue
+		}
+		why := v.leaves(s, now)
+		switch {
+		case why == "":
+			wanted[id] = true
+			delete(v.held, id)
+			due(s.grant.NotAfter.Add(record.Slack))
+			if !s.absent.IsZero() {
+				due(s.absent.Add(Silence))
+			}
+		case why == revoked:
+			delete(v.held, id) // at once
+		case v.inForce[id]:
+			leaving = append(leaving, id)
+		}
+	}
+	for _, id := range v.hold(leaving, now) {
+		wanted[id] = true
+		d.Held++
+		due(v.held[id].Add(GuardHold))
+	}
+	v.inForce = wanted
+	v.forget(now)
+	v.describe(&d)
+	d.Outdated = !v.revoked.NextUpdate.IsZero() && now.After(v.revoked.NextUpdate)
+	return d
+}
+
+// revoked is the reason of a removal that no guard holds.
+const revoked = "revoked"
+
+// leaves says why a site is no longer to be a peer; "": it is.
+func (v *View) leaves(s *site, now time.Time) string {
+	switch {
+	case v.revoked.Revokes(&s.grant):
+		return revoked
+	case s.grant.Expired(now):
+		return "expired"
+	case s.rec.Gone:
+		return "left"
+	case v.listed && !s.absent.IsZero() && now.Sub(s.absent) > Silence:
+		return "silent"
+	}
+	return ""
+}
+
+// Allowance is how many of a number of peers may go in guardWindow without a revocation.
+func Allowance(peers int) int { return max(guardLeast, peers/guardShare) }
+
+// hold returns those of the leaving peers that stay for now.
+func (v *View) hold(leaving []record.Site, now time.Time) (stay []record.Site) {
+	v.removals = slices.DeleteFunc(v.removals, func(t time.Time) bool { return now.Sub(t) >= guardWindow || t.After(now) })
+	budget := Allowance(len(v.inForce)) - len(v.removals)
+	slices.SortFunc(leaving, compare)
+	gone := make(map[record.Site]bool)
+	for _, id := range leaving {
+		since, waits := v.held[id]
+		switch {
+		case waits && now.Sub(since) >= GuardHold:
+		case waits:
+			stay = append(stay, id)
+			continue
+		case budget > 0:
+			budget--
+		default:
+			v.held[id] = now
+			stay = append(stay, id)
+			continue
+		}
+		v.removals = append(v.removals, now)
+		gone[id] = true
+	}
+	for id := range v.held {
+		if gone[id] || !v.inForce[id] {
+			delete(v.held, id)
+		}
+	}
+	return stay
+}
+
+func compare(a, b record.Site) int { return slices.Compare(a[:], b[:]) }
+
+// forget drops sites that are no peers and never will be: those whose grants have long expired. A
+// revoked site is kept until then, so that its grant does not come back as a new one.
+func (v *View) forget(now time.Time) {
+	for id, s := range v.sites {
+		if !v.inForce[id] && id != v.o.Self && now.Sub(s.grant.NotAfter) > Silence {
+			delete(v.sites, id)
+		}
+	}
+}
+
+// describe fills in the peers in force and who has which prefix.
+func (v *View) describe(d *Decision) {
+	ids := slices.SortedFunc(maps.Keys(v.inForce), compare)
+	owner := make(map[netip.Prefix]record.Site, len(ids))
+	rivals := make(map[netip.Prefix][]record.Site)
+	for _, id := range ids {
+		s := v.sites[id]
+		for _, p := range s.claimed() {
+			first, taken := owner[p]
+			if !taken {
+				owner[p] = id
+				continue
+			}
+			other := v.sites[first]
+			if !s.grant.Anycast || !other.grant.Anycast {
+				rivals[p] = append(rivals[p], id, first)
+			}
+			if s.grant.Precedes(&other.grant) {
+				owner[p] = id
+			}
+		}
+	}
+	for p, sites := range rivals {
+		winner := owner[p]
+		losers := make(map[string]bool)
+		for _, id := range sites {
+			if id != winner {
+				losers[v.sites[id].grant.Name] = true
+			}
+		}
+		for name := range losers {
+			d.Conflicts = append(d.Conflicts, fmt.Sprintf("%v belongs to %s; %s claims it, too", p, v.sites[winner].grant.Name, name))
+		}
+	}
+	slices.Sort(d.Conflicts)
+	for _, id := range ids {
+		d.Peers = append(d.Peers, Peer{id, v.values(id, owner)})
+	}
+}
+
+// values describes a peer as the configuration of tund would.
+func (v *View) values(id record.Site, owner map[netip.Prefix]record.Site) map[string]any {
+	s := v.sites[id]
+	allowed := []any{}
+	for _, p := range s.claimed() {
+		if owner[p] == id {
+			allowed = append(allowed, p.String())
+		}
+	}
+	endpoints := []any{}
+	for _, e := range s.rec.Endpoints {
+		endpoints = append(endpoints, e)
+	}
+	values := map[string]any{
+		"name": s.grant.Name, "public_key": id.String(), "allowed_ips": allowed, "endpoint": endpoints,
+	}
+	if v.o.Keepalive > 0 {
+		values["keepalive"] = v.o.Keepalive
+	}
+	if v.o.Ethernet && slices.Contains(s.rec.Capabilities, record.CapEthernet) {
+		v.frames(s, values)
+	}
+	return values
+}
+
+// frames adds what concerns frames.
+func (v *View) frames(s *site, values map[string]any) {
+	values["ethernet"] = true
+	vlans := []any{}
+	for _, id := range s.rec.VLANs {
+		if slices.Contains(s.grant.VLANs, id) {
+			vlans = append(vlans, int(id))
+		}
+	}
+	if len(vlans) > 0 {
+		values["vlans"] = vlans
+	}
+	if s.grant.MaxMACs > 0 {
+		values["max_macs"] = s.grant.MaxMACs
+	}
+	for key, list := range map[string][]string{"macs": s.grant.MACs, "trust": s.grant.Trust} {
+		if len(list) > 0 {
+			texts := []any{}
+			for _, text := range list {
+				texts = append(texts, text)
+			}
+			values[key] = texts
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package view
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"tund/internal/registry/record"
+)
+
+// Snapshot is what a view keeps across restarts: documents as they were signed. It needs no
+// protection but against loss, since each document is verified again.
+type Snapshot struct {
+	CRL   []byte         `json:"crl,omitempty"`
+	Sites []SiteSnapshot `json:"sites"`
+}
+
+// SiteSnapshot is one site.
+type SiteSnapshot struct {
+	Grant   []byte    `json:"grant"`
+	Record  []byte    `json:"record,omitempty"`
+	Absent  time.Time `json:"absent,omitzero"`
+	InForce bool      `json:"in_force,omitempty"`
+}
+
+// Snapshot returns the state. Its slices are not to be changed.
+func (v *View) Snapshot() Snapshot {
+	s := Snapshot{CRL: v.crl, Sites: make([]SiteSnapshot, 0, len(v.sites))}
+	for id, known := range v.sites {
+		s.Sites = append(s.Sites, SiteSnapshot{known.grantText, known.recText, known.absent, v.inForce[id]})
+	}
+	return s
+}
+
+// Restore takes a state into a view that knows nothing. Documents that are not signed as they have
+// to be are left out; the error says which. What the store has shown before is not a complete list.
+func (v *View) Restore(s Snapshot) error {
+	var errs []error
+	if len(s.CRL) > 0 {
+		if err := v.putRevocations("crl", s.CRL); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, saved := range s.Sites {
+		if err := v.restore(saved); err != nil && len(errs) < 8 {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("some of the saved state does not count: %w", errors.Join(errs...))
+	}
+	return nil
+}
+
+// restore takes a saved site. A record that counted once still does: it expires for those who have
+// not known it. An expired grant is taken, too, since the removal that follows is for Decide.
+func (v *View) restore(saved SiteSnapshot) error {
+	g, err := v.o.Trust.Signed(saved.Grant)
+	if err != nil || len(v.sites) >= maxSites {
+		return err
+	}
+	known := &site{grant: g, grantText: saved.Grant}
+	v.sites[g.Site] = known
+	if len(saved.Record) > 0 {
+		r, err := record.Kept(saved.Record)
+		if err != nil || r.Site != g.Site {
+			return errors.Join(err, errors.New("record of another site"))
+		}
+		known.rec, known.recText = &r, saved.Record
+	}
+	known.absent = saved.Absent
+	if saved.InForce {
+		v.inForce[g.Site] = true
+	}
+	return nil
+}

@@ -1,0 +1,272 @@
+// Package view turns what a registry holds into the peers that a site is to have.
+//
+// It is built for a registry that may fail, lie, or be in an enemy's hands. Only documents that
+// signers have signed, and records within their grants, count (package record). Of each site the
+// newest is kept, whatever the store shows later: the store cannot turn anything back.
+//
+// Absence is never a command. A peer goes for one of these reasons alone: its grant was revoked, or
+// has expired; its own record says that it leaves; or a store that answers has not had the site's
+// record for seven days. Of removals that no revocation names, at most a fifth of the peers, or
+// ten, happen in five minutes; the others are held for an hour, with a warning.
+//
+// What follows depends on the documents and the time only, so all sites that know the same decide
+// the same, for instance who of two sites has a prefix that both claim.
+//
+// The package computes, and has no lock, clock or file. Snapshot and Restore are for whoever keeps
+// the state across restarts.
+package view
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"tund/internal/registry/record"
+)
+
+// Times and bounds of removals.
+const (
+	// Silence is for how long a store may lack a site's record until the site is given up.
+	Silence = 7 * 24 * time.Hour
+	// At most guardShare of the peers, but no fewer than guardLeast, go within guardWindow.
+	guardWindow = 5 * time.Minute
+	guardLeast  = 10
+	guardShare  = 5 // one in this number
+	// GuardHold is for how long further removals are held.
+	GuardHold = time.Hour
+	// maxSites bounds the sites, each of which takes about 3 KB. Only signers make sites.
+	maxSites = 20_000
+)
+
+// Options is what a view depends on beside the registry.
+type Options struct {
+	Trust     record.Trust
+	Self      record.Site // our own site, which is no peer
+	Keepalive int         // seconds, of every peer; 0: off
+	Ethernet  bool        // peers that are able to carry frames, and we, do so
+}
+
+// View is what is known of a network. See New.
+type View struct {
+	o       Options
+	sites   map[record.Site]*site
+	crl     []byte
+	revoked record.Revocations
+	listed  bool // the store has shown everything since the start
+
+	inForce  map[record.Site]bool
+	removals []time.Time               // of the last guardWindow, which count for the guard
+	held     map[record.Site]time.Time // when a removal was first due
+	counts   map[Refusal]uint64
+}
+
+// site is what is known of one site.
+type site struct {
+	grantText, recText []byte
+	grant              record.Grant
+	rec                *record.Record // nil: none yet
+	absent             time.Time      // since when the store lacks its record; zero: it has it
+}
+
+// Refusal is why a value of the store was not believed.
+type Refusal string
+
+// The refusals.
+const (
+	BadKey     Refusal = "bad-key"   // no document belongs at this key
+	BadValue   Refusal = "bad-value" // forged, malformed, expired, or not of the site of the key
+	Replayed   Refusal = "replayed"  // older than what is known
+	NoGrant    Refusal = "no-grant"  // a record of a site without a grant
+	TooMany    Refusal = "too-many"  // more sites than maxSites
+	Misplaced  Refusal = "misplaced" // a document of another site than the key says
+	Superseded Refusal = "changed"   // another document with the serial of a known one
+)
+
+// New returns a view that knows nothing.
+func New(o Options) *View {
+	return &View{
+		o: o, sites: make(map[record.Site]*site), inForce: make(map[record.Site]bool),
+		held: make(map[record.Site]time.Time), counts: make(map[Refusal]uint64),
+	}
+}
+
+// Refused returns how many values were not believed, by reason. The map is the caller's.
+func (v *View) Refused() map[Refusal]uint64 { return maps.Clone(v.counts) }
+
+// Sites returns the number of sites with a grant.
+func (v *View) Sites() int { return len(v.sites) }
+
+// errRefused makes an error of a refusal.
+func (v *View) refuse(r Refusal, key string, why error) error {
+	v.counts[r]++
+	if why == nil {
+		return fmt.Errorf("%.100s: %s", key, r)
+	}
+	return fmt.Errorf("%.100s: %s: %w", key, r, why)
+}
+
+// List takes everything that the store has, by key, at one moment. It returns why values were
+// refused, the first few.
+func (v *View) List(values map[string][]byte, now time.Time) error {
+	keys := slices.SortedFunc(maps.Keys(values), func(a, b string) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+	})
+	var errs []error
+	for _, key := range keys {
+		if err := v.Put(key, values[key], now); err != nil && len(errs) < 8 {
+			errs = append(errs, err)
+		}
+	}
+	for s, known := range v.sites {
+		if _, there := values["site/"+s.ID()+"/rec"]; there {
+			known.absent = time.Time{}
+		} else if known.absent.IsZero() {
+			known.absent = now
+		}
+	}
+	v.listed = true
+	return errors.Join(errs...)
+}
+
+// rank orders keys such that each document comes after those that it depends on.
+func rank(key string) int {
+	switch {
+	case key == "crl":
+		return 0
+	case strings.HasPrefix(key, "grant/"):
+		return 1
+	}
+	return 2
+}
+
+// Put takes one value. An error says why it was refused; nothing has changed then.
+func (v *View) Put(key string, value []byte, now time.Time) error {
+	switch parts := strings.Split(key, "/"); {
+	case key == "crl":
+		return v.putRevocations(key, value)
+	case len(parts) == 2 && parts[0] == "grant":
+		return v.putGrant(key, parts[1], value, now)
+	case len(parts) == 3 && parts[0] == "site" && parts[2] == "rec":
+		return v.putRecord(key, parts[1], value, now)
+	case len(parts) == 3 && parts[0] == "site" && parts[2] == "up", key == "meta":
+		return nil // says nothing about the peers that are to be there
+	}
+	return v.refuse(BadKey, key, nil)
+}
+
+// Gone notes that the store no longer has a key. That is no reason to remove anything: the site of
+// a record is given up after Silence.
+func (v *View) Gone(key string, now time.Time) {
+	parts := strings.Split(key, "/")
+	if len(parts) != 3 || parts[0] != "site" || parts[2] != "rec" {
+		return
+	}
+	id, err := record.ParseID(parts[1])
+	if s := v.sites[id]; err == nil && s != nil && s.absent.IsZero() {
+		s.absent = now
+	}
+}
+
+func (v *View) putRevocations(key string, value []byte) error {
+	if bytes.Equal(value, v.crl) {
+		return nil
+	}
+	r, err := v.o.Trust.Revocations(value)
+	switch {
+	case err != nil:
+		return v.refuse(BadValue, key, err)
+	case r.Sequence < v.revoked.Sequence:
+		return v.refuse(Replayed, key, fmt.Errorf("sequence %d, after %d", r.Sequence, v.revoked.Sequence))
+	case r.Sequence == v.revoked.Sequence && v.crl != nil:
+		return v.refuse(Superseded, key, nil)
+	}
+	v.crl, v.revoked = bytes.Clone(value), r
+	return nil
+}
+
+func (v *View) putGrant(key, id string, value []byte, now time.Time) error {
+	where, err := record.ParseID(id)
+	if err != nil {
+		return v.refuse(BadKey, key, err)
+	}
+	known := v.sites[where]
+	if known != nil && bytes.Equal(value, known.grantText) {
+		return nil
+	}
+	g, err := v.o.Trust.Grant(value, now)
+	switch {
+	case err != nil:
+		return v.refuse(BadValue, key, err)
+	case g.Site != where:
+		return v.refuse(Misplaced, key, nil)
+	case known != nil && g.Serial < known.grant.Serial:
+		return v.refuse(Replayed, key, fmt.Errorf("serial %d, after %d", g.Serial, known.grant.Serial))
+	case known != nil && g.Serial == known.grant.Serial:
+		return v.refuse(Superseded, key, nil)
+	case known == nil && len(v.sites) >= maxSites:
+		return v.refuse(TooMany, key, nil)
+	case known == nil:
+		known = &site{absent: now}
+		v.sites[where] = known
+	}
+	known.grant, known.grantText = g, bytes.Clone(value)
+	return nil
+}
+
+func (v *View) putRecord(key, id string, value []byte, now time.Time) error {
+	where, err := record.ParseID(id)
+	if err != nil {
+		return v.refuse(BadKey, key, err)
+	}
+	known := v.sites[where]
+	if known == nil {
+		return v.refuse(NoGrant, key, nil)
+	}
+	if bytes.Equal(value, known.recText) {
+		known.absent = time.Time{}
+		return nil
+	}
+	r, err := known.grant.Record(value, now)
+	switch {
+	case err != nil:
+		return v.refuse(BadValue, key, err)
+	case known.rec != nil && !r.Newer(known.rec):
+		return v.refuse(Replayed, key, fmt.Errorf("epoch %d serial %d, after %d and %d", r.Epoch, r.Serial, known.rec.Epoch, known.rec.Serial))
+	}
+	known.rec, known.recText, known.absent = &r, bytes.Clone(value), time.Time{}
+	return nil
+}
+
+// Own returns our own grant, if there is one that counts.
+func (v *View) Own(now time.Time) (record.Grant, bool) {
+	s := v.sites[v.o.Self]
+	if s == nil || v.revoked.Revokes(&s.grant) || s.grant.Expired(now) {
+		return record.Grant{}, false
+	}
+	return s.grant, true
+}
+
+// OwnRecord returns the newest record of ours that the store has shown, or nil.
+func (v *View) OwnRecord() *record.Record {
+	if s := v.sites[v.o.Self]; s != nil {
+		return s.rec
+	}
+	return nil
+}
+
+// claimed returns what the site claims of its prefixes within its newest grant.
+func (s *site) claimed() []netip.Prefix {
+	var list []netip.Prefix
+	for _, p := range s.rec.Prefixes {
+		if slices.ContainsFunc(s.grant.Prefixes, func(w netip.Prefix) bool { return w.Bits() <= p.Bits() && w.Contains(p.Addr()) }) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
