@@ -11,8 +11,9 @@ import (
 	"tund/tunnel/l2"
 )
 
-// stateLimit is how soon a fault has to be named at both ends, and to be gone after its correction.
-const stateLimit = 15 * time.Second
+// stateLimit is how soon a fault has to be named at both ends, and to be gone after its correction:
+// 15 seconds, and as many for a busy machine.
+const stateLimit = 30 * time.Second
 
 // warns waits until a site warns of a cause, with the key in its remedy, and names the host.
 func (s *site) warns(cause, key, host string, do func()) {

@@ -243,7 +243,7 @@ func (r *reviewing) blocks() {
 func (s *Switch) hasRole(vid uint16) bool {
 	for _, p := range s.ports {
 		_, standby := p.standby[vid]
-		if standby || p.active.has(vid) {
+		if standby || p.active[vid] {
 			return true
 		}
 	}
@@ -295,11 +295,13 @@ func (r *reviewing) hello(id PortID, p *slowPort) (vlans bool) {
 	}
 	m := newMembership(p.cfg.VLANs, p.cfg.PVID, s.cfg.QinQ)
 	mine := m.onWire()
-	if mine == *p.peer.vlans {
+	if mine.isBitmap(p.peer.vlans) {
 		return false
 	}
+	var theirs vlanSet
+	theirs.setBitmap(p.peer.vlans)
 	key, _ := p.lastRefused()
-	r.add(conditionKey{kind: CondVLANs, port: id}, vlansWords(name, &mine, p.peer.vlans, key))
+	r.add(conditionKey{kind: CondVLANs, port: id}, vlansWords(name, &mine, &theirs, key))
 	return true
 }
 

@@ -30,7 +30,9 @@ type peerInfo struct {
 	key   [16]byte // for ours
 	since uint64   // order in which peers told us their node names
 
-	vlans *vlanSet // VLANs that it carries with us, as on the wire; nil: it does not say
+	// VLANs that it carries with us, as on the wire: a bitmap without zeros at its end, which is
+	// short for most peers; nil: it does not say.
+	vlans []byte
 }
 
 // hello handles the hello of a peer.
@@ -72,7 +74,7 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 		namesVLAN: h.NamesVLAN, pvid: h.PVID, keyed: h.Keyed, key: h.Key, since: was.since,
 	}
 	if h.ListsVLANs {
-		p.peer.vlans = &h.VLANs
+		p.peer.vlans = h.VLANs.bitmap()
 	}
 	s.watchAt = dueNow
 	if !was.known || was.node != h.Node {
@@ -107,7 +109,7 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 func (s *Switch) leave(now boottime.Time, id PortID, p *slowPort) {
 	s.unblockFor(id, now)
 	p.peer, p.helloAt, p.announce, p.standby = peerInfo{}, 0, false, nil
-	p.active, p.watch = vlanSet{}, p.watch.withoutPeer()
+	p.active, p.watch = nil, p.watch.withoutPeer()
 	p.state.bpduUntil.Store(0)
 	s.refresh(id)
 }

@@ -336,7 +336,7 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 	since := max(now.Add(-suspectTime), 0)
 	began, standby := sp.standby[vid]
 	if body[2] != cutActive {
-		sp.active.remove(vid)
+		delete(sp.active, vid)
 	}
 	switch {
 	case body[2] == cutStandby && !standby:
@@ -346,7 +346,10 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 		sp.standby[vid] = now
 		s.event(now, Event{Kind: EventStandby, Port: p.id, VLAN: vid})
 	case body[2] == cutActive:
-		sp.active.add(vid)
+		if sp.active == nil {
+			sp.active = make(map[uint16]bool) // at most one entry per VLAN
+		}
+		sp.active[vid] = true
 	case body[2] == cutOpen && standby:
 		delete(sp.standby, vid)
 		since = began

@@ -134,7 +134,8 @@ type Switch struct {
 	helloSeq uint64 // number of node names received so far
 	queue    Actions
 	querier  querier
-	watchAt  boottime.Time // next review of the conditions
+	storms   *[classes]stormRate // limits of ports without their own; nil: not computed yet
+	watchAt  boottime.Time       // next review of the conditions
 
 	conditions []Condition // as of the last review
 	began      map[conditionKey]boottime.Time
@@ -232,6 +233,18 @@ func (c *Config) stormLimits(p *PortConfig) [3]int {
 	}
 }
 
+// stormsOf returns the limits of a port. Ports without limits of their own share one copy. mu is
+// held (or s is not shared yet).
+func (s *Switch) stormsOf(p *PortConfig) *[classes]stormRate {
+	if p.BroadcastLimit != 0 || p.MulticastLimit != 0 || p.UnknownLimit != 0 {
+		return s.cfg.storms(p)
+	}
+	if s.storms == nil {
+		s.storms = s.cfg.storms(p)
+	}
+	return s.storms
+}
+
 func (c *Config) storms(p *PortConfig) *[classes]stormRate {
 	limits := c.stormLimits(p)
 	return &[classes]stormRate{
@@ -255,7 +268,7 @@ func (s *Switch) SetConfig(cfg Config) error {
 		cfg.MaxEntries, err = room, ErrTableSize
 	}
 	s.mu.Lock()
-	s.cfg = cfg
+	s.cfg, s.storms = cfg, nil
 	s.watchAt = dueNow
 	s.rebuild()
 	limits := map[PortID]int{}

@@ -62,8 +62,9 @@ type slowPort struct {
 	seenBy int // sightings in Switch.pairs that arrived at this port
 	// VLANs in which the peer calls us a standby gateway, and since when.
 	standby map[uint16]boottime.Time
-	active  vlanSet // VLANs in which it says that we are the one in use of two gateways
-	watch   *watch  // nil as long as there is nothing to tell
+	// VLANs in which it says that we are the one in use of two gateways; nil: none.
+	active map[uint16]bool
+	watch  *watch // nil as long as there is nothing to tell
 }
 
 // carries reports whether frames are exchanged with the peer: it has a session, and both sides are

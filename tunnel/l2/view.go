@@ -45,7 +45,7 @@ type port struct {
 func (s *Switch) rebuild() {
 	next := &view{cfg: s.cfg, local: &port{
 		id: LocalPort, cfg: PortConfig{Name: s.name(LocalPort), Ethernet: true}, state: s.local, ready: true, mtu: maxPayload,
-		vlans: membership{all: true, qinq: s.cfg.QinQ}, storms: s.cfg.storms(&PortConfig{}),
+		vlans: membership{all: true, qinq: s.cfg.QinQ}, storms: s.stormsOf(&PortConfig{}),
 	}}
 	last := LocalPort
 	for id := range s.ports {
@@ -99,7 +99,7 @@ func (s *Switch) makePort(id PortID) *port {
 	return &port{
 		id: id, cfg: sp.cfg, state: sp.state, mtu: sp.peer.mtu, node: sp.peer.mac, name: sp.peer.node,
 		blocked: s.blockedSet(id), vlans: newMembership(sp.cfg.VLANs, sp.cfg.PVID, s.cfg.QinQ), ready: sp.carries(),
-		storms: s.cfg.storms(&sp.cfg),
+		storms: s.stormsOf(&sp.cfg),
 	}
 }
 

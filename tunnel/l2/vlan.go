@@ -2,6 +2,7 @@ package l2
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"tund/internal/drop"
 )
@@ -24,7 +25,21 @@ func (s *vlanSet) bitmap() []byte {
 	for n > 1 && b[n-1] == 0 {
 		n--
 	}
-	return b[:n]
+	return slices.Clone(b[:n])
+}
+
+// isBitmap reports whether b is the bitmap of the set.
+func (s *vlanSet) isBitmap(b []byte) bool {
+	for _, word := range s {
+		want := uint64(0)
+		for i := range min(len(b), 8) {
+			want |= uint64(b[i]) << (8 * i)
+		}
+		if b = b[min(len(b), 8):]; word != want {
+			return false
+		}
+	}
+	return len(b) == 0
 }
 
 // setBitmap sets the VLANs of a bitmap of at most maxVLANsLen bytes.

@@ -158,3 +158,22 @@ func TestSwitch_doubleTags(t *testing.T) {
 		t.Errorf("a tag behind LLC/SNAP: %v, want %v", r, drop.DoubleTag)
 	}
 }
+
+// A set and its bitmap are the same whatever they hold, and no other bitmap is.
+func TestVLANSet_bitmap(t *testing.T) {
+	t.Parallel()
+	for _, vlans := range [][]uint16{{0}, {7, 8, 9}, {0, 63, 64, 4094}, {4094}} {
+		var s, again vlanSet
+		for _, v := range vlans {
+			s.add(v)
+		}
+		b := s.bitmap()
+		again.setBitmap(b)
+		if again != s || !s.isBitmap(b) {
+			t.Errorf("%v: %x", vlans, b)
+		}
+		if again.remove(vlans[0]); again.isBitmap(b) || s.isBitmap(append(b, 1)) || s.isBitmap(nil) {
+			t.Errorf("%v: another set has the same bitmap", vlans)
+		}
+	}
+}
