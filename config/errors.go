@@ -26,6 +26,9 @@ func (w Warning) String() string {
 	return fmt.Sprintf("%s:%d:%d: warning: %s", w.File, w.Line, w.Col, w.Msg)
 }
 
+// Place returns file:line:col.
+func (w Warning) Place() string { return fmt.Sprintf("%s:%d:%d", w.File, w.Line, w.Col) }
+
 // Errors are all mistakes of one file, in its order.
 type Errors []Error
 

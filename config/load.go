@@ -26,7 +26,13 @@ const (
 // error is an Errors; otherwise it wraps that of the operating system. The Config is nil whenever
 // there is an error.
 func Load(path string) (*Config, error) {
-	return load(path, host{readFile: readFile, getenv: os.Getenv})
+	return load(path, host{readFile: readFile, getenv: os.Getenv, mayRead: serviceMayRead})
+}
+
+// LoadByHand is Load for a program that somebody runs, rather than for the service: what may not be
+// read needs root, and not another owner.
+func LoadByHand(path string) (*Config, error) {
+	return load(path, host{readFile: readFile, getenv: os.Getenv, mayRead: rootMayRead})
 }
 
 // Parse is Load of data in place of what the file at path holds, as if it were there: names of
@@ -38,13 +44,14 @@ func Parse(path string, data []byte) (*Config, error) {
 		}
 		return readFile(name, limit)
 	}
-	return load(path, host{readFile: given, getenv: os.Getenv})
+	return load(path, host{readFile: given, getenv: os.Getenv, mayRead: rootMayRead})
 }
 
 // host is the part of the machine that loading needs; tests and the fuzzer bring their own.
 type host struct {
 	readFile func(path string, limit int64) ([]byte, fs.FileInfo, error)
 	getenv   func(name string) string
+	mayRead  string // what to do when a permission is missing
 }
 
 // errTooLarge is what readFile returns for a file beyond its limit.
@@ -70,15 +77,21 @@ func readFile(path string, limit int64) ([]byte, fs.FileInfo, error) {
 	return data, info, nil
 }
 
-// whoMayRead is the next step after a file could not be read: for the service, whose user is not
-// root, and for a reload, which may not read in directories that were not in use at the start. ""
-// when a permission is not what was missing.
-func whoMayRead(err error) string {
+// What to do when a file may not be read: for the service, whose user is not root, and for a
+// reload, which may not read in directories that were not in use at the start; and for people.
+const (
+	serviceMayRead = ": it has to belong to the user that runs tund (the service's is tund: chown tund, chmod 400), and a directory that " +
+		"was not in use at the start needs a restart"
+	rootMayRead = ": try sudo"
+)
+
+// whoMayRead is the next step after a file could not be read, "" when a permission is not what was
+// missing.
+func (h host) whoMayRead(err error) string {
 	if !errors.Is(err, fs.ErrPermission) {
 		return ""
 	}
-	return ": it has to belong to the user that runs tund (the service's is tund: chown tund, chmod 400), and a directory that " +
-		"was not in use at the start needs a restart"
+	return h.mayRead
 }
 
 // place is where something was said first, to be named when it is said again.
@@ -132,7 +145,7 @@ func newLoader(path string, h host, src string) *loader {
 func load(path string, h host) (*Config, error) {
 	data, info, err := h.readFile(path, maxFileSize)
 	if err != nil {
-		return nil, fmt.Errorf("config: %w%s", err, whoMayRead(err))
+		return nil, fmt.Errorf("config: %w%s", err, h.whoMayRead(err))
 	}
 	l := newLoader(path, h, strings.TrimPrefix(string(data), "\ufeff"))
 	l.known = allKeys()

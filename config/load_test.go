@@ -432,3 +432,30 @@ func TestLoad_learningOff(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
+
+// What may not be read is another matter for the service than for somebody who runs a program.
+func TestLoad_saysWhoMayRead(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"office.toml", "office.key"} {
+		read := func(path string, _ int64) ([]byte, fs.FileInfo, error) {
+			if path == file {
+				return nil, nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrPermission}
+			}
+			return []byte(tunSection), nil, nil
+		}
+		for advice, wanted := range map[string]string{serviceMayRead: "chown tund", rootMayRead: "try sudo"} {
+			_, err := load("office.toml", host{readFile: read, getenv: func(string) string { return "" }, mayRead: advice})
+			if err == nil || !strings.Contains(err.Error(), wanted) || strings.Contains(err.Error(), "sudo") && strings.Contains(err.Error(), "chown") {
+				t.Errorf("%s: %v, want %q in it", file, err, wanted)
+			}
+		}
+	}
+}
+
+func TestWarning_placeAndWordsAreApart(t *testing.T) {
+	t.Parallel()
+	w := Warning{File: "office.toml", Line: 2, Col: 3, Msg: "odd"}
+	if w.Place() != "office.toml:2:3" || w.String() != "office.toml:2:3: warning: odd" {
+		t.Errorf("%q, %q", w.Place(), w.String())
+	}
+}

@@ -141,7 +141,7 @@ func readSecret[K any](s *section, key string, src source, parse func(string) (K
 			return k
 		}
 		if err != nil {
-			s.errorAt(src.at, key, "%v%s", err, whoMayRead(err))
+			s.errorAt(src.at, key, "%v%s", err, s.l.host.whoMayRead(err))
 			return k
 		}
 		// Systemd grants access to those by ACL, which shows as a group's right.

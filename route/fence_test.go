@@ -153,16 +153,16 @@ func TestManager_guardKeepsSiteTrafficIn(t *testing.T) {
 	removeDevices(t, ns)
 	checkReach(t, ns, "killed", reaches(""))
 	ns.Do(func() {
-		if err := Cleanup("another"); err != nil {
-			t.Error(err)
+		if n, err := Cleanup("another"); err != nil || n != 0 {
+			t.Errorf("cleanup of another instance: %d objects, %v", n, err)
 		}
 		checkReach(t, ns, "after a cleanup of another instance", reaches(""))
-		if err := CleanupClosed("office"); err != nil {
+		if _, err := CleanupClosed("office"); err != nil {
 			t.Error(err)
 		}
 		checkReach(t, ns, "before a restart", reaches(""))
-		if err := Cleanup("office"); err != nil {
-			t.Error(err)
+		if n, err := Cleanup("office"); err != nil || n == 0 {
+			t.Errorf("cleanup: %d objects, %v", n, err)
 		}
 	})
 	if after := ns.Snapshot(); after != before {

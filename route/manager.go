@@ -272,20 +272,30 @@ func firstUntried(due []change, failed map[change]error) change {
 // Close removes exactly what this Manager installed, also after an Apply that failed half-way, and
 // releases the kernel handles. The devices themselves stay: they are the caller's. Close is
 // idempotent, and best called before the devices are closed.
-func (m *Manager) Close() error { return m.end(anyChange) }
+func (m *Manager) Close() error {
+	_, err := m.end(anyChange)
+	return err
+}
 
 // Leave is Close for an instance that will start again: guards, and what keeps a full tunnel
 // closed, stay where they are. Until the instance runs again, or Cleanup, its traffic goes nowhere
 // instead of leaving in the clear.
 func (m *Manager) Leave() error {
-	return m.end(func(c change, _ facts) bool {
-		f, ok := c.o.(fencing)
-		return !ok || !f.fences()
-	})
+	_, err := m.end(allButFences)
+	return err
+}
+
+// allButFences is the allow of Leave.
+func allButFences(c change, _ facts) bool {
+	f, ok := c.o.(fencing)
+	return !ok || !f.fences()
 }
 
 // Release releases the kernel handles and changes nothing else: for a Manager that was only asked.
-func (m *Manager) Release() error { return m.end(func(change, facts) bool { return false }) }
+func (m *Manager) Release() error {
+	_, err := m.end(func(change, facts) bool { return false })
+	return err
+}
 
 // Fenced reports whether the kernel has guards, or rules of a full tunnel, of this instance: those
 // of a process that was killed, for example.
@@ -312,22 +322,22 @@ func (m *Manager) Fenced() (bool, error) {
 	return false, nil
 }
 
-// end is Close with a choice of what is removed.
-func (m *Manager) end(allow func(change, facts) bool) error {
+// end is Close with a choice of what is removed. It returns how many objects that were.
+func (m *Manager) end(allow func(change, facts) bool) (removed int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil
+		return 0, nil
 	}
 	m.closed = true
 	close(m.stop)
 	m.state = State{}
-	_, err := m.converge(context.Background(), allow)
+	res, err := m.converge(context.Background(), allow)
 	errs := []error{err, m.restoreMTU()}
 	for _, source := range m.events {
 		errs = append(errs, source.Close())
 	}
-	return errors.Join(append(errs, m.k.close())...)
+	return len(res.done), errors.Join(append(errs, m.k.close())...)
 }
 
 // restoreMTU gives devices that still exist the MTU they had before us. mu is held.
@@ -353,21 +363,23 @@ func (m *Manager) restoreMTU() error {
 }
 
 // Cleanup removes what an instance that was killed left in the calling thread's network
-// namespace. It must not be called while the instance runs. Having nothing to do is not an error.
-func Cleanup(instance string) error {
+// namespace, and returns how many objects that were. It must not be called while the instance runs.
+// Having nothing to do is not an error.
+func Cleanup(instance string) (removed int, err error) {
 	m, err := New(instance)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return m.Close() // a new Manager owns nothing, but finds what carries the instance's marks
+	// A new Manager owns nothing, but finds what carries the instance's marks.
+	return m.end(anyChange)
 }
 
 // CleanupClosed is Cleanup for an instance that is about to be started again: like Leave, it keeps
 // guards, and a full tunnel closed.
-func CleanupClosed(instance string) error {
+func CleanupClosed(instance string) (removed int, err error) {
 	m, err := New(instance)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return m.Leave()
+	return m.end(allButFences)
 }

@@ -233,10 +233,10 @@ func TestCleanup_removesWhatAKilledInstanceLeft(t *testing.T) {
 		_, _ = m.Apply(context.Background(), s)
 		removeDevices(t, ns)
 		ns.Do(func() {
-			if err := Cleanup("another"); err != nil {
-				t.Errorf("step %d: Cleanup of another: %v", step, err)
+			if n, err := Cleanup("another"); err != nil || n != 0 {
+				t.Errorf("step %d: Cleanup of another: %d objects, %v", step, n, err)
 			}
-			if err := Cleanup("office"); err != nil {
+			if _, err := Cleanup("office"); err != nil {
 				t.Errorf("step %d: Cleanup: %v", step, err)
 			}
 		})

@@ -57,7 +57,7 @@ Nothing is changed, and no instance is needed. Without FILE it is the configurat
 // check reports on one file: findings go to standard error, as those of a compiler, the verdict to
 // standard output.
 func (a *app) check(path string) error {
-	c, err := config.Load(path)
+	c, err := config.LoadByHand(path)
 	var faults config.Errors
 	if err != nil && !errors.As(err, &faults) {
 		return configFailure(err)

@@ -144,7 +144,7 @@ func lookAtFile(i *control.Instance) (*doctor.File, string) {
 		return nil, err.Error()
 	}
 	f := &doctor.File{Changed: info.ModTime().After(i.ConfigLoaded.Time.Add(time.Second))}
-	_, err = config.Load(i.Config)
+	_, err = config.LoadByHand(i.Config)
 	var faults config.Errors
 	switch {
 	case errors.As(err, &faults):

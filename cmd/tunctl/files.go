@@ -183,7 +183,7 @@ func (a *app) runningConfig(ctx context.Context, instance string) (string, error
 
 // loadConfig reads a configuration for a verb.
 func loadConfig(path string) (*config.Config, error) {
-	c, err := config.Load(path)
+	c, err := config.LoadByHand(path)
 	if err == nil {
 		return c, nil
 	}
@@ -197,7 +197,7 @@ func configFailure(err error) error {
 	case errors.As(err, &faults):
 		return &failure{exitConfig, "the configuration has errors:\n" + faults.Error()}
 	case errors.Is(err, fs.ErrPermission):
-		return &failure{exitPermission, err.Error() + " (try sudo)"}
+		return &failure{exitPermission, err.Error()}
 	}
 	return &failure{exitConfig, err.Error()}
 }

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 )
 
 const usage = `usage: tund -c FILE [--check [--plan]]
@@ -27,6 +28,12 @@ info, warn, error or silent), WG_PROCESS_FOREGROUND=1, WG_TUN_FD and WG_UAPI_FD.
 
 Signals: SIGHUP reloads the configuration, SIGTERM and SIGINT stop the instance.
 `
+
+// synopsis is the beginning of usage, for a command line that is wrong.
+func synopsis() string {
+	forms, _, _ := strings.Cut(usage, "\n\n")
+	return forms + "\n`tund --help` explains them.\n"
+}
 
 // command is what the command line asks for.
 type command struct {

@@ -11,6 +11,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -51,13 +52,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, usage)
 		return exitOK
 	case err != nil:
-		fmt.Fprintf(stderr, "tund: %v\n\n%s", err, usage)
+		fmt.Fprintf(stderr, "tund: %v\n%s", err, synopsis())
 		return exitUsage
 	case c.version:
 		fmt.Fprintf(stdout, "tund %s %s\n", buildinfo.Version(version), runtime.Version())
 		return exitOK
 	case c.cleanup != "":
-		return cleanup("", c.cleanup, stderr)
+		return cleanup("", c.cleanup, stdout, stderr)
 	case c.device != "":
 		return serveInterface(c, stderr)
 	}
@@ -165,14 +166,15 @@ func tune() {
 // It holds the instance's claim meanwhile, so that it never takes anything from one that runs. What
 // cannot be removed does not keep the rest from going, but the exit code says so. runDir "" is the
 // default of internal/control.
-func cleanup(runDir, instance string, stderr io.Writer) int {
+func cleanup(runDir, instance string, stdout, stderr io.Writer) int {
 	if toJournal(2) {
 		stderr = journalWriter{stderr, zapcore.WarnLevel}
 	}
 	if err := control.CheckInstanceName(instance); err != nil {
-		fmt.Fprintf(stderr, "tund: %v\n\n%s", err, usage)
+		fmt.Fprintf(stderr, "tund: %v\n%s", err, synopsis())
 		return exitUsage
 	}
+	_, missing := os.Stat(control.InstanceDir(cmp.Or(runDir, control.RunDir()), instance))
 	code := exitOK
 	failed := func(what string, err error) {
 		fmt.Fprintf(stderr, "tund: clean up %s: %s%v\n", instance, what, err)
@@ -193,8 +195,18 @@ func cleanup(runDir, instance string, stderr io.Writer) int {
 	if err := uapi.RemoveStale("", instance); err != nil {
 		failed("", err)
 	}
-	if err := afterService(os.Getenv).remove(instance); err != nil {
+	what := afterService(os.Getenv)
+	removed, err := what.remove(instance)
+	if err != nil {
 		failed("", err)
+	}
+	switch {
+	case code != exitOK || what != everything:
+		// In the journal of a service, a success is not worth a line.
+	case removed == 0 && errors.Is(missing, os.ErrNotExist):
+		fmt.Fprintf(stdout, "%s: nothing to clean up: the kernel has nothing of an instance of this name\n", instance)
+	default:
+		fmt.Fprintf(stdout, "%s: cleaned up, %d objects of the kernel removed\n", instance, removed)
 	}
 	return code
 }
@@ -208,10 +220,10 @@ const (
 	nothing
 )
 
-func (r removal) remove(instance string) error {
+func (r removal) remove(instance string) (removed int, err error) {
 	switch r {
 	case nothing:
-		return nil
+		return 0, nil
 	case allButFences:
 		return route.CleanupClosed(instance)
 	}

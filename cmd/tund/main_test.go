@@ -121,9 +121,30 @@ func TestCleanup_saysThatFilesStay(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
 	// No directory can be made below a file, not even by root.
-	code := cleanup(write(t, "run", "", 0o600), "no-instance-of-this-name", &stderr)
+	code := cleanup(write(t, "run", "", 0o600), "no-instance-of-this-name", &bytes.Buffer{}, &stderr)
 	if code != exitFailure || !strings.Contains(stderr.String(), "its files stay: ") {
 		t.Errorf("exit code %d, want %d; stderr %q", code, exitFailure, stderr.String())
+	}
+}
+
+func TestCleanup_saysWhatItFound(t *testing.T) {
+	t.Setenv("SERVICE_RESULT", "")
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to read the kernel's network state")
+	}
+	var stdout, stderr bytes.Buffer
+	if code := cleanup(t.TempDir(), "no-instance-of-this-name", &stdout, &stderr); code != exitOK ||
+		!strings.Contains(stdout.String(), "no-instance-of-this-name: nothing to clean up") {
+		t.Errorf("exit code %d, said %q, %q", code, stdout.String(), stderr.String())
+	}
+}
+
+func TestUsage_isShortWhenItIsWrong(t *testing.T) {
+	t.Parallel()
+	var stdout, stderr bytes.Buffer
+	if code := run([]string{"--plan"}, &stdout, &stderr); code != exitUsage || strings.Count(stderr.String(), "\n") > 6 ||
+		!strings.Contains(stderr.String(), "tund --help") {
+		t.Errorf("exit code %d, said\n%s", code, stderr.String())
 	}
 }
 

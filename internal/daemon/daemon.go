@@ -215,7 +215,7 @@ func (d *Daemon) run(ctx context.Context, steps []step) error {
 // that two instances could compete for, and the announcement (READY) comes last.
 func (d *Daemon) start(ctx context.Context, steps []step) error {
 	for _, w := range d.config.Warnings {
-		d.log.Warn(w.String())
+		d.log.Warn(w.Place() + ": " + w.Msg)
 	}
 	for _, s := range steps {
 		if ctx.Err() != nil {
@@ -296,7 +296,14 @@ func (d *Daemon) summary() string {
 	d.mu.Lock()
 	port := d.port
 	d.mu.Unlock()
-	return sessionlog.Summary(peers, d.tunnel.PeerState, port)
+	unresolved := d.names.Failures()
+	return sessionlog.Summary(peers, func(key keys.PublicKey) tunnel.State {
+		state := d.tunnel.PeerState(key)
+		if _, lost := unresolved[key]; lost && state != tunnel.StateUp && !d.tunnel.Endpoint(key).IsValid() {
+			return tunnel.StateDown // there is no address to send to
+		}
+		return state
+	}, port)
 }
 
 // tell logs that a notification to systemd failed. Nothing depends on these notifications.

@@ -66,7 +66,7 @@ func TestExit_isRestored(t *testing.T) {
 	same("after a crash, a start and a stop")
 	n.write(exitConfig)
 	crash()
-	if err := route.Cleanup("office"); err != nil {
+	if _, err := route.Cleanup("office"); err != nil {
 		t.Error(err)
 	}
 	same("after a crash and --cleanup")

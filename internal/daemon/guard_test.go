@@ -53,7 +53,7 @@ func TestGuard_whenSiteTrafficGoesNowhere(t *testing.T) {
 		if got := leaks(); got != test.afterAStop {
 			t.Errorf("%s: leaks after a stop: %t, want %t", test.guard, got, test.afterAStop)
 		}
-		if err := route.Cleanup("office"); err != nil {
+		if _, err := route.Cleanup("office"); err != nil {
 			t.Error(err)
 		}
 		pristine(test.guard)

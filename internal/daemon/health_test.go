@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"tund/config"
+	"tund/internal/resolve"
 	"tund/tunnel"
 )
 
@@ -21,6 +22,7 @@ func TestBeat_onlyWhileEveryLoopMovesOrRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zapcore.InfoLevel)
 		d := newDaemon(Options{Log: zap.New(core), Config: &config.Config{}})
+		d.names = resolve.New(resolve.Options{Log: zap.NewNop()})
 		var moving, resting atomic.Uint64 // 1: as said
 		resting.Store(1)
 		moving.Store(1)

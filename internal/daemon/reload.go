@@ -100,7 +100,7 @@ func (d *Daemon) change(read func() (*config.Config, error)) error {
 	d.config, d.loaded, d.reloadEr = next, time.Now(), ""
 	d.mu.Unlock()
 	for _, w := range next.Warnings {
-		d.log.Warn(w.String())
+		d.log.Warn(w.Place() + ": " + w.Msg)
 	}
 	d.returnMemory(len(next.Peers))
 	err = d.applyRoutes(d.life)

@@ -50,7 +50,11 @@ func (r *RunTime) differences(s *tunnel.Status, of map[keys.PublicKey]Source) (t
 	var added []string
 	for i := range s.Peers {
 		if p := &s.Peers[i]; of[p.PublicKey].Name == sources.Runtime {
-			added = append(added, "peer "+p.PublicKey.Short())
+			name := p.Name
+			if name == "" {
+				name = p.PublicKey.Short()
+			}
+			added = append(added, "peer "+name)
 		}
 	}
 	if len(added) > 0 {

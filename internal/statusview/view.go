@@ -127,7 +127,7 @@ func (v *View) warnings() []control.Warning {
 		list[len(list)-1].Remedy = p.Remedy
 	}
 	for _, w := range v.Config.Warnings {
-		add("config", w.File, w.String(), v.Loaded)
+		add("config", w.File, w.Place()+": "+w.Msg, v.Loaded)
 	}
 	for _, w := range v.Applied.Warnings {
 		add(KindNetwork, "", w, v.Loaded)

@@ -192,10 +192,12 @@ func TestInstance_saysWhatWasChangedAtRunTime(t *testing.T) {
 		s.Peers[0].Keepalive, s.Peers[0].AllowedIPs = time.Second, nil
 		s.Peers[1] = tunnel.PeerStatus{PublicKey: keys.PublicKey{3}}
 		s.Peers = append(s.Peers, tunnel.PeerStatus{PublicKey: keys.PublicKey{4}})
+		s.Peers = append(s.Peers, tunnel.PeerStatus{PublicKey: keys.PublicKey{5}, Name: "oslo"})
 		v.Sources[keys.PublicKey{3}] = statusview.Source{Name: "runtime"}
+		v.Sources[keys.PublicKey{5}] = statusview.Source{Name: "runtime"}
 		v.Sources[keys.PublicKey{4}] = statusview.Source{Name: "agent"}
 	})
-	want := "added at run time, and gone with the next restart: peer " + keys.PublicKey{3}.Short() + "\n" +
+	want := "added at run time, and gone with the next restart: peer " + keys.PublicKey{3}.Short() + ", peer oslo\n" +
 		"changed at run time, and gone with the next reload: listen port 51820, fwmark 0x7, " +
 		"peer berlin (keepalive, allowed IPs), peer paris removed"
 	if got != want {

@@ -187,30 +187,41 @@ killed() {
 		return
 	fi
 	# Half a second until systemd starts it again, and the rest at the pace of an emulated one.
-	if awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s after SIGKILL\n", b - a; exit !(b - a < 4) }' >/tmp/away; then
+	if awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s after SIGKILL\n", b - a; exit !(b - a < 15) }' >/tmp/away; then
 		ok "killed, and back $(cat /tmp/away)"
 	else
-		bad "killed, and back $(cat /tmp/away), want less than 4"
+		bad "killed, and back $(cat /tmp/away), want less than 15"
 	fi
 	if eventually 20 pings; then ok "for the peer as well"; else bad "not for the peer"; fi
 }
 
+# replies: how many echo replies the kernel of paris has received. ping(8) itself loses some of a
+# burst after a restart, which an emulated processor makes seconds long.
+replies() {
+	ip netns exec paris cat /proc/net/snmp | awk '
+		/^IcmpMsg:/ && !n { for (i = n = 2; i <= NF; i++) at[$i] = i; next }
+		/^IcmpMsg:/ { print $at["InType0"] + 0 }'
+}
+
 # restarts: `systemctl restart` under 1,000 pings a second, whose sessions, device and port stay.
 restarts() {
-	local index port sent handshakes
+	local index pinging before after handshakes
 	index=$(cat /sys/class/net/berlin/ifindex)
 	handshakes=$(wg show berlin latest-handshakes | cut -f 2)
-	ip netns exec paris ping -q -i 0.001 -c 15000 -W 10 10.9.0.1 >/tmp/pings 2>&1 &
-	port=$!
+	before=$(replies)
+	ip netns exec paris ping -q -i 0.001 -c 4000 -W 10 10.9.0.1 >/tmp/pings 2>&1 &
+	pinging=$!
 	for _ in 1 2 3; do
 		sleep 2
 		check "restart" systemctl restart tund@berlin
 	done
-	wait "$port"
-	sent=$(sed -n 's/ packets transmitted, /-/; s/ received.*//p' /tmp/pings)
-	if [ "${sent%-*}" = 15000 ] && [ "${sent#*-}" = 15000 ]; then ok "three restarts under pings lose none of 15000"; else
-		bad "three restarts under pings: $(cat /tmp/pings) $(journalctl -o short-precise -n 40 -u tund@berlin)"
-	fi
+	wait "$pinging"
+	for _ in $(seq 100); do
+		[ $(($(replies) - before)) -lt 4000 ] || break
+		sleep 0.2
+	done
+	after=$(replies)
+	equal "replies to 4000 pings over three restarts" $((after - before)) 4000
 	equal "the device after the restarts" "$(cat /sys/class/net/berlin/ifindex)" "$index"
 	equal "continued sessions" "$(journalctl -b -o cat -u tund@berlin | grep -c '^INFO continuing where the last process ended {"sessions": 1}')" 3
 	[ "$handshakes" -gt 0 ] || bad "no handshake with paris"
