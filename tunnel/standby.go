@@ -5,6 +5,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"tund/internal/boottime"
+	"tund/tunnel/extension"
 	"tund/tunnel/failover"
 	"tund/tunnel/l3"
 	"tund/tunnel/peer"
@@ -48,12 +50,9 @@ func (t *Tunnel) watchStandby() bool {
 		}
 	}
 	for p := range all {
-		switch p.State(now) {
-		case StateUp:
-			all[p] = failover.Up
+		all[p] = condition(p, now)
+		if p.State(now) == StateUp {
 			continue
-		case StateDown:
-			all[p] = failover.Down
 		}
 		// Only a peer that is asked tells that it is back.
 		if p.Endpoint() != nil && !t.env.Link.KnownDown() {
@@ -74,6 +73,36 @@ func (t *Tunnel) watchStandby() bool {
 		t.logMoves(moves)
 	}
 	return len(all) > 0
+}
+
+// condition judges one peer. Where another can take over, one with liveness is given up a little
+// earlier than its state becomes down: within three intervals of its last sign of life, of which it
+// gives one in each interval, and not of the first request that it does not answer.
+func condition(p *peer.Peer, now boottime.Time) failover.Condition {
+	switch p.State(now) {
+	case StateDown:
+		return failover.Down
+	case StateUp:
+		if silent(p, now) {
+			return failover.Down
+		}
+		return failover.Up
+	}
+	return failover.Unknown
+}
+
+// silent reports whether nothing has come from a peer for two and a half intervals of its liveness:
+// two answers in a row are missing.
+func silent(p *peer.Peer, now boottime.Time) bool {
+	every := p.Extension.Liveness()
+	if every == 0 || extension.Features(p.Extension.Features())&extension.FeatureEcho == 0 {
+		return false
+	}
+	since := p.LastReceived()
+	if kp := p.Current(); kp != nil {
+		since = max(since, kp.Established)
+	}
+	return since != 0 && now.Sub(since) > 5*every/2
 }
 
 // chooseActive gives every shared prefix to the best of its peers.

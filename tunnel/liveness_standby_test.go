@@ -1,0 +1,45 @@
+package tunnel
+
+import (
+	"testing"
+	"time"
+
+	"tund/tunnel/failover"
+	"tund/tunnel/peer"
+	"tund/tunnel/udp/udptest"
+)
+
+// With liveness of a second, the standby takes over within three seconds.
+func TestStandby_livenessFindsADeadPeerInThreeSeconds(t *testing.T) {
+	inBubble(t, func(w *world) {
+		s := w.newSite()
+		on, every := peer.ExtensionsOn, time.Second
+		for _, gateway := range []*end{s.main, s.standby} {
+			for _, x := range [][2]*end{{s.end, gateway}, {gateway, s.end}} {
+				x[0].configure(Change{Peers: []PeerChange{{PublicKey: x[1].key.Public(), Extensions: &on, Liveness: &every}}})
+			}
+		}
+		s.talks(30*time.Second, func() bool { return false })
+		w.net.Filter(func(d udptest.Datagram) error {
+			if d.To == s.main.addr || d.From == s.main.addr {
+				return udptest.Lost
+			}
+			return nil
+		})
+		if took := s.talks(time.Minute, func() bool { return s.active(s.standby) }); took > 3*time.Second {
+			t.Errorf("taken over after %v", took)
+		}
+		w.net.Filter(nil)
+		s.main.got()
+		s.mainGot, s.other = 0, 0
+		back := time.Now()
+		took := s.talks(time.Minute, func() bool { return s.active(s.main) })
+		if took < failover.Health || took > failover.Health+6*time.Second {
+			t.Errorf("given back after %v", took)
+		}
+		s.talks(5*time.Second, func() bool { return false })
+		if sent := int(time.Since(back) / (100 * time.Millisecond)); s.mainGot+s.other != sent {
+			t.Errorf("%d of %d packets arrived", s.mainGot+s.other, sent)
+		}
+	})
+}
