@@ -20,17 +20,24 @@ import (
 // routes of both families, a default route with its rules, table and firewall, and a mark.
 func fullTunnel(t testing.TB) *gateway {
 	t.Helper()
+	g, _ := fullTunnelAt(t)
+	return g
+}
+
+// fullTunnelAt is fullTunnel, and the namespace at the other end of the uplink.
+func fullTunnelAt(t testing.TB) (g *gateway, internet *testnet.NS) {
+	t.Helper()
 	ns, other := testnet.New(t), testnet.New(t)
 	testnet.Veth(t, ns, other, []string{underlayA4 + "/24", underlayA6 + "/64"}, []string{underlayB4 + "/24", underlayB6 + "/64"})
 	ns.Run(t, "ip", "route", "add", "default", "via", underlayB4)
-	g := newGateway(t, ns, "full")
+	g = newGateway(t, ns, "full")
 	g.addresses = []string{"10.9.0.1/24", "fd09::1/64"}
 	g.peers = []peerConfig{
 		{name: "exit", key: newGateway(t, ns, "").Key.Public(), endpoint: endpoint(underlayB4), allowed: []string{"0.0.0.0/0", "::/0"}},
 		{name: "site", key: newGateway(t, ns, "").Key.Public(), endpoint: endpoint("[" + underlayB6 + "]"), keepalive: 25,
 			allowed: []string{"10.20.0.0/16", "fd20::/48"}},
 	}
-	return g
+	return g, other
 }
 
 // leavesNothing compares the namespace with what it was, and looks for files and processes.

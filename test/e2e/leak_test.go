@@ -5,19 +5,22 @@ import (
 	"regexp"
 	"syscall"
 	"testing"
+
+	"tund/internal/testnet"
 )
 
-// leaked counts the packets to sites behind the tunnel that left by the uplink.
+// leaked counts, in the namespace behind the uplink, the packets to sites behind the tunnel.
 const leaked = `table inet leaks {
-	chain out {
-		type filter hook output priority 0
-		oifname eth0 ip daddr { 10.20.0.0/16, 203.0.113.0/24 } counter
-		oifname eth0 ip6 daddr { fd20::/48, 2001:db8:9::/48 } counter
+	chain in {
+		type filter hook prerouting priority -300
+		ip daddr { 10.20.0.0/16, 203.0.113.0/24 } counter drop
+		ip6 daddr { fd20::/48, 2001:db8:9::/48 } counter drop
 	}
 }`
 
-// TestProcess_nothingLeavesInTheClear sends to another site, and to the internet behind a full
-// tunnel, while the gateway is reloaded, killed, started again, restarted, and loses its device.
+// TestProcess_nothingLeavesInTheClear sends to another site, and to the Internet behind a full
+// tunnel, from the gateway and from a host of its LAN, while the gateway is reloaded, killed,
+// started again, restarted, and loses its device. What arrives behind its uplink is counted there.
 func TestProcess_nothingLeavesInTheClear(t *testing.T) {
 	t.Parallel()
 	for _, full := range []bool{true, false} {
@@ -29,7 +32,11 @@ func TestProcess_nothingLeavesInTheClear(t *testing.T) {
 }
 
 func nothingLeaves(t *testing.T, full bool) {
-	g := fullTunnel(t)
+	g, internet := fullTunnelAt(t)
+	lan := testnet.New(t)
+	testnet.Veth(t, g.NS, lan, []string{"192.168.7.1/24", "fd07::1/64"}, []string{"192.168.7.2/24", "fd07::2/64"})
+	lan.Run(t, "sh", "-c", "ip route add default via 192.168.7.1 && ip route add default via fd07::1")
+	g.tun = []string{"forward = true"}
 	targets := "10.20.1.1 fd20::1 203.0.113.1 2001:db8:9::1"
 	if !full {
 		g.peers, targets = g.peers[1:], "10.20.1.1 fd20::1"
@@ -38,17 +45,21 @@ func nothingLeaves(t *testing.T, full bool) {
 	before := g.NS.Snapshot()
 	g.start()
 	g.File("leaks.nft", leaked)
-	g.NS.Run(t, "nft", "-f", g.Dir+"/leaks.nft")
+	internet.Run(t, "nft", "-f", g.Dir+"/leaks.nft")
 	send := "for to in " + targets + "; do ping -q -c2 -i.01 -W.01 $to; done >/dev/null 2>&1"
-	sender := g.NS.Start(t, "sh", "-c", "while :; do "+send+"; done")
+	var senders []*testnet.Process
+	for _, ns := range []*testnet.NS{g.NS, lan} {
+		senders = append(senders, ns.Start(t, "sh", "-c", "while :; do "+send+"; done"))
+	}
 	again := func(what string, end func()) {
 		t.Helper()
 		end()
 		_, _ = g.NS.Try("sh", "-c", send)
+		_, _ = lan.Try("sh", "-c", send)
 		g.start()
-		if out := g.NS.Run(t, "nft", "list", "table", "inet", "leaks"); regexp.MustCompile(`packets [1-9]`).MatchString(out) {
+		if out := internet.Run(t, "nft", "list", "table", "inet", "leaks"); regexp.MustCompile(`packets [1-9]`).MatchString(out) {
 			t.Errorf("%s: packets left in the clear:\n%s", what, out)
-			g.NS.Run(t, "sh", "-c", "nft delete table inet leaks && nft -f "+g.Dir+"/leaks.nft")
+			internet.Run(t, "sh", "-c", "nft delete table inet leaks && nft -f "+g.Dir+"/leaks.nft")
 		}
 	}
 	g.reload()
@@ -65,9 +76,10 @@ func nothingLeaves(t *testing.T, full bool) {
 		g.NS.Run(t, "ip", "link", "delete", g.Name)
 		_ = g.Process.Stop(syscall.SIGTERM, startLimit)
 	})
-	_ = sender.Stop(syscall.SIGKILL, startLimit)
+	for _, sender := range senders {
+		_ = sender.Stop(syscall.SIGKILL, startLimit)
+	}
 	g.Stop()
-	g.NS.Run(t, "nft", "delete", "table", "inet", "leaks")
 	if after := g.NS.Snapshot(); after != before {
 		t.Errorf("after the stop: the kernel has\n%swant\n%s", after, before)
 	}
