@@ -56,7 +56,7 @@ Without a verb it shows the status of every instance.`,
 		panic("cmd/tunctl: " + err.Error()) // the flag was defined three lines above
 	}
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(a.statusCommand(), a.monitorCommand(), a.doctorCommand(), a.fdbCommand(), a.routesCommand(), a.sourcesCommand(), a.netCommand(), a.reloadCommand(), a.confirmCommand(), a.logLevelCommand(),
+	root.AddCommand(a.statusCommand(), a.topCommand(), a.monitorCommand(), a.doctorCommand(), a.fdbCommand(), a.routesCommand(), a.sourcesCommand(), a.netCommand(), a.reloadCommand(), a.confirmCommand(), a.logLevelCommand(),
 		a.importCommand(), a.exportCommand(), a.peerCommand(), a.checkCommand(), a.pingCommand(),
 		a.genkeyCommand(), a.pubkeyCommand(), a.genpskCommand(), a.versionCommand())
 	return root

@@ -118,6 +118,7 @@ func TestManual_listsEveryFieldOfTheDocuments(t *testing.T) {
 	check(sections["fdb --json"], reflect.TypeFor[control.FDBTable]())
 	check(sections["routes --json"], reflect.TypeFor[control.RouteTable]())
 	check(sections["sources --json"], reflect.TypeFor[control.SourceTables]())
+	check(sections["top --json"], reflect.TypeFor[topLine]())
 	check(sections["doctor --json"], reflect.TypeFor[doctor.Document]())
 	for _, name := range doctor.Checks() {
 		if !strings.Contains(sections["tunctl doctor"], "| `"+name+"` |") {

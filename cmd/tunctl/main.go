@@ -12,7 +12,7 @@
 // it lacks a permission and 78 when a reload was refused for a faulty configuration. docs/tunctl.md
 // lists every verb and flag.
 //
-// Deliberately not here: rates and histories (run it twice, or scrape the daemon).
+// Deliberately not here: rates over more than the time it runs (scrape the daemon).
 package main
 
 import (
