@@ -105,8 +105,9 @@ func TestEcho_lyingPeerIsNotBelieved(t *testing.T) {
 		go func() { result <- a.echoes(b, 1000, 2*time.Second) }()
 		synctest.Wait()
 		now := uint64(a.clock.Now())
-		// One that was never sent, one with another size, and one for which the other was taken.
-		for _, r := range [][2]uint32{{99, 1000}, {1, 1400}, {1, 1000}} {
+		// Number 1 was a probe of the path. One that was never sent, one with another size, and one
+		// for which the other was taken.
+		for _, r := range [][2]uint32{{99, 1000}, {2, 1400}, {2, 1000}} {
 			reply := extension.EchoReply{EchoRequest: extension.EchoRequest{Number: r[0], Clock: now}, Size: r[1]}
 			message := extension.AppendMessage(nil, extension.TypeEchoReply, reply.Append(nil))
 			a.tun.env.Control(kp, message, a.clock.Now())

@@ -18,7 +18,6 @@ func extensions(mode peer.ExtensionMode) func(*PeerChange) {
 // tundPair makes two ends that ask each other for extensions; only the first knows where the other
 // is.
 func (w *world) tundPair(ofA, ofB peer.ExtensionMode) (a, b *end) {
-	w.ears.anySize = true
 	a, b = w.end(), w.end()
 	a.knows(b, true, extensions(ofA))
 	b.knows(a, false, extensions(ofB))
@@ -28,7 +27,7 @@ func (w *world) tundPair(ofA, ofB peer.ExtensionMode) (a, b *end) {
 // isTund reports whether e knows other as tund.
 func (e *end) isTund(other *end) bool { return e.peerOf(other).Extension.Features() != 0 }
 
-func TestExtension_helloTellsBothSidesWithOneMessageEach(t *testing.T) {
+func TestExtension_helloTellsBothSides(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.tundPair(peer.ExtensionsAuto, peer.ExtensionsAuto)
 		a.sends(b, 10)
@@ -37,8 +36,9 @@ func TestExtension_helloTellsBothSidesWithOneMessageEach(t *testing.T) {
 			t.Errorf("a knows b: %v, b knows a: %v", a.isTund(b), b.isTund(a))
 		}
 		passes(5 * time.Second)
-		if _, _, _, data, _ := w.ears.take(); data != 3 {
-			t.Errorf("%d messages with data, want 3: the packet, a hello and its answer", data)
+		if _, _, _, data, _ := w.ears.take(); data != 7 {
+			t.Errorf("%d messages with data, want 7: the packet, a hello and its answer, and "+
+				"a probe of the path with its answer from each side", data)
 		}
 	})
 }
@@ -179,7 +179,7 @@ func TestExtension_floodIsLimitedPerPeer(t *testing.T) {
 			b.tun.env.Drop(kp.Peer, b.tun.env.Control(kp, message, b.clock.Now()), 1)
 		}
 		c.sends(b, 10)
-		if n := b.dropped(drop.ControlRate); n < 890 || n > 901 {
+		if n := b.dropped(drop.ControlRate); n < 890 || n > 905 {
 			t.Errorf("%d of 1000 messages refused, want about 900", n)
 		}
 		if !b.isTund(c) || !c.isTund(b) {
@@ -226,6 +226,29 @@ func TestExtension_goodbyeOfAnEarlierSessionEndsNothing(t *testing.T) {
 		b.tun.env.Control(old, extension.AppendMessage(nil, extension.TypeGoodbye, nil), b.clock.Now())
 		passes(time.Millisecond)
 		if s := b.tun.Status().Peers[0]; s.State != StateUp {
+			t.Errorf("state %s, %q", s.State, s.LastError)
+		}
+	})
+}
+
+// A goodbye may come in a data session, and counts for the WireGuard session in which that was
+// agreed.
+func TestExtension_goodbyeInADataSession(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.end(), w.end()
+		for _, e := range []*end{a, b} {
+			e.tun.Close()
+			w.startWith(e, w.clock, withCiphers(testCiphers...))
+		}
+		a.knows(b, true, extensions(peer.ExtensionsAuto))
+		b.knows(a, false, extensions(peer.ExtensionsAuto))
+		a.sends(b, 10)
+		passes(2 * time.Second)
+		a.sends(b, 10)
+		b.sends(a, 10)
+		b.tun.Close()
+		passes(time.Millisecond)
+		if s := a.tun.Status().Peers[0]; s.State != StateDown || s.LastError != "stopped: the peer said that it stops" {
 			t.Errorf("state %s, %q", s.State, s.LastError)
 		}
 	})

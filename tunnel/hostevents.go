@@ -129,6 +129,11 @@ func (t *Tunnel) SetRouteMTUs(device string, mtus []int) {
 // that would need a larger one are cut.
 func (t *Tunnel) SetPathMTU(mtu int) { t.lan.SetPath(mtu) }
 
+// SetInterfaceMTUs tells the tunnel the MTU, in bytes, of the interface by which each endpoint is
+// reached, from which the search for the path MTU of tund peers begins. The map must not change
+// afterwards.
+func (t *Tunnel) SetInterfaceMTUs(mtus map[netip.Addr]int) { t.extensions.SetInterfaceMTUs(mtus) }
+
 // SetLocalAddresses tells the tunnel which addresses this host has, by which it knows its own
 // datagrams from those of hosts behind it. Until it is told, any address may be ours.
 func (t *Tunnel) SetLocalAddresses(addrs []netip.Addr) { t.env.Routes.SetLocal(addrs) }

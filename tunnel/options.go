@@ -34,6 +34,9 @@ type Options struct {
 	// Ciphers are those that data sessions may use, with what each costs this host. Empty: no data
 	// sessions.
 	Ciphers []datasession.Cost
+	// PathFound, when not nil, is called when the path MTU to a peer was found to be another one
+	// (PeerEndpoint.PathMTU). It must not block.
+	PathFound func()
 	// Clock is SystemClock unless a test brings its own.
 	Clock Clock
 	// Log gets what an operator should know. It must not be nil.

@@ -204,6 +204,9 @@ type PeerEndpoint struct {
 	Name string
 	Addr netip.AddrPort
 	Via  string // name of the peer with the longest allowed IP that covers Addr; "": none does
+	// PathMTU is the size of the largest IP packet that the path has been found to carry, in bytes;
+	// 0: that is not known.
+	PathMTU int
 }
 
 // Endpoint returns where a peer is, or the zero AddrPort if that is not known.
@@ -222,7 +225,7 @@ func (t *Tunnel) Endpoints() []PeerEndpoint {
 		if ep == nil {
 			continue
 		}
-		e := PeerEndpoint{Name: p.DisplayName(), Addr: ep.Addr}
+		e := PeerEndpoint{Name: p.DisplayName(), Addr: ep.Addr, PathMTU: p.Extension.PathMTU()}
 		if owner, ok := t.routes.Lookup(ep.Addr.Addr().WithZone("")); ok {
 			e.Via = owner.DisplayName()
 		}

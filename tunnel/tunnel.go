@@ -101,6 +101,7 @@ func New(o Options) (*Tunnel, error) {
 		}
 	}
 	t.extensions = extension.New(t.env, t.peers, t.loops.New("extensions"))
+	t.extensions.OnPath(o.PathFound)
 	if len(o.Ciphers) > 0 {
 		t.negotiator = negotiate.New(t.env, t.extensions, len(o.Conns))
 		t.negotiator.SetCosts(o.Ciphers)
@@ -127,6 +128,7 @@ func (t *Tunnel) joinControl() {
 		}
 		return frames(kp.Peer, payload, now)
 	}
+	t.env.PathInUse = t.extensions.PathInUse
 	t.env.SessionChanged = func(p *peer.Peer) {
 		t.lan.SessionChanged(p)
 		t.extensions.SessionChanged(p)
@@ -148,7 +150,7 @@ func (t *Tunnel) addDevice(d Device, eo EthernetOptions) (err error) {
 	case tundev.TUN:
 		dev.Link = offload.IP
 		dev.SetPadLimit(d.MTU)
-		dev.NewForwarder = func(*lane.Lane, tundev.Queue) lane.Forwarder { return lane.NewIPForwarder(&t.routes, dev) }
+		dev.NewForwarder = func(_ *lane.Lane, q tundev.Queue) lane.Forwarder { return lane.NewIPForwarder(&t.routes, dev, q) }
 	case tundev.TAP:
 		dev.Link, dev.Prefix = offload.Ethernet, l2.FrameHeaderLen
 		if t.lan, err = ethernet.New(t.env, dev, eo, t.loops.New("switch")); err != nil {

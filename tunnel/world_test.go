@@ -60,6 +60,7 @@ func inWorker() bool {
 // end is one tunnel of a test, with the host and the network played by the test.
 type end struct {
 	t     *testing.T
+	ears  *eavesdropper
 	tun   *Tunnel
 	key   keys.PrivateKey
 	clock *heldClock
@@ -77,8 +78,15 @@ type eavesdropper struct {
 	seen  map[[12]byte]bool
 	deaf  map[netip.AddrPort]bool // senders who may send what they like
 	fault string
-	// Echo requests have the size that was asked for, and are not padded.
+	// Echo requests between tund peers have the size that was asked for, and are not padded.
 	anySize bool
+}
+
+// takeAnySize makes e accept messages that are not padded.
+func (e *eavesdropper) takeAnySize() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.anySize = true
 }
 
 // ignore makes e pass over what addr sends.
@@ -161,7 +169,7 @@ func (w *world) end() *end {
 		w.t.Fatal(err)
 	}
 	e := &end{
-		t: w.t, key: key, inner: netip.AddrFrom4([4]byte{10, 9, 0, w.n}),
+		t: w.t, ears: w.ears, key: key, inner: netip.AddrFrom4([4]byte{10, 9, 0, w.n}),
 		addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, w.n}), 51820),
 	}
 	w.start(e)
@@ -214,6 +222,9 @@ func (e *end) knows(other *end, known bool, more ...func(*PeerChange)) {
 	}
 	for _, m := range more {
 		m(&c)
+	}
+	if c.Extensions != nil {
+		e.ears.takeAnySize()
 	}
 	if err := e.tun.Configure(Change{Peers: []PeerChange{c}}); err != nil {
 		e.t.Fatal(err)

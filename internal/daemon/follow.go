@@ -71,16 +71,17 @@ func (d *Daemon) lookAround() {
 	d.checkPaths(false)
 	path := d.lookUpPaths(mark)
 	d.mu.Lock()
-	was := d.path.least
+	was := d.path.device
 	d.path = path
 	d.mu.Unlock()
 	refused := d.problems.Has(statusview.KindNetwork, "")
 	d.tunnel.SetPathMTU(path.least)
-	if path.least != was {
-		d.log.Info("MTU of the way to the peers changed", zap.Int("mtu", path.least), zap.Int("was", was))
+	d.tunnel.SetInterfaceMTUs(path.mtu)
+	if path.device != was {
+		d.log.Info("MTU of the way to the peers changed", zap.Int("mtu", path.device), zap.Int("was", was))
 	}
 	reapply := d.reapply.Swap(false)
-	if d.mode.managed && (refused || reapply || tunMTU(d.config, path.least) != d.mtu) {
+	if d.mode.managed && (refused || reapply || tunMTU(d.config, path.device) != d.mtu) {
 		if err := d.applyRoutes(d.life); err != nil && d.life.Err() == nil && !refused {
 			d.log.Warn("the network configuration is incomplete; it will be tried again", zap.Error(err))
 		}

@@ -131,10 +131,11 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	}
 	d.port, d.sockets = sockets[0].Port(), sockets
 	d.path = configuredPaths(d.routes, d.names, pointers(c.Peers), mark).paths
-	d.mtu = tunMTU(c, d.path.least)
+	d.mtu = tunMTU(c, d.path.device)
 	o := tunnel.Options{
 		PrivateKey: c.Tunnel.PrivateKey, Conns: conns(sockets), Log: d.log, Ciphers: costs,
 		VerifyInnerChecksums: c.Tunnel.VerifyInnerChecksum, Ethernet: ethernetOptions(c.Tap),
+		PathFound: d.lookSoon,
 	}
 	o.Ethernet.Follow = d.switchNews
 	o.Ethernet.Switch.Node = switchNode(c.Tunnel.PrivateKey.Public())
@@ -163,6 +164,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	d.tunnel = t
 	d.undo.push(t.Close)
 	t.SetPathMTU(d.path.least)
+	t.SetInterfaceMTUs(d.path.mtu)
 	t.SetDSCP(c.Tunnel.DSCP)
 	if err := t.Configure(peersChange(c, d.names.Endpoints)); err != nil {
 		return err

@@ -14,8 +14,14 @@ const maxPaths = 4096
 
 // paths is what the kernel knows about the paths to the peers.
 type paths struct {
-	least int                // the smallest MTU of the paths to configured endpoints, in bytes
-	mtu   map[netip.Addr]int // of the path to each endpoint, configured or not, in bytes
+	// The smallest MTU of the interfaces and routes to configured endpoints, in bytes.
+	least int
+	// The same, or less where every path to a known endpoint has been found to be narrower: what
+	// the MTU of a TUN device is made of. Where only some are, their peers' packets are treated one
+	// by one, so that a peer that lies about its path slows nobody else down.
+	device int
+	// Of interface and route to each endpoint, configured or not, in bytes.
+	mtu map[netip.Addr]int
 }
 
 // standIns are looked up if no peer has a known endpoint, because the peers connect to us. They are
@@ -70,6 +76,7 @@ func configuredPaths(m *route.Manager, names *resolve.Resolver, peers []*config.
 	if l.least == 0 {
 		l.least = defaultPath
 	}
+	l.device = l.least
 	return l
 }
 
@@ -77,10 +84,21 @@ func configuredPaths(m *route.Manager, names *resolve.Resolver, peers []*config.
 // Callers hold changing.
 func (d *Daemon) lookUpPaths(mark uint32) paths {
 	l := configuredPaths(d.routes, d.names, d.peersOf(d.config), mark)
+	widest := 0
 	for _, e := range d.tunnel.Endpoints() {
+		mtu := l.least
 		if len(l.mtu) < maxPaths {
-			l.add(e.Addr.Addr())
+			if own, ok := l.add(e.Addr.Addr()); ok {
+				mtu = own
+			}
 		}
+		if e.PathMTU != 0 {
+			mtu = min(mtu, e.PathMTU)
+		}
+		widest = max(widest, mtu)
+	}
+	if widest != 0 {
+		l.device = min(l.least, widest)
 	}
 	return l.paths
 }

@@ -215,7 +215,7 @@ func (d *Daemon) reset(file, next *config.Config) {
 // changing.
 func (d *Daemon) applyRoutes(ctx context.Context) error {
 	mark := d.mark(d.config)
-	mtu := tunMTU(d.config, d.path.least)
+	mtu := tunMTU(d.config, d.path.device)
 	var errs []error
 	setMark := func() {
 		if err := d.tunnel.SetMark(mark); err != nil {

@@ -39,7 +39,7 @@ func (v *View) peer(s *tunnel.PeerStatus) control.Peer {
 		out.LanesDetail = append(out.LanesDetail, control.Lane(l))
 	}
 	if s.Endpoint.IsValid() {
-		out.Endpoint, out.PathMTU = s.Endpoint.String(), v.PathMTU[s.Endpoint.Addr()]
+		out.Endpoint, out.PathMTU = s.Endpoint.String(), cmp.Or(s.PathMTU, v.PathMTU[s.Endpoint.Addr()])
 	} else if why := v.Unresolved[s.PublicKey]; why != "" {
 		out.LastError = why
 		if s.State != tunnel.StateUp {

@@ -48,10 +48,6 @@ const (
 // Route implements lane.Forwarder.
 func (f *frames) Route(to []lane.Recipient, p *lane.Outgoing) ([]lane.Recipient, drop.Reason) {
 	p.IP = afterMACs(p.Packet)
-	// A SYN is small, and Begin has completed its checksum.
-	if p.Segments == 1 && p.Longest < maxSYN {
-		f.clamp(p.Packet)
-	}
 	reason := f.lan.sw.FromDevice(p.Now, l2.Superpacket{Frame: p.Packet, Segments: p.Segments, Longest: p.Longest}, &f.verdict)
 	if len(f.verdict.Reply) > 0 {
 		f.lan.writeFrame(f.queue, f.verdict.Reply)
@@ -60,18 +56,24 @@ func (f *frames) Route(to []lane.Recipient, p *lane.Outgoing) ([]lane.Recipient,
 		f.lan.kick()
 	}
 	f.forms = f.forms[:0]
-	limit := f.lan.cutLimit()
+	inner := f.lan.inner.Load()
 	for _, out := range f.verdict.Out {
 		if p := f.lan.peer(out.Port); p != nil {
-			to = append(to, lane.Recipient{Peer: p, Form: f.form(out.Rewrite), Limit: limit})
+			to = append(to, lane.Recipient{Peer: p, Form: f.form(out.Rewrite), Limit: f.lan.cutLimit(p)})
+			inner = min(inner, f.lan.innerOf(p))
 		}
+	}
+	// A SYN is small, and Begin has completed its checksum.
+	if p.Segments == 1 && p.Longest < maxSYN {
+		f.clamp(p.Packet, inner)
 	}
 	return to, reason
 }
 
-// clamp lowers the MSS in a frame that opens a TCP connection.
-func (f *frames) clamp(frame []byte) {
-	if limit := f.lan.mssLimit(); limit > 0 {
+// clamp lowers the MSS in a frame that opens a TCP connection, to what fits into a plaintext of
+// inner bytes.
+func (f *frames) clamp(frame []byte, inner int32) {
+	if limit := f.lan.mssLimit(inner); limit > 0 {
 		mss4, mss6 := l2.MSS(limit)
 		l2.ClampMSS(frame, mss4, mss6, false)
 	}
@@ -120,7 +122,7 @@ func (f *frames) admit(from *peer.Peer, hops uint8, frame []byte, now boottime.T
 	if reason != drop.None {
 		return nil, reason
 	}
-	f.clamp(frame)
+	f.clamp(frame, f.lan.innerOf(from))
 	if len(v.Out) > 0 {
 		f.relay(frame, now)
 	}
@@ -158,7 +160,7 @@ func (f *frames) relay(frame []byte, now boottime.Time) {
 // relayTo sends the payload b[at:] to one peer, in two parts if it is too long for one. It returns
 // b, which may have grown.
 func (f *frames) relayTo(port *port, b []byte, at int, now boottime.Time) []byte {
-	limit := f.lan.cutLimit()
+	limit := f.lan.cutLimit(port.peer)
 	if length := len(b) - at; limit == 0 || length <= limit {
 		b = pad(b, at, limit)
 		f.hub.Transmit(port.peer, b[at:], now)

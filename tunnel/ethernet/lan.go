@@ -25,6 +25,7 @@ import (
 	"tund/tunnel/l2"
 	"tund/tunnel/lane"
 	"tund/tunnel/offload"
+	"tund/tunnel/peer"
 	"tund/tunnel/timers"
 	"tund/tunnel/tundev"
 )
@@ -157,21 +158,31 @@ func (e *LAN) SetMTU(mtu int) {
 // maxFrame is the length of the longest frame that may pass.
 func (e *LAN) maxFrame() int { return int(e.frame.Load()) }
 
-// cutLimit is the largest plaintext for one datagram, or 0 if frames are not to be cut.
-func (e *LAN) cutLimit() int {
+// innerOf is the largest plaintext that fits into one datagram to p, in bytes: as the interfaces
+// say, or less if the path to p has been found to be narrower.
+func (e *LAN) innerOf(p *peer.Peer) int32 {
+	inner := e.inner.Load()
+	if found := int32(p.Extension.Limit()); found != 0 {
+		inner = min(inner, found)
+	}
+	return inner
+}
+
+// cutLimit is the largest plaintext for one datagram to p, or 0 if frames are not to be cut.
+func (e *LAN) cutLimit(p *peer.Peer) int {
 	if !e.fragment.Load() {
 		return 0
 	}
-	return int(e.inner.Load())
+	return int(e.innerOf(p))
 }
 
-// mssLimit is the largest IP packet that fits into one datagram inside a tagged frame, or 0 if TCP
-// is left unchanged.
-func (e *LAN) mssLimit() int {
+// mssLimit is the largest IP packet that fits into a plaintext of inner bytes inside a tagged
+// frame, or 0 if TCP is left unchanged.
+func (e *LAN) mssLimit(inner int32) int {
 	if !e.mssClamp.Load() {
 		return 0
 	}
-	return int(e.inner.Load()) - l2.FrameHeaderLen - macLen - tagLen
+	return int(inner) - l2.FrameHeaderLen - macLen - tagLen
 }
 
 // kick makes the clock of the switch tick soon.

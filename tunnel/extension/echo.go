@@ -17,7 +17,7 @@ import (
 const (
 	// maxEchoes is the number of echo requests to one peer that wait for their replies. The oldest
 	// make room for new ones.
-	maxEchoes = 32
+	maxEchoes = 48
 	// maxPings is the number of requests of operators that wait for Run, and for one peer.
 	maxPings = 16
 	// MaxPingSize is the size of the longest plaintext of a ping, in bytes.

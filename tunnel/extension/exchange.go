@@ -1,7 +1,8 @@
 // Package extension is what two tund peers do inside their sessions beyond what WireGuard defines:
 // it finds out which peers are tund (hello), says goodbye to them at a stop, measures round trips
-// and losses by echo requests, judges by them whether a peer is alive, and carries the control
-// messages of other parts of the engine, which register a Handler for each type.
+// and losses by echo requests, judges by them whether a peer is alive, finds out how large the
+// packets are that the path to it carries, and carries the control messages of other parts of the
+// engine, which register a Handler for each type.
 //
 // Exchange is both ends of that. Lanes hand it the control messages that they receive; one
 // goroutine handles these, keeps all state, and sends. What lanes and status need of the result is
@@ -13,6 +14,8 @@
 package extension
 
 import (
+	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"tund/internal/boottime"
@@ -74,6 +77,9 @@ type Exchange struct {
 	free  chan *received // used up, to be filled again
 	due   *timers.Heap[peer.Peer]
 	wake  chan struct{} // capacity 1: the earliest deadline moved forward
+
+	interfaces  atomic.Pointer[map[netip.Addr]int] // MTUs, by endpoint; nil: not known
+	pathChanged func()                             // constant once Run runs; may be nil
 
 	// Used only by Run.
 	out     *lane.Batch

@@ -34,6 +34,7 @@ type state struct {
 	echoes echoes
 	pings  []*ping // not answered yet
 	live   liveness
+	path   pathState
 }
 
 // check does what is due for p and returns when to do so again; 0: when something happens.
@@ -51,6 +52,7 @@ func (x *Exchange) check(p *peer.Peer) (next boottime.Time) {
 		x.sayHello(p, s)
 	}
 	next = earlier(s.helloAt, x.checkPings(p, s))
+	next = earlier(next, x.checkPath(p, s))
 	next = earlier(next, x.checkAlive(p, s))
 	for _, f := range x.ticks {
 		next = earlier(next, f(p))
@@ -72,6 +74,7 @@ func (x *Exchange) forget(p *peer.Peer) {
 		for _, o := range s.pings {
 			o.end(Echo{Err: errNoExtensions})
 		}
+		x.forgetPath(p, s)
 	}
 	delete(x.states, p)
 	p.Extension.SetFeatures(0)
@@ -113,6 +116,7 @@ func (x *Exchange) sayHello(p *peer.Peer, s *state) {
 	if s.tries == maxHellos {
 		s.helloAt, s.known = 0, false
 		p.Extension.SetFeatures(0)
+		x.forgetPath(p, s)
 		for _, f := range x.silence {
 			f(p)
 		}

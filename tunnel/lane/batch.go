@@ -34,6 +34,9 @@ const (
 	// sendArena holds that and another superpacket, encrypted (47 × 1,452 bytes at the usual MTU;
 	// the 100 % overhead of the smallest segments is flushed in between).
 	sendArena = flushBytes + 160<<10
+	// largeDatagram is the size from which datagrams, in bytes, may be too large for a path that
+	// has become narrower.
+	largeDatagram = 1000
 	// MaxDatagram is the size of the largest datagram, in bytes, that may be appended to a batch,
 	// and thus the minimum arena.
 	MaxDatagram = 65535 + wire.TransportOverhead
@@ -123,6 +126,11 @@ func (b *Batch) Flush(now boottime.Time) {
 	for i := range b.runs {
 		b.account(&b.runs[i], &b.infos[i], now)
 	}
+	b.reset()
+}
+
+// reset empties the batch.
+func (b *Batch) reset() {
 	clear(b.runs)
 	clear(b.infos)
 	b.runs, b.infos, b.used = b.runs[:0], b.infos[:0], 0
@@ -158,6 +166,9 @@ func (b *Batch) account(r *udp.Run, info *runInfo, now boottime.Time) {
 	if r.Sent > 0 {
 		p.CountLane(b.lane.ID, 0, uint64(r.Sent))
 		p.Sent(uint64(r.Sent), uint64(min(r.Sent*r.Segment, len(r.Buf))))
+	}
+	if r.Segment >= largeDatagram && p.Extension.NoteLarge() {
+		b.env.PathInUse(p)
 	}
 	b.env.Arm(p)
 }
@@ -280,6 +291,29 @@ func isControl(plaintext []byte) bool {
 	}
 	_, carries := linkOf(plaintext[0])
 	return !carries
+}
+
+// Probe seals one plaintext for p and sends it at once, ahead of what was gathered, so that nobody
+// may fragment it. Without a session it does nothing. It returns the error with which the kernel
+// refused the datagram: EMSGSIZE if the interface does not take it, which says nothing against p.
+func (b *Batch) Probe(p *peer.Peer, plaintext []byte, now boottime.Time) error {
+	b.Flush(now)
+	ep, kp := p.Endpoint(), p.SendingControl(b.lane.ID, now)
+	if ep == nil || kp == nil || !b.sealOne(p, ep, kp, plaintext, now) {
+		return nil
+	}
+	r := &b.runs[0]
+	r.DontFragment = true
+	b.announce(&b.infos[0], now)
+	b.via().Send(b.runs)
+	err := r.Err
+	if err == nil {
+		p.CountLane(b.lane.ID, 0, 1)
+		p.Sent(1, uint64(len(r.Buf)))
+	}
+	b.env.Arm(p)
+	b.reset()
+	return err
 }
 
 // SendMessage sends one datagram that is not transport data, ahead of what was gathered. sourceGone

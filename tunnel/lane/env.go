@@ -41,6 +41,9 @@ type Env struct {
 	// SessionChanged is called when a peer has gained or lost a session, or does not answer. It
 	// must not block.
 	SessionChanged func(*peer.Peer)
+	// PathInUse is called when large datagrams are sent to a peer with extensions after a pause. It
+	// must not block.
+	PathInUse func(*peer.Peer)
 	// VerifyChecksums makes the receive loops verify the transport checksums of inner packets.
 	VerifyChecksums bool
 }

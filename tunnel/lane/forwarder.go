@@ -7,6 +7,7 @@ import (
 	"tund/internal/drop"
 	"tund/tunnel/l3"
 	"tund/tunnel/peer"
+	"tund/tunnel/tundev"
 )
 
 // Forwarder decides who gets a packet and from whom one is accepted. Its two implementations,
@@ -66,6 +67,9 @@ type Recipient struct {
 type ipForwarder struct {
 	table *l3.Table[*peer.Peer]
 	dev   *Device
+	queue tundev.Queue // for what the senders of packets have to be told
+
+	first, second []byte // the fragments of a packet
 
 	// The source admitted last, which the segments of a train share. It is forgotten at the end of
 	// each train.
@@ -74,9 +78,10 @@ type ipForwarder struct {
 }
 
 // NewIPForwarder returns the layer 3 forwarder of a device: packets go to the peer that owns their
-// destination in table, and are accepted from a peer that owns their source.
-func NewIPForwarder(table *l3.Table[*peer.Peer], dev *Device) Forwarder {
-	return &ipForwarder{table: table, dev: dev}
+// destination in table, and are accepted from a peer that owns their source. What the senders of
+// packets have to be told is written to the queue.
+func NewIPForwarder(table *l3.Table[*peer.Peer], dev *Device, queue tundev.Queue) Forwarder {
+	return &ipForwarder{table: table, dev: dev, queue: queue}
 }
 
 func (f *ipForwarder) Route(to []Recipient, p *Outgoing) ([]Recipient, drop.Reason) {
@@ -85,15 +90,17 @@ func (f *ipForwarder) Route(to []Recipient, p *Outgoing) ([]Recipient, drop.Reas
 	if dst, ok := l3.ParseDestination(p.Packet); !ok {
 		reason = drop.BadDevicePacket
 	} else if owner, ok := f.table.Lookup(dst); ok {
-		return append(to, Recipient{Peer: owner}), drop.None
+		limit := owner.Extension.Limit()
+		if limit == 0 || p.Longest <= limit {
+			return append(to, Recipient{Peer: owner, Limit: limit}), drop.None
+		}
+		return f.tooLong(to, p, owner, limit)
 	}
 	f.dev.CountDrop(reason, uint64(p.Segments))
 	return to, reason
 }
 
 func (f *ipForwarder) Reshape(_, buf []byte, _ int) []byte { return buf }
-
-func (f *ipForwarder) Cut(*Recipient, []byte) (first, second []byte, ok bool) { return nil, nil, false }
 
 func (f *ipForwarder) Deliver(from *peer.Peer, plaintext []byte, _ boottime.Time) ([]byte, drop.Reason) {
 	h, ok := l3.ParseHeader(plaintext)

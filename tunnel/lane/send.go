@@ -340,6 +340,9 @@ func (o *SendLoop) segment(to []Recipient, padded []byte, length int) {
 	for i := range to {
 		r := &to[i]
 		if r.Limit == 0 || length <= r.Limit {
+			if r.Limit > 0 && len(padded) > r.Limit {
+				padded = padded[:r.Limit] // less padding, rather than more than the path carries
+			}
 			o.plaintext(r, padded)
 			continue
 		}

@@ -27,6 +27,9 @@ const (
 type Extension struct {
 	// Rate bounds the control messages of the peer.
 	Rate limit.Bucket
+	// TooBig bounds the ICMP messages about packets too large for the path to the peer. It belongs
+	// to tunnel/lane.
+	TooBig limit.Bucket
 	// Deadline is when tunnel/extension looks at the peer.
 	Deadline timers.Deadline[Peer]
 
@@ -34,7 +37,36 @@ type Extension struct {
 	features atomic.Uint32
 	liveness atomic.Int64 // ns
 	report   atomic.Pointer[PathReport]
+	path     atomic.Int32 // path MTU in bytes; 0: not known
+	limit    atomic.Int32 // see Limit
+	large    atomic.Bool  // large datagrams have been sent since TakeLarge
 }
+
+// PathMTU returns the size of the largest IP packet that the path to the peer has been found to
+// carry, in bytes; 0: that is not known.
+func (e *Extension) PathMTU() int { return int(e.path.Load()) }
+
+// Limit returns the size of the largest plaintext that fits into such a packet, in bytes; 0: none
+// is known.
+func (e *Extension) Limit() int { return int(e.limit.Load()) }
+
+// SetPath notes what the path has been found to carry, and reports whether that is new.
+func (e *Extension) SetPath(mtu, limit int) (changed bool) {
+	old := e.path.Swap(int32(mtu))
+	return e.limit.Swap(int32(limit)) != int32(limit) || old != int32(mtu)
+}
+
+// NoteLarge notes that a large datagram was sent to the peer. It reports whether that is the first
+// since TakeLarge, to a peer that may be probed. Lanes call it once for each run.
+func (e *Extension) NoteLarge() (first bool) {
+	return e.features.Load() != 0 && !e.large.Load() && e.large.CompareAndSwap(false, true)
+}
+
+// Large reports whether large datagrams have been sent since TakeLarge.
+func (e *Extension) Large() bool { return e.large.Load() }
+
+// TakeLarge reports the same, and begins anew.
+func (e *Extension) TakeLarge() bool { return e.large.Swap(false) }
 
 // PathReport is what echo requests have shown of the path to a peer.
 type PathReport struct {

@@ -38,6 +38,7 @@ type Status struct {
 	Features     uint32       // of its hello (extension.Features); 0: it is not known as tund
 	Path         *PathReport  // nil: nothing is known
 	Lanes        []LaneCounts // by lane of ours; nil: the peer has one
+	PathMTU      int          // found by probes, in bytes; 0: not known
 	Handshakes   HandshakeCounts
 	// Packets that the lanes dropped from it or for it; the switch counts its own drops.
 	Drops map[string]uint64
@@ -72,6 +73,7 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 		Keepalive: p.Timers.Persistent(), Attempts: p.Unanswered(), RxPackets: p.rxPackets.Load(),
 		TxPackets: p.txPackets.Load(), Staged: p.Staged.Len(), Drops: p.Drops(), Priority: p.Priority(),
 		Features: p.Extension.Features(), Path: p.Extension.Report(),
+		PathMTU: p.Extension.PathMTU(),
 	}
 	last := boottime.Time(p.wantsFrames.Load())
 	s.WantsFrames = last != 0 && now.Sub(last) < wantsFramesFor

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tund/internal/testnet"
 )
 
@@ -108,6 +110,48 @@ func TestSocket_fragmentsWhatTheInterfaceDoesNotTake(t *testing.T) {
 					t.Errorf("%d of %d sent: %v", r.Sent, n, r.Err)
 				}
 				receiveBytes(t, b, n*1432, 1432)
+			}
+		})
+	}
+}
+
+// A run with DontFragment does not pass a link that is narrower, nor leave by an interface that is;
+// what is sent before and afterwards is fragmented as always.
+func TestSocket_dontFragmentIsForOneRun(t *testing.T) {
+	for _, peer := range []string{"198.51.100.1", "2001:db8:2::1"} {
+		t.Run(peer, func(t *testing.T) {
+			t.Parallel()
+			here, there, _ := narrowPath(t)
+			a, b := openIn(t, here, Options{}), openIn(t, there, Options{})
+			to := loopback(b, peer)
+			whole := func(n int) Run {
+				runs := []Run{{Buf: make([]byte, n), Segment: n, To: to, DontFragment: true}}
+				a.NewSender().Send(runs)
+				return runs[0]
+			}
+			if to.Addr.Addr().Is4() {
+				if r := sendOne(a, to, 1400, 0); r.Err != nil {
+					t.Error(r.Err)
+				}
+				receiveBytes(t, b, 1400, 1400)
+			}
+			for range 3 { // the second answers nothing that ICMP said of the first
+				if r := whole(1400); r.Err != nil || r.Sent != 1 {
+					t.Errorf("%d sent: %v", r.Sent, r.Err)
+				}
+			}
+			if r := whole(1600); r.Err != unix.EMSGSIZE {
+				t.Errorf("larger than the interface: %v", r.Err)
+			}
+			if r := whole(1200); r.Err != nil || r.Sent != 1 {
+				t.Errorf("what fits: %d sent: %v", r.Sent, r.Err)
+			}
+			receiveBytes(t, b, 1200, 1200) // nothing of 1,400 came before
+			if to.Addr.Addr().Is4() {
+				if r := sendOne(a, to, 1400, 0); r.Err != nil {
+					t.Error(r.Err)
+				}
+				receiveBytes(t, b, 1400, 1400)
 			}
 		})
 	}

@@ -94,6 +94,17 @@ func writable(fd int, patience time.Duration) {
 
 // Send implements Sender.
 func (x *sender) Send(runs []Run) {
+	if len(runs) == 1 && runs[0].DontFragment {
+		x.socket.whole.Lock()
+		defer x.socket.whole.Unlock()
+		x.socket.dontFragment(true)
+		defer x.socket.dontFragment(false)
+	}
+	x.send(runs)
+}
+
+// send is Send, with the socket as it is.
+func (x *sender) send(runs []Run) {
 	for i := range runs {
 		runs[i].Err, runs[i].Sent, runs[i].SourceGone = nil, 0, false
 	}

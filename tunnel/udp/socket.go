@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -43,6 +44,7 @@ type Socket struct {
 
 	errors errorQueue // what ICMP says of what we sent
 
+	whole sync.Mutex // held while dontFragment is on
 }
 
 // Open binds a socket: AF_INET6 for both families, or AF_INET where the kernel has no IPv6. Buffer
@@ -202,6 +204,25 @@ func (o *option) set(fd int, bound bool) error {
 		}
 	}
 	return unix.SetsockoptInt(fd, o.level, o.name, o.value)
+}
+
+// dontFragment makes the socket send datagrams that nobody fragments, or as usual again. For IPv4
+// there is no way to ask for that in a single call (ip(7)). A failure is harmless: the datagram is
+// sent as usual, and a path may seem wider than it is, as if nobody had asked.
+func (s *Socket) dontFragment(on bool) {
+	if !s.ref.Enter() {
+		return
+	}
+	defer s.ref.Leave()
+	discover, whole := noPathMTU4.value, 0
+	if on {
+		// DF, and no regard for a path MTU that the kernel has learned.
+		discover, whole = unix.IP_PMTUDISC_PROBE, 1
+	}
+	_ = unix.SetsockoptInt(s.ref.FD(), unix.SOL_IP, unix.IP_MTU_DISCOVER, discover)
+	if s.v6 {
+		_ = unix.SetsockoptInt(s.ref.FD(), unix.SOL_IPV6, unix.IPV6_DONTFRAG, whole)
+	}
 }
 
 // enlarge sets a buffer to bufferBytes: past the sysctl limit where CAP_NET_ADMIN allows, else up
