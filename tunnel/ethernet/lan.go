@@ -224,6 +224,9 @@ func (e *LAN) tick(timer *time.Timer, out *lane.Batch) {
 		e.writeFrame(e.dev.Queues[0], frame)
 	}
 	e.sendAll(out, a.ToPeers, now)
+	if a.Flush {
+		e.bridge.request(BridgeRequest{Flush: true})
+	}
 	for i := range a.Ask {
 		e.bridge.request(BridgeRequest{Ask: &a.Ask[i]})
 	}

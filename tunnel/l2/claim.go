@@ -72,6 +72,7 @@ type outcome struct {
 	fresh   bool   // the MAC was unknown
 	tick    bool   // first frame of the MAC from its own port within this second
 	frozen  bool   // this move froze the entry
+	station bool   // the bridge has told us, not a frame
 	claimed bool   // a challenge was started: Tick should be called soon
 	alive   bool   // the owner answered while port owner had a claim pending
 	owner   PortID // moved: the previous port; alive: the port whose claim failed

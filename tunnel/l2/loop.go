@@ -41,7 +41,9 @@ import (
 //
 // The block ends immediately when the peer that stayed in use leaves or its session ends, or when
 // neither probe has been received for quietTime (the gateway is down, or the link between the LANs
-// is gone). Otherwise it ends when no probe has shown the loop for holdTime.
+// is gone). The block of a peer that serves our own LAN ends after quietTime as well, unless it was
+// blocked already within againTime. Otherwise a block ends when no probe has shown the loop for
+// holdTime.
 //
 // # What a peer can achieve with probes
 //
@@ -66,6 +68,8 @@ const (
 	ProbeInterval = time.Second
 	// Losing several probes in a row does not prove that the loop is gone.
 	holdTime = 10 * time.Second
+	// A port that is blocked again within this time was opened too early.
+	againTime = 5 * time.Minute
 	// Seconds; a VM that was paused for longer resumes with a new session.
 	clockSlack = 30
 
@@ -80,6 +84,18 @@ type block struct {
 	other PortID // the port that leads to the same LAN; LocalPort: our own LAN
 	since boottime.Time
 	until boottime.Time
+
+	probe  boottime.Time // when a probe last showed the loop
+	rhythm rhythm        // of these probes
+	again  bool          // the port was blocked shortly before: open it later
+}
+
+// hold returns for how long after a probe the block stays without another.
+func (b *block) hold() time.Duration {
+	if b.other != LocalPort || b.again || b.rhythm.gap == 0 {
+		return holdTime
+	}
+	return b.rhythm.quietAfter()
 }
 
 // judge applies the table above to a probe that originates from the peer at port id (LocalPort for
@@ -122,18 +138,27 @@ func (s *Switch) joins(f *frameInfo, id PortID, named uint32) bool {
 // block blocks a port in a VLAN, or extends an existing block, and reports whether the block is
 // new. Entries learned at the port are flushed by the next Tick. mu is held.
 func (s *Switch) block(now boottime.Time, want block) (fresh bool) {
-	want.since, want.until = now, now.Add(holdTime)
 	for i := range s.blocks {
 		if b := &s.blocks[i]; b.port == want.port && b.vid == want.vid {
-			b.until, b.cause, b.other = want.until, want.cause, want.other
+			b.rhythm.follow(now.Sub(b.probe))
+			b.probe, b.cause, b.other = now, want.cause, want.other
+			b.until = now.Add(b.hold())
 			return false
 		}
+	}
+	want.since, want.probe, want.until = now, now, now.Add(holdTime)
+	if p := s.ports[want.port]; p != nil {
+		want.again = p.opened != 0 && now.Sub(p.opened) < againTime
 	}
 	s.blocks = append(s.blocks, want)
 	s.event(now, Event{Kind: EventLoop, Port: want.port, Other: want.other, VLAN: want.vid})
 	s.stale = append(s.stale, stale{port: want.port, vid: want.vid})
 	if want.other == LocalPort {
 		s.stale = append(s.stale, stale{port: LocalPort, vid: want.vid, moved: true, since: second(max(now.Add(-suspectTime), 0))})
+	}
+	if want.other == LocalPort {
+		s.queue.Flush = true
+		s.stale = append(s.stale, stale{port: LocalPort, vid: want.vid, stations: true})
 	}
 	s.refresh(want.port)
 	return true
@@ -154,6 +179,9 @@ func (s *Switch) unblock(now boottime.Time, gone func(*block) bool) {
 		return
 	}
 	for _, b := range ended {
+		if p := s.ports[b.port]; p != nil {
+			p.opened = now
+		}
 		s.event(now, Event{Kind: EventLoopEnd, Port: b.port, Other: b.other, VLAN: b.vid})
 		s.refresh(b.port)
 		if b.other == LocalPort {
@@ -161,6 +189,7 @@ func (s *Switch) unblock(now boottime.Time, gone func(*block) bool) {
 			s.stale = append(s.stale, stale{port: LocalPort, vid: b.vid, moved: true, since: second(b.since)})
 		} else {
 			s.tellCut(b.port, b.vid, cutOpen)
+			s.tellCut(b.other, b.vid, cutOpen)
 		}
 	}
 	for _, p := range s.ports {
@@ -209,7 +238,8 @@ type stale struct {
 	since uint32 // second
 	by    PortID // the peer on whose word they are flushed; LocalPort: our own finding
 
-	claims bool // no entries; only the claims of the port to entries of others
+	claims   bool // no entries; only the claims of the port to entries of others
+	stations bool // only stations that are not fixed
 }
 
 // names reports whether l is about entries of the port in the VLAN.
@@ -237,11 +267,14 @@ func (t *fdb) flushStale(list []stale) {
 			return
 		}
 		for _, l := range list {
+			if l.stations && v&(flagStation|flagFixed) != flagStation {
+				continue
+			}
 			if !l.claims && l.names(v.port(), vid) && (!l.moved || l.counts(v, c)) {
 				t.remove(slot)
 				return
 			}
-			if v&flagClaimed != 0 && !l.moved && l.names(c.claim.by, vid) {
+			if v&flagClaimed != 0 && !l.moved && !l.stations && l.names(c.claim.by, vid) {
 				t.dropClaim(slot, v)
 				v = t.value(slot)
 			}

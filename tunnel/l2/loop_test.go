@@ -384,3 +384,51 @@ func (s *Switch) told() (keys []*[16]byte) {
 	}
 	return keys
 }
+
+// TestLoop_theBlockFollowsTheCable: hosts are reached through the second path at once, because the
+// bridge forgets what it knew at the TAP. When the probes stop, the port opens within three
+// seconds; but if that was a mistake, not so soon again.
+func TestLoop_theBlockFollowsTheCable(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	p := newProber(99)
+	p.joins(t, s, 1, true)
+	now := start
+	probed := func(times int) (flushed bool) {
+		for range times {
+			fromDevice(s, now, p.frame(now))
+			flushed = s.Tick(now).Flush || flushed
+			now = now.Add(ProbeInterval)
+		}
+		return flushed
+	}
+	opens := func() time.Duration {
+		for d := time.Duration(0); d < 2*holdTime; d += TickInterval {
+			s.Tick(now.Add(d - ProbeInterval))
+			if len(s.blocks) == 0 {
+				now = now.Add(d)
+				return d
+			}
+		}
+		t.Fatal("the port does not open")
+		return 0
+	}
+	if !probed(5) {
+		t.Error("the bridge keeps what it has learned at the TAP")
+	}
+	if probed(5) {
+		t.Error("the bridge is flushed again and again")
+	}
+	if d := opens(); d > 3*time.Second {
+		t.Errorf("opened after %v", d)
+	}
+	probed(5)
+	if d := opens(); d < holdTime {
+		t.Errorf("blocked again, and opened after %v", d)
+	}
+	now = now.Add(againTime)
+	probed(5)
+	if d := opens(); d > 3*time.Second {
+		t.Errorf("much later: opened after %v", d)
+	}
+}

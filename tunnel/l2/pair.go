@@ -53,8 +53,7 @@ func (k pairKey) port(i int) PortID { return [2]PortID{k.low, k.high}[i] }
 type pair struct {
 	// When the other peer's probe last arrived at this port; 0: not recently.
 	seen   [2]boottime.Time
-	gap    [2]time.Duration // interval between these probes, outages excluded
-	long   [2]int           // consecutive intervals that were far longer
+	rhythm [2]rhythm        // of these probes
 	proven [2]boottime.Time // when the test requested from this port came back through the other
 	// Source MAC of the test requested from this port that has not come back yet.
 	test  [2]MAC
@@ -62,23 +61,35 @@ type pair struct {
 	tries int           // tests since the last proof
 }
 
-// quiet reports whether both probes have been missing for longer than packet loss explains. With
-// many VLANs, which are probed in turn, the expected interval is longer.
+// rhythm is the interval at which probes arrive.
+type rhythm struct {
+	gap  time.Duration // outages excluded; 0: unknown
+	long int           // consecutive intervals that were far longer
+}
+
+// quietAfter returns the time for which probes have to be missing before packet loss no longer
+// explains it. With many VLANs, which are probed in turn, the expected interval is longer.
+func (r *rhythm) quietAfter() time.Duration { return min(max(quietTime, 2*r.gap), holdTime) }
+
+// quiet reports whether both probes have been missing for longer than packet loss explains.
 func (p *pair) quiet(now boottime.Time) bool {
-	limit := min(max(quietTime, 2*max(p.gap[0], p.gap[1])), holdTime)
+	limit := max(p.rhythm[0].quietAfter(), p.rhythm[1].quietAfter())
 	return now.Sub(p.seen[0]) > limit && now.Sub(p.seen[1]) > limit
 }
 
-// follow records the interval between two probes at port i. An interval far longer than the
+// follow records the interval between two probes. An interval far longer than the
 // previous ones is taken for an outage, unless many follow in a row: then the VLANs have come to be
 // probed in turn.
-func (p *pair) follow(i int, gap time.Duration) {
-	if p.gap[i] != 0 && gap > 2*p.gap[i] {
-		if p.long[i]++; p.long[i] < longGaps {
+func (r *rhythm) follow(gap time.Duration) {
+	if gap <= ProbeInterval/2 {
+		return // the same probe by another path
+	}
+	if r.gap != 0 && gap > 2*r.gap {
+		if r.long++; r.long < longGaps {
 			return
 		}
 	}
-	p.gap[i], p.long[i] = gap, 0
+	r.gap, r.long = gap, 0
 }
 
 // sighted records that a genuine probe of the peer at port origin arrived at port by, and blocks
@@ -99,8 +110,8 @@ func (s *Switch) sighted(now boottime.Time, origin, by PortID, vid uint16) (wake
 			p = &pair{}
 			s.pairs[key] = p
 		}
-	} else if gap := now.Sub(p.seen[i]); gap > ProbeInterval/2 {
-		p.follow(i, gap)
+	} else {
+		p.rhythm[i].follow(now.Sub(p.seen[i]))
 	}
 	p.seen[i] = now
 	if other := p.seen[1-i]; other == 0 || now.Sub(other) > suspectTime {
@@ -335,6 +346,9 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 	}
 	since := max(now.Add(-suspectTime), 0)
 	began, standby := sp.standby[vid]
+	if body[2] != cutOpen && !standby && !sp.active[vid] {
+		s.stale = append(s.stale, stale{port: LocalPort, vid: vid, stations: true})
+	}
 	if body[2] != cutActive {
 		delete(sp.active, vid)
 	}
@@ -344,6 +358,7 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 			sp.standby = make(map[uint16]boottime.Time) // at most one entry per VLAN
 		}
 		sp.standby[vid] = now
+		s.queue.Flush = true // the peer's hosts are reached through the other gateway
 		s.event(now, Event{Kind: EventStandby, Port: p.id, VLAN: vid})
 	case body[2] == cutActive:
 		if sp.active == nil {

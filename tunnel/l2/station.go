@@ -29,6 +29,13 @@ import (
 // A bridge without VLAN filtering has one entry for a MAC in all VLANs. It counts for untagged
 // frames; in another VLAN it counts once a peer uses the MAC there.
 //
+// On a LAN that has a second gateway to the same sites (loop.go), hosts of other sites appear at a
+// port of the bridge as well: the frames of one gateway reach the other through the LAN. There only
+// fixed stations count, so that such hosts are not taken for local ones and need not be claimed
+// back when the other gateway fails.
+//
+// Peers are not told of stations that have moved here: they learn it from frames.
+//
 // Stations are bounded like all entries of the TAP: what exceeds Config.MaxEntries is as if it had
 // not been read.
 
@@ -82,18 +89,48 @@ func (s *Switch) NoStations(now boottime.Time) { s.fdb.noStations(now) }
 // AddStations adds stations that the bridge has heard; the list is not retained. MACs that are
 // pinned elsewhere or frozen behind a peer are left there. Tick should be called soon.
 func (s *Switch) AddStations(now boottime.Time, stations []Station) {
-	view := s.view.Load()
+	view, shared := s.view.Load(), s.sharedVLANs()
 	if view.cfg.NoLearning {
 		return
 	}
 	for i := range stations {
 		st := &stations[i]
+		if shared.has(st.VLAN) && !st.Fixed {
+			continue
+		}
 		if owner, pinned := view.pinned[st.MAC]; !st.valid() || st.MAC == s.mac || pinned && owner != LocalPort {
 			continue
 		}
 		o := s.fdb.addStation(st, now)
+		o.station = true
 		s.noteOutcome(now, st.key(), LocalPort, o)
 	}
+}
+
+// sharedVLANs returns the VLANs in which our LAN has another gateway to a peer.
+func (s *Switch) sharedVLANs() (shared vlanSet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.blocks {
+		switch {
+		case b.other != LocalPort:
+		case b.vid == everyVLAN:
+			for i := range shared {
+				shared[i] = ^uint64(0)
+			}
+		default:
+			shared.add(b.vid)
+		}
+	}
+	for _, p := range s.ports {
+		for vid := range p.standby {
+			shared.add(vid)
+		}
+		for vid := range p.active {
+			shared.add(vid)
+		}
+	}
+	return shared
 }
 
 // RemoveStation ends a station. A MAC that is not one, or no longer at the TAP, is ignored.

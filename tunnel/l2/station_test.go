@@ -147,13 +147,39 @@ func TestStation_movesHome(t *testing.T) {
 	if id, _ := portOf(s, 0, host); id != LocalPort {
 		t.Fatalf("the bridge has just heard the host, and it is at port %d", id)
 	}
-	told := false
-	for _, m := range s.Tick(at(30 * time.Second)).ToPeers {
-		kind, _, ok := parseControl(m.Payload)
-		told = told || ok && kind == controlAnnounce
-	}
-	if !told {
-		t.Error("the peers were not told that the host has moved")
+}
+
+// TestStation_aLANWithTwoGateways: hosts of other sites reach a port of the bridge through the
+// other gateway. They are not taken for local ones.
+func TestStation_aLANWithTwoGateways(t *testing.T) {
+	t.Parallel()
+	for _, role := range []byte{cutStandby, cutActive} {
+		s := newSwitch(t, Config{})
+		addPeer(t, s, 1, PortConfig{Name: "remote"})
+		remote, own := hostMAC(1), hostMAC(2)
+		list := []Station{{MAC: remote}, {MAC: own, Fixed: true}}
+		s.SyncStations(start, list, true)
+		cut := func(d time.Duration, state byte) {
+			s.Control(at(d), 1, append(appendControl(nil, controlCut, cutLen), 0, 0, state))
+			s.Tick(at(d))
+		}
+		cut(time.Second, role)
+		s.AddStations(at(2*time.Second), list)
+		if _, r := fromPeer(s, at(2*time.Second), 1, talk(remote)); r != drop.None {
+			t.Errorf("role %d: a host of the peer: %v", role, r)
+		}
+		s.AddStations(at(3*time.Second), list)
+		if id, _ := portOf(s, 0, remote); id != 1 {
+			t.Errorf("role %d: the host of the peer is at port %d", role, id)
+		}
+		if id, ok := portOf(s, 0, own); !ok || id != LocalPort {
+			t.Errorf("role %d: a fixed station is at port %d, %v", role, id, ok)
+		}
+		cut(4*time.Second, cutOpen)
+		s.AddStations(at(5*time.Second), list)
+		if id, _ := portOf(s, 0, remote); id != LocalPort {
+			t.Errorf("role %d: after the other gateway has gone, a station is at port %d", role, id)
+		}
 	}
 }
 

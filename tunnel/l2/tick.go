@@ -39,7 +39,10 @@ type Actions struct {
 	Events   []Event
 	// MACs (and their VLANs) about which the bridge of the TAP is to be asked when it last heard
 	// them. StationHeard takes the answers, within checkWait.
-	Ask     []Station
+	Ask []Station
+	// The bridge of the TAP is to forget what it has learned there: the hosts of a peer are now
+	// reached through another port of it.
+	Flush   bool
 	Changes []Change      // of the forwarding database, in order
 	Lost    int           // changes that are not among Changes, because there were too many
 	Next    boottime.Time // call Tick again no later than this
@@ -59,7 +62,8 @@ type slowPort struct {
 
 	// Key of the peer's tag in our probes; disclosed to this peer alone.
 	key    [16]byte
-	seenBy int // sightings in Switch.pairs that arrived at this port
+	opened boottime.Time // when a block of the port last ended
+	seenBy int           // sightings in Switch.pairs that arrived at this port
 	// VLANs in which the peer calls us a standby gateway, and since when.
 	standby map[uint16]boottime.Time
 	// VLANs in which it says that we are the one in use of two gateways; nil: none.
@@ -272,7 +276,7 @@ func (s *Switch) noteOutcome(now boottime.Time, key uint64, port PortID, o outco
 	if o.moved {
 		s.moved(now, key, o)
 	}
-	if o.moved && o.at == LocalPort {
+	if o.moved && o.at == LocalPort && !o.station {
 		s.announceOne(key)
 	}
 }
