@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -10,7 +12,7 @@ import (
 )
 
 func (a *app) fdbCommand() *cobra.Command {
-	show := a.do(func(cmd *cobra.Command, _ []string) error { return a.showFDB(cmd.Context()) })
+	show := a.do(func(cmd *cobra.Command, args []string) error { return a.showFDB(cmd.Context(), args) })
 	fdb := &cobra.Command{
 		Use:   "fdb",
 		Short: "Show or change which MAC addresses are behind which port",
@@ -20,8 +22,16 @@ func (a *app) fdbCommand() *cobra.Command {
 
 		SuggestFor: []string{"mac", "macs", "bridge", "switch"},
 	}
-	showFDB := &cobra.Command{Use: "show", Short: "Show the forwarding database (the default)", Args: cobra.NoArgs, RunE: show,
-		SuggestFor: []string{"list", "dump"}}
+	showFDB := &cobra.Command{
+		Use:   "show [MAC | IP | PORT]",
+		Short: "Show the forwarding database (the default), or what concerns one address or port",
+		Long: `Show the forwarding database of [tap], or only what concerns a MAC address, an IP address, or a port: a peer, the
+TAP device, or the port of the bridge that has a local address.`,
+		Example: `  tunctl fdb show 10.7.0.12
+  tunctl -i office fdb show berlin`,
+		Args: cobra.MaximumNArgs(1), RunE: show,
+		SuggestFor: []string{"list", "dump", "find"},
+	}
 	for _, cmd := range []*cobra.Command{fdb, showFDB} {
 		cmd.Flags().BoolVar(&a.json, "json", false, "one JSON document, schema "+control.FDBSchema)
 	}
@@ -29,8 +39,24 @@ func (a *app) fdbCommand() *cobra.Command {
 	return fdb
 }
 
-// showFDB shows the tables of all instances.
-func (a *app) showFDB(ctx context.Context) error {
+// fdbMatch returns which entries belong to a MAC, an IP address or a port; all without one.
+func fdbMatch(args []string) func(e *control.FDBEntry) bool {
+	if len(args) == 0 {
+		return func(*control.FDBEntry) bool { return true }
+	}
+	word := args[0]
+	if mac, err := control.CanonicalMAC(word); err == nil {
+		return func(e *control.FDBEntry) bool { return e.MAC == mac }
+	}
+	if ip, err := netip.ParseAddr(word); err == nil {
+		text := ip.Unmap().String()
+		return func(e *control.FDBEntry) bool { return slices.Contains(e.IPs, text) }
+	}
+	return func(e *control.FDBEntry) bool { return e.Port == word || e.BridgePort == word }
+}
+
+// showFDB shows the tables of all instances, or the entries that match the argument.
+func (a *app) showFDB(ctx context.Context, args []string) error {
 	s, err := a.newPage()
 	if err != nil {
 		return err
@@ -49,9 +75,21 @@ func (a *app) showFDB(ctx context.Context) error {
 	for _, answer := range answers {
 		document.Instances = append(document.Instances, answer.Instances...)
 	}
-	if a.json {
+	match, found := fdbMatch(args), false
+	for n := range document.Instances {
+		table := &document.Instances[n]
+		table.FDB = slices.DeleteFunc(table.FDB, func(e control.FDBEntry) bool { return !match(&e) })
+		if len(args) > 0 {
+			table.Blocked = slices.DeleteFunc(table.Blocked, func(p control.BlockedPort) bool { return p.Port != args[0] })
+		}
+		found = found || len(table.FDB)+len(table.Blocked) > 0
+	}
+	switch {
+	case a.json:
 		err = a.printJSON(document)
-	} else {
+	case len(args) > 0 && !found:
+		failures = append(failures, fmt.Errorf("fdb: nothing is known of %s: it is no port with hosts behind it, and no host with this address has been seen", args[0]))
+	default:
 		s.FDB(document.Instances)
 		err = a.show(s)
 	}

@@ -287,6 +287,8 @@ type FDBInstance struct {
 	Name  string     `json:"name"`
 	FDB   []FDBEntry `json:"fdb"`
 	Limit int        `json:"fdb_limit"`
+	// Blocked lists the ports that the loop guard has blocked.
+	Blocked []BlockedPort `json:"blocked,omitempty"`
 }
 
 // RouteTable is the document of `tunctl routes --json` and of GET /v1/routes (there with one
@@ -327,6 +329,19 @@ type FDBEntry struct {
 
 	Frozen bool `json:"frozen"` // moved too often, held at its port for a while
 	Moves  int  `json:"moves"`  // how often it changed its port lately
+
+	// IPs are the addresses of the host, as ARP and neighbour discovery have shown them.
+	IPs     []string `json:"ips,omitempty"`
+	FrozenS float64  `json:"frozen_s,omitempty"`
+	Blocked bool     `json:"blocked"` // its port is blocked in the VLAN by the loop guard
+	// BridgePort is the port of the bridge that has a local address; only in FDBTable.
+	BridgePort string `json:"bridge_port,omitempty"`
+}
+
+// BlockedPort is a port that the loop guard has blocked in a VLAN.
+type BlockedPort struct {
+	Port string `json:"port"` // name of a peer
+	VLAN int    `json:"vlan"` // 0: untagged; AllVLANs
 }
 
 // FDBFilter selects FDB entries to remove. The zero value selects all learned ones; each field that

@@ -31,7 +31,7 @@ func (t tunctl) Status() control.Instance {
 
 // FDB describes the forwarding database (control.Backend).
 func (t tunctl) FDB() control.FDBInstance {
-	return statusview.FDB(t.d.instance(), t.d.tunnel.EthernetStatus())
+	return statusview.FDB(t.d.instance(), t.d.tunnel.EthernetStatus(), t.d.places())
 }
 
 // instance is the name of the instance.

@@ -72,3 +72,29 @@ func switchStations(list []netwatch.Station) []l2.Station {
 	}
 	return out
 }
+
+// places returns a function that tells where the bridge of the TAP has an address; nil if it cannot
+// be asked.
+func (d *Daemon) places() func(l2.MAC, uint16) (statusview.Place, bool) {
+	d.mu.Lock()
+	tap := d.config.Tap
+	d.mu.Unlock()
+	if tap == nil {
+		return nil
+	}
+	known, err := netwatch.Places(tap.Device)
+	if err != nil {
+		d.log.Debug("cannot read the bridge", zap.Error(err))
+		return nil
+	}
+	return func(mac l2.MAC, vlan uint16) (statusview.Place, bool) {
+		key := netwatch.StationKey{VLAN: vlan}
+		mac.Put(key.MAC[:])
+		p, ok := known[key]
+		if !ok {
+			key.VLAN = 0 // a bridge without VLAN filtering
+			p, ok = known[key]
+		}
+		return statusview.Place(p), ok
+	}
+}

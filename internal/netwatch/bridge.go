@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"net"
 	"os"
 	"slices"
 	"time"
@@ -240,35 +241,40 @@ func (f *bridgeFollower) look() {
 
 // read finds the bridge and returns the stations at its other ports.
 func (f *bridgeFollower) read() ([]Station, error) {
+	if err := f.find(); err != nil || f.bridge == 0 {
+		return nil, err
+	}
+	return f.readStations()
+}
+
+// find finds the port and its bridge, which is 0 if there is none to read.
+func (f *bridgeFollower) find() error {
 	port, err := netlink.LinkByName(f.name)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		f.port, f.bridge = 0, 0 // it was renamed, or is in another namespace
-		return nil, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	f.port = port.Attrs().Index
 	var bridge *netlink.Bridge
 	if index := port.Attrs().MasterIndex; index != 0 {
 		master, err := netlink.LinkByIndex(index)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		bridge, _ = master.(*netlink.Bridge)
 	}
 	if bridge == nil {
 		f.bridge = 0
-		return nil, nil
+		return nil
 	}
 	f.bridge, f.ageing = bridge.Index, 0
 	if bridge.AgeingTime != nil {
 		f.ageing = time.Duration(*bridge.AgeingTime) * clockTick
 	}
-	if err := f.readVLANs(bridge); err != nil {
-		return nil, err
-	}
-	return f.readStations()
+	return f.readVLANs(bridge)
 }
 
 func (f *bridgeFollower) readVLANs(bridge *netlink.Bridge) error {
@@ -291,21 +297,64 @@ func (f *bridgeFollower) readVLANs(bridge *netlink.Bridge) error {
 
 // readStations lists the stations at the other ports of the bridge.
 func (f *bridgeFollower) readStations() ([]Station, error) {
+	var all []Station
+	err := f.eachEntry(func(e fdbEntry) {
+		if st, ok := f.station(e); ok && len(all) < maxStations {
+			all = append(all, st)
+		}
+	})
+	return slices.Clip(all), err
+}
+
+// eachEntry visits the entries that the bridge has at other ports.
+func (f *bridgeFollower) eachEntry(visit func(fdbEntry)) error {
 	req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
 	req.AddData(nl.NewIfInfomsg(unix.AF_BRIDGE))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(f.bridge))))
-	var all []Station
-	err := req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH, func(m []byte) bool {
-		e, ok := parseFDB(m)
-		if !ok || e.bridge != f.bridge || e.port == f.port || len(all) >= maxStations {
-			return true
-		}
-		if st, ok := f.station(e); ok {
-			all = append(all, st)
+	return req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH, func(m []byte) bool {
+		if e, ok := parseFDB(m); ok && e.bridge == f.bridge && e.port != f.port {
+			visit(e)
 		}
 		return true
 	})
-	return slices.Clip(all), err
+}
+
+// Place is where a bridge has a station.
+type Place struct {
+	Port string // name of the device
+	Idle time.Duration
+}
+
+// StationKey identifies a station as the followed port has it.
+type StationKey struct {
+	MAC  [6]byte
+	VLAN uint16 // 0 as well for a bridge without VLAN filtering, which has one entry for all VLANs
+}
+
+// Places returns where the bridge of the port, in the calling thread's network namespace, has its
+// stations at other ports. Without a bridge that can be read, there are none.
+func Places(port string) (map[StationKey]Place, error) {
+	f := &bridgeFollower{name: port}
+	if err := f.find(); err != nil || f.bridge == 0 {
+		return nil, err
+	}
+	names := make(map[int]string)
+	out := make(map[StationKey]Place)
+	err := f.eachEntry(func(e fdbEntry) {
+		st, ok := f.station(e)
+		if !ok || len(out) >= maxStations {
+			return
+		}
+		name, known := names[e.port]
+		if !known {
+			if link, err := net.InterfaceByIndex(e.port); err == nil {
+				name = link.Name
+			}
+			names[e.port] = name
+		}
+		out[StationKey{st.MAC, st.VLAN}] = Place{name, st.Idle}
+	})
+	return out, err
 }
 
 func (f *bridgeFollower) serve(r BridgeRequest) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"tund/internal/control"
 )
@@ -21,6 +22,7 @@ func (s *Page) FDB(tables []control.FDBInstance) {
 			continue
 		}
 		s.line(columns(instance.Name)+2, 2, fdbSummary(instance.FDB, instance.Limit))
+		s.blocked(instance.Blocked)
 		s.entries(instance.FDB)
 	}
 }
@@ -31,32 +33,64 @@ func (s *Page) entries(entries []control.FDBEntry) {
 		return
 	}
 	t := table{columns: []column{
-		{title: "MAC"}, {title: "VLAN", right: true}, {title: "PORT", min: 8}, {title: "KIND"},
-		{title: "AGE", right: true, drop: 2}, {title: "MOVES", right: true, drop: 1}, {title: "NOTE", drop: 3},
+		{title: "MAC"}, {title: "VLAN", right: true}, {title: "PORT", min: 8}, {title: "BEHIND", min: 6, drop: 3}, {title: "KIND"},
+		{title: "AGE", right: true, drop: 2}, {title: "MOVES", right: true, drop: 5}, {title: "IP", min: 8, drop: 4}, {title: "NOTE", drop: 1},
 	}}
 	list := slices.Clone(entries)
 	slices.SortStableFunc(list, func(a, b control.FDBEntry) int {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.VLAN, b.VLAN), cmp.Compare(a.MAC, b.MAC))
 	})
 	for _, e := range list {
-		vlan, old := "untagged", "-"
-		if e.VLAN != 0 {
-			vlan = strconv.Itoa(e.VLAN)
-		}
-		if e.VLAN == control.AllVLANs {
-			vlan = "all"
-		}
-		if e.Kind == "learned" {
+		old := "-"
+		if e.Kind != "static" {
 			old = age(seconds(e.AgeS))
 		}
-		note := cell{}
-		if e.Frozen {
-			note = cell{text: "frozen", paint: Yellow}
-		}
-		t.add(cell{text: s.Clean(e.MAC)}, cell{text: vlan}, cell{text: s.Clean(e.Port), paint: Bold}, cell{text: s.Clean(e.Kind)},
-			cell{text: old}, cell{text: strconv.Itoa(e.Moves)}, note)
+		t.add(cell{text: s.Clean(e.MAC)}, cell{text: fdbVLAN(e.VLAN)}, cell{text: s.Clean(e.Port), paint: Bold},
+			cell{text: s.Clean(e.BridgePort)}, cell{text: s.Clean(e.Kind)}, cell{text: old}, cell{text: strconv.Itoa(e.Moves)},
+			cell{items: e.IPs}, fdbNote(e))
 	}
 	t.write(&s.Buffer, s.Style, 2)
+}
+
+// fdbVLAN names the VLAN of an entry.
+func fdbVLAN(vlan int) string {
+	switch vlan {
+	case 0:
+		return "untagged"
+	case control.AllVLANs:
+		return "all"
+	}
+	return strconv.Itoa(vlan)
+}
+
+func fdbNote(e control.FDBEntry) cell {
+	var notes []string
+	if e.Frozen {
+		note := "frozen"
+		if e.FrozenS > 0 {
+			note += " " + age(seconds(e.FrozenS))
+		}
+		notes = append(notes, note)
+	}
+	if e.Blocked {
+		notes = append(notes, "blocked")
+	}
+	return cell{text: strings.Join(notes, ", "), paint: Yellow}
+}
+
+// blocked names the ports that the loop guard has blocked.
+func (s *Page) blocked(ports []control.BlockedPort) {
+	for _, p := range ports {
+		vlan := "VLAN " + fdbVLAN(p.VLAN)
+		switch p.VLAN {
+		case 0:
+			vlan = "untagged"
+		case control.AllVLANs:
+			vlan = "all VLANs"
+		}
+		s.WriteString("  ")
+		s.line(2, 4, s.Clean(p.Port)+" is blocked by the loop guard ("+vlan+")")
+	}
 }
 
 // fdbSummary counts entries by kind.

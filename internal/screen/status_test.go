@@ -77,7 +77,8 @@ func TestPage_peerAndFDB(t *testing.T) {
 	for n, name := range []string{"berlin", "ana", "oslo", "vmhost"} {
 		golden(t, "peer-"+name+".golden", draw(Style{UTF8: true, Width: 100}, func(x *Page) { x.Peer(i.Name, &i.Peers[n]) }))
 	}
-	tables := []control.FDBInstance{{Name: "office", FDB: i.FDB, Limit: i.FDBLimit}, {Name: "lab"}}
+	tables := []control.FDBInstance{{Name: "office", FDB: i.FDB, Limit: i.FDBLimit,
+		Blocked: []control.BlockedPort{{Port: "vm-host-3", VLAN: 20}, {Port: "berlin"}}}, {Name: "lab"}}
 	golden(t, "fdb.golden", draw(Style{UTF8: true, Width: 80}, func(x *Page) { x.FDB(tables) }))
 }
 

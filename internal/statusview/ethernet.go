@@ -8,22 +8,48 @@ import (
 	"tund/tunnel/l2"
 )
 
-// FDB describes the forwarding database of an instance; s is nil without a TAP device.
-func FDB(instance string, s *tunnel.EthernetStatus) control.FDBInstance {
+// Place is where the bridge of the TAP has a local address.
+type Place struct {
+	Port string
+	Idle time.Duration
+}
+
+// FDB describes the forwarding database of an instance; s is nil without a TAP device. place says
+// where the bridge has an address; nil if it cannot be asked.
+func FDB(instance string, s *tunnel.EthernetStatus, place func(l2.MAC, uint16) (Place, bool)) control.FDBInstance {
 	if s == nil {
 		return control.FDBInstance{Name: instance}
 	}
-	return control.FDBInstance{Name: instance, FDB: entries(s), Limit: s.Limit}
+	out := control.FDBInstance{Name: instance, FDB: entries(s), Limit: s.Limit}
+	for _, p := range s.Ports {
+		for _, vid := range p.Blocked {
+			out.Blocked = append(out.Blocked, control.BlockedPort{Port: s.Names[p.ID], VLAN: int(vid)})
+		}
+	}
+	for i, e := range s.Entries {
+		if place == nil || e.Port != l2.LocalPort {
+			continue
+		}
+		if at, ok := place(e.MAC, e.VLAN); ok {
+			out.FDB[i].BridgePort = at.Port
+			out.FDB[i].AgeS = min(out.FDB[i].AgeS, at.Idle.Seconds())
+		}
+	}
+	return out
 }
 
-// entries lists the forwarding database.
+// entries lists the forwarding database, in the order of s.Entries.
 func entries(s *tunnel.EthernetStatus) []control.FDBEntry {
 	var list []control.FDBEntry
 	for _, e := range s.Entries {
-		list = append(list, control.FDBEntry{
+		entry := control.FDBEntry{
 			MAC: e.MAC.String(), VLAN: int(e.VLAN), Port: s.Names[e.Port], Kind: string(e.Kind),
-			AgeS: e.Age.Seconds(), Frozen: e.Frozen > 0, Moves: e.Moves,
-		})
+			AgeS: e.Age.Seconds(), Frozen: e.Frozen > 0, Moves: e.Moves, FrozenS: e.Frozen.Seconds(), Blocked: e.Blocked,
+		}
+		for _, ip := range e.Addrs {
+			entry.IPs = append(entry.IPs, ip.String())
+		}
+		list = append(list, entry)
 	}
 	return list
 }

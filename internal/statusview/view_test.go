@@ -3,6 +3,7 @@ package statusview_test
 import (
 	"encoding/json"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -236,13 +237,13 @@ func TestInstance_holdsNoSecret(t *testing.T) {
 
 func TestFDB_isEmptyWithoutATAPDevice(t *testing.T) {
 	t.Parallel()
-	if got := statusview.FDB("office", nil); got.Name != "office" || got.FDB != nil || got.Limit != 0 {
+	if got := statusview.FDB("office", nil, nil); got.Name != "office" || got.FDB != nil || got.Limit != 0 {
 		t.Errorf("got %+v", got)
 	}
 	_, s := office()
-	got := statusview.FDB("office", s.Ethernet)
+	got := statusview.FDB("office", s.Ethernet, nil)
 	want := control.FDBEntry{MAC: "00:00:00:00:00:00", VLAN: 7, Port: "berlin", Kind: "learned", AgeS: 1, Moves: 3}
-	if got.Limit != 100 || len(got.FDB) != 1 || got.FDB[0] != want {
+	if got.Limit != 100 || len(got.FDB) != 1 || !reflect.DeepEqual(got.FDB[0], want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -339,5 +340,32 @@ func TestInstance_whatCarriesPackets(t *testing.T) {
 	if p := i.Peers[1]; p.Suite != "chacha20-poly1305" || p.Lanes != 1 || p.PostQuantum || p.DataSessionsError != "no answer" ||
 		p.LanesDetail == nil || len(p.LanesDetail) != 0 {
 		t.Errorf("without: %+v", p)
+	}
+}
+
+// The bridge says where a local address is; what a host's address is and what is blocked comes from
+// the switch.
+func TestFDB_showsWhereAHostIs(t *testing.T) {
+	t.Parallel()
+	s := &tunnel.EthernetStatus{
+		Names: map[l2.PortID]string{l2.LocalPort: "tap0", 1: "berlin"},
+		Entries: []l2.Entry{
+			{MAC: 1, Port: l2.LocalPort, Kind: l2.KindLocal, Age: time.Minute, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
+			{MAC: 2, Port: 1, Kind: l2.KindLearned, Blocked: true, Frozen: 3 * time.Second},
+		},
+		Ports: []l2.PortStatus{{ID: 1, Blocked: []uint16{0}}},
+	}
+	got := statusview.FDB("office", s, func(mac l2.MAC, _ uint16) (statusview.Place, bool) {
+		return statusview.Place{Port: "eth1", Idle: 2 * time.Second}, mac == 1 || mac == 2
+	})
+	want := control.FDBInstance{
+		Name: "office", Blocked: []control.BlockedPort{{Port: "berlin"}},
+		FDB: []control.FDBEntry{
+			{MAC: "00:00:00:00:00:01", Port: "tap0", Kind: "local", AgeS: 2, IPs: []string{"10.0.0.1"}, BridgePort: "eth1"},
+			{MAC: "00:00:00:00:00:02", Port: "berlin", Kind: "learned", Frozen: true, FrozenS: 3, Blocked: true},
+		},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"slices"
+	"net/netip"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -459,7 +460,7 @@ func TestSwitch_entriesPinFlush(t *testing.T) {
 		{MAC: hostMAC(3), Port: 2, Kind: KindStatic},
 		{MAC: hostMAC(7), VLAN: AnyVLAN, Port: 1, Kind: KindStatic},
 	}
-	if got := s.Entries(at(5 * time.Second)); !slices.Equal(got, want) {
+	if got := s.Entries(at(5 * time.Second)); !reflect.DeepEqual(got, want) {
 		t.Errorf("entries: %+v\nwant %+v", got, want)
 	}
 	two := PortID(2)
@@ -471,5 +472,31 @@ func TestSwitch_entriesPinFlush(t *testing.T) {
 	}
 	if got := s.Entries(start); len(got) != 1 || got[0].MAC != hostMAC(7) {
 		t.Errorf("left: %+v", got)
+	}
+}
+
+// TestSwitch_entriesNameTheHost: an entry has the IP addresses of its host and says whether its
+// port is blocked; a pinned MAC is one entry, wherever it was seen.
+func TestSwitch_entriesNameTheHost(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{NeighborSuppression: true})
+	pinned, host := hostMAC(1), hostMAC(2)
+	addPeer(t, s, 1, PortConfig{MACs: []MAC{pinned}, VLANs: []uint16{0, 10}})
+	addPeer(t, s, 2, PortConfig{})
+	fromPeer(s, start, 1, gratuitous(t, pinned, "10.0.0.1"))
+	fromPeer(s, start, 1, eth(Broadcast, pinned, typeIPv4, 10))
+	fromPeer(s, start, 2, gratuitous(t, host, "10.0.0.2"))
+	fromPeer(s, start, 2, gratuitous(t, host, "10.0.0.3"))
+	s.mu.Lock()
+	s.blocks = append(s.blocks, block{port: 2, until: at(time.Hour)})
+	s.refresh(2)
+	s.mu.Unlock()
+	ip := netip.MustParseAddr
+	want := []Entry{
+		{MAC: host, Port: 2, Kind: KindLearned, Addrs: []netip.Addr{ip("10.0.0.2"), ip("10.0.0.3")}, Blocked: true},
+		{MAC: pinned, VLAN: AnyVLAN, Port: 1, Kind: KindStatic, Addrs: []netip.Addr{ip("10.0.0.1")}},
+	}
+	if got := s.Entries(start); !reflect.DeepEqual(got, want) {
+		t.Errorf("entries: %+v\nwant %+v", got, want)
 	}
 }

@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -259,6 +260,18 @@ func (t *neighbors) purge(gone func(*binding) bool) {
 func (t *neighbors) forget(key neighborKey, b *binding) {
 	delete(t.table, key)
 	t.perPort[b.port]--
+}
+
+// addresses returns the IP addresses of each host, by the key of its MAC.
+func (t *neighbors) addresses() map[uint64][]netip.Addr {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make(map[uint64][]netip.Addr, len(t.table))
+	for key, b := range t.table {
+		at := entryKey(key.vid, b.mac)
+		out[at] = append(out[at], netip.AddrFrom16(key.ip).Unmap())
+	}
+	return out
 }
 
 // answer answers the request in v.neigh if it can, and reports whether the request need not be

@@ -3,6 +3,7 @@ package l2
 import (
 	"cmp"
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -31,6 +32,9 @@ type Entry struct {
 	Age    time.Duration // since a frame was last seen, in whole seconds; 0 for static entries
 	Frozen time.Duration // for how long the entry will still not move; 0: not frozen
 	Moves  int           // how often it changed its port within the last freezeWindow seconds
+	// The IP addresses of the host, as far as ARP and neighbour discovery have shown them.
+	Addrs   []netip.Addr
+	Blocked bool // the loop guard has blocked the port in the VLAN
 }
 
 // AnyVLAN stands for every VLAN in the Entry of a MAC pinned by PortConfig, and in
@@ -38,14 +42,46 @@ type Entry struct {
 const AnyVLAN = everyVLAN
 
 // Entries returns the forwarding database and the MACs pinned by PortConfig, sorted by VLAN, then
-// by MAC. The caller owns the slice.
+// by MAC. A MAC pinned by PortConfig is one entry, in whatever VLANs it was seen. The caller owns
+// the result.
 func (s *Switch) Entries(now boottime.Time) []Entry {
-	out := s.fdb.entries(now)
-	for mac, id := range s.view.Load().pinned {
-		out = append(out, Entry{MAC: mac, VLAN: AnyVLAN, Port: id, Kind: KindStatic})
+	view, addrs := s.view.Load(), s.hosts.addresses()
+	all := s.fdb.entries(now)
+	out := make([]Entry, 0, len(all)+len(view.pinned))
+	pinned := make(map[MAC]Entry, len(view.pinned))
+	for mac, id := range view.pinned {
+		pinned[mac] = Entry{MAC: mac, VLAN: AnyVLAN, Port: id, Kind: KindStatic}
+	}
+	for _, e := range all {
+		for _, ip := range addrs[entryKey(e.VLAN, e.MAC)] {
+			e.addAddr(ip)
+		}
+		if p, ok := pinned[e.MAC]; ok && p.Port == e.Port {
+			for _, ip := range e.Addrs {
+				p.addAddr(ip)
+			}
+			pinned[e.MAC] = p
+			continue
+		}
+		p := view.port(e.Port)
+		e.Blocked = p != nil && p.blocked != nil && p.blocked.has(e.VLAN)
+		out = append(out, e)
+	}
+	for _, e := range pinned {
+		out = append(out, e)
+	}
+	for i := range out {
+		slices.SortFunc(out[i].Addrs, netip.Addr.Compare)
 	}
 	slices.SortFunc(out, func(a, b Entry) int { return cmp.Or(cmp.Compare(a.VLAN, b.VLAN), cmp.Compare(a.MAC, b.MAC)) })
 	return out
+}
+
+// addAddr adds an address that is not there yet.
+func (e *Entry) addAddr(ip netip.Addr) {
+	if !slices.Contains(e.Addrs, ip) {
+		e.Addrs = append(e.Addrs, ip)
+	}
 }
 
 // Filter selects entries. The zero Filter selects all learned entries.
@@ -167,6 +203,10 @@ func (t *fdb) each(visit func(slot int32)) {
 func (t *fdb) entry(slot int32, sec uint32) Entry {
 	key, v := t.keyAt(slot), t.value(slot)
 	e := Entry{MAC: keyMAC(key), VLAN: keyVID(key), Port: v.port(), Kind: KindLearned}
+	if c := &t.cold[slot]; c.hostLen != 0 {
+		ip, _ := netip.AddrFromSlice(c.host[:c.hostLen])
+		e.Addrs = []netip.Addr{ip}
+	}
 	switch {
 	case v&flagStatic != 0:
 		e.Kind = KindStatic

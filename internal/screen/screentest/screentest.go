@@ -54,10 +54,10 @@ func Office() control.Instance {
 				Capabilities: []string{"ethernet", "fragments"}, Drops: map[string]uint64{"storm-broadcast": 1204}},
 		},
 		FDB: []control.FDBEntry{
-			{MAC: "02:00:00:00:00:01", Port: "vm-host-3", Kind: "learned", AgeS: 3.2},
-			{MAC: "02:00:00:00:00:02", VLAN: 20, Port: "vm-host-3", Kind: "learned", AgeS: 130, Frozen: true, Moves: 5},
+			{MAC: "02:00:00:00:00:01", Port: "vm-host-3", Kind: "learned", AgeS: 3.2, IPs: []string{"10.9.1.7", "fe80::1"}},
+			{MAC: "02:00:00:00:00:02", VLAN: 20, Port: "vm-host-3", Kind: "learned", AgeS: 130, Frozen: true, FrozenS: 240, Blocked: true, Moves: 5},
 			{MAC: "02:00:00:00:00:03", Port: "vm-host-3", Kind: "static"},
-			{MAC: "02:00:00:00:00:04", Port: "office-tap", Kind: "local"},
+			{MAC: "02:00:00:00:00:04", Port: "office-tap", Kind: "local", AgeS: 12, BridgePort: "eth1", IPs: []string{"10.9.1.9"}},
 		},
 		FDBLimit: 16384,
 	}
