@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"tund/config/spelling"
 	"tund/config/tomlscan"
 	"tund/crypto/keys"
 )
@@ -61,7 +62,7 @@ func (l *loader) agent(s *section) *Agent {
 // one of them and one of the file, exclude each other is for the caller to see. It may be used by
 // several goroutines.
 type PeerReader struct {
-	known  *keySet
+	known  *spelling.Set
 	cfg    Config
 	ownKey keys.PublicKey
 }

@@ -47,7 +47,7 @@ func readReference(t *testing.T) (whole string, sections map[string][]documented
 func TestDocs_haveEveryKeyOnce(t *testing.T) {
 	t.Parallel()
 	_, sections := readReference(t)
-	for name, known := range allKeys().sections {
+	for name, known := range allKeys().Sections {
 		if name == "" {
 			known = slices.Sorted(slices.Values(known))
 			var headings []string

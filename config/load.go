@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"tund/config/spelling"
 	"tund/config/tomlscan"
 	"tund/crypto/keys"
 	"tund/internal/names"
@@ -110,9 +111,9 @@ type loader struct {
 	warnings Errors
 	inline   bool // the file itself holds a secret
 
-	known    *keySet      // nil while allKeys finds out
-	asked    *keySet      // records what is read; nil but in allKeys
-	reported map[int]bool // offsets of values that were malformed
+	known    *spelling.Set // nil while allKeys finds out
+	asked    *spelling.Set // records what is read; nil but in allKeys
+	reported map[int]bool  // offsets of values that were malformed
 
 	ownKey       keys.PublicKey // of our private key; zero while that is not known
 	privateKeyAt int

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"tund/config/spelling"
 	"tund/internal/names"
 )
 
@@ -290,7 +291,7 @@ func (l *loader) peerEndpoints(s *section) []Endpoint {
 	const key = "endpoint"
 	var words []string
 	var at []int
-	value, _ := s.value(key, kindText)
+	value, _ := s.value(key, spelling.Text)
 	switch v := value.(type) {
 	case nil:
 		return nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"tund/config/spelling"
 	"tund/config/tomlscan"
 	"tund/crypto/keys"
 )
@@ -35,12 +36,12 @@ func (l *loader) section(name, label string, values map[string]any, at *tomlscan
 	if l.known == nil {
 		return s
 	}
-	known := l.known.sections[name]
+	known := l.known.Sections[name]
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		if slices.Contains(known, key) {
 			continue
 		}
-		meant := l.known.respelt(name, key)
+		meant := l.known.Respelt(name, key)
 		if _, given := values[meant]; meant == "" || given {
 			continue
 		}
@@ -57,9 +58,9 @@ func (l *loader) section(name, label string, values map[string]any, at *tomlscan
 // sections. It loads a file that has every section and no key, and records what is asked for: a key
 // exists because something reads it, and is declared nowhere else. Every key is therefore to be
 // read whether or not it is there, and whatever other keys say.
-func allKeys() *keySet {
+func allKeys() *spelling.Set {
 	l := newLoader("", host{getenv: func(string) string { return "" }}, "")
-	l.asked = &keySet{sections: make(map[string][]string), kinds: make(map[string]kind)}
+	l.asked = &spelling.Set{Sections: make(map[string][]string), Kinds: make(map[string]spelling.Kind)}
 	empty := map[string]any{}
 	l.file(map[string]any{
 		"tunnel": empty, "tun": empty, "tap": empty, "agent": empty, "metrics": empty, "peer": []map[string]any{empty},
@@ -68,24 +69,16 @@ func allKeys() *keySet {
 }
 
 // value returns what the file says at key, which takes what want says.
-func (s *section) value(key string, want kind) (value any, ok bool) {
-	if asked := s.l.asked; asked != nil && !slices.Contains(asked.sections[s.name], key) {
-		asked.sections[s.name] = append(asked.sections[s.name], key)
-		asked.kinds[key] = want
+func (s *section) value(key string, want spelling.Kind) (value any, ok bool) {
+	if asked := s.l.asked; asked != nil && !slices.Contains(asked.Sections[s.name], key) {
+		asked.Sections[s.name] = append(asked.Sections[s.name], key)
+		asked.Kinds[key] = want
 	}
 	value, ok = s.values[key]
 	if s.l.reported[s.at.Child(key).Value] {
 		return reportedValue{}, ok
 	}
 	return value, ok
-}
-
-// bracketed is how the file writes the name of a section.
-func bracketed(name string) string {
-	if name == "peer" {
-		return "[[peer]]"
-	}
-	return "[" + name + "]"
 }
 
 // has reports whether the file says anything at key. It does not count as reading the key.
@@ -110,7 +103,7 @@ func (s *section) unknownKeys() {
 		return
 	}
 	for key := range s.values {
-		if slices.Contains(s.l.known.sections[s.name], key) {
+		if slices.Contains(s.l.known.Sections[s.name], key) {
 			continue
 		}
 		prefix := ""
@@ -122,7 +115,7 @@ func (s *section) unknownKeys() {
 		case map[string]any, []map[string]any:
 			kind = "section"
 		}
-		s.l.errorAt(s.at.Child(key).Key, "%sunknown %s %s%s", prefix, kind, shownKey(key), s.l.known.suggest(s.name, key))
+		s.l.errorAt(s.at.Child(key).Key, "%sunknown %s %s%s", prefix, kind, shownKey(key), s.l.known.Suggest(s.name, key))
 	}
 }
 
@@ -156,7 +149,7 @@ func (s *section) wrongType(key, want string) {
 
 // table returns the section called name; ok is false when there is none.
 func (s *section) table(name string) (sub *section, ok bool) {
-	value, _ := s.value(name, kindSection)
+	value, _ := s.value(name, spelling.Section)
 	switch v := value.(type) {
 	case nil:
 		return nil, false
@@ -167,7 +160,7 @@ func (s *section) table(name string) (sub *section, ok bool) {
 	case reportedValue:
 		return nil, false
 	default:
-		s.l.errorAt(s.where(name), "%s: want one section %s, not %s", name, bracketed(name), typeName(v))
+		s.l.errorAt(s.where(name), "%s: want one section %s, not %s", name, spelling.Bracketed(name), typeName(v))
 		return nil, false
 	}
 }
@@ -175,7 +168,7 @@ func (s *section) table(name string) (sub *section, ok bool) {
 // tables returns the sections called name, of which there may be any number.
 func (s *section) tables(name string) []*section {
 	var all []any
-	value, _ := s.value(name, kindSection)
+	value, _ := s.value(name, spelling.Section)
 	switch v := value.(type) {
 	case nil:
 		return nil
@@ -187,13 +180,13 @@ func (s *section) tables(name string) []*section {
 		all = v
 	case map[string]any:
 		if _, respelt := s.respelt[name]; !respelt {
-			s.l.errorAt(s.where(name), "write %s, with two brackets, before each peer", bracketed(name))
+			s.l.errorAt(s.where(name), "write %s, with two brackets, before each peer", spelling.Bracketed(name))
 		}
 		return []*section{s.l.section(name, "", v, s.at.Child(name))}
 	case reportedValue:
 		return nil
 	default:
-		s.l.errorAt(s.where(name), "%s: want sections %s, not %s", name, bracketed(name), typeName(v))
+		s.l.errorAt(s.where(name), "%s: want sections %s, not %s", name, spelling.Bracketed(name), typeName(v))
 		return nil
 	}
 	var subs []*section
@@ -211,37 +204,37 @@ func (s *section) tables(name string) []*section {
 
 // textKind says whether the text at key is a secret, or would be if the wrong key were pasted
 // there.
-func textKind(key string) kind {
+func textKind(key string) spelling.Kind {
 	if strings.HasSuffix(key, "_key") {
-		return kindSecret
+		return spelling.Secret
 	}
-	return kindText
+	return spelling.Text
 }
 
 // integer returns the value of key, or otherwise the default.
 func (s *section) integer(key string, otherwise, low, high int64) int64 {
-	return s.number(key, kindNumber, otherwise, low, high)
+	return s.number(key, spelling.Number, otherwise, low, high)
 }
 
 // seconds returns the value of key, a number of seconds, or otherwise the default.
 func (s *section) seconds(key string, otherwise, low, high int64) time.Duration {
-	return time.Duration(s.number(key, kindSeconds, otherwise, low, high)) * time.Second
+	return time.Duration(s.number(key, spelling.Seconds, otherwise, low, high)) * time.Second
 }
 
-func (s *section) number(key string, want kind, otherwise, low, high int64) int64 {
+func (s *section) number(key string, want spelling.Kind, otherwise, low, high int64) int64 {
 	value, given := s.value(key, want)
 	if !given {
 		return otherwise
 	}
 	n, ok := value.(int64)
 	wanted := "a whole number"
-	if want == kindSeconds {
+	if want == spelling.Seconds {
 		wanted = "a number of seconds"
 	}
 	switch {
 	case !ok:
 		if text, isText := value.(string); isText && text != "" && text[0] >= '0' && text[0] <= '9' {
-			s.errorAt(s.where(key), key, "%s", withoutUnit(key, want, text))
+			s.errorAt(s.where(key), key, "%s", spelling.WithoutUnit(key, want, text))
 		} else {
 			s.wrongType(key, wanted)
 		}
@@ -254,7 +247,7 @@ func (s *section) number(key string, want kind, otherwise, low, high int64) int6
 }
 
 func (s *section) boolean(key string, otherwise bool) bool {
-	value, given := s.value(key, kindBoolean)
+	value, given := s.value(key, spelling.Boolean)
 	if !given {
 		return otherwise
 	}
@@ -268,7 +261,7 @@ func (s *section) boolean(key string, otherwise bool) bool {
 
 // choice returns the index in words of the value of key; the first word is the default.
 func (s *section) choice(key string, words ...string) int {
-	value, given := s.value(key, kindText)
+	value, given := s.value(key, spelling.Text)
 	if !given {
 		return 0
 	}
@@ -310,13 +303,13 @@ type item struct {
 
 // list returns the elements of the list at key.
 func (s *section) list(key, want string) []item {
-	value, given := s.value(key, kindList)
+	value, given := s.value(key, spelling.List)
 	if !given {
 		return nil
 	}
 	values, ok := value.([]any)
-	if text, isText := value.(string); isText && !mayBeSecret(text) && examples[key] != "" {
-		s.errorAt(s.where(key), key, "want a list: %s", example(key, kindList, clean(text)))
+	if text, isText := value.(string); isText && !mayBeSecret(text) && spelling.HasExample(key) {
+		s.errorAt(s.where(key), key, "want a list: %s", spelling.Example(key, spelling.List, clean(text)))
 		return nil
 	}
 	if !ok { // a list of tables has a type of its own, and nothing here wants it

@@ -3,6 +3,7 @@ package config
 import (
 	"regexp"
 	"strings"
+	"tund/config/spelling"
 	"tund/config/tomlscan"
 	"unicode/utf8"
 )
@@ -155,7 +156,10 @@ func noAssignment(text string) string {
 
 // explainValue says what is wrong with the text of a value; "" when the decoder knows better.
 func (l *loader) explainValue(st statement, value string) string {
-	key, kind := l.known.find(st.key)
+	key, kind := l.known.Find(st.key)
+	if len(key) > maxShownKey || looksLikeKey(key) {
+		key = "key"
+	}
 	first := ""
 	if m := wholeString.FindString(value); m != "" {
 		first = strings.TrimSpace(value[len(m):])
@@ -168,7 +172,7 @@ func (l *loader) explainValue(st statement, value string) string {
 	case strings.HasPrefix(value, `"""`), strings.HasPrefix(value, "'''"), strings.HasPrefix(value, "{"):
 		return ""
 	case strings.HasPrefix(first, ","):
-		return "several values need brackets around them: " + example(key, kind, "")
+		return "several values need brackets around them: " + spelling.Example(key, kind, "")
 	case first != "" && !strings.HasPrefix(first, "#"):
 		return "nothing may follow the value but a comment, which begins with #"
 	case value[0] == '"' || value[0] == '\'':
@@ -178,8 +182,8 @@ func (l *loader) explainValue(st statement, value string) string {
 		return ""
 	case value[0] == '[' && !st.complete && strings.Count(value, "[") > strings.Count(value, "]"):
 		return "the closing bracket is missing"
-	case value[0] == '[' && !strings.ContainsAny(value, `"'`) && (kind == 0 || kind == kindList):
-		return "the values of a list need quotes: " + example(key, kindList, "")
+	case value[0] == '[' && !strings.ContainsAny(value, `"'`) && (kind == 0 || kind == spelling.List):
+		return "the values of a list need quotes: " + spelling.Example(key, spelling.List, "")
 	case value[0] == '[':
 		return ""
 	}
@@ -187,30 +191,30 @@ func (l *loader) explainValue(st statement, value string) string {
 }
 
 // unquoted says how a value without quotes is to be written.
-func unquoted(key string, kind kind, value string) string {
+func unquoted(key string, kind spelling.Kind, value string) string {
 	safe := ""
-	if kind != kindSecret && kind != 0 && len(value) <= maxShownText && !mayBeSecret(value) {
+	if kind != spelling.Secret && kind != 0 && len(value) <= maxShownText && !mayBeSecret(value) {
 		safe = value
 	}
 	if key == "endpoint" && unbracketed(value) || strings.ContainsAny(value, "\"'\\,;\r\n\t#") || !utf8.ValidString(value) {
 		safe = ""
 	}
-	number := kind == kindNumber || kind == kindSeconds
+	number := kind == spelling.Number || kind == spelling.Seconds
 	switch {
 	case number && numberAndUnit.MatchString(value):
-		return withoutUnit(key, kind, value)
+		return spelling.WithoutUnit(key, kind, value)
 	case (number || kind == 0) && leadingZero.MatchString(value):
 		return "a number cannot begin with a zero"
 	case (number || kind == 0) && value[0] >= '0' && value[0] <= '9':
 		return ""
 	case number:
 		return "want a number"
-	case kind == kindBoolean:
+	case kind == spelling.Boolean:
 		return "want true or false, in lower case"
-	case kind == kindList:
-		return "needs quotes and brackets: " + example(key, kind, safe)
+	case kind == spelling.List:
+		return "needs quotes and brackets: " + spelling.Example(key, kind, safe)
 	}
-	return "a string needs quotes: " + example(key, kind, safe)
+	return "a string needs quotes: " + spelling.Example(key, kind, safe)
 }
 
 // explainHeader says how a header is written, if it is one that the decoder refuses; otherwise it
@@ -224,9 +228,9 @@ func (l *loader) explainHeader(msg string, st statement, isAssignment bool) stri
 		line = line[:hash]
 	}
 	name := strings.Trim(line, "[] \t")
-	for _, section := range l.known.sections[""] {
-		if fold(name) == section {
-			return "a section begins with " + bracketed(section) + " on a line of its own"
+	for _, section := range l.known.Sections[""] {
+		if spelling.Fold(name) == section {
+			return "a section begins with " + spelling.Bracketed(section) + " on a line of its own"
 		}
 	}
 	return "a section begins with its name in brackets on a line of its own, such as [tun] or [[peer]]"

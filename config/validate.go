@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"tund/config/spelling"
 	"tund/internal/names"
 	"tund/internal/sizes"
 )
@@ -60,7 +61,7 @@ func (l *loader) tunnel(root *section) (t Tunnel) {
 
 // dscp returns a differentiated services code point, written as a number or by a word.
 func (s *section) dscp(key string) int {
-	value, _ := s.value(key, kindText)
+	value, _ := s.value(key, spelling.Text)
 	switch v := value.(type) {
 	case nil:
 		return 0

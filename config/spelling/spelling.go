@@ -1,16 +1,21 @@
-package config
+// Package spelling knows what people write in a configuration file when they mean something else:
+// keys that are misspelt, that belong in another section or that other programs have, and values in
+// the form of another type. It returns words for error messages. It reads no file, and it does not
+// know which keys there are: a Set says so.
+package spelling
 
-import (
-	"strings"
-)
+import "strings"
 
-// keySet is what the file may say.
-type keySet struct {
-	sections map[string][]string // keys of each section; under "" the names of the sections
-	kinds    map[string]kind     // what a key takes, which is the same wherever it stands
+// maxKey bounds the length, in bytes, of a key that is compared with others.
+const maxKey = 32
+
+// Set is what a file may say. It is not changed while it is in use.
+type Set struct {
+	Sections map[string][]string // keys of each section; under "" the names of the sections
+	Kinds    map[string]Kind     // what a key takes, which is the same wherever it stands
 }
 
-// aliases are names that wg-quick(8) and others use for keys of tund, in the form that fold makes.
+// aliases are names that wg-quick(8) and others use for keys of tund, in the form that Fold makes.
 var aliases = map[string]string{
 	"interface":                   "tunnel",
 	"persistentkeepalive":         "keepalive",
@@ -25,7 +30,7 @@ var aliases = map[string]string{
 	"vlan":                        "vlans",
 }
 
-// absent are keys of other programs that tund has no counterpart of, in the form that fold makes,
+// absent are keys of other programs that tund has no counterpart of, in the form that Fold makes,
 // each with what to do in their place.
 var absent = map[string]string{
 	"preup":      "tund runs no commands: use ExecStartPre= in a drop-in of tund@.service",
@@ -36,13 +41,13 @@ var absent = map[string]string{
 	"saveconfig": "tund never writes to its configuration",
 }
 
-// suggest returns the end of the report of an unknown key: the key that was probably meant, the
+// Suggest returns the end of the report of an unknown key: the key that was probably meant, the
 // section it belongs to, or what takes its place; "" when there is no good guess.
-func (k *keySet) suggest(section, key string) string {
-	if len(key) > maxShownKey {
+func (k *Set) Suggest(section, key string) string {
+	if len(key) > maxKey {
 		return ""
 	}
-	if meant := k.respelt(section, key); meant != "" {
+	if meant := k.Respelt(section, key); meant != "" {
 		return didYouMean(section, meant)
 	}
 	if name, homes := k.homes(section, key); name != "" {
@@ -51,13 +56,13 @@ func (k *keySet) suggest(section, key string) string {
 		}
 		return `: "` + name + `" belongs in ` + strings.Join(homes, " or ")
 	}
-	folded := fold(key)
+	folded := Fold(key)
 	if instead := absent[folded]; instead != "" {
 		return ": " + instead
 	}
 	best, meant := 1+max(1, len(folded)/3), ""
-	for _, known := range k.sections[section] {
-		if d := distance(folded, fold(known)); d < best {
+	for _, known := range k.Sections[section] {
+		if d := distance(folded, Fold(known)); d < best {
 			best, meant = d, known
 		}
 	}
@@ -67,51 +72,59 @@ func (k *keySet) suggest(section, key string) string {
 	return didYouMean(section, meant)
 }
 
-// respelt returns the key of a section that is spelt in another way, or known to others by another
+// Respelt returns the key of a section that is spelt in another way, or known to others by another
 // name; "" when there is none.
-func (k *keySet) respelt(section, key string) string {
-	folded := fold(key)
-	for _, known := range k.sections[section] {
-		if folded == fold(known) || folded == fold(known)+"s" && section == "" || aliases[folded] == known {
+func (k *Set) Respelt(section, key string) string {
+	folded := Fold(key)
+	for _, known := range k.Sections[section] {
+		if folded == Fold(known) || folded == Fold(known)+"s" && section == "" || aliases[folded] == known {
 			return known
 		}
 	}
 	return ""
 }
 
-// find returns a key, however it is spelt and in whichever section it stands, and what it takes;
+// Find returns a key, however it is spelt and in whichever section it stands, and what it takes;
 // kind is 0 for an unknown one.
-func (k *keySet) find(key string) (meant string, kind kind) {
-	for _, section := range k.sections[""] {
-		if meant := k.respelt(section, key); meant != "" {
-			return meant, k.kinds[meant]
+func (k *Set) Find(key string) (meant string, kind Kind) {
+	for _, section := range k.Sections[""] {
+		if meant := k.Respelt(section, key); meant != "" {
+			return meant, k.Kinds[meant]
 		}
 	}
 	return key, 0
 }
 
 // homes returns the sections that have a key which this one has not, and how it is spelt there.
-func (k *keySet) homes(section, key string) (name string, homes []string) {
-	for _, other := range k.sections[""] {
+func (k *Set) homes(section, key string) (name string, homes []string) {
+	for _, other := range k.Sections[""] {
 		if other == section {
 			continue
 		}
-		if meant := k.respelt(other, key); meant != "" {
-			name, homes = meant, append(homes, bracketed(other))
+		if meant := k.Respelt(other, key); meant != "" {
+			name, homes = meant, append(homes, Bracketed(other))
 		}
 	}
 	return name, homes
 }
 
+// Bracketed writes the name of a section as it stands in the file.
+func Bracketed(name string) string {
+	if name == "peer" {
+		return "[[peer]]"
+	}
+	return "[" + name + "]"
+}
+
 func didYouMean(section, key string) string {
 	if section == "" {
-		return ": did you mean " + bracketed(key) + "?"
+		return ": did you mean " + Bracketed(key) + "?"
 	}
 	return `: did you mean "` + key + `"?`
 }
 
-// fold removes what people vary in a name: case, hyphens and underscores.
-func fold(key string) string {
+// Fold removes what people vary in a name: case, hyphens and underscores.
+func Fold(key string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '-' || r == '_' {
 			return -1

@@ -1,4 +1,4 @@
-package config
+package spelling
 
 import (
 	"strconv"
@@ -6,17 +6,18 @@ import (
 	"time"
 )
 
-// kind is what a key takes.
-type kind uint8
+// Kind is what a key takes. The zero Kind is that of an unknown key.
+type Kind uint8
 
+// The kinds.
 const (
-	kindSection kind = iota + 1
-	kindText
-	kindSecret // text that is never shown
-	kindNumber
-	kindSeconds // a number, and people write durations
-	kindBoolean
-	kindList
+	Section Kind = iota + 1
+	Text
+	Secret // text that is never shown
+	Number
+	Seconds // a number, and people write durations
+	Boolean
+	List
 )
 
 // examples are values for messages, of keys whose form people get wrong.
@@ -29,28 +30,28 @@ var examples = map[string]string{
 	"trust":       `["dhcp", "ra"]`,
 }
 
-// example returns an assignment to key as it should be, with the value that the file has when that
-// may be shown.
-func example(key string, kind kind, value string) string {
-	switch {
-	case len(key) > maxShownKey || looksLikeKey(key):
-		key = "key"
-	case value == "" && examples[key] != "":
+// HasExample reports whether key is one whose form people get wrong.
+func HasExample(key string) bool { return examples[key] != "" }
+
+// Example returns an assignment to key as it should be, with the value that the file has, or with
+// another if value is "". Both are shown.
+func Example(key string, kind Kind, value string) string {
+	if value == "" && examples[key] != "" {
 		return key + " = " + examples[key]
 	}
 	if value == "" {
 		value = "…"
 	}
 	value = strconv.Quote(value)
-	if kind == kindList {
+	if kind == List {
 		value = "[" + value + "]"
 	}
 	return key + " = " + value
 }
 
-// withoutUnit says how to write a number that has a unit, or is in quotes.
-func withoutUnit(key string, kind kind, value string) string {
-	if d, err := time.ParseDuration(value); kind == kindSeconds && err == nil && d > 0 && d%time.Second == 0 {
+// WithoutUnit says how to write a number that has a unit, or is in quotes.
+func WithoutUnit(key string, kind Kind, value string) string {
+	if d, err := time.ParseDuration(value); kind == Seconds && err == nil && d > 0 && d%time.Second == 0 {
 		return "want a number of seconds, without a unit: " + key + " = " + strconv.FormatInt(int64(d/time.Second), 10)
 	}
 	digits := value[:len(value)-len(strings.TrimLeft(value, "0123456789"))]
