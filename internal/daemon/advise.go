@@ -40,6 +40,7 @@ func (d *Daemon) keepAdvice(ctx context.Context) {
 
 // advise checks the host once. Problems that have been corrected are forgotten.
 func (d *Daemon) advise() {
+	d.checkProgram()
 	host, err := hostcheck.Read()
 	if err != nil {
 		d.log.Debug("cannot look at the host's settings", zap.Error(err))

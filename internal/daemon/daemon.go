@@ -80,6 +80,7 @@ type Daemon struct {
 	mode    mode
 	log     *zap.Logger
 	process statusview.Process
+	program program
 	events  *events.Log // what happened, for those who follow the instance
 
 	// Set once by start.
@@ -191,7 +192,7 @@ func newDaemon(o Options) *Daemon {
 		agent:   agentState{peers: sources.NewPeers()}, byHand: make(map[keys.PublicKey]bool),
 		nudge: make(chan struct{}, 1), gone: make(chan error, 1),
 	}
-	d.mode = d.fileMode()
+	d.mode, d.program = d.fileMode(), ownProgram()
 	return d
 }
 

@@ -16,6 +16,7 @@ const (
 	KindUnknownPeer = "unknown-peer" // a host asks for a session with a key that belongs to no peer
 	KindAgent       = "agent"        // no agent can hand in peers
 	KindWrongKey    = "wrong-key"    // a host asks for a session with another key than ours
+	KindProgram     = "program"      // another version is installed than the one that runs
 	KindTrial       = "trial"        // the former configuration comes back unless this is confirmed
 	KindPreviousKey = "previous-key" // our previous key is still accepted
 )
