@@ -253,3 +253,32 @@ func TestExtension_goodbyeInADataSession(t *testing.T) {
 		}
 	})
 }
+
+// After a kill and a new start, the side that nobody would speak to first asks for a session, so
+// the other one does not send into the void for 15 seconds.
+func TestExtension_formerPeersAreFoundAgainAfterAStart(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.tundPair(peer.ExtensionsAuto, peer.ExtensionsAuto)
+		plain := w.end()
+		b.knows(plain, false, extensions(peer.ExtensionsAuto))
+		plain.knows(b, true)
+		a.sends(b, 10)
+		plain.sends(b, 10)
+		passes(5 * time.Second)
+		former := b.tun.Contacts()
+		if len(former) != 1 || former[0].PublicKey != a.key.Public() || former[0].Endpoint != a.addr {
+			t.Fatalf("contacts %+v, want the peer that is tund", former)
+		}
+		b.conn.Close() // nothing says goodbye
+		w.start(b)
+		b.knows(a, false, extensions(peer.ExtensionsAuto))
+		b.tun.Contact(append(former, Contact{plain.key.Public(), plain.addr})) // not configured now
+		passes(100 * time.Millisecond)
+		b.written()
+		a.sends(b, 10)
+		b.expect(1, "what the other side sends right after the start")
+		if i, _, _, _, _ := w.ears.take(); i != 3 {
+			t.Errorf("%d initiations, want 3: two before the start and one after", i)
+		}
+	})
+}

@@ -96,6 +96,8 @@ type Daemon struct {
 	socket      *uapi.Server         // WireGuard's socket; nil: none
 	removed     <-chan struct{}      // closed when the removal of that is to end us; nil: it is not
 	stamps      *stamps.Store        // nil: timestamps of handshakes are forgotten at the end
+	contacts    *stamps.Contacts     // belongs to keepStamps; nil like stamps
+	former      []stamps.Contact     // peers of the last run, until contactFormer
 	site        *web.Site            // what can be looked at over HTTP; nil: nothing
 	undo        undo
 	ready       bool // the start succeeded
@@ -235,6 +237,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	d.lookSoon()
 	d.confine()
 	d.tunnel.Start()
+	d.contactFormer()
 	if d.control != nil {
 		d.background.Go(func() {
 			if err := d.control.Serve(tunctl{d}); err != nil {

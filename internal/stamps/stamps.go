@@ -2,9 +2,9 @@
 // newest that was sent to it, beyond the lifetime of a process. Timestamps distinguish a peer's
 // initiations from recorded ones (WireGuard whitepaper §5.1). A host that forgets those it accepted
 // can be made to answer an old initiation; one that forgets those it sent is refused by its peers
-// if its clock goes back.
+// if its clock goes back. Contacts stores beside them which peers had a session, and where.
 //
-// It keeps one small file, which is not secret and is replaced as a whole: at whatever moment a
+// It keeps two small files, which are not secret and are replaced as a whole: at whatever moment a
 // process dies, either the old or the new file is there. A file that is missing, truncated or
 // altered means that nothing is remembered, and is never fatal. The package judges no timestamps,
 // and has no goroutine or clock of its own.
