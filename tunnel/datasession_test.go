@@ -13,6 +13,7 @@ import (
 	"tund/crypto/wire"
 	"tund/internal/drop"
 	"tund/tunnel/datasession"
+	"tund/tunnel/extension"
 	"tund/tunnel/peer"
 	"tund/tunnel/udp/udptest"
 )
@@ -529,4 +530,42 @@ func TestDataSessions_anAgreementDoesNotOutliveItsProcess(t *testing.T) {
 			carries(t, aead.AES256GCM, true, a, b)
 		})
 	}
+}
+
+// A peer that sends what it likes as offers and answers changes nothing but the counters.
+func TestDataSessions_hostileOffersAreCounted(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.dataPair(datasession.Prefer, datasession.Prefer)
+		a.sends(b, 10)
+		passes(time.Second)
+		carries(t, aead.AES256GCM, true, a, b)
+		indices := b.tun.env.Index.Len()
+		kp, at := b.peerOf(a).Current(), b.dropped(drop.BadInnerPacket)
+		part := func(number, length, size int) []byte {
+			return append([]byte{byte(number), 0, byte(length >> 8), byte(length)}, make([]byte, size)...)
+		}
+		hostile := 0
+		for _, typ := range []extension.Type{extension.TypeOffer, extension.TypeAnswer} {
+			for _, body := range [][]byte{
+				nil, {1}, part(0, 0, 0), part(0, 4, 4), part(9, 4, 4), part(0, 3000, 1024), part(2, 3000, 100), part(0, 65535, 1024),
+			} {
+				hostile++
+				b.tun.env.Drop(kp.Peer, b.tun.env.Control(kp, extension.AppendMessage(nil, typ, body), b.clock.Now()), 1)
+				passes(time.Millisecond)
+			}
+		}
+		// A part that may be one of a longer message waits for the others, and an offer after the
+		// agreement is ignored.
+		if n := b.dropped(drop.BadInnerPacket) - at; n < uint64(hostile)-3 || n > uint64(hostile) {
+			t.Errorf("%d of %d were counted", n, hostile)
+		}
+		if n := b.tun.env.Index.Len(); n != indices || b.dropped(drop.Internal) != 0 {
+			t.Errorf("%d indices, were %d; %d panics", n, indices, b.dropped(drop.Internal))
+		}
+		a.sends(b, 10)
+		b.sends(a, 10)
+		a.expect(1, "afterwards")
+		b.expect(2, "afterwards")
+		carries(t, aead.AES256GCM, true, a, b)
+	})
 }
