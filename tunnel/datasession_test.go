@@ -569,3 +569,39 @@ func TestDataSessions_hostileOffersAreCounted(t *testing.T) {
 		carries(t, aead.AES256GCM, true, a, b)
 	})
 }
+
+// "require" takes effect at once, also on sessions that stand, and ends when the peer can again.
+func TestDataSessions_requireIsTurnedOnAtRunTime(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.dataPair(datasession.Off, datasession.Off)
+		a.sends(b, 10)
+		passes(time.Second)
+		a.sends(b, 10)
+		b.expect(2, "before")
+		carries(t, aead.AES256GCM, false, a, b)
+
+		a.knows(b, true, postQuantum(datasession.Require))
+		for range 20 {
+			a.sends(b, 10)
+			b.sends(a, 10)
+			passes(time.Second)
+		}
+		a.expect(0, "from a peer with post_quantum = off")
+		b.expect(0, "for a peer with post_quantum = off")
+		if s := a.tun.Status().Peers[0]; s.State != StateDown || !strings.Contains(s.LastError, "post_quantum is off at the peer") {
+			t.Errorf("state %s, %q", s.State, s.LastError)
+		}
+		b.knows(a, true, postQuantum(datasession.Prefer))
+		passes(20 * time.Second)
+		a.got()
+		b.got()
+		for range 10 {
+			a.sends(b, 10)
+			b.sends(a, 10)
+			passes(time.Second)
+		}
+		a.expect(10, "from a peer that can")
+		b.expect(10, "for a peer that can")
+		carries(t, aead.AES256GCM, true, a, b)
+	})
+}

@@ -3,6 +3,7 @@ package peer
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -63,10 +64,12 @@ func (t *Index) reserve(peer *Peer, lane, lanes int) uint32 {
 	for {
 		var b [4]byte
 		rand.Read(b[:])
-		index := binary.LittleEndian.Uint32(b[:])
-		if int(b[0])%lanes != lane {
+		low := int(b[0]) - int(b[0])%lanes + lane
+		if low > math.MaxUint8 {
 			continue
 		}
+		b[0] = byte(low)
+		index := binary.LittleEndian.Uint32(b[:])
 		if _, taken := t.Get(index); taken {
 			continue
 		}
