@@ -6,7 +6,7 @@
 #
 #   TUND_KERNEL_SOURCE  a kernel tree to take the tests from; otherwise Debian's linux-source
 #                       for the guest's kernel is downloaded once (130 MB; apt, no root)
-#   WIRES               which wires to run with ("plain tund")
+#   WIRES               which wires to run with ("plain tund"); also "cable": see wires.sh
 #
 # Without arguments the tests of `tests` below run, which takes about an hour. Exit status 0 when no
 # check fails with tund that passes without, 1 when one does.

@@ -1,10 +1,12 @@
 # shellcheck shell=bash
 # wires.sh: the wires of run.sh. Wire N has the ends wNa and wNb in the namespace of the tests. What
-# is between them is, for "plain", a bridge, and for "tund", two bridges joined by a tunnel.
+# is between them is, for "plain", a bridge, and for "tund", two bridges joined by a tunnel. "cable"
+# is "tund" with learning = false: what fails with the one and passes with the other is refused
+# because an address has moved, which tund believes after up to two seconds only.
 
 wired=0
 
-# lay_wires plain|tund N: wires for N network devices.
+# lay_wires plain|tund|cable N: wires for N network devices.
 lay_wires() {
 	local kind=$1 i
 	wired=$((($2 + 1) / 2))
@@ -42,8 +44,10 @@ wire_plain() {
 }
 
 # The VLANs are those of the tests: in each one that a peer carries, tund looks for loops.
+wire_cable() { wire_tund "$1" "learning = false"; }
+
 wire_tund() {
-	local i=$1 side other address
+	local i=$1 more=${2:-} side other address
 	bridged "a$i" "w${i}a"
 	bridged "b$i" "w${i}b"
 	ip link add ul netns "a$i" type veth peer name ul netns "b$i"
@@ -65,6 +69,7 @@ double_tags = true
 broadcast_limit = 0
 multicast_limit = 0
 unknown_unicast_limit = 0
+$more
 
 [[peer]]
 name = "other"
