@@ -180,3 +180,22 @@ func TestPage_peerWithDataSessions(t *testing.T) {
 		t.Errorf("no %q in:\n%s", want, got)
 	}
 }
+
+// What is as it should be is shown and is no warning. A warning says for how long it has been
+// there.
+func TestPage_notesAreNoWarnings(t *testing.T) {
+	t.Parallel()
+	noon := screentest.Noon()
+	i := control.Instance{
+		Name: "office", Notes: []control.Warning{{Kind: "switch", Subject: "paris", Message: "paris stands by", Since: control.At(noon.Add(-time.Hour))}},
+	}
+	got := draw(Style{UTF8: true}, func(x *Page) { x.Status([]control.Instance{i}) })
+	if !strings.Contains(got, "healthy") || !strings.Contains(got, "office/paris: paris stands by (for 1h00m)") {
+		t.Errorf("got:\n%s", got)
+	}
+	i.Warnings = []control.Warning{{Subject: "rome", Message: "differs", Remedy: "set mtu", Since: control.At(noon.Add(-time.Minute))}}
+	got = draw(Style{UTF8: true}, func(x *Page) { x.Status([]control.Instance{i}) })
+	if !strings.Contains(got, "1 warning") || !strings.Contains(got, "office/rome: differs; set mtu (for 1m00s)") {
+		t.Errorf("got:\n%s", got)
+	}
+}

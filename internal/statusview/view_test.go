@@ -369,3 +369,19 @@ func TestFDB_showsWhereAHostIs(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
+
+// A condition of the switch that is as it should be is a note.
+func TestInstance_notes(t *testing.T) {
+	t.Parallel()
+	v, s := office()
+	s.Ethernet.Conditions[0].Note, s.Ethernet.Conditions[0].Kind = true, l2.CondRedundant
+	i := v.Instance()
+	if len(i.Notes) != 1 || i.Notes[0].Subject != "berlin" || i.Notes[0].Cause != "redundant-gateway" {
+		t.Errorf("notes %+v", i.Notes)
+	}
+	for _, w := range i.Warnings {
+		if w.Kind == "switch" {
+			t.Errorf("it is a warning: %+v", w)
+		}
+	}
+}
