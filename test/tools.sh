@@ -12,7 +12,7 @@ set -euo pipefail
 {
 	test_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools wireguard-go:wireguard-go iperf3:iperf3 nft:nftables
 		ethtool:ethtool tcpdump:tcpdump sysctl:procps systemd-analyze:systemd dnsmasq:dnsmasq-base strace:strace wg-quick:wireguard-tools
-		man:man-db make:make ncat:ncat iptables:iptables ss:iproute2 ping6:iputils-ping zbarimg:zbar-tools)
+		etcd:etcd-server man:man-db make:make ncat:ncat iptables:iptables ss:iproute2 ping6:iputils-ping zbarimg:zbar-tools)
 	demo_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
 	bench_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools iperf3:iperf3 ethtool:ethtool sysctl:procps
 		openvpn:openvpn tincd:tinc)

@@ -34,6 +34,7 @@ import (
 	"tund/internal/registry/agent"
 	"tund/internal/registry/agentfile"
 	"tund/internal/registry/dirstore"
+	"tund/internal/registry/etcdstore"
 	"tund/internal/registry/record"
 	"tund/internal/registry/view"
 	"tund/internal/sdnotify"
@@ -201,15 +202,30 @@ func printStatus(f *agentfile.File, w io.Writer) error {
 	return err
 }
 
+// openStore returns the store of the registry, and what to call it.
+func openStore(f *agentfile.File) (agent.Store, string, error) {
+	if f.Dir != "" {
+		return agent.Directory{Store: dirstore.New(f.Dir, f.Trust.Network), Every: f.Every}, f.Dir, nil
+	}
+	s, err := etcdstore.Open(etcdstore.Options{
+		Endpoints: f.Etcd.Endpoints, CA: f.Etcd.CA, Cert: f.Etcd.Cert, Key: f.Etcd.Key, Network: f.Trust.Network,
+	})
+	return s, strings.Join(f.Etcd.Endpoints, " "), err
+}
+
 // serve runs the agent until it is asked to stop.
 func serve(f *agentfile.File, log *zap.Logger) error {
 	key, err := loadKey(f.StateDir)
 	if err != nil {
 		return err
 	}
+	store, where, err := openStore(f)
+	if err != nil {
+		return err
+	}
 	a, err := agent.New(agent.Options{
 		View:   view.Options{Trust: f.Trust, Self: f.Site, Keepalive: f.Keepalive, Ethernet: f.Ethernet},
-		Store:  agent.Directory{Store: dirstore.New(f.Dir, f.Trust.Network), Every: f.Every},
+		Store:  store,
 		Daemon: control.NewAgentClient(control.RunDir(), f.Instance), Disk: agent.Files(f.StateDir), Log: log,
 		Key: key, Own: f.Own, Lifetime: f.Lifetime,
 	})
@@ -220,12 +236,12 @@ func serve(f *agentfile.File, log *zap.Logger) error {
 	defer stop()
 	notify, err := sdnotify.FromEnvironment()
 	if err == nil {
-		err = notify.Ready("following " + f.Dir)
+		err = notify.Ready("following " + where)
 	}
 	if err != nil {
 		log.Warn("cannot notify systemd", zap.Error(err))
 	}
-	log.Info("ready", zap.String("instance", f.Instance), zap.String("network", f.Trust.Network), zap.String("registry", f.Dir))
+	log.Info("ready", zap.String("instance", f.Instance), zap.String("network", f.Trust.Network), zap.String("registry", where))
 	a.Run(ctx)
 	log.Info("stopped")
 	return nil

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,11 +31,20 @@ type File struct {
 	Keepalive int         // seconds, of every peer; 0: off
 	Ethernet  bool        // carry frames with sites that do
 
-	Dir   string        // the registry
-	Every time.Duration // between two looks at it
+	// The registry is a directory, or etcd.
+
+	Dir   string        // "": etcd
+	Every time.Duration // between two looks at the directory
+	Etcd  Etcd
 
 	Own      record.Record // what the site says of itself: endpoints, prefixes, VLANs, MTU
 	Lifetime time.Duration // of its records
+}
+
+// Etcd is where a registry in etcd is reached.
+type Etcd struct {
+	Endpoints     []string // URLs of the members
+	CA, Cert, Key string   // PEM files; "": none
 }
 
 // raw is the file as it is written.
@@ -50,7 +60,13 @@ type raw struct {
 	Ethernet  bool     `toml:"ethernet"`
 	Dir       string   `toml:"dir"`
 	Interval  int      `toml:"interval"`
-	Publish   struct {
+	Etcd      struct {
+		Endpoints []string `toml:"endpoints"`
+		CA        string   `toml:"ca"`
+		Cert      string   `toml:"cert"`
+		Key       string   `toml:"key"`
+	} `toml:"etcd"`
+	Publish struct {
 		Endpoints []string `toml:"endpoints"`
 		Prefixes  []string `toml:"prefixes"`
 		VLANs     []uint16 `toml:"vlans"`
@@ -124,8 +140,21 @@ func (c *checker) file(r *raw) *File {
 	if f.StateDir == "" {
 		f.StateDir = filepath.Join("/var/lib/tund-agent", f.Instance)
 	}
-	if f.Dir == "" {
-		c.fault("dir: missing: the directory of the registry")
+	f.Etcd = Etcd{r.Etcd.Endpoints, r.Etcd.CA, r.Etcd.Cert, r.Etcd.Key}
+	switch {
+	case f.Dir == "" && len(f.Etcd.Endpoints) == 0:
+		c.fault("no registry: give dir, or endpoints in [etcd]")
+	case f.Dir != "" && len(f.Etcd.Endpoints) > 0:
+		c.fault("two registries: give either dir or [etcd]")
+	case (f.Etcd.Cert == "") != (f.Etcd.Key == ""):
+		c.fault("etcd: cert and key need each other")
+	}
+	for _, text := range f.Etcd.Endpoints {
+		if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			c.fault("etcd.endpoints: %.80q: want a URL like https://etcd1.example.org:2379", text)
+		} else if u.Scheme == "http" && f.Etcd.Cert+f.Etcd.CA != "" {
+			c.fault("etcd.endpoints: %.80q: certificates need https", text)
+		}
 	}
 	c.within("keepalive", r.Keepalive, 0, 65535)
 	c.within("interval", r.Interval, 1, 3600)

@@ -46,12 +46,14 @@ days = 400
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{"nettwork: unknown key", `network: network "a/b"`, `trust: "x" is not`, "is given twice", "threshold: 4 is out of range (1 to 3)",
-		"site: want the public key", "keepalive: -1", "interval: 0", `publish.prefixes: "here"`, "publish.days: 400", "dir: missing"} {
+		"site: want the public key", "keepalive: -1", "interval: 0", `publish.prefixes: "here"`, "publish.days: 400", "no registry: give dir"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("not said: %s\n%v", want, err)
 		}
 	}
-	for _, text := range []string{good + "[publish]\nendpoints = [\"nowhere\"]\n", good + "[publish]\nprefixes = [\"10.0.0.1/8\"]\n", "network = 7", "["} {
+	for _, text := range []string{good + "[publish]\nendpoints = [\"nowhere\"]\n", good + "[publish]\nprefixes = [\"10.0.0.1/8\"]\n", "network = 7", "[",
+		good + "[etcd]\nendpoints = [\"https://a:1\"]\n", strings.Replace(good, "dir = \"/srv/registry\"", "[etcd]\nendpoints = [\"a:1\"]", 1),
+		strings.Replace(good, "dir = \"/srv/registry\"", "[etcd]\nendpoints = [\"http://a:1\"]\nca = \"x\"", 1)} {
 		if _, err := Parse("office.toml", text); err == nil {
 			t.Errorf("accepted:\n%s", text)
 		}

@@ -1,0 +1,253 @@
+// Package etcdstore is a registry in etcd (v3): the store of an agent that is told of changes at
+// once.
+//
+// The document of a key is the value of /tund/v1/<network>/<key>. Everything is read in pages of
+// one revision, and followed from the next one on. A watch that is silent for too long, was
+// compacted away, or lost the cluster's leader ends, and everything is read again; what that means
+// for the peers is for package view to decide, since a store may be restored, emptied, or lie.
+// Everything is also read again at intervals.
+//
+// Connections use TLS with a client certificate when one is given. The package verifies no document
+// and knows no peers. It is the only one that imports the client of etcd: neither tund nor tunctl
+// is linked with it, which would double them.
+//
+// Sources: etcd's documentation of the API v3 (KV, Watch: compaction, progress, fragments).
+package etcdstore
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"tund/internal/registry/agent"
+	"tund/internal/registry/record"
+)
+
+// Times and bounds.
+const (
+	pageSize = 500    // documents in one page
+	maxKeys  = 50_000 // documents in all: two for each of 20,000 sites, and some
+	// callTimeout bounds a request.
+	callTimeout = 10 * time.Second
+	// A document is written up to putTries times, which leads to the same as once.
+	putTries, putTimeout = 3, 2 * time.Second
+	// progressEvery is how often the server is asked whether a watch still is one; it is given up
+	// after silence.
+	progressEvery = 30 * time.Second
+	silence       = 90 * time.Second
+	// listAgain is how often everything is read although nothing is wrong.
+	listAgain = 10 * time.Minute
+	// Pauses after failures, doubling, each varied by up to a half.
+	firstRetry = time.Second
+	lastRetry  = 30 * time.Second
+)
+
+// Options is what a Store is made of.
+type Options struct {
+	Endpoints []string // URLs of the members
+	// CA, Cert and Key are PEM files; "": the system's authorities, and no client certificate.
+	CA, Cert, Key string
+	Network       string
+}
+
+// Store is the part of an etcd that belongs to one network (agent.Store).
+type Store struct {
+	client *clientv3.Client
+	prefix string
+
+	progressEvery, silence, callTimeout time.Duration // the constants, but in tests
+}
+
+// Open returns a store. It does not wait for a connection.
+func Open(o Options) (*Store, error) {
+	config := clientv3.Config{
+		Endpoints: o.Endpoints, DialTimeout: callTimeout, DialKeepAliveTime: 20 * time.Second, DialKeepAliveTimeout: callTimeout,
+		Logger: zap.NewNop(), // what matters is in the errors
+	}
+	if o.CA != "" || o.Cert != "" {
+		t, err := tlsConfig(o)
+		if err != nil {
+			return nil, err
+		}
+		config.TLS = t
+	}
+	client, err := clientv3.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
+	return &Store{client, "/tund/v1/" + o.Network + "/", progressEvery, silence, callTimeout}, nil
+}
+
+func tlsConfig(o Options) (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.CA != "" {
+		pem, err := os.ReadFile(o.CA)
+		if err != nil {
+			return nil, err
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate", o.CA)
+		}
+	}
+	if o.Cert == "" {
+		return t, nil
+	}
+	// Read for each connection, so that a renewed certificate needs no restart.
+	t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
+		return &pair, err
+	}
+	_, err := tls.LoadX509KeyPair(o.Cert, o.Key)
+	return t, err
+}
+
+// Close ends the connections.
+func (s *Store) Close() error { return s.client.Close() }
+
+// Run tells sink what the registry has until ctx ends (agent.Store).
+func (s *Store) Run(ctx context.Context, sink func(agent.News)) {
+	pause := time.Duration(0)
+	for ctx.Err() == nil {
+		start := time.Now()
+		all, revision, err := s.list(ctx)
+		if err == nil {
+			sink(agent.News{All: all})
+			err = s.watch(ctx, revision+1, sink)
+		} else if ctx.Err() == nil {
+			sink(agent.News{Err: fmt.Errorf("etcd: %w", err)})
+		}
+		if err == nil || time.Since(start) > lastRetry {
+			pause = 0
+		}
+		pause = min(max(2*pause, firstRetry), lastRetry)
+		timer := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// list reads everything at one revision.
+func (s *Store) list(ctx context.Context) (all map[string][]byte, revision int64, err error) {
+	all = make(map[string][]byte)
+	from, end := s.prefix, clientv3.GetPrefixRangeEnd(s.prefix)
+	for {
+		options := []clientv3.OpOption{
+			clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend),
+		}
+		if revision != 0 {
+			options = append(options, clientv3.WithRev(revision))
+		}
+		call, cancel := context.WithTimeout(ctx, s.callTimeout)
+		page, err := s.client.Get(call, from, options...)
+		cancel()
+		if err != nil {
+			return nil, 0, err
+		}
+		if revision == 0 {
+			revision = page.Header.Revision
+		}
+		for _, kv := range page.Kvs {
+			all[s.relative(kv.Key)] = value(kv.Value)
+		}
+		if !page.More || len(page.Kvs) == 0 {
+			return all, revision, nil
+		}
+		if len(all) >= maxKeys {
+			return nil, 0, fmt.Errorf("more than %d documents", maxKeys)
+		}
+		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+	}
+}
+
+func (s *Store) relative(key []byte) string { return strings.TrimPrefix(string(key), s.prefix) }
+
+// value is never nil, and as much of a value that is too large as makes it no document.
+func value(v []byte) []byte {
+	return append(make([]byte, 0, len(v)), v[:min(len(v), record.MaxRevocations+2)]...)
+}
+
+// errSilent ends a watch of which nothing is heard any more.
+var errSilent = errors.New("nothing was heard of the watch for long")
+
+// watch tells sink of changes from a revision on. It ends without an error when it is time to read
+// everything again.
+func (s *Store) watch(ctx context.Context, from int64, sink func(agent.News)) error {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	changes := s.client.Watch(ctx, s.prefix, clientv3.WithPrefix(), clientv3.WithRev(from),
+		clientv3.WithProgressNotify(), clientv3.WithFragment())
+	go s.askForProgress(ctx)
+	look := time.NewTicker(s.progressEvery)
+	defer look.Stop()
+	end := time.NewTimer(listAgain + rand.N(listAgain/10))
+	defer end.Stop()
+	heard := time.Now()
+	for {
+		select {
+		case <-end.C:
+			return nil
+		case <-look.C:
+			if time.Since(heard) > s.silence {
+				return errSilent
+			}
+		case change, open := <-changes:
+			if !open {
+				return errors.New("the watch has ended")
+			}
+			if err := change.Err(); err != nil { // compacted, no leader, not permitted …
+				return err
+			}
+			heard = time.Now()
+			for _, e := range change.Events {
+				news := agent.News{Key: s.relative(e.Kv.Key)}
+				if e.Type == clientv3.EventTypePut {
+					news.Value = value(e.Kv.Value)
+				}
+				sink(news)
+			}
+		}
+	}
+}
+
+// askForProgress asks the server at intervals for an answer on the watches of ctx, until ctx ends.
+// Asking may block for as long as there is no connection.
+func (s *Store) askForProgress(ctx context.Context) {
+	ticker := time.NewTicker(s.progressEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			_ = s.client.RequestProgress(ctx) // without an answer the watch is given up
+		}
+	}
+}
+
+// Put writes a document (agent.Store).
+func (s *Store) Put(ctx context.Context, key string, value []byte) error {
+	var err error
+	for range putTries {
+		// A member that forwards the request to a leader which has just died waits for 7 s.
+		try, cancel := context.WithTimeout(ctx, putTimeout)
+		_, err = s.client.Put(try, s.prefix+key, string(value))
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("etcd: %w", err)
+}

@@ -1,0 +1,277 @@
+package etcdstore
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"tund/internal/registry/agent"
+	"tund/internal/testnet"
+)
+
+// limit bounds whatever a cluster on a busy machine is to do.
+const limit = 30 * time.Second
+
+// cluster is three members of etcd on loopback.
+type cluster struct {
+	t       *testing.T
+	program string
+	dir     string
+	clients []string // URLs
+	peers   []string
+	members []*exec.Cmd
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{t: t, program: testnet.Program(t, "etcd"), dir: t.TempDir(), members: make([]*exec.Cmd, 3)}
+	for range c.members {
+		c.clients, c.peers = append(c.clients, freeURL(t)), append(c.peers, freeURL(t))
+	}
+	for i := range c.members {
+		c.start(i)
+	}
+	t.Cleanup(func() {
+		for i := range c.members {
+			c.kill(i)
+		}
+	})
+	return c
+}
+
+// freeURL returns a URL on loopback at which nobody listens.
+func freeURL(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return "http://" + l.Addr().String()
+}
+
+func (c *cluster) start(i int) {
+	c.t.Helper()
+	var all []string
+	for n, url := range c.peers {
+		all = append(all, fmt.Sprintf("m%d=%s", n, url))
+	}
+	cmd := exec.Command(c.program, "--name", fmt.Sprint("m", i), "--data-dir", filepath.Join(c.dir, fmt.Sprint(i)),
+		"--listen-client-urls", c.clients[i], "--advertise-client-urls", c.clients[i],
+		"--listen-peer-urls", c.peers[i], "--initial-advertise-peer-urls", c.peers[i],
+		"--initial-cluster", strings.Join(all, ","), "--initial-cluster-state", "new", "--unsafe-no-fsync")
+	log, err := os.OpenFile(filepath.Join(c.dir, fmt.Sprint(i, ".log")), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.members[i] = cmd
+}
+
+func (c *cluster) kill(i int) {
+	if m := c.members[i]; m != nil {
+		_ = m.Process.Kill()
+		_ = m.Wait()
+		c.members[i] = nil
+	}
+}
+
+func (c *cluster) open() *Store {
+	c.t.Helper()
+	s, err := Open(Options{Endpoints: c.clients, Network: "acme"})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// do repeats f until it succeeds.
+func (c *cluster) do(what string, f func(context.Context) error) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for {
+		err := f(ctx)
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			c.t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (c *cluster) put(s *Store, key, value string) {
+	c.t.Helper()
+	c.do("put", func(ctx context.Context) error { return s.Put(ctx, key, []byte(value)) })
+}
+
+// mirror is what somebody who follows a store knows of it.
+type mirror struct {
+	mu     sync.Mutex
+	values map[string]string
+	lists  int
+	errs   int
+}
+
+func follow(t *testing.T, s *Store) *mirror {
+	m := &mirror{values: map[string]string{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { s.Run(ctx, m.take); close(done) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return m
+}
+
+func (m *mirror) take(n agent.News) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case n.Err != nil:
+		m.errs++
+	case n.All != nil:
+		m.lists++
+		m.values = map[string]string{}
+		for key, value := range n.All {
+			m.values[key] = string(value)
+		}
+	case n.Value == nil:
+		delete(m.values, n.Key)
+	default:
+		m.values[n.Key] = string(n.Value)
+	}
+}
+
+func (m *mirror) has(t *testing.T, when, key, want string) {
+	t.Helper()
+	testnet.Await(t, when, limit, func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		value, there := m.values[key]
+		return value == want && there == (want != "")
+	})
+}
+
+func (m *mirror) count() (lists, errs int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lists, m.errs
+}
+
+// A cluster of three: changes arrive, in pages and one by one; the leader may go; when all go, the
+// follower is told so and of nothing else, and finds what was changed and compacted meanwhile.
+func TestStore_followsACluster(t *testing.T) {
+	t.Parallel()
+	testnet.Require(t)
+	c := newCluster(t)
+	writer := c.open()
+	for i := range pageSize + 20 {
+		c.put(writer, fmt.Sprintf("grant/%04d", i), "x")
+	}
+	c.do("put elsewhere", func(ctx context.Context) error {
+		_, err := writer.client.Put(ctx, "/tund/v1/acme2/crl", "another network")
+		return err
+	})
+	reader := c.open()
+	reader.progressEvery, reader.silence, reader.callTimeout = 200*time.Millisecond, time.Second, time.Second
+	m := follow(t, reader)
+	m.has(t, "the second page", fmt.Sprintf("grant/%04d", pageSize+19), "x")
+	m.mu.Lock()
+	if len(m.values) != pageSize+20 {
+		t.Errorf("%d documents, want %d", len(m.values), pageSize+20)
+	}
+	m.mu.Unlock()
+	lists, _ := m.count()
+	start := time.Now()
+	c.put(writer, "crl", "1")
+	m.has(t, "a change", "crl", "1")
+	t.Logf("a change arrives after %v", time.Since(start))
+	c.do("delete", func(ctx context.Context) error {
+		_, err := writer.client.Delete(ctx, "/tund/v1/acme/grant/0000")
+		return err
+	})
+	m.has(t, "a deletion", "grant/0000", "")
+	if again, _ := m.count(); again != lists {
+		t.Error("changes lead to reading everything again")
+	}
+
+	leader := -1
+	c.do("find the leader", func(ctx context.Context) error {
+		for i, url := range c.clients {
+			status, err := writer.client.Status(ctx, url)
+			if err != nil {
+				return err
+			}
+			if status.Header.MemberId == status.Leader {
+				leader = i
+				return nil
+			}
+		}
+		return fmt.Errorf("no leader")
+	})
+	c.kill(leader)
+	start = time.Now()
+	c.put(writer, "crl", "2")
+	t.Logf("a write after the leader was killed takes %v", time.Since(start))
+	m.has(t, "a change without the old leader", "crl", "2")
+	c.start(leader)
+
+	// A watch whose revisions are gone ends with an error, so that everything is read again.
+	c.do("compact", func(ctx context.Context) error {
+		now, err := writer.client.Get(ctx, "/tund/v1/acme/crl")
+		if err != nil {
+			return err
+		}
+		_, err = writer.client.Compact(ctx, now.Header.Revision, clientv3.WithCompactPhysical())
+		return err
+	})
+	if err := reader.watch(t.Context(), 2, func(agent.News) {}); err == nil || !strings.Contains(err.Error(), "compacted") {
+		t.Errorf("a watch from a compacted revision: %v", err)
+	}
+
+	for i := range c.members {
+		c.kill(i)
+	}
+	testnet.Await(t, "an outage is told", limit, func() bool { _, errs := m.count(); return errs > 0 })
+	m.mu.Lock()
+	if m.values["crl"] != "2" || len(m.values) != pageSize+20 {
+		t.Errorf("the outage changes what is known: %d documents", len(m.values))
+	}
+	m.mu.Unlock()
+	for i := range c.members {
+		c.start(i)
+	}
+	c.put(writer, "crl", "3")
+	m.has(t, "a change after the outage", "crl", "3")
+}
+
+// Neither tund nor tunctl is linked with the client of etcd.
+func TestLinkage(t *testing.T) {
+	t.Parallel()
+	for program, linked := range map[string]bool{"tund": false, "tunctl": false, "tund-agent": true} {
+		out, err := exec.Command("go", "list", "-deps", "tund/cmd/"+program).Output()
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		for _, module := range []string{"go.etcd.io/", "google.golang.org/grpc"} {
+			if strings.Contains(string(out), module) != linked {
+				t.Errorf("%s and %s: linked is %v, want %v", program, module, !linked, linked)
+			}
+		}
+	}
+}
