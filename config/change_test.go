@@ -28,7 +28,7 @@ func TestWithPeer_checksAsTheFileIs(t *testing.T) {
 	const b = "Rz/wk+/9ePTxXL7XihnJhVXR7Di5XoWZQAMJfHyCMBY="
 	c, err := Parse("office.toml", []byte("[tunnel]\nprivate_key = \""+private.Base64()+"\"\nlisten_port = 1\n[tun]\naddress = [\"10.9.0.1/24\"]\n"+
 		"[tap]\ndevice = \"t\"\n[[peer]]\nname = \"a\"\npublic_key = \""+a+"\"\npreshared_key = \""+pskD+"\"\nendpoint = [\"x:1\", \"[2001:db8::1]:2\"]\n"+
-		"allowed_ips = [\"10.20.0.0/16\"]\nkeepalive = 7\nethernet = true\nmacs = [\"02:00:00:00:00:01\"]\nvlans = [\"2-4\"]\npvid = 5\ntrust = [\"dhcp\", \"ra\"]\nisolated = true\n"+
+		"allowed_ips = [\"10.20.0.0/16\"]\nkeepalive = 7\nethernet = true\nmacs = [\"02:00:00:00:00:01\"]\nvlans = [\"2-4\"]\npvid = 5\ntrust = [\"dhcp\", \"ra\"]\nisolated = true\nneighbor_suppression = false\n"+
 		"[[peer]]\npublic_key = \""+b+"\"\nallowed_ips = [\"10.9.0.2/32\"]\n"))
 	if err != nil {
 		t.Fatal(err)

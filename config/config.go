@@ -184,6 +184,7 @@ type Tap struct {
 	MSSClamp            bool
 	Fragment            bool           // send a frame that does not fit as two datagrams
 	NeighborSuppression bool           // answer ARP and ND from the snooped table
+	UnsuppressedVLANs   []uint16       // VLANs in which it does not; 0: untagged
 	Transparent         []LinkProtocol // link-local protocols that pass, ascending
 	Learning            bool           // learn where MACs live, or know only pinned ones
 	Snooping            bool           // send multicast only where IGMP or MLD asked for it
@@ -275,6 +276,7 @@ type Peer struct {
 	MulticastLimit      int
 	UnknownUnicastLimit int
 	Isolated            bool // on a hub: exchanges no frames with other isolated peers
+	NoSuppression       bool // ARP and ND for its hosts are not answered here
 }
 
 // MAC is an Ethernet address.

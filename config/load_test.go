@@ -130,6 +130,7 @@ bpdu = "guard"
 mss_clamp = false
 fragment = false
 neighbor_suppression = false
+unsuppressed_vlans = [0, "10-11"]
 transparent = ["ptp", "lldp", "lldp", "eapol", "mvrp", "cdp", "lacp"]
 learning = true
 snooping = false
@@ -147,6 +148,7 @@ vlans = [30, "10-12", 11]
 pvid = 5
 trust = ["dhcp", "ra"]
 isolated = true
+neighbor_suppression = false
 broadcast_limit = 4
 multicast_limit = 5
 unknown_unicast_limit = 6
@@ -158,7 +160,8 @@ unknown_unicast_limit = 6
 			Table: 100, Metric: 50, LocalNetworks: LocalNone, Guard: GuardAlways},
 		Tap: &Tap{Device: "lan0", Bridge: "br0", BridgeVLANs: []uint16{10, 20, 21}, BridgePVID: 5, MTU: 9000, Ageing: time.Minute, MaxMACs: 1000, MaxMACsPerPeer: 20,
 			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, DoubleTags: true, Hub: true, BPDU: BPDUGuard, Learning: true,
-			Transparent: []LinkProtocol{LinkLLDP, LinkEAPOL, LinkLACP, LinkCDP, LinkPTP, LinkMVRP}},
+			UnsuppressedVLANs: []uint16{0, 10, 11},
+			Transparent:       []LinkProtocol{LinkLLDP, LinkEAPOL, LinkLACP, LinkCDP, LinkPTP, LinkMVRP}},
 		Files: []string{"/etc/tund/berlin.psk"},
 		Peers: []Peer{{
 			Name: "berlin", PublicKey: pub, PresharedKey: psk,
@@ -166,7 +169,7 @@ unknown_unicast_limit = 6
 			AllowedIPs: prefixes("10.20.0.0/16", "fd20::/48", "10.9.0.2/32"),
 			Keepalive:  25 * time.Second, Ethernet: true,
 			MACs: []MAC{{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}}, MaxMACs: 7,
-			VLANs: []uint16{10, 11, 12, 30}, PVID: 5, TrustDHCP: true, TrustRA: true, Isolated: true,
+			VLANs: []uint16{10, 11, 12, 30}, PVID: 5, TrustDHCP: true, TrustRA: true, Isolated: true, NoSuppression: true,
 			BroadcastLimit: 4, MulticastLimit: 5, UnknownUnicastLimit: 6,
 		}},
 	}

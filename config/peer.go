@@ -14,7 +14,7 @@ import (
 )
 
 // ethernetKeys are the keys of a peer that mean something only for frames.
-var ethernetKeys = []string{"macs", "max_macs", "vlans", "pvid", "trust", "isolated",
+var ethernetKeys = []string{"macs", "max_macs", "vlans", "pvid", "trust", "isolated", "neighbor_suppression",
 	"broadcast_limit", "multicast_limit", "unknown_unicast_limit"}
 
 // peer checks one [[peer]], the one of that number in the file (from 1).
@@ -192,6 +192,7 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 	if p.Isolated && l.cfg.Tap != nil && !l.cfg.Tap.Hub {
 		s.warnAt(s.where("isolated"), "isolated", "no effect without hub = true in [tap]: peers exchange no frames through us")
 	}
+	p.NoSuppression = !s.boolean("neighbor_suppression", true)
 	if p.Ethernet {
 		return
 	}
@@ -201,7 +202,7 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 		}
 	}
 	p.MACs, p.MaxMACs, p.VLANs, p.PVID = nil, 0, nil, 0
-	p.TrustDHCP, p.TrustRA, p.Isolated = false, false, false
+	p.TrustDHCP, p.TrustRA, p.Isolated, p.NoSuppression = false, false, false, false
 	p.BroadcastLimit, p.MulticastLimit, p.UnknownUnicastLimit = 0, 0, 0
 }
 

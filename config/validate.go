@@ -130,6 +130,7 @@ func (l *loader) tap(s *section) *Tap {
 		MSSClamp:            s.boolean("mss_clamp", true),
 		Fragment:            s.boolean("fragment", true),
 		NeighborSuppression: s.boolean("neighbor_suppression", true),
+		UnsuppressedVLANs:   s.vlans("unsuppressed_vlans"),
 		Snooping:            s.boolean("snooping", true),
 		Querier:             s.boolean("querier", false),
 		Learning:            s.boolean("learning", true),

@@ -126,6 +126,19 @@ type Instance struct {
 	FDB        []FDBEntry        `json:"fdb"`
 	// FDBLimit is the greatest number of FDB entries; 0 without [tap].
 	FDBLimit int `json:"fdb_limit"`
+	// Suppression says what neighbour suppression has saved; nil without [tap].
+	Suppression *Suppression `json:"suppression,omitempty"`
+}
+
+// Suppression counts what became of broadcast ARP requests and neighbour solicitations of the LAN,
+// since the start, where neighbor_suppression is on.
+type Suppression struct {
+	Answered uint64 `json:"answered"` // here, on behalf of a host behind a peer
+	Local    uint64 `json:"local"`    // kept on the LAN, where the host is and answers itself
+	Flooded  uint64 `json:"flooded"`  // sent to the peers
+	// Again is how many of Answered were sent to the peers afterwards, because the answer had to be
+	// verified or was wrong.
+	Again uint64 `json:"again"`
 }
 
 // Warning is one reason for attention.

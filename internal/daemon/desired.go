@@ -111,7 +111,7 @@ func sharedPrefixes(c *config.Config) map[netip.Prefix]bool {
 func portConfig(p config.Peer) l2.PortConfig {
 	c := l2.PortConfig{
 		Name: p.Name, Ethernet: p.Ethernet, MaxMACs: p.MaxMACs, VLANs: p.VLANs, PVID: p.PVID,
-		TrustDHCP: p.TrustDHCP, TrustRA: p.TrustRA, Isolated: p.Isolated,
+		TrustDHCP: p.TrustDHCP, TrustRA: p.TrustRA, Isolated: p.Isolated, NoSuppression: p.NoSuppression,
 		PublicKey:      [32]byte(p.PublicKey),
 		BroadcastLimit: p.BroadcastLimit, MulticastLimit: p.MulticastLimit, UnknownLimit: p.UnknownUnicastLimit,
 	}
@@ -171,7 +171,7 @@ func ethernetOptions(t *config.Tap) tunnel.EthernetOptions {
 			AgeingTime: t.Ageing, MaxEntries: t.MaxMACs, MaxPerPort: t.MaxMACsPerPeer,
 			BroadcastLimit: limit(t.BroadcastLimit), MulticastLimit: limit(t.MulticastLimit),
 			UnknownLimit: limit(t.UnknownUnicastLimit), Hub: t.Hub, BPDU: bpduPolicies[t.BPDU],
-			NeighborSuppression: t.NeighborSuppression, QinQ: t.DoubleTags,
+			NeighborSuppression: t.NeighborSuppression, UnsuppressedVLANs: t.UnsuppressedVLANs, QinQ: t.DoubleTags,
 			NoSnooping: !t.Snooping, Querier: t.Querier, NoLearning: !t.Learning, Transparent: transparent,
 		},
 	}

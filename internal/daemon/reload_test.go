@@ -71,6 +71,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"mss_clamp":             {"true", "false"},
 		"fragment":              {"true", "false"},
 		"neighbor_suppression":  {"true", "false"},
+		"unsuppressed_vlans":    {`[]`, `[7]`},
 		"snooping":              {"true", "false"},
 		"querier":               {"false", "true"},
 		"bridge_vlans":          {`[7]`, `[8]`},
@@ -107,6 +108,8 @@ var reloadChanges = map[string]map[string]keyChange{
 		"pvid":               {"0", "7"},
 		"trust":              {`[]`, `["ra"]`},
 		"isolated":           {"false", "true"},
+
+		"neighbor_suppression": {"true", "false"},
 
 		"broadcast_limit":       {"0", "7"},
 		"multicast_limit":       {"0", "7"},

@@ -259,6 +259,11 @@ func (s *Page) counters(i *control.Instance) {
 		s.WriteString("  " + s.Paint(Dim, "fdb") + "         ")
 		s.line(14, 14, fdbSummary(i.FDB, i.FDBLimit))
 	}
+	if n := i.Suppression; n != nil && n.Answered+n.Local+n.Flooded > 0 {
+		s.WriteString("  " + s.Paint(Dim, "neighbours") + "  ")
+		s.line(14, 14, fmt.Sprintf("requests of the LAN: %d answered here, %d for local hosts, %d sent to peers",
+			n.Answered, n.Local, n.Flooded+n.Again))
+	}
 }
 
 // joined writes features as "gso+gro", or "plain" when there are none.

@@ -57,6 +57,9 @@ func entries(s *tunnel.EthernetStatus) []control.FDBEntry {
 // describeSwitch adds the state of the Ethernet switch to the description of an instance.
 func describeSwitch(i *control.Instance, s *tunnel.EthernetStatus) {
 	i.FDB, i.FDBLimit = entries(s), s.Limit
+	i.Suppression = &control.Suppression{
+		Answered: s.Suppression.Answered, Local: s.Suppression.Local, Flooded: s.Suppression.Flooded, Again: s.Suppression.Again,
+	}
 	peers := make(map[string]*control.Peer, len(i.Peers))
 	for n := range i.Peers {
 		peers[i.Peers[n].Name] = &i.Peers[n]

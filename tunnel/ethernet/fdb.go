@@ -43,6 +43,8 @@ type Status struct {
 	Conditions []Condition
 	Limit      int // greatest number of entries
 	Names      map[l2.PortID]string
+	// What neighbour suppression has saved.
+	Suppression l2.Suppression
 }
 
 // report passes an event to the log, which accepts as many as it wants, and describes it.
@@ -101,6 +103,7 @@ func (e *LAN) Status() *Status {
 	now := e.env.Clock.Now()
 	return &Status{
 		Entries: e.sw.Entries(now), Ports: e.sw.Ports(now), Conditions: e.conditions(now), Limit: int(e.limit.Load()), Names: e.names(),
+		Suppression: e.sw.Suppression(),
 	}
 }
 

@@ -97,7 +97,7 @@ func (s *Switch) fromDevice(f *frameInfo, v *Verdict) drop.Reason {
 		return drop.SuppressedARP // the answer to a question that we asked
 	}
 	kind := s.inspect(f, v)
-	if kind == messageNeighbor && v.neigh.ask && f.view.cfg.NeighborSuppression && s.answer(f, v) {
+	if kind == messageNeighbor && v.neigh.ask && f.view.suppresses(f.vid) && s.answer(f, v) {
 		return drop.SuppressedARP
 	}
 	if f.class == ClassUnicast {

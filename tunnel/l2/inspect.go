@@ -18,7 +18,7 @@ func (s *Switch) inspect(f *frameInfo, v *Verdict) messageKind {
 	}
 	v.neigh = neighborMessage{}
 	if parseNeighbor(f.p.Frame, &f.h, &v.neigh) {
-		if f.view.cfg.NeighborSuppression && s.hosts.observe(f.now, f.in.id, f.vid, f.h.Src, &v.neigh) {
+		if f.view.suppresses(f.vid) && s.hosts.observe(f.now, f.in.id, f.vid, f.h.Src, &v.neigh) {
 			v.Wake = true
 		}
 		if v.neigh.mac != 0 {

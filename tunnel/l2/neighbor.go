@@ -3,6 +3,7 @@ package l2
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tund/internal/boottime"
@@ -288,12 +289,41 @@ func (s *Switch) answer(f *frameInfo, v *Verdict) bool {
 			return true, age <= heardLocal
 		}
 		p := f.view.port(e.port())
-		return false, age <= heardRemote && p != nil && p.ready && (p.blocked == nil || !p.blocked.has(f.vid))
+		return false, age <= heardRemote && p != nil && p.ready && !p.cfg.NoSuppression &&
+			(p.blocked == nil || !p.blocked.has(f.vid))
 	}
 	a := s.hosts.ask(f.now, f.vid, f.h.Src, &v.neigh, heard)
 	if a.ok && !a.local {
 		v.Reply = appendAnswer(v.buf[:0], f.p.Frame, &f.h, &v.neigh, a.mac, a.router)
 	}
 	v.Wake = v.Wake || a.wake
+	switch {
+	case !a.ok:
+		s.suppression.flooded.Add(1)
+	case a.local:
+		s.suppression.local.Add(1)
+	default:
+		s.suppression.answered.Add(1)
+	}
 	return a.ok
+}
+
+// suppressionCounts counts what became of ARP requests and neighbour solicitations of our LAN.
+type suppressionCounts struct{ answered, local, flooded, again atomic.Uint64 }
+
+// Suppression says what neighbour suppression has saved: counts of broadcast requests of our LAN,
+// since the start.
+type Suppression struct {
+	Answered uint64 // answered on behalf of a host behind a peer, and not sent to the peers
+	Local    uint64 // not sent to the peers, because the host is on our LAN and answers itself
+	Flooded  uint64 // sent to all peers
+	// Sent to all peers after they had been answered, because the answer had to be verified or was
+	// wrong. They are among Answered.
+	Again uint64
+}
+
+// Suppression returns what neighbour suppression has saved so far.
+func (s *Switch) Suppression() Suppression {
+	c := &s.suppression
+	return Suppression{c.answered.Load(), c.local.Load(), c.flooded.Load(), c.again.Load()}
 }

@@ -202,3 +202,47 @@ func FuzzParseNeighbor(f *testing.F) {
 		}
 	})
 }
+
+// TestNeighbors_offInAVLANOrForAPeer: requests are flooded in VLANs, and for hosts of peers, for
+// which suppression is switched off; and what became of requests is counted.
+func TestNeighbors_offInAVLANOrForAPeer(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{NeighborSuppression: true, UnsuppressedVLANs: []uint16{10}})
+	addPeer(t, s, 1, PortConfig{VLANs: []uint16{0, 10}})
+	addPeer(t, s, 2, PortConfig{NoSuppression: true})
+	own := hostMAC(9)
+	tagged10 := func(frame []byte) []byte {
+		return append(append(append([]byte(nil), frame[:12]...), 0x81, 0, 0, 10), frame[12:]...)
+	}
+	plain := func(frame []byte) []byte { return frame }
+	fromDevice(s, start, gratuitous(t, hostMAC(3), "10.0.0.3"))
+	for _, c := range []struct {
+		name string
+		port PortID
+		tag  func([]byte) []byte
+		want drop.Reason
+	}{
+		{"everything on", 1, plain, drop.SuppressedARP},
+		{"off in the VLAN", 1, tagged10, drop.None},
+		{"off for the peer", 2, plain, drop.None},
+	} {
+		mac, ip := hostMAC(int(c.port)), "10.0.0."+string(rune('0'+c.port))
+		fromPeer(s, start, c.port, c.tag(gratuitous(t, mac, ip)))
+		if _, r := fromDevice(s, at(time.Second), c.tag(arp(t, 1, Broadcast, own, "10.0.0.9", 0, ip))); r != c.want {
+			t.Errorf("%s: %v, want %v", c.name, r, c.want)
+		}
+	}
+	fromDevice(s, at(time.Second), arp(t, 1, Broadcast, own, "10.0.0.9", 0, "10.0.0.3"))
+	s.Tick(at(time.Second))
+	s.Tick(at(3 * time.Second))
+	if got, want := s.Suppression(), (Suppression{Answered: 1, Local: 1, Flooded: 1, Again: 1}); got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
+	}
+	if err := s.SetConfig(Config{NeighborSuppression: true}); err != nil {
+		t.Fatal(err)
+	}
+	fromPeer(s, at(4*time.Second), 1, tagged10(gratuitous(t, hostMAC(1), "10.0.0.1")))
+	if _, r := fromDevice(s, at(5*time.Second), tagged10(arp(t, 1, Broadcast, own, "10.0.0.9", 0, "10.0.0.1"))); r != drop.SuppressedARP {
+		t.Errorf("switched on again in the VLAN: %v", r)
+	}
+}

@@ -131,6 +131,7 @@ func (s *Switch) askAgain(q *question) {
 	if !ok || v.port() != LocalPort || v&flagClaimed != 0 {
 		return
 	}
+	s.suppression.again.Add(1)
 	for _, p := range s.view.Load().peers {
 		tagged, ok := p.vlans.egress(q.key.vid)
 		if !ok || p.blocked != nil && p.blocked.has(q.key.vid) {
@@ -156,7 +157,7 @@ func (s *Switch) askAgain(q *question) {
 // witness takes the source address of the packet in f, which is the first from its MAC in this
 // second, as evidence of who has that address.
 func (s *Switch) witness(f *frameInfo) (wake bool) {
-	if !f.view.cfg.NeighborSuppression {
+	if !f.view.suppresses(f.vid) {
 		return false
 	}
 	b := f.p.Frame[f.h.Payload:]

@@ -50,8 +50,10 @@ type Config struct {
 	BPDU BPDUPolicy // what to do with spanning tree frames
 	// Answer ARP requests and neighbour solicitations from what was snooped.
 	NeighborSuppression bool
-	QinQ                bool          // accept frames with two VLAN tags
-	Transparent         LinkProtocols // link-local protocols that are forwarded
+	// VLANs (0: untagged) in which NeighborSuppression has no effect.
+	UnsuppressedVLANs []uint16
+	QinQ              bool          // accept frames with two VLAN tags
+	Transparent       LinkProtocols // link-local protocols that are forwarded
 	// Only pinned MACs are known; frames to all others are flooded.
 	NoLearning bool
 	// Ask the hosts of all sites for their multicast groups, as long as nobody else does.
@@ -91,6 +93,8 @@ type PortConfig struct {
 
 	// On a hub, the port exchanges frames only with the TAP and with ports that are not isolated.
 	Isolated bool
+	// Nothing is answered on behalf of hosts of the peer.
+	NoSuppression bool
 
 	TrustDHCP, TrustRA bool // the peer may send what only a DHCP server, or a router, sends
 }
@@ -113,6 +117,8 @@ type Switch struct {
 	testSeed [2]uint64 // seeds of the check value that identifies our join tests
 
 	announceRate, tellRate, controlRate limit.Rate
+
+	suppression suppressionCounts
 
 	tell   limit.Bucket // limits gratuitous frames to the LAN
 	view   atomic.Pointer[view]

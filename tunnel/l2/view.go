@@ -10,6 +10,7 @@ import (
 type view struct {
 	cfg    Config
 	local  *port
+	silent *vlanSet // VLANs in which neighbours are not answered for; nil: none
 	byID   []*port
 	peers  []*port // peers that are up and known to carry Ethernet
 	pinned map[MAC]PortID
@@ -25,6 +26,22 @@ func (v *view) port(id PortID) *port {
 		return v.byID[id]
 	}
 	return nil
+}
+
+// suppresses reports whether neighbours are answered for in the VLAN.
+func (v *view) suppresses(vid uint16) bool {
+	return v.cfg.NeighborSuppression && (v.silent == nil || !v.silent.has(vid))
+}
+
+func unsuppressed(vlans []uint16) *vlanSet {
+	if len(vlans) == 0 {
+		return nil
+	}
+	set := new(vlanSet)
+	for _, vid := range vlans {
+		set.add(vid)
+	}
+	return set
 }
 
 // port is one port in a view.
@@ -47,6 +64,7 @@ func (s *Switch) rebuild() {
 		id: LocalPort, cfg: PortConfig{Name: s.name(LocalPort), Ethernet: true}, state: s.local, ready: true, mtu: maxPayload,
 		vlans: membership{all: true, qinq: s.cfg.QinQ}, storms: s.stormsOf(&PortConfig{}),
 	}}
+	next.silent = unsuppressed(s.cfg.UnsuppressedVLANs)
 	last := LocalPort
 	for id := range s.ports {
 		last = max(last, id)

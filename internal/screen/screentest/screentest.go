@@ -59,7 +59,7 @@ func Office() control.Instance {
 			{MAC: "02:00:00:00:00:03", Port: "vm-host-3", Kind: "static"},
 			{MAC: "02:00:00:00:00:04", Port: "office-tap", Kind: "local", AgeS: 12, BridgePort: "eth1", IPs: []string{"10.9.1.9"}},
 		},
-		FDBLimit: 16384,
+		FDBLimit: 16384, Suppression: &control.Suppression{Answered: 120, Local: 30, Flooded: 12, Again: 3},
 	}
 }
 
