@@ -92,6 +92,12 @@ func New(env *lane.Env, d *lane.Device, o Options, progress *watchdog.Progress) 
 		pinned: make(map[l2.MAC]keys.PublicKey),
 	}
 	e.sessions = timers.NewHeap[port](e.kick)
+	sw.SetHeard(func(id l2.PortID) boottime.Time {
+		if p := e.peer(id); p != nil {
+			return p.LastReceived()
+		}
+		return 0
+	})
 	e.bridge = Bridge{e, make(chan BridgeRequest, maxRequests)}
 	e.note(&o)
 	e.ports.Store(new([]*port))

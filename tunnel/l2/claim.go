@@ -177,7 +177,7 @@ func (t *fdb) claimsBy(port PortID) int {
 }
 
 func (t *fdb) claimTime(slot int32) time.Duration {
-	if t.cold[slot].hostLen == 0 {
+	if c := &t.cold[slot]; c.hostLen == 0 && c.claim.check != checkSilent {
 		return silentWait
 	}
 	return claimWait
@@ -331,13 +331,25 @@ func (t *fdb) pursue(slot int32, v entryValue, now boottime.Time, due *claimsDue
 		}
 	}
 	end := c.claim.at.Add(t.claimTime(slot))
-	if now.Before(end) || v.port() != LocalPort || !t.bridged {
+	if v.port() != LocalPort || !t.bridged {
 		return end
 	}
-	if c.claim.check == checkNone {
-		c.claim.check = checkAsked
+	ask := func(as check) {
+		c.claim.check = as
 		key := t.keyAt(slot)
 		due.check = append(due.check, Station{MAC: keyMAC(key), VLAN: keyVID(key)})
+	}
+	early := c.claim.at.Add(claimWait)
+	switch {
+	case now.Before(early):
+		return early
+	case now.Before(end):
+		if c.claim.check == checkNone {
+			ask(checkEarly)
+		}
+		return end
+	case c.claim.check < checkAsked:
+		ask(checkAsked)
 	}
 	return end.Add(checkWait)
 }

@@ -183,6 +183,44 @@ func checkSilentGateway(t *testing.T, seed int) {
 	}
 }
 
+// The gateway in use loses its uplink, and still serves its LAN, where the other gateway goes on
+// hearing its probes: the other takes over within three seconds all the same.
+func TestSim_standbyTakesOverWhenTheUplinkIsGone(t *testing.T) { worlds(t, checkUplinkGone) }
+
+func checkUplinkGone(t *testing.T, seed int) {
+	w, gateways, others, hosts := redundantMesh(t, seed)
+	w.mesh(append(others, gateways...)...)
+	w.run(3 * time.Second)
+	for _, h := range hosts {
+		w.announce(h)
+	}
+	w.run(10 * time.Second)
+	w.allReach(hosts...)
+	first, second := active(gateways)
+	for range 3 {
+		first.away = true
+		w.run(3 * time.Second)
+		w.allReach(hosts...)
+		w.hearOnce(hosts...)
+		w.run(20 * time.Second)
+		w.allReach(hosts...)
+		first.away = false
+		w.run(3 * time.Second)
+		for _, h := range hosts { // it has heard remote hosts on its LAN: they are claimed back
+			w.announce(h)
+		}
+		w.run(3 * time.Second)
+		w.hearOnce(hosts...)
+		w.allReach(hosts...)
+		for _, s := range others {
+			if s.blocks(first) || !s.blocks(second) {
+				t.Fatalf("the uplink is back, and %s blocks %s: %v, %s: %v", s.name, first.name, s.blocks(first), second.name, s.blocks(second))
+			}
+		}
+		w.run(20 * time.Second)
+	}
+}
+
 // A claim caused by a looping copy fails once the port is blocked, although the host is silent and
 // has no address at which it could be asked.
 func TestGateway_claimsOfTheBlockedPortEnd(t *testing.T) {

@@ -41,9 +41,10 @@ import (
 //
 // The block ends immediately when the peer that stayed in use leaves or its session ends, or when
 // neither probe has been received for quietTime (the gateway is down, or the link between the LANs
-// is gone). The block of a peer that serves our own LAN ends after quietTime as well, unless it was
-// blocked already within againTime. Otherwise a block ends when no probe has shown the loop for
-// holdTime.
+// is gone). The same holds when the gateway in use has lost its uplink: the other one still passes
+// its probes on, but nothing arrives from it. The block of a peer that serves our own LAN ends
+// after quietTime as well, unless it was blocked already within againTime. Otherwise a block ends
+// when no probe has shown the loop for holdTime.
 //
 // # What a peer can achieve with probes
 //
@@ -253,6 +254,15 @@ func (l *stale) counts(v entryValue, c *cold) bool {
 	return c.moves > 0 && c.created >= l.since && (l.by == LocalPort || l.by == c.from && v&flagFrozen == 0)
 }
 
+// concerns reports whether an entry that stays is one of a host that the peer, whose way to our LAN
+// has changed, has or had: its moves do not count, since they followed from that.
+func (l *stale) concerns(v entryValue, vid uint16, c *cold) bool {
+	if v&flagFrozen != 0 || l.vid != vid && l.vid != everyVLAN {
+		return false
+	}
+	return v.port() == l.by || v.port() == LocalPort && c.from == l.by
+}
+
 // flushStale removes the entries selected by list and drops the claims of these ports to other
 // entries. Removed entries are learned anew, so moves caused by a loop never freeze a MAC address.
 func (t *fdb) flushStale(list []stale) {
@@ -273,6 +283,9 @@ func (t *fdb) flushStale(list []stale) {
 			if !l.claims && l.names(v.port(), vid) && (!l.moved || l.counts(v, c)) {
 				t.remove(slot)
 				return
+			}
+			if l.moved && l.by != LocalPort && l.concerns(v, vid, c) {
+				c.moves = 0
 			}
 			if v&flagClaimed != 0 && !l.moved && !l.stations && l.names(c.claim.by, vid) {
 				t.dropClaim(slot, v)

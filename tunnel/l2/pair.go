@@ -166,7 +166,7 @@ func (s *Switch) isProven(now boottime.Time, key pairKey, p *pair) bool {
 // cut blocks one port of the pair, or extends its block, if the join is proven. It reports whether
 // the block is new. mu is held.
 func (s *Switch) cut(now boottime.Time, key pairKey, p *pair) (fresh bool) {
-	if !s.isProven(now, key, p) {
+	if !s.isProven(now, key, p) || s.cutOff(now, key, p) {
 		return false
 	}
 	stays, goes := s.rank(key)
@@ -193,11 +193,29 @@ func (s *Switch) rank(key pairKey) (stays, goes PortID) {
 	return key.low, key.high
 }
 
+// cutOff reports whether the gateway in use has lost its way to us, although it still serves its
+// LAN, so that the other gateway goes on passing its probes: the probes that it should pass on are
+// missing, and nothing else has come from it either. mu is held.
+func (s *Switch) cutOff(now boottime.Time, key pairKey, p *pair) bool {
+	stays, _ := s.rank(key)
+	i := 0
+	if key.port(1) == stays {
+		i = 1
+	}
+	limit := p.rhythm[i].quietAfter()
+	return s.heard != nil && p.rhythm[i].gap != 0 && now.Sub(p.seen[i]) > limit && now.Sub(s.heard(stays)) > limit
+}
+
+// SetHeard names the function that tells when anything was last received from the peer of a port.
+// It is called with a lock held: it must be quick, and take none itself. Call SetHeard before the
+// switch is used.
+func (s *Switch) SetHeard(heard func(PortID) boottime.Time) { s.heard = heard }
+
 // agePairs discards old sightings and opens the blocked port of a pair whose probes have stopped.
 // mu is held.
 func (s *Switch) agePairs(now boottime.Time) {
 	for key, p := range s.pairs {
-		if p.quiet(now) {
+		if p.quiet(now) || s.cutOff(now, key, p) {
 			stays, goes := s.rank(key)
 			s.unblock(now, func(b *block) bool {
 				if b.port != goes || b.vid != key.vid || b.cause != stays {

@@ -32,7 +32,9 @@ type site struct {
 	next  boottime.Time
 	key   [32]byte // its public key
 	dead  bool     // it no longer does anything, and no peer has noticed
-	in    int      // frames that arrived through the tunnel and were written to the TAP
+	away  bool     // nothing of its tunnels arrives, and no peer has noticed
+	heard map[PortID]boottime.Time
+	in    int // frames that arrived through the tunnel and were written to the TAP
 }
 
 type lan struct {
@@ -109,7 +111,8 @@ func (w *sim) site(name string, l *lan, cfg Config) *site {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s := &site{name: name, sw: sw, lan: l, peers: map[PortID]*site{}}
+	s := &site{name: name, sw: sw, lan: l, peers: map[PortID]*site{}, heard: map[PortID]boottime.Time{}}
+	sw.SetHeard(func(id PortID) boottime.Time { return s.heard[id] })
 	newRandom(byte(100 + 7*w.seed + len(w.sites))).Read(s.key[:])
 	w.sites = append(w.sites, s)
 	l.sites = append(l.sites, s)
@@ -192,9 +195,10 @@ func (w *sim) toPeer(s *site, id PortID, payload []byte) {
 		}
 	}
 	w.after(tunnelDelay, func() {
-		if back == 0 || peer.peers[back] != s || peer.dead {
+		if back == 0 || peer.peers[back] != s || peer.dead || s.away || peer.away {
 			return
 		}
+		peer.heard[back] = w.now
 		switch PayloadKind(payload) {
 		case KindControl:
 			peer.sw.Control(w.now, back, payload)

@@ -21,7 +21,8 @@ import (
 //     used the MAC after the bridge last heard it.
 //   - A claim to a local MAC is not decided by the silence of the TAP alone: the bridge is asked
 //     when it last heard the host (Actions.Ask, StationHeard). If that was after the claim, the
-//     claim fails.
+//     claim fails. If it has not heard the host for silentWait before, a host without a known
+//     address has been silent for long enough, and the claim is decided after claimWait.
 //   - A fixed station (an address of the gateway itself, or a static entry that an administrator or
 //     a hypervisor made) belongs to the LAN until it is removed there. No peer can claim it, and
 //     its age says nothing.
@@ -232,11 +233,18 @@ func (t *fdb) stationHeard(key uint64, idle time.Duration, known bool, now boott
 		return outcome{}
 	}
 	c := &t.cold[slot].claim
-	c.check = checkAnswered
-	if !known || now.Add(-idle).Sub(c.at) < claimGrace {
-		return outcome{}
+	if known && now.Add(-idle).Sub(c.at) >= claimGrace {
+		return t.ownerSeen(slot, v, now)
 	}
-	return t.ownerSeen(slot, v, now)
+	switch {
+	case known && idle >= silentWait:
+		c.check = checkSilent
+	case c.check == checkEarly:
+		c.check = checkEarlyDone
+	default:
+		c.check = checkAnswered
+	}
+	return outcome{}
 }
 
 // stationElsewhere creates the entry of key, which is not in the table and was used by a peer, if a
@@ -258,9 +266,12 @@ func (t *fdb) stationElsewhere(key uint64) (slot int32, ok bool) {
 type check uint8
 
 const (
-	checkNone check = iota
+	checkNone      check = iota
+	checkEarly           // asked before the wait for a host without a known address is over
+	checkEarlyDone       // it had been heard too recently to tell
 	checkAsked
 	checkAnswered
+	checkSilent // the bridge has not heard it for silentWait
 )
 
 // ripe reports whether silence may decide the claim to the entry in slot, whose value is v. mu is
@@ -268,7 +279,7 @@ const (
 func (t *fdb) ripe(slot int32, v entryValue, now boottime.Time) bool {
 	c := &t.cold[slot].claim
 	age := now.Sub(c.at) - t.claimTime(slot)
-	if v.port() == LocalPort && t.bridged && c.check != checkAnswered {
+	if v.port() == LocalPort && t.bridged && c.check < checkAnswered {
 		age -= checkWait
 	}
 	return age >= 0

@@ -72,6 +72,14 @@ func TestStation_aVMThatLeftIsFoundElsewhere(t *testing.T) {
 			t.Fatalf("the bridge was asked for %v after %v", asked, d-time.Minute)
 		}
 		s.StationHeard(at(d), 0, vm, 30*time.Second, known)
+		if !known {
+			// The bridge does not know how long the host has been silent: it is asked again.
+			asked, d = claimed(s, 1, talk(vm), d)
+			if len(asked) != 1 || d < time.Minute+silentWait || d > time.Minute+silentWait+50*ms {
+				t.Fatalf("the bridge was asked again for %v after %v", asked, d-time.Minute)
+			}
+			s.StationHeard(at(d), 0, vm, 0, false)
+		}
 		s.Tick(at(d))
 		if id, _ := portOf(s, 0, vm); id != 1 {
 			t.Errorf("the VM is at port %d", id)

@@ -113,6 +113,7 @@ type Switch struct {
 	own   [16]byte
 	lan   [16]byte // key of our own tag in our loop probes on the LAN; never disclosed
 	local *portState
+	heard func(PortID) boottime.Time // nil: unknown; see SetHeard
 
 	testSeed [2]uint64 // seeds of the check value that identifies our join tests
 
