@@ -254,3 +254,27 @@ func TestPathMTU_anotherEndpointIsSearchedAnew(t *testing.T) {
 		}
 	})
 }
+
+// An interface narrower than what every path is taken to carry, or wider than what is tried, is no
+// reason to search again and again.
+func TestPathMTU_oddInterfacesAreSearchedOnce(t *testing.T) {
+	for _, mtu := range []int{576, 1280, 65536} {
+		inBubble(t, func(w *world) {
+			a, b := w.tundPair(peer.ExtensionsAuto, peer.ExtensionsOff)
+			b.knows(a, false, extensions(peer.ExtensionsAuto))
+			a.tun.SetInterfaceMTUs(map[netip.Addr]int{b.addr.Addr(): mtu})
+			a.sends(b, 10)
+			passes(30 * time.Second)
+			a.sends(b, 10)
+			w.ears.take()
+			for range 20 {
+				a.queue.Inject(packet(a.inner, b.inner, 100))
+				b.queue.Inject(packet(b.inner, a.inner, 100))
+				passes(time.Second)
+			}
+			if _, _, _, data, _ := w.ears.take(); data > 42 {
+				t.Errorf("interface MTU %d: %d messages for 40 small packets", mtu, data)
+			}
+		})
+	}
+}

@@ -58,7 +58,7 @@ func (x *Exchange) checkPath(p *peer.Peer, s *state) (next boottime.Time) {
 	if ep == nil || !x.answersEchoes(p, s) {
 		return 0
 	}
-	if to, top := ep.Addr.Addr(), x.topOf(ep.Addr.Addr()); to != t.to || min(top, maxProbeMTU) != t.top {
+	if to, top := ep.Addr.Addr(), x.topOf(ep.Addr.Addr()); to != t.to || within(top) != t.top {
 		t.to, t.overhead = to, overIPv6
 		if to.Is4() {
 			t.overhead = overIPv4

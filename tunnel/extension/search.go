@@ -77,7 +77,10 @@ type probe struct {
 }
 
 // reset forgets everything, for another endpoint or another interface.
-func (s *search) reset(top int) { *s = search{top: min(max(top, floorMTU), maxProbeMTU)} }
+func (s *search) reset(top int) { *s = search{top: within(top)} }
+
+// within returns the size to begin with for an interface with the given MTU.
+func within(mtu int) int { return min(max(mtu, floorMTU), maxProbeMTU) }
 
 // begin decides what to do at now, if nothing is under way and inUse says that large packets are
 // sent. It returns the sizes to send, or nil.
