@@ -1,11 +1,13 @@
 package peer
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
 	"tund/crypto/keys"
 	"tund/internal/boottime"
+	"tund/tunnel/timers"
 	"tund/tunnel/udp"
 )
 
@@ -197,6 +199,10 @@ func (s *SessionStatus) count(kp *Keypair) {
 	s.Sent += kp.Session.Sent()
 }
 
+// silence is how long a peer may be silent that is sent data. Every peer answers within
+// timers.KeepaliveTimeout, if only by a keepalive.
+const silence = timers.KeepaliveTimeout + 2*time.Second
+
 // trouble describes what is wrong with the path to a peer that is up, or returns "" if nothing is
 // known. Callers hold mu.
 func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
@@ -210,6 +216,13 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 		if words := p.said(p.LastReceived()); words != "" {
 			return "to " + ep.String() + ": " + words
 		}
+	}
+	const cause = "peer down, or datagrams blocked"
+	if since := p.Timers.UnansweredSince(); since != 0 && now.Sub(since) >= silence {
+		return fmt.Sprintf("no answer from %v to what was sent for %d s: %s", ep, int(now.Sub(since).Seconds()), cause)
+	}
+	if p.Timers.Handshaking() && now.Sub(p.Timers.InitiatedAt()) >= time.Second && now.Sub(p.LastReceived()) >= silence {
+		return fmt.Sprintf("no answer from %v to a handshake either: %s", ep, cause)
 	}
 	return ""
 }

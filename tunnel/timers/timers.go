@@ -201,6 +201,10 @@ func (t *Timers) GaveUp() bool { return t.gaveUp }
 // goroutine may call it.
 func (t *Timers) LastTraversal() boottime.Time { return boottime.Time(t.lastTraversal.Load()) }
 
+// UnansweredSince returns when the first data was sent since anything authenticated came; 0:
+// nothing waits for an answer. Any goroutine may call it.
+func (t *Timers) UnansweredSince() boottime.Time { return boottime.Time(t.unansweredSince.Load()) }
+
 // Stop clears all timers, as when the device goes down: the next handshake may begin at once. A
 // request for a handshake is kept; see Granted.
 func (t *Timers) Stop() {
