@@ -81,6 +81,10 @@ type Tun struct {
 	LocalNetworks LocalNetworks // what a full tunnel leaves to the main table
 	Guard         Guard         // when traffic for allowed IPs goes nowhere
 
+	// SystemRouting: routes of the host by way of a peer's address choose the peer, and allowed IPs
+	// say only what a peer may send. Routes is false then.
+	SystemRouting bool
+
 	Forward    bool // the kernel forwards between all links while the instance runs
 	Masquerade bool // packets from peers leave by other links with our address
 }

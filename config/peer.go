@@ -139,8 +139,10 @@ func (l *loader) mayHave(s *section, p netip.Prefix, at int) bool {
 		l.allowedIPs[p] = place{at: at, peer: s}
 		return true
 	}
+	system := l.cfg.Tun != nil && l.cfg.Tun.SystemRouting
 	for _, other := range append([]place{first}, l.shared[p]...) {
 		switch {
+		case other.peer != s && system: // the routes of the host choose
 		case other.peer == s:
 			s.warnAt(at, key, "%s given twice: first at %s", p, l.positionOf(other))
 			return false

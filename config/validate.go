@@ -96,8 +96,13 @@ func (l *loader) tun(s *section) *Tun {
 
 		LocalNetworks: LocalNetworks(s.choice("local_networks", "private", "all", "none")),
 		Guard:         Guard(s.choice("guard", "crash", "off", "always")),
+		SystemRouting: s.choice("routing", "allowed_ips", "system") == 1,
 		Forward:       s.boolean("forward", false),
 		Masquerade:    s.boolean("masquerade", false),
+	}
+	if t.SystemRouting {
+		// A route for each allowed IP would compete with those of the routing daemon.
+		t.Routes = false
 	}
 	if t.Table == localTable {
 		s.errorAt(s.where("table"), "table", "255 is the kernel's own table of local addresses")

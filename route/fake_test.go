@@ -93,6 +93,8 @@ func (k *fakeKernel) Hop(netip.Addr, uint32, string) (path.Hop, error) {
 	return path.Hop{Dev: "eth0", MTU: 1500}, nil
 }
 
+func (k *fakeKernel) through(string) ([]path.Via, error) { return nil, nil }
+
 func (k *fakeKernel) Departure(_, _ netip.Addr, _ uint32, _ string) (int, error) { return 1, nil }
 
 // refused logs a step and reports the injected failure, if any.

@@ -25,6 +25,9 @@ type kernel interface {
 	Hop(dst netip.Addr, mark uint32, oif string) (path.Hop, error)
 	Departure(dst, src netip.Addr, mark uint32, oif string) (index int, err error)
 
+	// through returns the routes by way of a router through a link.
+	through(link string) ([]path.Via, error)
+
 	// addresses returns those of every link.
 	addresses() ([]netip.Addr, error)
 

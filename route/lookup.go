@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"tund/route/path"
 )
 
 // Questions about the network around the instance. They change nothing.
@@ -94,6 +96,16 @@ func (m *Manager) LeadsIntoTunnel(addr netip.Addr, mark uint32) (bool, error) {
 		return false, fmt.Errorf("route to %v: %w", addr, err)
 	}
 	return slices.ContainsFunc(m.state.Devices, func(d Device) bool { return d.Name == h.Dev }), nil
+}
+
+// Through returns the routes that lead through a device by way of a router, from the main table.
+func (m *Manager) Through(device string) ([]path.Via, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	return m.k.through(device)
 }
 
 // Addresses returns the addresses of this host, of all its devices. The slice is the caller's.

@@ -109,6 +109,14 @@ func (k *netlinkKernel) close() error {
 	return errors.Join(errs...)
 }
 
+func (k *netlinkKernel) through(link string) ([]path.Via, error) {
+	l, err := k.rt.LinkByName(link)
+	if err != nil {
+		return nil, path.Errno(err)
+	}
+	return k.dump.Through(l.Attrs().Index)
+}
+
 func (k *netlinkKernel) addresses() ([]netip.Addr, error) {
 	var list []netip.Addr
 	err := path.Again(func() error {

@@ -32,6 +32,8 @@ type Event struct {
 	// Underlay: a link, address, route or rule outside our devices changed. Cached source
 	// addresses may be stale, an endpoint may be reachable now, the path MTU may differ.
 	Underlay bool
+	// Through: a route of somebody else through one of our devices changed.
+	Through bool
 	// Lost lists what another program removed and Watch has put back, in the words of ip(8).
 	Lost []string
 	// By is the process that removed it ("systemd-networkd[412]"), "" when unknown or the kernel.
@@ -85,6 +87,7 @@ type watcher struct {
 	check    bool   // something of ours may be missing
 	underlay bool   // the underlay changed and notify has not been told
 	changed  bool   // the same of Event.Changed
+	through  bool   // the same of Event.Through
 	port     uint32 // netlink port of the first that deleted; 0: nobody, or the kernel
 
 	tokens    int // restores allowed now
@@ -138,6 +141,9 @@ func (w *watcher) sort(batch []netwatch.Notice) bool {
 			own.refused && n.Kind == netwatch.Addr && own.indices[n.Index] { // IPv6 was switched on
 			w.changed, matters = true, true
 		}
+		if n.Kind == netwatch.Route && own.indices[n.Index] && n.Protocol != Protocol && n.Table != unix.RT_TABLE_LOCAL {
+			w.through, matters = true, true
+		}
 		m := meaningOf(n, own.indices, own.names)
 		matters = matters || m != meansNothing
 		w.underlay = w.underlay || m == meansUnderlay || m == meansAll
@@ -154,8 +160,8 @@ func (w *watcher) sort(batch []netwatch.Notice) bool {
 // act restores and reports what is due. When it leaves check set, the next check is due at
 // notBefore.
 func (w *watcher) act(ctx context.Context) {
-	e := Event{Underlay: w.underlay, Changed: w.changed}
-	w.underlay, w.changed = false, false
+	e := Event{Underlay: w.underlay, Changed: w.changed, Through: w.through}
+	w.underlay, w.changed, w.through = false, false, false
 	if w.check && !time.Now().Before(w.notBefore) {
 		if pause := w.takeToken(); pause > 0 {
 			w.notBefore = time.Now().Add(pause)
@@ -164,7 +170,7 @@ func (w *watcher) act(ctx context.Context) {
 			w.restore(ctx, &e)
 		}
 	}
-	if e.Underlay || e.Changed || len(e.Lost) > 0 || e.Err != nil || len(e.Gone) > 0 {
+	if e.Underlay || e.Changed || e.Through || len(e.Lost) > 0 || e.Err != nil || len(e.Gone) > 0 {
 		w.notify(e)
 	}
 }

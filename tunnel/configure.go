@@ -95,6 +95,7 @@ func (t *Tunnel) Configure(c Change) error {
 	}
 	touched := t.updatePeers(&c)
 	t.updateRoutes(&c, touched)
+	t.applyVia()
 	return nil
 }
 

@@ -44,6 +44,9 @@ func (t *Tunnel) runFailover() {
 func (t *Tunnel) watchStandby() bool {
 	now := t.env.Clock.Now()
 	all := make(map[*peer.Peer]failover.Condition)
+	if t.via.Load() != nil {
+		return false // the host's routes decide
+	}
 	for owners := range t.routes.Shared {
 		for _, p := range owners {
 			all[p] = failover.Unknown
@@ -128,6 +131,9 @@ func (t *Tunnel) logMoves(moves map[[2]*peer.Peer]int) {
 func (t *Tunnel) standby() map[*peer.Peer]bool {
 	waits := make(map[*peer.Peer]bool)
 	carries := make(map[*peer.Peer]bool)
+	if t.via.Load() != nil {
+		return waits
+	}
 	for owners, active := range t.routes.Shared {
 		carries[active] = true
 		for _, p := range owners {

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -62,6 +63,11 @@ type Tunnel struct {
 	drops  drop.Counters
 	peers  *peer.Table
 	routes l3.Table[*peer.Peer]
+
+	// Routers by destination; nil: allowed IPs decide. viaRoutes is what it was made of; configMu
+	// guards that.
+	via       atomic.Pointer[lane.Via]
+	viaRoutes []ViaRoute
 
 	judgeMu sync.Mutex // guards judge; held for comparisons
 	judge   failover.Judge[*peer.Peer]
@@ -150,7 +156,9 @@ func (t *Tunnel) addDevice(d Device, eo EthernetOptions) (err error) {
 	case tundev.TUN:
 		dev.Link = offload.IP
 		dev.SetPadLimit(d.MTU)
-		dev.NewForwarder = func(_ *lane.Lane, q tundev.Queue) lane.Forwarder { return lane.NewIPForwarder(&t.routes, dev, q) }
+		dev.NewForwarder = func(_ *lane.Lane, q tundev.Queue) lane.Forwarder {
+			return lane.NewIPForwarder(&t.routes, &t.via, dev, q)
+		}
 	case tundev.TAP:
 		dev.Link, dev.Prefix = offload.Ethernet, l2.FrameHeaderLen
 		if t.lan, err = ethernet.New(t.env, dev, eo, t.loops.New("switch")); err != nil {

@@ -68,6 +68,7 @@ func (d *Daemon) lookAround() {
 	d.lookAddresses()
 	mark := d.mark(d.config)
 	d.followBinding(mark)
+	d.followVia()
 	d.checkPaths(false)
 	path := d.lookUpPaths(mark)
 	d.mu.Lock()
@@ -89,6 +90,26 @@ func (d *Daemon) lookAround() {
 	d.applyBridgeVLANs() // a bridge may have become VLAN-aware, which nothing announces
 	d.findLoops(d.tunnel.Endpoints(), mark)
 	d.returnMemory(d.tunnel.PeerCount())
+}
+
+// followVia gives the tunnel the routes of the host by which a packet chooses its peer. Callers
+// hold changing.
+func (d *Daemon) followVia() {
+	c := d.config
+	if c.Tun == nil || !c.Tun.SystemRouting {
+		d.tunnel.NoVia()
+		return
+	}
+	found, err := d.routes.Through(c.Tun.Device)
+	if err != nil {
+		d.log.Debug("cannot list the routes through the device", zap.Error(err))
+		return // what was known stays
+	}
+	routes := make([]tunnel.ViaRoute, len(found))
+	for i, r := range found {
+		routes[i] = tunnel.ViaRoute(r)
+	}
+	d.tunnel.SetVia(routes)
 }
 
 // followBinding opens new sockets when the interface to which they are bound was replaced by

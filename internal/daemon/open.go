@@ -166,6 +166,9 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	t.SetPathMTU(d.path.least)
 	t.SetInterfaceMTUs(d.path.mtu)
 	t.SetDSCP(c.Tunnel.DSCP)
+	if c.Tun != nil && c.Tun.SystemRouting {
+		t.SetVia(nil) // until they are read
+	}
 	if err := t.Configure(peersChange(c, d.names.Endpoints)); err != nil {
 		return err
 	}

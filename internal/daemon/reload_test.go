@@ -50,6 +50,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"table":          {"0", "7"},
 		"metric":         {"0", "7"},
 		"local_networks": {`"private"`, `"all"`},
+		"routing":        {`"allowed_ips"`, `"system"`},
 		"forward":        {"false", "true"},
 		"masquerade":     {"false", "true"},
 		"guard":          {`"crash"`, `"off"`},
@@ -168,7 +169,7 @@ func handedOver(c *config.Config) string {
 		}
 		return all
 	})
-	text := fmt.Sprint(c.Tunnel.ListenPort, c.Tunnel.Cipher, c.Tunnel.DSCP, peers.PrivateKey.Base64(), peers.PreviousKey.Base64())
+	text := fmt.Sprint(c.Tunnel.ListenPort, c.Tunnel.Cipher, c.Tunnel.DSCP, peers.PrivateKey.Base64(), peers.PreviousKey.Base64(), c.Tun != nil && c.Tun.SystemRouting)
 	for _, p := range peers.Peers {
 		text += fmt.Sprintf(" %+v %s %s %v %+v %d %v %d", p.PublicKey, *p.Name, p.PresharedKey.Base64(), *p.Keepalive, *p.Ethernet, *p.Extensions, *p.Liveness, *p.PostQuantum)
 		text += fmt.Sprint(p.Endpoints, p.AllowedIPs, p.SharedIPs, *p.Priority)

@@ -50,6 +50,9 @@ func (d *Daemon) kernelChanged(e route.Event) {
 		d.reapply.Store(true)
 		d.lookSoon()
 	}
+	if e.Through {
+		d.lookSoon()
+	}
 	if e.Underlay {
 		d.checkPaths(true)
 		d.names.Retry()

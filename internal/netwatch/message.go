@@ -12,7 +12,8 @@ type RouteMessage struct {
 	Dst      netip.Prefix
 	Table    uint32
 	Metric   uint32
-	Index    int // of the outgoing link; 0 for none or several
+	Index    int        // of the outgoing link; 0 for none or several
+	Gateway  netip.Addr // invalid: none, or several
 	Protocol uint8
 	Type     uint8 // RTN_UNICAST and so on
 	Cloned   bool  // an entry of the route cache
@@ -41,6 +42,10 @@ func ParseRoute(b []byte) (r RouteMessage, ok bool) {
 			r.Metric = binary.NativeEndian.Uint32(value)
 		case typ == unix.RTA_OIF && len(value) == 4:
 			r.Index = int(binary.NativeEndian.Uint32(value))
+		case typ == unix.RTA_GATEWAY && len(value) == addr.BitLen()/8:
+			r.Gateway, _ = netip.AddrFromSlice(value)
+		case typ == unix.RTA_VIA && len(value) == 2+16: // IPv4 via IPv6 (RFC 5549): family, address
+			r.Gateway, _ = netip.AddrFromSlice(value[2:])
 		}
 	}
 	r.Dst = netip.PrefixFrom(addr, bits)

@@ -2,6 +2,7 @@ package path
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -65,6 +66,11 @@ func (d *Dump) Close() {
 // Each calls visit for each route of a protocol, in all tables; for some more than once if the
 // tables change meanwhile.
 func (d *Dump) Each(family int, protocol uint8, visit func(netwatch.RouteMessage)) error {
+	return d.each(family, protocol, visit, 0)
+}
+
+// each is Each for one link only, unless link is 0, and for every protocol if that is 0.
+func (d *Dump) each(family int, protocol uint8, visit func(netwatch.RouteMessage), link int) error {
 	return Again(func() error {
 		req := &nl.NetlinkRequest{
 			NlMsghdr: unix.NlMsghdr{
@@ -74,13 +80,51 @@ func (d *Dump) Each(family int, protocol uint8, visit func(netwatch.RouteMessage
 			Sockets: d.sockets,
 		}
 		req.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family), Protocol: protocol}})
+		if link != 0 {
+			req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(link))))
+		}
 		return req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(message []byte) bool {
-			if r, ok := netwatch.ParseRoute(message); ok && r.Protocol == protocol && !r.Cloned {
+			if r, ok := netwatch.ParseRoute(message); ok && (protocol == 0 || r.Protocol == protocol) && !r.Cloned {
 				visit(r)
 			}
 			return true
 		})
 	})
+}
+
+// Via is a route that names the next router.
+type Via struct {
+	Dst     netip.Prefix // masked
+	Gateway netip.Addr
+}
+
+// Through returns the routes of the main table that lead through a link by way of a router. Of
+// several with one destination only that of the best metric is in it, and of several next hops
+// none.
+func (d *Dump) Through(link int) ([]Via, error) {
+	type best struct {
+		Via
+		metric uint32
+	}
+	found := make(map[netip.Prefix]best)
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		err := d.each(family, unix.RTPROT_UNSPEC, func(r netwatch.RouteMessage) {
+			if r.Index != link || !r.Gateway.IsValid() || r.Table != unix.RT_TABLE_MAIN || r.Type != unix.RTN_UNICAST {
+				return
+			}
+			if old, known := found[r.Dst]; !known || r.Metric < old.metric {
+				found[r.Dst] = best{Via{r.Dst, r.Gateway}, r.Metric}
+			}
+		}, link)
+		if err != nil && !Unsupported(err) {
+			return nil, err
+		}
+	}
+	list := make([]Via, 0, len(found))
+	for _, b := range found {
+		list = append(list, b.Via)
+	}
+	return list, nil
 }
 
 // Advertised returns the indices of the links with a default route that the kernel made from router

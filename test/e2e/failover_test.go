@@ -8,8 +8,8 @@ import (
 	"tund/internal/testnet"
 )
 
-// TestSoakFailover_twoGatewaysOfASite kills the preferred gateway of a site and starts it again: the
-// other one takes over within three seconds, and nothing is lost when the first is back.
+// TestSoakFailover_twoGatewaysOfASite kills the preferred gateway of a site and starts it again:
+// the other one takes over within three seconds, and nothing is lost when the first is back.
 func TestSoakFailover_twoGatewaysOfASite(t *testing.T) {
 	testnet.Soak(t)
 	t.Parallel()

@@ -52,6 +52,23 @@ func (t *Table[V]) Lookup(ip netip.Addr) (owner V, ok bool) {
 	return cur.active.Lookup(ip)
 }
 
+// LookupSole is Lookup for prefixes that have one owner alone: one that several share, of which
+// none is preferred, is not found.
+func (t *Table[V]) LookupSole(ip netip.Addr) (owner V, ok bool) {
+	cur := t.current.Load()
+	if cur == nil {
+		return owner, false
+	}
+	if len(cur.shared) == 0 {
+		return cur.active.Lookup(ip)
+	}
+	prefix, owner, ok := cur.active.LookupPrefixLPM(netip.PrefixFrom(ip, ip.BitLen()))
+	if _, several := cur.shared[prefix]; several {
+		ok = false
+	}
+	return owner, ok
+}
+
 // Admits reports whether v owns the longest prefix that contains ip, alone or with others.
 func (t *Table[V]) Admits(ip netip.Addr, v V) bool {
 	cur := t.current.Load()

@@ -2,6 +2,7 @@ package lane
 
 import (
 	"net/netip"
+	"sync/atomic"
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
@@ -66,6 +67,7 @@ type Recipient struct {
 // ipForwarder implements cryptokey routing (whitepaper §2).
 type ipForwarder struct {
 	table *l3.Table[*peer.Peer]
+	via   *atomic.Pointer[Via]
 	dev   *Device
 	queue tundev.Queue // for what the senders of packets have to be told
 
@@ -80,8 +82,26 @@ type ipForwarder struct {
 // NewIPForwarder returns the layer 3 forwarder of a device: packets go to the peer that owns their
 // destination in table, and are accepted from a peer that owns their source. What the senders of
 // packets have to be told is written to the queue.
-func NewIPForwarder(table *l3.Table[*peer.Peer], dev *Device, queue tundev.Queue) Forwarder {
-	return &ipForwarder{table: table, dev: dev, queue: queue}
+//
+// While via holds a table, that decides who gets a packet: it has the destinations that the
+// kernel's routes send to each peer. What it does not have goes to the owner if that has it alone.
+func NewIPForwarder(table *l3.Table[*peer.Peer], via *atomic.Pointer[Via], dev *Device, queue tundev.Queue) Forwarder {
+	return &ipForwarder{table: table, via: via, dev: dev, queue: queue}
+}
+
+// Via is a table of destinations by the peer that is their next router.
+type Via = l3.Table[*peer.Peer]
+
+// recipient returns who gets a packet to dst.
+func (f *ipForwarder) recipient(dst netip.Addr) (*peer.Peer, bool) {
+	via := f.via.Load()
+	if via == nil {
+		return f.table.Lookup(dst)
+	}
+	if router, ok := via.Lookup(dst); ok {
+		return router, true
+	}
+	return f.table.LookupSole(dst)
 }
 
 func (f *ipForwarder) Route(to []Recipient, p *Outgoing) ([]Recipient, drop.Reason) {
@@ -89,7 +109,7 @@ func (f *ipForwarder) Route(to []Recipient, p *Outgoing) ([]Recipient, drop.Reas
 	reason := drop.NoPeer
 	if dst, ok := l3.ParseDestination(p.Packet); !ok {
 		reason = drop.BadDevicePacket
-	} else if owner, ok := f.table.Lookup(dst); ok {
+	} else if owner, ok := f.recipient(dst); ok {
 		limit := owner.Extension.Limit()
 		if limit == 0 || p.Longest <= limit {
 			return append(to, Recipient{Peer: owner, Limit: limit}), drop.None

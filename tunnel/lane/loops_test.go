@@ -3,6 +3,7 @@ package lane
 import (
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,7 +96,8 @@ func newBench(t testing.TB, f tundev.Features) *bench {
 		Name: "test", Features: f, Queues: []tundev.Queue{sinkQueue{tundevtest.New(16, f)}},
 		Progress: []*watchdog.Progress{new(watchdog.Progress)},
 	}
-	b.dev.NewForwarder = func(_ *Lane, q tundev.Queue) Forwarder { return NewIPForwarder(routes, b.dev, q) }
+	via := new(atomic.Pointer[Via])
+	b.dev.NewForwarder = func(_ *Lane, q tundev.Queue) Forwarder { return NewIPForwarder(routes, via, b.dev, q) }
 	b.dev.SetPadLimit(1420)
 
 	b.peer = peer.New(keys.PublicKey{9})
