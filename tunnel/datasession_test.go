@@ -605,3 +605,32 @@ func TestDataSessions_requireIsTurnedOnAtRunTime(t *testing.T) {
 		carries(t, aead.AES256GCM, true, a, b)
 	})
 }
+
+// After a renewal, the responder has to hear at once from the initiator in the new WireGuard
+// session, although packets still leave in the data sessions of the last one: until then it counts
+// on the old session, and renews it itself when that is due.
+func TestDataSessions_aRenewedSessionIsConfirmedAtOnce(t *testing.T) {
+	inBubble(t, func(w *world) {
+		const latency = 400 * time.Millisecond
+		w.net.Set(udptest.Conditions{Latency: latency})
+		a, b := w.dataPair(datasession.Prefer, datasession.Prefer)
+		a.sends(b, 10)
+		passes(10 * time.Second)
+		carries(t, aead.AES256GCM, true, a, b)
+		old, oldAtB := a.peerOf(b).Current(), b.peerOf(a).Current()
+		for range 1300 {
+			a.sends(b, 10)
+			passes(100 * time.Millisecond)
+			if a.peerOf(b).Current() != old {
+				break
+			}
+		}
+		if a.peerOf(b).Current() == old {
+			t.Fatal("the session was not renewed")
+		}
+		passes(latency)
+		if b.peerOf(a).Current() == oldAtB {
+			t.Error("the responder has not heard in the new session after half a round trip")
+		}
+	})
+}

@@ -130,9 +130,21 @@ func (w *Worker) consumeResponse(msg []byte, from *udp.Endpoint, now boottime.Ti
 	if reason := w.finish(p, msg, from, now); reason != drop.None {
 		return reason
 	}
-	w.keepalive(p, w.env.Clock.Now())
+	w.confirm(p, w.env.Clock.Now())
 	w.env.SessionUp(p, now)
 	return drop.None
+}
+
+// confirm makes the responder use a session that we have initiated: it needs a message in it. What
+// keepalive sends may leave in the data sessions of the session before, which go on until new ones
+// stand.
+func (w *Worker) confirm(p *peer.Peer, now boottime.Time) {
+	if kp := p.Current(); kp != nil && p.SendingControl(0, now) != kp {
+		w.out.TransmitIn(kp, nil, now)
+		w.out.Flush(now)
+		return
+	}
+	w.keepalive(p, now)
 }
 
 // finish consumes a response and installs the session.
