@@ -92,7 +92,7 @@ func TestBridge_hostThatTheTAPNeverHearsKeepsItsAddress(t *testing.T) {
 	<-stopped
 	berlin.Says(time.Second, "refused", strangerMAC.String())
 	berlin.NS.Run(t, "ip", "link", "delete", quiet.port)
-	testnet.Await(t, "the address in Paris", time.Second, func() bool {
+	testnet.Await(t, "the address in Paris", slowly(2*time.Second), func() bool {
 		evil.send(plainFrame(l2.Broadcast, strangerMAC, "moved"))
 		pause(20 * time.Millisecond)
 		return berlin.where(strangerMAC, 0) == "paris"
