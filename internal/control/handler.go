@@ -86,14 +86,17 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, &Error{Code: CodePermission, Message: why})
 		return
 	}
+	var answer any
+	var err error
 	if v.write {
 		level := zap.InfoLevel
 		if h.agent != nil {
 			level = zap.DebugLevel // twenty a second are usual
 		}
-		h.log.Log(level, "control request", zap.String("verb", v.method+" "+v.path), zap.Int("uid", who.uid), zap.Int("pid", who.pid))
+		answer, err = h.audited(v, who, level, w, r)
+	} else {
+		answer, err = v.answer(h, w, r)
 	}
-	answer, err := v.answer(h, w, r)
 	if err != nil {
 		writeError(w, asError(err))
 		return
@@ -165,6 +168,7 @@ func (h *handler) status() Instance {
 	for n := range i.Peers {
 		p := &i.Peers[n]
 		p.AllowedIPs, p.Endpoints, p.Capabilities = list(p.AllowedIPs), list(p.Endpoints), list(p.Capabilities)
+		p.LanesDetail = list(p.LanesDetail)
 		p.Drops = counts(p.Drops)
 	}
 	return i
@@ -179,6 +183,9 @@ func (h *handler) reload(w http.ResponseWriter, r *http.Request) (any, error) {
 	confirm, err := decodeReload(r.Body)
 	if err != nil {
 		return nil, err
+	}
+	if confirm > 0 {
+		describe(r, "reload, to be confirmed within %v", confirm)
 	}
 	// An error means only that the connection cannot be given more time.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(reloadTimeout))
@@ -203,6 +210,7 @@ func (h *handler) setLogLevel(_ http.ResponseWriter, r *http.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
+	describe(r, "log level %s", wanted.Level)
 	if err := h.backend.SetLogLevel(wanted.Level); err != nil {
 		return nil, err
 	}
@@ -219,6 +227,7 @@ func (h *handler) flushFDB(_ http.ResponseWriter, r *http.Request) (any, error) 
 	if err != nil {
 		return nil, err
 	}
+	describe(r, "%s", filter.words())
 	n, err := h.backend.FlushFDB(filter)
 	return flushed{n}, err
 }
@@ -228,6 +237,7 @@ func (h *handler) pinFDB(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	describe(r, "pin %s in VLAN %d to %s", pin.MAC, pin.VLAN, pin.Port)
 	return done{true}, h.backend.PinFDB(pin)
 }
 
@@ -249,6 +259,7 @@ func (h *handler) changePeer(w http.ResponseWriter, r *http.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
+	describe(r, "%s", change.words())
 	// As for a reload: the kernel may take its time for many routes.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(reloadTimeout))
 	return done{true}, h.backend.ChangePeer(change)

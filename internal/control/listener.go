@@ -10,7 +10,6 @@ import (
 	"tund/internal/unixsock"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 )
 
 // bindSocket listens at path. It replaces a socket that is there: the caller holds the claim, so
@@ -142,16 +141,7 @@ func credentials(conn net.Conn) caller {
 	if !ok {
 		return caller{}
 	}
-	raw, err := unixConn.SyscallConn()
-	if err != nil {
-		return caller{}
-	}
 	var who caller
-	_ = raw.Control(func(fd uintptr) {
-		cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-		if err == nil {
-			who = caller{uid: int(cred.Uid), pid: int(cred.Pid), known: true}
-		}
-	})
+	who.uid, who.pid, who.known = unixsock.Credentials(unixConn)
 	return who
 }

@@ -206,11 +206,35 @@ func (s *Server) request(r *bufio.Reader, c *connection, b Backend) (answer []by
 		req, err := readSet(r)
 		c.working()
 		if err == nil {
-			err = b.Set(req)
+			if err = b.Set(req); err == nil {
+				s.audit(c, &req)
+			}
 		}
 		return s.answer(err)
 	}
 	return nil, errors.New("unknown operation")
+}
+
+// audit logs who has changed what.
+func (s *Server) audit(c *connection, r *Request) {
+	var what []string
+	if r.PrivateKey != nil {
+		what = append(what, "private key")
+	}
+	if r.ListenPort != nil {
+		what = append(what, fmt.Sprintf("listen port %d", *r.ListenPort))
+	}
+	if r.FwMark != nil {
+		what = append(what, fmt.Sprintf("fwmark %#x", *r.FwMark))
+	}
+	if r.RemovePeers {
+		what = append(what, "all peers")
+	}
+	if n := len(r.Peers); n > 0 {
+		what = append(what, fmt.Sprintf("%d peers, the first %s", n, r.Peers[0].PublicKey.Short()))
+	}
+	uid, pid, _ := unixsock.Credentials(c.UnixConn)
+	s.log.Info("change by WireGuard's socket", zap.Int("uid", uid), zap.Int("pid", pid), zap.Strings("what", what))
 }
 
 // answer makes the answer to a set request.

@@ -99,3 +99,20 @@ func (b *Backoff) Failed() (pause time.Duration, first bool) {
 
 // Succeeded ends a run of failures.
 func (b *Backoff) Succeeded() { b.pause = 0 }
+
+// Credentials returns the user and the process at the other end of a connection, as the kernel
+// recorded them when it was made (SO_PEERCRED, unix(7)); ok is false if they are not known. The
+// process may have ended since.
+func Credentials(conn *net.UnixConn) (uid, pid int, ok bool) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, 0, false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if err == nil {
+			uid, pid, ok = int(cred.Uid), int(cred.Pid), true
+		}
+	})
+	return uid, pid, ok
+}
