@@ -37,6 +37,9 @@ type Options struct {
 	// PathFound, when not nil, is called when the path MTU to a peer was found to be another one
 	// (PeerEndpoint.PathMTU). It must not block.
 	PathFound func()
+	// Failover, if not nil, is told when a peer carries shared allowed IPs in place of another: the
+	// names of both, and the number of prefixes. It must not wait for anything.
+	Failover func(to, from string, prefixes int)
 	// Clock is SystemClock unless a test brings its own.
 	Clock Clock
 	// Log gets what an operator should know. It must not be nil.

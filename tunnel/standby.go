@@ -124,6 +124,9 @@ func (t *Tunnel) logMoves(moves map[[2]*peer.Peer]int) {
 		}
 		t.log.Info("another peer carries shared allowed IPs now", zap.String("peer", m[1].DisplayName()),
 			zap.String("instead_of", m[0].DisplayName()), zap.Int("prefixes", prefixes))
+		if t.failover != nil {
+			t.failover(m[1].DisplayName(), m[0].DisplayName(), prefixes)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -87,6 +88,9 @@ func TestStandby_preferredPeerCarriesAndBothAreHeard(t *testing.T) {
 func TestStandby_takesOverAndGivesBack(t *testing.T) {
 	inBubble(t, func(w *world) {
 		s := w.newSite()
+		told := make(chan string, 10)
+		s.tun.failover = func(to, from string, prefixes int) { told <- fmt.Sprintf("%s for %s: %d", to, from, prefixes) }
+		names := []string{s.main.key.Public().Short(), s.standby.key.Public().Short()}
 		s.talks(5*time.Second, func() bool { return false })
 		w.net.Filter(func(d udptest.Datagram) error {
 			if d.To == s.main.addr || d.From == s.main.addr {
@@ -103,6 +107,10 @@ func TestStandby_takesOverAndGivesBack(t *testing.T) {
 		s.talks(5*time.Minute, func() bool { return false })
 		if s.other != 3000 {
 			t.Errorf("the standby got %d of 3000 packets", s.other)
+		}
+
+		if got, want := <-told, names[1]+" for "+names[0]+": 1"; got != want {
+			t.Errorf("told %q, want %q", got, want)
 		}
 
 		w.net.Filter(nil)

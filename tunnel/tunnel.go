@@ -48,6 +48,7 @@ const maxWorkers = 4
 type Tunnel struct {
 	// Constant after New.
 	log        *zap.Logger
+	failover   func(to, from string, prefixes int) // nil: nobody is told
 	env        *lane.Env
 	devices    []*lane.Device
 	lanes      []*lane.Lane
@@ -92,7 +93,7 @@ func New(o Options) (*Tunnel, error) {
 		o.Clock = boottime.System()
 	}
 	t := &Tunnel{
-		log: o.Log, peers: peer.NewTable(), stop: make(chan struct{}), fatal: make(chan error, 1),
+		log: o.Log, failover: o.Failover, peers: peer.NewTable(), stop: make(chan struct{}), fatal: make(chan error, 1),
 		sharing: make(chan struct{}, 1),
 	}
 	t.env = &lane.Env{

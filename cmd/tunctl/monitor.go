@@ -156,7 +156,7 @@ func eventPaint(e *followed) screen.Paint {
 		return screen.Green
 	case e.State == "down", e.State == "failed", e.State == "refused", e.Kind == events.Loop, e.Kind == events.Drops:
 		return screen.Red
-	case e.Kind == events.Endpoint, e.Kind == events.MACMoved, e.Kind == events.Switch, e.Kind == control.LineGone:
+	case e.Kind == events.Endpoint, e.Kind == events.Failover, e.Kind == events.MACMoved, e.Kind == events.Switch, e.Kind == control.LineGone:
 		return screen.Yellow
 	}
 	return screen.Plain

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"time"
 
@@ -80,6 +81,14 @@ func (d *Daemon) switchNews(news tunnel.EthernetNews) {
 			Message: "more MAC addresses changed than are reported one by one: read the forwarding database",
 		})
 	}
+}
+
+// failoverEvent reports that a peer carries shared allowed IPs in place of another.
+func (d *Daemon) failoverEvent(to, from string, prefixes int) {
+	d.events.Add(events.Event{
+		Time: time.Now(), Kind: events.Failover, Peer: to, Was: from, Count: uint64(prefixes),
+		Message: fmt.Sprintf("%s carries %d shared allowed IPs in place of %s", to, prefixes, from),
+	})
 }
 
 // portEvent reports that the link of a device went up or down.

@@ -137,6 +137,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 		VerifyInnerChecksums: c.Tunnel.VerifyInnerChecksum, Ethernet: ethernetOptions(c.Tap),
 		PathFound: d.lookSoon,
 	}
+	o.Failover = d.failoverEvent
 	o.Ethernet.Follow = d.switchNews
 	o.Ethernet.Switch.Node = switchNode(c.Tunnel.PrivateKey.Public())
 	if d.stamps != nil {

@@ -33,6 +33,7 @@ const (
 	Handshake  Kind = "handshake"   // a handshake with a peer was completed, or given up
 	PeerState  Kind = "peer-state"  // the state of a peer changed
 	Endpoint   Kind = "endpoint"    // a peer has another address
+	Failover   Kind = "failover"    // a peer carries shared allowed IPs in place of another
 	MACLearned Kind = "mac-learned" // the switch learned a MAC address
 	MACMoved   Kind = "mac-moved"   // a MAC address is now behind another port
 	MACGone    Kind = "mac-gone"    // the switch forgot a MAC address
@@ -47,7 +48,7 @@ const (
 // Kinds lists all of them.
 func Kinds() []Kind {
 	return []Kind{
-		Handshake, PeerState, Endpoint, MACLearned, MACMoved, MACGone, MACLost, Loop, Switch, Port, Drops, Config,
+		Handshake, PeerState, Endpoint, Failover, MACLearned, MACMoved, MACGone, MACLost, Loop, Switch, Port, Drops, Config,
 	}
 }
 

@@ -33,8 +33,7 @@ type Peer struct {
 	State             string
 	Reason            string // why it is not up, in words; "" if nothing is known
 	Endpoint          netip.AddrPort
-	Roamed            time.Time // when an authenticated datagram last moved the endpoint
-	Completed, Failed uint64    // handshakes
+	Completed, Failed uint64 // handshakes
 	LastHandshake     time.Time
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // maxPeerSeries is how many peers have time series of their own; those beyond are only counted. A
-// peer has nine series, and a Prometheus server begins to suffer at some hundred thousand per
+// peer has eleven series, and a Prometheus server begins to suffer at some hundred thousand per
 // target.
 const maxPeerSeries = 10_000
 
@@ -73,6 +73,8 @@ func (b *builder) peers(s *Sample) {
 	tx := b.counter("tund_peer_transmit_bytes_total", "Bytes of datagrams to the peer.")
 	rxPackets := b.counter("tund_peer_receive_packets_total", "Authenticated datagrams from the peer.")
 	txPackets := b.counter("tund_peer_transmit_packets_total", "Datagrams to the peer.")
+	rtt := b.gauge("tund_peer_round_trip_seconds", "Average round trip of echo requests inside the session, where it is measured.")
+	loss := b.gauge("tund_peer_loss_ratio", "Share of the last echo requests, 32 at most, that had no answer.")
 	outcomes := b.counter("tund_peer_handshakes_total", "Handshakes with the peer, by outcome.")
 	names := make(map[string]bool)
 	states := make(map[tunnel.State]int)
@@ -98,6 +100,12 @@ func (b *builder) peers(s *Sample) {
 		tx.one(float64(g.TxBytes), label)
 		rxPackets.one(float64(g.RxPackets), label)
 		txPackets.one(float64(g.TxPackets), label)
+		if g.Path != nil {
+			loss.one(g.Path.Loss, label)
+			if g.Path.RTT > 0 {
+				rtt.one(g.Path.RTT.Seconds(), label)
+			}
+		}
 		outcomes.one(float64(g.Handshakes.Completed), completedLabel, label)
 		outcomes.one(float64(g.Handshakes.Failed), failedLabel, label)
 	}

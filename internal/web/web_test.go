@@ -20,6 +20,7 @@ import (
 	"tund/internal/doctor"
 	"tund/tunnel"
 	"tund/tunnel/lane"
+	"tund/tunnel/peer"
 	"tund/tunnel/tundev"
 )
 
@@ -105,6 +106,7 @@ func TestMetrics_areWhatTheInstanceIs(t *testing.T) {
 	t.Parallel()
 	f := &fake{peers: manyPeers(2)}
 	// Peers without a name are called by the beginning of their key, and two may look alike.
+	f.peers[0].Path = &peer.PathReport{RTT: 12 * time.Millisecond, Loss: 0.25}
 	f.peers[1].State, f.peers[1].Name = tunnel.StateDown, f.peers[0].Name
 	url := open(t, f)
 	status, text, header := get(t, url+"/metrics")
@@ -112,6 +114,7 @@ func TestMetrics_areWhatTheInstanceIs(t *testing.T) {
 		`tund_info{name="office",version="1.2.3"} 1`, `tund_peer_up{peer="branch-0"} 1`, `tund_peer_down{peer="branch-0"} 0`,
 		`tund_peer_handshakes_total{outcome="failed",peer="branch-0"} 1`, `tund_peer_last_handshake_seconds{peer="branch-0"} 1.700000000005e+09`,
 		`tund_peer_down{peer="branch-0-AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="} 1`,
+		`tund_peer_round_trip_seconds{peer="branch-0"} 0.012`, `tund_peer_loss_ratio{peer="branch-0"} 0.25`,
 		`tund_peers{state="up"} 1`, `tund_peers{state="idle"} 0`, `tund_handshakes_total{outcome="completed"} 6`,
 		`tund_drops_total{reason="replay"} 7`, `tund_drops_total{reason="bad-tag"} 0`, `tund_device_up{device="tund0",kind="tun"} 1`,
 		`tund_fdb_entries{port="tap0"} 3`, `tund_problems{kind="firewall"} 1`, "process_resident_memory_bytes ", "go_goroutines ",

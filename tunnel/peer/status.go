@@ -150,13 +150,14 @@ type Glance struct {
 	TxBytes       uint64
 	RxPackets     uint64
 	TxPackets     uint64
+	Path          *PathReport // nil: nothing is known; belongs to the peer
 }
 
 // Glance describes the peer at now in a tenth of the time that Status takes.
 func (p *Peer) Glance(now boottime.Time) Glance {
 	g := Glance{
 		Name: p.DisplayName(), PublicKey: p.key, RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
-		RxPackets: p.rxPackets.Load(), TxPackets: p.txPackets.Load(),
+		RxPackets: p.rxPackets.Load(), TxPackets: p.txPackets.Load(), Path: p.Extension.Report(),
 	}
 	ep := p.endpoint.Load()
 	if ep != nil {
