@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tund/route/mark"
+	"tund/route/path"
 	"tund/route/sysctl"
 )
 
@@ -19,7 +21,7 @@ func (m *Manager) applied(p plan, f facts) Applied {
 		a.Masquerade = m.state.Masquerade
 	}
 	a.FwMark = m.Mark(m.state)
-	table := Table(m.instance)
+	table := mark.Table(m.instance)
 	for _, d := range m.state.Devices {
 		l, ok := f.links[d.Name]
 		if !ok {
@@ -42,13 +44,13 @@ func (m *Manager) applied(p plan, f facts) Applied {
 		a.Devices = append(a.Devices, got)
 	}
 	for o := range f.rules {
-		if o.table == table && o.priority == PriorityTunnel {
+		if o.table == table && o.priority == mark.PriorityTunnel {
 			a.FullTunnel4 = a.FullTunnel4 || !o.v6
 			a.FullTunnel6 = a.FullTunnel6 || o.v6
 		}
 	}
 	for name, l := range f.links {
-		if l.bridge && l.group == group(m.instance) {
+		if l.bridge && l.group == mark.Group(m.instance) {
 			a.BridgesMade = append(a.BridgesMade, name)
 		}
 	}
@@ -61,9 +63,9 @@ func (m *Manager) reached(d Device, r Route, l link, f facts) (Route, bool) {
 	if r.Table == 0 && !r.policy() && connected(d, r.Dst) {
 		return r, l.up
 	}
-	o := routeObject{d.Name, r.Dst, r.Table, storedMetric(r.Dst, min(r.Metric, maxMetric))}
+	o := routeObject{d.Name, r.Dst, r.Table, path.StoredMetric(r.Dst, min(r.Metric, mark.MaxMetric))}
 	if r.policy() {
-		o.table, r.Table = Table(m.instance), Table(m.instance)
+		o.table, r.Table = mark.Table(m.instance), mark.Table(m.instance)
 	} else if r.Table == 0 {
 		o.table = unix.RT_TABLE_MAIN
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"tund/route/mark"
 	"tund/route/sysctl"
 )
 
@@ -94,7 +95,7 @@ func removal(instance string, o object, f facts) change {
 
 // surplusObjects returns what is ours in f but not wanted, in order of removal.
 func surplusObjects(instance string, wanted map[object]bool, f facts, m memory) []object {
-	table := Table(instance)
+	table := mark.Table(instance)
 	var surplus []object
 	leave := func(o object) {
 		if !wanted[o] {
@@ -107,7 +108,7 @@ func surplusObjects(instance string, wanted map[object]bool, f facts, m memory) 
 		}
 	}
 	for o := range f.routes {
-		if m.devices[o.dev] || o.table == table || o.dev == "" && o.metric == guardMetric(instance) {
+		if m.devices[o.dev] || o.table == table || o.dev == "" && o.metric == mark.GuardMetric(instance) {
 			leave(o)
 		}
 	}
@@ -170,8 +171,8 @@ func surplusBridges(instance string, wanted map[object]bool, f facts, leaving []
 	}
 	var surplus []object
 	for name, l := range f.links {
-		ours := l.group == group(instance)
-		inherited := l.group&baseMask == groupBase && slices.ContainsFunc(leaving, func(o object) bool {
+		ours := l.group == mark.Group(instance)
+		inherited := mark.IsGroup(l.group) && slices.ContainsFunc(leaving, func(o object) bool {
 			port, ok := o.(masterObject)
 			return ok && port.bridge == name
 		})

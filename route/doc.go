@@ -8,24 +8,7 @@
 // # Marks
 //
 // Whatever tund puts into the kernel carries a mark of its owner, so that Cleanup finds it after a
-// SIGKILL without any file on disk:
-//
-//   - routes and rules: protocol 117 (Protocol);
-//   - unreachable routes (guards): metric 0xff000000 plus 24 bits of a hash of the instance's name,
-//     the same at every start, different between instances;
-//   - the routing table of a full tunnel: number 0x75000000 plus the same 24 bits (Table);
-//   - rules: priorities 31168 to 31171 (PriorityNeighbor to PriorityTunnel) for every
-//     instance. The last looks up the instance's table and thereby names its owner. The others
-//     look up main, and carry the table's number as suppress_ifgroup instead: no device is in that
-//     group, so the kernel ignores it;
-//   - nftables: table "inet tund-<instance>". An empty chain "restore_src_valid_mark" in it says
-//     that the sysctl was 0 before us, "uses_src_valid_mark" that the instance needs it, and so for
-//     the settings of forwarding;
-//   - a bridge made here: link group 0x74000000 plus the same 24 bits, which the kernel sets in the
-//     very act of creation; and for human readers the alias "tund:<instance>".
-//
-// Addresses and routes of a TUN device do not name an instance: the kernel drops them with the
-// device.
+// SIGKILL without any file on disk. Package mark has them all.
 //
 // # Guards
 //

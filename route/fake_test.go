@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tund/route/mark"
 	"tund/route/path"
 	"tund/route/sysctl"
 )
@@ -121,7 +122,7 @@ func (k *fakeKernel) add(instance string, o object) error {
 		if _, exists := k.links[o.name]; exists {
 			return unix.EEXIST
 		}
-		k.links[o.name] = link{name: o.name, index: 100 + k.step, mtu: 1500, up: true, bridge: true, group: group(instance)}
+		k.links[o.name] = link{name: o.name, index: 100 + k.step, mtu: 1500, up: true, bridge: true, group: mark.Group(instance)}
 		return nil
 	case mtuObject:
 		return k.setLink(o.dev, func(l *link) { l.mtu = o.mtu })

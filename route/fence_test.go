@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"tund/internal/testnet"
+	"tund/route/mark"
 )
 
 // reach is where packets to public and private destinations go.
@@ -134,7 +135,7 @@ func TestManager_guardKeepsSiteTrafficIn(t *testing.T) {
 	before := ns.Snapshot()
 	addDevices(t, ns)
 	s := State{Devices: []Device{testStates()[1].state.Devices[0]}}
-	s.Devices[0].Routes = append(s.Devices[0].Routes, RoutesFor(prefixes("10.40.0.0/16"), 0, maxMetric+7)...)
+	s.Devices[0].Routes = append(s.Devices[0].Routes, RoutesFor(prefixes("10.40.0.0/16"), 0, mark.MaxMetric+7)...)
 	reaches := func(want string) []reach {
 		return []reach{
 			{"the other site", "10.20.1.1", "0", want}, {"the other site's IPv6", "fd20::1", "0", want},

@@ -7,12 +7,15 @@ import (
 	"slices"
 
 	"tund/internal/netwatch"
+	"tund/route/mark"
+	"tund/route/notice"
+	"tund/route/path"
 )
 
 // hostView is what a plan depends on of the links that are not the instance's.
 type hostView struct {
 	// Destinations that the State leads into a device by the main table.
-	routed *destinations
+	routed *notice.Destinations
 	// Indices of links that have such a network, also while they are down.
 	rivals map[int]bool
 	lans   map[netip.Prefix]link // such networks, with a link that has one and is up
@@ -29,12 +32,12 @@ const maxNeighbors = 64
 
 func newHostView(s State, f facts) hostView {
 	h := hostView{
-		routed: newDestinations(), rivals: make(map[int]bool),
+		routed: notice.NewDestinations(), rivals: make(map[int]bool),
 		lans: make(map[netip.Prefix]link), hides: s.hides(),
 	}
 	for _, d := range s.Devices {
 		for _, r := range d.Routes {
-			h.routed.note(r, true)
+			h.noteRoute(r, true)
 		}
 	}
 	for o := range f.addrs {
@@ -45,7 +48,7 @@ func newHostView(s State, f facts) hostView {
 		if h.hides(o.addr) {
 			h.neighbors = append(h.neighbors, o.addr.Masked())
 		}
-		if !h.routed.has(o.addr.Masked()) {
+		if !h.routed.Has(o.addr.Masked()) {
 			continue
 		}
 		h.rivals[l.index] = true
@@ -58,6 +61,13 @@ func newHostView(s State, f facts) hostView {
 	})
 	h.neighbors = slices.Compact(h.neighbors)
 	return h
+}
+
+// noteRoute records that a route of ours is there, or is not.
+func (h hostView) noteRoute(r Route, there bool) {
+	if r.inMain() {
+		h.routed.Note(r.Dst, there)
+	}
 }
 
 // hides returns whether the full tunnel of s, if it is one, leads packets to a network of this host
@@ -73,7 +83,7 @@ func (s State) hides() func(network netip.Prefix) bool {
 		if network.IsSingleIP() || addr.Is4() && !v4 || addr.Is6() && !v6 || addr.IsLinkLocalUnicast() && addr.Is6() {
 			return false
 		}
-		return s.LocalNetworks == LocalNone || !slices.ContainsFunc(privateDestinations(addr.Is6()),
+		return s.LocalNetworks == LocalNone || !slices.ContainsFunc(path.PrivateDestinations(addr.Is6()),
 			func(p netip.Prefix) bool { return p.Bits() <= network.Bits() && p.Contains(addr) })
 	}
 }
@@ -90,9 +100,9 @@ func (h hostView) affects(n netwatch.Notice) bool {
 	case netwatch.Link:
 		return h.rivals[n.Index]
 	case netwatch.Addr:
-		return n.Prefix.IsValid() && (h.routed.has(n.Prefix.Masked()) || h.hides != nil && h.hides(n.Prefix))
+		return n.Prefix.IsValid() && (h.routed.Has(n.Prefix.Masked()) || h.hides != nil && h.hides(n.Prefix))
 	case netwatch.Route:
-		return n.Del && n.Protocol != Protocol && h.routed.has(n.Prefix)
+		return n.Del && n.Protocol != mark.Protocol && h.routed.Has(n.Prefix)
 	}
 	return false
 }

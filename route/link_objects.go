@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/internal/sizes"
+	"tund/route/mark"
 	"tund/route/path"
 )
 
@@ -23,14 +24,14 @@ func (bridgeObject) rank() int { return rankBridge }
 
 func (o bridgeObject) present(f facts, instance string) bool {
 	l, ok := f.links[o.name]
-	return ok && l.bridge && l.group == group(instance)
+	return ok && l.bridge && l.group == mark.Group(instance)
 }
 
 // add creates a bridge that is up and marked as ours from its first moment: the group is part of
 // the request that creates it. The alias is for human readers, so its failure does not matter.
 func (o bridgeObject) add(k *netlinkKernel, instance string) error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.Group, attrs.Flags = o.name, group(instance), net.FlagUp
+	attrs.Name, attrs.Group, attrs.Flags = o.name, mark.Group(instance), net.FlagUp
 	if err := k.rt.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return err
 	}

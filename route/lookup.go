@@ -1,7 +1,6 @@
 package route
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,26 +30,9 @@ func (m *Manager) PathMTU(endpoints []netip.Addr, mark uint32) (int, error) {
 	for _, d := range m.state.Devices {
 		own = append(own, d.Name)
 	}
-	return pathMTU(m.k, endpoints, mark, m.bound, own...)
-}
-
-func pathMTU(k kernel, endpoints []netip.Addr, mark uint32, oif string, own ...string) (int, error) {
-	least := 0
-	var errs []error
-	for _, addr := range endpoints {
-		h, err := k.Hop(addr.Unmap(), mark, oif)
-		switch {
-		case err != nil:
-			errs = append(errs, fmt.Errorf("route to %v: %w", addr, err))
-		case h.Loopback || slices.Contains(own, h.Dev):
-		case least == 0 || h.MTU < least:
-			least = h.MTU
-		}
-	}
-	if least == 0 {
-		least = DefaultPathMTU
-	}
-	return least, errors.Join(errs...)
+	return path.LeastMTU(DefaultPathMTU, endpoints, own, func(addr netip.Addr) (path.Hop, error) {
+		return m.k.Hop(addr, mark, m.bound)
+	})
 }
 
 // Bind makes PathMTU, Departure and LeadsIntoTunnel answer for sockets that are bound to a link; ""

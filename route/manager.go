@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/internal/netwatch"
+	"tund/route/mark"
+	"tund/route/notice"
 )
 
 // maxPasses bounds the rounds of read, diff and change in one Apply. The first does the work and
@@ -24,7 +26,7 @@ type Manager struct {
 	instance string
 	stop     chan struct{} // closed by Close; ends Watch
 	events   []netwatch.Source
-	ours     ownRemovals
+	ours     notice.Removals
 
 	mu      sync.Mutex // guards what follows and k's use; held for a whole Apply, Close or restore
 	k       kernel
@@ -78,7 +80,7 @@ func newManager(instance string, k kernel, events []netwatch.Source) *Manager {
 func (m *Manager) Mark(s State) uint32 {
 	v4, v6 := s.FullTunnel()
 	if s.FwMark == 0 && (v4 || v6) {
-		return DefaultMark(m.instance)
+		return mark.Default(m.instance)
 	}
 	return s.FwMark
 }
@@ -310,12 +312,12 @@ func (m *Manager) Fenced() (bool, error) {
 		return false, newOpError("read", "the kernel's network state", nil, err)
 	}
 	for o := range f.rules {
-		if o.table == Table(m.instance) {
+		if o.table == mark.Table(m.instance) {
 			return true, nil
 		}
 	}
 	for o := range f.routes {
-		if o.dev == "" && o.metric == guardMetric(m.instance) {
+		if o.dev == "" && o.metric == mark.GuardMetric(m.instance) {
 			return true, nil
 		}
 	}

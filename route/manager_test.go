@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tund/route/mark"
 	"tund/route/sysctl"
 )
 
@@ -268,7 +269,7 @@ func TestManager_srcValidMarkIsRestoredByTheLastInstance(t *testing.T) {
 	before := k.text(t)
 	apply(t, first, full)
 	apply(t, second, home)
-	if Table("office") == Table("home") {
+	if mark.Table("office") == mark.Table("home") {
 		t.Fatal("two instances with one table")
 	}
 	if err := first.Close(); err != nil {
@@ -348,8 +349,8 @@ func TestManager_markIsKnownBeforeApply(t *testing.T) {
 			t.Errorf("%s: mark %#x, %v, want %#x", s.name, got.FwMark, err, m.Mark(s.state))
 		}
 	}
-	if mark := DefaultMark("office"); mark&0x00ffc000 != 0 || mark == 0 {
-		t.Errorf("DefaultMark = %#x, want the bits of Kubernetes and Tailscale free", mark)
+	if mark := mark.Default("office"); mark&0x00ffc000 != 0 || mark == 0 {
+		t.Errorf("Default = %#x, want the bits of Kubernetes and Tailscale free", mark)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"tund/internal/netwatch"
 	"tund/route/firewall"
+	"tund/route/mark"
 	"tund/route/path"
 	"tund/route/sysctl"
 )
@@ -225,7 +226,7 @@ func (k *netlinkKernel) readAddrs(f *facts, names map[int]string) error {
 
 // readRoutes reads the routes of our protocol.
 func (k *netlinkKernel) readRoutes(f *facts, family int, names map[int]string) error {
-	return k.dump.Each(family, Protocol, func(r netwatch.RouteMessage) {
+	return k.dump.Each(family, mark.Protocol, func(r netwatch.RouteMessage) {
 		switch r.Type {
 		case unix.RTN_UNICAST:
 			f.routes[routeObject{names[r.Index], r.Dst, r.Table, r.Metric}] = true
@@ -242,7 +243,7 @@ func (k *netlinkKernel) readRules(f *facts, family int) error {
 		return err
 	}
 	for _, r := range rules {
-		if r.Protocol != Protocol {
+		if r.Protocol != mark.Protocol {
 			continue
 		}
 		o := ruleObject{

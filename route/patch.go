@@ -1,12 +1,7 @@
 package route
 
 import (
-	"net/netip"
 	"slices"
-	"sync"
-	"time"
-
-	"tund/internal/netwatch"
 )
 
 // Patch adds routes to a device of the State applied last and removes others, and leaves everything
@@ -46,7 +41,7 @@ func (m *Manager) Patch(device string, add, remove []Route) bool {
 		}
 	}
 	for _, o := range removed {
-		m.ours.expect()
+		m.ours.Expect()
 		if m.change(change{doRemove, o}, f) != nil {
 			return false
 		}
@@ -98,7 +93,7 @@ func (m *Manager) noteRoutes(at int, add, remove []Route) {
 	for _, r := range add {
 		m.routeAt[r] = len(d.Routes)
 		d.Routes = append(d.Routes, r)
-		m.host.routed.note(r, true)
+		m.host.noteRoute(r, true)
 	}
 	for _, r := range remove {
 		i := m.routeAt[r]
@@ -107,80 +102,6 @@ func (m *Manager) noteRoutes(at int, add, remove []Route) {
 		m.routeAt[d.Routes[i]] = i
 		d.Routes = d.Routes[:last]
 		delete(m.routeAt, r)
-		m.host.routed.note(r, false)
+		m.host.noteRoute(r, false)
 	}
-}
-
-// destinations are networks that lead into our devices by the main table. They are read by Watch
-// while Patch changes them.
-type destinations struct {
-	mu  sync.RWMutex
-	set map[netip.Prefix]bool
-}
-
-func newDestinations() *destinations { return &destinations{set: make(map[netip.Prefix]bool)} }
-
-// has reports whether a route of ours leads to p. A nil destinations has none.
-func (d *destinations) has(p netip.Prefix) bool {
-	if d == nil {
-		return false
-	}
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.set[p]
-}
-
-// note records that a route is there, or is not.
-func (d *destinations) note(r Route, there bool) {
-	if d == nil || !r.inMain() {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if there {
-		d.set[r.Dst] = true
-	} else {
-		delete(d.set, r.Dst)
-	}
-}
-
-// ownMemory is for how long a removal of ours is expected to be announced by the kernel.
-const ownMemory = 5 * time.Second
-
-// ownRemovals counts routes that Patch has removed, so that Watch does not take their
-// announcement for the work of another program and read the whole table for each. When another
-// program removes a route at the same moment, one announcement is left over, and Watch looks.
-type ownRemovals struct {
-	mu    sync.Mutex
-	count int
-	last  time.Time
-}
-
-// expect notes that a route is about to be removed.
-func (o *ownRemovals) expect() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.count, o.last = o.count+1, time.Now()
-}
-
-// explain reports whether a notice is the announcement of a removal of ours.
-func (o *ownRemovals) explain(n netwatch.Notice) bool {
-	if n.Kind != netwatch.Route || !n.Del || n.Protocol != Protocol {
-		return false
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.count == 0 || time.Since(o.last) > ownMemory {
-		o.count = 0
-		return false
-	}
-	o.count--
-	return true
-}
-
-// forget drops what is still expected: announcements were lost, or came before anybody listened.
-func (o *ownRemovals) forget() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.count = 0
 }

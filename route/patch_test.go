@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 
 	"tund/internal/netwatch"
+	"tund/route/mark"
+	"tund/route/notice"
 )
 
 // siteRoute is the route of a number.
@@ -91,7 +93,7 @@ func TestWatch_tellsOurRemovalsFromThoseOfOthers(t *testing.T) {
 		w := startWatch(t, State{Guard: GuardOff, Devices: []Device{
 			{Name: "office", Up: true, Routes: []Route{siteRoute(1), siteRoute(2), siteRoute(3)}}}})
 		defer w.stop()
-		removed := netwatch.Notice{Kind: netwatch.Route, Del: true, Protocol: Protocol}
+		removed := netwatch.Notice{Kind: netwatch.Route, Del: true, Protocol: mark.Protocol}
 		if !w.m.Patch("office", nil, []Route{siteRoute(1)}) {
 			t.Fatal("needs Apply")
 		}
@@ -111,7 +113,7 @@ func TestWatch_tellsOurRemovalsFromThoseOfOthers(t *testing.T) {
 		if !w.m.Patch("office", nil, []Route{siteRoute(3)}) {
 			t.Fatal("needs Apply")
 		}
-		w.pass(2 * ownMemory) // the announcement was lost
+		w.pass(2 * notice.Memory) // the announcement was lost
 		reads = w.k.reads()
 		w.source.batches <- []netwatch.Notice{removed}
 		if w.pass(2 * settle); w.k.reads() == reads {

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tund/route/mark"
+	"tund/route/path"
 	"tund/route/sysctl"
 )
 
@@ -21,18 +23,6 @@ type plan struct {
 	missing  []string // devices of the State that do not exist
 	warnings []string
 	host     hostView // what of the host the plan depends on
-}
-
-// privateDestinations may leave by the main table in a full tunnel: RFC 1918, RFC 3927, RFC 4193,
-// RFC 4291 §2.5.6.
-func privateDestinations(v6 bool) []netip.Prefix {
-	if v6 {
-		return []netip.Prefix{netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10")}
-	}
-	return []netip.Prefix{
-		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"),
-		netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("169.254.0.0/16"),
-	}
 }
 
 // planner collects the objects of one plan.
@@ -106,7 +96,7 @@ func (p *planner) bridge(d Device) {
 	switch br, ok := p.facts.links[d.Bridge]; {
 	case !ok:
 		p.add(bridgeObject{d.Bridge})
-	case br.bridge && br.group == group(p.instance):
+	case br.bridge && br.group == mark.Group(p.instance):
 		p.add(bridgeObject{d.Bridge})
 		p.add(upObject{d.Bridge})
 	case br.bridge && !br.up:
@@ -121,14 +111,14 @@ func (p *planner) routes(d Device, r Route) []object {
 	o := routeObject{dev: d.Name, dst: r.Dst, table: r.Table, metric: r.Metric}
 	switch {
 	case r.policy():
-		o.table = Table(p.instance)
+		o.table = mark.Table(p.instance)
 	case r.Table == 0:
 		o.table = unix.RT_TABLE_MAIN
 		if connected(d, r.Dst) || p.yields(r) {
 			return nil
 		}
 	}
-	o.metric = storedMetric(r.Dst, min(r.Metric, maxMetric))
+	o.metric = path.StoredMetric(r.Dst, min(r.Metric, mark.MaxMetric))
 	return []object{o}
 }
 
@@ -150,15 +140,6 @@ func connected(d Device, dst netip.Prefix) bool {
 	return slices.ContainsFunc(d.Addrs, func(a netip.Prefix) bool { return a.Masked() == dst })
 }
 
-// storedMetric is the metric under which the kernel keeps a route: IPv6 turns 0 into
-// IP6_RT_PRIO_USER.
-func storedMetric(dst netip.Prefix, metric uint32) uint32 {
-	if metric == 0 && dst.Addr().Is6() {
-		return 1024
-	}
-	return metric
-}
-
 // intoTable repeats the networks and routes of a device beside the tunnel (a TAP) in the instance's
 // own table: a full tunnel consults main for private destinations only.
 func (p *planner) intoTable(d Device) {
@@ -167,7 +148,7 @@ func (p *planner) intoTable(d Device) {
 	}
 	repeat := func(dst netip.Prefix, metric uint32) {
 		if dst.Bits() > 0 && (dst.Addr().Is4() && p.v4 || dst.Addr().Is6() && p.v6) {
-			p.add(routeObject{d.Name, dst, Table(p.instance), storedMetric(dst, metric)})
+			p.add(routeObject{d.Name, dst, mark.Table(p.instance), path.StoredMetric(dst, metric)})
 		}
 	}
 	for _, a := range d.Addrs {
@@ -262,26 +243,26 @@ func (p *planner) settings() []sysctl.Setting {
 
 // rules returns the policy rules of one address family.
 func (p *planner) rules(v6 bool) []object {
-	table := Table(p.instance)
-	local := ruleObject{v6: v6, priority: PriorityLocal, table: unix.RT_TABLE_MAIN, owner: table}
+	table := mark.Table(p.instance)
+	local := ruleObject{v6: v6, priority: mark.PriorityLocal, table: unix.RT_TABLE_MAIN, owner: table}
 	var rules []object
 	for _, network := range p.host.neighbors {
 		if network.Addr().Is6() == v6 {
 			rules = append(rules, ruleObject{
-				v6: v6, priority: PriorityNeighbor, from: network, to: network,
+				v6: v6, priority: mark.PriorityNeighbor, from: network, to: network,
 				table: unix.RT_TABLE_MAIN, owner: table,
 			})
 		}
 	}
 	switch p.state.LocalNetworks {
 	case LocalPrivate:
-		for _, to := range privateDestinations(v6) {
+		for _, to := range path.PrivateDestinations(v6) {
 			local.to = to
 			rules = append(rules, local)
 		}
 	case LocalAll:
-		local.priority = PriorityLocalAll
+		local.priority = mark.PriorityLocalAll
 		rules = append(rules, local)
 	}
-	return append(rules, ruleObject{v6: v6, priority: PriorityTunnel, mark: p.mark, table: table})
+	return append(rules, ruleObject{v6: v6, priority: mark.PriorityTunnel, mark: p.mark, table: table})
 }

@@ -1,7 +1,6 @@
 package route
 
 import (
-	"net/netip"
 	"slices"
 )
 
@@ -32,7 +31,8 @@ func (m *Manager) Preview(s State) (changes, warnings []string, err error) {
 		}
 	}
 	for o := range f.addrs {
-		if own.devices[o.dev] && !linkLocal6(o.addr) { // the kernel makes those
+		byKernel := o.addr.Addr().Is6() && o.addr.Addr().IsLinkLocalUnicast()
+		if own.devices[o.dev] && !byKernel {
 			own.owned[o] = true
 		}
 	}
@@ -42,5 +42,3 @@ func (m *Manager) Preview(s State) (changes, warnings []string, err error) {
 	}
 	return changes, slices.Clone(p.warnings), nil
 }
-
-func linkLocal6(p netip.Prefix) bool { return p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tund/route/mark"
 )
 
 // routeObject is a route into a device or, without one, an unreachable route: a fence or a guard.
@@ -28,13 +30,13 @@ func fence(instance string, v6 bool) routeObject {
 	if v6 {
 		dst = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
-	return routeObject{dst: dst, table: Table(instance), metric: fenceMetric}
+	return routeObject{dst: dst, table: mark.Table(instance), metric: fenceMetric}
 }
 
 // guardRoute returns the unreachable route behind r. Its metric names the instance, for which there
 // is no other room in a route without a device.
 func guardRoute(instance string, r Route) routeObject {
-	o := routeObject{dst: r.Dst, table: r.Table, metric: guardMetric(instance)}
+	o := routeObject{dst: r.Dst, table: r.Table, metric: mark.GuardMetric(instance)}
 	if o.table == 0 {
 		o.table = unix.RT_TABLE_MAIN
 	}
@@ -47,7 +49,7 @@ func (o routeObject) String() string {
 		text = "route unreachable " + o.dst.String()
 	}
 	if o.table != unix.RT_TABLE_MAIN {
-		text += " table " + tableName(o.table)
+		text += " table " + mark.TableName(o.table)
 	}
 	if o.metric != 0 {
 		text += " metric " + strconv.FormatUint(uint64(o.metric), 10)
@@ -68,7 +70,7 @@ func (o routeObject) replace(k *netlinkKernel) error { return o.request(k, k.rt.
 
 func (o routeObject) request(k *netlinkKernel, do func(*netlink.Route) error) error {
 	r := &netlink.Route{
-		Dst: ipNetOf(o.dst), Table: int(o.table), Priority: int(o.metric), Protocol: Protocol,
+		Dst: ipNetOf(o.dst), Table: int(o.table), Priority: int(o.metric), Protocol: mark.Protocol,
 	}
 	if o.dev == "" {
 		r.Type = unix.RTN_UNREACHABLE
@@ -88,7 +90,7 @@ func (o routeObject) advice(err error) string {
 	switch {
 	case errors.Is(err, unix.EEXIST):
 		return "another route is there already: see `" + family + " route show " + o.dst.String() +
-			" table " + tableName(o.table) + "`; remove it, or set another metric or table"
+			" table " + mark.TableName(o.table) + "`; remove it, or set another metric or table"
 	case errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.ENETUNREACH):
 		return "the device is down: ip link set " + o.dev + " up"
 	case errors.Is(err, unix.EACCES):

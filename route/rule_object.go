@@ -6,6 +6,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tund/route/mark"
 )
 
 // ruleObject is a rule of policy routing.
@@ -35,15 +37,15 @@ func (o ruleObject) String() string {
 	if o.to.IsValid() {
 		text += " to " + o.to.String()
 	}
-	text += " lookup " + tableName(o.table)
+	text += " lookup " + mark.TableName(o.table)
 	if o.owner != 0 {
-		text += " suppress_prefixlength 0 suppress_ifgroup " + tableName(o.owner)
+		text += " suppress_prefixlength 0 suppress_ifgroup " + mark.TableName(o.owner)
 	}
 	return text
 }
 
 func (o ruleObject) rank() int {
-	if o.priority == PriorityTunnel {
+	if o.priority == mark.PriorityTunnel {
 		return rankTunnelRule
 	}
 	return rankRule
@@ -61,7 +63,7 @@ func (o ruleObject) netlink() *netlink.Rule {
 	if o.v6 {
 		r.Family = unix.AF_INET6
 	}
-	r.Priority, r.Table, r.Protocol = int(o.priority), int(o.table), Protocol
+	r.Priority, r.Table, r.Protocol = int(o.priority), int(o.table), mark.Protocol
 	r.Mark, r.Invert = o.mark, o.mark != 0
 	if o.from.IsValid() {
 		r.Src = ipNetOf(o.from)

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,16 +12,16 @@ import (
 
 	"tund/internal/netwatch"
 	"tund/route/firewall"
+	"tund/route/mark"
+	"tund/route/notice"
 )
 
 // Bounds of Watch. The burst and the refill keep two programs that both insist on their version of
 // the routing table from using up a core. systemd-networkd deletes ours once per reconfiguration.
 const (
-	settle        = 100 * time.Millisecond // one link that goes down causes a dozen messages
-	restoreBurst  = 10                     // restores without a pause
-	restoreRefill = 5 * time.Second        // then one in this time
-	retryFirst    = time.Second            // after a failed restore, doubling …
-	retryMost     = time.Minute            // … up to this
+	settle     = 100 * time.Millisecond // one link that goes down causes a dozen messages
+	retryFirst = time.Second            // after a failed restore, doubling …
+	retryMost  = time.Minute            // … up to this
 )
 
 // Event is something that changed in the kernel and was not done by this Manager.
@@ -71,10 +68,10 @@ func (m *Manager) Watch(ctx context.Context, notify func(Event)) error {
 		if err := source.Subscribe(); err != nil {
 			return fmt.Errorf("subscribe to the kernel's changes: %w", err)
 		}
-		m.ours.forget()
+		m.ours.Forget()
 		readers.Go(func() { failure <- netwatch.Forward(ctx, source, notices) })
 	}
-	w := &watcher{m: m, notify: notify, tokens: restoreBurst, refilled: time.Now()}
+	w := &watcher{m: m, notify: notify, pace: notice.NewPace(time.Now())}
 	w.check = true // something may have been lost between Apply and now
 	return w.run(ctx, notices, failure)
 }
@@ -90,8 +87,7 @@ type watcher struct {
 	through  bool   // the same of Event.Through
 	port     uint32 // netlink port of the first that deleted; 0: nobody, or the kernel
 
-	tokens    int // restores allowed now
-	refilled  time.Time
+	pace      *notice.Pace
 	notBefore time.Time     // of the next check, after a failed one
 	retry     time.Duration // the pause that led to notBefore, 0 after a success
 	reported  string        // last error passed to notify, so that retries do not repeat it
@@ -133,21 +129,21 @@ func (w *watcher) sort(batch []netwatch.Notice) bool {
 	matters := false
 	for _, n := range batch {
 		if n.Kind == netwatch.Overflow {
-			w.m.ours.forget()
-		} else if w.m.ours.explain(n) {
+			w.m.ours.Forget()
+		} else if w.m.ours.Explain(n) {
 			continue
 		}
 		if !own.indices[n.Index] && own.host.affects(n) ||
 			own.refused && n.Kind == netwatch.Addr && own.indices[n.Index] { // IPv6 was switched on
 			w.changed, matters = true, true
 		}
-		if n.Kind == netwatch.Route && own.indices[n.Index] && n.Protocol != Protocol && n.Table != unix.RT_TABLE_LOCAL {
+		if n.Kind == netwatch.Route && own.indices[n.Index] && n.Protocol != mark.Protocol && n.Table != unix.RT_TABLE_LOCAL {
 			w.through, matters = true, true
 		}
-		m := meaningOf(n, own.indices, own.names)
-		matters = matters || m != meansNothing
-		w.underlay = w.underlay || m == meansUnderlay || m == meansAll
-		if m == meansCheck || m == meansAll {
+		m := notice.MeaningOf(n, own.indices, own.names)
+		matters = matters || m != notice.Nothing
+		w.underlay = w.underlay || m == notice.Underlay || m == notice.All
+		if m == notice.Check || m == notice.All {
 			w.check, w.notBefore = true, time.Time{} // what failed may succeed now
 			if w.port == 0 && n.Del {
 				w.port = n.Port
@@ -163,7 +159,7 @@ func (w *watcher) act(ctx context.Context) {
 	e := Event{Underlay: w.underlay, Changed: w.changed, Through: w.through}
 	w.underlay, w.changed, w.through = false, false, false
 	if w.check && !time.Now().Before(w.notBefore) {
-		if pause := w.takeToken(); pause > 0 {
+		if pause := w.pace.Take(time.Now()); pause > 0 {
 			w.notBefore = time.Now().Add(pause)
 		} else {
 			w.check = false
@@ -189,9 +185,9 @@ func (w *watcher) restore(ctx context.Context, e *Event) {
 		w.gone, e.Gone = res.missing, res.missing
 	}
 	if len(e.Lost) > 0 || len(e.Gone) > 0 {
-		e.By = processOf(w.port)
+		e.By = notice.ProcessOf(w.port)
 	} else if err == nil {
-		w.tokens = min(w.tokens+1, restoreBurst) // nothing was missing: looking is free
+		w.pace.Return() // nothing was missing: looking is free
 	}
 	w.port = 0
 	switch {
@@ -206,19 +202,6 @@ func (w *watcher) restore(ctx context.Context, e *Event) {
 	w.check = true
 	w.retry = min(max(2*w.retry, retryFirst), retryMost)
 	w.notBefore = time.Now().Add(w.retry)
-}
-
-// takeToken takes the right to restore once. If there is none, it returns how long to wait for one.
-func (w *watcher) takeToken() time.Duration {
-	now := time.Now()
-	earned := int(now.Sub(w.refilled) / restoreRefill)
-	w.tokens = min(w.tokens+earned, restoreBurst)
-	w.refilled = w.refilled.Add(time.Duration(earned) * restoreRefill)
-	if w.tokens == 0 {
-		return w.refilled.Add(restoreRefill).Sub(now)
-	}
-	w.tokens--
-	return 0
 }
 
 // ownership tells notices about our objects from others.
@@ -271,69 +254,4 @@ func restorable(c change, f facts) bool {
 	}
 	y, ok := c.o.(yielding)
 	return !ok || y.restorable(f)
-}
-
-// processOf names the process behind a netlink port number. The kernel gives the first netlink
-// socket of a process the number of its pid, so this is right for most programs and silent for
-// the others.
-func processOf(port uint32) string {
-	if port == 0 || int(port) == os.Getpid() {
-		return ""
-	}
-	comm, err := os.ReadFile("/proc/" + strconv.FormatUint(uint64(port), 10) + "/comm")
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprintf("%s[%d]", strings.TrimSpace(string(comm)), port)
-}
-
-// meaning is what a notice asks of the watcher.
-type meaning uint8
-
-const (
-	meansNothing  meaning = iota
-	meansUnderlay         // the world outside our devices changed
-	meansCheck            // something of ours may be missing
-	meansAll
-)
-
-// meaningOf sorts a notice. indices and names are our links; names holds our nftables table, too.
-func meaningOf(n netwatch.Notice, indices map[int]bool, names map[string]bool) meaning {
-	switch n.Kind {
-	case netwatch.Overflow:
-		return meansAll
-	case netwatch.Link:
-		if indices[n.Index] || names[n.Name] {
-			return meansCheck
-		}
-		return meansUnderlay
-	case netwatch.Addr:
-		if indices[n.Index] {
-			return onlyIf(n.Del, meansCheck)
-		}
-		return meansUnderlay
-	case netwatch.Route:
-		switch {
-		case n.Protocol == Protocol:
-			return onlyIf(n.Del, meansCheck)
-		case indices[n.Index] || n.Table == unix.RT_TABLE_LOCAL:
-			return meansNothing // the kernel's own routes follow from addresses
-		}
-		return meansUnderlay
-	case netwatch.Rule:
-		if n.Protocol == Protocol {
-			return onlyIf(n.Del, meansCheck)
-		}
-		return meansUnderlay
-	case netwatch.Table:
-		return onlyIf(n.Del && names[n.Name], meansCheck)
-	}
-	return meansNothing
-}
-
-func onlyIf(condition bool, m meaning) meaning {
-	if condition {
-		return m
-	}
-	return meansNothing
 }

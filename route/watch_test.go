@@ -15,6 +15,8 @@ import (
 
 	"tund/internal/netwatch"
 	"tund/internal/testnet"
+	"tund/route/mark"
+	"tund/route/notice"
 )
 
 // scripted is a netwatch.Source that a test feeds.
@@ -117,7 +119,7 @@ func (w *watched) lose() {
 		clear(w.k.rules)
 		clear(w.k.routes)
 	})
-	w.source.batches <- []netwatch.Notice{{Kind: netwatch.Rule, Del: true, Protocol: Protocol}, {Kind: netwatch.Route, Del: true, Protocol: Protocol}}
+	w.source.batches <- []netwatch.Notice{{Kind: netwatch.Rule, Del: true, Protocol: mark.Protocol}, {Kind: netwatch.Route, Del: true, Protocol: mark.Protocol}}
 }
 
 func TestWatch_restoresWhatOthersRemove(t *testing.T) {
@@ -147,10 +149,10 @@ func TestWatch_doesNotFightForever(t *testing.T) {
 			w.lose()
 			restored += len(w.pass(2 * settle))
 		}
-		if limit := restoreBurst + int(20*time.Second/restoreRefill) + 1; restored > limit || restored < restoreBurst {
-			t.Errorf("%d restores in 20 seconds of fighting, want %d to %d", restored, restoreBurst, limit)
+		if limit := notice.Burst + int(20*time.Second/notice.Refill) + 1; restored > limit || restored < notice.Burst {
+			t.Errorf("%d restores in 20 seconds of fighting, want %d to %d", restored, notice.Burst, limit)
 		}
-		w.pass(2 * restoreRefill)
+		w.pass(2 * notice.Refill)
 		if rules := strings.Count(w.k.text(t), "rule "); rules != 8 {
 			t.Errorf("%d rules after the fight, want all 8:\n%s", rules, w.k.text(t))
 		}
@@ -252,37 +254,6 @@ func TestWatch_endsWithTheManager(t *testing.T) {
 		}
 		w.stop()
 	})
-}
-
-func TestWatch_meaningOfNotices(t *testing.T) {
-	t.Parallel()
-	indices, names := map[int]bool{7: true}, map[string]bool{"office": true, "br0": true, "tund-office": true}
-	for _, c := range []struct {
-		n    netwatch.Notice
-		want meaning
-	}{
-		{netwatch.Notice{Kind: netwatch.Overflow}, meansAll},
-		{netwatch.Notice{Kind: netwatch.Link, Index: 2, Name: "eth0"}, meansUnderlay},
-		{netwatch.Notice{Kind: netwatch.Link, Index: 7, Name: "office"}, meansCheck},
-		{netwatch.Notice{Kind: netwatch.Link, Index: 9, Name: "br0", Del: true}, meansCheck},
-		{netwatch.Notice{Kind: netwatch.Addr, Index: 2}, meansUnderlay},
-		{netwatch.Notice{Kind: netwatch.Addr, Index: 7}, meansNothing},
-		{netwatch.Notice{Kind: netwatch.Addr, Index: 7, Del: true}, meansCheck},
-		{netwatch.Notice{Kind: netwatch.Route, Index: 2, Table: unix.RT_TABLE_MAIN}, meansUnderlay},
-		{netwatch.Notice{Kind: netwatch.Route, Index: 2, Table: unix.RT_TABLE_LOCAL}, meansNothing},
-		{netwatch.Notice{Kind: netwatch.Route, Index: 7, Table: unix.RT_TABLE_MAIN, Protocol: Protocol}, meansNothing},
-		{netwatch.Notice{Kind: netwatch.Route, Index: 7, Table: unix.RT_TABLE_MAIN, Protocol: Protocol, Del: true}, meansCheck},
-		{netwatch.Notice{Kind: netwatch.Route, Index: 7, Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_KERNEL, Del: true}, meansNothing},
-		{netwatch.Notice{Kind: netwatch.Rule, Protocol: Protocol, Del: true}, meansCheck},
-		{netwatch.Notice{Kind: netwatch.Rule, Protocol: Protocol}, meansNothing},
-		{netwatch.Notice{Kind: netwatch.Rule}, meansUnderlay},
-		{netwatch.Notice{Kind: netwatch.Table, Name: "tund-office", Del: true}, meansCheck},
-		{netwatch.Notice{Kind: netwatch.Table, Name: "filter", Del: true}, meansNothing},
-	} {
-		if got := meaningOf(c.n, indices, names); got != c.want {
-			t.Errorf("meaning of %+v = %d, want %d", c.n, got, c.want)
-		}
-	}
 }
 
 func watchInside(t *testing.T, m *Manager) *eventList {
