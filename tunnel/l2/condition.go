@@ -69,9 +69,6 @@ type Condition struct {
 	// Nothing is wrong: a second gateway stands by, as it should.
 	Note  bool
 	Since boottime.Time
-
-	told  bool // by the peer, about itself
-	where byte // of a refusal
 }
 
 // conditionKey tells conditions apart.

@@ -137,12 +137,11 @@ func (r *series) note(now boottime.Time) { r.seconds, r.last = r.seconds+1, now 
 type watch struct {
 	series [refusalKinds]series
 
-	spoof   spoof
-	told    []refusal // by the peer, about itself
-	toldAt  boottime.Time
-	said    []refusal // to the peer
-	saidAt  boottime.Time
-	renamed uint64 // the node name that was refused last
+	spoof  spoof
+	told   []refusal // by the peer, about itself
+	toldAt boottime.Time
+	said   []refusal // to the peer
+	saidAt boottime.Time
 }
 
 // refusal is an entry of the message of type 6.

@@ -79,13 +79,13 @@ func (s *Switch) SyncStations(now boottime.Time, all []Station, allVLANs bool) {
 	for i := range all {
 		listed[all[i].key()] = true
 	}
-	s.fdb.syncStations(now, listed, allVLANs)
+	s.fdb.syncStations(listed, allVLANs)
 	s.AddStations(now, all)
 }
 
 // NoStations says that the TAP is in no bridge whose forwarding database can be read. Stations
 // become ordinary local entries, and claims are decided without asking a bridge.
-func (s *Switch) NoStations(now boottime.Time) { s.fdb.noStations(now) }
+func (s *Switch) NoStations(now boottime.Time) { s.fdb.noStations() }
 
 // AddStations adds stations that the bridge has heard; the list is not retained. MACs that are
 // pinned elsewhere or frozen behind a peer are left there. Tick should be called soon.
@@ -147,7 +147,7 @@ func (s *Switch) StationHeard(now boottime.Time, vid uint16, mac MAC, idle time.
 }
 
 // syncStations ends the stations that are not listed.
-func (t *fdb) syncStations(now boottime.Time, listed map[uint64]bool, allVLANs bool) {
+func (t *fdb) syncStations(listed map[uint64]bool, allVLANs bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.bridged, t.allVLANs = true, allVLANs
@@ -159,8 +159,8 @@ func (t *fdb) syncStations(now boottime.Time, listed map[uint64]bool, allVLANs b
 	})
 }
 
-func (t *fdb) noStations(now boottime.Time) {
-	t.syncStations(now, nil, false)
+func (t *fdb) noStations() {
+	t.syncStations(nil, false)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.bridged = false

@@ -87,7 +87,7 @@ func TestInFrame(t *testing.T) {
 		"nothing": {nil, false},
 	} {
 		frame := append(append([]byte(nil), macs...), c.types...)
-		if c.types != nil && len(c.types) > 2 || c.found || name == "ARP" {
+		if len(c.types) > 2 || c.found || name == "ARP" {
 			frame = append(frame, packet...)
 		}
 		if got := inFrame(frame); (got != nil) != c.found || c.found && got[1] != 1 {
