@@ -27,6 +27,7 @@ import (
 	"tund/internal/confine"
 	"tund/internal/control"
 	"tund/internal/daemon"
+	"tund/internal/desired"
 	"tund/internal/uapi"
 	"tund/route"
 )
@@ -91,7 +92,7 @@ func check(c command, stdout, stderr io.Writer) int {
 
 // plan says what a start or reload would change in the kernel.
 func plan(cfg *config.Config, stdout, stderr io.Writer) int {
-	changes, warnings, err := daemon.Plan(cfg)
+	changes, warnings, err := desired.Plan(cfg)
 	for _, w := range warnings {
 		fmt.Fprintln(stderr, w)
 	}

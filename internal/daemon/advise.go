@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"tund/config"
+	"tund/internal/desired"
 	"tund/internal/hostcheck"
 	"tund/internal/statusview"
 	"tund/tunnel"
@@ -156,7 +157,7 @@ func (d *Daemon) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.
 	for _, e := range ends[:min(len(ends), maxAdviceLookups)] {
 		t.Uplinks = append(t.Uplinks, by(e.Addr.Addr(), mark))
 	}
-	for _, addr := range standIns {
+	for _, addr := range desired.StandIns {
 		t.Uplinks = append(t.Uplinks, by(addr, mark))
 	}
 	for n := range c.Peers {
@@ -200,7 +201,7 @@ func (d *Daemon) untranslated(now time.Time, tun string, by func(netip.Addr) str
 	}
 	// Only a link that leads to the whole Internet is of interest.
 	link := by(o.dst)
-	if link == "" || link == tun || link != by(standIns[0]) {
+	if link == "" || link == tun || link != by(desired.StandIns[0]) {
 		return nil
 	}
 	translated, err := hostcheck.Translates(o.src)
@@ -217,7 +218,7 @@ func (d *Daemon) untranslated(now time.Time, tun string, by func(netip.Addr) str
 // Internet, addresses that belong to nobody.
 func hosts(p netip.Prefix) (first, last netip.Addr) {
 	if p.Bits() == 0 {
-		for _, addr := range standIns {
+		for _, addr := range desired.StandIns {
 			if addr.Is4() == p.Addr().Is4() {
 				return addr, addr
 			}

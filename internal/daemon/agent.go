@@ -15,6 +15,7 @@ import (
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/control"
+	"tund/internal/desired"
 	"tund/internal/events"
 	"tund/internal/sources"
 	"tund/internal/statusview"
@@ -234,7 +235,7 @@ func (d *Daemon) changeAgent(change func() sources.Diff) (sources.Diff, error) {
 			continue
 		}
 		set = append(set, s.Is)
-		part.Peers = append(part.Peers, peerChange(s.Is, nil, d.names.Endpoints))
+		part.Peers = append(part.Peers, desired.Peer(s.Is, nil, d.names.Endpoints))
 	}
 	if err := d.tunnel.Configure(part); err != nil {
 		d.mu.Lock()
@@ -274,7 +275,7 @@ func (d *Daemon) followAgent(diff sources.Diff) error {
 	if len(come)+len(leave) == 0 || d.config.Tun == nil || !d.config.Tun.Routes {
 		return nil
 	}
-	if d.routes.Patch(d.config.Tun.Device, routesOf(d.config, come), routesOf(d.config, leave)) {
+	if d.routes.Patch(d.config.Tun.Device, desired.Routes(d.config, come), desired.Routes(d.config, leave)) {
 		return nil
 	}
 	return d.applyRoutes(d.life)

@@ -11,6 +11,7 @@ import (
 
 	"tund/crypto/keys"
 	"tund/internal/control"
+	"tund/internal/desired"
 	"tund/internal/events"
 	"tund/internal/names"
 	"tund/internal/statusview"
@@ -56,8 +57,8 @@ func (d *Daemon) view(s *tunnel.Status) statusview.View {
 	return statusview.View{
 		Peers: d.peersOf(d.config), Sources: sources,
 		Process: d.process, Now: time.Now(), Tunnel: s, Config: d.config, Loaded: d.loaded,
-		ReloadError: d.reloadEr, LogLevel: d.opts.Level.Level().String(), Lanes: laneCount(d.config),
-		FwMark: d.mark(d.config), Applied: d.applied, Links: maps.Clone(d.links), PathMTU: d.path.mtu,
+		ReloadError: d.reloadEr, LogLevel: d.opts.Level.Level().String(), Lanes: desired.Lanes(d.config),
+		FwMark: d.mark(d.config), Applied: d.applied, Links: maps.Clone(d.links), PathMTU: d.path.MTU,
 		Unresolved: unresolved, Problems: d.problems.All(), RunTime: d.runTime(),
 	}
 }

@@ -5,32 +5,10 @@ import (
 
 	"go.uber.org/zap"
 
-	"tund/config"
+	"tund/internal/desired"
 	"tund/internal/statusview"
 	"tund/route/bridgevlan"
 )
-
-// portVLANs is what the port of the TAP is to have at a VLAN-aware bridge: what the configuration
-// says, or what the peers need.
-func portVLANs(c *config.Config) bridgevlan.Want {
-	w := bridgevlan.Want{Device: c.Tap.Device, VLANs: c.Tap.BridgeVLANs, PVID: bridgevlan.Keep}
-	if c.Tap.BridgePVID >= 0 {
-		w.PVID = c.Tap.BridgePVID
-	}
-	if w.VLANs != nil {
-		return w
-	}
-	for n := range c.Peers {
-		if p := &c.Peers[n]; p.Ethernet {
-			for _, v := range append([]uint16{p.PVID}, p.VLANs...) {
-				if v != 0 && int(v) != w.PVID {
-					w.VLANs = append(w.VLANs, v)
-				}
-			}
-		}
-	}
-	return w
-}
 
 // openBridgeVLANs opens the access to the VLANs of bridge ports.
 func (d *Daemon) openBridgeVLANs(context.Context) error {
@@ -53,7 +31,7 @@ func (d *Daemon) applyBridgeVLANs() {
 		return
 	}
 	const subject = "bridge vlan"
-	changed, err := d.bridgePort.Apply(portVLANs(d.config))
+	changed, err := d.bridgePort.Apply(desired.PortVLANs(d.config))
 	if len(changed) > 0 {
 		d.log.Info("the VLANs of our bridge port were set", zap.Strings("bridge vlan", changed))
 	}

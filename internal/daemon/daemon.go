@@ -3,10 +3,10 @@
 // and passes on to each what the others report.
 //
 // It is the only package that knows all of them, and it contains none of their logic. Starting:
-// mode.go lists the steps, open.go and interface.go perform them, desired.go translates the
-// configuration. Reloading: reload.go, peers.go. Restarting: handover.go. Reacting: watch.go and
-// follow.go to the kernel, backend.go to tunctl, wireguard.go to wg(8), agent.go to an agent. Which
-// peers belong to whom: sources.go.
+// mode.go lists the steps, open.go and interface.go perform them, and internal/desired translates
+// the configuration. Reloading: reload.go, peers.go. Restarting: handover.go. Reacting: watch.go
+// and follow.go to the kernel, backend.go to tunctl, wireguard.go to wg(8), agent.go to an agent.
+// Which peers belong to whom: sources.go.
 //
 // The steps of a start come in the order in which they depend on one another. Each registers how to
 // undo it, and a step that fails undoes those before it: a failed start leaves nothing behind.
@@ -28,6 +28,7 @@ import (
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/control"
+	"tund/internal/desired"
 	"tund/internal/events"
 	"tund/internal/hostcheck"
 	"tund/internal/netwatch"
@@ -121,10 +122,10 @@ type Daemon struct {
 	config   *config.Config
 	loaded   time.Time
 	applied  route.Applied
-	mtu      int    // of the TUN device, as wanted
-	path     paths  // as last looked up
-	port     uint16 // of the sockets
-	bound    int    // index of the interface to which they are bound; 0: none
+	mtu      int           // of the TUN device, as wanted
+	path     desired.Paths // as last looked up
+	port     uint16        // of the sockets
+	bound    int           // index of the interface to which they are bound; 0: none
 	sockets  []*udp.Socket
 	reloadEr string
 	override override

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"tund/internal/desired"
 	"tund/internal/statusview"
 	"tund/tunnel"
 )
@@ -70,19 +71,19 @@ func (d *Daemon) lookAround() {
 	d.followBinding(mark)
 	d.followVia()
 	d.checkPaths(false)
-	path := d.lookUpPaths(mark)
+	path := desired.LookUpPaths(d.routes, d.names, d.peersOf(d.config), d.tunnel.Endpoints(), mark)
 	d.mu.Lock()
-	was := d.path.device
+	was := d.path.Device
 	d.path = path
 	d.mu.Unlock()
 	refused := d.problems.Has(statusview.KindNetwork, "")
-	d.tunnel.SetPathMTU(path.least)
-	d.tunnel.SetInterfaceMTUs(path.mtu)
-	if path.device != was {
-		d.log.Info("MTU of the way to the peers changed", zap.Int("mtu", path.device), zap.Int("was", was))
+	d.tunnel.SetPathMTU(path.Least)
+	d.tunnel.SetInterfaceMTUs(path.MTU)
+	if path.Device != was {
+		d.log.Info("MTU of the way to the peers changed", zap.Int("mtu", path.Device), zap.Int("was", was))
 	}
 	reapply := d.reapply.Swap(false)
-	if d.mode.managed && (refused || reapply || tunMTU(d.config, path.device) != d.mtu) {
+	if d.mode.managed && (refused || reapply || desired.TunMTU(d.config, path.Device) != d.mtu) {
 		if err := d.applyRoutes(d.life); err != nil && d.life.Err() == nil && !refused {
 			d.log.Warn("the network configuration is incomplete; it will be tried again", zap.Error(err))
 		}

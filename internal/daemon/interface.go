@@ -11,6 +11,7 @@ import (
 
 	"tund/config"
 	"tund/internal/control"
+	"tund/internal/desired"
 	"tund/internal/sizes"
 	"tund/internal/uapi"
 	"tund/route"
@@ -70,7 +71,7 @@ func (d *Daemon) openInterface(ctx context.Context, fd int) error {
 		c.Instance, c.Tun.Device = dev.Name(), dev.Name()
 		return nil
 	}
-	err := d.openDevice(ctx, tundev.Options{Name: c.Tun.Device, Kind: tundev.TUN, Offload: true, Queues: laneCount(c)})
+	err := d.openDevice(ctx, tundev.Options{Name: c.Tun.Device, Kind: tundev.TUN, Offload: true, Queues: desired.Lanes(c)})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"tund/config"
+	"tund/internal/desired"
 	"tund/route"
 )
 
@@ -47,7 +48,7 @@ func (d *Daemon) fileMode() mode {
 			{"run", d.launch},
 		},
 		wanted: func(c *config.Config, further []netip.Prefix, tunMTU int) route.State {
-			return routeState(c, further, tunMTU, tapMTU(c))
+			return desired.State(c, further, tunMTU, desired.TapMTU(c))
 		},
 		managed: true,
 	}

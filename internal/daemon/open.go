@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"strconv"
 
@@ -15,6 +14,7 @@ import (
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/control"
+	"tund/internal/desired"
 	"tund/internal/resolve"
 	"tund/internal/sdnotify"
 	"tund/internal/statusview"
@@ -62,7 +62,7 @@ func (d *Daemon) openRoutes(context.Context) error {
 
 func (d *Daemon) openDevices(ctx context.Context) error {
 	c := d.config
-	lanes := laneCount(c)
+	lanes := desired.Lanes(c)
 	if c.Tun != nil {
 		if err := d.openDevice(ctx, tundev.Options{Name: c.Tun.Device, Kind: tundev.TUN, Offload: c.Tunnel.Offload, Queues: lanes}); err != nil {
 			return err
@@ -71,7 +71,7 @@ func (d *Daemon) openDevices(ctx context.Context) error {
 	if c.Tap != nil {
 		return d.openDevice(ctx, tundev.Options{
 			Name: c.Tap.Device, Kind: tundev.TAP, Offload: c.Tunnel.Offload, Queues: lanes,
-			MAC: tapMAC(c.Tunnel.PrivateKey.Public(), c.Instance, c.Tap.Device),
+			MAC: desired.TapMAC(c.Tunnel.PrivateKey.Public(), c.Instance, c.Tap.Device),
 		})
 	}
 	return nil
@@ -109,7 +109,7 @@ func makeDevice(ctx context.Context, o tundev.Options) (dev *tundev.Device, err 
 
 func (d *Daemon) openTunnel(ctx context.Context) error {
 	c := d.config
-	costs, err := ciphers(c.Tunnel.Cipher)
+	costs, err := desired.Ciphers(c.Tunnel.Cipher)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	})
 	d.names.SetPeers(c.Peers)
 	mark := d.mark(c)
-	sockets := d.inheritSockets(socketOptions(c, c.Tunnel.ListenPort, mark), laneCount(c))
+	sockets := d.inheritSockets(socketOptions(c, c.Tunnel.ListenPort, mark), desired.Lanes(c))
 	if sockets == nil {
 		err := patiently(ctx, unix.EADDRINUSE, func() (err error) {
 			sockets, err = openSockets(c, c.Tunnel.ListenPort, mark)
@@ -130,23 +130,23 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 		}
 	}
 	d.port, d.sockets = sockets[0].Port(), sockets
-	d.path = configuredPaths(d.routes, d.names, pointers(c.Peers), mark).paths
-	d.mtu = tunMTU(c, d.path.device)
+	d.path = desired.LookUpPaths(d.routes, d.names, desired.Pointers(c.Peers), nil, mark)
+	d.mtu = desired.TunMTU(c, d.path.Device)
 	o := tunnel.Options{
 		PrivateKey: c.Tunnel.PrivateKey, Conns: conns(sockets), Log: d.log, Ciphers: costs,
-		VerifyInnerChecksums: c.Tunnel.VerifyInnerChecksum, Ethernet: ethernetOptions(c.Tap),
+		VerifyInnerChecksums: c.Tunnel.VerifyInnerChecksum, Ethernet: desired.Ethernet(c.Tap),
 		PathFound: d.lookSoon,
 	}
 	o.Failover = d.failoverEvent
 	o.Ethernet.Follow = d.switchNews
-	o.Ethernet.Switch.Node = switchNode(c.Tunnel.PrivateKey.Public())
+	o.Ethernet.Switch.Node = desired.SwitchNode(c.Tunnel.PrivateKey.Public())
 	if d.stamps != nil {
 		o.Timestamps = d.stamps
 	}
 	for _, dev := range d.devices {
 		mtu := d.mtu
 		if dev.Kind() == tundev.TAP {
-			if mtu = tapMTU(c); mtu == 0 {
+			if mtu = desired.TapMTU(c); mtu == 0 {
 				mtu = route.DefaultPathMTU
 			}
 		}
@@ -164,13 +164,13 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	}
 	d.tunnel = t
 	d.undo.push(t.Close)
-	t.SetPathMTU(d.path.least)
-	t.SetInterfaceMTUs(d.path.mtu)
+	t.SetPathMTU(d.path.Least)
+	t.SetInterfaceMTUs(d.path.MTU)
 	t.SetDSCP(c.Tunnel.DSCP)
 	if c.Tun != nil && c.Tun.SystemRouting {
 		t.SetVia(nil) // until they are read
 	}
-	if err := t.Configure(peersChange(c, d.names.Endpoints)); err != nil {
+	if err := t.Configure(desired.Peers(c, d.names.Endpoints)); err != nil {
 		return err
 	}
 	d.continueSessions()
@@ -184,7 +184,7 @@ func socketOptions(c *config.Config, port uint16, mark uint32) udp.Options {
 
 // openSockets opens one socket per lane, all on one port.
 func openSockets(c *config.Config, port uint16, mark uint32) ([]*udp.Socket, error) {
-	lanes := laneCount(c)
+	lanes := desired.Lanes(c)
 	o := socketOptions(c, port, mark)
 	if lanes > 1 {
 		// Sockets with a shared port also share it with other programs of the same user, such as a
@@ -278,22 +278,6 @@ func (d *Daemon) configureNetwork(ctx context.Context) error {
 		d.log.Warn("the network configuration is incomplete; it will be tried again", zap.Error(err))
 	}
 	return nil
-}
-
-// tapMTU is the MTU for the TAP device: as configured, or that of the bridge, because a bridge
-// takes the smallest MTU of its ports, and ours is not to lower it. 0 keeps the device's own.
-func tapMTU(c *config.Config) int {
-	if c.Tap == nil || c.Tap.MTU != 0 || c.Tap.Bridge == "" {
-		if c.Tap == nil {
-			return 0
-		}
-		return c.Tap.MTU
-	}
-	bridge, err := net.InterfaceByName(c.Tap.Bridge)
-	if err != nil {
-		return 0 // it will be created
-	}
-	return bridge.MTU
 }
 
 // reachable reports whether there is a route to addr for our datagrams.

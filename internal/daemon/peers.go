@@ -1,16 +1,12 @@
 package daemon
 
 import (
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
 
-	"tund/config"
-	"tund/crypto/keys"
 	"tund/internal/control"
-	"tund/internal/sources"
-	"tund/tunnel"
+	"tund/internal/desired"
 )
 
 // changePeer changes one peer and its routes. A peer that the file does not have stays when the
@@ -25,12 +21,12 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 	if d.stopping || d.life.Err() != nil {
 		return errStopping
 	}
-	next, key, err := changedPeers(d.config, change)
+	next, key, err := desired.WithChange(d.config, change)
 	if err != nil {
 		return err
 	}
 	agent := d.rejudge(next)
-	if err := d.tunnel.Fits(d.peerPart(next, key, agent)); err != nil {
+	if err := d.tunnel.Fits(desired.OnePeer(next, key, agent, d.names.Endpoints)); err != nil {
 		d.mu.Lock()
 		d.agent.peers.Undo(agent)
 		d.mu.Unlock()
@@ -39,7 +35,7 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 	d.names.SetPeers(next.Peers)
 	d.names.Change(d.agent.peers.InForce(), nil)
 	// First with the endpoints that need no name look-up.
-	if err := d.tunnel.Configure(d.peerPart(next, key, agent)); err != nil {
+	if err := d.tunnel.Configure(desired.OnePeer(next, key, agent, d.names.Endpoints)); err != nil {
 		return err // Fits has checked that before
 	}
 	d.setOverride(func(o *override) {
@@ -59,67 +55,4 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 	}
 	d.log.Info("peer changed at run time", zap.String("op", change.Op), zap.String("key", key.Short()))
 	return nil
-}
-
-// peerPart is the change that gives one peer of the tunnel its configuration in c, with what
-// follows for the agent's peers, and leaves the others unchanged.
-func (d *Daemon) peerPart(c *config.Config, key keys.PublicKey, agent sources.Diff) tunnel.Change {
-	var part tunnel.Change
-	done := make(map[keys.PublicKey]bool)
-	shared := sharedPrefixes(c) // the whole configuration tells
-	for i := range c.Peers {
-		if p := &c.Peers[i]; p.PublicKey == key {
-			done[key] = true
-			part.Peers = append(part.Peers, peerChange(p, shared, d.names.Endpoints))
-		}
-	}
-	for _, s := range agent.Steps {
-		if s.Is != nil {
-			done[s.Key] = true
-			part.Peers = append(part.Peers, peerChange(s.Is, nil, d.names.Endpoints))
-		}
-	}
-	gone := []keys.PublicKey{key}
-	for _, s := range agent.Steps {
-		gone = append(gone, s.Key)
-	}
-	for _, k := range gone {
-		if !done[k] {
-			done[k] = true
-			part.Peers = append(part.Peers, tunnel.PeerChange{PublicKey: k, Remove: true})
-		}
-	}
-	return part
-}
-
-// changedPeers returns the configuration with the change, and the public key of the peer concerned.
-func changedPeers(c *config.Config, change control.PeerChange) (*config.Config, keys.PublicKey, error) {
-	refuse := func(err error) (*config.Config, keys.PublicKey, error) {
-		return nil, keys.PublicKey{}, &control.Error{Code: control.CodeInvalid, Message: err.Error()}
-	}
-	if change.Op == "add" {
-		next, err := c.WithPeer(keys.PublicKey{}, change.Values)
-		if err != nil {
-			return refuse(err)
-		}
-		return next, next.Peers[len(next.Peers)-1].PublicKey, nil
-	}
-	for i := range c.Peers {
-		p := &c.Peers[i]
-		if p.Name != change.Peer && p.PublicKey.String() != change.Peer {
-			continue
-		}
-		if change.Op == "remove" {
-			return c.WithoutPeer(p.PublicKey), p.PublicKey, nil
-		}
-		if _, other := change.Values["public_key"]; other {
-			return refuse(fmt.Errorf("peer %q: public_key: identifies the peer and cannot be changed: remove the peer and add another", p.Name))
-		}
-		next, err := c.WithPeer(p.PublicKey, change.Values)
-		if err != nil {
-			return refuse(err)
-		}
-		return next, p.PublicKey, nil
-	}
-	return nil, keys.PublicKey{}, &control.Error{Code: control.CodeNotFound, Message: fmt.Sprintf("no peer %q", change.Peer)}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"tund/config"
+	"tund/internal/desired"
 )
 
 func TestPlan_saysWhatAStartAndAReloadChange(t *testing.T) {
@@ -22,7 +23,7 @@ func TestPlan_saysWhatAStartAndAReloadChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if changes, _, err = Plan(c); err != nil {
+		if changes, _, err = desired.Plan(c); err != nil {
 			t.Error(err)
 		}
 		if after := kernelState(t); after != before {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -11,9 +12,12 @@ import (
 	"go.uber.org/zap"
 
 	"tund/config"
+	"tund/crypto/keys"
 	"tund/internal/control"
+	"tund/internal/desired"
 	"tund/internal/sources"
 	"tund/internal/statusview"
+	"tund/tunnel"
 )
 
 // errStopping refuses a change while the instance is being taken down.
@@ -79,8 +83,8 @@ func (d *Daemon) change(read func() (*config.Config, error)) error {
 	d.commitWeb(p.web, next.Metrics)
 	d.names.SetPeers(next.Peers)
 	d.names.Change(d.agent.peers.InForce(), nil)
-	changed := d.changedKeys(next)
-	if err := d.tunnel.Configure(withEndpoints(d.reloadChange(next, agent), changed)); err != nil {
+	changed := desired.ChangedKeys(d.config, next, d.whereUp)
+	if err := d.tunnel.Configure(desired.WithEndpoints(desired.Reload(d.config, next, agent, d.names.Endpoints), changed)); err != nil {
 		return err // prepare has checked that before
 	}
 	for key := range changed {
@@ -88,11 +92,11 @@ func (d *Daemon) change(read func() (*config.Config, error)) error {
 	}
 	d.tunnel.SetDSCP(next.Tunnel.DSCP)
 	if next.Tap != nil {
-		if err := d.tunnel.SetEthernet(ethernetOptions(next.Tap)); err != nil {
+		if err := d.tunnel.SetEthernet(desired.Ethernet(next.Tap)); err != nil {
 			return err // the same
 		}
 	}
-	if costs, err := ciphers(next.Tunnel.Cipher); err == nil { // the same
+	if costs, err := desired.Ciphers(next.Tunnel.Cipher); err == nil { // the same
 		d.tunnel.SetCiphers(costs)
 	}
 	d.logOwnKey(d.config, next)
@@ -155,17 +159,23 @@ func (d *Daemon) prepare(read func() (*config.Config, error)) (prepared, error) 
 	if err != nil {
 		return refuse(err)
 	}
-	if err := needsRestart(d.config, file); err != nil {
+	if err := desired.NeedsRestart(d.config, file); err != nil {
 		return refuse(err)
 	}
 	if room := d.tunnel.EthernetRoom(); file.Tap != nil && file.Tap.MaxMACs > room {
 		return refuse(fmt.Errorf("%s: tap.max_macs: the forwarding database has room for %d while the instance runs: "+
 			"restart it for more", file.Path, room))
 	}
-	if _, err := ciphers(file.Tunnel.Cipher); err != nil {
+	if _, err := desired.Ciphers(file.Tunnel.Cipher); err != nil {
 		return refuse(fmt.Errorf("%s: %w", file.Path, err))
 	}
-	next := d.keepAdded(file)
+	next := file
+	if d.override.file != nil {
+		next = desired.KeepAdded(d.override.file, d.config, file, func(peer string, why error) {
+			d.log.Warn("a peer added at run time is dropped: the configuration file leaves no room for it",
+				zap.String("peer", peer), zap.Error(why))
+		})
+	}
 	agent := d.rejudge(next)
 	undo := func(err error) (prepared, error) {
 		d.mu.Lock()
@@ -173,7 +183,7 @@ func (d *Daemon) prepare(read func() (*config.Config, error)) (prepared, error) 
 		d.mu.Unlock()
 		return refuse(err)
 	}
-	if err := d.tunnel.Fits(d.reloadChange(next, agent)); err != nil {
+	if err := d.tunnel.Fits(desired.Reload(d.config, next, agent, d.names.Endpoints)); err != nil {
 		return undo(err)
 	}
 	web, err := d.prepareWeb(next)
@@ -215,7 +225,7 @@ func (d *Daemon) reset(file, next *config.Config) {
 // changing.
 func (d *Daemon) applyRoutes(ctx context.Context) error {
 	mark := d.mark(d.config)
-	mtu := tunMTU(d.config, d.path.device)
+	mtu := desired.TunMTU(d.config, d.path.Device)
 	var errs []error
 	setMark := func() {
 		if err := d.tunnel.SetMark(mark); err != nil {
@@ -254,31 +264,19 @@ func (d *Daemon) applyRoutes(ctx context.Context) error {
 // oneLine is an error in one line, as shown by status.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-// needsRestart refuses changes that a running instance cannot make. It names all of them at once.
-func needsRestart(old, next *config.Config) error {
-	var errs []error
-	refuse := func(key string, differs bool) {
-		if differs {
-			errs = append(errs, fmt.Errorf("%s: %s changed: restart the instance to apply it", next.Path, key))
-		}
+// whereUp returns the address of a peer that is up, and an invalid one of any other.
+func (d *Daemon) whereUp(key keys.PublicKey) (at netip.AddrPort) {
+	if d.tunnel.PeerState(key) == tunnel.StateUp {
+		at = d.tunnel.Endpoint(key)
 	}
-	refuse("[tun]", (old.Tun == nil) != (next.Tun == nil))
-	refuse("[tap]", (old.Tap == nil) != (next.Tap == nil))
-	refuse("[agent]", (old.Agent == nil) != (next.Agent == nil))
-	if old.Agent != nil && next.Agent != nil {
-		refuse("agent.user", old.Agent.User != next.Agent.User)
+	return at
+}
+
+// logOwnKey says that we have another key: the peers need the new public one.
+func (d *Daemon) logOwnKey(old, next *config.Config) {
+	if old.Tunnel.PrivateKey.Equal(next.Tunnel.PrivateKey) {
+		return
 	}
-	if old.Tun != nil && next.Tun != nil {
-		refuse("tun.device", old.Tun.Device != next.Tun.Device)
-	}
-	if old.Tap != nil && next.Tap != nil {
-		refuse("tap.device", old.Tap.Device != next.Tap.Device)
-	}
-	o, n := &old.Tunnel, &next.Tunnel
-	refuse("tunnel.offload", o.Offload != n.Offload)
-	refuse("tunnel.udp_offload", o.UDPOffload != n.UDPOffload)
-	refuse("tunnel.bind_device", o.BindDevice != n.BindDevice)
-	refuse("tunnel.lanes", laneCount(old) != laneCount(next))
-	refuse("tunnel.inner_checksum", o.VerifyInnerChecksum != n.VerifyInnerChecksum)
-	return errors.Join(errs...)
+	d.log.Info("our key has changed", zap.Stringer("key", next.Tunnel.PrivateKey.Public()),
+		zap.Bool("previous_key_accepted", next.Tunnel.PreviousKey.Equal(old.Tunnel.PrivateKey)))
 }

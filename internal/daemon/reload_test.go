@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"tund/config"
+	"tund/internal/desired"
 )
 
 // Keys that belong to nobody.
@@ -161,7 +162,7 @@ func configWith(t *testing.T, dir, section, key, value string) *config.Config {
 
 // handedOver is everything that a reload derives from a configuration.
 func handedOver(c *config.Config) string {
-	peers := peersChange(c, func(p config.Peer) []netip.AddrPort {
+	peers := desired.Peers(c, func(p config.Peer) []netip.AddrPort {
 		var all []netip.AddrPort
 		for _, e := range p.Endpoints {
 			a, _ := e.AddrPort()
@@ -175,9 +176,9 @@ func handedOver(c *config.Config) string {
 		text += fmt.Sprint(p.Endpoints, p.AllowedIPs, p.SharedIPs, *p.Priority)
 	}
 	if c.Tap != nil {
-		text += fmt.Sprintf("%+v", portVLANs(c))
+		text += fmt.Sprintf("%+v", desired.PortVLANs(c))
 	}
-	return text + fmt.Sprintf("%+v %+v", routeState(c, nil, tunMTU(c, 1500), tapMTU(c)), ethernetOptions(c.Tap)) + fmt.Sprintf("%v %+v", c.Metrics, *c.Agent)
+	return text + fmt.Sprintf("%+v %+v", desired.State(c, nil, desired.TunMTU(c, 1500), desired.TapMTU(c)), desired.Ethernet(c.Tap)) + fmt.Sprintf("%v %+v", c.Metrics, *c.Agent)
 }
 
 // TestReload_doesWhatTheDocumentationSays checks the reload column of docs/config.md: a change of a
@@ -211,14 +212,14 @@ func TestReload_doesWhatTheDocumentationSays(t *testing.T) {
 			continue
 		}
 		old, next := configWith(t, dir, section, key, change.old), configWith(t, dir, section, key, change.new)
-		err := needsRestart(old, next)
+		err := desired.NeedsRestart(old, next)
 		if refused := err != nil; refused != (reload == "no") {
-			t.Errorf("[%s] %s: reload is %q in docs/config.md, but needsRestart says %v", section, key, reload, err)
+			t.Errorf("[%s] %s: reload is %q in docs/config.md, but NeedsRestart says %v", section, key, reload, err)
 		}
 		if reload == "yes" && handedOver(old) == handedOver(next) {
 			t.Errorf("[%s] %s: a reload does not hand the change over", section, key)
 		}
-		if err := needsRestart(next, next); err != nil {
+		if err := desired.NeedsRestart(next, next); err != nil {
 			t.Errorf("[%s] %s: no change, but %v", section, key, err)
 		}
 	}
@@ -231,7 +232,7 @@ func TestNeedsRestart_namesEverythingAtOnce(t *testing.T) {
 	t.Parallel()
 	old := &config.Config{Path: "office.toml", Tun: &config.Tun{Device: "a"}}
 	next := &config.Config{Path: "office.toml", Tap: &config.Tap{}, Tunnel: config.Tunnel{Lanes: 64, Offload: true}}
-	err := needsRestart(old, next)
+	err := desired.NeedsRestart(old, next)
 	want := `office.toml: [tun] changed: restart the instance to apply it
 office.toml: [tap] changed: restart the instance to apply it
 office.toml: tunnel.offload changed: restart the instance to apply it

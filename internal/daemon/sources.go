@@ -3,15 +3,11 @@ package daemon
 import (
 	"net/netip"
 
-	"go.uber.org/zap"
-
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/control"
 	"tund/internal/sources"
 	"tund/internal/uapi"
-	"tund/route"
-	"tund/tunnel"
 )
 
 // peers returns the peers of all sources but those that WireGuard's tools have added: of these only
@@ -96,75 +92,6 @@ func (d *Daemon) noteByHand(r uapi.Request) {
 	}
 }
 
-// keepAdded returns next with the peers that tunctl has added to the file's, and that the file
-// still does not have. One that the new file leaves no room for is dropped, with a warning. Callers
-// hold changing.
-func (d *Daemon) keepAdded(next *config.Config) *config.Config {
-	if d.override.file == nil {
-		return next
-	}
-	known := make(map[keys.PublicKey]bool)
-	for _, list := range [][]config.Peer{d.override.file.Peers, next.Peers} {
-		for i := range list {
-			known[list[i].PublicKey] = true
-		}
-	}
-	kept := next
-	for i := range d.config.Peers {
-		p := &d.config.Peers[i]
-		if known[p.PublicKey] {
-			continue
-		}
-		with, err := kept.WithAdded(p)
-		if err != nil {
-			d.log.Warn("a peer added at run time is dropped: the configuration file leaves no room for it",
-				zap.String("peer", p.Name), zap.Error(err))
-			continue
-		}
-		kept = with
-	}
-	return kept
-}
-
-// reloadChange is the change of the tunnel for a new configuration. It concerns the peers of the
-// file and of tunctl, those of the agent that follow from them, and no others. Callers hold
-// changing.
-func (d *Daemon) reloadChange(next *config.Config, agent sources.Diff) tunnel.Change {
-	change := peersChange(next, d.names.Endpoints)
-	change.ReplacePeers = false
-	stays := make(map[keys.PublicKey]bool, len(next.Peers))
-	for i := range next.Peers {
-		stays[next.Peers[i].PublicKey] = true
-	}
-	for _, s := range agent.Steps {
-		if s.Is != nil {
-			stays[s.Key] = true
-			change.Peers = append(change.Peers, peerChange(s.Is, nil, d.names.Endpoints))
-		}
-	}
-	remove := func(key keys.PublicKey) {
-		if !stays[key] {
-			stays[key] = true
-			change.Peers = append(change.Peers, tunnel.PeerChange{PublicKey: key, Remove: true})
-		}
-	}
-	for i := range d.config.Peers {
-		remove(d.config.Peers[i].PublicKey)
-	}
-	for _, s := range agent.Steps {
-		remove(s.Key)
-	}
-	return change
-}
-
-// routesOf returns the kernel routes for allowed IPs, as a configuration wants them.
-func routesOf(c *config.Config, allowed []netip.Prefix) []route.Route {
-	if c.Tun == nil || !c.Tun.Routes {
-		return nil
-	}
-	return route.RoutesFor(allowed, uint32(c.Tun.Table), uint32(c.Tun.Metric))
-}
-
 // Sources describes what belongs to whom (control.Backend, control.AgentBackend).
 func (d *Daemon) sources() []control.Source {
 	status := d.tunnel.PeerCount()
@@ -182,15 +109,6 @@ func (d *Daemon) sources() []control.Source {
 			Name: sources.Agent, Generation: d.agent.generation, Epoch: d.agent.epoch, Applied: control.At(d.agent.applied),
 			Peers: all, Shadowed: shadowed, Rejected: d.agent.rejected,
 		})
-	}
-	return list
-}
-
-// pointers returns pointers to the elements of a list.
-func pointers(peers []config.Peer) []*config.Peer {
-	list := make([]*config.Peer, len(peers))
-	for i := range peers {
-		list[i] = &peers[i]
 	}
 	return list
 }

@@ -12,6 +12,7 @@ import (
 
 	"tund/config"
 	"tund/internal/control"
+	"tund/internal/desired"
 	"tund/internal/doctor"
 	"tund/internal/statusview"
 	"tund/internal/web"
@@ -171,7 +172,7 @@ func (w webSource) Sample() web.Sample {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s.Name, s.Loaded, s.Refused, s.Lanes = d.config.Instance, d.loaded, d.reloadEr != "", laneCount(d.config)
+	s.Name, s.Loaded, s.Refused, s.Lanes = d.config.Instance, d.loaded, d.reloadEr != "", desired.Lanes(d.config)
 	for name, l := range d.links {
 		s.Up[name] = l.Up
 	}

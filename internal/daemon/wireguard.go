@@ -9,6 +9,7 @@ import (
 
 	"tund/config"
 	"tund/crypto/keys"
+	"tund/internal/desired"
 	"tund/internal/uapi"
 	"tund/tunnel"
 )
@@ -126,7 +127,7 @@ func (d *Daemon) completeNames(changes []tunnel.PeerChange) {
 	for i := range changes {
 		c := &changes[i]
 		if p := known[c.PublicKey]; p != nil && !c.Remove && !c.UpdateOnly {
-			name, port := p.Name, portConfig(*p)
+			name, port := p.Name, desired.Port(*p)
 			c.Name, c.Ethernet = &name, &port
 		}
 	}

@@ -1,4 +1,12 @@
-package daemon
+// Package desired computes what an instance wants from its configuration: the state of the kernel,
+// the peers of the tunnel and the changes that lead to them, the switch, the ciphers, the number of
+// lanes and the MTU of its devices.
+//
+// It asks the kernel where it has to (the MTU of paths, the devices that exist) and changes nothing
+// but memory that it has made: internal/daemon hands the results to the tunnel and to the kernel.
+// Its functions keep no state and are safe for concurrent use; they do not change the
+// configurations they are given, and parts of these are shared with what they return.
+package desired
 
 import (
 	"net/netip"
@@ -12,12 +20,16 @@ import (
 	"tund/tunnel/peer"
 )
 
+// Endpoints returns the addresses of a peer as configured, as far as its names are resolved
+// (resolve.Resolver.Endpoints).
+type Endpoints = func(config.Peer) []netip.AddrPort
+
 // defaultPath is the path MTU assumed if nothing is known.
 const defaultPath = route.DefaultPathMTU
 
-// routeState is the wanted state of the kernel for a configuration, and for allowed IPs of peers
+// State is the wanted state of the kernel for a configuration, and for allowed IPs of peers
 // that are not in it, once the devices exist.
-func routeState(c *config.Config, further []netip.Prefix, tunMTU, tapMTU int) route.State {
+func State(c *config.Config, further []netip.Prefix, tunMTU, tapMTU int) route.State {
 	s := route.State{FwMark: c.Tunnel.FwMark}
 	if c.Tun != nil {
 		s.LocalNetworks = route.LocalNetworks(c.Tun.LocalNetworks)
@@ -34,7 +46,7 @@ func routeState(c *config.Config, further []netip.Prefix, tunMTU, tapMTU int) ro
 			for _, p := range c.Peers {
 				allowed = append(allowed, p.AllowedIPs...)
 			}
-			d.Routes = routesOf(c, append(allowed, further...))
+			d.Routes = Routes(c, append(allowed, further...))
 		}
 		s.Devices = append(s.Devices, d)
 	}
@@ -46,9 +58,9 @@ func routeState(c *config.Config, further []netip.Prefix, tunMTU, tapMTU int) ro
 	return s
 }
 
-// tunMTU is the MTU of the TUN device: as configured, or what the smallest MTU of a path to a known
+// TunMTU is the MTU of the TUN device: as configured, or what the smallest MTU of a path to a known
 // endpoint leaves, in bytes.
-func tunMTU(c *config.Config, path int) int {
+func TunMTU(c *config.Config, path int) int {
 	if c.Tun == nil {
 		return 0
 	}
@@ -58,21 +70,21 @@ func tunMTU(c *config.Config, path int) int {
 	return max(path-sizes.Overhead, sizes.MinIPv6MTU)
 }
 
-// peersChange is the change that makes the tunnel's peers those of c, whatever they were before.
-func peersChange(c *config.Config, endpoints func(config.Peer) []netip.AddrPort) tunnel.Change {
+// Peers is the change that makes the tunnel's peers those of c, whatever they were before.
+func Peers(c *config.Config, endpoints Endpoints) tunnel.Change {
 	key := c.Tunnel.PrivateKey
 	change := tunnel.Change{PrivateKey: &key, PreviousKey: c.Tunnel.PreviousKey, ReplacePeers: true, Peers: make([]tunnel.PeerChange, 0, len(c.Peers))}
-	shared := sharedPrefixes(c)
+	shared := SharedPrefixes(c)
 	for i := range c.Peers {
-		change.Peers = append(change.Peers, peerChange(&c.Peers[i], shared, endpoints))
+		change.Peers = append(change.Peers, Peer(&c.Peers[i], shared, endpoints))
 	}
 	return change
 }
 
-// peerChange is the change that makes a peer of the tunnel what p says, whatever it was before. Of
+// Peer is the change that makes a peer of the tunnel what p says, whatever it was before. Of
 // its allowed IPs, those in shared are also allowed IPs of other peers.
-func peerChange(p *config.Peer, shared map[netip.Prefix]bool, endpoints func(config.Peer) []netip.AddrPort) tunnel.PeerChange {
-	name, psk, keepalive, port := p.Name, p.PresharedKey, p.Keepalive, portConfig(*p)
+func Peer(p *config.Peer, shared map[netip.Prefix]bool, endpoints Endpoints) tunnel.PeerChange {
+	name, psk, keepalive, port := p.Name, p.PresharedKey, p.Keepalive, Port(*p)
 	extensions, priority, liveness, pq := extensionMode(*p), p.Priority, p.Liveness, postQuantum[p.PostQuantum]
 	pc := tunnel.PeerChange{
 		PublicKey: p.PublicKey, Name: &name, PresharedKey: &psk, Endpoints: endpoints(*p), Keepalive: &keepalive,
@@ -92,8 +104,8 @@ func peerChange(p *config.Peer, shared map[netip.Prefix]bool, endpoints func(con
 	return pc
 }
 
-// sharedPrefixes returns the allowed IPs that several peers have.
-func sharedPrefixes(c *config.Config) map[netip.Prefix]bool {
+// SharedPrefixes returns the allowed IPs that several peers have.
+func SharedPrefixes(c *config.Config) map[netip.Prefix]bool {
 	seen := make(map[netip.Prefix]bool)
 	shared := make(map[netip.Prefix]bool)
 	for i := range c.Peers {
@@ -107,8 +119,8 @@ func sharedPrefixes(c *config.Config) map[netip.Prefix]bool {
 	return shared
 }
 
-// portConfig is a peer from the point of view of the switch.
-func portConfig(p config.Peer) l2.PortConfig {
+// Port is a peer from the point of view of the switch.
+func Port(p config.Peer) l2.PortConfig {
 	c := l2.PortConfig{
 		Name: p.Name, Ethernet: p.Ethernet, MaxMACs: p.MaxMACs, VLANs: p.VLANs, PVID: p.PVID,
 		TrustDHCP: p.TrustDHCP, TrustRA: p.TrustRA, Isolated: p.Isolated, NoSuppression: p.NoSuppression,
@@ -150,8 +162,8 @@ var linkProtocols = map[config.LinkProtocol]l2.LinkProtocols{
 	config.LinkCDP: l2.LinkCDP, config.LinkPTP: l2.LinkPTP, config.LinkMVRP: l2.LinkMVRP,
 }
 
-// ethernetOptions is the switch of a configuration, or the zero options without [tap].
-func ethernetOptions(t *config.Tap) tunnel.EthernetOptions {
+// Ethernet is the switch of a configuration, or the zero options without [tap].
+func Ethernet(t *config.Tap) tunnel.EthernetOptions {
 	if t == nil {
 		return tunnel.EthernetOptions{}
 	}

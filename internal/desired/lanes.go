@@ -1,4 +1,4 @@
-package daemon
+package desired
 
 import (
 	"runtime"
@@ -10,8 +10,8 @@ import (
 // peers.
 const maxLanes = 8
 
-// laneCount is the number of lanes to run. One lane is two busy threads, which fill two cores.
-func laneCount(c *config.Config) int {
+// Lanes is the number of lanes to run. One lane is two busy threads, which fill two cores.
+func Lanes(c *config.Config) int {
 	if c.Tunnel.Lanes > 0 {
 		return c.Tunnel.Lanes
 	}

@@ -1,4 +1,4 @@
-package daemon
+package desired
 
 import (
 	"errors"
@@ -14,9 +14,9 @@ import (
 var errNoAES = errors.New(`tunnel: cipher: "aes256gcm" needs a processor with instructions for AES, ` +
 	`without which it is slow and its duration may depend on the key; this one has none: use "auto"`)
 
-// ciphers returns the ciphers that data sessions may use, with what each costs this host. It takes
+// Ciphers returns the ciphers that data sessions may use, with what each costs this host. It takes
 // about a millisecond. AES is among them only if the processor computes it in constant time.
-func ciphers(choice config.Cipher) (costs []datasession.Cost, err error) {
+func Ciphers(choice config.Cipher) (costs []datasession.Cost, err error) {
 	if choice == config.CipherAES && !aead.HasAES() {
 		return nil, errNoAES
 	}

@@ -1,4 +1,4 @@
-package daemon
+package desired
 
 import (
 	"net/netip"
@@ -16,7 +16,7 @@ func TestRouteState_translates(t *testing.T) {
 	for own, theirs := range map[config.LocalNetworks]route.LocalNetworks{
 		config.LocalPrivate: route.LocalPrivate, config.LocalAll: route.LocalAll, config.LocalNone: route.LocalNone,
 	} {
-		if s := routeState(&config.Config{Tun: &config.Tun{LocalNetworks: own}}, nil, 0, 0); s.LocalNetworks != theirs {
+		if s := State(&config.Config{Tun: &config.Tun{LocalNetworks: own}}, nil, 0, 0); s.LocalNetworks != theirs {
 			t.Errorf("local_networks %v became %v, want %v", own, s.LocalNetworks, theirs)
 		}
 	}
@@ -27,7 +27,7 @@ func TestRouteState_translates(t *testing.T) {
 		Tap:    &config.Tap{Device: "lan", Bridge: "br0"},
 		Peers:  []config.Peer{{AllowedIPs: []netip.Prefix{prefix("10.1.0.0/16")}}, {AllowedIPs: []netip.Prefix{prefix("::/0")}}},
 	}
-	got := routeState(c, []netip.Prefix{prefix("10.2.0.0/16")}, 1420, 9000)
+	got := State(c, []netip.Prefix{prefix("10.2.0.0/16")}, 1420, 9000)
 	want := route.State{FwMark: 7, Devices: []route.Device{
 		{Name: "office", Addrs: c.Tun.Addresses, MTU: 1420, Up: true, Routes: []route.Route{
 			{Dst: prefix("10.1.0.0/16"), Table: 5, Metric: 9}, {Dst: prefix("::/0"), Table: 5, Metric: 9},
@@ -38,7 +38,7 @@ func TestRouteState_translates(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	c.Tun.Routes = false
-	if got := routeState(c, nil, 0, 0); got.Devices[0].Routes != nil {
+	if got := State(c, nil, 0, 0); got.Devices[0].Routes != nil {
 		t.Errorf("routes = off gives %v", got.Devices[0].Routes)
 	}
 }
@@ -48,11 +48,11 @@ func TestTunMTU_leavesRoomForTheTunnel(t *testing.T) {
 	for _, test := range []struct{ configured, path, want int }{
 		{0, 1500, 1420}, {0, 1492, 1412}, {0, 9000, 8920}, {0, 1280, 1280}, {0, 576, 1280}, {1300, 1500, 1300}, {9000, 1500, 9000},
 	} {
-		if got := tunMTU(&config.Config{Tun: &config.Tun{MTU: test.configured}}, test.path); got != test.want {
+		if got := TunMTU(&config.Config{Tun: &config.Tun{MTU: test.configured}}, test.path); got != test.want {
 			t.Errorf("mtu = %d on a path of %d: %d, want %d", test.configured, test.path, got, test.want)
 		}
 	}
-	if got := tunMTU(&config.Config{}, 1500); got != 0 {
+	if got := TunMTU(&config.Config{}, 1500); got != 0 {
 		t.Errorf("without [tun]: %d", got)
 	}
 }
@@ -67,13 +67,13 @@ func TestPeersChange_sharesWhatSeveralPeersHave(t *testing.T) {
 		{PublicKey: keys.PublicKey{2}, AllowedIPs: []netip.Prefix{site}},
 	}}
 	none := func(config.Peer) []netip.AddrPort { return nil }
-	got := peersChange(c, none).Peers
+	got := Peers(c, none).Peers
 	if !slices.Equal(got[0].AllowedIPs, []netip.Prefix{one}) || !slices.Equal(got[0].SharedIPs, []netip.Prefix{site}) || *got[0].Priority != 10 ||
 		len(got[1].AllowedIPs) != 0 || !slices.Equal(got[1].SharedIPs, []netip.Prefix{site}) || *got[1].Priority != 0 {
 		t.Errorf("%+v", got)
 	}
 	c.Peers = c.Peers[:1]
-	if got := peersChange(c, none).Peers[0]; !slices.Equal(got.AllowedIPs, []netip.Prefix{one, site}) || got.SharedIPs != nil {
+	if got := Peers(c, none).Peers[0]; !slices.Equal(got.AllowedIPs, []netip.Prefix{one, site}) || got.SharedIPs != nil {
 		t.Errorf("alone: %+v", got)
 	}
 }

@@ -1,4 +1,4 @@
-package daemon
+package desired
 
 import (
 	"errors"
@@ -25,10 +25,10 @@ func Plan(c *config.Config) (changes, warnings []string, err error) {
 		_, missing := net.InterfaceByName(c.Tun.Device)
 		if c.Tun.MTU != 0 || missing != nil {
 			known := resolve.New(resolve.Options{}) // only endpoints given by address
-			mtu = tunMTU(c, configuredPaths(m, known, pointers(c.Peers), m.Mark(routeState(c, nil, 0, 0))).least)
+			mtu = TunMTU(c, LookUpPaths(m, known, Pointers(c.Peers), nil, m.Mark(State(c, nil, 0, 0))).Least)
 		}
 	}
-	state := routeState(c, nil, mtu, tapMTU(c))
+	state := State(c, nil, mtu, TapMTU(c))
 	for _, dev := range state.Devices {
 		if _, err := net.InterfaceByName(dev.Name); err != nil {
 			kind := "TUN"

@@ -1,4 +1,4 @@
-package daemon
+package desired
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ func TestCiphers_onlyThoseThatAreAllowedAndPossible(t *testing.T) {
 		config.CipherAuto: {aead.ChaCha20Poly1305, aead.AES256GCM}, config.CipherChaCha: {aead.ChaCha20Poly1305},
 		config.CipherAES: {aead.AES256GCM},
 	} {
-		costs, err := ciphers(choice)
+		costs, err := Ciphers(choice)
 		if !aead.HasAES() {
 			if choice == config.CipherAES {
 				if !errors.Is(err, errNoAES) {
