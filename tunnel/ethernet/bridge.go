@@ -45,7 +45,7 @@ func (b *Bridge) Sync(all []l2.Station, allVLANs bool) {
 }
 
 // Lost says that there is no bridge to read.
-func (b *Bridge) Lost() { b.lan.sw.NoStations(b.lan.env.Clock.Now()) }
+func (b *Bridge) Lost() { b.lan.sw.NoStations() }
 
 // Add adds stations that the bridge has just heard. The slice is not retained.
 func (b *Bridge) Add(stations []l2.Station) {

@@ -85,7 +85,7 @@ func (s *Switch) SyncStations(now boottime.Time, all []Station, allVLANs bool) {
 
 // NoStations says that the TAP is in no bridge whose forwarding database can be read. Stations
 // become ordinary local entries, and claims are decided without asking a bridge.
-func (s *Switch) NoStations(now boottime.Time) { s.fdb.noStations() }
+func (s *Switch) NoStations() { s.fdb.noStations() }
 
 // AddStations adds stations that the bridge has heard; the list is not retained. MACs that are
 // pinned elsewhere or frozen behind a peer are left there. Tick should be called soon.

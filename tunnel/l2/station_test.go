@@ -197,7 +197,7 @@ func TestStation_listsReplaceEachOther(t *testing.T) {
 	a, b := hostMAC(1), hostMAC(2)
 	s.SyncStations(start, []Station{{MAC: a}, {MAC: b}}, true)
 	s.SyncStations(at(time.Minute), []Station{{MAC: b, Idle: time.Minute}}, true)
-	s.NoStations(at(2 * time.Minute))
+	s.NoStations()
 	s.SyncStations(at(2*time.Minute), []Station{{MAC: b, Idle: 2 * time.Minute}}, true)
 	for range 8 {
 		s.Tick(at(2 * time.Minute))
