@@ -27,10 +27,11 @@ import (
 
 	"tund/config"
 	"tund/crypto/keys"
+	"tund/internal/acquire"
+	"tund/internal/advice"
 	"tund/internal/control"
 	"tund/internal/desired"
 	"tund/internal/events"
-	"tund/internal/hostcheck"
 	"tund/internal/netwatch"
 	"tund/internal/resolve"
 	"tund/internal/sdnotify"
@@ -66,13 +67,7 @@ type Options struct {
 
 // ErrNotPermitted matches, with errors.Is, the error of a start that fails because of a missing
 // privilege or a missing /dev/net/tun.
-var ErrNotPermitted = errors.New("not permitted")
-
-// notPermitted makes an error match ErrNotPermitted without changing its text.
-type notPermitted struct{ error }
-
-func (notPermitted) Is(target error) bool { return target == ErrNotPermitted }
-func (e notPermitted) Unwrap() error      { return e.error }
+var ErrNotPermitted = acquire.ErrNotPermitted
 
 // Daemon is one running instance.
 type Daemon struct {
@@ -81,7 +76,7 @@ type Daemon struct {
 	mode    mode
 	log     *zap.Logger
 	process statusview.Process
-	program program
+	program advice.Program
 	events  *events.Log // what happened, for those who follow the instance
 
 	// Set once by start.
@@ -91,7 +86,7 @@ type Daemon struct {
 	tunnel  *tunnel.Tunnel
 	devices []*tundev.Device
 	// What the process before has left us, until it is used.
-	inherited   inherited
+	inherited   acquire.Inherited
 	names       *resolve.Resolver
 	agentSocket *control.AgentServer // nil: no agent
 	socket      *uapi.Server         // WireGuard's socket; nil: none
@@ -149,14 +144,7 @@ type Daemon struct {
 
 	problems statusview.Problems // shown by status
 
-	filters    []hostcheck.Filter // read last (keepAdvice)
-	bridgePort *bridgevlan.Port   // nil without [tap]
-
-	queues map[string]hostcheck.QueueCounts // of our devices, at the last check of the host
-
-	filtersNext time.Time // not read again before this time
-	pathDrops   *uint64   // of the last examination of the host (keepAdvice); nil: the first
-	outward     outward   // what peers sent on to the Internet last
+	bridgePort *bridgevlan.Port // nil without [tap]
 
 	background sync.WaitGroup
 	trimming   atomic.Bool // memory is about to be given back
@@ -195,7 +183,7 @@ func newDaemon(o Options) *Daemon {
 		agent:   agentState{peers: sources.NewPeers()}, byHand: make(map[keys.PublicKey]bool),
 		nudge: make(chan struct{}, 1), gone: make(chan error, 1),
 	}
-	d.mode, d.program = d.fileMode(), ownProgram()
+	d.mode, d.program = d.fileMode(), advice.OwnProgram()
 	return d
 }
 
@@ -269,7 +257,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	}
 	// Whoever configures the device by hand is responsible for the host.
 	if d.opts.Interface == nil {
-		d.background.Go(func() { d.keepAdvice(ctx) })
+		d.background.Go(func() { d.adviser().Run(ctx) })
 	}
 	if every := sdnotify.WatchdogInterval(); every > 0 {
 		d.background.Go(func() { d.beat(ctx, every, d.tunnel.Pulse, func() { d.tell(d.notify.Watchdog()) }) })
@@ -282,6 +270,24 @@ func (d *Daemon) launch(ctx context.Context) error {
 		zap.Stringer("key", d.config.Tunnel.PrivateKey.Public()), zap.Int("peers", len(d.config.Peers)))
 	d.tell(d.notify.Ready(d.summary()))
 	return nil
+}
+
+// adviser examines the host for this instance.
+func (d *Daemon) adviser() *advice.Adviser {
+	return advice.New(advice.Instance{
+		Log: d.log, Tunnel: d.tunnel, Routes: d.routes, Problems: &d.problems, Program: d.program, Version: d.process.Version,
+		Sent: func() (newest time.Time) {
+			if d.stamps != nil {
+				newest = d.stamps.NewestSent().Time()
+			}
+			return newest
+		},
+		Now: func() (*config.Config, uint32, uint16) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return d.config, d.mark(d.config), d.port
+		},
+	})
 }
 
 // confine gives up what was needed only to start. It comes before the lanes run, because the

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"tund/internal/advice"
 	"tund/internal/desired"
 	"tund/internal/statusview"
 	"tund/tunnel"
@@ -89,7 +90,7 @@ func (d *Daemon) lookAround() {
 		}
 	}
 	d.applyBridgeVLANs() // a bridge may have become VLAN-aware, which nothing announces
-	d.findLoops(d.tunnel.Endpoints(), mark)
+	advice.FindLoops(d.routes, &d.problems, d.tunnel.Endpoints(), mark)
 	d.returnMemory(d.tunnel.PeerCount())
 }
 
@@ -141,39 +142,5 @@ func (d *Daemon) lookAddresses() {
 		d.tunnel.SetLocalAddresses(addrs)
 	} else {
 		d.log.Debug("cannot list addresses", zap.Error(err))
-	}
-}
-
-// maxLoopLookups bounds the endpoints that are looked up although no allowed IP covers them.
-const maxLoopLookups = 256
-
-// findLoops warns about peers whose endpoint is reached through one of our own devices. The tunnel
-// itself keeps such a loop from growing; here it is reported. One peer behind another is intended,
-// and not warned about.
-func (d *Daemon) findLoops(endpoints []tunnel.PeerEndpoint, mark uint32) {
-	inside := make(map[string]bool) // peers by name
-	for _, e := range endpoints {
-		if e.Via == "" && len(endpoints) > maxLoopLookups {
-			continue
-		}
-		if into, err := d.routes.LeadsIntoTunnel(e.Addr.Addr(), mark); err == nil && into {
-			inside[e.Name] = true
-		}
-	}
-	d.problems.SolvedWhere(statusview.KindRoutingLoop, func(peer string) bool { return !inside[peer] })
-	for _, e := range endpoints {
-		if !inside[e.Name] || e.Via != "" && e.Via != e.Name && !inside[e.Via] {
-			continue
-		}
-		text := "endpoint " + e.Addr.String() + " is reached through the tunnel itself: see `ip route get " + e.Addr.Addr().String() + "`"
-		switch e.Via {
-		case "":
-			text += "; the route is not ours"
-		case e.Name:
-			text += "; leave the endpoint out of the peer's allowed_ips, or add a longer route to it"
-		default:
-			text += "; it is an allowed IP of " + e.Via + ", which is itself reached through the tunnel"
-		}
-		d.problems.Note(statusview.KindRoutingLoop, e.Name, text)
 	}
 }

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"go.uber.org/zap"
 
 	"tund/config"
+	"tund/internal/acquire"
 	"tund/internal/control"
 	"tund/internal/desired"
 	"tund/internal/sizes"
@@ -82,34 +82,11 @@ func (d *Daemon) openInterface(ctx context.Context, fd int) error {
 
 // claimIfPossible opens the control socket for tunctl. A WireGuard device does not depend on it.
 func (d *Daemon) claimIfPossible(ctx context.Context) error {
-	err := patiently(ctx, control.ErrRunning, func() error { return d.claim(ctx) })
+	err := acquire.Patiently(ctx, control.ErrRunning, func() error { return d.claim(ctx) })
 	if err != nil {
 		d.log.Warn("tunctl cannot see this device", zap.Error(err))
 	}
 	return nil
-}
-
-// patience is how long a new device waits for one of the same name that is being deleted: `ip link
-// delete` returns before the process behind the device has noticed.
-const patience = time.Second
-
-// patiently repeats try while it fails with busy, for at most patience.
-func patiently(ctx context.Context, busy error, try func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	again := time.NewTicker(patience / 100)
-	defer again.Stop()
-	for {
-		err := try()
-		if !errors.Is(err, busy) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-again.C:
-		}
-	}
 }
 
 // observe prepares the watch on the network around the device. It changes nothing.
@@ -127,7 +104,7 @@ func (d *Daemon) observe(ctx context.Context) error {
 // and ends when it is removed.
 func (d *Daemon) openInterfaceSocket(ctx context.Context, file *os.File) error {
 	o := uapi.Options{Device: d.config.Tun.Device, File: file, Log: d.log}
-	err := patiently(ctx, uapi.ErrInUseSocket, func() (err error) {
+	err := acquire.Patiently(ctx, uapi.ErrInUseSocket, func() (err error) {
 		d.socket, err = uapi.Listen(o)
 		return err
 	})

@@ -3,16 +3,14 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"net/netip"
-	"strconv"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"tund/config"
 	"tund/crypto/keys"
+	"tund/internal/acquire"
 	"tund/internal/control"
 	"tund/internal/desired"
 	"tund/internal/resolve"
@@ -81,7 +79,7 @@ func (d *Daemon) openDevice(ctx context.Context, o tundev.Options) error {
 	dev := d.inheritDevice(o)
 	if dev == nil {
 		var err error
-		if dev, err = makeDevice(ctx, o); err != nil {
+		if dev, err = acquire.Device(ctx, o); err != nil {
 			return err
 		}
 	}
@@ -92,19 +90,6 @@ func (d *Daemon) openDevice(ctx context.Context, o tundev.Options) error {
 		d.problems.Note(statusview.KindOffload, o.Name, "works without offload, which is slower: "+why)
 	}
 	return nil
-}
-
-func makeDevice(ctx context.Context, o tundev.Options) (dev *tundev.Device, err error) {
-	// A process that was killed may not have released the device yet.
-	err = patiently(ctx, tundev.ErrExists, func() (err error) {
-		dev, err = tundev.Open(o)
-		return err
-	})
-	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV), errors.Is(err, fs.ErrPermission):
-		return nil, notPermitted{err}
-	}
-	return dev, err
 }
 
 func (d *Daemon) openTunnel(ctx context.Context) error {
@@ -119,10 +104,10 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	})
 	d.names.SetPeers(c.Peers)
 	mark := d.mark(c)
-	sockets := d.inheritSockets(socketOptions(c, c.Tunnel.ListenPort, mark), desired.Lanes(c))
+	sockets := d.inheritSockets(acquire.SocketOptions(c, c.Tunnel.ListenPort, mark), desired.Lanes(c))
 	if sockets == nil {
-		err := patiently(ctx, unix.EADDRINUSE, func() (err error) {
-			sockets, err = openSockets(c, c.Tunnel.ListenPort, mark)
+		err := acquire.Patiently(ctx, unix.EADDRINUSE, func() (err error) {
+			sockets, err = acquire.Sockets(c, c.Tunnel.ListenPort, mark)
 			return err
 		})
 		if err != nil {
@@ -160,7 +145,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	}
 	t, err := tunnel.New(o)
 	if err != nil {
-		return errors.Join(err, closeSockets(sockets))
+		return errors.Join(err, acquire.CloseSockets(sockets))
 	}
 	d.tunnel = t
 	d.undo.push(t.Close)
@@ -177,44 +162,6 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	return nil
 }
 
-// socketOptions says how a configuration wants its sockets.
-func socketOptions(c *config.Config, port uint16, mark uint32) udp.Options {
-	return udp.Options{Port: port, FwMark: mark, Device: c.Tunnel.BindDevice, NoGSO: !c.Tunnel.UDPOffload, NoGRO: !c.Tunnel.UDPOffload}
-}
-
-// openSockets opens one socket per lane, all on one port.
-func openSockets(c *config.Config, port uint16, mark uint32) ([]*udp.Socket, error) {
-	lanes := desired.Lanes(c)
-	o := socketOptions(c, port, mark)
-	if lanes > 1 {
-		// Sockets with a shared port also share it with other programs of the same user, such as a
-		// second tund, and each would take datagrams from the others. A socket that does not share
-		// the port detects that.
-		alone, err := udp.Open(o)
-		if err != nil {
-			return nil, explainPort(port, err)
-		}
-		o.Port, o.ReusePort = alone.Port(), true
-		if err := alone.Close(); err != nil {
-			return nil, err
-		}
-	}
-	var sockets []*udp.Socket
-	for range lanes {
-		s, err := udp.Open(o)
-		if err != nil {
-			return nil, errors.Join(explainPort(o.Port, err), closeSockets(sockets))
-		}
-		o.Port = s.Port()
-		sockets = append(sockets, s)
-	}
-	if lanes > 1 {
-		// A kernel that refuses it chooses by address: all lanes still work, but a peer uses one.
-		_ = sockets[0].Steer(lanes)
-	}
-	return sockets, nil
-}
-
 // conns returns sockets as the tunnel takes them.
 func conns(sockets []*udp.Socket) []udp.Conn {
 	list := make([]udp.Conn, len(sockets))
@@ -224,38 +171,14 @@ func conns(sockets []*udp.Socket) []udp.Conn {
 	return list
 }
 
-func closeSockets(sockets []*udp.Socket) error {
-	var errs []error
-	for _, s := range sockets {
-		errs = append(errs, s.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// explainPort adds the next step for the operator to an error of udp.Open.
-func explainPort(port uint16, err error) error {
-	number := strconv.Itoa(int(port))
-	switch {
-	case errors.Is(err, unix.ENODEV):
-		return fmt.Errorf("%w: there is no such interface now: see `ip link`, and tunnel.bind_device", err)
-	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("%w: another program has it, see `ss -lunp 'sport = :%s'`: stop that, or choose another listen_port", err, number)
-	case errors.Is(err, fs.ErrPermission) && port != 0 && port < 1024:
-		return notPermitted{fmt.Errorf("%w: ports below 1024 need CAP_NET_BIND_SERVICE (see tund@.service), or choose another listen_port", err)}
-	case errors.Is(err, fs.ErrPermission):
-		return notPermitted{fmt.Errorf("%w: run as root or with CAP_NET_ADMIN", err)}
-	}
-	return err
-}
-
 // rebind moves the tunnel to new sockets. Callers hold changing.
 func (d *Daemon) rebind(c *config.Config, port uint16, mark uint32) error {
-	sockets, err := openSockets(c, port, mark)
+	sockets, err := acquire.Sockets(c, port, mark)
 	if err != nil {
 		return err
 	}
 	if err := d.tunnel.Rebind(conns(sockets)); err != nil {
-		return errors.Join(err, closeSockets(sockets))
+		return errors.Join(err, acquire.CloseSockets(sockets))
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -273,7 +196,7 @@ func (d *Daemon) configureNetwork(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, unix.EPERM): // the kernel returns EACCES where IPv6 is disabled
-		return notPermitted{err}
+		return acquire.NotPermitted(err)
 	case err != nil:
 		d.log.Warn("the network configuration is incomplete; it will be tried again", zap.Error(err))
 	}

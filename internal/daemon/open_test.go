@@ -3,6 +3,8 @@ package daemon
 import (
 	"strings"
 	"testing"
+
+	"tund/internal/acquire"
 )
 
 // dualStack is a configuration of which the kernel can refuse individual parts.
@@ -111,19 +113,19 @@ func TestStart_aPortIsNotSharedByAccident(t *testing.T) {
 	n.start()
 	defer n.stop()
 	for _, port := range []string{"51820", "0"} {
-		conns, err := openSockets(n.d.config, 51820, 0)
+		conns, err := acquire.Sockets(n.d.config, 51820, 0)
 		if err == nil || !strings.Contains(err.Error(), "another program has it, see `ss -lunp 'sport = :51820'`") {
 			t.Errorf("port %s: %v, want a refusal with a next step", port, err)
 		}
-		if err := closeSockets(conns); err != nil {
+		if err := acquire.CloseSockets(conns); err != nil {
 			t.Error(err)
 		}
 	}
-	conns, err := openSockets(n.d.config, 0, 0)
+	conns, err := acquire.Sockets(n.d.config, 0, 0)
 	if err != nil || len(conns) != 2 || conns[0].Port() != conns[1].Port() || conns[0].Port() == 51820 {
 		t.Errorf("two lanes on any port: %v, %v", conns, err)
 	}
-	if err := closeSockets(conns); err != nil {
+	if err := acquire.CloseSockets(conns); err != nil {
 		t.Error(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"tund/internal/acquire"
 	"tund/internal/control"
 )
 
@@ -79,11 +80,11 @@ func TestReload_refusedChangesNothingAndIsSeen(t *testing.T) {
 	n := newInstance(t, fmt.Sprintf(file, ""))
 	n.start()
 	defer n.stop()
-	conns, err := openSockets(n.d.config, 1235, 0) // another program
+	conns, err := acquire.Sockets(n.d.config, 1235, 0) // another program
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = closeSockets(conns) }()
+	defer func() { _ = acquire.CloseSockets(conns) }()
 	before := kernelState(t)
 	good := fmt.Sprintf(file, "")
 	for _, test := range []struct{ what, file, want string }{

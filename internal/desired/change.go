@@ -2,6 +2,7 @@ package desired
 
 import (
 	"fmt"
+
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/control"

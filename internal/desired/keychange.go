@@ -2,6 +2,7 @@ package desired
 
 import (
 	"net/netip"
+
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/tunnel"

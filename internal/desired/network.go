@@ -3,6 +3,7 @@ package desired
 import (
 	"net"
 	"net/netip"
+
 	"tund/config"
 	"tund/route"
 	"tund/route/bridgevlan"

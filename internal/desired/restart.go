@@ -3,6 +3,7 @@ package desired
 import (
 	"errors"
 	"fmt"
+
 	"tund/config"
 )
 

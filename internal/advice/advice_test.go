@@ -1,4 +1,4 @@
-package daemon
+package advice
 
 import (
 	"net/netip"

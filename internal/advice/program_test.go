@@ -1,12 +1,10 @@
-package daemon
+package advice
 
 import (
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"go.uber.org/zap"
 
 	"tund/config"
 	"tund/internal/statusview"
@@ -29,11 +27,11 @@ func TestProgram_thatWasReplacedIsSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDaemon(Options{Log: zap.NewNop(), Config: &config.Config{Instance: "office"}, Version: "1.2"})
-	d.program = program{path, info}
+	problems := &statusview.Problems{}
+	a := New(Instance{Problems: problems, Program: Program{path, info}, Version: "1.2"})
 	said := func() string {
-		d.checkProgram()
-		for _, p := range d.problems.All() {
+		a.checkProgram(&config.Config{Instance: "office"})
+		for _, p := range problems.All() {
 			if p.Kind == statusview.KindProgram {
 				return p.Message
 			}
@@ -57,7 +55,7 @@ func TestProgram_thatWasReplacedIsSaid(t *testing.T) {
 	if got := said(); got != "" {
 		t.Errorf("no file: %q", got)
 	}
-	own := ownProgram()
+	own := OwnProgram()
 	if own.started == nil || own.replaced() {
 		t.Errorf("our own: %+v", own)
 	}

@@ -1,4 +1,12 @@
-package daemon
+// Package advice examines the host around a running instance, at intervals, and notes the settings
+// that keep its tunnel from working among the problems that status shows. It also notes that
+// another version of the program was installed, and which endpoints are reached through the tunnel
+// itself.
+//
+// It collects what internal/hostcheck judges: the state of the tunnel, the routes of the kernel and
+// the rules of nftables. It changes neither the host nor the tunnel. An Adviser belongs to one
+// goroutine, which calls Run.
+package advice
 
 import (
 	"context"
@@ -13,6 +21,7 @@ import (
 	"tund/internal/desired"
 	"tund/internal/hostcheck"
 	"tund/internal/statusview"
+	"tund/route"
 	"tund/tunnel"
 )
 
@@ -23,14 +32,44 @@ const (
 	// maxAdviceLookups bounds the endpoints, and the allowed IPs, whose routes are looked up for
 	// the check.
 	maxAdviceLookups = 256
+	// filterShare limits the share of time spent on reading rules to one part in this number.
+	filterShare = 100
 )
 
-// keepAdvice reports settings of the host that keep the tunnel from working, until ctx ends.
-func (d *Daemon) keepAdvice(ctx context.Context) {
+// Instance is what is advised on. All fields are needed.
+type Instance struct {
+	Log      *zap.Logger
+	Tunnel   *tunnel.Tunnel
+	Routes   *route.Manager
+	Problems *statusview.Problems // which the findings go to
+	Program  Program              // that runs
+	Version  string               // of it
+	// Sent is the newest time that this host ever told a peer in a handshake; zero: none is known.
+	Sent func() time.Time
+	// Now returns the configuration in force, the fwmark of our datagrams, and our UDP port.
+	Now func() (c *config.Config, mark uint32, port uint16)
+}
+
+// Adviser examines the host for an instance, and remembers what it compares with the next time.
+type Adviser struct {
+	Instance
+
+	filters     []hostcheck.Filter               // read last
+	filtersNext time.Time                        // not read again before this time
+	queues      map[string]hostcheck.QueueCounts // of our devices, at the last check
+	pathDrops   *uint64                          // at the last check; nil: this is the first
+	outward     outward                          // what peers sent on to the Internet last
+}
+
+// New makes an Adviser. It does nothing until Run is called.
+func New(i Instance) *Adviser { return &Adviser{Instance: i} }
+
+// Run reports settings of the host that keep the tunnel from working, until ctx ends.
+func (a *Adviser) Run(ctx context.Context) {
 	tick := time.NewTicker(adviseEvery)
 	defer tick.Stop()
 	for {
-		d.advise()
+		a.advise()
 		select {
 		case <-ctx.Done():
 			return
@@ -40,41 +79,35 @@ func (d *Daemon) keepAdvice(ctx context.Context) {
 }
 
 // advise checks the host once. Problems that have been corrected are forgotten.
-func (d *Daemon) advise() {
-	d.checkProgram()
+func (a *Adviser) advise() {
+	c, mark, port := a.Now()
+	a.checkProgram(c)
 	host, err := hostcheck.Read()
 	if err != nil {
-		d.log.Debug("cannot look at the host's settings", zap.Error(err))
+		a.Log.Debug("cannot look at the host's settings", zap.Error(err))
 		return
 	}
-	d.mu.Lock()
-	c := d.config
-	mark := d.mark(c)
-	d.mu.Unlock()
-	t := hostcheck.Tunnel{File: filepath.Base(c.Path)}
+	t := hostcheck.Tunnel{File: filepath.Base(c.Path), Sent: a.Sent()}
 	if info, err := os.Stat(c.Path); err == nil {
 		t.Written = info.ModTime()
 	}
-	t.Earlier = d.queues
-	d.queues = make(map[string]hostcheck.QueueCounts)
+	t.Earlier = a.queues
+	a.queues = make(map[string]hostcheck.QueueCounts)
 	for _, name := range ownDevices(c) {
 		for i := range host.Links {
 			if host.Links[i].Name == name {
-				d.queues[name] = host.Links[i].Queue
+				a.queues[name] = host.Links[i].Queue
 			}
 		}
 	}
-	if d.stamps != nil {
-		t.Sent = d.stamps.NewestSent().Time()
-	}
 	t.EarlierDrops = host.ReversePathDrops
-	if d.pathDrops != nil {
-		t.EarlierDrops = *d.pathDrops
+	if a.pathDrops != nil {
+		t.EarlierDrops = *a.pathDrops
 	}
-	d.pathDrops = &host.ReversePathDrops
-	d.readFilters(&t, c)
+	a.pathDrops = &host.ReversePathDrops
+	a.readFilters(&t, c, port)
 	if c.Tun != nil {
-		d.describe(&t, c, host, mark)
+		a.describe(&t, c, host, mark)
 	}
 	var list []statusview.Problem
 	for _, f := range hostcheck.Find(t, host) {
@@ -84,7 +117,7 @@ func (d *Daemon) advise() {
 	for _, k := range hostcheck.Kinds() {
 		kinds = append(kinds, string(k))
 	}
-	d.problems.Renew(list, kinds...)
+	a.Problems.Renew(list, kinds...)
 }
 
 // ownDevices names the devices of a configuration.
@@ -100,28 +133,26 @@ func ownDevices(c *config.Config) (names []string) {
 
 // readFilters adds what nftables does to datagrams for our port, unless a peer is up. Rules that
 // take long to read are read less often.
-func (d *Daemon) readFilters(t *hostcheck.Tunnel, c *config.Config) {
+func (a *Adviser) readFilters(t *hostcheck.Tunnel, c *config.Config, port uint16) {
 	// Whether there are peers that have to call us: connection tracking does not know them.
 	called := false
 	for n := range c.Peers {
 		called = called || len(c.Peers[n].Endpoints) == 0
-		if d.tunnel.PeerState(c.Peers[n].PublicKey) == tunnel.StateUp {
-			d.filters = nil
+		if a.Tunnel.PeerState(c.Peers[n].PublicKey) == tunnel.StateUp {
+			a.filters = nil
 			return
 		}
 	}
-	d.mu.Lock()
-	t.Port = d.port
-	d.mu.Unlock()
+	t.Port = port
 	start := time.Now()
-	if !start.Before(d.filtersNext) {
+	if !start.Before(a.filtersNext) {
 		var err error
-		if d.filters, err = hostcheck.ReadFilters(t.Port); err != nil {
-			d.log.Debug("cannot look at the firewall", zap.Error(err))
+		if a.filters, err = hostcheck.ReadFilters(t.Port); err != nil {
+			a.Log.Debug("cannot look at the firewall", zap.Error(err))
 		}
-		d.filtersNext = start.Add(lookShare * time.Since(start))
+		a.filtersNext = start.Add(filterShare * time.Since(start))
 	}
-	for _, f := range d.filters {
+	for _, f := range a.filters {
 		if f.Drops || called {
 			t.Filters = append(t.Filters, f)
 		}
@@ -130,7 +161,7 @@ func (d *Daemon) readFilters(t *hostcheck.Tunnel, c *config.Config) {
 
 // describe adds the state of the TUN device: its peers' networks, and where they and the endpoints
 // are routed.
-func (d *Daemon) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.Host, mark uint32) {
+func (a *Adviser) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.Host, mark uint32) {
 	t.Device = c.Tun.Device
 	if c.Tap != nil {
 		t.Own = []string{c.Tap.Device, c.Tap.Bridge}
@@ -142,18 +173,18 @@ func (d *Daemon) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.
 		strict = strict || host.Links[i].Strict && host.Links[i].Name == t.Device
 	}
 	by := func(addr netip.Addr, mark uint32) string {
-		if n, err := d.routes.Departure(addr, netip.Addr{}, mark); err == nil && link[n] != nil {
+		if n, err := a.Routes.Departure(addr, netip.Addr{}, mark); err == nil && link[n] != nil {
 			return link[n].Name
 		}
 		return ""
 	}
 	inside := func(addr netip.Addr) string { // for what our sockets do not send
-		if n, err := d.routes.Leaves(addr); err == nil && link[n] != nil {
+		if n, err := a.Routes.Leaves(addr); err == nil && link[n] != nil {
 			return link[n].Name
 		}
 		return ""
 	}
-	ends := d.tunnel.Endpoints()
+	ends := a.Tunnel.Endpoints()
 	for _, e := range ends[:min(len(ends), maxAdviceLookups)] {
 		t.Uplinks = append(t.Uplinks, by(e.Addr.Addr(), mark))
 	}
@@ -162,10 +193,10 @@ func (d *Daemon) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.
 	}
 	for n := range c.Peers {
 		t.Allowed = append(t.Allowed, c.Peers[n].AllowedIPs...)
-		t.Waiting = t.Waiting || d.tunnel.PeerState(c.Peers[n].PublicKey) != tunnel.StateUp
+		t.Waiting = t.Waiting || a.Tunnel.PeerState(c.Peers[n].PublicKey) != tunnel.StateUp
 	}
 	if !c.Tun.Masquerade {
-		t.Outward = d.untranslated(time.Now(), t.Device, inside)
+		t.Outward = a.untranslated(time.Now(), t.Device, inside)
 	}
 	if !strict {
 		return
@@ -191,11 +222,11 @@ const outwardShown = 5 * time.Minute
 // untranslated returns what peers sent lately from a private address to the Internet, by the link
 // of the default route, if nothing translates such addresses; nil otherwise. by returns the link by
 // which an address is reached.
-func (d *Daemon) untranslated(now time.Time, tun string, by func(netip.Addr) string) *hostcheck.Outward {
-	if src, dst, ok := d.tunnel.TakeOutward(); ok {
-		d.outward = outward{src, dst, now}
+func (a *Adviser) untranslated(now time.Time, tun string, by func(netip.Addr) string) *hostcheck.Outward {
+	if src, dst, ok := a.Tunnel.TakeOutward(); ok {
+		a.outward = outward{src, dst, now}
 	}
-	o := d.outward
+	o := a.outward
 	if o.at.IsZero() || now.Sub(o.at) > outwardShown {
 		return nil
 	}
@@ -206,7 +237,7 @@ func (d *Daemon) untranslated(now time.Time, tun string, by func(netip.Addr) str
 	}
 	translated, err := hostcheck.Translates(o.src)
 	if err != nil {
-		d.log.Debug("cannot look at address translation", zap.Error(err))
+		a.Log.Debug("cannot look at address translation", zap.Error(err))
 	}
 	if translated || err != nil {
 		return nil

@@ -1,0 +1,78 @@
+package acquire
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"tund/config"
+	"tund/internal/desired"
+	"tund/tunnel/udp"
+)
+
+// SocketOptions says how a configuration wants its sockets.
+func SocketOptions(c *config.Config, port uint16, mark uint32) udp.Options {
+	return udp.Options{Port: port, FwMark: mark, Device: c.Tunnel.BindDevice, NoGSO: !c.Tunnel.UDPOffload, NoGRO: !c.Tunnel.UDPOffload}
+}
+
+// Sockets opens one socket per lane, all on one port; 0 lets the kernel choose it. The sockets are
+// the caller's. An error ends with what the operator can do.
+func Sockets(c *config.Config, port uint16, mark uint32) ([]*udp.Socket, error) {
+	lanes := desired.Lanes(c)
+	o := SocketOptions(c, port, mark)
+	if lanes > 1 {
+		// Sockets with a shared port also share it with other programs of the same user, such as a
+		// second tund, and each would take datagrams from the others. A socket that does not share
+		// the port detects that.
+		alone, err := udp.Open(o)
+		if err != nil {
+			return nil, explainPort(port, err)
+		}
+		o.Port, o.ReusePort = alone.Port(), true
+		if err := alone.Close(); err != nil {
+			return nil, err
+		}
+	}
+	var sockets []*udp.Socket
+	for range lanes {
+		s, err := udp.Open(o)
+		if err != nil {
+			return nil, errors.Join(explainPort(o.Port, err), CloseSockets(sockets))
+		}
+		o.Port = s.Port()
+		sockets = append(sockets, s)
+	}
+	if lanes > 1 {
+		// A kernel that refuses it chooses by address: all lanes still work, but a peer uses one.
+		_ = sockets[0].Steer(lanes)
+	}
+	return sockets, nil
+}
+
+// CloseSockets closes all of them, also after an error.
+func CloseSockets(sockets []*udp.Socket) error {
+	var errs []error
+	for _, s := range sockets {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// explainPort adds the next step for the operator to an error of udp.Open.
+func explainPort(port uint16, err error) error {
+	number := strconv.Itoa(int(port))
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("%w: there is no such interface now: see `ip link`, and tunnel.bind_device", err)
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%w: another program has it, see `ss -lunp 'sport = :%s'`: stop that, or choose another listen_port", err, number)
+	case errors.Is(err, fs.ErrPermission) && port != 0 && port < 1024:
+		return NotPermitted(fmt.Errorf("%w: ports below 1024 need CAP_NET_BIND_SERVICE (see tund@.service), or choose another listen_port", err))
+	case errors.Is(err, fs.ErrPermission):
+		return NotPermitted(fmt.Errorf("%w: run as root or with CAP_NET_ADMIN", err))
+	}
+	return err
+}

@@ -1,0 +1,41 @@
+package advice
+
+import (
+	"tund/internal/statusview"
+	"tund/route"
+	"tund/tunnel"
+)
+
+// maxLoopLookups bounds the endpoints that are looked up although no allowed IP covers them.
+const maxLoopLookups = 256
+
+// FindLoops warns about peers whose endpoint is reached through one of our own devices. The tunnel
+// itself keeps such a loop from growing; here it is reported. One peer behind another is intended,
+// and not warned about. mark is the fwmark of our datagrams.
+func FindLoops(routes *route.Manager, problems *statusview.Problems, endpoints []tunnel.PeerEndpoint, mark uint32) {
+	inside := make(map[string]bool) // peers by name
+	for _, e := range endpoints {
+		if e.Via == "" && len(endpoints) > maxLoopLookups {
+			continue
+		}
+		if into, err := routes.LeadsIntoTunnel(e.Addr.Addr(), mark); err == nil && into {
+			inside[e.Name] = true
+		}
+	}
+	problems.SolvedWhere(statusview.KindRoutingLoop, func(peer string) bool { return !inside[peer] })
+	for _, e := range endpoints {
+		if !inside[e.Name] || e.Via != "" && e.Via != e.Name && !inside[e.Via] {
+			continue
+		}
+		text := "endpoint " + e.Addr.String() + " is reached through the tunnel itself: see `ip route get " + e.Addr.Addr().String() + "`"
+		switch e.Via {
+		case "":
+			text += "; the route is not ours"
+		case e.Name:
+			text += "; leave the endpoint out of the peer's allowed_ips, or add a longer route to it"
+		default:
+			text += "; it is an allowed IP of " + e.Via + ", which is itself reached through the tunnel"
+		}
+		problems.Note(statusview.KindRoutingLoop, e.Name, text)
+	}
+}
