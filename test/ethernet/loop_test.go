@@ -1,6 +1,7 @@
 package ethernet
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +99,16 @@ func warnings(s *site, word string) (n int) {
 		}
 	}
 	return n
+}
+
+// awaitWarning waits until status of the site has a warning of the switch that holds the words. The
+// log has an event as it happens, status what the last review of the switch found, which is up to a
+// second later.
+func awaitWarning(t *testing.T, s *site, words string) {
+	t.Helper()
+	testnet.Await(t, fmt.Sprintf("status of %s warns %q", s.Name, words), 5*time.Second, func() bool {
+		return warnings(s, words) > 0
+	})
 }
 
 // Three sites in a ring of hubs: the ring is cut inside the tunnel, and everybody still reaches

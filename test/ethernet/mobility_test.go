@@ -229,10 +229,15 @@ func TestFailover_theOtherGatewayOfALANTakesOver(t *testing.T) {
 
 // Two gateways of one LAN in a mesh with two more sites: once the loop is cut a broadcast arrives
 // once, wherever it comes from. The gateway in use stops dead, with its sessions, its bridge and
-// its TAP there as before: both sites reach the hosts through the other within three seconds. That
-// five times, and no host is frozen.
+// its TAP there as before: both sites reach the hosts through the other. That five times, and no
+// host is frozen.
+//
+// On a quiet machine that takes less than three seconds, which TestSoakFailover requires. Here
+// other packages are tested at the same time. The limit leaves them room, and is still far from the
+// 13 s after which the switch would learn of the silence from the end of the session.
 func TestFailover_fromAGatewayThatIsSilent(t *testing.T) {
 	alone(t)
+	const limit = 6 * time.Second
 	w := newWAN(t)
 	berlin, rome, first, second := w.site("berlin"), w.site("rome"), w.site("first"), w.site("second")
 	mesh(berlin, rome, first, second)
@@ -279,15 +284,15 @@ func TestFailover_fromAGatewayThatIsSilent(t *testing.T) {
 		began := time.Now()
 		took := answer(began)
 		t.Logf("silent: answered after %v", took.Round(10*time.Millisecond))
-		if limit := slowly(3 * time.Second); took > limit {
-			t.Errorf("round %d: answered %v after the gateway fell silent, want at most %v", round, took, limit)
+		if took > slowly(limit) {
+			t.Errorf("round %d: answered %v after the gateway fell silent, want at most %v", round, took, slowly(limit))
 		}
 		active.Process.Signal(syscall.SIGCONT)
 		testnet.Await(t, "the gateway to be used again", 10*time.Second, func() bool {
 			answer(time.Now())
 			return berlin.where(b.mac, 0) == active.Name && rome.where(b.mac, 0) == active.Name
 		})
-		if took := answer(time.Now()); took > slowly(3*time.Second) {
+		if took := answer(time.Now()); took > slowly(limit) {
 			t.Errorf("round %d: answered %v after the gateway was back", round, took)
 		}
 		pause(3 * time.Second) // what was under way is gone

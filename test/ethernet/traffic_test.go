@@ -178,16 +178,17 @@ func (d *datagrams) echo() {
 	d.t.Cleanup(func() { close(stop); <-done })
 }
 
-// resident is the memory of a process in bytes.
+// resident is the memory of a process in bytes, without the pages of files, which come and go as
+// the kernel likes.
 func resident(t testing.TB, p *testnet.Process) int64 {
 	t.Helper()
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.Pid()) + "/statm")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var size, pages int64
-	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+	var size, pages, shared int64
+	if _, err := fmt.Sscan(string(text), &size, &pages, &shared); err != nil {
 		t.Fatal(err)
 	}
-	return pages * int64(os.Getpagesize())
+	return (pages - shared) * int64(os.Getpagesize())
 }
