@@ -9,6 +9,7 @@ import (
 
 	"tund/config"
 	"tund/internal/control"
+	"tund/internal/news"
 	"tund/internal/statusview"
 )
 
@@ -92,7 +93,7 @@ func (d *Daemon) goBack(former *config.Config, why error) error {
 	d.mu.Lock()
 	d.reloadEr = text
 	d.mu.Unlock()
-	d.configEvent("refused", "the former configuration is in force again", oneLine(why))
+	news.Config(d.events, "refused", "the former configuration is in force again", oneLine(why))
 	d.log.Warn("the former configuration is in force again", zap.String("reason", oneLine(why)))
 	return &control.Error{Code: control.CodeConfig, Message: text}
 }

@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -33,6 +32,7 @@ import (
 	"tund/internal/desired"
 	"tund/internal/events"
 	"tund/internal/netwatch"
+	"tund/internal/news"
 	"tund/internal/resolve"
 	"tund/internal/sdnotify"
 	"tund/internal/sessionlog"
@@ -102,8 +102,7 @@ type Daemon struct {
 	keepGuards bool // for stop
 	handedOver bool // the next process continues with devices, sockets and sessions
 
-	listener net.Listener // for site, until it is served; belongs to start and stop
-	server   *web.Server  // of site; nil: none. Guarded by changing once the start is over
+	door *web.Door // of site; nil without. Guarded by changing once the start is over
 
 	// changing serializes everything that changes the instance: reloads, WireGuard's tools,
 	// reactions to the kernel. It may be held for seconds. The fields below are written with both
@@ -233,12 +232,12 @@ func (d *Daemon) launch(ctx context.Context) error {
 				d.log.Error("control socket failed; the tunnel continues without it", zap.Error(err))
 			}
 		})
-		d.background.Go(func() { d.observePeers(ctx) })
+		d.background.Go(func() { news.Observe(ctx, d.events, d.tunnel) })
 	}
 	d.serveSocket(ctx)
 	d.serveAgent()
 	if d.site != nil {
-		d.startWeb()
+		d.door.Start()
 		d.background.Go(func() { d.watchLoops(ctx) })
 		d.background.Go(func() { d.site.Run(ctx) })
 	}

@@ -13,6 +13,7 @@ import (
 	"tund/internal/acquire"
 	"tund/internal/control"
 	"tund/internal/desired"
+	"tund/internal/news"
 	"tund/internal/resolve"
 	"tund/internal/sdnotify"
 	"tund/internal/statusview"
@@ -122,8 +123,9 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 		VerifyInnerChecksums: c.Tunnel.VerifyInnerChecksum, Ethernet: desired.Ethernet(c.Tap),
 		PathFound: d.lookSoon,
 	}
-	o.Failover = d.failoverEvent
-	o.Ethernet.Follow = d.switchNews
+	o.Failover = func(to, from string, prefixes int) { news.Failover(d.events, to, from, prefixes) }
+	// The clock of the switch calls it.
+	o.Ethernet.Follow = func(n tunnel.EthernetNews) { news.Switch(d.events, n) }
 	o.Ethernet.Switch.Node = desired.SwitchNode(c.Tunnel.PrivateKey.Public())
 	if d.stamps != nil {
 		o.Timestamps = d.stamps

@@ -7,6 +7,7 @@ import (
 
 	"tund/internal/control"
 	"tund/internal/desired"
+	"tund/internal/news"
 )
 
 // changePeer changes one peer and its routes. A peer that the file does not have stays when the
@@ -49,7 +50,7 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 	})
 	err = d.applyRoutes(d.life)
 	d.lookSoon()
-	d.configEvent("changed", "a peer was changed until the next reload ("+change.Op+" "+key.Short()+")", "")
+	news.Config(d.events, "changed", "a peer was changed until the next reload ("+change.Op+" "+key.Short()+")", "")
 	if err != nil {
 		return partly(err)
 	}

@@ -15,8 +15,10 @@ import (
 	"tund/crypto/keys"
 	"tund/internal/control"
 	"tund/internal/desired"
+	"tund/internal/news"
 	"tund/internal/sources"
 	"tund/internal/statusview"
+	"tund/internal/web"
 	"tund/tunnel"
 )
 
@@ -76,11 +78,11 @@ func (d *Daemon) change(read func() (*config.Config, error)) error {
 		d.mu.Lock()
 		d.reloadEr = err.Error()
 		d.mu.Unlock()
-		d.configEvent("refused", "the configuration file was refused", oneLine(err))
+		news.Config(d.events, "refused", "the configuration file was refused", oneLine(err))
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
 	next, agent := p.config, p.agent
-	d.commitWeb(p.web, next.Metrics)
+	d.commitWeb(p.web)
 	d.names.SetPeers(next.Peers)
 	d.names.Change(d.agent.peers.InForce(), nil)
 	changed := desired.ChangedKeys(d.config, next, d.whereUp)
@@ -110,10 +112,10 @@ func (d *Daemon) change(read func() (*config.Config, error)) error {
 	err = d.applyRoutes(d.life)
 	d.lookSoon()
 	if err != nil {
-		d.configEvent("partly", "the configuration was reloaded, but not all of it was applied", oneLine(err))
+		news.Config(d.events, "partly", "the configuration was reloaded, but not all of it was applied", oneLine(err))
 		return partly(err)
 	}
-	d.configEvent("reloaded", "the configuration was reloaded", "")
+	news.Config(d.events, "reloaded", "the configuration was reloaded", "")
 	d.log.Info("reloaded", zap.Int("peers", len(next.Peers)))
 	return nil
 }
@@ -148,7 +150,7 @@ func (e inPart) Unwrap() error      { return e.error }
 type prepared struct {
 	config *config.Config
 	agent  sources.Diff
-	web    webChange
+	web    web.Change
 }
 
 // prepare reads a configuration and takes the steps that may be refused, ending with the change of
@@ -186,7 +188,7 @@ func (d *Daemon) prepare(read func() (*config.Config, error)) (prepared, error) 
 	if err := d.tunnel.Fits(desired.Reload(d.config, next, agent, d.names.Endpoints)); err != nil {
 		return undo(err)
 	}
-	web, err := d.prepareWeb(next)
+	address, err := d.door.Prepare(next.Metrics)
 	if err != nil {
 		return undo(fmt.Errorf("%s: metrics: listen: %w", next.Path, err))
 	}
@@ -194,13 +196,13 @@ func (d *Daemon) prepare(read func() (*config.Config, error)) (prepared, error) 
 	d.reset(file, next)
 	want := next.Tunnel.ListenPort
 	if want == d.port || want == 0 && d.config.Tunnel.ListenPort == 0 {
-		return prepared{next, agent, web}, nil
+		return prepared{next, agent, address}, nil
 	}
 	if err := d.rebind(next, want, d.mark(next)); err != nil {
 		d.setOverride(func(o *override) { *o = was })
-		return undo(errors.Join(fmt.Errorf("%s: tunnel: listen_port: %w", next.Path, err), d.cancelWeb(web)))
+		return undo(errors.Join(fmt.Errorf("%s: tunnel: listen_port: %w", next.Path, err), d.door.Cancel(address)))
 	}
-	return prepared{next, agent, web}, nil
+	return prepared{next, agent, address}, nil
 }
 
 // reset puts the file in force again: of what was set at run time only the peers stay that next has

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"tund/internal/netwatch"
+	"tund/internal/news"
 	"tund/internal/statusview"
 	"tund/route"
 	"tund/tunnel/tundev"
@@ -159,7 +160,7 @@ func (d *Daemon) linkChanged(name string, s netwatch.LinkState) {
 	all := len(d.links) == len(d.devices)
 	d.mu.Unlock()
 	if !known || was.Up != s.Up {
-		d.portEvent(name, s.Up)
+		news.Port(d.events, name, s.Up)
 	}
 	if moved {
 		d.lookAddresses()

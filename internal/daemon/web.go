@@ -2,15 +2,11 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"net"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
-	"tund/config"
 	"tund/internal/control"
 	"tund/internal/desired"
 	"tund/internal/doctor"
@@ -26,104 +22,21 @@ const healthEvery = 5 * time.Second
 // keep the tunnel from running.
 func (d *Daemon) openWeb(context.Context) error {
 	d.site = web.New(webSource{d}, d.log)
-	d.undo.push(func() error { return d.serveWeb(nil, config.Metrics{}) })
+	d.door = web.NewDoor(d.site)
+	d.undo.push(d.door.Close)
 	m := d.config.Metrics
-	if m.Off() {
-		return nil
-	}
-	l, err := web.Listen(m)
-	if err != nil {
+	if err := d.door.Open(m); err != nil {
 		d.log.Warn("metrics cannot be read", zap.Error(err))
 		d.problems.Note(statusview.KindMetrics, m.String(), err.Error())
-		return nil
 	}
-	d.listener = l
-	d.undo.push(func() error {
-		if d.listener == nil {
-			return nil // it has been served, and closed
-		}
-		return d.listener.Close()
-	})
 	return nil
 }
 
-// startWeb answers at the address that openWeb has opened.
-func (d *Daemon) startWeb() {
-	if l := d.listener; l != nil {
-		d.listener = nil
-		_ = d.serveWeb(l, d.config.Metrics) // nothing was served before
+// commitWeb makes a prepared change of the address for metrics.
+func (d *Daemon) commitWeb(c web.Change) {
+	if d.door.Commit(c) {
+		d.problems.SolvedWhere(statusview.KindMetrics, func(string) bool { return true })
 	}
-}
-
-// serveWeb answers at a new listener, nil for none, in place of the one before.
-func (d *Daemon) serveWeb(l net.Listener, m config.Metrics) error {
-	var err error
-	if d.server != nil {
-		err = d.server.Close()
-		d.server = nil
-	}
-	if l != nil {
-		d.server = d.site.Serve(l, m)
-		d.log.Info("metrics can be read", zap.Stringer("listen", m))
-	}
-	return err
-}
-
-// webChange is a change of the address for metrics that has been prepared: the new address is open.
-type webChange struct {
-	needed   bool
-	listener net.Listener // nil: none
-	// yielded: the old address had to be closed first, because it has the same port.
-	yielded bool
-}
-
-// prepareWeb opens the address of a new configuration, if it differs from the one in use.
-func (d *Daemon) prepareWeb(next *config.Config) (c webChange, err error) {
-	old, m := d.config.Metrics, next.Metrics
-	if d.site == nil || m == old && (m.Off() || d.server != nil) {
-		return webChange{}, nil
-	}
-	c.needed = true
-	if m.Off() {
-		return c, nil
-	}
-	c.listener, err = web.Listen(m)
-	if errors.Is(err, unix.EADDRINUSE) && d.server != nil && old.Listen.Port() == m.Listen.Port() {
-		c.yielded = true
-		_ = d.serveWeb(nil, old)
-		c.listener, err = web.Listen(m)
-	}
-	if err != nil {
-		return webChange{}, errors.Join(err, d.cancelWeb(c))
-	}
-	return c, nil
-}
-
-// cancelWeb undoes a prepared change.
-func (d *Daemon) cancelWeb(c webChange) error {
-	var err error
-	if c.listener != nil {
-		err = c.listener.Close()
-	}
-	if c.yielded {
-		l, failed := web.Listen(d.config.Metrics)
-		if failed != nil {
-			return errors.Join(err, failed)
-		}
-		err = errors.Join(err, d.serveWeb(l, d.config.Metrics))
-	}
-	return err
-}
-
-// commitWeb makes a prepared change.
-func (d *Daemon) commitWeb(c webChange, m config.Metrics) {
-	if !c.needed {
-		return
-	}
-	if err := d.serveWeb(c.listener, m); err != nil {
-		d.log.Debug("close the former address of metrics", zap.Error(err))
-	}
-	d.problems.SolvedWhere(statusview.KindMetrics, func(string) bool { return true })
 }
 
 // watchLoops checks the loops of the tunnel for progress until ctx ends.

@@ -6,8 +6,8 @@
 //
 // It keeps two small files, which are not secret and are replaced as a whole: at whatever moment a
 // process dies, either the old or the new file is there. A file that is missing, truncated or
-// altered means that nothing is remembered, and is never fatal. The package judges no timestamps,
-// and has no goroutine or clock of its own.
+// altered means that nothing is remembered, and is never fatal. The package judges no timestamps
+// and starts no goroutine; Keeper.Run waits in that of its caller.
 package stamps
 
 import (

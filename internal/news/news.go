@@ -1,4 +1,10 @@
-package daemon
+// Package news reports what happens in a tunnel, and what the daemon does, as events that `tunctl
+// monitor` and programs follow: it translates what the tunnel says of peers, drops and the switch
+// into the kinds of internal/events.
+//
+// It decides neither what is an event of a peer, which internal/events does, nor who follows them.
+// Its functions are safe for concurrent use, and all but Observe return at once.
+package news
 
 import (
 	"context"
@@ -12,13 +18,13 @@ import (
 	"tund/tunnel/l2"
 )
 
-// observePeers reports what happens to peers, and drops above a rate, until ctx ends.
-func (d *Daemon) observePeers(ctx context.Context) {
-	o := events.NewObserver(d.events)
+// Observe reports what happens to peers, and drops above a rate, until ctx ends.
+func Observe(ctx context.Context, log *events.Log, t *tunnel.Tunnel) {
+	o := events.NewObserver(log)
 	tick := time.NewTicker(events.Interval)
 	defer tick.Stop()
 	for {
-		o.Look(time.Now(), d.glances, d.losses())
+		o.Look(time.Now(), peers{t}.glances, losses(t))
 		select {
 		case <-ctx.Done():
 			return
@@ -27,10 +33,13 @@ func (d *Daemon) observePeers(ctx context.Context) {
 	}
 }
 
+// peers are those of a tunnel.
+type peers struct{ tunnel *tunnel.Tunnel }
+
 // glances describes the peers for an Observer.
-func (d *Daemon) glances(yield func(*events.Peer) bool) {
+func (ps peers) glances(yield func(*events.Peer) bool) {
 	var p events.Peer // one for all: only what it points to escapes
-	for g := range d.tunnel.Glances {
+	for g := range ps.tunnel.Glances {
 		p = events.Peer{
 			Key: g.PublicKey, Name: g.Name, State: string(g.State), Reason: g.LastError,
 			Endpoint: g.Endpoint, Completed: g.Handshakes.Completed, Failed: g.Handshakes.Failed, LastHandshake: g.LastHandshake,
@@ -42,14 +51,14 @@ func (d *Daemon) glances(yield func(*events.Peer) bool) {
 }
 
 // losses counts dropped packets that are missing somewhere, by reason.
-func (d *Daemon) losses() map[string]uint64 {
-	drops := d.tunnel.Drops()
+func losses(t *tunnel.Tunnel) map[string]uint64 {
+	drops := t.Drops()
 	maps.DeleteFunc(drops, func(name string, _ uint64) bool { return !drop.IsLoss(name) })
 	return drops
 }
 
-// switchNews reports what happened at the switch. The clock of the switch calls it.
-func (d *Daemon) switchNews(news tunnel.EthernetNews) {
+// Switch reports what happened at the switch.
+func Switch(log *events.Log, news tunnel.EthernetNews) {
 	for _, e := range news.Events {
 		kind := events.Switch
 		switch e.Kind {
@@ -59,7 +68,7 @@ func (d *Daemon) switchNews(news tunnel.EthernetNews) {
 			kind = events.Loop
 		}
 		vlan := int(e.VLAN)
-		d.events.Add(events.Event{Time: e.At, Kind: kind, Port: e.Port, VLAN: &vlan, Message: e.Text})
+		log.Add(events.Event{Time: e.At, Kind: kind, Port: e.Port, VLAN: &vlan, Message: e.Text})
 	}
 	now := time.Now()
 	for _, c := range news.Changes {
@@ -73,35 +82,35 @@ func (d *Daemon) switchNews(news tunnel.EthernetNews) {
 		case l2.ChangeGone:
 			e.Kind, e.Message = events.MACGone, e.MAC+" is no longer known behind "+e.Port
 		}
-		d.events.Add(e)
+		log.Add(e)
 	}
 	if news.Lost > 0 {
-		d.events.Add(events.Event{
+		log.Add(events.Event{
 			Time: now, Kind: events.MACLost, Count: uint64(news.Lost),
 			Message: "more MAC addresses changed than are reported one by one: read the forwarding database",
 		})
 	}
 }
 
-// failoverEvent reports that a peer carries shared allowed IPs in place of another.
-func (d *Daemon) failoverEvent(to, from string, prefixes int) {
-	d.events.Add(events.Event{
+// Failover reports that a peer carries shared allowed IPs in place of another.
+func Failover(log *events.Log, to, from string, prefixes int) {
+	log.Add(events.Event{
 		Time: time.Now(), Kind: events.Failover, Peer: to, Was: from, Count: uint64(prefixes),
 		Message: fmt.Sprintf("%s carries %d shared allowed IPs in place of %s", to, prefixes, from),
 	})
 }
 
-// portEvent reports that the link of a device went up or down.
-func (d *Daemon) portEvent(device string, up bool) {
+// Port reports that the link of a device went up or down.
+func Port(log *events.Log, device string, up bool) {
 	state := "down"
 	if up {
 		state = "up"
 	}
-	d.events.Add(events.Event{Time: time.Now(), Kind: events.Port, Port: device, State: state, Message: "device " + device + " is " + state})
+	log.Add(events.Event{Time: time.Now(), Kind: events.Port, Port: device, State: state, Message: "device " + device + " is " + state})
 }
 
-// configEvent reports what became of a change of the configuration, and why, if it was not made as
+// Config reports what became of a change of the configuration, and why, if it was not made as
 // asked.
-func (d *Daemon) configEvent(state, message, reason string) {
-	d.events.Add(events.Event{Time: time.Now(), Kind: events.Config, State: state, Message: message, Reason: reason})
+func Config(log *events.Log, state, message, reason string) {
+	log.Add(events.Event{Time: time.Now(), Kind: events.Config, State: state, Message: message, Reason: reason})
 }

@@ -1,0 +1,124 @@
+package web
+
+import (
+	"errors"
+	"net"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"tund/config"
+)
+
+// Door is the address at which a Site is shown, and which can be changed. It belongs to one
+// goroutine at a time. A nil Door is never opened, and changes nothing.
+type Door struct {
+	site     *Site
+	wanted   config.Metrics // where it is to be, whether it could be opened or not
+	listener net.Listener   // until it is served; nil: none
+	server   *Server        // nil: nothing is served
+}
+
+// NewDoor makes a Door that is shut.
+func NewDoor(s *Site) *Door { return &Door{site: s} }
+
+// Open begins to listen at an address, unless that is off. Requests are answered after Start.
+func (d *Door) Open(m config.Metrics) (err error) {
+	d.wanted = m
+	if !m.Off() {
+		d.listener, err = Listen(m)
+	}
+	return err
+}
+
+// Start answers at the address that Open has opened, if it could.
+func (d *Door) Start() {
+	if l := d.listener; l != nil {
+		d.listener = nil
+		_ = d.serve(l, d.wanted) // nothing was served before
+	}
+}
+
+// Close stops listening and answering.
+func (d *Door) Close() error {
+	var err error
+	if d.listener != nil {
+		err = d.listener.Close()
+		d.listener = nil
+	}
+	return errors.Join(err, d.serve(nil, config.Metrics{}))
+}
+
+// serve answers at a new listener, nil for none, in place of the one before.
+func (d *Door) serve(l net.Listener, m config.Metrics) error {
+	var err error
+	if d.server != nil {
+		err = d.server.Close()
+		d.server = nil
+	}
+	if l != nil {
+		d.server = d.site.Serve(l, m)
+		d.site.log.Info("metrics can be read", zap.Stringer("listen", m))
+	}
+	return err
+}
+
+// Change is a change of the address that has been prepared: the new address is open. The zero
+// Change is none.
+type Change struct {
+	needed   bool
+	to       config.Metrics
+	listener net.Listener // nil: none
+	// yielded: the old address had to be closed first, because it has the same port.
+	yielded bool
+}
+
+// Prepare opens another address, if it differs from the one in use. The Change is to be committed
+// or cancelled. After an error nothing has changed.
+func (d *Door) Prepare(m config.Metrics) (c Change, err error) {
+	if d == nil || m == d.wanted && (m.Off() || d.server != nil) {
+		return Change{}, nil
+	}
+	c.needed, c.to = true, m
+	if m.Off() {
+		return c, nil
+	}
+	c.listener, err = Listen(m)
+	if errors.Is(err, syscall.EADDRINUSE) && d.server != nil && d.wanted.Listen.Port() == m.Listen.Port() {
+		c.yielded = true
+		_ = d.serve(nil, d.wanted)
+		c.listener, err = Listen(m)
+	}
+	if err != nil {
+		return Change{}, errors.Join(err, d.Cancel(c))
+	}
+	return c, nil
+}
+
+// Cancel undoes a prepared change.
+func (d *Door) Cancel(c Change) error {
+	var err error
+	if c.listener != nil {
+		err = c.listener.Close()
+	}
+	if c.yielded {
+		l, failed := Listen(d.wanted)
+		if failed != nil {
+			return errors.Join(err, failed)
+		}
+		err = errors.Join(err, d.serve(l, d.wanted))
+	}
+	return err
+}
+
+// Commit makes a prepared change, and reports whether there was one.
+func (d *Door) Commit(c Change) bool {
+	if !c.needed {
+		return false
+	}
+	d.wanted = c.to
+	if err := d.serve(c.listener, c.to); err != nil {
+		d.site.log.Debug("close the former address of metrics", zap.Error(err))
+	}
+	return true
+}
