@@ -115,12 +115,12 @@ func (w webSource) Health() web.Health {
 }
 
 // Instance implements web.Source.
-func (w webSource) Instance() control.Instance { return tunctl{w.d}.Status() }
+func (w webSource) Instance() control.Instance { return tunctl(w).Status() }
 
 // Evidence implements web.Source.
 func (w webSource) Evidence(i *control.Instance) *doctor.Evidence {
 	e := &doctor.Evidence{Now: time.Now(), Instance: i, Host: doctor.Look(i)}
-	routes, err := tunctl{w.d}.Routes()
+	routes, err := tunctl(w).Routes()
 	if err != nil {
 		e.RoutesUnseen = err.Error()
 	} else {

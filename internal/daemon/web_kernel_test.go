@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -15,11 +16,12 @@ import (
 
 // asked returns what an address answers at /readyz, or that nobody is there.
 func asked(address string) string {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(network, _ string) (net.Conn, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var dialer net.Dialer
 		if path, ok := strings.CutPrefix(address, "unix:"); ok {
-			return net.Dial("unix", path)
+			return dialer.DialContext(ctx, "unix", path)
 		}
-		return net.Dial(network, address)
+		return dialer.DialContext(ctx, network, address)
 	}}}
 	answer, err := client.Get("http://127.0.0.1/readyz")
 	if err != nil {
