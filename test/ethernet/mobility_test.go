@@ -269,7 +269,7 @@ func TestFailover_fromAGatewayThatIsSilent(t *testing.T) {
 			}
 			from.raw().send(plainFrame(l2.Broadcast, from.mac, mark))
 			for _, watch := range watchers {
-				watch.expect("broadcast", time.Second, holds(mark))
+				watch.expect("broadcast", 3*time.Second, holds(mark))
 				watch.never("the same broadcast again", 300*time.Millisecond, holds(mark))
 			}
 		}
