@@ -15,8 +15,8 @@ func TestVia_routesOfTheHostChooseThePeer(t *testing.T) {
 		a, b, c := w.end(), w.end(), w.end()
 		all := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
 		for _, x := range []*end{b, c} {
+			x.knows(a, false) // first: a calls a peer that shares its networks at once
 			a.knows(x, true, func(p *PeerChange) { p.SharedIPs = all })
-			x.knows(a, false)
 		}
 		site, host := netip.MustParsePrefix("10.20.0.0/16"), netip.MustParseAddr("10.20.1.1")
 		sends := func(to netip.Addr, atB, atC int, why string) {
