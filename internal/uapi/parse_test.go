@@ -255,7 +255,8 @@ func TestReadSet_largeRequestIsQuickAndSmall(t *testing.T) {
 	if err != nil || len(req.Peers[0].AllowedIPs) != 130560 {
 		t.Fatalf("%d allowed IPs, error %v", len(req.Peers[0].AllowedIPs), err)
 	}
-	if took > time.Second {
+	// 0.1 s on an idle machine. Comparing each line with all others would take minutes.
+	if took > 4*time.Second {
 		t.Errorf("took %v", took)
 	}
 	if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
