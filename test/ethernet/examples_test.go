@@ -62,7 +62,7 @@ func TestExamples_run(t *testing.T) {
 
 // The example of a virtual machine runs with a real one: qemu, a kernel, and the initrd that the
 // example makes.
-func TestExamples_virtualMachine(t *testing.T) {
+func TestSoakExamples_virtualMachine(t *testing.T) {
 	testnet.Soak(t)
 	testnet.Require(t)
 	env := append(os.Environ(), "TUND="+testnet.Tund(t), "TUNCTL="+testnet.Tunctl(t))

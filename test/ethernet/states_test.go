@@ -94,7 +94,7 @@ func TestStates_bothEndsNameAFault(t *testing.T) {
 
 // A loop and a storm are named at both ends with their remedies, and are forgotten when they are
 // over.
-func TestStates_loopAndStorm(t *testing.T) {
+func TestSoakStates_loopAndStorm(t *testing.T) {
 	testnet.Soak(t) // it waits for both to be over
 	beside(t)
 	berlin, paris := twoSites(t)
