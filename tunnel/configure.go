@@ -24,14 +24,17 @@ const maxPeers = 1 << 20
 // Change says what to change of a running tunnel. What it does not name stays: sessions, counters
 // and endpoints of the other peers are not touched.
 type Change struct {
-	// PrivateKey replaces our identity when not nil: sessions of other identities end, peers that
-	// had one are called at once, and a peer with our own public key is removed. The same key again
-	// changes nothing.
+	// PrivateKey replaces our identity when not nil: sessions of other identities end, and a peer
+	// with our own public key is removed. The same key again changes nothing.
 	PrivateKey *keys.PrivateKey
 	// PreviousKey is an identity under which peers may still know us, zero if there is none. It
 	// counts only beside PrivateKey. Its sessions stay, and new ones are made with peers that know
 	// us by it.
 	PreviousKey keys.PrivateKey
+	// CallPeers calls peers at once that lose their session because of PrivateKey: they may know
+	// the new key already. Without it they are called when there is something to send, as in the
+	// kernel: who calls before the peer knows the key has to wait for RekeyTimeout.
+	CallPeers bool
 	// RemovePeers removes every peer before anything else, so that those which Peers names begin
 	// anew (replace_peers of WireGuard's configuration socket).
 	RemovePeers bool
@@ -91,7 +94,7 @@ func (t *Tunnel) Configure(c Change) error {
 		return err
 	}
 	if c.PrivateKey != nil {
-		t.rekey(*c.PrivateKey, c.PreviousKey)
+		t.rekey(*c.PrivateKey, c.PreviousKey, c.CallPeers)
 	}
 	touched := t.updatePeers(&c)
 	t.updateRoutes(&c, touched)
@@ -366,9 +369,9 @@ func (t *Tunnel) Call(key keys.PublicKey) {
 	}
 }
 
-// rekey replaces our identities. What was made with those that are gone ends, and peers that lose
-// their session are called at once: they may already know the new key.
-func (t *Tunnel) rekey(k, previous keys.PrivateKey) {
+// rekey replaces our identities. What was made with those that are gone ends; call says whether
+// peers that lose their session are called at once.
+func (t *Tunnel) rekey(k, previous keys.PrivateKey, call bool) {
 	before := t.handshakes.PublicKey()
 	if before == k.Public() && t.handshakes.PreviousKey() == previous.Public() {
 		return
@@ -387,7 +390,7 @@ func (t *Tunnel) rekey(k, previous keys.PrivateKey) {
 		}
 		p.Timers.Granted()
 		t.env.SessionChanged(p)
-		if lost || p.Staged.Len() != 0 {
+		if call && lost || p.Staged.Len() != 0 {
 			t.env.WantHandshake(p, now)
 		}
 	}

@@ -149,7 +149,7 @@ func TestRekey_callsThePeersThatHadASession(t *testing.T) {
 		b.configure(Change{Peers: []PeerChange{{PublicKey: old.Public(), Remove: true}}})
 		b.knows(next, false)
 		a.key = key
-		a.configure(Change{PrivateKey: &a.key})
+		a.configure(Change{PrivateKey: &a.key, CallPeers: true})
 		synctest.Wait()
 		b.got()
 		b.sends(a, 10)

@@ -73,7 +73,8 @@ func TunMTU(c *config.Config, path int) int {
 // Peers is the change that makes the tunnel's peers those of c, whatever they were before.
 func Peers(c *config.Config, endpoints Endpoints) tunnel.Change {
 	key := c.Tunnel.PrivateKey
-	change := tunnel.Change{PrivateKey: &key, PreviousKey: c.Tunnel.PreviousKey, ReplacePeers: true, Peers: make([]tunnel.PeerChange, 0, len(c.Peers))}
+	change := tunnel.Change{PrivateKey: &key, PreviousKey: c.Tunnel.PreviousKey, CallPeers: true, ReplacePeers: true,
+		Peers: make([]tunnel.PeerChange, 0, len(c.Peers))}
 	shared := SharedPrefixes(c)
 	for i := range c.Peers {
 		change.Peers = append(change.Peers, Peer(&c.Peers[i], shared, endpoints))
