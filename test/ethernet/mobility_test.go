@@ -297,6 +297,9 @@ func TestFailover_fromAGatewayThatIsSilent(t *testing.T) {
 		}
 		pause(3 * time.Second) // what was under way is gone
 	}
+	// A port that was blocked a moment ago opens after 10 s: until then the two gateways may change
+	// once more, and a frame that is sent meanwhile has no way.
+	pause(12 * time.Second)
 	once("last word")
 	for _, s := range []*site{berlin, rome, first, second} {
 		if n := s.Lines("frozen"); n > 0 {
