@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/configfile"
+	"tund/cmd/tunctl/internal/exit"
 	"tund/config"
 	"tund/internal/screen"
 )
@@ -60,7 +62,7 @@ func (a *app) check(path string) error {
 	c, err := config.LoadByHand(path)
 	var faults config.Errors
 	if err != nil && !errors.As(err, &faults) {
-		return configFailure(err)
+		return configfile.Failure(err)
 	}
 	document := checkDocument{Schema: checkSchema, File: path, OK: c != nil, Errors: []finding{}, Warnings: []finding{}}
 	for _, f := range faults {
@@ -84,7 +86,7 @@ func (a *app) check(path string) error {
 	if err != nil || c != nil {
 		return err
 	}
-	return &reported{exitConfig}
+	return &exit.Reported{Code: exit.Config}
 }
 
 // printFinding writes a line to standard error, unless a program reads the document.

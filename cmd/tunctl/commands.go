@@ -11,7 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/control"
+	"tund/internal/rundir"
 	"tund/internal/screen"
 )
 
@@ -57,7 +59,7 @@ Without a verb it shows the status of every instance.`,
 	}
 	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(a.statusCommand(), a.topCommand(), a.monitorCommand(), a.doctorCommand(), a.fdbCommand(), a.routesCommand(), a.sourcesCommand(), a.netCommand(), a.reloadCommand(), a.confirmCommand(), a.logLevelCommand(),
-		a.importCommand(), a.exportCommand(), a.peerCommand(), a.checkCommand(), a.pingCommand(),
+		a.exchange().Import(), a.exchange().Export(), a.peerCommand(), a.checkCommand(), a.pingCommand(),
 		a.genkeyCommand(), a.pubkeyCommand(), a.genpskCommand(), a.versionCommand())
 	return root
 }
@@ -67,8 +69,8 @@ func (a *app) do(f func(*cobra.Command, []string) error) func(*cobra.Command, []
 	return func(cmd *cobra.Command, args []string) error {
 		a.started = true
 		if a.instance != "" {
-			if err := control.CheckInstanceName(a.instance); err != nil {
-				return usage("-i: %v", err)
+			if err := rundir.CheckName(a.instance); err != nil {
+				return exit.Usage("-i: %v", err)
 			}
 		}
 		return f(cmd, args)
@@ -85,8 +87,8 @@ func (a *app) clients() ([]*control.Client, error) {
 		return nil, err
 	}
 	if len(names) == 0 {
-		return nil, &failure{exitUnreachable, fmt.Sprintf("no instance is running: no control socket below %s"+
-			" (start one: systemctl start tund@NAME, or: tund -c FILE)", a.env.runDir)}
+		return nil, exit.Errorf(exit.Unreachable, "no instance is running: no control socket below %s"+
+			" (start one: systemctl start tund@NAME, or: tund -c FILE)", a.env.runDir)
 	}
 	clients := make([]*control.Client, len(names))
 	for n, name := range names {
@@ -107,7 +109,7 @@ func (a *app) client() (*control.Client, error) {
 		for n, c := range clients {
 			names[n] = c.Instance()
 		}
-		return nil, usage("several instances are running: choose one with -i (%s)", strings.Join(names, ", "))
+		return nil, exit.Usage("several instances are running: choose one with -i (%s)", strings.Join(names, ", "))
 	}
 	return clients[0], nil
 }
@@ -148,11 +150,11 @@ func (a *app) report(failures []error) error {
 	for _, err := range failures {
 		f := a.explain(err)
 		if code == 0 {
-			code = f.code
+			code = f.Code
 		}
-		fmt.Fprintln(a.env.stderr, "tunctl: "+f.text)
+		fmt.Fprintln(a.env.stderr, "tunctl: "+f.Text)
 	}
-	return &reported{code}
+	return &exit.Reported{Code: code}
 }
 
 // printJSON writes one document.
@@ -167,7 +169,7 @@ func (a *app) printJSON(document any) error {
 func (a *app) newPage() (*screen.Page, error) {
 	s, err := a.env.style(a.color)
 	if err != nil {
-		return nil, usage("%v", err)
+		return nil, exit.Usage("%v", err)
 	}
 	return screen.NewPage(s, a.env.now(), a.all), nil
 }

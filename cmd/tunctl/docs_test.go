@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"tund/cmd/tunctl/internal/display"
 	"tund/internal/control"
 	"tund/internal/doctor"
 	"tund/internal/events"
@@ -118,7 +119,7 @@ func TestManual_listsEveryFieldOfTheDocuments(t *testing.T) {
 	check(sections["fdb --json"], reflect.TypeFor[control.FDBTable]())
 	check(sections["routes --json"], reflect.TypeFor[control.RouteTable]())
 	check(sections["sources --json"], reflect.TypeFor[control.SourceTables]())
-	check(sections["top --json"], reflect.TypeFor[topLine]())
+	check(sections["top --json"], reflect.TypeFor[display.TopLine]())
 	check(sections["doctor --json"], reflect.TypeFor[doctor.Document]())
 	for _, name := range doctor.Checks() {
 		if !strings.Contains(sections["tunctl doctor"], "| `"+name+"` |") {

@@ -6,40 +6,13 @@ import (
 	"io/fs"
 	"strings"
 
+	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/control"
 )
 
-// Exit codes: sysexits.h where it has one.
-const (
-	exitOK          = 0
-	exitFailure     = 1
-	exitUsage       = 2
-	exitUnreachable = 69
-	exitPermission  = 77
-	exitConfig      = 78
-)
-
-// failure is an error as the user reads it: cause, place and next step, and the exit code.
-type failure struct {
-	code int
-	text string
-}
-
-func (f *failure) Error() string { return f.text }
-
-// usage makes a failure out of a wrong command line.
-func usage(format string, args ...any) error {
-	return &failure{exitUsage, fmt.Sprintf(format, args...)}
-}
-
-// reported is an error that was printed already; only its exit code is left to use.
-type reported struct{ code int }
-
-func (*reported) Error() string { return "reported" }
-
 // explain turns any error of a command into a failure.
-func (a *app) explain(err error) *failure {
-	var f *failure
+func (a *app) explain(err error) *exit.Failure {
+	var f *exit.Failure
 	var dial *control.DialError
 	var answer *control.Error
 	switch {
@@ -50,46 +23,46 @@ func (a *app) explain(err error) *failure {
 	case errors.As(err, &answer):
 		return explainAnswer(err, answer)
 	case errors.Is(err, fs.ErrPermission):
-		return &failure{exitPermission, err.Error() + " (try sudo)"}
+		return exit.Errorf(exit.Permission, "%v (try sudo)", err)
 	case !a.started: // cobra refused the command line before any of our code ran
-		return &failure{exitUsage, strings.TrimSpace(err.Error()) + "\nSee: tunctl --help"}
+		return exit.Errorf(exit.Misused, "%s\nSee: tunctl --help", strings.TrimSpace(err.Error()))
 	}
-	return &failure{exitFailure, err.Error()}
+	return exit.Errorf(exit.Failed, "%v", err)
 }
 
 // explainDial says why nobody answers, and what to do.
-func (a *app) explainDial(e *control.DialError) *failure {
+func (a *app) explainDial(e *control.DialError) *exit.Failure {
 	switch {
 	case e.Permission():
 		text := e.Error() + ` - you are neither root nor in group "tund" (try sudo`
 		if a.env.user != "" {
 			text += ", or: usermod -aG tund " + a.env.user
 		}
-		return &failure{exitPermission, text + ")"}
+		return exit.Errorf(exit.Permission, "%s)", text)
 	case e.Missing():
 		text := e.Error() + fmt.Sprintf(" - instance %q is not running (start it: systemctl start tund@%s", e.Instance, e.Instance)
 		if names, err := control.Instances(a.env.runDir); err == nil && len(names) > 0 {
 			text += "; running: " + strings.Join(names, ", ")
 		}
-		return &failure{exitUnreachable, text + ")"}
+		return exit.Errorf(exit.Unreachable, "%s)", text)
 	case e.Stale():
-		return &failure{exitUnreachable, e.Error() + fmt.Sprintf(" - instance %q ended without cleaning up (see: systemctl status tund@%s)",
-			e.Instance, e.Instance)}
+		return exit.Errorf(exit.Unreachable, "%v - instance %q ended without cleaning up (see: systemctl status tund@%s)",
+			e, e.Instance, e.Instance)
 	}
-	return &failure{exitUnreachable, e.Error() + fmt.Sprintf(" (see: systemctl status tund@%s)", e.Instance)}
+	return exit.Errorf(exit.Unreachable, "%v (see: systemctl status tund@%s)", e, e.Instance)
 }
 
 // explainAnswer says why the daemon refused.
-func explainAnswer(err error, e *control.Error) *failure {
+func explainAnswer(err error, e *control.Error) *exit.Failure {
 	switch e.Code {
 	case control.CodePermission:
-		return &failure{exitPermission, err.Error() + " (try sudo)"}
+		return exit.Errorf(exit.Permission, "%v (try sudo)", err)
 	case control.CodeConfig:
-		return &failure{exitConfig, err.Error()}
+		return exit.Errorf(exit.Config, "%v", err)
 	case control.CodeBusy:
-		return &failure{exitUnreachable, err.Error() + " (try again)"}
+		return exit.Errorf(exit.Unreachable, "%v (try again)", err)
 	case control.CodeMethod:
-		return &failure{exitFailure, err.Error() + " (are tund and tunctl of the same version?)"}
+		return exit.Errorf(exit.Failed, "%v (are tund and tunctl of the same version?)", err)
 	}
-	return &failure{exitFailure, err.Error()}
+	return exit.Errorf(exit.Failed, "%v", err)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/control"
 )
 
@@ -121,7 +122,7 @@ frames. With --static, remove pinned entries instead.`,
 		}
 		if filter.MAC != "" {
 			if _, err := control.CanonicalMAC(filter.MAC); err != nil {
-				return usage("--mac: %v", err)
+				return exit.Usage("--mac: %v", err)
 			}
 		}
 		c, err := a.client()
@@ -157,7 +158,7 @@ func (a *app) pinCommand() *cobra.Command {
 	cmd.RunE = a.do(func(cmd *cobra.Command, args []string) error {
 		mac, err := control.CanonicalMAC(args[0])
 		if err != nil {
-			return usage("%v", err)
+			return exit.Usage("%v", err)
 		}
 		pin.MAC, pin.Port = mac, args[1]
 		c, err := a.client()

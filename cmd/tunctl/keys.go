@@ -7,12 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/exit"
+	"tund/cmd/tunctl/internal/secretfile"
 	"tund/crypto/keys"
 )
-
-// maxKeyInput bounds what pubkey reads: a key is 44 characters, and some space around it does no
-// harm.
-const maxKeyInput = 4096
 
 func (a *app) genkeyCommand() *cobra.Command {
 	return &cobra.Command{
@@ -51,7 +49,7 @@ func (a *app) genpskCommand() *cobra.Command {
 
 // printSecret prints a key, and warns when it went to a file that others can read.
 func (a *app) printSecret(text string) error {
-	a.warnExposed()
+	a.streams().Warn()
 	_, err := fmt.Fprintln(a.env.stdout, text)
 	return err
 }
@@ -63,13 +61,13 @@ func (a *app) pubkeyCommand() *cobra.Command {
 		Example: "  tunctl pubkey < /etc/tund/office.key",
 		Args:    cobra.NoArgs,
 		RunE: a.do(func(*cobra.Command, []string) error {
-			text, err := io.ReadAll(io.LimitReader(a.env.stdin, maxKeyInput+1))
+			text, err := io.ReadAll(io.LimitReader(a.env.stdin, secretfile.MaxKey+1))
 			if err != nil {
 				return fmt.Errorf("read private key from standard input: %w", err)
 			}
 			key, err := keys.ParsePrivate(strings.TrimSpace(string(text)))
 			if err != nil {
-				return &failure{exitFailure, fmt.Sprintf("standard input is not a private key: %v (make one: tunctl genkey)", err)}
+				return exit.Errorf(exit.Failed, "standard input is not a private key: %v (make one: tunctl genkey)", err)
 			}
 			defer key.Zero()
 			_, err = fmt.Fprintln(a.env.stdout, key.Public())

@@ -30,7 +30,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tund/internal/control"
+	"tund/cmd/tunctl/internal/exit"
+	"tund/internal/rundir"
 	"tund/internal/screen"
 )
 
@@ -62,7 +63,7 @@ type environment struct {
 // system is the real environment.
 func system() *environment {
 	e := &environment{
-		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, now: time.Now, runDir: control.RunDir(),
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, now: time.Now, runDir: rundir.Path(),
 		configDir: "/etc/tund",
 	}
 	if u, err := user.Current(); err == nil {
@@ -116,13 +117,13 @@ func run(args []string, env *environment) int {
 	root.SetErr(env.stderr)
 	err := root.ExecuteContext(context.Background())
 	if err == nil || errors.Is(err, syscall.EPIPE) {
-		return exitOK
+		return exit.OK
 	}
-	var reported *reported
+	var reported *exit.Reported
 	if errors.As(err, &reported) {
-		return reported.code
+		return reported.Code
 	}
 	f := a.explain(err)
-	fmt.Fprintln(env.stderr, "tunctl: "+f.text)
-	return f.code
+	fmt.Fprintln(env.stderr, "tunctl: "+f.Text)
+	return f.Code
 }

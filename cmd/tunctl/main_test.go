@@ -14,8 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/control"
 	"tund/internal/events"
+	"tund/internal/rundir"
 	"tund/internal/screen"
 	"tund/internal/screen/screentest"
 )
@@ -259,7 +261,7 @@ func TestRun_failuresSayCausePlaceAndNextStep(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(w.dir, "dead"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: control.SocketPath(w.dir, "dead")})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: rundir.ControlSocket(w.dir, "dead")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,8 +279,8 @@ func TestApp_permissionProblemsEndWith77(t *testing.T) {
 		&os.PathError{Op: "open", Path: "/run/tund", Err: os.ErrPermission},
 	} {
 		f := a.explain(fmt.Errorf("wrapped: %w", err))
-		if f.code != exitPermission || !strings.Contains(f.text, "try sudo") {
-			t.Errorf("%v: got %d %q", err, f.code, f.text)
+		if f.Code != exit.Permission || !strings.Contains(f.Text, "try sudo") {
+			t.Errorf("%v: got %d %q", err, f.Code, f.Text)
 		}
 	}
 }
@@ -336,8 +338,8 @@ func TestEnvironment_styleFollowsTerminalAndLocale(t *testing.T) {
 func TestRun_saysWhyThereIsNoConfiguration(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.expect(exitUsage, "", "no configuration in $RUN/etc: name its file", "check")
-	w.expect(exitUsage, "", "no configuration in $RUN/etc: name its file", "export")
+	w.expect(exit.Misused, "", "no configuration in $RUN/etc: name its file", "check")
+	w.expect(exit.Misused, "", "no configuration in $RUN/etc: name its file", "export")
 	if os.Geteuid() == 0 {
 		t.Skip("root may read every directory")
 	}
@@ -347,8 +349,8 @@ func TestRun_saysWhyThereIsNoConfiguration(t *testing.T) {
 	}
 	a := &app{env: &environment{configDir: closed, runDir: t.TempDir()}}
 	_, err := a.configPath(t.Context())
-	var f *failure
-	if !errors.As(err, &f) || f.code != exitPermission || !strings.HasSuffix(f.text, "permission denied (try sudo)") {
+	var f *exit.Failure
+	if !errors.As(err, &f) || f.Code != exit.Permission || !strings.HasSuffix(f.Text, "permission denied (try sudo)") {
 		t.Errorf("a directory that may not be read: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/control"
 	"tund/internal/events"
 	"tund/internal/screen"
@@ -70,11 +71,11 @@ func (a *app) monitor(ctx context.Context, o monitorOptions, peer string) error 
 		return err
 	}
 	if o.count < 0 {
-		return usage("--count %d is less than 0", o.count)
+		return exit.Usage("--count %d is less than 0", o.count)
 	}
 	style, err := a.env.style(a.color)
 	if err != nil {
-		return usage("%v", err)
+		return exit.Usage("%v", err)
 	}
 	clients, err := a.clients()
 	if err != nil {
@@ -124,7 +125,7 @@ func monitorKinds(names []string) ([]events.Kind, error) {
 			for _, k := range events.Kinds() {
 				all = append(all, string(k))
 			}
-			return nil, usage("--kinds: there is no kind %q (there are %s)", name, strings.Join(all, ", "))
+			return nil, exit.Usage("--kinds: there is no kind %q (there are %s)", name, strings.Join(all, ", "))
 		}
 		kinds = append(kinds, events.Kind(name))
 	}
@@ -200,7 +201,7 @@ func (f *follower) run(ctx context.Context, a *app) error {
 		case !connected:
 			return err
 		case !lost:
-			f.log(a.explain(err).text)
+			f.log(a.explain(err).Text)
 			lost = true
 		}
 		select {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"tund/cmd/tunctl/internal/sites"
 	"tund/internal/registry/record"
 	"tund/internal/screen/screentest"
 )
@@ -32,7 +33,7 @@ func TestNet_fromAKeyToARevocation(t *testing.T) {
 
 	agent := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	for i, name := range []string{"oslo", "rome", "rival"} {
-		text, _ := json.Marshal(request{Network: "acme", Site: record.Site{byte(i + 1)}, Agent: record.Key(agent.Public().(ed25519.PublicKey)), Name: name})
+		text, _ := json.Marshal(sites.Request{Network: "acme", Site: record.Site{byte(i + 1)}, Agent: record.Key(agent.Public().(ed25519.PublicKey)), Name: name})
 		if err := os.WriteFile(in(name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}

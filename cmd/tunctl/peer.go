@@ -28,7 +28,7 @@ reload or restart; with --save they are written to the configuration, whose comm
 		RunE: a.do(func(cmd *cobra.Command, args []string) error { return a.status(cmd.Context(), args[0]) }),
 	}
 	show.Flags().BoolVar(&a.json, "json", false, "one JSON document, schema "+control.StatusSchema)
-	peer.AddCommand(listPeers, show, a.peerAddCommand(), a.peerSetCommand(), a.peerRemoveCommand(), a.inviteCommand())
+	peer.AddCommand(listPeers, show, a.peerAddCommand(), a.peerSetCommand(), a.peerRemoveCommand(), a.exchange().Invite())
 	return peer
 }
 

@@ -11,6 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/configfile"
+	"tund/cmd/tunctl/internal/exit"
+	"tund/cmd/tunctl/internal/secretfile"
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/control"
@@ -58,7 +61,7 @@ the end of the configuration, and an instance that runs reads that again. See al
 	cmd.Flags().StringVar(&f.publicKey, "public-key", "", "public key of the peer")
 	cmd.RunE = a.do(func(cmd *cobra.Command, args []string) error {
 		if f.publicKey == "" {
-			return usage("--public-key: give the one that `tunctl pubkey` prints at the peer")
+			return exit.Usage("--public-key: give the one that `tunctl pubkey` prints at the peer")
 		}
 		f.name = args[0]
 		return a.changePeer(cmd, "add", "", &f)
@@ -141,7 +144,7 @@ func (f *peerFlags) settings(cmd *cobra.Command) ([]setting, error) {
 		list = append(list, setting{"ethernet", f.ethernet})
 	}
 	if len(list) == 0 && cmd.Name() == "set" {
-		return nil, usage("nothing to change: see tunctl peer set --help")
+		return nil, exit.Usage("nothing to change: see tunctl peer set --help")
 	}
 	return list, nil
 }
@@ -156,7 +159,7 @@ func (a *app) changePeer(cmd *cobra.Command, op, wanted string, f *peerFlags) er
 		return a.savePeer(cmd.Context(), op, wanted, list)
 	}
 	if a.config != "" {
-		return usage("--config is for --save: without it a running instance is changed, and no file")
+		return exit.Usage("--config is for --save: without it a running instance is changed, and no file")
 	}
 	c, err := a.client()
 	if err != nil {
@@ -209,7 +212,7 @@ func runningPeer(ctx context.Context, c *control.Client, wanted string) (key, na
 
 // pskOf reads a preshared key.
 func pskOf(path string) (setting, error) {
-	data, err := readFile(path, maxKeyInput)
+	data, err := secretfile.Read(path, secretfile.MaxKey)
 	if err != nil {
 		return setting{}, err
 	}
@@ -226,7 +229,7 @@ func (a *app) savePeer(ctx context.Context, op, wanted string, list []setting) e
 	if err != nil {
 		return err
 	}
-	old, c, err := readConfig(path)
+	old, c, err := configfile.Read(path)
 	if err != nil {
 		return err
 	}
@@ -236,19 +239,19 @@ func (a *app) savePeer(ctx context.Context, op, wanted string, list []setting) e
 		name, _ = list[0].value.(string)
 		text = tomledit.Append(old, peerSection(list))
 	} else {
-		p, err := findPeer(c, wanted)
+		p, err := configfile.FindPeer(c, wanted)
 		if err != nil {
 			return err
 		}
 		name = p.Name
 		number := slices.IndexFunc(c.Peers, func(q config.Peer) bool { return q.PublicKey == p.PublicKey })
 		if text, err = editPeer(old, op, number, list); errors.Is(err, tomledit.ErrNoTable) {
-			return &failure{exitFailure, fmt.Sprintf("%s: peer %s has no [[peer]] section of its own: change it by hand", path, name)}
+			return exit.Errorf(exit.Failed, "%s: peer %s has no [[peer]] section of its own: change it by hand", path, name)
 		} else if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	said, err := a.replaceConfig(ctx, path, old, text)
+	said, err := a.finder().Replace(ctx, path, old, text)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/control"
 )
 
@@ -45,13 +46,13 @@ there and how good the path is, whatever firewalls say about ICMP and whatever i
 func (p pinging) check() error {
 	switch {
 	case p.count < 1 || p.count > 1_000_000:
-		return usage("--count %d is out of range (1 to 1000000)", p.count)
+		return exit.Usage("--count %d is out of range (1 to 1000000)", p.count)
 	case p.interval < 10*time.Millisecond:
-		return usage("--interval %v is too short: at least 10ms", p.interval)
+		return exit.Usage("--interval %v is too short: at least 10ms", p.interval)
 	case p.size < control.MinPingSize || p.size > control.MaxPingSize:
-		return usage("--size %d is out of range (%d to %d)", p.size, control.MinPingSize, control.MaxPingSize)
+		return exit.Usage("--size %d is out of range (%d to %d)", p.size, control.MinPingSize, control.MaxPingSize)
 	case p.wait <= 0 || p.wait > control.MaxPingWait:
-		return usage("--wait %v is out of range (more than 0, at most %v)", p.wait, control.MaxPingWait)
+		return exit.Usage("--wait %v is out of range (more than 0, at most %v)", p.wait, control.MaxPingWait)
 	}
 	return nil
 }
@@ -69,7 +70,7 @@ func (a *app) ping(ctx context.Context, wanted string, p pinging) error {
 		return a.report(failures)
 	}
 	if len(document.Instances) > 1 {
-		return usage("several instances have the peer %s: choose one with -i", wanted)
+		return exit.Usage("several instances have the peer %s: choose one with -i", wanted)
 	}
 	instance := &document.Instances[0]
 	target := &instance.Peers[0]
@@ -84,7 +85,7 @@ func (a *app) ping(ctx context.Context, wanted string, p pinging) error {
 		return err
 	}
 	if report.Received == 0 {
-		return &reported{exitFailure}
+		return &exit.Reported{Code: exit.Failed}
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"tund/cmd/tunctl/internal/display"
 	"tund/internal/control"
 	"tund/internal/doctor"
 	"tund/internal/events"
@@ -32,7 +33,7 @@ var schemas = map[string]struct {
 	"ping":    {"tunctl ping --json", reflect.TypeFor[control.PingReport]()},
 	"check":   {"tunctl check --json", reflect.TypeFor[checkDocument]()},
 	"doctor":  {"tunctl doctor --json", reflect.TypeFor[doctor.Document]()},
-	"top":     {"a line of tunctl top --json", reflect.TypeFor[topLine]()},
+	"top":     {"a line of tunctl top --json", reflect.TypeFor[display.TopLine]()},
 	"monitor": {"a line of tunctl monitor --json", reflect.TypeFor[followed]()},
 }
 

@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/display"
+	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/control"
 	"tund/internal/screen"
 )
@@ -39,11 +40,17 @@ With PEER (its name, its public key, or the beginning of either) show everything
 
 // status shows all instances, or one peer in them, once or again and again.
 func (a *app) status(ctx context.Context, peer string) error {
-	if _, err := a.newPage(); err != nil { // checks flags before anything is asked
+	page, err := a.newPage() // checks flags before anything is asked
+	if err != nil {
 		return err
 	}
 	if a.watch {
-		return a.watchStatus(ctx, peer)
+		if err := display.CheckPace(a.interval, a.count); err != nil {
+			return err
+		}
+		return a.display(page.Style, peer).Watch(ctx, func(style screen.Style, document control.Status) []byte {
+			return a.drawStatus(style, document, peer).Bytes()
+		})
 	}
 	document, failures, err := a.askStatus(ctx, peer)
 	if err != nil {
@@ -56,7 +63,7 @@ func (a *app) status(ctx context.Context, peer string) error {
 	case a.json && (peer == "" || len(document.Instances) > 0):
 		err = a.printJSON(document)
 	case !a.json:
-		err = a.show(a.drawStatus(document, peer))
+		err = a.show(a.drawStatus(page.Style, document, peer))
 	}
 	if err != nil {
 		return err
@@ -90,8 +97,8 @@ func (a *app) askStatus(ctx context.Context, peer string) (document control.Stat
 
 // drawStatus is the human form of a document. Without instances there is nothing: the failures say
 // it all.
-func (a *app) drawStatus(document control.Status, peer string) *screen.Page {
-	s, _ := a.newPage() // the flags were checked at the beginning
+func (a *app) drawStatus(style screen.Style, document control.Status, peer string) *screen.Page {
+	s := screen.NewPage(style, a.env.now(), a.all)
 	switch {
 	case len(document.Instances) == 0:
 	case peer != "":
@@ -130,7 +137,7 @@ func selectPeer(instances []control.Instance, wanted string) ([]control.Instance
 		case len(keys) == 1:
 			return found, nil
 		case len(keys) > 1:
-			return nil, &failure{exitFailure, fmt.Sprintf("%q fits %d peers: %s", wanted, len(keys), some(sortedValues(keys)))}
+			return nil, exit.Errorf(exit.Failed, "%q fits %d peers: %s", wanted, len(keys), screen.Some(sortedValues(keys)))
 		}
 	}
 	var names []string
@@ -140,10 +147,10 @@ func selectPeer(instances []control.Instance, wanted string) ([]control.Instance
 		}
 	}
 	if len(names) == 0 {
-		return nil, &failure{exitFailure, fmt.Sprintf("no peer %q: no peers are configured", wanted)}
+		return nil, exit.Errorf(exit.Failed, "no peer %q: no peers are configured", wanted)
 	}
 	slices.Sort(names)
-	return nil, &failure{exitFailure, fmt.Sprintf("no peer %q (there is %s)", wanted, some(names))}
+	return nil, exit.Errorf(exit.Failed, "no peer %q (there is %s)", wanted, screen.Some(names))
 }
 
 // onlyPeer returns the instance with one peer, and the FDB entries behind it.
@@ -166,13 +173,4 @@ func sortedValues(m map[string]string) []string {
 	}
 	slices.Sort(list)
 	return list
-}
-
-// some writes a list of names, or its beginning when it is long.
-func some(names []string) string {
-	const most = 8
-	if len(names) <= most {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/configfile"
+	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/buildinfo"
 	"tund/internal/control"
 )
@@ -29,7 +31,7 @@ at once if the kernel refuses a part of it: for a change that may cut off the ho
 	cmd.RunE = a.do(func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("confirm") {
 			if err := control.CheckConfirm(confirm); err != nil {
-				return usage("--confirm: %v", err)
+				return exit.Usage("--confirm: %v", err)
 			}
 		}
 		c, err := a.client()
@@ -39,7 +41,7 @@ at once if the kernel refuses a part of it: for a change that may cut off the ho
 		ctx, cancel := context.WithTimeout(cmd.Context(), control.ReloadTimeout)
 		defer cancel()
 		if err := c.Reload(ctx, confirm); err != nil {
-			return refusedReload(c.Instance(), err)
+			return configfile.RefusedReload(c.Instance(), err)
 		}
 		what := "reloaded"
 		if confirm > 0 {
@@ -73,16 +75,6 @@ func (a *app) confirmCommand() *cobra.Command {
 	}
 }
 
-// refusedReload puts the faults of a file on lines of their own, where editors and eyes find
-// file:line:col.
-func refusedReload(instance string, err error) error {
-	if e, ok := err.(*control.Error); ok && e.Code == control.CodeConfig {
-		return &failure{exitConfig, fmt.Sprintf("%s: reload refused, the old configuration stays in force:\n%s",
-			instance, strings.TrimSpace(e.Message))}
-	}
-	return fmt.Errorf("%s: reload: %w", instance, err)
-}
-
 func (a *app) logLevelCommand() *cobra.Command {
 	levels := []string{"debug", "info", "warn", "error"}
 	return &cobra.Command{
@@ -96,7 +88,7 @@ func (a *app) logLevelCommand() *cobra.Command {
 				return a.showLogLevel(cmd.Context())
 			}
 			if !control.ValidLogLevel(args[0]) {
-				return usage("log level %q is not one of %s", args[0], strings.Join(levels, ", "))
+				return exit.Usage("log level %q is not one of %s", args[0], strings.Join(levels, ", "))
 			}
 			c, err := a.client()
 			if err != nil {

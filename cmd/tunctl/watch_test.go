@@ -32,8 +32,9 @@ func TestWatch_showsAgainAndAgain(t *testing.T) {
 	}
 	w.width, w.height = 80, 10
 	code, out, _ = w.run(args...)
+	const enter, leave, home, clearBelow = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l", "\x1b[H", "\x1b[J"
 	frames := strings.Split(out, home)[1:]
-	if code != 0 || !strings.HasPrefix(out, enterScreen) || !strings.Contains(out, leaveScreen) || len(frames) != 2 {
+	if code != 0 || !strings.HasPrefix(out, enter) || !strings.Contains(out, leave) || len(frames) != 2 {
 		t.Fatalf("terminal: %d\n%q", code, out)
 	}
 	frame, _, _ := strings.Cut(frames[0], clearBelow)

@@ -37,6 +37,7 @@ import (
 	"tund/internal/registry/etcdstore"
 	"tund/internal/registry/record"
 	"tund/internal/registry/view"
+	"tund/internal/rundir"
 	"tund/internal/sdnotify"
 )
 
@@ -226,7 +227,7 @@ func serve(f *agentfile.File, log *zap.Logger) error {
 	a, err := agent.New(agent.Options{
 		View:   view.Options{Trust: f.Trust, Self: f.Site, Keepalive: f.Keepalive, Ethernet: f.Ethernet},
 		Store:  store,
-		Daemon: control.NewAgentClient(control.RunDir(), f.Instance), Disk: agent.Files(f.StateDir), Log: log,
+		Daemon: control.NewAgentClient(rundir.Path(), f.Instance), Disk: agent.Files(f.StateDir), Log: log,
 		Key: key, Own: f.Own, Lifetime: f.Lifetime,
 	})
 	if err != nil {

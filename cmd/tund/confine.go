@@ -8,7 +8,7 @@ import (
 
 	"tund/config"
 	"tund/internal/confine"
-	"tund/internal/control"
+	"tund/internal/rundir"
 	"tund/internal/stamps"
 	"tund/internal/uapi"
 )
@@ -21,7 +21,7 @@ import (
 func filesOf(c *config.Config) confine.Tree {
 	t := confine.Tree{
 		Read:   []string{"/etc", "/run", "/proc", "/sys"},
-		Write:  []string{control.RunDir(), uapi.Dir, stamps.Dir(c.Instance)},
+		Write:  []string{rundir.Path(), uapi.Dir, stamps.Dir(c.Instance)},
 		Device: []string{"/dev/net/tun"},
 	}
 	if c.Metrics.Socket != "" {

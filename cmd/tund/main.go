@@ -25,9 +25,9 @@ import (
 	"tund/config"
 	"tund/internal/buildinfo"
 	"tund/internal/confine"
-	"tund/internal/control"
 	"tund/internal/daemon"
 	"tund/internal/desired"
+	"tund/internal/rundir"
 	"tund/internal/uapi"
 	"tund/route"
 )
@@ -171,18 +171,18 @@ func cleanup(runDir, instance string, stdout, stderr io.Writer) int {
 	if toJournal(2) {
 		stderr = journalWriter{stderr, zapcore.WarnLevel}
 	}
-	if err := control.CheckInstanceName(instance); err != nil {
+	if err := rundir.CheckName(instance); err != nil {
 		fmt.Fprintf(stderr, "tund: %v\n%s", err, synopsis())
 		return exitUsage
 	}
-	_, missing := os.Stat(control.InstanceDir(cmp.Or(runDir, control.RunDir()), instance))
+	_, missing := os.Stat(rundir.Instance(cmp.Or(runDir, rundir.Path()), instance))
 	code := exitOK
 	failed := func(what string, err error) {
 		fmt.Fprintf(stderr, "tund: clean up %s: %s%v\n", instance, what, err)
 		code = exitCode(err)
 	}
-	release, err := control.Hold(runDir, instance)
-	if errors.Is(err, control.ErrRunning) {
+	release, err := rundir.Hold(runDir, instance)
+	if errors.Is(err, rundir.ErrRunning) {
 		fmt.Fprintf(stderr, "tund: clean up %s: %v\n", instance, err)
 		return exitFailure
 	}

@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"net/http"
+
+	"tund/internal/rundir"
 )
 
 // AgentClient asks one instance over agent.sock. Each call makes its own connection, so there is
@@ -11,7 +13,7 @@ type AgentClient struct{ c *Client }
 
 // NewAgentClient returns a client for an instance below runDir; nothing is contacted yet.
 func NewAgentClient(runDir, instance string) *AgentClient {
-	return &AgentClient{newClient(instance, AgentPath(runDir, instance))}
+	return &AgentClient{newClient(instance, rundir.AgentSocket(runDir, instance))}
 }
 
 // SourcePut is the body of PUT /v1/sources/agent: the whole state of the agent. Peers hold keys of

@@ -3,18 +3,13 @@ package control
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"go.uber.org/zap"
 
+	"tund/internal/control/admission"
+	"tund/internal/rundir"
 	"tund/internal/unixsock"
 )
-
-// agentName is the file name of an agent's socket.
-const agentName = "agent.sock"
-
-// AgentPath returns where the socket for the agent of an instance is.
-func AgentPath(runDir, instance string) string { return filepath.Join(runDir, instance, agentName) }
 
 // AgentServer is the daemon's side of agent.sock.
 type AgentServer struct {
@@ -28,7 +23,7 @@ type AgentServer struct {
 // socket is given to uid; otherwise uid has to be in the group that the socket has, which is that
 // of the control socket. s is closed after the result.
 func (s *Server) ListenAgent(uid int) (*AgentServer, error) {
-	path := AgentPath(s.opts.RunDir, s.opts.Instance)
+	path := rundir.AgentSocket(s.opts.RunDir, s.opts.Instance)
 	listener, err := bindSocket(s.claim, path)
 	if err != nil {
 		return nil, fmt.Errorf("for the agent: %w", err)
@@ -37,7 +32,7 @@ func (s *Server) ListenAgent(uid int) (*AgentServer, error) {
 		// Nobody but the user can connect, so that everybody may come as far as the socket.
 		err := os.Chown(path, uid, -1)
 		if err == nil {
-			err = os.Chmod(s.claim.dir, 0o751)
+			err = os.Chmod(s.claim.Dir(), 0o751)
 		}
 		if err != nil {
 			_ = listener.Close()
@@ -59,8 +54,8 @@ func (a *AgentServer) Serve(backend AgentBackend) error {
 func newAgentHandler(backend AgentBackend, name string, uid int, log *zap.Logger) *handler {
 	return &handler{
 		agent: backend, name: name, log: log, verbs: agentVerbs(), events: backend.Events,
-		permits: func(who caller, _ verb) string {
-			if who.mayWrite() || who.known && who.uid == uid {
+		permits: func(who admission.Caller, _ verb) string {
+			if who.MayWrite() || who.Known && who.UID == uid {
 				return ""
 			}
 			return "only the user of [agent], root and the user tund runs as may use this socket"
@@ -75,8 +70,7 @@ func (a *AgentServer) Close() error {
 }
 
 // removeAgentSocket removes what a killed daemon left of the agent's socket.
-func removeAgentSocket(dir string) {
-	path := filepath.Join(dir, agentName)
+func removeAgentSocket(path string) {
 	if there, err := unixsock.Exists(path); err == nil && there {
 		_ = os.Remove(path)
 	}

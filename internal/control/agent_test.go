@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"tund/internal/control/admission"
 	"tund/internal/events"
 )
 
@@ -46,7 +47,7 @@ func (f *fakeAgent) Commit(h SourceHead) (SourceAnswer, error) {
 }
 
 // askAgent sends a request to the handler of an agent's socket, as who.
-func askAgent(f *fakeAgent, who caller, method, path, body string) *recorder {
+func askAgent(f *fakeAgent, who admission.Caller, method, path, body string) *recorder {
 	h := newAgentHandler(f, "office", 4242, zap.NewNop())
 	h.streams = &streams{closing: make(chan struct{})}
 	r, _ := http.NewRequestWithContext(context.WithValue(context.Background(), callerKey{}, who), method, path, strings.NewReader(body))
@@ -55,14 +56,14 @@ func askAgent(f *fakeAgent, who caller, method, path, body string) *recorder {
 	return w
 }
 
-var theAgent = caller{uid: 4242, known: true}
+var theAgent = admission.Caller{UID: 4242, Known: true}
 
 func TestAgentHandler_isForItsUserOnly(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		who  caller
+		who  admission.Caller
 		want int
-	}{{theAgent, 200}, {caller{uid: 0, known: true}, 200}, {caller{uid: os.Geteuid(), known: true}, 200}, {caller{uid: 4243, known: true}, 403}, {caller{uid: 4242}, 403}} {
+	}{{theAgent, 200}, {admission.Caller{UID: 0, Known: true}, 200}, {admission.Caller{UID: os.Geteuid(), Known: true}, 200}, {admission.Caller{UID: 4243, Known: true}, 403}, {admission.Caller{UID: 4242}, 403}} {
 		for _, v := range agentVerbs() {
 			body := map[string]string{
 				"PUT": `{"epoch":"e","generation":1,"peers":[]}`, "PATCH": `{"epoch":"e","if_generation":1,"generation":2}`, "POST": `{"public_key":"x"}`,

@@ -10,6 +10,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"tund/internal/control/admission"
 )
 
 // auditKey is the context key of what a request changes, in words: a *string.
@@ -24,11 +26,11 @@ func describe(r *http.Request, format string, args ...any) {
 
 // audited performs a verb that changes something, and logs who did what and what became of it: one
 // line for each.
-func (h *handler) audited(v verb, who caller, level zapcore.Level, w http.ResponseWriter, r *http.Request) (any, error) {
+func (h *handler) audited(v verb, who admission.Caller, level zapcore.Level, w http.ResponseWriter, r *http.Request) (any, error) {
 	what := ""
 	r = r.WithContext(context.WithValue(r.Context(), auditKey{}, &what))
 	answer, err := v.answer(h, w, r)
-	fields := []zap.Field{zap.Int("uid", who.uid), zap.Int("pid", who.pid), zap.String("verb", v.method+" "+v.path)}
+	fields := []zap.Field{zap.Int("uid", who.UID), zap.Int("pid", who.PID), zap.String("verb", v.method+" "+v.path)}
 	if what != "" {
 		fields = append(fields, zap.String("what", clip(what, maxAudit)))
 	}

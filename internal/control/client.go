@@ -11,10 +11,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
+
+	"tund/internal/rundir"
 )
 
 // maxAnswer bounds what the client reads: 16,384 FDB entries and thousands of peers are a few
@@ -52,7 +53,7 @@ type Client struct {
 
 // NewClient returns a client for an instance below runDir; nothing is contacted yet.
 func NewClient(runDir, instance string) *Client {
-	return newClient(instance, SocketPath(runDir, instance))
+	return newClient(instance, rundir.ControlSocket(runDir, instance))
 }
 
 func newClient(instance, socket string) *Client {
@@ -242,10 +243,10 @@ func Instances(runDir string) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if !e.IsDir() || CheckInstanceName(e.Name()) != nil {
+		if !e.IsDir() || rundir.CheckName(e.Name()) != nil {
 			continue
 		}
-		_, err := os.Lstat(filepath.Join(runDir, e.Name(), socketName))
+		_, err := os.Lstat(rundir.ControlSocket(runDir, e.Name()))
 		if err == nil || errors.Is(err, fs.ErrPermission) {
 			names = append(names, e.Name())
 		}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tund/internal/rundir"
 )
 
 func TestClient_tellsMissingFromStaleFromSilent(t *testing.T) {
@@ -18,7 +20,7 @@ func TestClient_tellsMissingFromStaleFromSilent(t *testing.T) {
 	var dial *DialError
 
 	_, err := NewClient(dir, "never").Status(context.Background())
-	if !errors.As(err, &dial) || !dial.Missing() || !strings.Contains(err.Error(), SocketPath(dir, "never")) {
+	if !errors.As(err, &dial) || !dial.Missing() || !strings.Contains(err.Error(), rundir.ControlSocket(dir, "never")) {
 		t.Errorf("never started: %v", err)
 	}
 
@@ -36,7 +38,7 @@ func TestClient_tellsMissingFromStaleFromSilent(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "stale"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: SocketPath(dir, "stale")})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: rundir.ControlSocket(dir, "stale")})
 	if err != nil {
 		t.Fatal(err)
 	}

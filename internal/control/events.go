@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tund/internal/control/admission"
 	"tund/internal/events"
 )
 
@@ -47,9 +48,9 @@ type streams struct {
 }
 
 // enter takes a place for a reader and returns how to give it back, or nil if there is none.
-func (s *streams) enter(who caller) func() {
+func (s *streams) enter(who admission.Caller) func() {
 	n := &s.readers
-	if who.mayWrite() {
+	if who.MayWrite() {
 		n = &s.writers
 	}
 	if n.Add(1) > maxStreams {
@@ -69,7 +70,7 @@ func (h *handler) followEvents(w http.ResponseWriter, r *http.Request) (any, err
 	if err != nil {
 		return nil, err
 	}
-	who, _ := r.Context().Value(callerKey{}).(caller)
+	who, _ := r.Context().Value(callerKey{}).(admission.Caller)
 	leave := h.streams.enter(who)
 	if leave == nil {
 		return nil, &Error{Code: CodeBusy, Message: "too many connections follow events; end one of them"}

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"tund/internal/control/admission"
 	"tund/internal/events"
 )
 
@@ -31,7 +32,7 @@ type handler struct {
 	events        func() *events.Log
 	verbs         []verb
 	// permits says why a caller may not use a verb; "": it may.
-	permits  func(caller, verb) string
+	permits  func(admission.Caller, verb) string
 	changing sync.Mutex // held while a change of a source is read and made
 }
 
@@ -67,8 +68,8 @@ func verbs() []verb {
 // ServeHTTP finds the verb, checks the caller and answers in JSON, whatever happens.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.contain(w, r)
-	who, _ := r.Context().Value(callerKey{}).(caller)
-	if who.refused {
+	who, _ := r.Context().Value(callerKey{}).(admission.Caller)
+	if who.Refused {
 		w.Header().Set("Connection", "close")
 		writeError(w, &Error{Code: CodeBusy, Message: "too many connections to the control socket"})
 		return

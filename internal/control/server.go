@@ -13,6 +13,10 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"tund/internal/control/admission"
+	"tund/internal/rundir"
+	"tund/internal/unixsock"
 )
 
 // Limits of one request.
@@ -29,8 +33,8 @@ const (
 
 // Options say which instance a Server speaks for.
 type Options struct {
-	RunDir   string      // "": RunDir()
-	Instance string      // see CheckInstanceName
+	RunDir   string      // "": rundir.Path()
+	Instance string      // see rundir.CheckName
 	Version  string      // of this program, for GET /v1/version
 	Log      *zap.Logger // nil: silent
 }
@@ -39,12 +43,12 @@ type Options struct {
 type Server struct {
 	endpoint
 	opts  Options
-	claim *claim
+	claim *rundir.Claim
 }
 
 // endpoint is a socket, and the server behind it.
 type endpoint struct {
-	socket *boundedListener
+	socket *admission.Listener
 	path   string
 	log    *zap.Logger
 	follow *streams
@@ -56,36 +60,57 @@ type endpoint struct {
 
 // Listen claims the instance and binds its control socket, which answers once Serve runs. It is the
 // first thing a starting daemon does: the claim is what keeps a second one off the same devices. A
-// socket file left by a killed daemon is replaced; when one is alive, the error wraps ErrRunning.
+// socket file left by a killed daemon is replaced; when one is alive, the error
+// wraps rundir.ErrRunning.
 func Listen(opts Options) (*Server, error) {
-	if err := CheckInstanceName(opts.Instance); err != nil {
-		return nil, err
-	}
 	if opts.RunDir == "" {
-		opts.RunDir = RunDir()
+		opts.RunDir = rundir.Path()
 	}
 	if opts.Log == nil {
 		opts.Log = zap.NewNop()
 	}
-	claim, err := takeClaim(opts.RunDir, opts.Instance)
+	claim, err := rundir.Take(opts.RunDir, opts.Instance)
 	if err != nil {
 		return nil, err
 	}
-	path := SocketPath(opts.RunDir, opts.Instance)
+	path := rundir.ControlSocket(opts.RunDir, opts.Instance)
 	listener, err := bindSocket(claim, path)
 	if err != nil {
-		claim.release()
+		claim.Release()
 		return nil, err
 	}
-	removeAgentSocket(claim.dir)
+	removeAgentSocket(rundir.AgentSocket(opts.RunDir, opts.Instance))
 	s := &Server{opts: opts, claim: claim}
 	s.bound(listener, path, opts.Log)
 	return s, nil
 }
 
+// bindSocket listens at path. It replaces a socket that is there: the caller holds the claim, so
+// nobody serves it.
+func bindSocket(c *rundir.Claim, path string) (*net.UnixListener, error) {
+	if len(path) > unixsock.MaxPath {
+		return nil, fmt.Errorf("control socket path %s is %d bytes long (at most %d): choose a shorter TUND_RUN_DIR",
+			path, len(path), unixsock.MaxPath)
+	}
+	stale, err := unixsock.Exists(path)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if stale {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove stale control socket: %w", err)
+		}
+	}
+	listener, err := unixsock.Listen(path, unixsock.Options{Mode: 0o660, Group: c.Group()})
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return listener, nil // Server.Close removes the file, while it still holds the claim
+}
+
 // bound notes the socket on which s answers.
 func (s *endpoint) bound(listener *net.UnixListener, path string, log *zap.Logger) {
-	s.socket, s.path, s.log = newBoundedListener(listener, log), path, log
+	s.socket, s.path, s.log = admission.New(listener, log, admission.Credentials), path, log
 	s.follow = &streams{closing: make(chan struct{})}
 }
 
@@ -101,8 +126,8 @@ func (s *Server) Serve(backend Backend) error {
 func newHandler(backend Backend, name, version string, log *zap.Logger) *handler {
 	return &handler{
 		backend: backend, name: name, version: version, log: log, verbs: verbs(), events: backend.Events,
-		permits: func(who caller, v verb) string {
-			if v.write && !who.mayWrite() {
+		permits: func(who admission.Caller, v verb) string {
+			if v.write && !who.MayWrite() {
 				return "only root and the user tund runs as may do this"
 			}
 			return ""
@@ -122,9 +147,9 @@ func (s *endpoint) serve(handler *handler) error {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          quiet(s.log),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			if bounded, ok := conn.(*boundedConn); ok {
+			if bounded, ok := conn.(*admission.Conn); ok {
 				ctx = context.WithValue(ctx, connKey{}, bounded)
-				return context.WithValue(ctx, callerKey{}, bounded.caller)
+				return context.WithValue(ctx, callerKey{}, bounded.Caller)
 			}
 			return ctx
 		},
@@ -149,9 +174,9 @@ type connKey struct{}
 // answering notes which connections have a request that is being answered: they keep their place.
 func answering(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c, ok := r.Context().Value(connKey{}).(*boundedConn); ok {
-			c.places.answer(c, true)
-			defer c.places.answer(c, false)
+		if c, ok := r.Context().Value(connKey{}).(*admission.Conn); ok {
+			c.Answering(true)
+			defer c.Answering(false)
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -162,7 +187,7 @@ func answering(next http.Handler) http.Handler {
 func (s *Server) Close() error {
 	first, err := s.close()
 	if first {
-		s.claim.release()
+		s.claim.Release()
 	}
 	return err
 }

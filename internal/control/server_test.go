@@ -15,11 +15,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 
+	"tund/internal/control/admission"
 	"tund/internal/events"
 )
 
@@ -60,12 +62,14 @@ type fakeBackend struct {
 	change   PeerChange
 	panics   bool
 	gate     chan struct{} // Status waits for it when not nil
+	asked    atomic.Int64  // calls of Status
 	events   *events.Log
 }
 
 func (b *fakeBackend) Events() *events.Log { return b.events }
 
 func (b *fakeBackend) Status() Instance {
+	b.asked.Add(1)
 	if b.gate != nil {
 		<-b.gate
 	}
@@ -112,18 +116,18 @@ func (b *fakeBackend) PinFDB(p FDBPin) error {
 // serve runs a server for the instance "office" in a directory of the test.
 func serve(t *testing.T, backend Backend) (*Server, *Client) {
 	t.Helper()
-	return serveAs(t, backend, credentials)
+	return serveAs(t, backend, admission.Credentials)
 }
 
 // serveAs is serve with another idea of who connects.
-func serveAs(t *testing.T, backend Backend, identify func(net.Conn) caller) (*Server, *Client) {
+func serveAs(t *testing.T, backend Backend, identify func(net.Conn) admission.Caller) (*Server, *Client) {
 	t.Helper()
 	dir := shortDir(t)
 	s, err := Listen(Options{RunDir: dir, Instance: "office", Version: "1.2.3", Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.socket.identify = identify
+	s.socket = admission.New(s.socket.Listener, zap.NewNop(), identify)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(backend) }()
 	t.Cleanup(func() {
@@ -306,15 +310,15 @@ func TestHandler_letsOnlyRootAndTheDaemonsUserWrite(t *testing.T) {
 	t.Parallel()
 	h := newHandler(&fakeBackend{level: "info", events: events.New(time.Now())}, "office", "test", zap.NewNop())
 	h.streams = &streams{closing: make(chan struct{})}
-	stranger := caller{uid: os.Geteuid() + 12345, known: true}
+	stranger := admission.Caller{UID: os.Geteuid() + 12345, Known: true}
 	for _, c := range []struct {
-		who   caller
+		who   admission.Caller
 		write int
 	}{
-		{caller{uid: 0, known: true}, 200},
-		{caller{uid: os.Geteuid(), known: true}, 200},
+		{admission.Caller{UID: 0, Known: true}, 200},
+		{admission.Caller{UID: os.Geteuid(), Known: true}, 200},
 		{stranger, 403},
-		{caller{}, 403},
+		{admission.Caller{}, 403},
 	} {
 		for _, v := range verbs() {
 			body := map[string]string{

@@ -12,6 +12,7 @@ import (
 
 	"tund/crypto/keys"
 	"tund/internal/control"
+	"tund/internal/rundir"
 	"tund/internal/testnet"
 )
 
@@ -47,7 +48,7 @@ func sitePeer(n int, more ...any) map[string]any {
 
 // agent returns a client for the agent's socket.
 func (n *instance) agent() *control.AgentClient {
-	return control.NewAgentClient(control.RunDir(), "office")
+	return control.NewAgentClient(rundir.Path(), "office")
 }
 
 // sources describes the peers of status: name, source, and whether it shadows one.
@@ -152,7 +153,7 @@ func TestSources_aReloadTouchesTheFileOnly(t *testing.T) {
 	n := newInstance(t, fmt.Sprintf(agentFile, ""))
 	n.start()
 	defer n.stop()
-	a, c, ctx := n.agent(), control.NewClient(control.RunDir(), "office"), t.Context()
+	a, c, ctx := n.agent(), control.NewClient(rundir.Path(), "office"), t.Context()
 	put := control.SourcePut{Epoch: "e", Generation: 1, Peers: []map[string]any{sitePeer(1), sitePeer(2)}}
 	if _, err := a.Put(ctx, put); err != nil {
 		t.Fatal(err)

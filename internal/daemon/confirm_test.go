@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tund/internal/control"
+	"tund/internal/rundir"
 )
 
 // within waits for something that a timer brings about.
@@ -36,7 +37,7 @@ func TestReload_goesBackUnlessItIsConfirmed(t *testing.T) {
 	n := newInstance(t, first)
 	n.start()
 	defer n.stop()
-	client := control.NewClient(control.RunDir(), "office")
+	client := control.NewClient(rundir.Path(), "office")
 	before := kernelState(t)
 	if err := client.Confirm(t.Context()); err == nil {
 		t.Error("confirmed what nobody has tried")

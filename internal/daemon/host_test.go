@@ -21,6 +21,7 @@ import (
 
 	"tund/config"
 	"tund/internal/control"
+	"tund/internal/rundir"
 	"tund/internal/testnet"
 )
 
@@ -196,7 +197,7 @@ func (n *instance) ended() error {
 
 func (n *instance) status() control.Instance {
 	n.t.Helper()
-	s, err := control.NewClient(control.RunDir(), "office").Status(n.t.Context())
+	s, err := control.NewClient(rundir.Path(), "office").Status(n.t.Context())
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -224,7 +225,7 @@ func (n *instance) reloads(text string) error {
 func (n *instance) tries(text string, confirm time.Duration) error {
 	n.t.Helper()
 	n.write(text)
-	return control.NewClient(control.RunDir(), "office").Reload(n.t.Context(), confirm)
+	return control.NewClient(rundir.Path(), "office").Reload(n.t.Context(), confirm)
 }
 
 // traces counts the resources that a process holds.
@@ -252,7 +253,7 @@ func tracesNow(t *testing.T, want *traces) traces {
 		}
 		slices.Sort(now.files)
 		now.goroutines = runtime.NumGoroutine()
-		now.run, _ = filepath.Glob(filepath.Join(control.RunDir(), "*"))
+		now.run, _ = filepath.Glob(filepath.Join(rundir.Path(), "*"))
 		if want == nil || now.same(*want) || time.Now().After(end) {
 			return now
 		}

@@ -12,6 +12,7 @@ import (
 	"tund/internal/acquire"
 	"tund/internal/control"
 	"tund/internal/desired"
+	"tund/internal/rundir"
 	"tund/internal/sizes"
 	"tund/internal/uapi"
 	"tund/route"
@@ -82,7 +83,7 @@ func (d *Daemon) openInterface(ctx context.Context, fd int) error {
 
 // claimIfPossible opens the control socket for tunctl. A WireGuard device does not depend on it.
 func (d *Daemon) claimIfPossible(ctx context.Context) error {
-	err := acquire.Patiently(ctx, control.ErrRunning, func() error { return d.claim(ctx) })
+	err := acquire.Patiently(ctx, rundir.ErrRunning, func() error { return d.claim(ctx) })
 	if err != nil {
 		d.log.Warn("tunctl cannot see this device", zap.Error(err))
 	}

@@ -3,8 +3,9 @@
 //
 // Examine depends on its arguments only: what the instance says of itself (the status of the
 // control API, which includes what the daemon found on its host), and what whoever asks has seen of
-// the host and of the paths. What was not seen is a finding of its own and never a fault. Look
-// examines the host. The package sends nothing and changes nothing.
+// the host and of the paths. What was not seen is a finding of its own and never a fault. Collect
+// looks: at the file, the host and the routes, and at the paths, for which it has the instance send
+// echo requests. Nothing else is sent, and nothing is changed.
 package doctor
 
 import (

@@ -31,6 +31,7 @@ import (
 	"tund/config"
 	"tund/internal/control"
 	"tund/internal/doctor"
+	"tund/internal/rundir"
 	"tund/internal/unixsock"
 )
 
@@ -187,7 +188,7 @@ func Listen(m config.Metrics) (net.Listener, error) {
 			return nil, fmt.Errorf("listen for metrics: remove stale socket: %w", err)
 		}
 	}
-	l, err := unixsock.Listen(m.Socket, unixsock.Options{Mode: 0o660, Group: control.ReadersGroup()})
+	l, err := unixsock.Listen(m.Socket, unixsock.Options{Mode: 0o660, Group: rundir.ReadersGroup()})
 	if err != nil {
 		return nil, fmt.Errorf("listen for metrics: %w (its directory must be writable for tund, as "+
 			"that of the control socket is; one that was not in use at the start needs a restart)", err)

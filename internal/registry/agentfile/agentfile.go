@@ -17,8 +17,8 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"tund/internal/control"
 	"tund/internal/registry/record"
+	"tund/internal/rundir"
 )
 
 // File is what the file of an agent says, with every default filled in.
@@ -131,7 +131,7 @@ func (c *checker) file(r *raw) *File {
 	if f.Instance == "" {
 		f.Instance = strings.TrimSuffix(filepath.Base(c.path), ".toml")
 	}
-	if err := control.CheckInstanceName(f.Instance); err != nil {
+	if err := rundir.CheckName(f.Instance); err != nil {
 		c.fault("instance: %v", err)
 	}
 	if f.Name == "" {

@@ -1,4 +1,4 @@
-package control
+package rundir
 
 import (
 	"errors"
@@ -13,32 +13,38 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"tund/internal/unixsock"
 )
 
-// ErrRunning is wrapped by Listen's error when another process serves this instance.
+// ErrRunning is wrapped by the error of Take when another process holds the instance.
 var ErrRunning = errors.New("already running")
 
 // groupName is the group whose members may read; used when it exists.
 const groupName = "tund"
 
-// claimTries bounds how often claim starts again because the directory or the lock vanished under
+// claimTries bounds how often Take starts again because the directory or the lock vanished under
 // it: each time another process was just stopping, and a second one in the same moment is already
 // unlikely.
 const claimTries = 20
 
-// claim is the right to be an instance: its directory, and a lock file in it that this process
+// Claim is the right to be an instance: its directory, and a lock file in it that this process
 // holds. The kernel gives the lock up when the process dies, however it dies, so a claim is never
 // stale.
-type claim struct {
+type Claim struct {
 	dir  string
 	lock *os.File
 	gid  int // group for the socket, or -1 to leave it
 }
 
-// takeClaim makes the instance's directory and locks it. The lock file is removed on release, so a
+// Take makes the directory of an instance and locks it. When another process holds it, the error
+// wraps ErrRunning. The lock file is removed on release, so a
 // lock won on a file that no longer has the name is worthless and the race is run again.
-func takeClaim(runDir, instance string) (*claim, error) {
-	c := &claim{dir: InstanceDir(runDir, instance), gid: ReadersGroup()}
+func Take(runDir, instance string) (*Claim, error) {
+	if err := CheckName(instance); err != nil {
+		return nil, err
+	}
+	c := &Claim{dir: Instance(runDir, instance), gid: ReadersGroup()}
 	path := filepath.Join(c.dir, lockName)
 	for range claimTries {
 		if err := c.makeDir(runDir); err != nil {
@@ -62,13 +68,20 @@ func takeClaim(runDir, instance string) (*claim, error) {
 		}
 		c.lock = lock
 		if err := c.sign(); err != nil {
-			c.release()
+			c.Release()
 			return nil, fmt.Errorf("lock instance %q: %w", instance, err)
 		}
 		return c, nil
 	}
 	return nil, fmt.Errorf("lock instance %q: %s changed %d times while it was being locked", instance, path, claimTries)
 }
+
+// Dir returns the directory of the instance.
+func (c *Claim) Dir() string { return c.dir }
+
+// Group returns the id of the group that sockets in the directory are for, or -1 for that of the
+// process.
+func (c *Claim) Group() int { return c.gid }
 
 // tryLock locks the open file; won is false when path names another file by now.
 func tryLock(lock *os.File, path string) (won bool, err error) {
@@ -109,7 +122,7 @@ func holder(lock *os.File) string {
 }
 
 // sign writes our process id to the lock file, for the message that another starter prints.
-func (c *claim) sign() error {
+func (c *Claim) sign() error {
 	if err := c.lock.Truncate(0); err != nil {
 		return err
 	}
@@ -119,7 +132,7 @@ func (c *claim) sign() error {
 
 // makeDir makes the run directory and the instance's own, or checks the one that systemd or an
 // earlier run left.
-func (c *claim) makeDir(runDir string) error {
+func (c *Claim) makeDir(runDir string) error {
 	if _, err := os.Stat(runDir); errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(runDir, 0o755); err != nil {
 			return fmt.Errorf("make run directory: %w", err)
@@ -167,17 +180,20 @@ func (e foreignDir) Error() string {
 	return fmt.Sprintf("%s belongs to uid %d: refusing to put a control socket there", e.dir, e.uid)
 }
 
-// Hold keeps an instance from starting while what it left behind is removed, and removes its files
-// in the run directory when released. When the instance runs, the error wraps ErrRunning. Unlike
-// Listen it also works for root in the directory of an instance that runs as another user, as the
-// service does: there it makes no file, and changes none, so that nothing which that user prepared
-// can lead it elsewhere.
+// Hold keeps an instance of runDir ("": Path) from starting while what it left behind is removed,
+// and removes its files in the run directory when released. When the instance runs, the error wraps
+// ErrRunning. Unlike Take it also works for root in the directory of an instance that runs as
+// another user, as the service does: there it makes no file, and changes none, so that nothing
+// which that user prepared can lead it elsewhere.
 func Hold(runDir, instance string) (release func(), err error) {
-	s, err := Listen(Options{RunDir: runDir, Instance: instance})
+	if runDir == "" {
+		runDir = Path()
+	}
+	c, err := Take(runDir, instance)
 	var foreign foreignDir
 	switch {
 	case err == nil:
-		return func() { _ = s.Close() }, nil
+		return c.clean, nil
 	case !errors.As(err, &foreign):
 		return nil, err
 	}
@@ -194,16 +210,23 @@ func Hold(runDir, instance string) (release func(), err error) {
 		_ = lock.Close()
 		return nil, fmt.Errorf("instance %q: %w", instance, err)
 	}
-	return func() {
-		_ = os.Remove(filepath.Join(foreign.dir, socketName))
-		removeAgentSocket(foreign.dir)
-		(&claim{dir: foreign.dir, lock: lock}).release()
-	}, nil
+	return (&Claim{dir: foreign.dir, lock: lock}).clean, nil
 }
 
-// release removes the lock while it is held, then lets go of it, and removes the directory if
+// clean removes the sockets that a killed daemon left, and releases.
+func (c *Claim) clean() {
+	for _, name := range []string{controlSocket, agentSocket} {
+		path := filepath.Join(c.dir, name)
+		if there, err := unixsock.Exists(path); err == nil && there {
+			_ = os.Remove(path)
+		}
+	}
+	c.Release()
+}
+
+// Release removes the lock while it is held, then lets go of it, and removes the directory if
 // nothing else is in it.
-func (c *claim) release() {
+func (c *Claim) Release() {
 	_ = os.Remove(filepath.Join(c.dir, lockName))
 	_ = c.lock.Close()
 	// Fails when other files are there, or when the run directory is not ours to change.

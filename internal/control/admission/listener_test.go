@@ -1,4 +1,4 @@
-package control
+package admission
 
 import (
 	"errors"
@@ -27,15 +27,15 @@ func (l *failingListener) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-func TestBoundedListener_outlivesRunningOutOfDescriptors(t *testing.T) {
+func TestListener_outlivesRunningOutOfDescriptors(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(shortDir(t), "s")
+	path := filepath.Join(t.TempDir(), "s")
 	inner, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	failures := slices.Repeat([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM}, 4)
-	l := newBoundedListener(&failingListener{inner, failures}, zap.NewNop())
+	l := New(&failingListener{inner, failures}, zap.NewNop(), Credentials)
 	var waits []time.Duration
 	l.wait = func(d time.Duration) bool { waits = append(waits, d); return true }
 	client, err := net.Dial("unix", path)

@@ -1,4 +1,4 @@
-package main
+package exchange
 
 import (
 	"context"
@@ -12,13 +12,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/configfile"
+	"tund/cmd/tunctl/internal/exit"
+	"tund/cmd/tunctl/internal/secretfile"
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/tomledit"
 	"tund/internal/wgquick"
 )
 
-func (a *app) inviteCommand() *cobra.Command {
+func (v *Verbs) Invite() *cobra.Command {
 	var f clientFlags
 	var addresses []string
 	var psk bool
@@ -33,19 +36,19 @@ nowhere.`,
   sudo tunctl -i office peer invite laptop --endpoint vpn.example.org --allowed-ips 0.0.0.0/0,::/0 --dns 10.9.0.1 -o laptop.conf`,
 		Args: cobra.ExactArgs(1),
 	}
-	a.configFlag(cmd)
+	v.ConfigFlag(cmd)
 	f.add(cmd)
 	cmd.Flags().StringSliceVar(&addresses, "address", nil, "addresses for the peer (default: the next free ones)")
 	cmd.Flags().BoolVar(&psk, "preshared-key", true, "a preshared key besides, in the file NAME.psk beside the configuration")
-	cmd.RunE = a.do(func(cmd *cobra.Command, args []string) error {
+	cmd.RunE = v.Do(func(cmd *cobra.Command, args []string) error {
 		if f.endpoint == "" {
-			return usage("--endpoint: give the name or address, and port, at which the peer reaches us")
+			return exit.Usage("--endpoint: give the name or address, and port, at which the peer reaches us")
 		}
-		path, err := a.configPath(cmd.Context())
+		path, err := v.ConfigPath(cmd.Context())
 		if err != nil {
 			return err
 		}
-		i := invitation{app: a, path: path, name: args[0], flags: &f}
+		i := invitation{verbs: v, path: path, name: args[0], flags: &f}
 		if err := i.prepare(addresses, psk); err != nil {
 			return err
 		}
@@ -56,7 +59,7 @@ nowhere.`,
 
 // invitation is a peer on its way into a configuration.
 type invitation struct {
-	app        *app
+	verbs      *Verbs
 	path, name string
 	flags      *clientFlags
 
@@ -69,13 +72,13 @@ type invitation struct {
 
 // prepare makes everything and writes nothing.
 func (i *invitation) prepare(addresses []string, psk bool) error {
-	old, c, err := readConfig(i.path)
+	old, c, err := configfile.Read(i.path)
 	if err != nil {
 		return err
 	}
 	i.old = old
 	if slices.ContainsFunc(c.Peers, func(p config.Peer) bool { return p.Name == i.name }) {
-		return &failure{exitFailure, fmt.Sprintf("peer %q exists already: choose another name, or remove it first", i.name)}
+		return exit.Errorf(exit.Failed, "peer %q exists already: choose another name, or remove it first", i.name)
 	}
 	client, err := i.flags.client(c)
 	if err != nil {
@@ -107,7 +110,7 @@ func (i *invitation) render(c *config.Config, peer wgquick.Peer, client wgquick.
 	with := tomledit.Append(i.old, peer.TOML(""))
 	next, err := config.Parse(i.path, with)
 	if err != nil {
-		return refusedEdit(c.Path, err)
+		return configfile.Refused(c.Path, err)
 	}
 	invited := next.Peers[len(next.Peers)-1]
 	invited.PresharedKey = i.psk
@@ -115,7 +118,7 @@ func (i *invitation) render(c *config.Config, peer wgquick.Peer, client wgquick.
 	if err != nil {
 		return err
 	}
-	i.delivery, err = i.app.render(file, i.flags)
+	i.delivery, err = i.verbs.render(file, i.flags)
 	return err
 }
 
@@ -123,19 +126,19 @@ func (i *invitation) render(c *config.Config, peer wgquick.Peer, client wgquick.
 // is left behind.
 func (i *invitation) carryOut(ctx context.Context) error {
 	if i.pskPath != "" {
-		if err := writeSecret(i.pskPath, []byte(i.psk.Base64()+"\n"), false); err != nil {
+		if err := secretfile.Write(i.pskPath, []byte(i.psk.Base64()+"\n"), false); err != nil {
 			return err
 		}
 	}
-	said, err := i.app.replaceConfig(ctx, i.path, i.old, i.text)
+	said, err := i.verbs.Replace(ctx, i.path, i.old, i.text)
 	if err != nil {
 		if i.pskPath != "" {
 			err = errors.Join(err, os.Remove(i.pskPath))
 		}
 		return err
 	}
-	fmt.Fprintf(i.app.env.stderr, "tunctl: peer %q with %s added to %s: %s\n", i.name, prefixes(i.addresses), i.path, said)
-	if err := i.delivery.write(i.app, i.flags); err != nil {
+	fmt.Fprintf(i.verbs.Streams.Err, "tunctl: peer %q with %s added to %s: %s\n", i.name, prefixes(i.addresses), i.path, said)
+	if err := i.delivery.write(i.verbs, i.flags); err != nil {
 		return fmt.Errorf("the peer is there, but its file is lost (remove the peer and invite it again): %w", err)
 	}
 	return nil
@@ -151,7 +154,7 @@ func inviteAddresses(c *config.Config, given []string) ([]netip.Prefix, error) {
 		address, _, _ := strings.Cut(word, "/")
 		addr, err := netip.ParseAddr(address)
 		if err != nil || addr.Zone() != "" {
-			return nil, usage("--address: %q is not an address (want 10.9.0.17 or fd09::17)", word)
+			return nil, exit.Usage("--address: %q is not an address (want 10.9.0.17 or fd09::17)", word)
 		}
 		list = append(list, netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()))
 	}

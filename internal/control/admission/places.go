@@ -1,4 +1,4 @@
-package control
+package admission
 
 import (
 	"slices"
@@ -12,7 +12,8 @@ import (
 // monitoring needs, and cost some 20 KB each.
 const (
 	maxWriters = 16 // open connections of root and the daemon's own user
-	maxReaders = 40 // open connections of everybody else who may open the socket
+	// MaxReaders is how many connections of everybody else who may open the socket are served.
+	MaxReaders = 40
 	// maxRefused is how many connections of either class are open beyond that, only to be told in
 	// HTTP that there are too many.
 	maxRefused = 4
@@ -36,20 +37,20 @@ type places struct {
 
 	// Guards open, and the fields of its connections that say so; not held while closing.
 	mu   sync.Mutex
-	open []*boundedConn
+	open []*Conn
 }
 
 // admit gives c a place, at the cost of another connection, which it closes, if need be. It reports
 // whether there is one.
-func (p *places) admit(c *boundedConn, now time.Time) bool {
+func (p *places) admit(c *Conn, now time.Time) bool {
 	p.mu.Lock()
-	var victim *boundedConn
+	var victim *Conn
 	if len(p.open) >= p.max {
-		if victim = p.victim(c.caller, now); victim == nil {
+		if victim = p.victim(c.Caller, now); victim == nil {
 			p.mu.Unlock()
 			return false
 		}
-		p.open = slices.DeleteFunc(p.open, func(o *boundedConn) bool { return o == victim })
+		p.open = slices.DeleteFunc(p.open, func(o *Conn) bool { return o == victim })
 	}
 	c.places, c.since = p, now
 	p.open = append(p.open, c)
@@ -61,20 +62,20 @@ func (p *places) admit(c *boundedConn, now time.Time) bool {
 }
 
 // victim chooses whose place a new connection of who gets; nil when nobody's.
-func (p *places) victim(who caller, now time.Time) *boundedConn {
+func (p *places) victim(who Caller, now time.Time) *Conn {
 	held := make(map[int]int)
 	for _, c := range p.open {
-		held[c.caller.user()]++
+		held[c.Caller.user()]++
 	}
-	var idle, answering *boundedConn
+	var idle, answering *Conn
 	most := 0
 	for _, n := range held {
 		most = max(most, n)
 	}
 	for _, c := range p.open {
-		other := c.caller.user() != who.user()
+		other := c.Caller.user() != who.user()
 		switch {
-		case held[c.caller.user()] < most:
+		case held[c.Caller.user()] < most:
 		case c.answering:
 			if p.stuck && other && (answering == nil || c.since.Before(answering.since)) {
 				answering = c
@@ -91,14 +92,14 @@ func (p *places) victim(who caller, now time.Time) *boundedConn {
 }
 
 // remove takes c out; again, it does nothing.
-func (p *places) remove(c *boundedConn) {
+func (p *places) remove(c *Conn) {
 	p.mu.Lock()
-	p.open = slices.DeleteFunc(p.open, func(o *boundedConn) bool { return o == c })
+	p.open = slices.DeleteFunc(p.open, func(o *Conn) bool { return o == c })
 	p.mu.Unlock()
 }
 
 // answer notes that a request of c begins or ends to be answered.
-func (p *places) answer(c *boundedConn, begins bool) {
+func (p *places) answer(c *Conn, begins bool) {
 	p.mu.Lock()
 	c.answering, c.since = begins, time.Now()
 	p.mu.Unlock()
@@ -110,21 +111,21 @@ type gate struct{ writers, readers, refusedWriters, refusedReaders places }
 func newGate() *gate {
 	return &gate{
 		writers:        places{max: maxWriters, grace: idleGrace},
-		readers:        places{max: maxReaders, grace: idleGrace, stuck: true},
+		readers:        places{max: MaxReaders, grace: idleGrace, stuck: true},
 		refusedWriters: places{max: maxRefused},
 		refusedReaders: places{max: maxRefused},
 	}
 }
 
 // admit gives c a place of its class, or one to be refused in. False: there is not even that.
-func (g *gate) admit(c *boundedConn, now time.Time) bool {
+func (g *gate) admit(c *Conn, now time.Time) bool {
 	served, refused := &g.readers, &g.refusedReaders
-	if c.caller.mayWrite() {
+	if c.Caller.MayWrite() {
 		served, refused = &g.writers, &g.refusedWriters
 	}
 	if served.admit(c, now) {
 		return true
 	}
-	c.caller.refused = true
+	c.Caller.Refused = true
 	return refused.admit(c, now)
 }

@@ -1,4 +1,4 @@
-package main
+package exchange
 
 import (
 	"errors"
@@ -6,13 +6,15 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/configfile"
+	"tund/cmd/tunctl/internal/exit"
+	"tund/cmd/tunctl/internal/secretfile"
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/qrcode"
@@ -46,7 +48,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.force, "force", false, "replace files that are there")
 }
 
-func (a *app) exportCommand() *cobra.Command {
+func (v *Verbs) Export() *cobra.Command {
 	var f clientFlags
 	cmd := &cobra.Command{
 		Use:   "export [PEER]",
@@ -59,49 +61,49 @@ export reads the configuration and its key files, so it is for whoever may read 
 		Example: `  sudo tunctl export -c /etc/tund/wg0.toml -o /etc/wireguard/wg0.conf
   sudo tunctl -i office export phone --private-key-file phone.key --endpoint vpn.example.org --qr`,
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completePeer,
+		ValidArgsFunction: v.CompletePeer,
 	}
-	a.configFlag(cmd)
+	v.ConfigFlag(cmd)
 	f.add(cmd)
 	cmd.Flags().StringVar(&f.keyFile, "private-key-file", "", "private key of PEER (- for standard input)")
-	cmd.RunE = a.do(func(cmd *cobra.Command, args []string) error {
-		path, err := a.configPath(cmd.Context())
+	cmd.RunE = v.Do(func(cmd *cobra.Command, args []string) error {
+		path, err := v.ConfigPath(cmd.Context())
 		if err != nil {
 			return err
 		}
-		c, err := loadConfig(path)
+		c, err := configfile.Load(path)
 		if err != nil {
 			return err
 		}
 		if len(args) == 0 {
-			return a.exportOwn(cmd, path, c, &f)
+			return v.exportOwn(cmd, path, c, &f)
 		}
-		return a.exportPeer(path, c, args[0], &f)
+		return v.exportPeer(path, c, args[0], &f)
 	})
 	return cmd
 }
 
 // exportOwn writes our side.
-func (a *app) exportOwn(cmd *cobra.Command, path string, c *config.Config, f *clientFlags) error {
+func (v *Verbs) exportOwn(cmd *cobra.Command, path string, c *config.Config, f *clientFlags) error {
 	for _, name := range []string{"endpoint", "allowed-ips", "dns", "keepalive", "private-key-file"} {
 		if cmd.Flags().Changed(name) {
-			return usage("--%s is for the file of a peer: name the peer", name)
+			return exit.Usage("--%s is for the file of a peer: name the peer", name)
 		}
 	}
 	file, notes, err := wgquick.FromConfig(c)
 	if err != nil {
 		return err
 	}
-	if err := a.deliver(file, f); err != nil {
+	if err := v.deliver(file, f); err != nil {
 		return err
 	}
-	a.printNotes(path, notes)
+	v.printNotes(path, notes)
 	return nil
 }
 
 // exportPeer writes the side of one peer.
-func (a *app) exportPeer(path string, c *config.Config, wanted string, f *clientFlags) error {
-	p, err := findPeer(c, wanted)
+func (v *Verbs) exportPeer(path string, c *config.Config, wanted string, f *clientFlags) error {
+	p, err := configfile.FindPeer(c, wanted)
 	if err != nil {
 		return err
 	}
@@ -110,7 +112,7 @@ func (a *app) exportPeer(path string, c *config.Config, wanted string, f *client
 		return err
 	}
 	if f.keyFile != "" {
-		if client.PrivateKey, err = a.readPrivateKey(f.keyFile); err != nil {
+		if client.PrivateKey, err = v.readPrivateKey(f.keyFile); err != nil {
 			return err
 		}
 		defer client.PrivateKey.Zero()
@@ -118,7 +120,7 @@ func (a *app) exportPeer(path string, c *config.Config, wanted string, f *client
 	var notes []wgquick.Note
 	if client.PrivateKey.IsZero() {
 		if f.qr || f.png != "" {
-			return usage("a QR code without the private key of %s is of no use: give it with --private-key-file", p.Name)
+			return exit.Usage("a QR code without the private key of %s is of no use: give it with --private-key-file", p.Name)
 		}
 		notes = append(notes, wgquick.Note{Text: fmt.Sprintf("only peer %s knows its private key: add it to the file, as PrivateKey in [Interface]", p.Name)})
 	}
@@ -129,10 +131,10 @@ func (a *app) exportPeer(path string, c *config.Config, wanted string, f *client
 	if err != nil {
 		return err
 	}
-	if err := a.deliver(file, f); err != nil {
+	if err := v.deliver(file, f); err != nil {
 		return err
 	}
-	a.printNotes(path, notes)
+	v.printNotes(path, notes)
 	return nil
 }
 
@@ -142,13 +144,13 @@ func (f *clientFlags) client(c *config.Config) (wgquick.Client, error) {
 	for _, word := range f.allowed {
 		p, err := netip.ParsePrefix(word)
 		if err != nil {
-			return client, usage("--allowed-ips: %q is not a network (want 10.20.0.0/16 or fd00::/64)", word)
+			return client, exit.Usage("--allowed-ips: %q is not a network (want 10.20.0.0/16 or fd00::/64)", word)
 		}
 		client.AllowedIPs = append(client.AllowedIPs, p.Masked())
 	}
 	for _, word := range f.dns {
 		if strings.ContainsAny(word, " \t\r\n#,=") || word == "" {
-			return client, usage("--dns: %q is neither an address nor a domain", word)
+			return client, exit.Usage("--dns: %q is neither an address nor a domain", word)
 		}
 	}
 	var err error
@@ -166,7 +168,7 @@ func ownEndpoint(text string, c *config.Config) (config.Endpoint, error) {
 		return e, nil
 	}
 	if c.Tunnel.ListenPort == 0 {
-		return e, usage("--endpoint: %v, and the configuration has no listen_port to take it from", err)
+		return e, exit.Usage("--endpoint: %v, and the configuration has no listen_port to take it from", err)
 	}
 	host := strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")
 	if a, aErr := netip.ParseAddr(host); aErr == nil && a.Is6() {
@@ -174,28 +176,28 @@ func ownEndpoint(text string, c *config.Config) (config.Endpoint, error) {
 	}
 	e, again := config.ParseEndpoint(host + ":" + strconv.Itoa(int(c.Tunnel.ListenPort)))
 	if again != nil {
-		return e, usage("--endpoint: %v", err)
+		return e, exit.Usage("--endpoint: %v", err)
 	}
 	return e, nil
 }
 
 // deliver writes a finished file: as text, as a QR code in the terminal, as a QR code in a PNG.
-func (a *app) deliver(file *wgquick.File, f *clientFlags) error {
-	d, err := a.render(file, f)
+func (v *Verbs) deliver(file *wgquick.File, f *clientFlags) error {
+	d, err := v.render(file, f)
 	if err != nil {
 		return err
 	}
-	return d.write(a, f)
+	return d.write(v, f)
 }
 
 // delivery is a file in all the forms that were asked for; nil: not in this one.
 type delivery struct{ text, terminal, picture []byte }
 
 // render makes the forms of a file. What can fail without anything having been written fails here.
-func (a *app) render(file *wgquick.File, f *clientFlags) (d delivery, err error) {
+func (v *Verbs) render(file *wgquick.File, f *clientFlags) (d delivery, err error) {
 	for _, path := range []string{f.out, f.png} {
 		if _, err := os.Lstat(path); path != "" && err == nil && !f.force {
-			return d, alreadyThere(path)
+			return d, secretfile.AlreadyThere(path)
 		}
 	}
 	text := file.Format()
@@ -205,11 +207,11 @@ func (a *app) render(file *wgquick.File, f *clientFlags) (d delivery, err error)
 		}
 	}
 	if f.qr {
-		s, err := a.env.style(a.color)
+		s, err := v.Style()
 		if err != nil {
-			return d, usage("%v", err)
+			return d, err
 		}
-		if d.terminal, err = qrcode.Text(text, s.UTF8, a.env.width); err != nil {
+		if d.terminal, err = qrcode.Text(text, s.UTF8, v.Width); err != nil {
 			return d, undrawable(err)
 		}
 	}
@@ -231,27 +233,27 @@ func undrawable(err error) error {
 }
 
 // write puts each form where it belongs.
-func (d *delivery) write(a *app, f *clientFlags) error {
+func (d *delivery) write(v *Verbs, f *clientFlags) error {
 	if d.picture != nil {
-		if err := writeSecret(f.png, d.picture, f.force); err != nil {
+		if err := secretfile.Write(f.png, d.picture, f.force); err != nil {
 			return err
 		}
 	}
 	if d.terminal != nil {
-		a.warnExposed()
-		if _, err := a.env.stdout.Write(d.terminal); err != nil {
+		v.Streams.Warn()
+		if _, err := v.Streams.Out.Write(d.terminal); err != nil {
 			return err
 		}
 	}
 	if d.text != nil {
-		return a.output(f.out, d.text, f.force)
+		return v.Streams.Write(f.out, d.text, f.force)
 	}
 	return nil
 }
 
 // readPrivateKey reads a key from a file, or from standard input for "-".
-func (a *app) readPrivateKey(path string) (keys.PrivateKey, error) {
-	data, err := a.readBounded(path, maxKeyInput)
+func (v *Verbs) readPrivateKey(path string) (keys.PrivateKey, error) {
+	data, err := v.Streams.Read(path, secretfile.MaxKey)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 		return keys.PrivateKey{}, fmt.Errorf("--private-key-file: %w", err)
 	}
@@ -263,42 +265,4 @@ func (a *app) readPrivateKey(path string) (keys.PrivateKey, error) {
 		return key, fmt.Errorf("--private-key-file: %s is not a private key: %w", path, err)
 	}
 	return key, nil
-}
-
-// findPeer finds a peer by name, public key, or the beginning of either if no other begins like it.
-func findPeer(c *config.Config, wanted string) (*config.Peer, error) {
-	for _, match := range []func(string) bool{
-		func(s string) bool { return s == wanted },
-		func(s string) bool { return strings.HasPrefix(s, wanted) },
-	} {
-		var found []*config.Peer
-		for i := range c.Peers {
-			if p := &c.Peers[i]; match(p.Name) || match(p.PublicKey.String()) {
-				found = append(found, p)
-			}
-		}
-		if len(found) == 1 {
-			return found[0], nil
-		}
-		if len(found) > 1 {
-			return nil, &failure{exitFailure, fmt.Sprintf("%q fits %d peers: %s", wanted, len(found), some(peerNames(found)))}
-		}
-	}
-	if len(c.Peers) == 0 {
-		return nil, &failure{exitFailure, fmt.Sprintf("no peer %q: %s has none", wanted, c.Path)}
-	}
-	all := make([]*config.Peer, len(c.Peers))
-	for i := range c.Peers {
-		all[i] = &c.Peers[i]
-	}
-	return nil, &failure{exitFailure, fmt.Sprintf("no peer %q (there is %s)", wanted, some(peerNames(all)))}
-}
-
-func peerNames(peers []*config.Peer) []string {
-	names := make([]string, len(peers))
-	for i, p := range peers {
-		names[i] = p.Name
-	}
-	slices.Sort(names)
-	return names
 }

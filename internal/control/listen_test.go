@@ -3,13 +3,14 @@ package control
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"tund/internal/rundir"
 )
 
 func TestListen_makesGuardedFilesAndCloseRemovesThem(t *testing.T) {
@@ -20,10 +21,10 @@ func TestListen_makesGuardedFilesAndCloseRemovesThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]os.FileMode{
-		dir:                                    0o755 | os.ModeDir,
-		filepath.Join(dir, "office"):           0o750 | os.ModeDir,
-		SocketPath(dir, "office"):              0o660 | os.ModeSocket,
-		filepath.Join(dir, "office", lockName): 0o600,
+		dir:                                 0o755 | os.ModeDir,
+		filepath.Join(dir, "office"):        0o750 | os.ModeDir,
+		rundir.ControlSocket(dir, "office"): 0o660 | os.ModeSocket,
+		filepath.Join(dir, "office", "control.lock"): 0o600,
 	} {
 		info, err := os.Lstat(path)
 		if err != nil {
@@ -54,15 +55,26 @@ func TestListen_refusesALiveInstanceAndReplacesADeadOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = Listen(Options{RunDir: dir, Instance: "office"})
-	if !errors.Is(err, ErrRunning) || !strings.Contains(err.Error(), fmt.Sprintf("already running as process %d", os.Getpid())) {
+	if !errors.Is(err, rundir.ErrRunning) || !strings.Contains(err.Error(), fmt.Sprintf("already running as process %d", os.Getpid())) {
 		t.Errorf("second Listen: %v", err)
 	}
 	if _, err := os.Lstat(s.Path()); err != nil {
 		t.Errorf("the live socket is gone: %v", err)
 	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 	// What SIGKILL leaves: the lock is free, the files are there.
-	s.claim.lock.Close()
-	s.socket.Close()
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "office"), 0o750),
+		os.WriteFile(filepath.Join(dir, "office", "control.lock"), []byte("4711\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.Path()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
 	again, err := Listen(Options{RunDir: dir, Instance: "office"})
 	if err != nil {
 		t.Fatalf("Listen over stale files: %v", err)
@@ -83,7 +95,7 @@ func TestListen_saysWhatIsInTheWay(t *testing.T) {
 		}
 	}
 	write(filepath.Join(dir, "file"))
-	write(SocketPath(dir, "socket"))
+	write(rundir.ControlSocket(dir, "socket"))
 	if err := os.Symlink("/etc", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +117,7 @@ func TestListen_saysWhatIsInTheWay(t *testing.T) {
 			t.Errorf("instance %q: error %v, want %q in it", c.name, err, c.want)
 		}
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "*", lockName)); len(left) != 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "*", "control.lock")); len(left) != 0 {
 		t.Errorf("left over: %q", left)
 	}
 }
@@ -121,7 +133,7 @@ func TestListen_isWonByOneAtATime(t *testing.T) {
 		group.Go(func() {
 			for range 40 {
 				s, err := Listen(Options{RunDir: dir, Instance: "x"})
-				if errors.Is(err, ErrRunning) {
+				if errors.Is(err, rundir.ErrRunning) {
 					continue
 				}
 				if err != nil {
@@ -152,75 +164,4 @@ func TestListen_isWonByOneAtATime(t *testing.T) {
 	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
 		t.Errorf("left over: %v", entries)
 	}
-}
-
-// The service runs as a user of its own, so root cleans up in a directory that is not root's.
-func TestHold_inAnotherUsersDirectory(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to give a directory away")
-	}
-	const nobody = 65534
-	foreign := func(t *testing.T) (runDir string, lock *os.File) {
-		runDir = shortDir(t)
-		dir := filepath.Join(runDir, "office")
-		if err := os.Mkdir(dir, 0o750); err != nil {
-			t.Fatal(err)
-		}
-		lock, err := os.Create(filepath.Join(dir, lockName))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = lock.Close() })
-		for _, path := range []string{dir, lock.Name()} {
-			if err := os.Chown(path, nobody, nobody); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return runDir, lock
-	}
-	t.Run("that runs", func(t *testing.T) {
-		t.Parallel()
-		runDir, lock := foreign(t)
-		if _, err := lock.WriteString("4711\n"); err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-			t.Fatal(err)
-		}
-		_, err := Hold(runDir, "office")
-		if !errors.Is(err, ErrRunning) || !strings.Contains(err.Error(), "as process 4711") {
-			t.Errorf("got %v, want that process 4711 runs it", err)
-		}
-	})
-	t.Run("that was killed", func(t *testing.T) {
-		t.Parallel()
-		runDir, lock := foreign(t)
-		release, err := Hold(runDir, "office")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
-			t.Errorf("an instance could start meanwhile: %v", err)
-		}
-		release()
-		if _, err := os.Lstat(InstanceDir(runDir, "office")); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("its directory is still there: %v", err)
-		}
-	})
-	t.Run("with a trap for root in it", func(t *testing.T) {
-		t.Parallel()
-		runDir, lock := foreign(t)
-		target := filepath.Join(runDir, "shadow")
-		if err := errors.Join(os.WriteFile(target, []byte("secret"), 0o600), os.Remove(lock.Name()),
-			os.Symlink(target, lock.Name()), os.Symlink(target, SocketPath(runDir, "office"))); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Hold(runDir, "office"); err == nil {
-			t.Error("the symbolic link was followed")
-		}
-		if text, err := os.ReadFile(target); err != nil || string(text) != "secret" {
-			t.Errorf("its target is %q, %v", text, err)
-		}
-	})
 }

@@ -1,4 +1,4 @@
-package main
+package sites
 
 import (
 	"crypto/ed25519"
@@ -12,11 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/registry/dirstore"
 	"tund/internal/registry/record"
 )
 
-func (a *app) netRevokeCommand() *cobra.Command {
+func (v *Verbs) revokeCommand() *cobra.Command {
 	var signer, store, network string
 	var days int
 	cmd := &cobra.Command{
@@ -30,21 +31,21 @@ sites at once. With no SITE, the list is signed anew, for another while.`,
 	cmd.Flags().StringVar(&store, "store", "", "directory of the registry")
 	cmd.Flags().StringVar(&network, "network", "", "name of the network")
 	cmd.Flags().IntVar(&days, "days", 30, "days until agents expect a newer list")
-	cmd.RunE = a.do(func(_ *cobra.Command, args []string) error {
+	cmd.RunE = v.Do(func(_ *cobra.Command, args []string) error {
 		key, err := readSigner(signer)
 		if err != nil {
 			return err
 		}
 		if store == "" || record.CheckNetwork(network) != nil {
-			return usage("give --store DIR and --network NAME")
+			return exit.Usage("give --store DIR and --network NAME")
 		}
-		return a.revoke(dirstore.New(store, network), network, key, args, a.env.now().AddDate(0, 0, days))
+		return v.revoke(dirstore.New(store, network), network, key, args, v.Now().AddDate(0, 0, days))
 	})
 	return cmd
 }
 
 // revoke replaces the list of revocations of a registry by one that has more sites.
-func (a *app) revoke(store *dirstore.Store, network string, key ed25519.PrivateKey, sites []string, next time.Time) error {
+func (v *Verbs) revoke(store *dirstore.Store, network string, key ed25519.PrivateKey, sites []string, next time.Time) error {
 	trust := record.Trust{Network: network, Signers: []record.Key{record.Key(key.Public().(ed25519.PublicKey))}, Threshold: 1}
 	list := record.Revocations{Network: network, Revoked: map[record.Site]uint64{}}
 	data, err := store.Get("crl")
@@ -54,7 +55,7 @@ func (a *app) revoke(store *dirstore.Store, network string, key ed25519.PrivateK
 		return err
 	default:
 		if list, err = trust.Revocations(data); err != nil {
-			return &failure{exitFailure, "the registry's list of revocations: " + err.Error()}
+			return exit.Errorf(exit.Failed, "the registry's list of revocations: %v", err)
 		}
 		if list.Revoked == nil {
 			list.Revoked = map[record.Site]uint64{}
@@ -67,7 +68,7 @@ func (a *app) revoke(store *dirstore.Store, network string, key ed25519.PrivateK
 	for _, name := range sites {
 		i := slices.IndexFunc(grants, func(g record.Grant) bool { return g.Name == name || g.Site.String() == name })
 		if i < 0 {
-			return &failure{exitFailure, fmt.Sprintf("the registry has no grant of a site %q", name)}
+			return exit.Errorf(exit.Failed, "the registry has no grant of a site %q", name)
 		}
 		list.Revoked[grants[i].Site] = max(list.Revoked[grants[i].Site], grants[i].Serial)
 	}
@@ -95,19 +96,19 @@ func (f *trustFlags) add(cmd *cobra.Command) {
 func (f *trustFlags) trust() (record.Trust, error) {
 	t := record.Trust{Network: f.network, Threshold: f.threshold}
 	if record.CheckNetwork(f.network) != nil || len(f.signers) == 0 {
-		return t, usage("give --network NAME and --trust KEY")
+		return t, exit.Usage("give --network NAME and --trust KEY")
 	}
 	for _, text := range f.signers {
 		k, err := record.ParseKey(text)
 		if err != nil {
-			return t, usage("--trust %q %v", text, err)
+			return t, exit.Usage("--trust %q %v", text, err)
 		}
 		t.Signers = append(t.Signers, k)
 	}
 	return t, nil
 }
 
-func (a *app) netImportCommand() *cobra.Command {
+func (v *Verbs) importCommand() *cobra.Command {
 	var f trustFlags
 	var store string
 	cmd := &cobra.Command{
@@ -118,31 +119,31 @@ func (a *app) netImportCommand() *cobra.Command {
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&store, "store", "", "directory of the registry")
-	cmd.RunE = a.do(func(_ *cobra.Command, args []string) error {
+	cmd.RunE = v.Do(func(_ *cobra.Command, args []string) error {
 		trust, err := f.trust()
 		if err != nil {
 			return err
 		}
 		if store == "" {
-			return usage("give --store DIR")
+			return exit.Usage("give --store DIR")
 		}
 		s := dirstore.New(store, f.network)
-		return a.eachDocument(args, func(path string, data []byte) error {
-			key, text, err := describe(trust, s, data, a.env.now())
+		return eachDocument(args, func(path string, data []byte) error {
+			key, text, err := describe(trust, s, data, v.Now())
 			if err == nil {
 				err = s.Put(key, data)
 			}
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", path, text)
+			_, err = fmt.Fprintf(v.Out, "%s: %s\n", path, text)
 			return err
 		})
 	})
 	return cmd
 }
 
-func (a *app) netVerifyCommand() *cobra.Command {
+func (v *Verbs) verifyCommand() *cobra.Command {
 	var f trustFlags
 	var store string
 	cmd := &cobra.Command{
@@ -155,18 +156,18 @@ registry. The exit code is 1 if a document does not count.`,
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&store, "store", "", "directory of the registry, for the grants of records")
-	cmd.RunE = a.do(func(_ *cobra.Command, args []string) error {
+	cmd.RunE = v.Do(func(_ *cobra.Command, args []string) error {
 		trust, err := f.trust()
 		if err != nil {
 			return err
 		}
 		s := dirstore.New(store, f.network)
-		return a.eachDocument(args, func(path string, data []byte) error {
-			_, text, err := describe(trust, s, data, a.env.now())
+		return eachDocument(args, func(path string, data []byte) error {
+			_, text, err := describe(trust, s, data, v.Now())
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", path, text)
+			_, err = fmt.Fprintf(v.Out, "%s: %s\n", path, text)
 			return err
 		})
 	})
@@ -174,7 +175,7 @@ registry. The exit code is 1 if a document does not count.`,
 }
 
 // eachDocument calls f for each file, and goes on after errors, which it reports.
-func (a *app) eachDocument(paths []string, f func(path string, data []byte) error) error {
+func eachDocument(paths []string, f func(path string, data []byte) error) error {
 	var failed []string
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
@@ -186,7 +187,7 @@ func (a *app) eachDocument(paths []string, f func(path string, data []byte) erro
 		}
 	}
 	if failed != nil {
-		return &failure{exitFailure, strings.Join(failed, "\n")}
+		return exit.Errorf(exit.Failed, "%s", strings.Join(failed, "\n"))
 	}
 	return nil
 }

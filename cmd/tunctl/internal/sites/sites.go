@@ -1,4 +1,12 @@
-package main
+// Package sites has the verbs of `tunctl net`: they make and verify the signed documents by which
+// the sites of a network know each other.
+//
+// What a document may say, and which one counts, is for internal/registry/record, and where it is
+// kept for internal/registry/dirstore. Signing keys are read for one command and kept nowhere else.
+// No instance is asked, and none needs to run.
+//
+// One verb runs at a time.
+package sites
 
 import (
 	"crypto/ed25519"
@@ -7,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -17,25 +26,37 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/registry/dirstore"
 	"tund/internal/registry/record"
 )
 
-func (a *app) netCommand() *cobra.Command {
+// Verbs makes the verbs out of what they have from the rest of tunctl.
+type Verbs struct {
+	Out io.Writer        // standard output
+	Now func() time.Time // the wall clock, for the validity of documents
+	// Do wraps what a verb does with what every verb needs.
+	Do func(func(*cobra.Command, []string) error) func(*cobra.Command, []string) error
+	// OnlyVerbs refuses words that are no verb, as the arguments of a verb that only has others.
+	OnlyVerbs cobra.PositionalArgs
+}
+
+// Net returns `tunctl net`.
+func (v *Verbs) Net() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "net",
 		Short: "Grant and revoke sites of a network, and verify its documents",
 		Long: `Make and verify the signed documents by which the sites of a network know each other (tund-agent). The signing key
 stays with whoever runs these commands, best on a computer that is not connected.`,
-		Args:       onlyVerbs,
+		Args:       v.OnlyVerbs,
 		RunE:       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SuggestFor: []string{"network", "registry", "sites"},
 	}
-	cmd.AddCommand(a.netInitCommand(), a.netGrantCommand(), a.netSignCommand(), a.netRevokeCommand(), a.netImportCommand(), a.netVerifyCommand())
+	cmd.AddCommand(v.initCommand(), v.grantCommand(), v.signCommand(), v.revokeCommand(), v.importCommand(), v.verifyCommand())
 	return cmd
 }
 
-func (a *app) netInitCommand() *cobra.Command {
+func (v *Verbs) initCommand() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:     "init NETWORK",
@@ -45,9 +66,9 @@ func (a *app) netInitCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVarP(&dir, "dir", "d", ".", "where to put NETWORK.signer")
-	cmd.RunE = a.do(func(_ *cobra.Command, args []string) error {
+	cmd.RunE = v.Do(func(_ *cobra.Command, args []string) error {
 		if err := record.CheckNetwork(args[0]); err != nil {
-			return usage("%v", err)
+			return exit.Usage("%v", err)
 		}
 		seed := make([]byte, ed25519.SeedSize)
 		_, _ = rand.Read(seed) // it never fails
@@ -55,7 +76,7 @@ func (a *app) netInitCommand() *cobra.Command {
 		path := filepath.Join(dir, args[0]+".signer")
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, fs.ErrExist) {
-			return &failure{exitFailure, path + " exists already: it may be the only key that can revoke its grants"}
+			return exit.Errorf(exit.Failed, "%s exists already: it may be the only key that can revoke its grants", path)
 		}
 		if err != nil {
 			return err
@@ -64,7 +85,7 @@ func (a *app) netInitCommand() *cobra.Command {
 		if err := errors.Join(err, f.Close()); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(a.env.stdout, "network = %q\ntrust = [%q]\n", args[0], record.Key(key.Public().(ed25519.PublicKey)))
+		_, err = fmt.Fprintf(v.Out, "network = %q\ntrust = [%q]\n", args[0], record.Key(key.Public().(ed25519.PublicKey)))
 		return err
 	})
 	return cmd
@@ -73,7 +94,7 @@ func (a *app) netInitCommand() *cobra.Command {
 // readSigner reads the file of a signing key.
 func readSigner(path string) (ed25519.PrivateKey, error) {
 	if path == "" {
-		return nil, usage("--signer FILE is missing: the key that tunctl net init has made")
+		return nil, exit.Usage("--signer FILE is missing: the key that tunctl net init has made")
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -81,13 +102,13 @@ func readSigner(path string) (ed25519.PrivateKey, error) {
 	}
 	seed, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, &failure{exitFailure, path + " is not a signing key (make one: tunctl net init)"}
+		return nil, exit.Errorf(exit.Failed, "%s is not a signing key (make one: tunctl net init)", path)
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
-// request is what a site asks to be granted: the output of tund-agent --request.
-type request struct {
+// Request is what a site asks to be granted: the output of tund-agent --request.
+type Request struct {
 	Network string      `json:"network"`
 	Site    record.Site `json:"site"`
 	Agent   record.Key  `json:"agent"`
@@ -104,7 +125,7 @@ type grantFlags struct {
 	anycast                bool
 }
 
-func (a *app) netGrantCommand() *cobra.Command {
+func (v *Verbs) grantCommand() *cobra.Command {
 	var f grantFlags
 	cmd := &cobra.Command{
 		Use:   "grant REQUEST",
@@ -126,13 +147,13 @@ serial follows that of the site's grant there, and a prefix that overlaps with a
 	flags.IntVar(&f.priority, "priority", 0, "the higher wins where two sites have a prefix")
 	flags.IntVar(&f.days, "days", 365, "days until the grant ends")
 	flags.BoolVar(&f.anycast, "anycast", false, "other sites may have the same prefixes, if they are anycast, too")
-	cmd.RunE = a.do(func(_ *cobra.Command, args []string) error { return a.grant(args[0], &f) })
+	cmd.RunE = v.Do(func(_ *cobra.Command, args []string) error { return v.grant(args[0], &f) })
 	return cmd
 }
 
-func (a *app) grant(path string, f *grantFlags) error {
+func (v *Verbs) grant(path string, f *grantFlags) error {
 	if (f.store == "") == (f.output == "") {
-		return usage("give --store DIR or --output FILE")
+		return exit.Usage("give --store DIR or --output FILE")
 	}
 	key, err := readSigner(f.signer)
 	if err != nil {
@@ -142,14 +163,14 @@ func (a *app) grant(path string, f *grantFlags) error {
 	if err != nil {
 		return err
 	}
-	var r request
+	var r Request
 	if err := json.Unmarshal(text, &r); err != nil {
-		return &failure{exitFailure, fmt.Sprintf("%s is not a request of a site: %v", path, err)}
+		return exit.Errorf(exit.Failed, "%s is not a request of a site: %v", path, err)
 	}
 	if err := record.CheckNetwork(r.Network); err != nil {
-		return &failure{exitFailure, fmt.Sprintf("%s: %v", path, err)}
+		return exit.Errorf(exit.Failed, "%s: %v", path, err)
 	}
-	now := a.env.now()
+	now := v.Now()
 	g := record.Grant{
 		Network: r.Network, Site: r.Site, Agent: r.Agent, Name: r.Name, Serial: 1, Priority: f.priority, MACs: f.macs,
 		MaxMACs: f.maxMACs, Trust: f.trust, Anycast: f.anycast,
@@ -173,7 +194,7 @@ func (a *app) grant(path string, f *grantFlags) error {
 		}
 	}
 	if o, p := g.Overlap(others); o != nil {
-		return &failure{exitFailure, fmt.Sprintf("%v is granted to %s already (--anycast at both, if that is intended)", p, o.Name)}
+		return exit.Errorf(exit.Failed, "%v is granted to %s already (--anycast at both, if that is intended)", p, o.Name)
 	}
 	return writeGrant(g, key, func(data []byte) error { return store.Put("grant/"+g.Site.ID(), data) })
 }
@@ -183,14 +204,14 @@ func (f *grantFlags) lists(g *record.Grant) error {
 	for _, text := range f.prefixes {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
-			return usage("--prefix %q: want a network like 10.30.0.0/16", text)
+			return exit.Usage("--prefix %q: want a network like 10.30.0.0/16", text)
 		}
 		g.Prefixes = append(g.Prefixes, p)
 	}
 	for _, text := range f.vlans {
 		n, err := strconv.ParseUint(text, 10, 16)
 		if err != nil {
-			return usage("--vlan %q: want a number from 0 to 4094", text)
+			return exit.Usage("--vlan %q: want a number from 0 to 4094", text)
 		}
 		g.VLANs = append(g.VLANs, uint16(n))
 	}
@@ -200,7 +221,7 @@ func (f *grantFlags) lists(g *record.Grant) error {
 func writeGrant(g record.Grant, key ed25519.PrivateKey, write func([]byte) error) error {
 	data, err := record.SignGrant(g, key)
 	if err != nil {
-		return &failure{exitFailure, err.Error()}
+		return exit.Errorf(exit.Failed, "%v", err)
 	}
 	return write(data)
 }
@@ -219,14 +240,14 @@ func grantsIn(store *dirstore.Store, trust record.Trust) ([]record.Grant, error)
 		}
 		g, err := trust.Signed(data)
 		if err != nil {
-			return nil, &failure{exitFailure, fmt.Sprintf("the registry has a %s: %v: remove it, or verify where it comes from", key, err)}
+			return nil, exit.Errorf(exit.Failed, "the registry has a %s: %v: remove it, or verify where it comes from", key, err)
 		}
 		list = append(list, g)
 	}
 	return list, err
 }
 
-func (a *app) netSignCommand() *cobra.Command {
+func (v *Verbs) signCommand() *cobra.Command {
 	var signer string
 	cmd := &cobra.Command{
 		Use:     "sign FILE...",
@@ -235,7 +256,7 @@ func (a *app) netSignCommand() *cobra.Command {
 		Args:    cobra.MinimumNArgs(1),
 	}
 	cmd.Flags().StringVar(&signer, "signer", "", "file of the signing key")
-	cmd.RunE = a.do(func(_ *cobra.Command, args []string) error {
+	cmd.RunE = v.Do(func(_ *cobra.Command, args []string) error {
 		key, err := readSigner(signer)
 		if err != nil {
 			return err

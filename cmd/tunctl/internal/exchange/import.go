@@ -1,4 +1,4 @@
-package main
+package exchange
 
 import (
 	"fmt"
@@ -7,12 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/exit"
 	"tund/config"
 	"tund/internal/screen"
 	"tund/internal/wgquick"
 )
 
-func (a *app) importCommand() *cobra.Command {
+func (v *Verbs) Import() *cobra.Command {
 	var out string
 	var force bool
 	cmd := &cobra.Command{
@@ -24,7 +25,7 @@ about it. The file is not changed, and nothing is started. FILE may be - for sta
 		Example: `  sudo tunctl import /etc/wireguard/wg0.conf -o /etc/tund/wg0.toml
   sudo wg showconf wg0 | tunctl import -`,
 		Args: cobra.ExactArgs(1),
-		RunE: a.do(func(_ *cobra.Command, args []string) error { return a.importFile(args[0], out, force) }),
+		RunE: v.Do(func(_ *cobra.Command, args []string) error { return v.importFile(args[0], out, force) }),
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "write to this file, with mode 0600 (default: standard output)")
 	cmd.Flags().BoolVar(&force, "force", false, "replace the file of --output if it is there")
@@ -33,8 +34,8 @@ about it. The file is not changed, and nothing is started. FILE may be - for sta
 
 // importFile translates one file. Notes go to standard error, so that the configuration can be
 // piped on.
-func (a *app) importFile(path, out string, force bool) error {
-	data, err := a.readBounded(path, wgquick.MaxSize)
+func (v *Verbs) importFile(path, out string, force bool) error {
+	data, err := v.Streams.Read(path, wgquick.MaxSize)
 	if err != nil {
 		return err
 	}
@@ -51,22 +52,22 @@ func (a *app) importFile(path, out string, force bool) error {
 		for i, f := range faults {
 			lines[i] = name + ":" + f.Error()
 		}
-		return &failure{exitConfig, "the file has errors; nothing was imported:\n" + strings.Join(lines, "\n")}
+		return exit.Errorf(exit.Config, "the file has errors; nothing was imported:\n%s", strings.Join(lines, "\n"))
 	}
 	text := file.TOML(device + ".key")
 	if file.PrivateKeyFile == "" && !file.PrivateKey.IsZero() {
 		more, err := checkImported(text)
 		if err != nil {
-			return &failure{exitConfig, name + ": not a valid configuration for tund; nothing was imported:\n" + err.Error()}
+			return exit.Errorf(exit.Config, "%s: not a valid configuration for tund; nothing was imported:\n%v", name, err)
 		}
 		notes = append(notes, more...)
 	}
-	if err := a.output(out, []byte(text), force); err != nil {
+	if err := v.Streams.Write(out, []byte(text), force); err != nil {
 		return err
 	}
-	a.printNotes(name, notes)
+	v.printNotes(name, notes)
 	if out != "" {
-		_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", out, screen.Plural(len(file.Peers), "peer"))
+		_, err = fmt.Fprintf(v.Streams.Out, "%s: %s\n", out, screen.Plural(len(file.Peers), "peer"))
 	}
 	return err
 }
@@ -93,7 +94,7 @@ func checkImported(text string) ([]wgquick.Note, error) {
 }
 
 // printNotes writes what did not come along to standard error.
-func (a *app) printNotes(name string, notes []wgquick.Note) {
+func (v *Verbs) printNotes(name string, notes []wgquick.Note) {
 	s := screen.Style{UTF8: true}
 	for _, n := range notes {
 		for i, line := range strings.Split(n.String(), "\n") {
@@ -104,7 +105,7 @@ func (a *app) printNotes(name string, notes []wgquick.Note) {
 					line, _, _ = strings.Cut(line, "\n")
 				}
 			}
-			fmt.Fprintln(a.env.stderr, s.Clean(line))
+			fmt.Fprintln(v.Streams.Err, s.Clean(line))
 		}
 	}
 }

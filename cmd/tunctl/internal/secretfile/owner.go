@@ -1,4 +1,4 @@
-package main
+package secretfile
 
 import (
 	"io/fs"
