@@ -31,7 +31,7 @@ SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard scripts/*.sh examples
 # install` needs Go.
 PROGRAMS   = bin/tund bin/tunctl bin/tund-agent
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
-	-o \( -name '*.go' -o -name '*.s' -o -name '*.html' \) -print)
+	-o \( -name '*.go' -o -name '*.s' -o -name '*.h' -o -name '*.html' \) -print)
 
 .PHONY: need-go help build check test test-vm selftests test-deb soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat \
 	bench demo install install-files install-agent deb release clean

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck disable=SC2016 # $0 is awk's
-git ls-files -z -- '*.go' '*.s' '*.md' '*.sh' '*.toml' '*.yml' '*.conf' '*.service' Makefile .ci/run \
+git ls-files -z -- '*.go' '*.s' '*.h' '*.md' '*.sh' '*.toml' '*.yml' '*.conf' '*.service' Makefile .ci/run \
 	packaging/debian ':!*/testdata/*' | LC_ALL=C xargs -0 awk '
 	function columns(line) {
 		gsub(/\t/, "    ", line)
@@ -17,8 +17,8 @@ git ls-files -z -- '*.go' '*.s' '*.md' '*.sh' '*.toml' '*.yml' '*.conf' '*.servi
 	columns($0) <= 100 { next }
 	{ sub(/^[ \t]+/, "", $0) }
 	FILENAME ~ /\.md$/ { if (/^\|/ || !/ /) next }
-	FILENAME ~ /\.(go|s)$/ { if (!/(^|[ \t])\/\/ [^ ]* / || /\/\/(go:|nolint)/) next }
-	FILENAME !~ /\.(md|go|s)$/ { if (!/^##? / && !/[ \t]##? [a-z][^"|]*$/) next }
+	FILENAME ~ /\.(go|s|h)$/ { if (!/(^|[ \t])\/\/ [^ ]* / || /\/\/(go:|nolint)/) next }
+	FILENAME !~ /\.(md|go|s|h)$/ { if (!/^##? / && !/[ \t]##? [a-z][^"|]*$/) next }
 	{
 		printf "%s:%d: more than 100 columns: %.60s\n", FILENAME, FNR, $0
 		found = 1

@@ -1,13 +1,14 @@
 // Package aead implements the ciphers of transport data, ChaCha20-Poly1305 and AES-256-GCM: no
 // additional data, a nonce of 12 bytes, and whole messages.
 //
-// AES-256-GCM is that of the standard library. HasAES tells whether this processor computes it in
-// instructions of its own; without them it is slow, and its duration may depend on the key.
+// On amd64 processors with AVX-512 (Ice Lake, Zen 4 and later) both are our own assembly, at the
+// size of a packet up to three times as fast as golang.org/x/crypto and the standard library, which
+// are what every other machine uses, and every build with the tag tund_xcrypto. ChaCha20-Poly1305
+// needs F, VL, BW, DQ and IFMA; AES-256-GCM needs F, VL, BW, VAES and VPCLMULQDQ. Assembly and
+// library give the same bytes; the tests hold one against the other.
 //
-// ChaCha20-Poly1305, on amd64 processors with AVX-512 (F, VL, BW, DQ, IFMA; Ice Lake, Zen 4 and
-// later), is our own assembly, up to three times as fast at the size of a packet as
-// golang.org/x/crypto, which is what every other machine uses, and every build with the tag
-// tund_xcrypto. Both give the same bytes; the tests hold one against the other.
+// HasAES tells whether this processor computes AES-256-GCM in instructions of its own. Without them
+// it is slow, and its duration may depend on the key.
 //
 // It does not choose nonces, and it takes no additional data: the handshake, which needs that, uses
 // x/crypto.
@@ -18,9 +19,11 @@
 //
 // A Cipher never changes: all methods are safe for concurrent use and do not allocate.
 //
-// Sources: RFC 8439; NIST SP 800-38D (GCM); M. Goll and S. Gueron, "Vectorization on ChaCha Stream
-// Cipher" and "Vectorization of Poly1305 Message Authentication Code", for rows in lanes and powers
-// of r in lanes; Intel SDM, volume 2.
+// Sources: RFC 8439; NIST SP 800-38D (GCM); RFC 8452, appendix A (GHASH and POLYVAL); S. Gueron and
+// M. Kounavis, "Intel Carry-Less Multiplication Instruction and its Usage for Computing the GCM
+// Mode", for one reduction of the sum of several products; M. Goll and S. Gueron, "Vectorization on
+// ChaCha Stream Cipher" and "Vectorization of Poly1305 Message Authentication Code", for rows in
+// lanes and powers of r in lanes; Intel SDM, volume 2.
 package aead
 
 import (
@@ -69,22 +72,31 @@ func (s Suite) String() string {
 // x/crypto refuses longer ones.
 const maxPlaintext = 1<<38 - 64
 
+// maxGCM is the same for AES-256-GCM (SP 800-38D §5.2.1.1), less the tag that a ciphertext has.
+const maxGCM = 1<<36 - 32
+
 // Cipher is one key.
 type Cipher struct {
 	key     [KeySize]byte
 	generic cipher.AEAD // nil when the assembly is used
+	gcm     *gcmKey     // nil unless the assembly for AES is used
 }
 
 // New returns the cipher of a suite and a key. It copies the key; wiping it is up to the caller.
 func New(s Suite, key *[KeySize]byte) *Cipher {
 	if s == AES256GCM {
-		return newAES(key)
+		return newAES(key, supportedAES())
 	}
 	return newCipher(key, supported())
 }
 
 // newAES returns a cipher of AES-256-GCM.
-func newAES(key *[KeySize]byte) *Cipher {
+func newAES(key *[KeySize]byte, assembly bool) *Cipher {
+	if assembly {
+		c := &Cipher{key: *key, gcm: new(gcmKey)}
+		gcmExpand(&c.key, c.gcm)
+		return c
+	}
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		panic("crypto/aead: " + err.Error()) // only for a key of another length
@@ -125,11 +137,16 @@ func (c *Cipher) Format(f fmt.State, _ rune) { keys.Hide(f) }
 
 // Seal writes the ciphertext of plaintext and its tag to dst[:len(plaintext)+16] and returns that
 // length. dst is long enough and does not overlap plaintext; both stay the caller's. (If dst is
-// plaintext itself Seal is slower and allocates; if it overlaps it otherwise Seal panics.) A nonce
-// used twice with one key gives both plaintexts away.
+// plaintext itself Seal may be slower and allocate; if it overlaps it otherwise Seal panics.) A
+// nonce used twice with one key gives both plaintexts away.
 func (c *Cipher) Seal(dst []byte, nonce *[NonceSize]byte, plaintext []byte) int {
 	n := len(plaintext)
 	dst = dst[: n+Overhead : n+Overhead]
+	if c.gcm != nil {
+		checkGCM(dst, plaintext)
+		gcmSeal(&dst[0], unsafe.SliceData(plaintext), n, c.gcm, nonce, (*[Overhead]byte)(dst[n:]))
+		return len(dst)
+	}
 	if c.generic != nil || uint64(n) > maxPlaintext || overlap(dst, plaintext) {
 		c.xcrypto().Seal(dst[:0], nonce[:], plaintext, nil)
 		return len(dst)
@@ -143,14 +160,20 @@ func (c *Cipher) Seal(dst []byte, nonce *[NonceSize]byte, plaintext []byte) int 
 // Open decrypts ciphertext, which ends with its tag, to dst[:len(ciphertext)-16] and returns that
 // length. ok is false when the tag is wrong, ciphertext has no room for one, or dst none for the
 // plaintext; n is 0 then, and what would have held the plaintext is zero. dst does not overlap
-// ciphertext; both stay the caller's. (If dst is ciphertext itself Open is slower and allocates; if
-// it overlaps it otherwise Open panics.)
+// ciphertext; both stay the caller's. (If dst is ciphertext itself Open may be slower and allocate;
+// if it overlaps it otherwise Open panics.)
 func (c *Cipher) Open(dst []byte, nonce *[NonceSize]byte, ciphertext []byte) (n int, ok bool) {
 	n = len(ciphertext) - Overhead
 	if n < 0 || n > len(dst) {
 		return 0, false
 	}
 	dst = dst[:n:n]
+	var tag [Overhead]byte
+	if c.gcm != nil {
+		checkGCM(dst, ciphertext)
+		gcmOpen(unsafe.SliceData(dst), &ciphertext[0], n, c.gcm, nonce, &tag)
+		return verified(dst, &tag, (*[Overhead]byte)(ciphertext[n:]))
+	}
 	if c.generic != nil || uint64(n) > maxPlaintext || overlap(dst, ciphertext) {
 		if _, err := c.xcrypto().Open(dst[:0], nonce[:], ciphertext, nil); err != nil {
 			return 0, false
@@ -158,14 +181,29 @@ func (c *Cipher) Open(dst []byte, nonce *[NonceSize]byte, ciphertext []byte) (n 
 		return n, true
 	}
 	var otk [32]byte
-	var tag [Overhead]byte
 	chachaXOR(unsafe.SliceData(dst), &ciphertext[0], n, &c.key, nonce, &otk)
 	polyTag(&tag, &ciphertext[0], n, &otk)
-	if !equal(&tag, (*[Overhead]byte)(ciphertext[n:])) {
+	return verified(dst, &tag, (*[Overhead]byte)(ciphertext[n:]))
+}
+
+// verified leaves the plaintext in dst if the tags are equal, and zeros if they are not.
+func verified(dst []byte, computed, received *[Overhead]byte) (n int, ok bool) {
+	if !equal(computed, received) {
 		clear(dst)
 		return 0, false
 	}
-	return n, true
+	return len(dst), true
+}
+
+// checkGCM panics for what the standard library panics for: a message too long for the counter of
+// 32 bits, whose first two values are taken, and buffers that overlap without being the same.
+func checkGCM(dst, src []byte) {
+	if uint64(len(src)) > maxGCM {
+		panic("crypto/aead: message too large for AES-GCM")
+	}
+	if overlap(dst, src) && &dst[0] != &src[0] {
+		panic("crypto/aead: invalid buffer overlap")
+	}
 }
 
 // equal compares in constant time.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"testing"
 
@@ -27,17 +28,22 @@ func TestAES_reproducesWycheproof(t *testing.T) {
 	if len(tests) != 48 {
 		t.Fatalf("%d tests, want 48", len(tests))
 	}
-	for _, tt := range tests {
-		c, nonce := New(AES256GCM, (*[KeySize]byte)(tt.Key)), (*[NonceSize]byte)(tt.IV)
-		sealed := append(bytes.Clone(tt.CT), tt.Tag...)
-		got := make([]byte, len(tt.CT))
-		n, ok := c.Open(got, nonce, sealed)
-		if ok != (tt.Result == "valid") || ok && !bytes.Equal(got[:n], tt.Msg) {
-			t.Errorf("test %d (%s): open: %x, %t, want %s", tt.ID, tt.Comment, got, ok, tt.Result)
+	for _, impl := range implementations() {
+		if impl.suite != AES256GCM {
+			continue
 		}
-		again := make([]byte, len(sealed))
-		if tt.Result == "valid" && (c.Seal(again, nonce, tt.Msg) != len(again) || !bytes.Equal(again, sealed)) {
-			t.Errorf("test %d (%s): seal differs", tt.ID, tt.Comment)
+		for _, tt := range tests {
+			c, nonce := impl.new((*[KeySize]byte)(tt.Key)), (*[NonceSize]byte)(tt.IV)
+			sealed := append(bytes.Clone(tt.CT), tt.Tag...)
+			got := make([]byte, len(tt.CT))
+			n, ok := c.Open(got, nonce, sealed)
+			if ok != (tt.Result == "valid") || ok && !bytes.Equal(got[:n], tt.Msg) {
+				t.Errorf("%s, test %d (%s): open: %x, %t, want %s", impl.name, tt.ID, tt.Comment, got, ok, tt.Result)
+			}
+			again := make([]byte, len(sealed))
+			if tt.Result == "valid" && (c.Seal(again, nonce, tt.Msg) != len(again) || !bytes.Equal(again, sealed)) {
+				t.Errorf("%s, test %d (%s): seal differs", impl.name, tt.ID, tt.Comment)
+			}
 		}
 	}
 }
@@ -93,6 +99,26 @@ func TestAES_printsNothingSecret(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
 		if got := fmt.Sprintf(verb, c); got != keys.Hidden {
 			t.Errorf("%s: %q, want %q", verb, got, keys.Hidden)
+		}
+	}
+}
+
+func TestAES_inPlaceAtEveryLength(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(7, 1))
+	var key [KeySize]byte
+	var nonce [NonceSize]byte
+	buf, plain := make([]byte, 2000+Overhead), make([]byte, 2000)
+	fill(r, plain)
+	for n := range len(plain) + 1 {
+		fill(r, key[:], nonce[:])
+		c := New(AES256GCM, &key)
+		copy(buf, plain[:n])
+		if c.Seal(buf, &nonce, buf[:n]); !bytes.Equal(buf[:n+Overhead], oracleAES(&key, &nonce, plain[:n])) {
+			t.Fatalf("Seal of %d bytes: %x", n, buf[:n+Overhead])
+		}
+		if got, ok := c.Open(buf, &nonce, buf[:n+Overhead]); !ok || got != n || !bytes.Equal(buf[:n], plain[:n]) {
+			t.Fatalf("Open of %d bytes: %d, %t", n, got, ok)
 		}
 	}
 }

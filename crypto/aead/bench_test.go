@@ -2,21 +2,17 @@ package aead
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
-// BenchmarkCipher compares the assembly, where there is any, with x/crypto, and with AES-256-GCM.
+// BenchmarkCipher compares the assembly, where there is any, with x/crypto and the standard
+// library.
 func BenchmarkCipher(b *testing.B) {
 	key := &[KeySize]byte{1}
 	for _, n := range []int{64, 96, 256, 576, 1424, 9000} {
-		for _, name := range []string{"avx512", "xcrypto", "aes"} {
-			if name == "avx512" && !supported() {
-				continue
-			}
-			c := newCipher(key, name == "avx512")
-			if name == "aes" {
-				c = New(AES256GCM, key)
-			}
+		for _, impl := range implementations() {
+			c, name := impl.new(key), strings.ReplaceAll(impl.name, " ", "-")
 			nonce, plain, sealed := new([NonceSize]byte), make([]byte, n), make([]byte, n+Overhead)
 			b.Run(fmt.Sprintf("Seal-%d/%s", n, name), func(b *testing.B) {
 				b.SetBytes(int64(n))
@@ -31,6 +27,21 @@ func BenchmarkCipher(b *testing.B) {
 					if _, ok := c.Open(plain, nonce, sealed); !ok {
 						b.Fatal("refused")
 					}
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkNewAES is the cost of a key.
+func BenchmarkNewAES(b *testing.B) {
+	key := &[KeySize]byte{1}
+	for _, impl := range implementations() {
+		if impl.suite == AES256GCM {
+			b.Run(strings.ReplaceAll(impl.name, " ", "-"), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					impl.new(key)
 				}
 			})
 		}

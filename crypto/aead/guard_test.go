@@ -34,7 +34,6 @@ func TestCipher_touchesNothingBeyondItsBuffers(t *testing.T) {
 	var key [KeySize]byte
 	var nonce [NonceSize]byte
 	fill(r, key[:], nonce[:])
-	c := New(ChaCha20Poly1305, &key)
 	plain := make([]byte, 5000)
 	fill(r, plain)
 	at := func(b []byte, n int, end bool) []byte {
@@ -43,19 +42,24 @@ func TestCipher_touchesNothingBeyondItsBuffers(t *testing.T) {
 		}
 		return b[:n:n]
 	}
-	for n := 0; n < len(plain); n += 1 + n/700*16 {
-		want := oracle(&key, &nonce, plain[:n])
+	check := func(impl implementation, n int) {
+		c, want := impl.new(&key), impl.oracle(&key, &nonce, plain[:n])
 		for _, end := range [][2]bool{{false, false}, {true, true}, {false, true}, {true, false}} {
 			from, to := at(src, n, end[0]), at(dst, n+Overhead, end[1])
 			copy(from, plain)
 			if c.Seal(to, &nonce, from); !bytes.Equal(to, want) {
-				t.Fatalf("Seal of %d bytes: %x, want %x", n, to, want)
+				t.Fatalf("%s: Seal of %d bytes: %x, want %x", impl.name, n, to, want)
 			}
 			from, to = at(src, n+Overhead, end[0]), at(dst, n, end[1])
 			copy(from, want)
 			if _, ok := c.Open(to, &nonce, from); !ok || !bytes.Equal(to, plain[:n]) {
-				t.Fatalf("Open of %d bytes: %t", n, ok)
+				t.Fatalf("%s: Open of %d bytes: %t", impl.name, n, ok)
 			}
+		}
+	}
+	for _, impl := range implementations() {
+		for n := 0; n < len(plain); n += 1 + n/700*16 {
+			check(impl, n)
 		}
 	}
 }

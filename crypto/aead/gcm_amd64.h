@@ -1,0 +1,231 @@
+// The body of gcmSeal and gcmOpen, which differ in FINISH and FINISHLAST: see gcm_amd64.s, which
+// also says what the registers are.
+
+	VBROADCASTI32X4 (20*16+0*16)(BX), Z16
+	VBROADCASTI32X4 (20*16+1*16)(BX), Z17
+	VBROADCASTI32X4 (20*16+2*16)(BX), Z18
+	VBROADCASTI32X4 (20*16+3*16)(BX), Z19
+	VBROADCASTI32X4 (20*16+4*16)(BX), Z20
+	VBROADCASTI32X4 (20*16+5*16)(BX), Z21
+	VBROADCASTI32X4 (20*16+6*16)(BX), Z22
+	VBROADCASTI32X4 (20*16+7*16)(BX), Z23
+	VBROADCASTI32X4 (20*16+8*16)(BX), Z24
+	VBROADCASTI32X4 (20*16+9*16)(BX), Z25
+	VBROADCASTI32X4 (20*16+10*16)(BX), Z26
+	VBROADCASTI32X4 (20*16+11*16)(BX), Z27
+	VBROADCASTI32X4 (20*16+12*16)(BX), Z28
+	VBROADCASTI32X4 (20*16+13*16)(BX), Z29
+	VBROADCASTI32X4 (20*16+14*16)(BX), Z30
+	VBROADCASTI32X4 reverse<>(SB), Z13
+	VBROADCASTI32X4 poly<>(SB), Z31
+
+	// Block 1, which encrypts the tag, and the counters of the first four blocks of the message.
+	MOVL            $0x01000000, AX
+	VMOVQ           (R9), X15
+	VPINSRD         $2, 8(R9), X15, X15
+	VPINSRD         $3, AX, X15, X15
+	VPSHUFB         X13, X15, X14
+	VPXORQ          X16, X15, X15
+	VSHUFI32X4      $0, Z14, Z14, Z14
+	VPADDD          first<>(SB), Z14, Z14
+
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	VPXORQ Z6, Z6, Z6
+	VPXORQ Z8, Z8, Z8
+	VPXORQ Z9, Z9, Z9
+	VPXORQ Z10, Z10, Z10
+
+	// R8: vectors of 64 bytes. R10: how many of them the first step has, 1 to 4, so that all later
+	// steps have four. R12: how many steps follow.
+	LEAQ   63(CX), R8
+	SHRQ   $6, R8
+	JZ     empty
+	LEAQ   -1(R8), R12
+	MOVQ   R12, AX
+	SHLQ   $6, AX
+	NEGQ   AX
+	ADDQ   CX, AX // bytes of the last vector, 1 to 64
+	MOVQ   $-1, R13
+	BZHIQ  AX, R13, R13
+	KMOVQ  R13, K2
+	MOVQ   R12, R10
+	ANDQ   $3, R10
+	INCQ   R10
+	SHRQ   $2, R12
+
+	// R11: where the powers of the last step begin, so that its last block meets H^2.
+	MOVQ    R10, R11
+	MOVL    $4, R13
+	TESTQ   R12, R12
+	CMOVQNE R13, R11
+	SUBQ    R11, R8
+	SHLQ    $6, R8
+	NEGQ    R8
+	ADDQ    CX, R8
+	ADDQ    $15, R8
+	ANDQ    $-16, R8 // bytes of the last step, rounded up to blocks
+	SHLQ    $6, R11
+	SUBQ    R8, R11
+	LEAQ    48(BX)(R11*1), R11
+
+	KMOVQ   K2, K1
+	TESTQ   R12, R12
+	JZ      start
+	KXNORQ  K1, K1, K1
+
+start:
+	CMPQ R10, $2
+	JLT  first1
+	JEQ  first2
+	CMPQ R10, $3
+	JEQ  first3
+
+	COUNT(Z0)
+	COUNT(Z1)
+	COUNT(Z2)
+	COUNT(Z3)
+	ROUNDS(ROUND4)
+	VAESENCLAST X30, X15, X15
+	FINISH(0, Z0, Z4)
+	FINISH(64, Z1, Z5)
+	FINISH(128, Z2, Z6)
+	FINISHLAST(192, Z3, Z7)
+	TESTQ R12, R12
+	JZ    hash4
+	ADDQ  $256, SI
+	ADDQ  $256, DI
+	JMP   steps
+
+first3:
+	COUNT(Z0)
+	COUNT(Z1)
+	COUNT(Z2)
+	ROUNDS(ROUND3)
+	VAESENCLAST X30, X15, X15
+	FINISH(0, Z0, Z5)
+	FINISH(64, Z1, Z6)
+	FINISHLAST(128, Z2, Z7)
+	TESTQ R12, R12
+	JZ    hash3
+	ADDQ  $192, SI
+	ADDQ  $192, DI
+	JMP   steps
+
+first2:
+	COUNT(Z0)
+	COUNT(Z1)
+	ROUNDS(ROUND2)
+	VAESENCLAST X30, X15, X15
+	FINISH(0, Z0, Z6)
+	FINISHLAST(64, Z1, Z7)
+	TESTQ R12, R12
+	JZ    hash2
+	ADDQ  $128, SI
+	ADDQ  $128, DI
+	JMP   steps
+
+first1:
+	COUNT(Z0)
+	ROUNDS(ROUND1)
+	VAESENCLAST X30, X15, X15
+	FINISHLAST(0, Z0, Z7)
+	TESTQ R12, R12
+	JZ    hash1
+	ADDQ  $64, SI
+	ADDQ  $64, DI
+
+steps:
+	DECQ R12
+	JZ   last
+
+step:
+	COUNT(Z0)
+	COUNT(Z1)
+	COUNT(Z2)
+	COUNT(Z3)
+	STITCHED
+	FINISH(0, Z0, Z4)
+	FINISH(64, Z1, Z5)
+	FINISH(128, Z2, Z6)
+	FINISH(192, Z3, Z7)
+	ADDQ $256, SI
+	ADDQ $256, DI
+	DECQ R12
+	JNZ  step
+
+last:
+	KMOVQ K2, K1
+	COUNT(Z0)
+	COUNT(Z1)
+	COUNT(Z2)
+	COUNT(Z3)
+	STITCHED
+	FINISH(0, Z0, Z4)
+	FINISH(64, Z1, Z5)
+	FINISH(128, Z2, Z6)
+	FINISHLAST(192, Z3, Z7)
+	VPXORQ Z10, Z4, Z4
+	VPXORQ Z8, Z8, Z8
+	VPXORQ Z9, Z9, Z9
+	VPXORQ Z10, Z10, Z10
+
+hash4:
+	VMOVDQU64 (R11), Z12
+	MULTIPLY(Z4)
+
+hash3:
+	VMOVDQU64 64(R11), Z12
+	MULTIPLY(Z5)
+
+hash2:
+	VMOVDQU64 128(R11), Z12
+	MULTIPLY(Z6)
+
+hash1:
+	VMOVDQU64 192(R11), Z12
+	MULTIPLY(Z7)
+
+length:
+	// The block of lengths in bits: none of additional data, so half of the products are zero.
+	SHLQ       $3, CX
+	VMOVQ      CX, X11
+	VMOVDQU    (19*16)(BX), X12
+	VPCLMULQDQ $0x00, X12, X11, X4
+	VPCLMULQDQ $0x10, X12, X11, X11
+	VPXORQ     Z4, Z8, Z8
+	VPXORQ     Z11, Z9, Z9
+	REDUCE
+	VEXTRACTI64X4 $1, Z10, Y11
+	VPXORQ        Y11, Y10, Y10
+	VEXTRACTI128  $1, Y10, X11
+	VPXOR         X11, X10, X10
+	VPSHUFB       X13, X10, X10
+	VPXOR         X15, X10, X10
+	VMOVDQU       X10, (DX)
+
+	// The key would otherwise stay in registers that nothing else here uses.
+	VPXORQ Z16, Z16, Z16
+	VPXORQ Z17, Z17, Z17
+	VPXORQ Z18, Z18, Z18
+	VPXORQ Z19, Z19, Z19
+	VPXORQ Z20, Z20, Z20
+	VPXORQ Z21, Z21, Z21
+	VPXORQ Z22, Z22, Z22
+	VPXORQ Z23, Z23, Z23
+	VPXORQ Z24, Z24, Z24
+	VPXORQ Z25, Z25, Z25
+	VPXORQ Z26, Z26, Z26
+	VPXORQ Z27, Z27, Z27
+	VPXORQ Z28, Z28, Z28
+	VPXORQ Z29, Z29, Z29
+	VPXORQ Z30, Z30, Z30
+	VPXORQ X12, X12, X12
+	VPXORQ X15, X15, X15
+	VZEROUPPER
+	RET
+
+empty:
+	ROUNDS(ROUND0)
+	VAESENCLAST X30, X15, X15
+	JMP length
