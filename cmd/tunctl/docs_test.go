@@ -15,6 +15,8 @@ import (
 	"tund/internal/control"
 	"tund/internal/doctor"
 	"tund/internal/events"
+	"tund/internal/linkbench"
+	"tund/internal/linkbench/result"
 )
 
 // manual is docs/tunctl.md, by heading.
@@ -124,6 +126,12 @@ func TestManual_listsEveryFieldOfTheDocuments(t *testing.T) {
 	for _, name := range doctor.Checks() {
 		if !strings.Contains(sections["tunctl doctor"], "| `"+name+"` |") {
 			t.Errorf("the check %q is not documented", name)
+		}
+	}
+	check(sections["bench --json"], reflect.TypeFor[result.Report]())
+	for _, r := range linkbench.Rows() {
+		if !strings.Contains(sections["tunctl bench"], "| `"+r.Name+"` |") {
+			t.Errorf("the row %q is not documented", r.Name)
 		}
 	}
 	check(sections["monitor --json"], reflect.TypeFor[events.Event]())

@@ -57,6 +57,7 @@ type environment struct {
 	width          int                        // of the terminal at stdout; 0: not a terminal
 	height         int                        // of the same, in lines
 	measure        func() (width, height int) // asks the terminal again
+	progress       int                        // of the terminal at stderr, 0: none
 	exposed        bool                       // stdout is a file that others may read
 }
 
@@ -78,6 +79,9 @@ func system() *environment {
 		return cmp.Or(int(size.Col), 80), cmp.Or(int(size.Row), 24)
 	}
 	e.width, e.height = e.measure()
+	if size, err := unix.IoctlGetWinsize(int(os.Stderr.Fd()), unix.TIOCGWINSZ); err == nil {
+		e.progress = cmp.Or(int(size.Col), 80)
+	}
 	if info, err := os.Stdout.Stat(); err == nil {
 		e.exposed = info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0
 	}

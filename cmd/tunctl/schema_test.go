@@ -17,6 +17,7 @@ import (
 	"tund/internal/control"
 	"tund/internal/doctor"
 	"tund/internal/events"
+	"tund/internal/linkbench/result"
 	"tund/internal/screen/screentest"
 )
 
@@ -35,10 +36,13 @@ var schemas = map[string]struct {
 	"doctor":  {"tunctl doctor --json", reflect.TypeFor[doctor.Document]()},
 	"top":     {"a line of tunctl top --json", reflect.TypeFor[display.TopLine]()},
 	"monitor": {"a line of tunctl monitor --json", reflect.TypeFor[followed]()},
+	"bench":   {"tunctl bench --json", reflect.TypeFor[result.Report]()},
 }
 
 // choices are the types whose values are words of a list.
 var choices = map[reflect.Type][]string{
+	reflect.TypeFor[result.State]():    {string(result.Measured), string(result.Absent), string(result.Failed)},
+	reflect.TypeFor[result.Group]():    {string(result.Kernel), string(result.Copied), string(result.Tund)},
 	reflect.TypeFor[doctor.Severity](): {"ok", "unseen", "note", "warning", "problem"},
 	reflect.TypeFor[control.PeerState](): {
 		string(control.StateUp), string(control.StateConnecting), string(control.StateIdle), string(control.StateDown),
