@@ -60,6 +60,42 @@ func TestBridge_sitesOfOneNameHaveAddressesOfTheirOwn(t *testing.T) {
 	}
 }
 
+// What a bridge knows of a host does not keep it there: one that was silent for longer than a
+// moment is believed at its new place with its first frame, whether the bridge learned it, or was
+// told of it by a routing daemon or by a switch chip.
+func TestBridge_silentHostIsBelievedAtItsNewPlace(t *testing.T) {
+	beside(t)
+	berlin, paris := twoSites(t)
+	a, b := berlin.host(1), paris.host(2)
+	start(t, berlin, paris)
+	here, there := a.raw(), b.raw()
+	const hosts = 4 // of each kind: the machine may be busy when one of them is heard
+	kinds := map[string]l2.MAC{"learned": strangerMAC, "told": anotherMAC}
+	for kind, first := range kinds {
+		for m := first; m < first+hosts<<8; m += 1 << 8 {
+			if kind == "told" {
+				berlin.NS.Run(t, "bridge", "fdb", "add", m.String(), "dev", a.port, "master", "extern_learn")
+			} else {
+				here.send(plainFrame(l2.Broadcast, m, "at home"))
+			}
+			testnet.Await(t, m.String()+" in Berlin", 5*time.Second, func() bool { return berlin.where(m, 0) == "tap0" })
+		}
+	}
+	pause(2100 * time.Millisecond)
+	for kind, first := range kinds {
+		least := time.Minute
+		for m := first; m < first+hosts<<8; m += 1 << 8 {
+			began := time.Now()
+			there.send(plainFrame(l2.Broadcast, m, "from "+m.String()))
+			here.expect("the first frame of "+m.String(), 2*time.Second, holds("from "+m.String()))
+			least = min(least, time.Since(began))
+		}
+		if least > 300*time.Millisecond {
+			t.Errorf("the first frames of hosts that the bridge %s were delivered after %v and more", kind, least)
+		}
+	}
+}
+
 // A host that talks only to others on its LAN is not heard at the TAP. The bridge hears it: another
 // site cannot take its address, however long it tries. When its port is gone, the address may
 // appear elsewhere at once.

@@ -24,8 +24,10 @@ import (
 //     the claim, the MAC moves.
 //   - Frames from the old port within claimGrace prove nothing, because they may have been in
 //     flight when the VM migrated.
-//   - A host whose IP address is unknown cannot be asked; its MAC moves after silentWait of
-//     silence.
+//   - A host whose IP address is unknown cannot be asked. Its MAC moves once the host has been
+//     silent for silentWait, which counts from its last frame; the Linux bridge is asked when that
+//     was (station.go), at once. So a host whose bridge has not heard it for that long moves
+//     without delay, as on a bridge.
 //   - A port that is down owns nothing: its entries are flushed when its session ends.
 //   - A MAC whose entry has aged out still has to be claimed: the host is asked for where it was
 //     last seen (home.go).
@@ -62,6 +64,7 @@ type claim struct {
 	asked  bool
 	check  check
 	at     boottime.Time // 0: no claim is pending
+	until  boottime.Time // silence until then decides the claim
 	refuse boottime.Time // no new claim is accepted before this time
 }
 
@@ -161,6 +164,7 @@ func (t *fdb) claimSlot(slot int32, v entryValue, port PortID, now boottime.Time
 		return outcome{reason: drop.SourceForeign}
 	}
 	c.by, c.at, c.asked, c.check = port, now, false, checkNone
+	c.until = t.claimEnd(slot, v, now)
 	t.claims = append(t.claims, slot)
 	t.setValue(slot, v|flagClaimed)
 	return outcome{reason: drop.SourceForeign, claimed: true}
@@ -176,11 +180,19 @@ func (t *fdb) claimsBy(port PortID) int {
 	return n
 }
 
-func (t *fdb) claimTime(slot int32) time.Duration {
-	if c := &t.cold[slot]; c.hostLen == 0 && c.claim.check != checkSilent {
-		return silentWait
+// claimEnd returns until when the owner of the entry in slot, whose value is v, has to be silent to
+// lose it to a claim that begins now. Of a host in the LAN of a bridge, the bridge knows better
+// when it last spoke.
+func (t *fdb) claimEnd(slot int32, v entryValue, now boottime.Time) boottime.Time {
+	least, most := now.Add(claimWait), now.Add(silentWait)
+	switch {
+	case t.cold[slot].hostLen != 0:
+		return least
+	case v.port() == LocalPort && t.bridged:
+		return most
 	}
-	return claimWait
+	heard := boottime.Time(t.seenAt(slot)+1) * 1e9 // at the latest: in whole seconds
+	return max(least, min(most, heard.Add(silentWait)))
 }
 
 // dropClaim ends a pending claim. dueClaims removes it from claims the next time it runs.
@@ -321,16 +333,14 @@ func (t *fdb) settleClaim(slot int32, v entryValue, now boottime.Time) claimOutc
 // due. mu is held.
 func (t *fdb) pursue(slot int32, v entryValue, now boottime.Time, due *claimsDue) boottime.Time {
 	c := &t.cold[slot]
-	if grace := c.claim.at.Add(claimGrace); !c.claim.asked {
+	if grace := c.claim.at.Add(claimGrace); c.hostLen != 0 && !c.claim.asked {
 		if now.Before(grace) {
 			return grace
 		}
 		c.claim.asked = true
-		if c.hostLen != 0 {
-			due.ask = append(due.ask, challenge{t.keyAt(slot), v.port(), c.host, c.hostLen})
-		}
+		due.ask = append(due.ask, challenge{t.keyAt(slot), v.port(), c.host, c.hostLen})
 	}
-	end := c.claim.at.Add(t.claimTime(slot))
+	end := c.claim.until
 	if v.port() != LocalPort || !t.bridged {
 		return end
 	}
@@ -339,12 +349,9 @@ func (t *fdb) pursue(slot int32, v entryValue, now boottime.Time, due *claimsDue
 		key := t.keyAt(slot)
 		due.check = append(due.check, Station{MAC: keyMAC(key), VLAN: keyVID(key)})
 	}
-	early := c.claim.at.Add(claimWait)
 	switch {
-	case now.Before(early):
-		return early
 	case now.Before(end):
-		if c.claim.check == checkNone {
+		if c.hostLen == 0 && c.claim.check == checkNone {
 			ask(checkEarly)
 		}
 		return end

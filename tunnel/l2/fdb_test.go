@@ -88,6 +88,7 @@ type modelEntry struct {
 	frozen  boottime.Time
 	claimBy PortID
 	claimAt boottime.Time
+	until   boottime.Time
 	refuse  boottime.Time
 }
 
@@ -100,7 +101,9 @@ func (m *fdbModel) learn(key uint64, port PortID, now boottime.Time) drop.Reason
 		h, aged := m.homes[key]
 		delete(m.homes, key)
 		if aged && port != LocalPort && port != h.port {
-			m.entries[key] = &modelEntry{port: h.port, seen: h.seen, claimBy: port, claimAt: now}
+			e = &modelEntry{port: h.port, seen: h.seen}
+			e.claim(port, now)
+			m.entries[key] = e
 			return drop.SourceForeign
 		}
 		m.entries[key] = &modelEntry{port: port, seen: floorSecond(now)}
@@ -119,8 +122,7 @@ func (m *fdbModel) learn(key uint64, port PortID, now boottime.Time) drop.Reason
 		m.move(e, port, now)
 		return drop.None
 	case e.claimAt != 0:
-		// Hosts in this model have no IP address.
-		if e.claimBy == port && now.Sub(e.claimAt) >= silentWait {
+		if e.claimBy == port && !now.Before(e.until) {
 			m.move(e, port, now)
 			if e.port != port {
 				return drop.MACFrozen
@@ -130,7 +132,7 @@ func (m *fdbModel) learn(key uint64, port PortID, now boottime.Time) drop.Reason
 		return drop.SourceForeign
 	}
 	if !now.Before(e.refuse) {
-		e.claimBy, e.claimAt = port, now
+		e.claim(port, now)
 	}
 	return drop.SourceForeign
 }
@@ -152,10 +154,18 @@ func (m *fdbModel) move(e *modelEntry, port PortID, now boottime.Time) {
 	}
 }
 
+// claim starts a claim. Silence decides it after two seconds without a frame, but not at once.
+// Hosts in this model have no IP address.
+func (e *modelEntry) claim(by PortID, now boottime.Time) {
+	heard := e.seen.Add(time.Second) // seen is a whole second
+	e.claimBy, e.claimAt = by, now
+	e.until = max(now.Add(claimWait), min(now, heard).Add(silentWait))
+}
+
 func (m *fdbModel) tick(now boottime.Time) {
 	sec := floorSecond(now)
 	for key, e := range m.entries {
-		if e.claimAt != 0 && now.Sub(e.claimAt) >= silentWait {
+		if e.claimAt != 0 && !now.Before(e.until) {
 			m.move(e, e.claimBy, now)
 		}
 		thawed := false

@@ -21,8 +21,10 @@ import (
 //     used the MAC after the bridge last heard it.
 //   - A claim to a local MAC is not decided by the silence of the TAP alone: the bridge is asked
 //     when it last heard the host (Actions.Ask, StationHeard). If that was after the claim, the
-//     claim fails. If it has not heard the host for silentWait before, a host without a known
-//     address has been silent for long enough, and the claim is decided after claimWait.
+//     claim fails. A host without a known address is asked for at once: if the bridge has not heard
+//     it for silentWait, it has been silent for long enough and the MAC moves, so that the first
+//     frame from the new place is late by no more than the question takes; otherwise it moves when
+//     that time is over, unless the bridge has heard it again.
 //   - A fixed station (an address of the gateway itself, or a static entry that an administrator or
 //     a hypervisor made) belongs to the LAN until it is removed there. No peer can claim it, and
 //     its age says nothing.
@@ -233,16 +235,15 @@ func (t *fdb) stationHeard(key uint64, idle time.Duration, known bool, now boott
 		return outcome{}
 	}
 	c := &t.cold[slot].claim
-	if known && now.Add(-idle).Sub(c.at) >= claimGrace {
+	heard := now.Add(-idle)
+	if known && heard.Sub(c.at) >= claimGrace {
 		return t.ownerSeen(slot, v, now)
 	}
-	switch {
-	case known && idle >= silentWait:
-		c.check = checkSilent
-	case c.check == checkEarly:
+	if known && t.cold[slot].hostLen == 0 {
+		c.until = min(c.at, heard).Add(silentWait)
+	}
+	if c.check = checkAnswered; now.Before(c.until) {
 		c.check = checkEarlyDone
-	default:
-		c.check = checkAnswered
 	}
 	return outcome{}
 }
@@ -267,20 +268,18 @@ type check uint8
 
 const (
 	checkNone      check = iota
-	checkEarly           // asked before the wait for a host without a known address is over
+	checkEarly           // asked when the claim began
 	checkEarlyDone       // it had been heard too recently to tell
-	checkAsked
-	checkAnswered
-	checkSilent // the bridge has not heard it for silentWait
+	checkAsked           // asked at the end of the wait
+	checkAnswered        // it has been silent for long enough
 )
 
 // ripe reports whether silence may decide the claim to the entry in slot, whose value is v. mu is
 // held.
 func (t *fdb) ripe(slot int32, v entryValue, now boottime.Time) bool {
 	c := &t.cold[slot].claim
-	age := now.Sub(c.at) - t.claimTime(slot)
 	if v.port() == LocalPort && t.bridged && c.check < checkAnswered {
-		age -= checkWait
+		return !now.Before(c.until.Add(checkWait))
 	}
-	return age >= 0
+	return !now.Before(c.until)
 }

@@ -41,6 +41,10 @@ func TestStation_aHostThatTheTAPNeverHearsCannotBeRobbed(t *testing.T) {
 		t.Fatalf("the bridge was asked for %v", asked)
 	}
 	s.StationHeard(at(d), 0, victim, 20*ms, true)
+	if asked, d = claimed(s, 1, talk(victim), d); len(asked) != 1 || d > time.Minute+silentWait+50*ms {
+		t.Fatalf("the bridge was asked again for %v after %v", asked, d-time.Minute)
+	}
+	s.StationHeard(at(d), 0, victim, 20*ms, true)
 	spoof := false
 	for _, e := range s.Tick(at(d)).Events {
 		spoof = spoof || e.Kind == EventSpoof && e.MAC == victim
@@ -93,6 +97,65 @@ func TestStation_aVMThatLeftIsFoundElsewhere(t *testing.T) {
 	s.Tick(at(time.Minute + silentWait + checkWait))
 	if id, _ := portOf(s, 0, hostMAC(1)); id != 1 {
 		t.Errorf("without an answer the VM is at port %d", id)
+	}
+}
+
+// TestStation_aHostThatIsSilentMovesWithItsFirstFrame: the bridge has not heard the host for long,
+// and no address of it is known. Its first frame from elsewhere is late by no more than the
+// question to the bridge takes, and is not lost.
+func TestStation_aHostThatIsSilentMovesWithItsFirstFrame(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	addPeer(t, s, 1, PortConfig{Name: "new"})
+	host, now := hostMAC(1), at(time.Minute)
+	s.SyncStations(start, []Station{{MAC: host}}, true)
+	if _, r := fromPeer(s, now, 1, talk(host)); r != drop.SourceForeign {
+		t.Fatalf("before the bridge was asked: %v", r)
+	}
+	if a := s.Tick(now); len(a.Ask) != 1 || a.Ask[0].MAC != host {
+		t.Fatalf("the bridge was asked for %v", a.Ask)
+	}
+	now = now.Add(ms)
+	s.StationHeard(now, 0, host, 30*time.Second, true)
+	if a := s.Tick(now); findFrame(a.ToDevice, 0x88b6) == nil {
+		t.Error("the frame was not delivered")
+	}
+	if id, _ := portOf(s, 0, host); id != 1 {
+		t.Errorf("the host is at port %d", id)
+	}
+}
+
+// TestStation_silenceCountsFromTheLastFrame: the bridge has heard the host a moment ago. It keeps
+// its MAC if it says anything until two seconds of silence are over, and no longer.
+func TestStation_silenceCountsFromTheLastFrame(t *testing.T) {
+	t.Parallel()
+	for _, alive := range []bool{true, false} {
+		s := newSwitch(t, Config{})
+		addPeer(t, s, 1, PortConfig{Name: "new"})
+		host := hostMAC(1)
+		s.SyncStations(start, []Station{{MAC: host}}, true)
+		heard := time.Minute - 1500*ms
+		asked, moved := 0, time.Duration(0)
+		for d := time.Minute; d < time.Minute+claimBackoff && moved == 0; d += 10 * ms {
+			if alive && d == time.Minute+claimGrace+50*ms {
+				heard = d
+			}
+			fromPeer(s, at(d), 1, talk(host))
+			for range s.Tick(at(d)).Ask {
+				asked++
+				s.StationHeard(at(d), 0, host, d-heard, true)
+			}
+			s.Tick(at(d))
+			if id, _ := portOf(s, 0, host); id == 1 {
+				moved = d - time.Minute
+			}
+		}
+		switch {
+		case alive && moved != 0:
+			t.Errorf("a host that speaks lost its MAC after %v", moved)
+		case !alive && (moved != 500*ms || asked != 2):
+			t.Errorf("a silent host moved after %v, and the bridge was asked %d times", moved, asked)
+		}
 	}
 }
 
