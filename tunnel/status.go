@@ -40,6 +40,8 @@ type (
 	EthernetNews = ethernet.News
 	// EthernetStatus is the switch at one moment.
 	EthernetStatus = ethernet.Status
+	// EthernetLoad is how much the switch has to remember, and what it saves.
+	EthernetLoad = ethernet.Load
 	// Condition is a state of the switch that an operator should know of.
 	Condition = ethernet.Condition
 	// Echo is what became of a ping.
@@ -135,9 +137,8 @@ func kindOf(d *lane.Device) tundev.Kind {
 // EthernetStatus describes the switch alone; nil without a TAP device.
 func (t *Tunnel) EthernetStatus() *EthernetStatus { return t.lan.Status() }
 
-// EthernetLoad counts the learned entries of the forwarding database by the name of their port, and
-// returns the greatest number of entries; nil without a TAP device.
-func (t *Tunnel) EthernetLoad() (entries map[string]int, limit int) { return t.lan.Load() }
+// EthernetLoad is how much the switch has to remember, and what it saves; nil without a TAP device.
+func (t *Tunnel) EthernetLoad() *EthernetLoad { return t.lan.Load() }
 
 // PeerState judges one peer; a peer that is not configured is down.
 func (t *Tunnel) PeerState(key keys.PublicKey) State {

@@ -77,9 +77,8 @@ func (w webSource) Sample() web.Sample {
 	d := w.d
 	s := web.Sample{
 		Version: d.process.Version, Started: d.process.Started, Tunnel: d.tunnel.Overview(), Peers: d.tunnel.Glances,
-		Up: make(map[string]bool), Problems: make(map[string]int),
+		Up: make(map[string]bool), Problems: make(map[string]int), Switch: d.tunnel.EthernetLoad(),
 	}
-	s.FDB, s.FDBLimit = d.tunnel.EthernetLoad()
 	for _, p := range d.problems.All() {
 		s.Problems[p.Kind]++
 	}

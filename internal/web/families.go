@@ -29,9 +29,8 @@ type Sample struct {
 	Tunnel        tunnel.Status               // without peers and without the switch
 	Up            map[string]bool             // devices by name
 	Peers         iter.Seq[tunnel.PeerGlance] // called once
-	FDB           map[string]int              // entries by port; nil without a TAP device
-	FDBLimit      int
-	Problems      map[string]int // by kind
+	Switch        *tunnel.EthernetLoad        // nil without a TAP device
+	Problems      map[string]int              // by kind
 }
 
 // families describes the sample in the data model of Prometheus. The names are documented in
@@ -54,14 +53,26 @@ func families(s *Sample) []*dto.MetricFamily {
 		drops.add(float64(s.Tunnel.Drops[reason]), "reason", reason)
 	}
 	b.devices(s)
-	if s.FDB != nil {
-		entries := b.gauge("tund_fdb_entries", "Learned entries of the forwarding database, by port.")
-		for _, port := range slices.Sorted(maps.Keys(s.FDB)) {
-			entries.add(float64(s.FDB[port]), "port", port)
-		}
-		b.gauge("tund_fdb_limit", "Greatest number of entries of the forwarding database.").add(float64(s.FDBLimit))
+	if s.Switch != nil {
+		b.lan(s.Switch)
 	}
 	return b.list
+}
+
+// lan adds the switch.
+func (b *builder) lan(l *tunnel.EthernetLoad) {
+	entries := b.gauge("tund_fdb_entries", "Learned entries of the forwarding database, by port.")
+	for _, port := range slices.Sorted(maps.Keys(l.Entries)) {
+		entries.add(float64(l.Entries[port]), "port", port)
+	}
+	b.gauge("tund_fdb_limit", "Greatest number of entries of the forwarding database.").add(float64(l.Limit))
+	requests := b.counter("tund_neighbor_requests_total",
+		"ARP requests and neighbour solicitations of the LAN that neighbour suppression has seen, by what became of them.")
+	requests.add(float64(l.Suppression.Answered), "outcome", "answered")
+	requests.add(float64(l.Suppression.Flooded), "outcome", "flooded")
+	requests.add(float64(l.Suppression.Local), "outcome", "local")
+	b.counter("tund_neighbor_repeats_total", "Requests that were answered here and sent to the peers afterwards.").
+		add(float64(l.Suppression.Again))
 }
 
 // peers adds what is known of each peer, and the sums over all of them.

@@ -32,25 +32,27 @@ const (
 
 // pageDocument is what page.json says.
 type pageDocument struct {
-	Name       string            `json:"name"`
-	Host       string            `json:"host"`
-	Version    string            `json:"version"`
-	Port       int               `json:"port"`
-	Now        int64             `json:"now"` // Unix time in seconds, as all times here
-	UptimeS    int64             `json:"uptime_s"`
-	Worst      doctor.Severity   `json:"worst"`
-	Findings   []doctor.Finding  `json:"findings"` // without those that found nothing
-	Peers      []pagePeer        `json:"peers"`
-	AllPeers   int               `json:"all_peers"`
-	Devices    []pageDevice      `json:"devices"`
-	Drops      map[string]uint64 `json:"drops"`
-	FDB        []pageEntry       `json:"fdb"`
-	AllFDB     int               `json:"all_fdb"`
-	FDBLimit   int               `json:"fdb_limit"`
-	HistoryEnd int64             `json:"history_end"`
-	StepS      int               `json:"step_s"`
-	Rx         []float64         `json:"rx"` // bits per second in each step, oldest first
-	Tx         []float64         `json:"tx"`
+	Name     string            `json:"name"`
+	Host     string            `json:"host"`
+	Version  string            `json:"version"`
+	Port     int               `json:"port"`
+	Now      int64             `json:"now"` // Unix time in seconds, as all times here
+	UptimeS  int64             `json:"uptime_s"`
+	Worst    doctor.Severity   `json:"worst"`
+	Findings []doctor.Finding  `json:"findings"` // without those that found nothing
+	Peers    []pagePeer        `json:"peers"`
+	AllPeers int               `json:"all_peers"`
+	Devices  []pageDevice      `json:"devices"`
+	Drops    map[string]uint64 `json:"drops"`
+	FDB      []pageEntry       `json:"fdb"`
+	AllFDB   int               `json:"all_fdb"`
+	FDBLimit int               `json:"fdb_limit"`
+	// What neighbour suppression has saved; absent without [tap].
+	Suppression *control.Suppression `json:"suppression,omitempty"`
+	HistoryEnd  int64                `json:"history_end"`
+	StepS       int                  `json:"step_s"`
+	Rx          []float64            `json:"rx"` // bits per second in each step, oldest first
+	Tx          []float64            `json:"tx"`
 }
 
 type pagePeer struct {
@@ -90,6 +92,7 @@ func (s *Site) document(i *control.Instance, r *doctor.Report, now time.Time) *p
 		Name: i.Name, Host: i.Host, Version: i.Version, Port: i.ListenPort, Now: now.Unix(), UptimeS: int64(i.UptimeS),
 		Worst: r.Worst, Findings: []doctor.Finding{}, Peers: []pagePeer{}, AllPeers: len(i.Peers), Devices: []pageDevice{},
 		Drops: i.Drops, FDB: []pageEntry{}, AllFDB: len(i.FDB), FDBLimit: i.FDBLimit, StepS: int(historyStep / time.Second),
+		Suppression: i.Suppression,
 	}
 	for _, f := range r.Findings {
 		if f.Severity != doctor.OK {

@@ -40,7 +40,7 @@ func TestPage_documentIsWhatTheInstanceIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d.Name != "office" || d.Worst != "problem" || len(d.Peers) != 1 || d.Peers[0].Drops != 5 || d.Peers[0].Handshake != 0 ||
-		len(d.FDB) != 1 || d.FDBLimit != 10 || d.StepS != 5 || header.Get("Content-Type") != "application/json" {
+		len(d.FDB) != 1 || d.FDBLimit != 10 || d.Suppression == nil || d.Suppression.Answered != 120 || d.StepS != 5 || header.Get("Content-Type") != "application/json" {
 		t.Errorf("%+v", d)
 	}
 	for _, f := range d.Findings {

@@ -19,6 +19,7 @@ import (
 	"tund/internal/control"
 	"tund/internal/doctor"
 	"tund/tunnel"
+	"tund/tunnel/l2"
 	"tund/tunnel/lane"
 	"tund/tunnel/peer"
 	"tund/tunnel/tundev"
@@ -45,7 +46,11 @@ func (f *fake) Sample() Sample {
 				}
 			}
 		},
-		FDB: map[string]int{"tap0": 3, "berlin": 0}, FDBLimit: 16384, Problems: map[string]int{"firewall": 1},
+		Switch: &tunnel.EthernetLoad{
+			Entries: map[string]int{"tap0": 3, "berlin": 0}, Limit: 16384,
+			Suppression: l2.Suppression{Answered: 120, Local: 30, Flooded: 12, Again: 3},
+		},
+		Problems: map[string]int{"firewall": 1},
 	}
 }
 
@@ -304,6 +309,8 @@ func (f *fake) Instance() control.Instance {
 		Devices: []control.Device{{Name: "tund0", Kind: "tun", Up: true, MTU: 1420}},
 		Peers:   []control.Peer{{Name: "</script><b>", State: control.StateDown, LastError: "no answer", Drops: map[string]uint64{"a": 2, "b": 3}}},
 		FDB:     []control.FDBEntry{{MAC: "02:00:00:00:00:01", Port: "tund0", Kind: "local"}},
+
+		Suppression: &control.Suppression{Answered: 120, Local: 30, Flooded: 12, Again: 3},
 	}
 }
 func (f *fake) Evidence(i *control.Instance) *doctor.Evidence {

@@ -107,19 +107,25 @@ func (e *LAN) Status() *Status {
 	}
 }
 
-// Load counts the learned entries by the name of their port, and returns the greatest number of
-// entries; nil without a switch.
-func (e *LAN) Load() (entries map[string]int, limit int) {
+// Load is how much a switch has to remember, and what it saves.
+type Load struct {
+	Entries     map[string]int // learned, by the name of their port
+	Limit       int            // greatest number of entries
+	Suppression l2.Suppression // since the start
+}
+
+// Load returns the load of the switch; nil without one.
+func (e *LAN) Load() *Load {
 	if e == nil {
-		return nil, 0
+		return nil
 	}
-	entries = make(map[string]int)
+	l := &Load{Entries: make(map[string]int), Limit: int(e.limit.Load()), Suppression: e.sw.Suppression()}
 	for _, p := range e.sw.Ports(e.env.Clock.Now()) {
 		if name := e.name(p.ID); name != "" {
-			entries[name] = p.Entries
+			l.Entries[name] = p.Entries
 		}
 	}
-	return entries, int(e.limit.Load())
+	return l
 }
 
 // names returns the names of the ports.
