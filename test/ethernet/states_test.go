@@ -1,12 +1,16 @@
 package ethernet
 
 import (
+	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/gopacket/layers"
 
+	"tund/internal/control"
+	"tund/internal/doctor"
 	"tund/internal/testnet"
 	"tund/tunnel/l2"
 )
@@ -15,20 +19,40 @@ import (
 // 15 seconds, and as many for a busy machine.
 const stateLimit = 30 * time.Second
 
-// warns waits until a site warns of a cause, with the key in its remedy, and names the host.
+// warns waits until a site warns of a cause, with the key in its remedy, and names the host. What
+// its status says, its doctor says as well.
 func (s *site) warns(cause, key, host string, do func()) {
 	s.T.Helper()
+	var said control.Warning
 	testnet.Await(s.T, s.Name+" warns of "+cause+" and names "+key+" and "+host, stateLimit, func() bool {
 		if do != nil {
 			do()
 		}
 		for _, w := range s.Status().Warnings {
 			if w.Kind == "switch" && w.Cause == cause && strings.Contains(w.Remedy, key) && strings.Contains(w.Message, host) {
+				said = w
 				return true
 			}
 		}
 		return false
 	})
+	r := s.doctor()
+	if !slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool {
+		return f.Check == "ethernet" && f.Severity == doctor.Warning && f.Remedy == said.Remedy && strings.Contains(f.Cause, host)
+	}) {
+		s.T.Errorf("the doctor of %s does not say %q, but %+v", s.Name, said.Message, r.Findings)
+	}
+}
+
+// doctor runs tunctl doctor, whose exit status tells how grave it is.
+func (s *site) doctor() doctor.Report {
+	s.T.Helper()
+	out, _ := s.NS.Try("env", "TUND_RUN_DIR="+s.RunDir(), testnet.Tunctl(s.T), "-i", s.Name, "doctor", "--json")
+	var d doctor.Document
+	if err := json.Unmarshal([]byte(out), &d); err != nil || len(d.Instances) != 1 {
+		s.T.Fatalf("tunctl doctor of %s: %v:\n%s", s.Name, err, out)
+	}
+	return d.Instances[0]
 }
 
 // calm waits until a site has no warning about Ethernet.
@@ -56,6 +80,23 @@ func TestStates_bothEndsNameAFault(t *testing.T) {
 	start(t, berlin, paris)
 	port := a.raw()
 	toBerlin := paris.peers[0]
+	manyMACs := func() {
+		for n := range l2.MAC(8) {
+			port.send(plainFrame(l2.Broadcast, strangerMAC+n, "one of many"))
+		}
+	}
+	// At the start.
+	paris.Stop()
+	paris.tap = append(paris.tap, "mtu = 1400")
+	paris.start()
+	for _, s := range []*site{berlin, paris} {
+		s.warns("mtu", "mtu", "", nil)
+	}
+	// Left out, the MTU would be the bridge's, which is 1400 now.
+	paris.tap[len(paris.tap)-1] = "mtu = 1500"
+	paris.reloads()
+	berlin.calm(nil)
+	paris.calm(nil)
 	for _, c := range []struct {
 		cause, key string
 		wrong      func()
@@ -65,6 +106,10 @@ func TestStates_bothEndsNameAFault(t *testing.T) {
 	}{
 		{"mtu", "mtu", func() { paris.NS.Run(t, "ip", "link", "set", "tap0", "mtu", "1280") },
 			func() { paris.NS.Run(t, "ip", "link", "set", "tap0", "mtu", "1500") }, nil, false},
+		{"vlans", "vlans", func() { toBerlin.lines = []string{"vlans = [0, 10]"}; paris.reloads() },
+			func() { toBerlin.lines = nil; paris.reloads() }, nil, false},
+		{"mac-limit", "max_macs", func() { toBerlin.lines = []string{"max_macs = 4"}; paris.reloads() },
+			func() { toBerlin.lines = []string{"max_macs = 64"}; paris.reloads() }, manyMACs, false},
 		{"vlans", "pvid", func() { toBerlin.lines = []string{"vlans = [10]"}; paris.reloads() },
 			func() { toBerlin.lines = nil; paris.reloads() }, func() { port.send(plainFrame(l2.Broadcast, a.mac, "lost")) }, true},
 		{"guard-dhcp", "trust", func() {}, func() { toBerlin.lines = []string{`trust = ["dhcp"]`}; paris.reloads() },
