@@ -47,7 +47,7 @@ func receivedByLane(ctx context.Context, m *measurement) (packets []uint64, err 
 	if _, ok := m.contender.(*tund); !ok {
 		return nil, nil
 	}
-	s, err := api.NewClient(filepath.Join(m.pair.dir, "run"), tundDevice(m.pair, m.pair.b)).Status(ctx)
+	s, err := api.NewClient(filepath.Join(m.pair.dir, "run"), m.pair.deviceOf(m.pair.b)).Status(ctx)
 	if err != nil {
 		return nil, err
 	}

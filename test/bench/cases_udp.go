@@ -20,9 +20,13 @@ var udpSet = []metric{
 	{name: "overload_offered", unit: "really offered ×", digits: 1},
 }
 
-// udpRate searches the highest rate of datagrams of one size that arrive without loss, and then
-// offers three times that.
-func udpRate(size int) func(context.Context, *measurement) (metrics, error) {
+// imix are the sizes in bytes of a simple IMIX, as UDP payloads: for one packet of the tunnel's MTU
+// there are four of 576 bytes and seven of 64, IP headers included.
+var imix = []int{36, 36, 548, 36, 36, 548, 36, 548, 36, 36, 548, wireguardMTU - 28}
+
+// udpRate searches the highest rate of datagrams of certain sizes, in turn, that arrive without
+// loss, and then offers three times that.
+func udpRate(sizes ...int) func(context.Context, *measurement) (metrics, error) {
 	return func(ctx context.Context, m *measurement) (metrics, error) {
 		p := m.pair
 		at := fmt.Sprintf("%s:%d", p.b.end, udpPort)
@@ -36,7 +40,7 @@ func udpRate(size int) func(context.Context, *measurement) (metrics, error) {
 			return nil, err
 		}
 		defer sender.stop()
-		u := &udpTrials{sender: sender, receiver: receiver, size: size}
+		u := &udpTrials{sender: sender, receiver: receiver, sizes: sizes}
 		short := max(m.length/10, 300*time.Millisecond)
 		rate, err := searchRate(func(rate float64) (trial, error) { return u.run(ctx, rate, short) })
 		if err != nil {
@@ -75,7 +79,7 @@ func udpRate(size int) func(context.Context, *measurement) (metrics, error) {
 // udpTrials runs trials one after the other over one pair of workers.
 type udpTrials struct {
 	sender, receiver *worker
-	size             int
+	sizes            []int
 	number           uint32
 }
 
@@ -89,7 +93,7 @@ const (
 func (u *udpTrials) run(ctx context.Context, rate float64, length time.Duration) (trial, error) {
 	u.number = (u.number + 1) % maxTrials
 	var sent sendReport
-	if err := u.sender.ask(ctx, sendOrder{Trial: u.number, Rate: rate, Size: u.size, For: length}, &sent); err != nil {
+	if err := u.sender.ask(ctx, sendOrder{Trial: u.number, Rate: rate, Sizes: u.sizes, For: length}, &sent); err != nil {
 		return trial{}, err
 	}
 	var got countReport

@@ -25,15 +25,19 @@ func startIperfServers(ctx context.Context, p *pair, n int) error {
 		if err != nil {
 			return err
 		}
-		err = waitFor(ctx, 5*time.Second, 10*time.Millisecond, "iperf3 server", []*process{s}, func() bool {
-			text, err := os.ReadFile(s.log)
-			return err == nil && strings.Contains(string(text), "Server listening")
-		})
-		if err != nil {
+		if err := waitListening(ctx, s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// waitListening returns when an iperf3 server listens.
+func waitListening(ctx context.Context, s *process) error {
+	return waitFor(ctx, 5*time.Second, 10*time.Millisecond, "iperf3 server", []*process{s}, func() bool {
+		text, err := os.ReadFile(s.log)
+		return err == nil && strings.Contains(string(text), "Server listening")
+	})
 }
 
 // flowPlan is one iperf3 measurement.

@@ -80,7 +80,7 @@ func bench(ctx context.Context, o options) (failed int, err error) {
 		return 0, runErr
 	}
 	out := report{Schema: "tund.bench/v1", Time: time.Now().UTC().Truncate(time.Second), Options: o,
-		Machine: thisMachine(context.WithoutCancel(ctx)), Complete: runErr == nil, Contenders: r.entered,
+		Machine: thisMachine(context.WithoutCancel(ctx)), Complete: runErr == nil, Contenders: r.entries(),
 		Rounds: r.guards, Results: r.results}
 	if v, err := run(context.WithoutCancel(ctx), "git", "-C", o.Top, "describe", "--always", "--dirty"); err == nil {
 		out.Version = firstLine(v)

@@ -32,7 +32,7 @@ func (v *vxlan) start(ctx context.Context, p *pair, d demand) error {
 	}
 	for h, other := range map[*host]*host{p.a: p.b, p.b: p.a} {
 		err := script(ctx, fmt.Sprintf("ip -n %s link add vx0 type vxlan id 7 local %s remote %s dstport 4789 dev %s",
-			h.ns, h.tunnel, other.tunnel, v.over.device(p, h)))
+			h.ns, h.tunnel, other.tunnel, p.deviceOf(h)))
 		if err != nil {
 			return err
 		}

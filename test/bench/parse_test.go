@@ -198,6 +198,10 @@ func TestMachine_readsProc(t *testing.T) {
 	if got := cpuModel("processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\n"); got != "Some CPU @ 3 GHz" {
 		t.Errorf("cpuModel = %q", got)
 	}
+	text := "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n\nprocessor\t: 1\nmodel\t\t: 18\n"
+	if got := cpuModel(text); got != "AMD EPYC (family 25, model 17)" {
+		t.Errorf("cpuModel = %q", got)
+	}
 	if got := memoryGiB("MemTotal:       2097152 kB\n"); got != 2 {
 		t.Errorf("memoryGiB = %v, want 2", got)
 	}

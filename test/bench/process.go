@@ -45,6 +45,7 @@ func script(ctx context.Context, lines ...string) error {
 // process is one daemon or server that runs beside the measurements.
 type process struct {
 	name string
+	ns   string // where it runs
 	log  string // path of what it printed
 	cmd  *exec.Cmd
 	done chan struct{} // closed once it ended
@@ -53,7 +54,7 @@ type process struct {
 
 // spawn starts a program in namespace ns with its output in dir/name.log. The caller stops it.
 func spawn(ns, dir, name string, env []string, argv ...string) (*process, error) {
-	p := &process{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
+	p := &process{name: name, ns: ns, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
 	logFile, err := os.Create(p.log)
 	if err != nil {
 		return nil, err

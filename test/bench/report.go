@@ -194,9 +194,13 @@ func (r *report) printCase(w io.Writer, link linkModel, c *benchCase) {
 	if len(names) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\n%s: %s\n", c.name, c.about)
+	fmt.Fprintf(w, "\n%s: %s\n  on %s, %d cores\n", c.name, c.about, r.Machine.CPU, r.Machine.Cores)
+	ciphers := map[string]string{}
+	for _, a := range r.Contenders {
+		ciphers[a.Name] = a.Cipher
+	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(table, "  contender")
+	fmt.Fprint(table, "  contender\tcipher")
 	for _, m := range c.metrics {
 		fmt.Fprintf(table, "\t%s", m.unit)
 		if m.ratio {
@@ -205,7 +209,7 @@ func (r *report) printCase(w io.Writer, link linkModel, c *benchCase) {
 	}
 	fmt.Fprintln(table)
 	for _, name := range names {
-		fmt.Fprintf(table, "  %s", name)
+		fmt.Fprintf(table, "  %s\t%s", name, ciphers[name])
 		for i, s := range rows[name] {
 			m := c.metrics[i]
 			fmt.Fprintf(table, "\t%s", s.Values.text(m))
@@ -266,14 +270,24 @@ func firstLine(text []byte) string {
 	return line
 }
 
-// cpuModel finds the processor's name in /proc/cpuinfo.
+// cpuModel finds the processor in /proc/cpuinfo: its name, and its family and model, without which
+// figures of one machine say little about another.
 func cpuModel(cpuinfo string) string {
+	fields := map[string]string{}
 	for line := range strings.Lines(cpuinfo) {
-		if name, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
+		name, value, found := strings.Cut(line, ":")
+		if name = strings.TrimSpace(name); found && fields[name] == "" {
+			fields[name] = strings.TrimSpace(value)
 		}
 	}
-	return "unknown processor"
+	model := fields["model name"]
+	if model == "" {
+		return "unknown processor"
+	}
+	if fields["cpu family"] != "" && fields["model"] != "" {
+		model += fmt.Sprintf(" (family %s, model %s)", fields["cpu family"], fields["model"])
+	}
+	return model
 }
 
 // memoryGiB finds the total memory in /proc/meminfo; 0 when it is not there.

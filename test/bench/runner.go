@@ -72,6 +72,18 @@ func (r *runner) prepare(ctx context.Context) error {
 	return nil
 }
 
+// entries describe the contenders, with what has been seen of them since they were entered.
+func (r *runner) entries() []about {
+	for i := range r.entered {
+		for _, c := range r.contenders {
+			if a := c.about(); a.Name == r.entered[i].Name {
+				r.entered[i].Cipher = a.Cipher
+			}
+		}
+	}
+	return r.entered
+}
+
 // total counts the measurements to come, for the progress line.
 func (r *runner) total() int {
 	n := 0
@@ -182,6 +194,11 @@ func (r *runner) measure(ctx context.Context, link linkModel, round int, e entra
 	if m.pair != nil {
 		defer m.pair.close()
 	}
+	defer func() {
+		if t, ok := c.(*tund); ok && upErr == nil {
+			t.noteCipher(ctx, m.pair)
+		}
+	}()
 	for _, k := range cases {
 		r.progress.begin(fmt.Sprintf("%s round %d/%d", link, round+1, r.options.Rounds), name, k.name)
 		out := result{Link: link, Round: round, Contender: name, Case: k.name}

@@ -48,15 +48,18 @@ type mmsghdr struct {
 
 // batch is a set of buffers for sendmmsg and recvmmsg.
 type batch struct {
+	count   int // buffers in use
+	next    int // the first that is sent next
 	buffers [batchSize][]byte
 	vectors [batchSize]unix.Iovec
 	headers [batchSize]mmsghdr
 }
 
-// newBatch makes buffers of size bytes each.
-func newBatch(size int) *batch {
-	b := &batch{}
-	for i := range b.buffers {
+// newBatch makes buffers whose sizes in bytes are those given, over and over.
+func newBatch(sizes ...int) *batch {
+	b := &batch{count: batchSize - batchSize%len(sizes)}
+	for i := range b.buffers[:b.count] {
+		size := sizes[i%len(sizes)]
 		b.buffers[i] = make([]byte, size)
 		b.vectors[i].Base = &b.buffers[i][0]
 		b.vectors[i].SetLen(size)
@@ -66,20 +69,23 @@ func newBatch(size int) *batch {
 	return b
 }
 
-// send sends the first n buffers and returns how many the kernel took. A full queue below (ENOBUFS)
-// is not an error: the datagram is lost, and the receiver's count shows it.
-func (b *batch) send(fd, n int) (int, error) {
-	return b.call(unix.SYS_SENDMMSG, fd, n, 0)
+// send offers up to n of the buffers, in turn, to the kernel, and returns how many. What it does
+// not take, because a queue below is full (ENOBUFS), is lost, and the receiver's count shows it.
+func (b *batch) send(fd, n int) (offered int, err error) {
+	offered = min(n, b.count-b.next)
+	_, err = b.call(unix.SYS_SENDMMSG, fd, b.headers[b.next:][:offered], 0)
+	b.next = (b.next + offered) % b.count
+	return offered, err
 }
 
 // receive waits for at least one datagram.
 func (b *batch) receive(fd int) (int, error) {
-	return b.call(unix.SYS_RECVMMSG, fd, batchSize, unix.MSG_WAITFORONE)
+	return b.call(unix.SYS_RECVMMSG, fd, b.headers[:b.count], unix.MSG_WAITFORONE)
 }
 
-func (b *batch) call(number uintptr, fd, n, flags int) (int, error) {
+func (b *batch) call(number uintptr, fd int, headers []mmsghdr, flags int) (int, error) {
 	for {
-		done, _, errno := unix.Syscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&b.headers[0])), uintptr(n), uintptr(flags), 0, 0)
+		done, _, errno := unix.Syscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&headers[0])), uintptr(len(headers)), uintptr(flags), 0, 0)
 		switch errno {
 		case 0:
 			return int(done), nil

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestQuantile_interpolatesAndLeavesItsInputAlone(t *testing.T) {
@@ -118,4 +120,37 @@ func TestConfirmRate_backsOffUntilNothingIsLost(t *testing.T) {
 func carry(rate, limit, sender float64) trial {
 	offered := min(rate, sender)
 	return trial{sent: uint64(offered), received: uint64(min(offered, limit)), seconds: 1}
+}
+
+func TestBatch_offersAMixInTurn(t *testing.T) {
+	t.Parallel()
+	b := newBatch(imix...)
+	if b.count != batchSize-batchSize%len(imix) {
+		t.Fatalf("%d buffers, want whole mixes", b.count)
+	}
+	for i, buf := range b.buffers[:b.count] {
+		if len(buf) != imix[i%len(imix)] {
+			t.Errorf("buffer %d has %d bytes, want %d", i, len(buf), imix[i%len(imix)])
+		}
+	}
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ends[0])
+	defer unix.Close(ends[1])
+	for i := 0; i < 2*b.count; {
+		n, err := b.send(ends[0], 7)
+		if err != nil || n == 0 {
+			t.Fatalf("send = %d, %v", n, err)
+		}
+		for range n {
+			room := make([]byte, 2000)
+			got, _, err := unix.Recvfrom(ends[1], room, 0)
+			if err != nil || got != imix[i%len(imix)] {
+				t.Fatalf("datagram %d has %d bytes, want %d (%v)", i, got, imix[i%len(imix)], err)
+			}
+			i++
+		}
+	}
 }

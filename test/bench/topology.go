@@ -54,6 +54,7 @@ type host struct {
 	tunnel   netip.Addr   // on the tunnel device
 	lan      netip.Prefix // behind it in shapeGateways
 	endNS    string       // empty in shapeHosts
+	site     int          // from 1: one of many at host a; 0: a or b
 	end      netip.Addr   // where the flow ends: in endNS, or tunnel in shapeHosts
 }
 
@@ -69,6 +70,7 @@ func (h *host) flowNS() string {
 // it.
 type pair struct {
 	a, b    *host
+	sites   []*host // more hosts with an underlay to a
 	shape   shape
 	link    linkModel
 	dir     string     // configuration and logs of this pair
@@ -112,13 +114,8 @@ func (p *pair) build(ctx context.Context) error {
 		return err
 	}
 	for _, h := range []*host{p.a, p.b} {
-		if p.link == linkNIC {
-			// Checksums stay offloaded, as every card does them; only cutting and joining come back
-			// to the kernel.
-			if _, err := run(ctx, append(inside(h.ns), "ethtool", "-K", underlayDevice,
-				"tso", "off", "gso", "off", "tx-udp-segmentation", "off", "gro", "on")...); err != nil {
-				return err
-			}
+		if err := p.model(ctx, h.ns, underlayDevice); err != nil {
+			return err
 		}
 		switch p.shape {
 		case shapeHosts:
@@ -132,6 +129,18 @@ func (p *pair) build(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// model makes a device of the underlay what the link model says.
+func (p *pair) model(ctx context.Context, ns, device string) error {
+	if p.link != linkNIC {
+		return nil
+	}
+	// Checksums stay offloaded, as every card does them; only cutting and joining come back to the
+	// kernel.
+	_, err := run(ctx, append(inside(ns), "ethtool", "-K", device,
+		"tso", "off", "gso", "off", "tx-udp-segmentation", "off", "gro", "on")...)
+	return err
 }
 
 // addRoutedEnd puts a namespace behind the gateway with the gateway as its default route.
@@ -219,13 +228,25 @@ func (p *pair) waitUp(ctx context.Context, limit time.Duration) error {
 	})
 }
 
+// deviceOf is the name of a host's tunnel device: unique on the machine, because the control
+// sockets of all namespaces share a directory.
+func (p *pair) deviceOf(h *host) string {
+	switch {
+	case h == p.a:
+		return p.label + "x"
+	case h.site > 0:
+		return fmt.Sprintf("%sy%d", p.label, h.site)
+	}
+	return p.label + "y"
+}
+
 // close stops everything and removes the namespaces. It works on what has been built so far.
 func (p *pair) close() {
 	for _, d := range append(p.helpers, p.daemons...) {
 		d.stop()
 	}
 	ctx := context.Background() // taking down goes on when the run was interrupted
-	for _, h := range []*host{p.a, p.b} {
+	for _, h := range append([]*host{p.a, p.b}, p.sites...) {
 		for _, ns := range []string{h.ns, h.endNS} {
 			if ns != "" {
 				_, _ = run(ctx, "ip", "netns", "del", ns) // may not be there yet
@@ -259,7 +280,10 @@ func sweep(ctx context.Context) error {
 	}
 	for _, ns := range list {
 		digits, found := strings.CutPrefix(ns.Name, "tb")
-		pid, err := strconv.Atoi(strings.TrimRight(digits, "abe"))
+		if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+			digits = digits[:end]
+		}
+		pid, err := strconv.Atoi(digits)
 		if !found || err != nil || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			continue
 		}

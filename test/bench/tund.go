@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	api "tund/internal/control"
 )
 
 // tund is this project's daemon, layer 3 or, with tap, layer 2.
@@ -15,6 +17,7 @@ type tund struct {
 	binary  string // empty: bin/tund of the checkout
 	version string
 	form    tundForm
+	seen    string // the cipher that two of them have chosen; "" before they were asked
 }
 
 // tundForm is what a contender configures beyond the defaults.
@@ -23,6 +26,7 @@ type tundForm struct {
 	cipher string // in use, for the report
 	tunnel string // more lines of [tunnel]
 	peer   string // more lines of [[peer]]
+	env    string // more of the environment
 }
 
 // tundForms are the contenders made of this project's daemon. Two of them agree on data sessions,
@@ -33,6 +37,13 @@ var tundForms = map[string]tundForm{
 	"tund-wire":   {cipher: "ChaCha20-Poly1305", peer: "extensions = \"off\"\n"},
 	"tund-aes":    {cipher: "AES-256-GCM", tunnel: "cipher = \"aes256gcm\"\n"},
 	"tund-chacha": {cipher: "ChaCha20-Poly1305", tunnel: "cipher = \"chacha20poly1305\"\n"},
+	"tund-avx2": {
+		cipher: "the faster of AES-256-GCM (standard library) and ChaCha20-Poly1305 (x/crypto)",
+		env:    "GODEBUG=cpu.avx512f=off",
+	},
+	"tund-avx2-wire": {
+		cipher: "ChaCha20-Poly1305 (x/crypto)", peer: "extensions = \"off\"\n", env: "GODEBUG=cpu.avx512f=off",
+	},
 	"tund-1lane":  {cipher: "the faster of AES-256-GCM and ChaCha20-Poly1305", tunnel: "lanes = 1\n"},
 	"tund-4lanes": {cipher: "the faster of AES-256-GCM and ChaCha20-Poly1305", tunnel: "lanes = 4\n"},
 }
@@ -47,7 +58,20 @@ func (t *tund) about() about {
 	if t.form.tap {
 		mtu = 0 // tund chooses; the case reads it from the device
 	}
-	return about{Name: t.name, Version: t.version, Cipher: t.form.cipher, MTU: mtu}
+	cipher := t.form.cipher
+	if t.seen != "" {
+		cipher = t.seen
+	}
+	return about{Name: t.name, Version: t.version, Cipher: cipher, MTU: mtu}
+}
+
+// noteCipher asks a gateway of a pair which cipher carries its packets. If it does not say, the
+// report has what was configured.
+func (t *tund) noteCipher(ctx context.Context, p *pair) {
+	s, err := api.NewClient(filepath.Join(p.dir, "run"), p.deviceOf(p.a)).Status(ctx)
+	if err == nil && len(s.Instances) > 0 && len(s.Instances[0].Peers) > 0 {
+		t.seen = s.Instances[0].Peers[0].Suite
+	}
 }
 
 func (t *tund) shapes() []shape {
@@ -92,7 +116,7 @@ func (t *tund) start(ctx context.Context, p *pair, d demand) error {
 	if !t.form.tap {
 		return nil
 	}
-	mtu, err := deviceMTU(ctx, p.a.ns, tundDevice(p, p.a))
+	mtu, err := deviceMTU(ctx, p.a.ns, p.deviceOf(p.a))
 	if err != nil {
 		return err
 	}
@@ -107,21 +131,29 @@ func (t *tund) startResponder(ctx context.Context, p *pair, peers []identity) (k
 	return b.public, t.startOne(ctx, p, p.b, b, nil, key{}, peers)
 }
 
-func tundDevice(p *pair, h *host) string {
-	if h == p.a {
-		return p.label + "x"
+func (t *tund) startSites(ctx context.Context, p *pair, hub identity, sites []identity) error {
+	if err := t.startOne(ctx, p, p.a, hub, nil, key{}, sites); err != nil {
+		return err
 	}
-	return p.label + "y"
+	for i, h := range p.sites {
+		if err := t.startOne(ctx, p, h, sites[i], p.hubOf(h), hub.public, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *tund) startOne(ctx context.Context, p *pair, h *host, own identity, other *host, otherKey key, more []identity) error {
-	dev := tundDevice(p, h)
+	dev := p.deviceOf(h)
 	path := filepath.Join(p.dir, dev+".toml")
 	if err := os.WriteFile(path, []byte(t.config(dev, h, own, other, otherKey, more)), 0o600); err != nil {
 		return err
 	}
-	dirs := []string{"TUND_RUN_DIR=" + filepath.Join(p.dir, "run"), "TUND_STATE_DIR=" + filepath.Join(p.dir, "state")}
-	if err := p.daemon(h, "tund-"+dev, dirs, t.binary, "-c", path, "--log-level", "warn"); err != nil {
+	env := []string{"TUND_RUN_DIR=" + filepath.Join(p.dir, "run"), "TUND_STATE_DIR=" + filepath.Join(p.dir, "state")}
+	if t.form.env != "" {
+		env = append(env, t.form.env)
+	}
+	if err := p.daemon(h, "tund-"+dev, env, t.binary, "-c", path, "--log-level", "warn"); err != nil {
 		return err
 	}
 	return waitFor(ctx, 30*time.Second, 10*time.Millisecond, "device "+dev, p.daemons, func() bool {

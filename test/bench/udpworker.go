@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -23,8 +24,8 @@ const maxTrials = 4096
 type (
 	sendOrder struct {
 		Trial uint32        `json:"trial"`
-		Rate  float64       `json:"rate"` // datagrams a second
-		Size  int           `json:"size"` // bytes of UDP payload
+		Rate  float64       `json:"rate"`  // datagrams a second
+		Sizes []int         `json:"sizes"` // bytes of UDP payload, in turn
 		For   time.Duration `json:"for"`
 	}
 	sendReport struct {
@@ -56,11 +57,11 @@ func serveSender(to string, in io.Reader, out io.Writer) error {
 	}
 	runtime.LockOSThread()
 	return serve(in, out, func(o sendOrder) (sendReport, error) {
-		if o.Size < trialBytes || o.Rate <= 0 {
-			return sendReport{}, fmt.Errorf("cannot send %d bytes at %v a second", o.Size, o.Rate)
+		if len(o.Sizes) == 0 || len(o.Sizes) > batchSize || slices.Min(o.Sizes) < trialBytes || o.Rate <= 0 {
+			return sendReport{}, fmt.Errorf("cannot send %d bytes at %v a second", o.Sizes, o.Rate)
 		}
-		b := newBatch(o.Size)
-		for _, buf := range b.buffers {
+		b := newBatch(o.Sizes...)
+		for _, buf := range b.buffers[:b.count] {
 			binary.BigEndian.PutUint32(buf, o.Trial)
 		}
 		return sendPaced(fd, b, o)
@@ -84,8 +85,8 @@ func sendPaced(fd int, b *batch, o sendOrder) (sendReport, error) {
 			_ = unix.Nanosleep(&ts, nil)
 			continue
 		}
-		n := int(min(due-sent, batchSize))
-		if _, err := b.send(fd, n); err != nil {
+		n, err := b.send(fd, int(min(due-sent, batchSize)))
+		if err != nil {
 			return sendReport{}, fmt.Errorf("sendmmsg: %w", err)
 		}
 		sent += uint64(n) // what the kernel refused counts as lost

@@ -41,15 +41,6 @@ func (w *wireguard) prepare(ctx context.Context, shop *workshop) error {
 	return err
 }
 
-// device is the tunnel's name: unique on the machine, because the control sockets of all namespaces
-// share a directory.
-func (w *wireguard) device(p *pair, h *host) string {
-	if h == p.a {
-		return p.label + "x"
-	}
-	return p.label + "y"
-}
-
 func (w *wireguard) start(ctx context.Context, p *pair, d demand) error {
 	a, err := newIdentity(p.a.tunnel)
 	if err != nil {
@@ -65,7 +56,7 @@ func (w *wireguard) start(ctx context.Context, p *pair, d demand) error {
 	if err := w.startOne(ctx, p, p.b, wgConfig(b, p.a, a.public, d.morePeers)); err != nil {
 		return err
 	}
-	return p.addRoutes(ctx, func(h *host) string { return w.device(p, h) })
+	return p.addRoutes(ctx, p.deviceOf)
 }
 
 func (w *wireguard) startResponder(ctx context.Context, p *pair, peers []identity) (key, error) {
@@ -76,9 +67,21 @@ func (w *wireguard) startResponder(ctx context.Context, p *pair, peers []identit
 	return b.public, w.startOne(ctx, p, p.b, wgConfig(b, nil, key{}, peers))
 }
 
+func (w *wireguard) startSites(ctx context.Context, p *pair, hub identity, sites []identity) error {
+	if err := w.startOne(ctx, p, p.a, wgConfig(hub, nil, key{}, sites)); err != nil {
+		return err
+	}
+	for i, h := range p.sites {
+		if err := w.startOne(ctx, p, h, wgConfig(sites[i], p.hubOf(h), hub.public, nil)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // startOne runs the program in one gateway and gives it config, an address and a device that is up.
 func (w *wireguard) startOne(ctx context.Context, p *pair, h *host, config string) error {
-	dev := w.device(p, h)
+	dev := p.deviceOf(h)
 	path := filepath.Join(p.dir, dev+".conf")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return err
