@@ -107,7 +107,7 @@ func (p *Peer) values() map[string]any {
 	if !p.Ethernet {
 		return v
 	}
-	v["isolated"], v["neighbor_suppression"] = p.Isolated, !p.NoSuppression
+	v["isolated"], v["bum"], v["neighbor_suppression"] = p.Isolated, !p.NoBUM, !p.NoSuppression
 	v["broadcast_limit"], v["multicast_limit"] = int64(p.BroadcastLimit), int64(p.MulticastLimit)
 	v["unknown_unicast_limit"] = int64(p.UnknownUnicastLimit)
 	var vlans, trust []any

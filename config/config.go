@@ -280,6 +280,7 @@ type Peer struct {
 	MulticastLimit      int
 	UnknownUnicastLimit int
 	Isolated            bool // on a hub: exchanges no frames with other isolated peers
+	NoBUM               bool // broadcasts, multicast and frames to unknown MACs are not sent to it
 	NoSuppression       bool // ARP and ND for its hosts are not answered here
 }
 

@@ -148,6 +148,7 @@ vlans = [30, "10-12", 11]
 pvid = 5
 trust = ["dhcp", "ra"]
 isolated = true
+bum = false
 neighbor_suppression = false
 broadcast_limit = 4
 multicast_limit = 5
@@ -169,7 +170,7 @@ unknown_unicast_limit = 6
 			AllowedIPs: prefixes("10.20.0.0/16", "fd20::/48", "10.9.0.2/32"),
 			Keepalive:  25 * time.Second, Ethernet: true,
 			MACs: []MAC{{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}}, MaxMACs: 7,
-			VLANs: []uint16{10, 11, 12, 30}, PVID: 5, TrustDHCP: true, TrustRA: true, Isolated: true, NoSuppression: true,
+			VLANs: []uint16{10, 11, 12, 30}, PVID: 5, TrustDHCP: true, TrustRA: true, Isolated: true, NoBUM: true, NoSuppression: true,
 			BroadcastLimit: 4, MulticastLimit: 5, UnknownUnicastLimit: 6,
 		}},
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // ethernetKeys are the keys of a peer that mean something only for frames.
-var ethernetKeys = []string{"macs", "max_macs", "vlans", "pvid", "trust", "isolated", "neighbor_suppression",
+var ethernetKeys = []string{"macs", "max_macs", "vlans", "pvid", "trust", "isolated", "bum", "neighbor_suppression",
 	"broadcast_limit", "multicast_limit", "unknown_unicast_limit"}
 
 // peer checks one [[peer]], the one of that number in the file (from 1).
@@ -178,7 +178,7 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 	}
 	p.MACs = l.peerMACs(s)
 	p.MaxMACs = int(s.integer("max_macs", 0, 0, maxMaxMACs))
-	if p.MaxMACs != 0 && l.cfg.Tap != nil && !l.cfg.Tap.Learning {
+	if p.MaxMACs != 0 && l.cfg.Tap != nil && !l.cfg.Tap.Learning && l.cfg.Agent == nil {
 		s.errorAt(s.where("max_macs"), "max_macs", "needs learning in [tap]: name the addresses in macs instead")
 	}
 	p.VLANs = s.vlans("vlans")
@@ -194,6 +194,7 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 	if p.Isolated && l.cfg.Tap != nil && !l.cfg.Tap.Hub {
 		s.warnAt(s.where("isolated"), "isolated", "no effect without hub = true in [tap]: peers exchange no frames through us")
 	}
+	p.NoBUM = !s.boolean("bum", true)
 	p.NoSuppression = !s.boolean("neighbor_suppression", true)
 	if p.Ethernet {
 		return
@@ -204,7 +205,7 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 		}
 	}
 	p.MACs, p.MaxMACs, p.VLANs, p.PVID = nil, 0, nil, 0
-	p.TrustDHCP, p.TrustRA, p.Isolated, p.NoSuppression = false, false, false, false
+	p.TrustDHCP, p.TrustRA, p.Isolated, p.NoBUM, p.NoSuppression = false, false, false, false, false
 	p.BroadcastLimit, p.MulticastLimit, p.UnknownUnicastLimit = 0, 0, 0
 }
 

@@ -24,6 +24,8 @@ type AgentBackend interface {
 	Handshake(publicKey string) error
 	// Peers describes the peers in few words.
 	Peers() []PeerRow
+	// FDB describes the forwarding database; it is empty without [tap].
+	FDB() FDBInstance
 	// Events returns what happens in the instance. It is always the same.
 	Events() *events.Log
 }
@@ -36,6 +38,14 @@ type SourceChange interface {
 	Peer(values map[string]any)
 	// Remove names a peer to remove by its public key.
 	Remove(publicKey string)
+	// Host hands over the next element of fdb, and RemoveHost names one to remove by its MAC and
+	// VLAN.
+	Host(HostEntry)
+	RemoveHost(HostID)
+	// Neighbor hands over the next element of neighbors, and RemoveNeighbor names one to remove by
+	// its IP address and VLAN.
+	Neighbor(NeighborEntry)
+	RemoveNeighbor(NeighborID)
 	// Commit checks the whole change and applies what is permitted in one step, routes of the
 	// kernel included. When the change does not start from the state in force, the error is an
 	// *Error with CodeGeneration, and nothing has changed.
@@ -47,6 +57,41 @@ type SourceHead struct {
 	Epoch        string // names the state from which generations are counted
 	Generation   uint64 // of the state that the change leads to
 	IfGeneration uint64 // of the state that it starts from; not for a whole one
+	// Hold is for how long the agent may be silent until all that it has handed in goes; 0: for
+	// ever. It is said by a whole state and counts until the next.
+	Hold time.Duration
+	// Hosts and Neighbors say that a whole state has these lists; otherwise they stay as they are.
+	Hosts, Neighbors bool
+}
+
+// HostID is a MAC address in a VLAN (0: untagged frames).
+type HostID struct {
+	MAC  string `json:"mac"`
+	VLAN int    `json:"vlan"`
+}
+
+// HostEntry says where a MAC address lives: an entry of the forwarding database.
+type HostEntry struct {
+	HostID
+	Peer   string  `json:"peer"`            // its public key; our own: our own LAN
+	Seq    uint32  `json:"seq"`             // counts the moves of the host
+	Sticky bool    `json:"sticky"`          // it does not move to our own LAN by appearing there
+	TTLS   float64 `json:"ttl_s,omitempty"` // seconds until it goes unless set again; 0: never
+}
+
+// NeighborID is an IP address in a VLAN (0: untagged frames).
+type NeighborID struct {
+	IP   string `json:"ip"`
+	VLAN int    `json:"vlan"`
+}
+
+// NeighborEntry says which MAC address has an IP address.
+type NeighborEntry struct {
+	NeighborID
+	MAC    string  `json:"mac"`
+	Peer   string  `json:"peer"`
+	Router bool    `json:"router"`
+	TTLS   float64 `json:"ttl_s,omitempty"`
 }
 
 // SourceAnswer is the answer to a change.
@@ -67,7 +112,8 @@ const MaxRejected = 1000
 
 // Rejected is one element that was refused.
 type Rejected struct {
-	Index   int    `json:"index"` // in the list of peers, from 0
+	List    string `json:"list"`  // "peers", "fdb" or "neighbors"
+	Index   int    `json:"index"` // in the list, from 0
 	Code    string `json:"code"`  // a sources.Code
 	Message string `json:"message"`
 }
@@ -83,7 +129,11 @@ type Source struct {
 	// Shadowed are peers of the agent that have no effect, because the file or an operator has the
 	// same key. They are among Peers.
 	Shadowed int `json:"shadowed"`
-	Rejected int `json:"rejected"` // elements refused in the last change
+	// Hosts and neighbours that the agent has assigned.
+	FDB       int     `json:"fdb"`
+	Neighbors int     `json:"neighbors"`
+	Rejected  int     `json:"rejected"` // elements refused in the last change
+	HoldS     float64 `json:"hold_s"`   // silence after which all of it goes; 0: never
 }
 
 // SourceTable is the answer of GET /v1/sources.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"tund/internal/events"
 	"tund/internal/rundir"
 )
 
@@ -21,7 +22,11 @@ func NewAgentClient(runDir, instance string) *AgentClient {
 type SourcePut struct {
 	Epoch      string           `json:"epoch"`
 	Generation uint64           `json:"generation"`
+	HoldS      float64          `json:"hold_s"` // see SourceHead.Hold
 	Peers      []map[string]any `json:"peers"`
+	// Nil: hosts and neighbours stay as they are.
+	FDB       []HostEntry     `json:"fdb,omitzero"`
+	Neighbors []NeighborEntry `json:"neighbors,omitzero"`
 }
 
 // SourcePatch is the body of PATCH /v1/sources/agent: a change of some of its state.
@@ -30,7 +35,27 @@ type SourcePatch struct {
 	IfGeneration uint64     `json:"if_generation"`
 	Generation   uint64     `json:"generation"`
 	Peers        PeersPatch `json:"peers"`
+	FDB          HostsPatch `json:"fdb,omitzero"`
+	Neighbors    AddrsPatch `json:"neighbors,omitzero"`
 }
+
+// HostsPatch is the part of a SourcePatch about the forwarding database.
+type HostsPatch struct {
+	Set    []HostEntry `json:"set,omitempty"`
+	Remove []HostID    `json:"remove,omitempty"`
+}
+
+// IsZero reports whether nothing is to be changed.
+func (p HostsPatch) IsZero() bool { return len(p.Set)+len(p.Remove) == 0 }
+
+// AddrsPatch is the part of a SourcePatch about neighbours.
+type AddrsPatch struct {
+	Set    []NeighborEntry `json:"set,omitempty"`
+	Remove []NeighborID    `json:"remove,omitempty"`
+}
+
+// IsZero reports whether nothing is to be changed.
+func (p AddrsPatch) IsZero() bool { return len(p.Set)+len(p.Remove) == 0 }
 
 // PeersPatch is the part of a SourcePatch about peers.
 type PeersPatch struct {
@@ -53,6 +78,14 @@ func (a *AgentClient) Patch(ctx context.Context, patch SourcePatch) (answer Sour
 	patch.Peers.Set, patch.Peers.Remove = list(patch.Peers.Set), list(patch.Peers.Remove)
 	err = a.c.call(ctx, http.MethodPatch, "/v1/sources/agent", patch, &answer)
 	return answer, err
+}
+
+// FDB asks GET /v1/fdb.
+func (a *AgentClient) FDB(ctx context.Context) (FDBTable, error) { return a.c.FDB(ctx) }
+
+// Follow asks GET /v1/events; see Client.Follow.
+func (a *AgentClient) Follow(ctx context.Context, after *uint64, kinds []events.Kind, each func(e *events.Event, line []byte) error) error {
+	return a.c.Follow(ctx, after, kinds, each)
 }
 
 // Clear asks DELETE /v1/sources/agent and returns how many peers were removed.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 )
 
 // maxEpoch bounds the name of an epoch in bytes.
@@ -24,6 +25,7 @@ type sourceReader struct {
 // decodeSource reads a change and hands its elements over as they come.
 func decodeSource(r io.Reader, whole bool, change SourceChange) (SourceHead, error) {
 	d := &sourceReader{json: json.NewDecoder(r), whole: whole, change: change, seen: make(map[string]bool)}
+	d.json.DisallowUnknownFields()
 	if err := d.object("the request", d.member); err != nil {
 		return SourceHead{}, d.explain(err)
 	}
@@ -42,6 +44,7 @@ func decodeSource(r io.Reader, whole bool, change SourceChange) (SourceHead, err
 			return SourceHead{}, invalid("%q is missing", key)
 		}
 	}
+	d.head.Hosts, d.head.Neighbors = d.seen["fdb"], d.seen["neighbors"]
 	return d.head, nil
 }
 
@@ -128,47 +131,70 @@ func (d *sourceReader) member(key string) error {
 		return d.json.Decode(&d.head.IfGeneration)
 	case key == "hold_s" && d.whole:
 		return d.hold()
-	case key == "peers" && d.whole:
-		return d.array("peers", d.peer)
-	case key == "peers":
-		return d.object("peers", d.part)
+	case key == "peers", key == "fdb", key == "neighbors":
+		set, remove := d.elements(key)
+		if d.whole {
+			return d.array(key, set)
+		}
+		return d.object(key, func(part string) error { return d.part(key, part, set, remove) })
 	}
 	return invalid("unknown key %q", clip(key, 32))
 }
 
-// hold reads for how long the agent's peers stay when it falls silent. Only 0 is there: until the
-// agent says otherwise.
+// maxHold is the longest that an agent may be silent without losing what it has handed in, if that
+// is to be lost at all: a week, in seconds.
+const maxHold = 7 * 24 * 3600
+
+// hold reads for how long what the agent hands in stays when it falls silent.
 func (d *sourceReader) hold() error {
-	var seconds int64
+	var seconds float64
 	if err := d.json.Decode(&seconds); err != nil {
 		return err
 	}
-	if seconds != 0 {
-		return invalid("hold_s can only be 0: peers stay until the agent removes them")
+	if seconds < 0 || seconds > maxHold {
+		return invalid("hold_s %v is not between 0 (for ever) and %d seconds", seconds, maxHold)
 	}
+	d.head.Hold = time.Duration(seconds * float64(time.Second))
 	return nil
 }
 
-// part reads one of the lists of a change of some peers.
-func (d *sourceReader) part(key string) error {
-	if d.seen["peers."+key] {
-		return invalid("peers: %q is given twice", clip(key, 32))
+// elements returns what reads an element of a list, and what reads one that is to be removed.
+func (d *sourceReader) elements(list string) (set, remove func() error) {
+	switch list {
+	case "fdb":
+		return element(d, d.change.Host), element(d, d.change.RemoveHost)
+	case "neighbors":
+		return element(d, d.change.Neighbor), element(d, d.change.RemoveNeighbor)
 	}
-	d.seen["peers."+key] = true
-	switch key {
+	return d.peer, element(d, d.change.Remove)
+}
+
+// element returns what reads a value and hands it over.
+func element[T any](d *sourceReader, take func(T)) func() error {
+	return func() error {
+		var value T
+		if err := d.json.Decode(&value); err != nil {
+			return err
+		}
+		take(value)
+		return nil
+	}
+}
+
+// part reads one of the lists of a change of some elements.
+func (d *sourceReader) part(list, part string, set, remove func() error) error {
+	name := list + "." + part
+	if d.seen[name] {
+		return invalid("%s: %q is given twice", list, clip(part, 32))
+	}
+	d.seen[name] = true
+	switch part {
 	case "set":
-		return d.array("peers: set", d.peer)
+		return d.array(list+": set", set)
 	case "remove":
-		return d.array("peers: remove", func() error {
-			var publicKey string
-			if err := d.json.Decode(&publicKey); err != nil {
-				return err
-			}
-			d.change.Remove(publicKey)
-			return nil
-		})
+		return d.array(list+": remove", remove)
 	}
-	return invalid("peers: unknown key %q", clip(key, 32))
+	return invalid("%s: unknown key %q", list, clip(part, 32))
 }
 
 // peer reads one peer. What is an object, and no peer, is for the change to refuse.

@@ -21,6 +21,7 @@ func agentVerbs() []verb {
 		{path: "/v1/sources/agent", method: http.MethodDelete, write: true, answer: (*handler).clearSource},
 		{path: "/v1/peers/handshake", method: http.MethodPost, write: true, answer: (*handler).handshake},
 		{path: "/v1/peers", method: http.MethodGet, answer: (*handler).getPeers},
+		{path: "/v1/fdb", method: http.MethodGet, answer: (*handler).getAgentFDB},
 		{path: "/v1/events", method: http.MethodGet, answer: (*handler).followEvents},
 	}
 }
@@ -35,6 +36,13 @@ func (h *handler) putSource(w http.ResponseWriter, r *http.Request) (any, error)
 
 func (h *handler) patchSource(w http.ResponseWriter, r *http.Request) (any, error) {
 	return h.changeSource(w, r, false)
+}
+
+// getAgentFDB answers with the forwarding database: an agent publishes what lives on our own LAN.
+func (h *handler) getAgentFDB(http.ResponseWriter, *http.Request) (any, error) {
+	table := h.agent.FDB()
+	table.FDB = list(table.FDB)
+	return FDBTable{Schema: FDBSchema, Instances: []FDBInstance{table}}, nil
 }
 
 // changeSource reads a change and applies it. One is read at a time: each takes memory for all its

@@ -22,6 +22,7 @@ type fakeAgent struct {
 	whole   bool
 	peers   []map[string]any
 	removed []string
+	hosts   []any // what is said of hosts and neighbours
 	head    SourceHead
 	commits int
 	answer  error
@@ -35,11 +36,20 @@ func (f *fakeAgent) Peers() []PeerRow {
 	return []PeerRow{{Name: "a", State: StateUp, RxBytes: 7}, {Name: "b", State: StateDown, LastError: "why"}}
 }
 func (f *fakeAgent) Begin(whole bool) (SourceChange, error) {
-	f.whole, f.peers, f.removed = whole, nil, nil
+	f.whole, f.peers, f.removed, f.hosts = whole, nil, nil, nil
 	return f, nil
 }
 func (f *fakeAgent) Peer(values map[string]any) { f.peers = append(f.peers, values) }
 func (f *fakeAgent) Remove(publicKey string)    { f.removed = append(f.removed, publicKey) }
+func (f *fakeAgent) Host(e HostEntry)           { f.hosts = append(f.hosts, e) }
+func (f *fakeAgent) RemoveHost(id HostID)       { f.hosts = append(f.hosts, id) }
+func (f *fakeAgent) Neighbor(e NeighborEntry)   { f.hosts = append(f.hosts, e) }
+func (f *fakeAgent) RemoveNeighbor(id NeighborID) {
+	f.hosts = append(f.hosts, id)
+}
+func (f *fakeAgent) FDB() FDBInstance {
+	return FDBInstance{Name: "office", FDB: []FDBEntry{{MAC: "02:00:00:00:00:01", Kind: "local"}}}
+}
 func (f *fakeAgent) Commit(h SourceHead) (SourceAnswer, error) {
 	f.head = h
 	f.commits++
@@ -78,7 +88,7 @@ func TestAgentHandler_isForItsUserOnly(t *testing.T) {
 		}
 	}
 	for _, v := range verbs() { // what the control socket can do, the agent's cannot
-		if v.path == "/v1/sources" || v.path == "/v1/events" {
+		if v.path == "/v1/sources" || v.path == "/v1/events" || v.path == "/v1/fdb" {
 			continue
 		}
 		if w := askAgent(&fakeAgent{}, theAgent, v.method, v.path, "{}"); w.status != 404 {
@@ -98,7 +108,13 @@ func TestDecodeSource(t *testing.T) {
 		{put, `{"epoch":"e","generation":7}`, `invalid: "peers" is missing`},
 		{put, `{"generation":7,"peers":[]}`, `invalid: "epoch" is missing`},
 		{patch, `{"epoch":"e","generation":8}`, `invalid: "if_generation" is missing`},
-		{put, `{"epoch":"e","generation":7,"peers":[],"hold_s":60}`, "invalid: hold_s can only be 0"},
+		{put, `{"epoch":"e","generation":7,"peers":[],"hold_s":-1}`, "invalid: hold_s -1 is not between 0 (for ever) and 604800 seconds"},
+		{put, `{"epoch":"e","generation":7,"peers":[],"hold_s":1e9}`, "invalid: hold_s 1e+09 is not between"},
+		{put, `{"epoch":"e","generation":7,"peers":[],"fdb":{}}`, "invalid: fdb: want a list"},
+		{patch, `{"epoch":"e","if_generation":7,"generation":8,"fdb":[]}`, "invalid: fdb: want an object"},
+		{patch, `{"epoch":"e","if_generation":7,"generation":8,"neighbors":{"set":[],"set":[]}}`, `invalid: neighbors: "set" is given twice`},
+		{put, `{"epoch":"e","generation":7,"peers":[],"fdb":[{"mac":"02:00:00:00:00:01","seq":-1}]}`, "invalid: request body: "},
+		{put, `{"epoch":"e","generation":7,"peers":[],"fdb":[{"mac":"02:00:00:00:00:01","color":1}]}`, "invalid: request body: "},
 		{put, `{"epoch":"e","generation":7,"peers":[],"peers":[]}`, `invalid: "peers" is given twice`},
 		{put, `{"epoch":"e","generation":7,"peer":[]}`, `invalid: unknown key "peer"`},
 		{patch, `{"epoch":"e","if_generation":7,"generation":8,"peers":{"add":[]}}`, `invalid: peers: unknown key "add"`},
@@ -133,6 +149,30 @@ func TestDecodeSource(t *testing.T) {
 	askAgent(f, theAgent, put, "/v1/sources/agent", `{"epoch":"e","generation":7,"peers":[{"keepalive":25,"vlans":[7,"8-9"]}]}`)
 	if got := fmt.Sprintf("%T %v", f.peers[0]["keepalive"], f.peers[0]); got != "int64 map[keepalive:25 vlans:[7 8-9]]" {
 		t.Errorf("a peer arrives as %s", got)
+	}
+}
+
+// Hosts and neighbours are handed over as they are said; a list that is not there is none.
+func TestDecodeSource_hosts(t *testing.T) {
+	t.Parallel()
+	const host = `{"mac":"02:00:00:00:00:01","vlan":7,"peer":"k","seq":3,"sticky":true,"ttl_s":1.5}`
+	const neighbor = `{"ip":"10.0.0.1","vlan":7,"mac":"02:00:00:00:00:01","peer":"k","router":true}`
+	for _, test := range []struct{ method, body, want string }{
+		{"PUT", `{"epoch":"e","generation":7,"hold_s":60,"peers":[],"fdb":[` + host + `],"neighbors":[` + neighbor + `]}`,
+			"1m0s true true [{{02:00:00:00:00:01 7} k 3 true 1.5} {{10.0.0.1 7} 02:00:00:00:00:01 k true 0}]"},
+		{"PUT", `{"epoch":"e","generation":7,"peers":[],"fdb":[]}`, "0s true false []"},
+		{"PATCH", `{"epoch":"e","if_generation":7,"generation":8,"fdb":{"set":[` + host + `],"remove":[{"mac":"x","vlan":1}]},` +
+			`"neighbors":{"set":[` + neighbor + `],"remove":[{"ip":"y","vlan":2}]}}`,
+			"0s true true [{{02:00:00:00:00:01 7} k 3 true 1.5} {x 1} {{10.0.0.1 7} 02:00:00:00:00:01 k true 0} {y 2}]"},
+	} {
+		f := &fakeAgent{}
+		w := askAgent(f, theAgent, test.method, "/v1/sources/agent", test.body)
+		if got := fmt.Sprint(f.head.Hold, " ", f.head.Hosts, " ", f.head.Neighbors, " ", f.hosts); w.status != 200 || got != test.want {
+			t.Errorf("%s: %d %s\ngot  %s\nwant %s", test.body, w.status, w.body.String(), got, test.want)
+		}
+	}
+	if got := askAgent(&fakeAgent{}, theAgent, "GET", "/v1/fdb", "").body.String(); !strings.Contains(got, `"kind":"local"`) {
+		t.Errorf("the forwarding database: %s", got)
 	}
 }
 

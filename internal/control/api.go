@@ -127,12 +127,16 @@ type FDBEntry struct {
 	MAC  string  `json:"mac"`  // lower case, colons
 	VLAN int     `json:"vlan"` // 0: untagged
 	Port string  `json:"port"` // name of a peer, or of the TAP device
-	Kind string  `json:"kind"` // "learned", "static" or "local"
+	Kind string  `json:"kind"` // "learned", "static", "local" or "control" (assigned by an agent)
 	AgeS float64 `json:"age_s"`
 
 	Frozen bool `json:"frozen"` // moved too often, held at its port for a while
 	Moves  int  `json:"moves"`  // how often it changed its port lately
 
+	// Source is who has assigned the entry: "agent", or absent.
+	Source string `json:"source,omitempty"`
+	Seq    uint32 `json:"seq,omitempty"`    // of an assigned entry: how often the host has moved
+	Sticky bool   `json:"sticky,omitempty"` // it does not move by appearing on our own LAN
 	// IPs are the addresses of the host, as ARP and neighbour discovery have shown them.
 	IPs     []string `json:"ips,omitempty"`
 	FrozenS float64  `json:"frozen_s,omitempty"`

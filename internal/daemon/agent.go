@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,17 +21,22 @@ import (
 	"tund/internal/sources"
 	"tund/internal/statusview"
 	"tund/tunnel"
+	"tund/tunnel/l2"
 )
 
 // agentState is what the agent has handed in. It is written with both changing and mu held, and
 // read with either.
 type agentState struct {
 	peers      *sources.Peers
+	hosts      *sources.Hosts
 	epoch      string
 	generation uint64
 	applied    time.Time
 	rejected   int  // elements refused in the last change
 	stale      bool // somebody else has changed its peers: it has to hand in everything again
+	// What the agent has handed in goes when it is silent for longer than hold; 0: never.
+	hold  time.Duration
+	heard time.Time
 
 	// What the configuration says about it, for the configuration that memo belongs to.
 	memo   *config.Config
@@ -77,6 +83,7 @@ func (d *Daemon) serveAgent() {
 			d.log.Error("agent.sock failed; the tunnel continues without it", zap.Error(err))
 		}
 	})
+	d.background.Go(d.expireAgent)
 }
 
 // agentAPI is the instance from the point of view of an agent (control.AgentBackend).
@@ -88,6 +95,11 @@ func (a agentAPI) Sources() []control.Source { return a.d.sources() }
 // Events returns what happens in the instance (control.AgentBackend).
 func (a agentAPI) Events() *events.Log { return a.d.events }
 
+// FDB describes the forwarding database (control.AgentBackend).
+func (a agentAPI) FDB() control.FDBInstance {
+	return statusview.FDB(a.d.instance(), a.d.tunnel.EthernetStatus(), nil)
+}
+
 // Begin starts a change (control.AgentBackend).
 func (a agentAPI) Begin(whole bool) (control.SourceChange, error) {
 	d := a.d
@@ -97,45 +109,41 @@ func (a agentAPI) Begin(whole bool) (control.SourceChange, error) {
 		d.agent.memo, d.agent.reader = d.config, d.config.NewPeerReader()
 		d.agent.others = sources.NewOthers(d.config.Peers, d.byHand)
 	}
-	return &agentChange{d: d, whole: whole, limit: d.config.Agent.Peers, reader: d.agent.reader}, nil
+	c := &agentChange{d: d, whole: whole, limit: d.config.Agent.Peers, reader: d.agent.reader}
+	c.now = time.Now()
+	return c, nil
 }
 
 // agentChange collects a change as it is read (control.SourceChange).
 type agentChange struct {
+	hostsChange
 	d      *Daemon
 	whole  bool
 	limit  int // of peers
 	reader *config.PeerReader
 
-	change   sources.Change
-	index    int
-	rejected []sources.Rejection // the first control.MaxRejected
-	refused  int                 // all of them
+	change sources.Change
+	index  int
 }
 
-func (c *agentChange) reject(r sources.Rejection) {
-	c.refused++
-	if len(c.rejected) < control.MaxRejected {
-		c.rejected = append(c.rejected, r)
-	}
-}
+const listPeers = "peers"
 
 // Peer takes the next peer (control.SourceChange).
 func (c *agentChange) Peer(values map[string]any) {
 	i := c.index
 	c.index++
 	if len(c.change.Set) >= c.limit {
-		c.reject(sources.Rejection{Index: i, Code: sources.Limit, Message: fmt.Sprintf("more than %d peers in one request", c.limit)})
+		c.reject(listPeers, sources.Rejection{Index: i, Code: sources.Limit, Message: fmt.Sprintf("more than %d peers in one request", c.limit)})
 		c.keep(values)
 		return
 	}
 	p, err := c.reader.Read(values)
 	switch {
 	case errors.Is(err, config.ErrSecret):
-		c.reject(sources.Rejection{Index: i, Code: sources.Secret, Message: err.Error()})
+		c.reject(listPeers, sources.Rejection{Index: i, Code: sources.Secret, Message: err.Error()})
 		c.keep(values)
 	case err != nil:
-		c.reject(sources.Rejection{Index: i, Code: sources.Invalid, Message: err.Error()})
+		c.reject(listPeers, sources.Rejection{Index: i, Code: sources.Invalid, Message: err.Error()})
 		c.keep(values)
 	default:
 		c.change.Set = append(c.change.Set, sources.Candidate{Index: i, Peer: &p})
@@ -180,17 +188,22 @@ func (c *agentChange) Commit(head control.SourceHead) (control.SourceAnswer, err
 		return control.SourceAnswer{}, invalid(err)
 	}
 	for _, r := range diff.Rejected {
-		c.reject(r)
+		c.reject(listPeers, r)
 	}
-	slices.SortFunc(c.rejected, func(x, y sources.Rejection) int { return x.Index - y.Index })
+	d.hostsFollow(diff)
+	d.changeHosts(&c.hostsChange, c.whole, head)
+	slices.SortStableFunc(c.rejected, func(x, y control.Rejected) int {
+		// Peers come first.
+		return cmp.Or(-cmp.Compare(x.List, y.List), cmp.Compare(x.Index, y.Index))
+	})
 	d.mu.Lock()
+	if s.heard = time.Now(); c.whole {
+		s.hold = head.Hold
+	}
 	s.epoch, s.generation, s.stale = head.Epoch, head.Generation, false
 	s.applied, s.rejected = time.Now(), c.refused
 	d.mu.Unlock()
-	answer := control.SourceAnswer{Generation: head.Generation, Start: d.runName(), RejectedTotal: c.refused}
-	for _, r := range c.rejected {
-		answer.Rejected = append(answer.Rejected, control.Rejected{Index: r.Index, Code: string(r.Code), Message: r.Message})
-	}
+	answer := control.SourceAnswer{Generation: head.Generation, Start: d.runName(), RejectedTotal: c.refused, Rejected: c.rejected}
 	if err := d.followAgent(diff); err != nil {
 		answer.Warning = "the kernel refused a part, which will be tried again: " + oneLine(err)
 	}
@@ -198,13 +211,19 @@ func (c *agentChange) Commit(head control.SourceHead) (control.SourceAnswer, err
 	return answer, nil
 }
 
-// Clear removes all peers of the agent (control.AgentBackend).
-func (a agentAPI) Clear() (int, error) {
+// Clear removes all that the agent has handed in (control.AgentBackend).
+func (a agentAPI) Clear() (int, error) { return a.clear(nil) }
+
+// clear is Clear, if the state of the agent is still as wanted (nil: always).
+func (a agentAPI) clear(wanted func(*agentState) bool) (int, error) {
 	d := a.d
 	d.changing.Lock()
 	defer d.changing.Unlock()
 	if d.stopping || d.life.Err() != nil {
 		return 0, errStopping
+	}
+	if wanted != nil && !wanted(&d.agent) {
+		return 0, nil
 	}
 	removed, _ := d.agent.peers.Len()
 	diff, err := d.changeAgent(func() sources.Diff {
@@ -215,7 +234,9 @@ func (a agentAPI) Clear() (int, error) {
 	}
 	d.mu.Lock()
 	d.agent.epoch, d.agent.generation, d.agent.rejected, d.agent.applied = "", 0, 0, time.Now()
+	d.agent.hosts, d.agent.hold = sources.NewHosts(), 0
 	d.mu.Unlock()
+	d.tellSwitch(l2.Assignment{Whole: true})
 	return removed, d.followAgent(diff)
 }
 

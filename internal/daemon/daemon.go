@@ -179,7 +179,7 @@ func newDaemon(o Options) *Daemon {
 		process: statusview.Process{Version: o.Version, PID: os.Getpid(), Host: host, Started: now},
 		events:  events.New(now),
 		links:   make(map[string]netwatch.LinkState),
-		agent:   agentState{peers: sources.NewPeers()}, byHand: make(map[keys.PublicKey]bool),
+		agent:   agentState{peers: sources.NewPeers(), hosts: sources.NewHosts()}, byHand: make(map[keys.PublicKey]bool),
 		nudge: make(chan struct{}, 1), gone: make(chan error, 1),
 	}
 	d.mode, d.program = d.fileMode(), advice.OwnProgram()

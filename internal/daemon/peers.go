@@ -48,6 +48,7 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 		}
 		d.config = next
 	})
+	d.followHosts()
 	err = d.applyRoutes(d.life)
 	d.lookSoon()
 	news.Config(d.events, "changed", "a peer was changed until the next reload ("+change.Op+" "+key.Short()+")", "")

@@ -105,6 +105,7 @@ func (d *Daemon) change(read func() (*config.Config, error)) error {
 	d.mu.Lock()
 	d.config, d.loaded, d.reloadEr = next, time.Now(), ""
 	d.mu.Unlock()
+	d.followHosts()
 	for _, w := range next.Warnings {
 		d.log.Warn(w.Place() + ": " + w.Msg)
 	}

@@ -110,6 +110,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"pvid":               {"0", "7"},
 		"trust":              {`[]`, `["ra"]`},
 		"isolated":           {"false", "true"},
+		"bum":                {"true", "false"},
 
 		"neighbor_suppression": {"true", "false"},
 

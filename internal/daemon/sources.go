@@ -99,6 +99,7 @@ func (d *Daemon) sources() []control.Source {
 	defer d.mu.Unlock()
 	file := len(d.fileConfig().Peers)
 	all, shadowed := d.agent.peers.Len()
+	hosts, neighbors := d.agent.hosts.Len()
 	byHand := max(0, status-len(d.config.Peers)-(all-shadowed))
 	list := []control.Source{
 		{Name: sources.File, Applied: control.At(d.loaded), Peers: file},
@@ -107,7 +108,7 @@ func (d *Daemon) sources() []control.Source {
 	if d.config.Agent != nil {
 		list = append(list, control.Source{
 			Name: sources.Agent, Generation: d.agent.generation, Epoch: d.agent.epoch, Applied: control.At(d.agent.applied),
-			Peers: all, Shadowed: shadowed, Rejected: d.agent.rejected,
+			Peers: all, Shadowed: shadowed, FDB: hosts, Neighbors: neighbors, Rejected: d.agent.rejected, HoldS: d.agent.hold.Seconds(),
 		})
 	}
 	return list

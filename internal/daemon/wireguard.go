@@ -91,6 +91,7 @@ func (w wireguard) Set(r uapi.Request) error {
 		return uapi.ErrInvalid(err.Error())
 	}
 	d.noteByHand(r)
+	d.followHosts()
 	d.returnMemory(len(r.Peers))
 	d.setOverride(func(o *override) {
 		if o.since.IsZero() {

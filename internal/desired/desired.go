@@ -124,7 +124,7 @@ func SharedPrefixes(c *config.Config) map[netip.Prefix]bool {
 func Port(p config.Peer) l2.PortConfig {
 	c := l2.PortConfig{
 		Name: p.Name, Ethernet: p.Ethernet, MaxMACs: p.MaxMACs, VLANs: p.VLANs, PVID: p.PVID,
-		TrustDHCP: p.TrustDHCP, TrustRA: p.TrustRA, Isolated: p.Isolated, NoSuppression: p.NoSuppression,
+		TrustDHCP: p.TrustDHCP, TrustRA: p.TrustRA, Isolated: p.Isolated, NoBUM: p.NoBUM, NoSuppression: p.NoSuppression,
 		PublicKey:      [32]byte(p.PublicKey),
 		BroadcastLimit: p.BroadcastLimit, MulticastLimit: p.MulticastLimit, UnknownLimit: p.UnknownUnicastLimit,
 	}

@@ -84,6 +84,7 @@ const (
 	SuppressedARP    // ARP or ND answered here and not flooded (not a loss)
 	SnoopedMulticast // no listener behind any port (not a loss)
 	Isolated         // between two isolated ports
+	NotFlooded       // broadcast, multicast or to an unknown MAC, and no port takes such frames
 
 	// Handshake and lanes, in general.
 	ReceiveError  // the socket failed to receive
@@ -118,7 +119,7 @@ var names = [count]string{
 	LoopBlocked: "loop-blocked", HopLimit: "hop-limit", SplitHorizon: "split-horizon", SamePort: "same-port",
 	NoEthernetPeer: "no-ethernet-peer", NotEthernetPeer: "not-ethernet-peer", ReassemblyFull: "reassembly-full",
 	ReassemblyBad: "reassembly-bad", ReassemblyLost: "reassembly-lost", SuppressedARP: "suppressed-neighbor",
-	SnoopedMulticast: "snooped-multicast", Isolated: "isolated",
+	SnoopedMulticast: "snooped-multicast", Isolated: "isolated", NotFlooded: "not-flooded",
 
 	ReceiveError: "receive-error", QueueOverflow: "queue-overflow", StandingQueue: "standing-queue", DeviceDown: "device-down", Internal: "internal",
 }
@@ -137,7 +138,7 @@ func Names() []string { return append([]string(nil), names[None+1:]...) }
 // IsLoss reports whether drops with a name, as String returns it, are losses to somebody. The
 // others are counted because a frame went nowhere, which is where it belongs.
 func IsLoss(name string) bool {
-	return name != SuppressedARP.String() && name != SnoopedMulticast.String()
+	return name != SuppressedARP.String() && name != SnoopedMulticast.String() && name != NotFlooded.String()
 }
 
 // Counters counts drops by reason. The zero value is ready; it is safe for concurrent use and must

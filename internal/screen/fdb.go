@@ -27,27 +27,38 @@ func (s *Page) FDB(tables []control.FDBInstance) {
 	}
 }
 
+// sourceColumn is the place of the column SOURCE, which is there when an agent has assigned hosts.
+const sourceColumn = 5
+
 // entries writes one row per entry, by port, then VLAN, then MAC.
 func (s *Page) entries(entries []control.FDBEntry) {
 	if len(entries) == 0 {
 		return
 	}
+	assigned := slices.ContainsFunc(entries, func(e control.FDBEntry) bool { return e.Source != "" })
 	t := table{columns: []column{
 		{title: "MAC"}, {title: "VLAN", right: true}, {title: "PORT", min: 8}, {title: "BEHIND", min: 6, drop: 3}, {title: "KIND"},
 		{title: "AGE", right: true, drop: 2}, {title: "MOVES", right: true, drop: 5}, {title: "IP", min: 8, drop: 4}, {title: "NOTE", drop: 1},
 	}}
+	if assigned {
+		t.columns = slices.Insert(t.columns, sourceColumn, column{title: "SOURCE", drop: 4})
+	}
 	list := slices.Clone(entries)
 	slices.SortStableFunc(list, func(a, b control.FDBEntry) int {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.VLAN, b.VLAN), cmp.Compare(a.MAC, b.MAC))
 	})
 	for _, e := range list {
 		old := "-"
-		if e.Kind != "static" {
+		if e.Kind != "static" && e.Source == "" {
 			old = age(seconds(e.AgeS))
 		}
-		t.add(cell{text: s.Clean(e.MAC)}, cell{text: fdbVLAN(e.VLAN)}, cell{text: s.Clean(e.Port), paint: Bold},
-			cell{text: s.Clean(e.BridgePort)}, cell{text: s.Clean(e.Kind)}, cell{text: old}, cell{text: strconv.Itoa(e.Moves)},
-			cell{items: e.IPs}, fdbNote(e))
+		row := []cell{{text: s.Clean(e.MAC)}, {text: fdbVLAN(e.VLAN)}, {text: s.Clean(e.Port), paint: Bold},
+			{text: s.Clean(e.BridgePort)}, {text: s.Clean(e.Kind)}, {text: old}, {text: strconv.Itoa(e.Moves)},
+			{items: e.IPs}, fdbNote(e)}
+		if assigned {
+			row = slices.Insert(row, sourceColumn, cell{text: cmp.Or(s.Clean(e.Source), "-")})
+		}
+		t.add(row...)
 	}
 	t.write(&s.Buffer, s.Style, 2)
 }
@@ -71,6 +82,9 @@ func fdbNote(e control.FDBEntry) cell {
 			note += " " + age(seconds(e.FrozenS))
 		}
 		notes = append(notes, note)
+	}
+	if e.Sticky {
+		notes = append(notes, "sticky")
 	}
 	if e.Blocked {
 		notes = append(notes, "blocked")
@@ -105,6 +119,9 @@ func fdbSummary(entries []control.FDBEntry, limit int) string {
 	}
 	text := fmt.Sprintf("%d of %d entries: %d learned, %d static, %d local", len(entries), limit,
 		kinds["learned"], kinds["static"], kinds["local"])
+	if n := kinds["control"]; n > 0 {
+		text += fmt.Sprintf(", %d of an agent", n)
+	}
 	if frozen > 0 {
 		text += fmt.Sprintf(", %d frozen", frozen)
 	}

@@ -125,6 +125,17 @@ func (a *Peers) Has(key keys.PublicKey) (has, shadowed bool) {
 	return e != nil, e != nil && e.shadowed
 }
 
+// Peer returns the peer in force with a key; nil: there is none.
+func (a *Peers) Peer(key keys.PublicKey) *config.Peer { return a.byKey[key].inForce() }
+
+// Pinned returns the peer in force that a MAC is pinned to; nil: it is pinned to none.
+func (a *Peers) Pinned(m config.MAC) *config.Peer {
+	if key, ok := a.macs[m]; ok {
+		return a.Peer(key)
+	}
+	return nil
+}
+
 // InForce returns the peers that are not shadowed, in no particular order. The slice is the
 // caller's.
 func (a *Peers) InForce() []*config.Peer {

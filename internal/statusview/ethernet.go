@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"tund/internal/control"
+	"tund/internal/sources"
 	"tund/tunnel"
 	"tund/tunnel/l2"
 )
@@ -45,6 +46,9 @@ func entries(s *tunnel.EthernetStatus) []control.FDBEntry {
 		entry := control.FDBEntry{
 			MAC: e.MAC.String(), VLAN: int(e.VLAN), Port: s.Names[e.Port], Kind: string(e.Kind),
 			AgeS: e.Age.Seconds(), Frozen: e.Frozen > 0, Moves: e.Moves, FrozenS: e.Frozen.Seconds(), Blocked: e.Blocked,
+		}
+		if e.Kind == l2.KindAssigned {
+			entry.Source, entry.Seq, entry.Sticky = sources.Agent, e.Seq, e.Sticky
 		}
 		for _, ip := range e.Addrs {
 			entry.IPs = append(entry.IPs, ip.String())

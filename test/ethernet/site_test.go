@@ -60,6 +60,7 @@ type site struct {
 	addr string // on the underlay
 
 	tunnel, tun, tap []string // lines of the sections
+	agent            []string // those of [agent]; nil: no such section
 	noTap            bool
 	peers            []*peer
 }
@@ -114,6 +115,9 @@ func (s *site) write() {
 	}
 	if !s.noTap {
 		section("tap", append([]string{`device = "tap0"`, `bridge = "br0"`}, s.tap...)...)
+	}
+	if s.agent != nil {
+		section("agent", s.agent...)
 	}
 	for _, p := range s.peers {
 		section("[peer]", append([]string{fmt.Sprintf("name = %q\npublic_key = %q", p.name, p.key)}, p.lines...)...)
@@ -294,4 +298,14 @@ func (h *host) unreachable(to string) {
 	if out, err := h.ns.Try("ping", "-n", "-c", "3", "-i", "0.1", "-W", "1", to); err == nil {
 		h.t.Errorf("ping %s from %s is answered:\n%s", to, h.v4, out)
 	}
+}
+
+// l2MAC reads a MAC address.
+func l2MAC(t testing.TB, text string) l2.MAC {
+	t.Helper()
+	m, err := names.Station(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l2.MACFromBytes(m[:])
 }

@@ -183,3 +183,13 @@ func (e *LAN) portNamed(name string) (l2.PortID, error) {
 	}
 	return 0, l2.ErrNoPort
 }
+
+// Assign changes which hosts are assigned to which ports; see l2.Switch.Assign.
+func (e *LAN) Assign(c l2.Assignment) error {
+	if e == nil {
+		return ErrNoEthernet
+	}
+	e.sw.Assign(e.env.Clock.Now(), c)
+	e.kick()
+	return nil
+}

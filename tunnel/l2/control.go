@@ -303,6 +303,13 @@ func (s *Switch) announced(now boottime.Time, p *port, body []byte) drop.Reason 
 			worst = drop.LoopBlocked
 			continue
 		}
+		f.vid, f.h.Src = vid, mac
+		if reason, done := s.assignedSource(&f); done {
+			if reason != drop.None {
+				worst = reason
+			}
+			continue
+		}
 		o := s.fdb.learn(entryKey(vid, mac), p.id, now)
 		s.noteOutcome(now, entryKey(vid, mac), p.id, o)
 		if o.reason != drop.None {

@@ -46,6 +46,8 @@ func (s *Switch) flood(f *frameInfo, v *Verdict, kind messageKind) drop.Reason {
 		for _, p := range f.view.peers {
 			switch {
 			case p.id == f.in.id:
+			case p.cfg.NoBUM:
+				reason = drop.NotFlooded
 			case !pl.wants(p.id):
 				reason = drop.SnoopedMulticast
 			default:
@@ -54,7 +56,11 @@ func (s *Switch) flood(f *frameInfo, v *Verdict, kind messageKind) drop.Reason {
 		}
 	} else {
 		for _, p := range f.view.peers {
-			if p.id != f.in.id {
+			switch {
+			case p.id == f.in.id:
+			case p.cfg.NoBUM:
+				reason = drop.NotFlooded
+			default:
 				reason = f.sendOr(p.id, v, reason)
 			}
 		}

@@ -97,7 +97,7 @@ func (s *Switch) fromDevice(f *frameInfo, v *Verdict) drop.Reason {
 		return drop.SuppressedARP // the answer to a question that we asked
 	}
 	kind := s.inspect(f, v)
-	if kind == messageNeighbor && v.neigh.ask && f.view.suppresses(f.vid) && s.answer(f, v) {
+	if kind == messageNeighbor && v.neigh.ask && f.view.suppresses(f.vid) && (s.answerAssigned(f, v) || v.Reply == nil && s.answer(f, v)) {
 		return drop.SuppressedARP
 	}
 	if f.class == ClassUnicast {
@@ -314,7 +314,14 @@ func (s *Switch) lastKnown(f *frameInfo) bool {
 // locate finds the port of a unicast destination. Entries of a port that is not up are ignored: a
 // frame in flight may have been learned while the entries of the port were being flushed.
 func (s *Switch) locate(f *frameInfo) bool {
-	if e, _, ok := s.fdb.find(entryKey(f.vid, f.h.Dst)); ok {
+	e, _, ok := s.fdb.find(entryKey(f.vid, f.h.Dst))
+	if a, assigned := s.assigned.find(entryKey(f.vid, f.h.Dst)); assigned {
+		if at, counts := f.view.assignedPort(a, e, ok); counts {
+			f.dst = at
+			return true
+		}
+	}
+	if ok {
 		f.dst = e.port()
 		p := f.view.port(f.dst)
 		if e&flagStatic != 0 || p != nil && p.ready && !f.view.cfg.NoLearning {
@@ -333,6 +340,9 @@ func (s *Switch) locate(f *frameInfo) bool {
 func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 	if f.node {
 		return drop.None
+	}
+	if reason, done := s.assignedSource(f); done {
+		return reason
 	}
 	if f.view.cfg.NoLearning {
 		return s.pinnedElsewhere(f)

@@ -187,6 +187,9 @@ func (s *Switch) Port(id PortID) (PortConfig, bool) {
 // forget removes everything learned at a port and, if static is set, what was pinned there.
 func (s *Switch) forget(id PortID, static bool) {
 	s.fdb.flushPort(id, static)
+	if static {
+		s.assigned.forget(id)
+	}
 	s.groups.flush(id)
 	s.hosts.flush(id)
 }

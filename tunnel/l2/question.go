@@ -134,7 +134,7 @@ func (s *Switch) askAgain(q *question) {
 	s.suppression.again.Add(1)
 	for _, p := range s.view.Load().peers {
 		tagged, ok := p.vlans.egress(q.key.vid)
-		if !ok || p.blocked != nil && p.blocked.has(q.key.vid) {
+		if !ok || p.cfg.NoBUM || p.blocked != nil && p.blocked.has(q.key.vid) {
 			continue
 		}
 		b := make([]byte, FrameHeaderLen, 128)

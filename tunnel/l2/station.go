@@ -104,6 +104,9 @@ func (s *Switch) AddStations(now boottime.Time, stations []Station) {
 		if owner, pinned := view.pinned[st.MAC]; !st.valid() || st.MAC == s.mac || pinned && owner != LocalPort {
 			continue
 		}
+		if s.assigned.later(st, now) {
+			continue // the bridge has not heard it since it was assigned to a peer
+		}
 		o := s.fdb.addStation(st, now)
 		o.station = true
 		s.noteOutcome(now, st.key(), LocalPort, o)

@@ -17,9 +17,10 @@ type EntryKind string
 
 // The kinds of entry.
 const (
-	KindLearned EntryKind = "learned" // learned from a peer's frames or announcements
-	KindLocal   EntryKind = "local"   // learned from frames that arrived at the TAP
-	KindStatic  EntryKind = "static"  // pinned
+	KindLearned  EntryKind = "learned" // learned from a peer's frames or announcements
+	KindLocal    EntryKind = "local"   // learned from frames that arrived at the TAP
+	KindStatic   EntryKind = "static"  // pinned
+	KindAssigned EntryKind = "control" // assigned (assigned.go)
 )
 
 // Entry is an entry of the forwarding database, or a MAC pinned by the configuration, whose VLAN is
@@ -34,7 +35,9 @@ type Entry struct {
 	Moves  int           // how often it changed its port within the last freezeWindow seconds
 	// The IP addresses of the host, as far as ARP and neighbour discovery have shown them.
 	Addrs   []netip.Addr
-	Blocked bool // the loop guard has blocked the port in the VLAN
+	Blocked bool   // the loop guard has blocked the port in the VLAN
+	Seq     uint32 // of an assigned host: how often it has moved in all
+	Sticky  bool   // an assigned host that never appears on our own LAN
 }
 
 // AnyVLAN stands for every VLAN in the Entry of a MAC pinned by PortConfig, and in
@@ -70,6 +73,7 @@ func (s *Switch) Entries(now boottime.Time) []Entry {
 	for _, e := range pinned {
 		out = append(out, e)
 	}
+	out = s.addAssigned(view, out)
 	for i := range out {
 		slices.SortFunc(out[i].Addrs, netip.Addr.Compare)
 	}

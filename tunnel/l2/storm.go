@@ -128,6 +128,9 @@ func (s *Switch) withinStorm(f *frameInfo) bool {
 	}
 	e, _, ok := s.fdb.find(entryKey(f.vid, f.h.Src))
 	known := ok && e.port() == f.in.id
+	if a, assigned := s.assigned.find(entryKey(f.vid, f.h.Src)); assigned {
+		known = known || a.port == f.in.id
+	}
 	rate := r.all
 	// Keyed by MAC alone: a sender in several VLANs counts as one.
 	if f.in.state.shares.take(f.now, known, s.fdb.hash(entryKey(0, f.h.Src)), n, r.share) {

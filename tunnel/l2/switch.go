@@ -93,6 +93,8 @@ type PortConfig struct {
 
 	// On a hub, the port exchanges frames only with the TAP and with ports that are not isolated.
 	Isolated bool
+	// Broadcasts, multicast and frames to unknown destinations are not sent to the peer.
+	NoBUM bool
 	// Nothing is answered on behalf of hosts of the peer.
 	NoSuppression bool
 
@@ -104,10 +106,12 @@ type Switch struct {
 	// Immutable after New.
 	fdb    *fdb
 	groups *groups
-	hosts  *neighbors
-	node   uint64   // identifies us in hellos and loop probes
-	mac    MAC      // source address of frames that the switch itself originates
-	secret [16]byte // authenticates our loop probes on the LAN; shared with our peers
+	// Hosts that a registry knows.
+	assigned *assigned
+	hosts    *neighbors
+	node     uint64   // identifies us in hellos and loop probes
+	mac      MAC      // source address of frames that the switch itself originates
+	secret   [16]byte // authenticates our loop probes on the LAN; shared with our peers
 	// Authenticates our probes to other hubs and is the root from which other secrets are derived;
 	// never disclosed.
 	own   [16]byte
@@ -189,7 +193,7 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 	}
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(seed[8*i:]) }
 	s := &Switch{
-		cfg: cfg, groups: newGroups(), hosts: newNeighbors(), local: &portState{shares: newShares(localSlots)},
+		cfg: cfg, groups: newGroups(), hosts: newNeighbors(), assigned: newAssigned(), local: &portState{shares: newShares(localSlots)},
 		fdb:    newFDB(cfg.MaxEntries, uint32(cfg.AgeingTime/time.Second), word(0), word(1)),
 		node:   word(2) | 1, // 0 means unknown
 		secret: [16]byte(seed[24:]), own: [16]byte(seed[40:]),

@@ -28,6 +28,11 @@ func (v *view) port(id PortID) *port {
 	return nil
 }
 
+// floods reports whether anything is flooded to a peer.
+func (v *view) floods() bool {
+	return slices.ContainsFunc(v.peers, func(p *port) bool { return !p.cfg.NoBUM })
+}
+
 // suppresses reports whether neighbours are answered for in the VLAN.
 func (v *view) suppresses(vid uint16) bool {
 	return v.cfg.NeighborSuppression && (v.silent == nil || !v.silent.has(vid))
