@@ -85,7 +85,7 @@ func (l *loader) nameOthers() {
 		}
 		text := p.PublicKey.String()
 		for n := len(p.PublicKey.Short()); n <= len(text); n++ {
-			p.Name = text[:n]
+			p.Name = strings.Clone(text[:n])
 			if _, taken := l.names[p.Name]; !taken {
 				break
 			}
@@ -296,11 +296,12 @@ func (l *loader) peerEndpoints(s *section) []Endpoint {
 	var words []string
 	var at []int
 	value, _ := s.value(key, spelling.Text)
-	switch v := value.(type) {
+	switch value.(type) {
 	case nil:
 		return nil
 	case string:
-		words, at = []string{v}, []int{s.where(key)}
+		text, _ := s.text(key)
+		words, at = []string{text}, []int{s.where(key)}
 	case []any:
 		words, at = s.words(key)
 	default:

@@ -282,7 +282,8 @@ func (s *section) choice(key string, words ...string) int {
 	return 0
 }
 
-// text returns the value of key; ok is false when it is not there or not a string.
+// text returns the value of key; ok is false when it is not there or not a string. It is a copy:
+// the decoder's strings are parts of the whole text, which would stay in memory for one of them.
 func (s *section) text(key string) (text string, ok bool) {
 	value, given := s.value(key, textKind(key))
 	if !given {
@@ -292,7 +293,7 @@ func (s *section) text(key string) (text string, ok bool) {
 	if !ok {
 		s.wrongType(key, "a string")
 	}
-	return text, ok
+	return strings.Clone(text), ok
 }
 
 // item is an element of a list with its place.
@@ -323,7 +324,7 @@ func (s *section) list(key, want string) []item {
 	return items
 }
 
-// words returns the elements of a list of strings.
+// words returns the elements of a list of strings, which are copies as those of text are.
 func (s *section) words(key string) (words []string, at []int) {
 	for _, it := range s.list(key, "a list of strings") {
 		text, ok := it.value.(string)
@@ -331,7 +332,7 @@ func (s *section) words(key string) (words []string, at []int) {
 			s.errorAt(it.at, key, "want a string, not %s", typeName(it.value))
 			continue
 		}
-		words, at = append(words, text), append(at, it.at)
+		words, at = append(words, strings.Clone(text)), append(at, it.at)
 	}
 	return words, at
 }

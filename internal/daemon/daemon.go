@@ -232,7 +232,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 				d.log.Error("control socket failed; the tunnel continues without it", zap.Error(err))
 			}
 		})
-		d.background.Go(func() { news.Observe(ctx, d.events, d.tunnel) })
+		d.background.Go(func() { news.Observe(ctx, d.events, d.tunnel, d.newWave()) })
 	}
 	d.serveSocket(ctx)
 	d.serveAgent()

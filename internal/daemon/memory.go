@@ -29,3 +29,34 @@ func keepHeapSmall() {
 		debug.SetGCPercent(30)
 	}
 }
+
+// waveRate is the number of new sessions per look at the peers from which they are a wave of them:
+// more than ten thousand peers need to renew theirs, which takes two minutes.
+const waveRate = 100
+
+// wave recognizes that very many sessions have been made in a short time, as after a start or when
+// an uplink is back.
+type wave struct{ sessions uint64 }
+
+// ended reports, at each look, whether a wave of at least manyThings sessions is over.
+func (w *wave) ended(sessions uint64) bool {
+	if sessions >= waveRate {
+		w.sessions += sessions
+		return false
+	}
+	was := w.sessions
+	w.sessions = 0
+	return was >= manyThings
+}
+
+// newWave returns what to call at each look at the peers: when a wave of sessions is over, it gives
+// back the memory that the handshakes took beside the sessions.
+func (d *Daemon) newWave() func(sessions uint64) {
+	var w wave
+	return func(sessions uint64) {
+		if w.ended(sessions) {
+			keepHeapSmall()
+			debug.FreeOSMemory()
+		}
+	}
+}

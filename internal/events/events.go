@@ -106,6 +106,9 @@ func (l *Log) Add(e Event) {
 	e.N = l.next
 	l.next++
 	if len(l.ring) < Capacity {
+		if len(l.ring) == cap(l.ring) { // append alone would make room for more than Capacity
+			l.ring = slices.Grow(l.ring, min(max(len(l.ring), 64), Capacity-len(l.ring)))
+		}
 		l.ring = append(l.ring, e)
 	} else {
 		l.ring[l.slot(e.N)] = e

@@ -51,7 +51,7 @@ type Observer struct {
 type seen struct {
 	state             string
 	endpoint          netip.AddrPort
-	completed, failed uint64
+	completed, failed uint32 // the lower half
 	look              uint32 // in which the peer was seen last
 }
 
@@ -75,7 +75,7 @@ func (o *Observer) Look(now time.Time, peers iter.Seq[*Peer], drops map[string]u
 		o.compare(now, p, was)
 		// Most of very many peers are idle: they cost nothing here.
 		if p.State != stateIdle || p.Completed != 0 || p.Failed != 0 {
-			o.peers[p.Key] = seen{p.State, p.Endpoint, p.Completed, p.Failed, o.looks}
+			o.peers[p.Key] = seen{p.State, p.Endpoint, uint32(p.Completed), uint32(p.Failed), o.looks}
 			present++
 		} else if known {
 			delete(o.peers, p.Key)
@@ -90,11 +90,15 @@ func (o *Observer) Look(now time.Time, peers iter.Seq[*Peer], drops map[string]u
 // compare reports what changed about one peer: its address, then its handshakes, then its state,
 // which follows from them.
 func (o *Observer) compare(now time.Time, p *Peer, was seen) {
+	key, endpoint := "", "" // one text for all events of a peer
 	report := func(e Event) {
-		e.Peer, e.PublicKey = p.Name, p.Key.String()
-		if p.Endpoint.IsValid() {
-			e.Endpoint = p.Endpoint.String()
+		if key == "" {
+			key = p.Key.String()
+			if p.Endpoint.IsValid() {
+				endpoint = p.Endpoint.String()
+			}
 		}
+		e.Peer, e.PublicKey, e.Endpoint = p.Name, key, endpoint
 		if e.Time.IsZero() {
 			e.Time = now
 		}
@@ -103,11 +107,11 @@ func (o *Observer) compare(now time.Time, p *Peer, was seen) {
 	if p.Endpoint != was.endpoint && p.Endpoint.IsValid() {
 		report(moved(p, was.endpoint))
 	}
-	if n := p.Completed - was.completed; p.Completed > was.completed {
-		report(Event{Kind: Handshake, Time: p.LastHandshake, State: "completed", Count: n, Message: "handshake with " + p.Name + " completed"})
+	if n := uint32(p.Completed) - was.completed; n != 0 {
+		report(Event{Kind: Handshake, Time: p.LastHandshake, State: "completed", Count: uint64(n), Message: "handshake with " + p.Name + " completed"})
 	}
-	if n := p.Failed - was.failed; p.Failed > was.failed {
-		report(Event{Kind: Handshake, State: "failed", Count: n, Reason: p.Reason, Message: because("handshake with "+p.Name+" failed", p.Reason)})
+	if n := uint32(p.Failed) - was.failed; n != 0 {
+		report(Event{Kind: Handshake, State: "failed", Count: uint64(n), Reason: p.Reason, Message: because("handshake with "+p.Name+" failed", p.Reason)})
 	}
 	if p.State != was.state {
 		e := Event{Kind: PeerState, State: p.State, Was: was.state, Message: p.Name + " is " + p.State}

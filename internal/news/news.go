@@ -18,13 +18,18 @@ import (
 	"tund/tunnel/l2"
 )
 
-// Observe reports what happens to peers, and drops above a rate, until ctx ends.
-func Observe(ctx context.Context, log *events.Log, t *tunnel.Tunnel) {
-	o := events.NewObserver(log)
+// Observe reports what happens to peers, and drops above a rate, until ctx ends. It calls looked
+// after each look, which takes place every events.Interval, with the number of sessions that were
+// made since the one before.
+func Observe(ctx context.Context, log *events.Log, t *tunnel.Tunnel, looked func(sessions uint64)) {
+	o, ps := events.NewObserver(log), peers{tunnel: t}
 	tick := time.NewTicker(events.Interval)
 	defer tick.Stop()
 	for {
-		o.Look(time.Now(), peers{t}.glances, losses(t))
+		before := ps.completed
+		ps.completed = 0
+		o.Look(time.Now(), ps.glances, losses(t))
+		looked(max(ps.completed, before) - before) // a peer that is removed takes its number along
 		select {
 		case <-ctx.Done():
 			return
@@ -34,16 +39,20 @@ func Observe(ctx context.Context, log *events.Log, t *tunnel.Tunnel) {
 }
 
 // peers are those of a tunnel.
-type peers struct{ tunnel *tunnel.Tunnel }
+type peers struct {
+	tunnel    *tunnel.Tunnel
+	completed uint64 // sessions made with all of them
+}
 
 // glances describes the peers for an Observer.
-func (ps peers) glances(yield func(*events.Peer) bool) {
+func (ps *peers) glances(yield func(*events.Peer) bool) {
 	var p events.Peer // one for all: only what it points to escapes
 	for g := range ps.tunnel.Glances {
 		p = events.Peer{
 			Key: g.PublicKey, Name: g.Name, State: string(g.State), Reason: g.LastError,
 			Endpoint: g.Endpoint, Completed: g.Handshakes.Completed, Failed: g.Handshakes.Failed, LastHandshake: g.LastHandshake,
 		}
+		ps.completed += p.Completed
 		if !yield(&p) {
 			return
 		}

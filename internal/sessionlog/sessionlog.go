@@ -46,9 +46,9 @@ func New(log *zap.Logger) *Log { return &Log{log: log, peers: make(map[keys.Publ
 
 // said is what was last logged about a peer.
 type said struct {
+	lost int64  // when it was seen to be lost, in nanoseconds since 1970; 0: never
+	look uint32 // in which the peer was configured
 	up   bool
-	lost time.Time // when it was seen to be lost; zero: never
-	look uint32    // in which the peer was configured
 }
 
 // Look compares the states of the peers with those of the last call and logs what changed. A
@@ -69,13 +69,13 @@ func (c *Log) Look(peers []*config.Peer, state func(keys.PublicKey) tunnel.State
 		switch s := state(p.PublicKey); {
 		case s == tunnel.StateUp && !was.up:
 			is.up = true
-			if was.lost.IsZero() {
+			if was.lost == 0 {
 				c.write("session up", p)
 			} else {
-				c.write("session recovered", p, zap.Duration("after", now.Sub(was.lost).Round(time.Second)))
+				c.write("session recovered", p, zap.Duration("after", now.Sub(time.Unix(0, was.lost)).Round(time.Second)))
 			}
 		case s == tunnel.StateDown && was.up: // idle and connecting do not yet count as lost
-			is = said{lost: now}
+			is = said{lost: now.UnixNano()}
 			c.write("session lost", p)
 		}
 		if is != (said{}) { // most of very many peers are idle: they cost nothing here

@@ -117,11 +117,11 @@ func (o *Removals) Forget() {
 // concurrent use: a watcher reads them while routes are changed.
 type Destinations struct {
 	mu  sync.RWMutex
-	set map[netip.Prefix]bool
+	set map[netip.Prefix]struct{}
 }
 
 // NewDestinations returns an empty set.
-func NewDestinations() *Destinations { return &Destinations{set: make(map[netip.Prefix]bool)} }
+func NewDestinations() *Destinations { return &Destinations{set: make(map[netip.Prefix]struct{})} }
 
 // Has reports whether a route of ours leads to p. A nil Destinations has none.
 func (d *Destinations) Has(p netip.Prefix) bool {
@@ -130,7 +130,8 @@ func (d *Destinations) Has(p netip.Prefix) bool {
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return d.set[p]
+	_, has := d.set[p]
+	return has
 }
 
 // Note records that a route to p is there, or is not. A nil Destinations notes nothing.
@@ -141,7 +142,7 @@ func (d *Destinations) Note(p netip.Prefix, there bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if there {
-		d.set[p] = true
+		d.set[p] = struct{}{}
 	} else {
 		delete(d.set, p)
 	}

@@ -129,7 +129,7 @@ func (x *Exchange) echoRequest(m *Message) drop.Reason {
 func (x *Exchange) echoReply(m *Message) drop.Reason {
 	r, ok := ParseEchoReply(m.Body)
 	s := x.states[m.Peer]
-	if !ok || s == nil {
+	if !ok || s == nil || s.watch == nil {
 		return drop.BadInnerPacket
 	}
 	e, ok := s.echoes.take(r.Number)
@@ -214,6 +214,7 @@ func (x *Exchange) beginPing(o *ping) {
 		return
 	}
 	s := x.stateOf(p)
+	s.watched()
 	s.pings = slices.DeleteFunc(s.pings, func(o *ping) bool { return o.done })
 	if len(s.pings) == maxPings {
 		o.end(Echo{Err: errBusy})

@@ -30,11 +30,22 @@ type state struct {
 	heard   bool          // a hello has come in this session
 	tries   int           // hellos sent in this session
 	helloAt boottime.Time // when to send the next; 0: none is due
+	*watch                // nil until the peer may answer echo requests
+}
 
+// watch is what Run knows of the path to a peer. Peers that are no tund never need it.
+type watch struct {
 	echoes echoes
 	pings  []*ping // not answered yet
 	live   liveness
 	path   pathState
+}
+
+// watched makes s.watch if there is none.
+func (s *state) watched() {
+	if s.watch == nil {
+		s.watch = new(watch)
+	}
 }
 
 // check does what is due for p and returns when to do so again; 0: when something happens.
@@ -51,9 +62,15 @@ func (x *Exchange) check(p *peer.Peer) (next boottime.Time) {
 	if s.helloAt != 0 && s.helloAt <= x.now {
 		x.sayHello(p, s)
 	}
-	next = earlier(s.helloAt, x.checkPings(p, s))
-	next = earlier(next, x.checkPath(p, s))
-	next = earlier(next, x.checkAlive(p, s))
+	next = s.helloAt
+	if p.Extension.Liveness() != 0 || x.answersEchoes(p, s) {
+		s.watched()
+	}
+	if s.watch != nil {
+		next = earlier(next, x.checkPings(p, s))
+		next = earlier(next, x.checkPath(p, s))
+		next = earlier(next, x.checkAlive(p, s))
+	}
 	for _, f := range x.ticks {
 		next = earlier(next, f(p))
 	}
@@ -70,7 +87,7 @@ func earlier(a, b boottime.Time) boottime.Time {
 
 // forget ends what is under way with p, which is not configured any more, or not for extensions.
 func (x *Exchange) forget(p *peer.Peer) {
-	if s := x.states[p]; s != nil {
+	if s := x.states[p]; s != nil && s.watch != nil {
 		for _, o := range s.pings {
 			o.end(Echo{Err: errNoExtensions})
 		}
@@ -102,7 +119,9 @@ func (x *Exchange) followSession(p *peer.Peer, s *state) {
 		return
 	}
 	s.keypair, s.heard, s.tries, s.helloAt = kp, false, 0, 0
-	s.echoes.clear() // what was asked in an earlier session may have no answer
+	if s.watch != nil {
+		s.echoes.clear() // what was asked in an earlier session may have no answer
+	}
 	if p.Extension.Mode() == peer.ExtensionsOn || s.known || !s.asked {
 		s.helloAt = x.now
 		if !kp.Session.Initiator() {

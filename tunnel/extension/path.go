@@ -149,6 +149,9 @@ func (x *Exchange) publishPath(p *peer.Peer, s *state) {
 
 // forgetPath ends the search for the path MTU of a peer that answers no echo requests any more.
 func (x *Exchange) forgetPath(p *peer.Peer, s *state) {
+	if s.watch == nil {
+		return // nothing was ever known of the path
+	}
 	s.path = pathState{}
 	x.publishPath(p, s)
 }

@@ -20,9 +20,10 @@ const (
 // callers records where the initiations of a peer came from: enough to detect two hosts that
 // alternate.
 type callers struct {
-	last, before netip.AddrPort
-	returns      int // in a row
-	at           boottime.Time
+	last    netip.AddrPort
+	before  *netip.AddrPort // nil: all came from one address
+	returns int             // in a row
+	at      boottime.Time
 }
 
 // called notes where a genuine initiation came from.
@@ -30,7 +31,7 @@ func (c *callers) called(from netip.AddrPort, now boottime.Time) {
 	switch {
 	case from == c.last:
 		return
-	case from != c.before:
+	case c.before == nil || from != *c.before:
 		c.returns = 0
 	case c.returns == 0 || now.Sub(c.at) < sharedWithin:
 		c.returns++
@@ -38,7 +39,11 @@ func (c *callers) called(from netip.AddrPort, now boottime.Time) {
 	default:
 		c.returns, c.at = 1, now
 	}
-	c.before, c.last = c.last, from
+	if c.last.IsValid() {
+		last := c.last
+		c.before = &last
+	}
+	c.last = from
 }
 
 // words returns a text saying that two hosts have the same key, or "" if nothing suggests it.

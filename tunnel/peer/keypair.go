@@ -166,13 +166,12 @@ func (p *Peer) completed(wall time.Time) {
 	p.Timers.HandshakeComplete()
 	p.unanswered.Store(0)
 	past := p.history()
-	if wall.Sub(past.handshakeWall) >= timers.RejectAfterTime || p.vain >= silentHandshakes {
-		past.upSince = wall
+	if wall.Sub(past.handshakeWall.Time()) >= timers.RejectAfterTime || p.vain >= silentHandshakes {
+		past.upSince = wallTimeOf(wall)
 	}
-	past.handshakeWall, past.failingSince = wall, time.Time{}
+	past.handshakeWall, past.failingSince = wallTimeOf(wall), 0
 	past.count.Completed++
-	p.unconfirmed, p.vain, p.stopped, p.deadSince = 0, 0, false, 0
-	p.lastError, p.doubt = "", ""
+	p.unconfirmed, p.vain, p.stopped, p.faults = 0, 0, false, nil
 }
 
 // DropSessions forgets all sessions and the handshake in progress.
@@ -287,7 +286,7 @@ func (p *Peer) Responded(ix *Index, kp *Keypair, own keys.PublicKey, e Event) (u
 	p.Timers.SessionDerived(e.Now, e.Delay)
 	p.history().count.ResponsesSent++
 	p.unconfirmed++
-	return p.unconfirmed
+	return int(p.unconfirmed)
 }
 
 // Finished installs the session of an initiation of ours that was answered.

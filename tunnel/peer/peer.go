@@ -72,10 +72,18 @@ type Peer struct {
 	mu             sync.Mutex // guards what follows, and the slow methods of Timers
 	previous, next *Keypair
 	// Handshakes in a row without a response, while nothing was heard either.
-	vain        int
-	vainSince   boottime.Time // when the first of them began
-	unconfirmed int           // responses in a row that led to no session
-	stopped     bool          // it has said goodbye, and there has been no session since
+	vain        int32
+	unconfirmed int32        // responses in a row that led to no session
+	stopped     bool         // it has said goodbye, and there has been no session since
+	faults      *faults      // why it may be down; nil: nothing is known against it
+	icmp        *icmpNote    // last ICMP message; nil: none
+	past        *past        // of its handshakes; nil: there was none
+	dataTrouble *dataTrouble // why there are no data sessions; nil: there are, or there may be
+}
+
+// faults is what is known against a peer since it last had a new session.
+type faults struct {
+	vainSince boottime.Time // when the first of the handshakes in vain began
 	// When the first of several echo requests was sent that had no answer; 0: none.
 	deadSince   boottime.Time
 	deadWhy     string // what that looks like, in words
@@ -83,18 +91,48 @@ type Peer struct {
 	lastErrorAt boottime.Time
 	doubt       string        // what recent handshakes suggest against the peer, in any state
 	doubtAt     boottime.Time // when
-	icmp        *icmpNote     // last ICMP message; nil: none
-	past        *past         // of its handshakes; nil: there was none
-	dataTrouble *dataTrouble  // why there are no data sessions; nil: there are, or there may be
+}
+
+// blame returns where to note a fault. p.mu is held.
+func (p *Peer) blame() *faults {
+	if p.faults == nil {
+		p.faults = new(faults)
+	}
+	return p.faults
+}
+
+// blamed returns a copy of what is known against the peer. p.mu is held.
+func (p *Peer) blamed() faults {
+	if p.faults == nil {
+		return faults{}
+	}
+	return *p.faults
 }
 
 // past is what is remembered of the handshakes with a peer.
 type past struct {
 	callers       callers
 	count         HandshakeCounts
-	handshakeWall time.Time // when the newest session was confirmed
-	upSince       time.Time // when a session became usable after there was none
-	failingSince  time.Time // of the first failure since the last session
+	handshakeWall wallTime // when the newest session was confirmed
+	upSince       wallTime // when a session became usable after there was none
+	failingSince  wallTime // of the first failure since the last session
+}
+
+// wallTime is a time of the wall clock in a third of the space: nanoseconds since 1970; 0: none.
+type wallTime int64
+
+func wallTimeOf(t time.Time) wallTime {
+	if t.IsZero() {
+		return 0
+	}
+	return wallTime(t.UnixNano())
+}
+
+func (w wallTime) Time() time.Time {
+	if w == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(w))
 }
 
 // history returns where to note a handshake. p.mu is held.

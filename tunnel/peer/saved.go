@@ -87,7 +87,7 @@ func (p *Peer) Save() *Saved {
 	s := &Saved{
 		PublicKey: p.key, LastTimestamp: p.Handshake.LastTimestamp, LastSent: p.Handshake.LastSent,
 		LastInitiation: p.Handshake.LastInitiation, LastReceived: p.LastReceived(),
-		LastHandshake: past.handshakeWall, UpSince: past.upSince,
+		LastHandshake: past.handshakeWall.Time(), UpSince: past.upSince.Time(),
 		RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
 		RxPackets: p.rxPackets.Load(), TxPackets: p.txPackets.Load(),
 	}
@@ -151,7 +151,7 @@ func (p *Peer) Continue(s *Saved, ix *Index, lanes int, ours func(keys.PublicKey
 	}
 	p.lastReceived.Store(int64(s.LastReceived))
 	past := p.history()
-	past.handshakeWall, past.upSince = s.LastHandshake, s.UpSince
+	past.handshakeWall, past.upSince = wallTimeOf(s.LastHandshake), wallTimeOf(s.UpSince)
 	p.rxBytes.Store(s.RxBytes)
 	p.txBytes.Store(s.TxBytes)
 	p.rxPackets.Store(s.RxPackets)

@@ -49,13 +49,14 @@ func (p *Peer) state(now boottime.Time) State {
 	if cur := p.current.Load(); cur != nil && cur.Usable(now) {
 		return p.stateInSession(now)
 	}
+	failed := p.blamed().lastError != ""
 	switch {
-	case p.stopped, p.Timers.GaveUp(), p.Timers.Handshaking() && p.unanswered.Load() > 0 && p.lastError != "",
+	case p.stopped, p.Timers.GaveUp(), p.Timers.Handshaking() && p.unanswered.Load() > 0 && failed,
 		p.unconfirmed >= UnconfirmedResponses:
 		return StateDown
 	case p.Timers.Handshaking(), p.Timers.Wanted(), p.next != nil && p.next.Usable(now):
 		return StateConnecting
-	case p.lastError != "":
+	case failed:
 		return StateDown
 	}
 	return StateIdle
@@ -75,7 +76,8 @@ func (p *Peer) Dead(since boottime.Time, why string) (news bool) {
 	if p.dead() || p.LastReceived() >= since {
 		return false
 	}
-	p.deadSince, p.deadWhy = since, why
+	f := p.blame()
+	f.deadSince, f.deadWhy = since, why
 	return true
 }
 
@@ -87,7 +89,10 @@ func (p *Peer) IsDead() bool {
 }
 
 // dead is IsDead. Callers hold mu.
-func (p *Peer) dead() bool { return p.deadSince != 0 && p.LastReceived() < p.deadSince }
+func (p *Peer) dead() bool {
+	since := p.blamed().deadSince
+	return since != 0 && p.LastReceived() < since
+}
 
 // stateInSession is the state of a peer with a session that answers. Callers hold mu.
 func (p *Peer) stateInSession(now boottime.Time) State {
@@ -116,13 +121,13 @@ func (p *Peer) Stopped(ix *Index, now boottime.Time, wall time.Time) {
 // silent reports whether handshakes have no response and nothing authenticated has come since the
 // first of them began. Callers hold mu.
 func (p *Peer) silent() bool {
-	return p.vain >= silentHandshakes && p.LastReceived() < p.vainSince
+	return p.vain >= silentHandshakes && p.LastReceived() < p.blamed().vainSince
 }
 
 // inVain notes that the last initiation had no response. Callers hold mu.
 func (p *Peer) inVain() {
-	if p.vain == 0 || p.LastReceived() >= p.vainSince {
-		p.vain, p.vainSince = 0, p.Timers.InitiatedAt()
+	if p.vain == 0 || p.LastReceived() >= p.blamed().vainSince {
+		p.vain, p.blame().vainSince = 0, p.Timers.InitiatedAt()
 	}
 	p.vain++
 }
@@ -138,16 +143,16 @@ func (p *Peer) refused(now boottime.Time) bool {
 func (p *Peer) downSince(now boottime.Time, wall time.Time) time.Time {
 	var since boottime.Time
 	if p.silent() {
-		since = p.vainSince
+		since = p.blamed().vainSince
 	}
-	if p.dead() && (since == 0 || p.deadSince < since) {
-		since = p.deadSince
+	if dead := p.blamed().deadSince; p.dead() && (since == 0 || dead < since) {
+		since = dead
 	}
 	if at := boottime.Time(p.refusedSince.Load()); p.refused(now) && (since == 0 || at < since) {
 		since = at
 	}
 	if since == 0 {
-		failing := p.known().failingSince
+		failing := p.known().failingSince.Time()
 		if failing.IsZero() && p.dataTrouble != nil {
 			return p.dataTrouble.since
 		}

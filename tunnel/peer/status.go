@@ -94,13 +94,13 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	defer p.mu.Unlock()
 	s.State, s.Session = p.state(now), p.sessionStatus(now)
 	past := p.known()
-	s.LastHandshake, s.Handshakes = past.handshakeWall, past.count
+	s.LastHandshake, s.Handshakes = past.handshakeWall.Time(), past.count
 	if m := p.moves.Load(); m != nil {
 		s.Roamed = time.Unix(0, m.at.Load())
 	}
 	switch s.State {
 	case StateUp:
-		s.Since = past.upSince
+		s.Since = past.upSince.Time()
 	case StateDown:
 		s.Since = p.downSince(now, wall)
 	}
@@ -111,10 +111,11 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 // why explains in words what is wrong with the peer, or returns "" if nothing is known. Callers
 // hold mu.
 func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
-	text := p.lastError
+	faults := p.blamed()
+	text := faults.lastError
 	switch {
 	case state == StateDown && p.dead():
-		text = p.deadWhy
+		text = faults.deadWhy
 	case state != StateUp && p.Strict() && p.dataTrouble != nil && p.usable(now) != nil:
 		text = "post_quantum = \"require\": " + p.dataTrouble.why
 	case state == StateUp:
@@ -126,8 +127,8 @@ func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
 	past := p.known()
 	if words := past.callers.words(now); words != "" {
 		text = words
-	} else if text == "" && now.Sub(p.doubtAt) < doubtShown {
-		text = p.doubt
+	} else if text == "" && now.Sub(faults.doubtAt) < doubtShown {
+		text = faults.doubt
 	}
 	if state != StateUp && ep != nil && p.refusedSince.Load() != 0 {
 		if f := p.sendFailure.Load(); f != nil {
@@ -166,7 +167,7 @@ func (p *Peer) Glance(now boottime.Time) Glance {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	past := p.known()
-	g.State, g.LastHandshake, g.Handshakes = p.state(now), past.handshakeWall, past.count
+	g.State, g.LastHandshake, g.Handshakes = p.state(now), past.handshakeWall.Time(), past.count
 	g.LastError = p.why(g.State, ep, now)
 	return g
 }

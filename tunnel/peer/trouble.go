@@ -21,9 +21,10 @@ func (p *Peer) Fail(now boottime.Time, wall time.Time, why string) {
 
 // fail is Fail. Callers hold mu.
 func (p *Peer) fail(now boottime.Time, wall time.Time, why string) {
-	p.lastError, p.lastErrorAt = why, now
-	if past := p.history(); past.failingSince.IsZero() {
-		past.failingSince = wall
+	f := p.blame()
+	f.lastError, f.lastErrorAt = why, now
+	if past := p.history(); past.failingSince == 0 {
+		past.failingSince = wallTimeOf(wall)
 	}
 }
 
@@ -36,7 +37,8 @@ const doubtShown = 20 * time.Second
 func (p *Peer) Doubt(now boottime.Time, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.doubt, p.doubtAt = why, now
+	f := p.blame()
+	f.doubt, f.doubtAt = why, now
 }
 
 // NoAnswer is called when an initiation had no response in time. It returns a text that explains
@@ -58,12 +60,12 @@ func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
 		p.fail(now, wall, refusalText(ep.Addr, f.Err))
 	case p.said(p.Timers.InitiatedAt()) != "":
 		p.fail(now, wall, "no answer from "+ep.Addr.String()+": "+p.said(0))
-	case now.Sub(p.lastErrorAt) >= timers.RekeyTimeout || p.lastError == "":
+	case now.Sub(p.blamed().lastErrorAt) >= timers.RekeyTimeout || p.blamed().lastError == "":
 		// There is no better explanation for this attempt.
 		p.fail(now, wall, "no answer from "+ep.Addr.String()+
 			": peer down, datagrams blocked, wrong public key for it, or ours unknown there")
 	}
-	return p.lastError
+	return p.blamed().lastError
 }
 
 // NoteLoop notes that a datagram of ours to the peer came back. It reports whether to log that,
