@@ -33,7 +33,7 @@ PROGRAMS   = bin/tund bin/tunctl bin/tund-agent
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
 	-o \( -name '*.go' -o -name '*.s' -o -name '*.h' -o -name '*.html' \) -print)
 
-.PHONY: need-go help build check test test-vm selftests test-deb soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat \
+.PHONY: need-go help build check test test-arm64 test-vm selftests test-deb soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat \
 	bench demo install install-files install-agent deb release clean
 .DEFAULT_GOAL := help
 
@@ -60,6 +60,10 @@ test: need-go ## run the tests; as root those in network namespaces too
 	$(GO) test -timeout 5m $(TESTFLAGS) ./...
 	$(GO) -C test test -timeout 5m $(TESTFLAGS) $(UNITPKGS)
 	$(GO) -C test test -p 1 -timeout 10m $(TESTFLAGS) $(HOSTPKGS)
+
+test-arm64: need-go ## test ciphers, handshake and sessions as arm64 programs, under qemu-user
+	@test/tools.sh arm64
+	CGO_ENABLED=0 GOARCH=arm64 $(GO) test -short $(TESTFLAGS) -exec qemu-aarch64 ./crypto/... ./tunnel/datasession
 
 soak: soak-alone soak-beside ## run the tests that take minutes (root)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# tools.sh PURPOSE…: makes sure that the programs a purpose needs are there. PURPOSE: test demo
-# bench vm selftests deb testdeb lint.
+# tools.sh PURPOSE…: makes sure that the programs a purpose needs are there. PURPOSE: test arm64
+# demo bench vm selftests deb testdeb lint.
 #
 # As root on Debian what is missing is installed; elsewhere it is named, with the packages that hold
 # it, and the exit status is 1. Only unit tests as an ordinary user need none of it: `tools.sh test`
@@ -13,6 +13,7 @@ set -euo pipefail
 	test_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools wireguard-go:wireguard-go iperf3:iperf3 nft:nftables
 		ethtool:ethtool tcpdump:tcpdump sysctl:procps systemd-analyze:systemd dnsmasq:dnsmasq-base strace:strace wg-quick:wireguard-tools
 		etcd:etcd-server man:man-db make:make ncat:ncat iptables:iptables ss:iproute2 ping6:iputils-ping zbarimg:zbar-tools)
+	arm64_tools=(qemu-aarch64:qemu-user)
 	demo_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
 	bench_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools iperf3:iperf3 ethtool:ethtool sysctl:procps
 		openvpn:openvpn tincd:tinc)
@@ -27,7 +28,7 @@ set -euo pipefail
 # sbin is not on every user's path, and the programs there can be found all the same.
 PATH=$PATH:/usr/sbin:/sbin
 
-purposes=("${@:?which purpose: test demo bench vm selftests deb testdeb lint}")
+purposes=("${@:?which purpose: test arm64 demo bench vm selftests deb testdeb lint}")
 if [ "${purposes[*]}" = test ] && [ "$(id -u)" != 0 ]; then
 	exit 0 # tests that need these programs skip themselves for want of root
 fi
