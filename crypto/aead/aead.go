@@ -2,10 +2,10 @@
 // additional data, a nonce of 12 bytes, and whole messages.
 //
 // On amd64 processors with AVX-512 (Ice Lake, Zen 4 and later) both are our own assembly, at the
-// size of a packet up to three times as fast as golang.org/x/crypto and the standard library, which
-// are what every other machine uses, and every build with the tag tund_xcrypto. ChaCha20-Poly1305
-// needs F, VL, BW, DQ and IFMA; AES-256-GCM needs F, VL, BW, VAES and VPCLMULQDQ. Assembly and
-// library give the same bytes; the tests hold one against the other.
+// size of a packet up to three times as fast as golang.org/x/crypto and the standard library.
+// ChaCha20-Poly1305 needs F, VL, BW, DQ and IFMA; AES-256-GCM needs F, VL, BW, VAES and VPCLMULQDQ,
+// or AVX2 and the last two (Zen 3, Alder Lake). Every other machine, and every build with the tag
+// tund_xcrypto, uses the libraries. All give the same bytes; the tests hold one against the other.
 //
 // HasAES tells whether this processor computes AES-256-GCM in instructions of its own. Without them
 // it is slow, and its duration may depend on the key.
@@ -79,21 +79,22 @@ const maxGCM = 1<<36 - 32
 type Cipher struct {
 	key     [KeySize]byte
 	generic cipher.AEAD // nil when the assembly is used
-	gcm     *gcmKey     // nil unless the assembly for AES is used
+	gcm     *gcmKey     // nil unless assembly for AES is used
+	code    aesCode     // which
 }
 
 // New returns the cipher of a suite and a key. It copies the key; wiping it is up to the caller.
 func New(s Suite, key *[KeySize]byte) *Cipher {
 	if s == AES256GCM {
-		return newAES(key, supportedAES())
+		return newAES(key, bestAES())
 	}
 	return newCipher(key, supported())
 }
 
 // newAES returns a cipher of AES-256-GCM.
-func newAES(key *[KeySize]byte, assembly bool) *Cipher {
-	if assembly {
-		c := &Cipher{key: *key, gcm: new(gcmKey)}
+func newAES(key *[KeySize]byte, code aesCode) *Cipher {
+	if code != libraryAES {
+		c := &Cipher{key: *key, gcm: new(gcmKey), code: code}
 		gcmExpand(&c.key, c.gcm)
 		return c
 	}
@@ -144,7 +145,11 @@ func (c *Cipher) Seal(dst []byte, nonce *[NonceSize]byte, plaintext []byte) int 
 	dst = dst[: n+Overhead : n+Overhead]
 	if c.gcm != nil {
 		checkGCM(dst, plaintext)
-		gcmSeal(&dst[0], unsafe.SliceData(plaintext), n, c.gcm, nonce, (*[Overhead]byte)(dst[n:]))
+		if tag := (*[Overhead]byte)(dst[n:]); c.code == vaes512 {
+			gcmSeal(&dst[0], unsafe.SliceData(plaintext), n, c.gcm, nonce, tag)
+		} else {
+			gcmSeal256(&dst[0], unsafe.SliceData(plaintext), n, c.gcm, nonce, tag)
+		}
 		return len(dst)
 	}
 	if c.generic != nil || uint64(n) > maxPlaintext || overlap(dst, plaintext) {
@@ -171,7 +176,11 @@ func (c *Cipher) Open(dst []byte, nonce *[NonceSize]byte, ciphertext []byte) (n 
 	var tag [Overhead]byte
 	if c.gcm != nil {
 		checkGCM(dst, ciphertext)
-		gcmOpen(unsafe.SliceData(dst), &ciphertext[0], n, c.gcm, nonce, &tag)
+		if c.code == vaes512 {
+			gcmOpen(unsafe.SliceData(dst), &ciphertext[0], n, c.gcm, nonce, &tag)
+		} else {
+			gcmOpen256(unsafe.SliceData(dst), &ciphertext[0], n, c.gcm, nonce, &tag)
+		}
 		return verified(dst, &tag, (*[Overhead]byte)(ciphertext[n:]))
 	}
 	if c.generic != nil || uint64(n) > maxPlaintext || overlap(dst, ciphertext) {

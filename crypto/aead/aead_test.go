@@ -37,7 +37,7 @@ type implementation struct {
 func implementations() []implementation {
 	list := []implementation{
 		{"xcrypto", ChaCha20Poly1305, func(key *[KeySize]byte) *Cipher { return newCipher(key, false) }, oracle},
-		{"standard AES", AES256GCM, func(key *[KeySize]byte) *Cipher { return newAES(key, false) }, oracleAES},
+		{"standard AES", AES256GCM, func(key *[KeySize]byte) *Cipher { return newAES(key, libraryAES) }, oracleAES},
 	}
 	return append(list, assemblies()...)
 }
@@ -49,9 +49,10 @@ func assemblies() (list []implementation) {
 			"assembly", ChaCha20Poly1305, func(key *[KeySize]byte) *Cipher { return newCipher(key, true) }, oracle,
 		})
 	}
-	if supportedAES() {
+	for _, code := range codesAES()[1:] {
 		list = append(list, implementation{
-			"AES assembly", AES256GCM, func(key *[KeySize]byte) *Cipher { return newAES(key, true) }, oracleAES,
+			map[aesCode]string{vaes256: "AES assembly 256", vaes512: "AES assembly 512"}[code],
+			AES256GCM, func(key *[KeySize]byte) *Cipher { return newAES(key, code) }, oracleAES,
 		})
 	}
 	return list
@@ -386,7 +387,7 @@ func FuzzCipher(f *testing.F) {
 			}
 			library := newCipher(key, false)
 			if impl.suite == AES256GCM {
-				library = newAES(key, false)
+				library = newAES(key, libraryAES)
 			}
 			n, ok := impl.new(key).Open(make([]byte, len(m)), nonce, m)
 			if wantN, want := library.Open(make([]byte, len(m)), nonce, m); ok != want || n != wantN {

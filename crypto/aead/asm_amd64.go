@@ -2,7 +2,11 @@
 
 package aead
 
-import "golang.org/x/sys/cpu"
+import (
+	"sync"
+
+	"golang.org/x/sys/cpu"
+)
 
 // supported reports whether the processor has what the assembly needs and the kernel saves the
 // registers it uses. x/sys/cpu sets its AVX-512 flags only if XCR0 has the bits of the opmask and
@@ -24,14 +28,28 @@ func chachaXOR(dst, src *byte, n int, key *[32]byte, nonce *[12]byte, otk *[32]b
 //go:noescape
 func polyTag(tag *[16]byte, msg *byte, n int, otk *[32]byte)
 
-// supportedAES reports the same of the assembly for AES-256-GCM.
-func supportedAES() bool {
+// codesAES are the ways in which this processor can compute AES-256-GCM, the fastest last.
+func codesAES() []aesCode {
+	codes := []aesCode{libraryAES}
 	x := &cpu.X86
-	return x.HasAVX512F && x.HasAVX512VL && x.HasAVX512BW && x.HasAVX512VAES && x.HasAVX512VPCLMULQDQ &&
-		x.HasAES && x.HasBMI2
+	if !x.HasAVX2 || !x.HasAES || !x.HasPCLMULQDQ || !hasVectorAES() {
+		return codes
+	}
+	codes = append(codes, vaes256)
+	if x.HasAVX512F && x.HasAVX512VL && x.HasAVX512BW && x.HasBMI2 {
+		codes = append(codes, vaes512)
+	}
+	return codes
 }
 
-// gcmExpand writes to to what gcmSeal and gcmOpen need of key.
+// hasVectorAES is vectorAES, which is slow in a virtual machine (CPUID traps), asked once.
+var hasVectorAES = sync.OnceValue(vectorAES)
+
+// vectorAES reports whether the processor has VAES and VPCLMULQDQ. It must have AVX2. (x/sys/cpu
+// asks for them only together with AVX-512.)
+func vectorAES() bool
+
+// gcmExpand writes to to what the functions below need of key.
 //
 //go:noescape
 func gcmExpand(key *[32]byte, to *gcmKey)
@@ -47,3 +65,13 @@ func gcmSeal(dst, src *byte, n int, key *gcmKey, nonce *[12]byte, tag *[16]byte)
 //
 //go:noescape
 func gcmOpen(dst, src *byte, n int, key *gcmKey, nonce *[12]byte, tag *[16]byte)
+
+// gcmSeal256 is gcmSeal without AVX-512.
+//
+//go:noescape
+func gcmSeal256(dst, src *byte, n int, key *gcmKey, nonce *[12]byte, tag *[16]byte)
+
+// gcmOpen256 is gcmOpen without AVX-512.
+//
+//go:noescape
+func gcmOpen256(dst, src *byte, n int, key *gcmKey, nonce *[12]byte, tag *[16]byte)

@@ -131,11 +131,7 @@ GLOBL next<>(SB), RODATA|NOPTR, $64
 	VPCLMULQDQ $0x10, Z12, z, z;     \
 	VPTERNLOGQ $0x96, z, Z11, Z9
 
-// REDUCE makes of the sum a hash, in Z10. Each multiplication makes the lowest word zero.
-#define REDUCE \
-	REDUCE1; \
-	REDUCE2
-
+// REDUCE1 and REDUCE2 make of the sum a hash, in Z10. Each makes the lowest word zero.
 #define REDUCE1 \
 	VPCLMULQDQ $0x00, Z31, Z8, Z11; \
 	VPSHUFD    $0x4e, Z8, Z8;       \
@@ -276,16 +272,19 @@ TEXT ·gcmOpen(SB), NOSPLIT, $0-48
 	VMOVDQU          X1, (20*16+n*16)(DI);     \
 	VAESENC          X1, X4, X4
 
-// PRODUCT is the product of a and b, reduced, in Z10, which may be b.
-#define PRODUCT(a, b) \
-	VPCLMULQDQ $0x00, a, b, Z8;  \
-	VPCLMULQDQ $0x01, a, b, Z9;  \
-	VPCLMULQDQ $0x10, a, b, Z11; \
-	VPCLMULQDQ $0x11, a, b, Z10; \
-	VPXORQ     Z11, Z9, Z9;      \
-	REDUCE
+// func vectorAES() bool
+TEXT ·vectorAES(SB), NOSPLIT, $0-1
+	MOVL  $7, AX
+	XORL  CX, CX
+	CPUID
+	ANDL  $0x600, CX // VAES and VPCLMULQDQ
+	CMPL  CX, $0x600
+	SETEQ ret+0(FP)
+	RET
 
 // func gcmExpand(key *[32]byte, to *gcmKey)
+//
+// It needs AES, PCLMULQDQ and AVX only, and serves gcm256_amd64.s as well.
 TEXT ·gcmExpand(SB), NOSPLIT, $0-16
 	MOVQ key+0(FP), SI
 	MOVQ to+8(FP), DI
@@ -325,23 +324,28 @@ TEXT ·gcmExpand(SB), NOSPLIT, $0-16
 	VPOR    X6, X4, X4
 	VPXOR   X5, X4, X4
 
-	VBROADCASTI32X4 poly<>(SB), Z31
+	// Its powers, each the product of the one before it and H.
+	VMOVDQU poly<>(SB), X5
 	VMOVDQU X4, (19*16)(DI)
-	PRODUCT(Z4, Z4)
-	VMOVDQU X10, (18*16)(DI)
-	PRODUCT(Z4, Z10)
-	VMOVDQU X10, (17*16)(DI)
-	PRODUCT(Z4, Z10)
-	VMOVDQU X10, (16*16)(DI)
-	VSHUFI32X4 $0, Z10, Z10, Z4
-	VMOVDQU64  (16*16)(DI), Z10
-	PRODUCT(Z4, Z10)
-	VMOVDQU64  Z10, (12*16)(DI)
-	PRODUCT(Z4, Z10)
-	VMOVDQU64  Z10, (8*16)(DI)
-	PRODUCT(Z4, Z10)
-	VMOVDQU64  Z10, (4*16)(DI)
-	PRODUCT(Z4, Z10)
-	VMOVDQU64  Z10, (DI)
+	VMOVDQA X4, X0
+	MOVL    $(18*16), CX
+
+power:
+	VPCLMULQDQ $0x00, X4, X0, X1
+	VPCLMULQDQ $0x01, X4, X0, X2
+	VPCLMULQDQ $0x10, X4, X0, X3
+	VPCLMULQDQ $0x11, X4, X0, X0
+	VPXOR      X3, X2, X2
+	VPCLMULQDQ $0x00, X5, X1, X3
+	VPSHUFD    $0x4e, X1, X1
+	VPXOR      X3, X2, X2
+	VPXOR      X1, X2, X2
+	VPCLMULQDQ $0x00, X5, X2, X3
+	VPSHUFD    $0x4e, X2, X2
+	VPXOR      X3, X0, X0
+	VPXOR      X2, X0, X0
+	VMOVDQU    X0, (DI)(CX*1)
+	SUBQ       $16, CX
+	JGE        power
 	VZEROALL
 	RET

@@ -38,7 +38,7 @@ var tundForms = map[string]tundForm{
 	"tund-aes":    {cipher: "AES-256-GCM", tunnel: "cipher = \"aes256gcm\"\n"},
 	"tund-chacha": {cipher: "ChaCha20-Poly1305", tunnel: "cipher = \"chacha20poly1305\"\n"},
 	"tund-avx2": {
-		cipher: "the faster of AES-256-GCM (standard library) and ChaCha20-Poly1305 (x/crypto)",
+		cipher: "the faster of AES-256-GCM (VAES on 256 bits) and ChaCha20-Poly1305 (x/crypto)",
 		env:    "GODEBUG=cpu.avx512f=off",
 	},
 	"tund-avx2-wire": {
