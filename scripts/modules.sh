@@ -7,14 +7,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 go=${1:-go}
 
-# Only tests import these, and they stay: gopacket reads and builds the packets that tunnel/offload
-# and tunnel/l2 are compared with, inside the packages themselves.
-tests_only=(github.com/google/gopacket)
-
 "$go" mod tidy -diff
 "$go" -C test mod tidy -diff
 superfluous=$(comm -23 <("$go" list -m -f '{{if not (or .Main .Indirect)}}{{.Path}}{{end}}' all | sed '/^$/d' | sort) \
-	<({ "$go" list -deps -f '{{with .Module}}{{.Path}}{{end}}' ./cmd/...; printf '%s\n' "${tests_only[@]}"; } | sort -u))
+	<("$go" list -deps -f '{{with .Module}}{{.Path}}{{end}}' ./cmd/... | sort -u))
 [ -z "$superfluous" ] || {
 	echo "go.mod requires what no program imports; a test that needs it belongs in the module test/: ${superfluous//$'\n'/ }" >&2
 	exit 1

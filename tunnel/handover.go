@@ -61,6 +61,7 @@ func (t *Tunnel) halt(patience time.Duration) error {
 	t.configMu.Lock() // a Rebind under way finishes first
 	defer t.configMu.Unlock()
 	close(t.stop)
+	t.env.Taps.Close(captureEnds)
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	again := time.NewTicker(interruptEvery)

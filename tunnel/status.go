@@ -157,12 +157,20 @@ func (t *Tunnel) Alive(key keys.PublicKey) bool { return t.PeerState(key) == Sta
 // bytes, and waits at most the given time for the answer. It returns ErrNoSuchPeer if there is
 // none.
 func (t *Tunnel) Ping(ctx context.Context, name string, size int, wait time.Duration) (Echo, error) {
-	for _, p := range t.peers.All() {
-		if p.DisplayName() == name || p.PublicKey().String() == name {
-			return t.extensions.Ping(ctx, p, size, wait), nil
-		}
+	if p := t.peerCalled(name); p != nil {
+		return t.extensions.Ping(ctx, p, size, wait), nil
 	}
 	return Echo{}, ErrNoSuchPeer
+}
+
+// peerCalled returns the peer with a name or a public key, or nil.
+func (t *Tunnel) peerCalled(name string) *peer.Peer {
+	for _, p := range t.peers.All() {
+		if p.DisplayName() == name || p.PublicKey().String() == name {
+			return p
+		}
+	}
+	return nil
 }
 
 // NoEcho reports whether a ping failed because the peer answers no echo requests at all.

@@ -145,7 +145,7 @@ func (t *Tunnel) joinControl() {
 // addDevice gives the tunnel a device. What a third kind needs goes here: what its frames begin
 // with, and its forwarder.
 func (t *Tunnel) addDevice(d Device, eo EthernetOptions) (err error) {
-	dev := &lane.Device{Name: d.Name, Features: d.Features, Queues: d.Queues}
+	dev := &lane.Device{Name: d.Name, Index: uint8(len(t.devices)), Features: d.Features, Queues: d.Queues}
 	for i := range d.Queues {
 		dev.Progress = append(dev.Progress, t.loops.New("send %s %d", d.Name, i))
 	}
@@ -236,6 +236,7 @@ func (t *Tunnel) Close() error {
 	var errs []error
 	t.stopOnce.Do(func() {
 		close(t.stop)
+		t.env.Taps.Close(captureEnds)
 		t.lan.Goodbye(t.lanes[0])
 		t.extensions.Goodbye(t.lanes[0])
 		for _, d := range t.devices {

@@ -72,6 +72,10 @@ func (f *fake) ChangePeer(change control.PeerChange) error {
 	f.changed.Store(change)
 	return nil
 }
+func (f *fake) Capture(control.CaptureRequest) (control.Capture, error) {
+	return nil, &control.Error{Code: control.CodeBusy, Message: "4 captures are running already"}
+}
+
 func (f *fake) Ping(_ context.Context, r control.PingRequest) (control.PingAnswer, error) {
 	n := f.pings.Add(1)
 	if f.noEcho != nil {

@@ -53,6 +53,10 @@ type Pending struct {
 // LocalIndex returns the sender index of the initiation.
 func (p *Pending) LocalIndex() uint32 { return p.local }
 
+// Ephemeral returns our private key of this handshake, for those who are to decrypt the sessions
+// made with it. It is the zero key after Zero.
+func (p *Pending) Ephemeral() keys.PrivateKey { return keyOf(p.ephemeral) }
+
 // Zero wipes p. Every response is ErrMalformed to it from then on.
 func (p *Pending) Zero() { *p = Pending{} }
 
@@ -179,6 +183,7 @@ type Incoming struct {
 	sealed    [timestampSize + tagSize]byte // the timestamp, as received
 	sender    uint32
 	stage     stage
+	own       *ecdh.PrivateKey // nil before Respond
 }
 
 // Public returns the static key the initiation claims to come from. Until Authenticate succeeds
@@ -187,6 +192,10 @@ func (in *Incoming) Public() keys.PublicKey { return in.public }
 
 // Sender returns the sender index of the initiation.
 func (in *Incoming) Sender() uint32 { return in.sender }
+
+// Ephemeral returns our private key of this handshake once Respond has succeeded, for those who are
+// to decrypt the session made with it; before that, and after Zero, it is the zero key.
+func (in *Incoming) Ephemeral() keys.PrivateKey { return keyOf(in.own) }
 
 // Zero wipes in. Calling it is good manners when no answer is given.
 func (in *Incoming) Zero() { *in = Incoming{} }
@@ -299,6 +308,7 @@ func (in *Incoming) respond(dst *[wire.ResponseSize]byte, r *Remote, psk keys.Pr
 	wire.PutResponseReceiver(dst[:], in.sender)
 	k := Keys{LocalIndex: local, RemoteIndex: in.sender}
 	k.Receive, k.Send, k.Exporter = in.state.split()
+	in.own = ephemeral
 	return k, nil
 }
 
@@ -325,6 +335,14 @@ func (in *Incoming) writeResponse(e *ecdh.PrivateKey, psk keys.PresharedKey, out
 	s.mixPSK((*[32]byte)(&psk))
 	s.seal(out[keys.Size:], payload)
 	return nil
+}
+
+// keyOf returns the bytes of a private key, zero for nil.
+func keyOf(private *ecdh.PrivateKey) (key keys.PrivateKey) {
+	if private != nil {
+		copy(key[:], private.Bytes())
+	}
+	return key
 }
 
 // newEphemeral makes a key for one handshake. The error is always nil with a working kernel.

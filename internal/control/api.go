@@ -73,6 +73,9 @@ type Backend interface {
 	// is over or ctx ends. An unknown peer is an *Error with CodeNotFound, one that answers no echo
 	// requests an *Error with CodeUnsupported.
 	Ping(ctx context.Context, request PingRequest) (PingAnswer, error)
+	// Capture begins to capture packets. A request that the instance does not understand is an
+	// *Error with CodeInvalid, one for which there is no place now an *Error with CodeBusy.
+	Capture(request CaptureRequest) (Capture, error)
 	// Events returns what happened in the instance, which goes on to happen. It is always the same.
 	Events() *events.Log
 	// Sources describes what belongs to whom.

@@ -40,12 +40,13 @@ type handler struct {
 type verb struct {
 	path, method string
 	write        bool  // changes something
+	root         bool  // shows or changes what only root may
 	maxBody      int64 // bytes of a request's body; 0: maxBody
 	answer       func(h *handler, w http.ResponseWriter, r *http.Request) (any, error)
 }
 
 // verbs is the API of the control socket. What changes something is for root and the daemon's user
-// only.
+// only, what shows the traffic of others for root alone.
 func verbs() []verb {
 	return []verb{
 		{path: "/v1/version", method: http.MethodGet, answer: (*handler).getVersion},
@@ -61,6 +62,7 @@ func verbs() []verb {
 		{path: "/v1/peer", method: http.MethodPost, write: true, answer: (*handler).changePeer},
 		{path: "/v1/ping", method: http.MethodGet, answer: (*handler).ping},
 		{path: "/v1/sources", method: http.MethodGet, answer: (*handler).getInstanceSources},
+		{path: "/v1/capture", method: http.MethodPost, write: true, root: true, answer: (*handler).capture},
 		{path: "/v1/events", method: http.MethodGet, answer: (*handler).followEvents},
 	}
 }

@@ -127,6 +127,9 @@ func newHandler(backend Backend, name, version string, log *zap.Logger) *handler
 	return &handler{
 		backend: backend, name: name, version: version, log: log, verbs: verbs(), events: backend.Events,
 		permits: func(who admission.Caller, v verb) string {
+			if v.root && !who.Root() {
+				return "only root may do this"
+			}
 			if v.write && !who.MayWrite() {
 				return "only root and the user tund runs as may do this"
 			}

@@ -52,6 +52,7 @@ func otherGoroutines() string {
 
 // fakeBackend remembers what it was asked.
 type fakeBackend struct {
+	capture  func(CaptureRequest) (Capture, error) // nil: refused
 	mu       sync.Mutex
 	instance Instance
 	level    string
@@ -98,6 +99,13 @@ func (b *fakeBackend) SetLogLevel(level string) error {
 func (b *fakeBackend) FlushFDB(f FDBFilter) (int, error) { b.flush = f; return 3, nil }
 func (b *fakeBackend) Routes() (RouteInstance, error)    { return RouteInstance{Name: "office"}, nil }
 func (b *fakeBackend) ChangePeer(c PeerChange) error     { b.change = c; return nil }
+func (b *fakeBackend) Capture(r CaptureRequest) (Capture, error) {
+	if b.capture == nil {
+		return nil, &Error{Code: CodeBusy, Message: "no place"}
+	}
+	return b.capture(r)
+}
+
 func (b *fakeBackend) Ping(_ context.Context, r PingRequest) (PingAnswer, error) {
 	if r.Peer != "berlin" {
 		return PingAnswer{}, &Error{Code: CodeNotFound, Message: "no peer is called " + r.Peer}
@@ -308,7 +316,12 @@ func TestServer_survivesAPanicOfTheBackend(t *testing.T) {
 
 func TestHandler_letsOnlyRootAndTheDaemonsUserWrite(t *testing.T) {
 	t.Parallel()
-	h := newHandler(&fakeBackend{level: "info", events: events.New(time.Now())}, "office", "test", zap.NewNop())
+	capture := func(CaptureRequest) (Capture, error) {
+		c := newFakeCapture()
+		c.Stop("")
+		return c, nil
+	}
+	h := newHandler(&fakeBackend{capture: capture, level: "info", events: events.New(time.Now())}, "office", "test", zap.NewNop())
 	h.streams = &streams{closing: make(chan struct{})}
 	stranger := admission.Caller{UID: os.Geteuid() + 12345, Known: true}
 	for _, c := range []struct {
@@ -324,6 +337,7 @@ func TestHandler_letsOnlyRootAndTheDaemonsUserWrite(t *testing.T) {
 			body := map[string]string{
 				"/v1/log-level": `{"level":"info"}`, "/v1/fdb/flush": `{}`,
 				"/v1/fdb/pin": `{"mac":"02:00:00:00:00:01","port":"a"}`, "/v1/peer": `{"op":"remove","peer":"a"}`,
+				"/v1/capture": `{}`,
 			}[v.path]
 			query := map[string]string{"/v1/ping": "?peer=berlin&size=16&wait_s=1"}[v.path]
 			r, _ := http.NewRequestWithContext(context.WithValue(context.Background(), callerKey{}, c.who), v.method, v.path+query, strings.NewReader(body))
@@ -332,6 +346,9 @@ func TestHandler_letsOnlyRootAndTheDaemonsUserWrite(t *testing.T) {
 			want := 200
 			if v.write {
 				want = c.write
+			}
+			if v.root && c.who.UID != 0 {
+				want = 403
 			}
 			if w.status != want {
 				t.Errorf("%+v %s %s: got %d, want %d (%s)", c.who, v.method, v.path, w.status, want, w.body.String())

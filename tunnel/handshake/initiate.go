@@ -72,6 +72,7 @@ func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, no
 		w.timestamps.Sent(p.PublicKey(), stamp)
 	}
 	hs.Macs().Add(msg[:], now)
+	w.reveal(p, id, pending, now)
 	p.Initiated(w.event(now, 0))
 	return true
 }

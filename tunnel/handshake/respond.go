@@ -99,6 +99,8 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 		return drop.HandshakeFailed
 	}
 	hs.Macs().Add(response[:], now)
+	w.reveal(p, id, in, now)
+	in.Zero()
 	if p.Endpoint() == nil { // packets to send wait for that proof
 		w.moved(p, from)
 	}

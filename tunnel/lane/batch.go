@@ -9,6 +9,7 @@ import (
 	"tund/crypto/wire"
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/tunnel/capture"
 	"tund/tunnel/peer"
 	"tund/tunnel/udp"
 )
@@ -56,6 +57,8 @@ type Batch struct {
 	runs  []udp.Run
 	infos []runInfo
 	nonce session.Scratch
+
+	tap capture.Writer // the zero Writer unless a loop of a lane owns the batch
 }
 
 // runInfo is what has to be known about a run after it was sent.
@@ -123,6 +126,7 @@ func (b *Batch) Flush(now boottime.Time) {
 		b.announce(&b.infos[i], now)
 	}
 	b.via().Send(b.runs)
+	b.captureRuns(now)
 	for i := range b.runs {
 		b.account(&b.runs[i], &b.infos[i], now)
 	}
@@ -306,6 +310,7 @@ func (b *Batch) Probe(p *peer.Peer, plaintext []byte, now boottime.Time) error {
 	r.DontFragment = true
 	b.announce(&b.infos[0], now)
 	b.via().Send(b.runs)
+	b.captureRuns(now)
 	err := r.Err
 	if err == nil {
 		p.CountLane(b.lane.ID, 0, 1)
@@ -319,6 +324,12 @@ func (b *Batch) Probe(p *peer.Peer, plaintext []byte, now boottime.Time) error {
 // SendMessage sends one datagram that is not transport data, ahead of what was gathered. sourceGone
 // reports that the local address of to no longer exists; the kernel has chosen another.
 func (b *Batch) SendMessage(msg []byte, to *udp.Endpoint) (sourceGone bool, err error) {
+	return b.sendMessage(nil, msg, to)
+}
+
+// sendMessage is SendMessage to a peer, which is nil if it is not known.
+func (b *Batch) sendMessage(p *peer.Peer, msg []byte, to *udp.Endpoint) (sourceGone bool, err error) {
+	b.captureMessage(p, msg, to)
 	run := [1]udp.Run{{Buf: msg, Segment: len(msg), To: *to, Class: b.env.DSCP.plain()}}
 	b.via().Send(run[:])
 	return run[0].SourceGone, run[0].Err
@@ -341,7 +352,7 @@ func (b *Batch) SendToPeerAt(p *peer.Peer, msg []byte, ep *udp.Endpoint, now boo
 	// from the kernel, and calls for a keepalive (kernel send.c,
 	// wg_packet_send_handshake_response).
 	p.Timers.AuthenticatedSent(now)
-	gone, err := b.SendMessage(msg, ep)
+	gone, err := b.sendMessage(p, msg, ep)
 	if gone {
 		p.ClearSource()
 	}

@@ -16,6 +16,7 @@ import (
 type Device struct {
 	// Constant once a loop runs.
 	Name     string
+	Index    uint8 // among the tunnel's devices
 	Link     offload.Link
 	Prefix   int // number of bytes that we put before each packet inside the session
 	Features tundev.Features

@@ -5,6 +5,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/tunnel/capture"
 	"tund/tunnel/peer"
 	"tund/tunnel/peerlog"
 	"tund/tunnel/timers"
@@ -32,6 +33,7 @@ type Env struct {
 	Routes    *RouteLoops
 	Flows     *Flows
 	Stop      <-chan struct{} // closed when the tunnel ends
+	Taps      capture.Taps    // where packets are copied from while somebody captures them
 
 	// NewHandshakes gives each receive loop its own entry point to the handshakes.
 	NewHandshakes func() Handshakes

@@ -5,6 +5,7 @@ import (
 	"tund/crypto/wire"
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/tunnel/capture"
 	"tund/tunnel/offload"
 	"tund/tunnel/udp"
 )
@@ -38,12 +39,22 @@ type ReceiveLoop struct {
 	run     sessionRun
 	// The present train met congestion on its way.
 	congested bool
+
+	tap      capture.Writer
+	captures *capture.Set // those that run while the present train is handled; nil: none
+	inspects bool         // the packets of the present train go through inspect
 }
 
 // NewReceiveLoop returns the loop of the lane's socket, which writes to the given devices: at least
 // one, and at most one of each kind.
 func NewReceiveLoop(env *Env, l *Lane, devices []*Device) *ReceiveLoop {
-	in := &ReceiveLoop{env: env, lane: l, devices: devices, trains: make([]udp.Train, trainsPerReceive), shakes: env.NewHandshakes()}
+	return newReceiveLoop(env, l, devices, env.Taps.NewWriter())
+}
+
+func newReceiveLoop(env *Env, l *Lane, devices []*Device, tap capture.Writer) *ReceiveLoop {
+	in := &ReceiveLoop{
+		env: env, lane: l, devices: devices, trains: make([]udp.Train, trainsPerReceive), shakes: env.NewHandshakes(), tap: tap,
+	}
 	room := make([]byte, trainsPerReceive*trainBytes)
 	for i := range in.trains {
 		in.trains[i].Buf, room = room[:trainBytes:trainBytes], room[trainBytes:]
@@ -61,7 +72,7 @@ func (in *ReceiveLoop) Run() {
 		if in.run.locked {
 			in.run.keypair.Session.UnlockReceive()
 		}
-		*in = *NewReceiveLoop(in.env, in.lane, in.devices)
+		*in = *newReceiveLoop(in.env, in.lane, in.devices, in.tap)
 	}
 }
 
@@ -122,10 +133,14 @@ func (in *ReceiveLoop) train(tr *udp.Train) {
 		in.env.Drops.Add(drop.Malformed, 1)
 		return
 	}
-	in.congested = tr.CE
 	size := tr.Segment
 	if size <= 0 {
 		size = tr.N
+	}
+	in.congested, in.captures = tr.CE, in.env.Taps.Load()
+	in.inspects = in.congested || in.captures != nil
+	if in.captures != nil && in.captures.Outer() {
+		in.captureTrain(tr, size)
 	}
 	for off := 0; off < tr.N; off += size {
 		in.datagram(tr.Buf[off:min(off+size, tr.N)], &tr.From)
@@ -136,6 +151,7 @@ func (in *ReceiveLoop) train(tr *udp.Train) {
 			w.forward.EndTrain()
 		}
 	}
+	in.captures = nil
 }
 
 func (in *ReceiveLoop) datagram(d []byte, from *udp.Endpoint) {
@@ -211,6 +227,7 @@ func (in *ReceiveLoop) deliver(w *deviceWriter, plaintext []byte) drop.Reason {
 		return reason
 	}
 	if in.run.refuse {
+		in.captureRefused(link, plaintext, drop.NotPostQuantum)
 		w.join.Cancel()
 		from.CountDrop(drop.NotPostQuantum, 1)
 		return drop.NotPostQuantum
@@ -230,14 +247,28 @@ func (in *ReceiveLoop) deliver(w *deviceWriter, plaintext []byte) drop.Reason {
 		in.run.keypair.LastLink.Store(uint32(link))
 	}
 	packet, reason := w.forward.Deliver(from, plaintext, in.now)
-	if in.congested && packet != nil && !meetCongestion(ipIn(packet, link)) {
-		from.CountDrop(drop.Congestion, 1)
-		packet, reason = nil, drop.Congestion
+	if in.inspects {
+		packet, reason = in.inspect(w.dev, plaintext, packet, reason)
 	}
 	if r := w.put(plaintext, packet); r != drop.None {
 		return r
 	}
 	return reason
+}
+
+// inspect does what few trains need: it hands the mark of congestion on, and the packet to those
+// who capture. plaintext, packet and reason are Deliver's; it returns what is left of the latter
+// two.
+func (in *ReceiveLoop) inspect(dev *Device, plaintext, packet []byte, reason drop.Reason) ([]byte, drop.Reason) {
+	shown := packet
+	if in.congested && packet != nil && !meetCongestion(ipIn(packet, dev.Link)) {
+		in.run.keypair.Peer.CountDrop(drop.Congestion, 1)
+		packet, reason = nil, drop.Congestion
+	}
+	if in.captures != nil {
+		in.captureInner(dev, plaintext, shown, reason)
+	}
+	return packet, reason
 }
 
 func (in *ReceiveLoop) anyWriter() *deviceWriter {

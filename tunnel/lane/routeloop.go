@@ -83,6 +83,7 @@ func (o *SendLoop) refuseLoops(p *Outgoing) {
 		if ep != nil && o.env.Routes.has(netip.AddrPortFrom(ep.Addr.Addr().WithZone(""), ep.Addr.Port()), p.Now) {
 			o.dropFor(r.Peer, drop.RoutingLoop, uint64(p.Segments))
 			o.env.Log.RoutingLoop(r.Peer, p.Now)
+			o.captureLost(r.Peer, drop.RoutingLoop)
 			continue
 		}
 		kept = append(kept, r)

@@ -7,6 +7,7 @@ import (
 	"tund/internal/boottime"
 	"tund/internal/drop"
 	"tund/internal/watchdog"
+	"tund/tunnel/capture"
 	"tund/tunnel/offload"
 	"tund/tunnel/peer"
 	"tund/tunnel/tundev"
@@ -42,24 +43,28 @@ type SendLoop struct {
 	class   uint8        // of the datagrams with the present packet
 	out     *Batch
 	to      []Recipient
+
+	tap      capture.Writer
+	captures *capture.Set // those that run while the present packet is carried; nil: none
 }
 
 // NewSendLoop returns the loop of one queue of a device, which sends through the lane's socket.
 func NewSendLoop(env *Env, l *Lane, d *Device, queue int) *SendLoop {
-	q := d.Queues[queue]
-	return &SendLoop{
-		env: env, lane: l, dev: d, queue: q, progress: d.Progress[queue], forward: d.NewForwarder(l, q),
-		out: NewBatch(env, l, sendArena),
+	return newSendLoop(env, l, d, d.Queues[queue], d.Progress[queue], env.Taps.NewWriter())
+}
+
+func newSendLoop(env *Env, l *Lane, d *Device, q tundev.Queue, p *watchdog.Progress, tap capture.Writer) *SendLoop {
+	o := &SendLoop{
+		env: env, lane: l, dev: d, queue: q, progress: p, forward: d.NewForwarder(l, q), out: NewBatch(env, l, sendArena), tap: tap,
 	}
+	o.out.tap = tap
+	return o
 }
 
 // Run carries packets until the device is closed or gone.
 func (o *SendLoop) Run() (err error) {
 	for o.env.survive("send loop", func() { err = o.loop() }) {
-		*o = SendLoop{
-			env: o.env, lane: o.lane, dev: o.dev, queue: o.queue, progress: o.progress,
-			forward: o.dev.NewForwarder(o.lane, o.queue), out: NewBatch(o.env, o.lane, sendArena),
-		}
+		*o = *newSendLoop(o.env, o.lane, o.dev, o.queue, o.progress, o.tap)
 	}
 	return err
 }
@@ -186,18 +191,19 @@ func (o *SendLoop) Carry(mem []byte, n int, now boottime.Time) {
 // either as the sign of a standing queue (RFC 3168, RFC 8289).
 func (o *SendLoop) carry(mem []byte, n int, shed bool) int {
 	o.mem = mem
+	o.captures = o.env.Taps.Load()
 	buf := mem[Headroom : Headroom+n]
 	if o.env.Link.Down() { // what was read had been queued before
-		o.drop(drop.DeviceDown, 1)
+		o.dropRead(buf, drop.DeviceDown)
 		return 0
 	}
 	reason := o.split.Begin(buf, o.dev.Link, o.dev.Prefix, o.dev.padLimitOf(buf))
 	if reason != drop.None {
-		o.drop(reason, 1)
+		o.dropRead(buf, reason)
 		return 0
 	}
 	if n := o.split.Excess(); n > 0 && !o.excess.take(n, o.now) {
-		o.drop(drop.TinySegments, 1)
+		o.dropRead(buf, drop.TinySegments)
 		return 0
 	}
 	o.split.Part(&o.rest)
@@ -216,6 +222,7 @@ func (o *SendLoop) carry(mem []byte, n int, shed bool) int {
 	}
 	if o.to, reason = o.forward.Route(o.to[:0], p); reason != drop.None {
 		o.env.Drops.Add(reason, uint64(p.Segments))
+		o.captureLost(nil, reason)
 	}
 	o.class = o.env.DSCP.of(ipIn(p.Packet, o.dev.Link))
 	o.refuseLoops(p)
@@ -227,6 +234,7 @@ func (o *SendLoop) carry(mem []byte, n int, shed bool) int {
 		o.sendForms(buf)
 	}
 	clear(o.to) // so that a loop that waits keeps no old keys or removed peers alive
+	o.captures = nil
 	if o.rest.Len() > 0 {
 		o.rest.Put(buf)
 	}
@@ -280,6 +288,9 @@ func (o *SendLoop) send(buf []byte, to []Recipient) {
 	if len(to) == 0 {
 		return
 	}
+	if o.captures != nil {
+		o.captureSent(to)
+	}
 	for i := 0; ; i++ {
 		padded, length := o.split.Next()
 		if padded == nil {
@@ -287,6 +298,7 @@ func (o *SendLoop) send(buf []byte, to []Recipient) {
 		}
 		if i == o.lose {
 			o.drop(drop.StandingQueue, 1)
+			o.captureSegment(nil, padded[:length], drop.StandingQueue)
 			continue
 		}
 		o.segment(to, padded, length)
@@ -300,6 +312,7 @@ func (o *SendLoop) prepare(to []Recipient, count, longest int) []Recipient {
 	for _, r := range to {
 		if r.Peer.Endpoint() == nil {
 			o.dropFor(r.Peer, drop.NoEndpoint, uint64(count))
+			o.captureLost(r.Peer, drop.NoEndpoint)
 			continue
 		}
 		kp := r.Peer.Sending(o.laneFor(r.Peer), o.now)
@@ -349,6 +362,7 @@ func (o *SendLoop) segment(to []Recipient, padded []byte, length int) {
 		first, second, ok := o.forward.Cut(r, padded[:length])
 		if !ok {
 			o.dropFor(r.Peer, drop.TooBig, 1)
+			o.captureSegment(r.Peer, padded[:length], drop.TooBig)
 			continue
 		}
 		o.plaintext(r, first)

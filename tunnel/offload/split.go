@@ -117,6 +117,16 @@ func (s *Splitter) begin(buf []byte, link Link, prefix, limit int) drop.Reason {
 	return drop.None
 }
 
+// Frame returns the frame given to Begin, or of a superpacket in parts the first one: the headers
+// as they were read, and the payload of the segments that Next returns. It is valid until the first
+// call of Next.
+func (s *Splitter) Frame() []byte {
+	if s.count < s.total {
+		return s.buf[VirtioHeaderLen : VirtioHeaderLen+s.headers+s.count*s.mss]
+	}
+	return s.buf[VirtioHeaderLen:s.end]
+}
+
 // complete sums frame from start and stores the checksum at start+offset, where the sum of the
 // pseudo-header is. It reports false when that is outside the frame.
 func complete(frame []byte, start, offset int) bool {

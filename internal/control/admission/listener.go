@@ -114,6 +114,9 @@ type Caller struct {
 	Refused  bool // there are too many connections: answer nothing but that
 }
 
+// Root reports whether the caller is root.
+func (c Caller) Root() bool { return c.Known && c.UID == 0 }
+
 // MayWrite reports whether the caller may use verbs that change something: root, and the daemon's
 // own user.
 func (c Caller) MayWrite() bool { return c.Known && (c.UID == 0 || c.UID == os.Geteuid()) }

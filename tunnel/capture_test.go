@@ -1,0 +1,214 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/gopacket/pcapgo"
+
+	"tund/internal/capture"
+	"tund/tunnel/udp"
+)
+
+// captured is a capture that a test reads like tunctl.
+type captured struct {
+	stop func()
+	done chan struct{}
+	file bytes.Buffer
+	sum  capture.Summary
+	err  error
+}
+
+// captures begins a capture of e.
+func (e *end) captures(o CaptureOptions) *captured {
+	e.t.Helper()
+	if o.SnapLength == 0 {
+		o.SnapLength = 200
+	}
+	s, err := e.tun.Capture(o)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	in, out := io.Pipe()
+	go func() {
+		err := s.Stream(context.Background(), func(b []byte) error {
+			_, err := out.Write(b)
+			return err
+		}, func() error { return nil })
+		out.CloseWithError(err)
+	}()
+	c := &captured{stop: func() { s.Stop("") }, done: make(chan struct{})}
+	go func() {
+		defer close(c.done)
+		c.sum, c.err = capture.Save(in, capture.Output{Packets: &c.file}, capture.Limits{}, func() bool { return false })
+	}()
+	return c
+}
+
+// contents ends a capture and checks that its file is whole.
+func (c *captured) contents(t *testing.T) (file string) {
+	t.Helper()
+	c.stop()
+	<-c.done
+	if c.err != nil || c.sum.Lost != 0 {
+		t.Errorf("%+v, %v", c.sum, c.err)
+	}
+	r, err := pcapgo.NewNgReader(bytes.NewReader(c.file.Bytes()), pcapgo.NgReaderOptions{WantMixedLinkType: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := int64(0)
+	for ; err == nil; n++ {
+		_, _, err = r.ReadPacketData()
+	}
+	if err != io.EOF || n-1 != c.sum.Packets {
+		t.Errorf("%d packets, %v; %+v", n-1, err, c.sum)
+	}
+	return c.file.String()
+}
+
+func TestTunnel_captureShowsPeersDirectionsAndDrops(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		name := "berlin"
+		a.knows(b, true, func(p *PeerChange) { p.Name = &name })
+		everything, dropped := a.captures(CaptureOptions{}), a.captures(CaptureOptions{Filter: "dropped and not peer berlin"})
+		outer := a.captures(CaptureOptions{Filter: "peer berlin", Outer: true, Secrets: true})
+		a.sends(b, 100) // waits for a session
+		time.Sleep(time.Second)
+		b.sends(a, 100)
+		time.Sleep(time.Second)
+		a.queue.Inject(packet(a.inner, netip.MustParseAddr("10.77.0.1"), 10))
+		time.Sleep(time.Second)
+		b.queue.Inject(packet(netip.MustParseAddr("10.66.0.1"), a.inner, 10)) // a lying peer
+		time.Sleep(time.Second)
+		a.queue.InjectFrame(udpSuper(a.inner, b.inner, 3, 500))
+		time.Sleep(time.Second)
+		synctest.Wait()
+
+		rest := everything.contents(t)
+		for _, want := range []string{"to peer berlin, waits for a session", "from peer berlin", "dropped: no-peer", "from peer berlin, dropped: foreign-source", "to peer berlin, 3 segments"} {
+			if _, after, ok := strings.Cut(rest, want); ok {
+				rest = after
+			} else {
+				t.Errorf("no packet %q at its place", want)
+			}
+		}
+		if everything.sum.Packets != 5 {
+			t.Errorf("%d packets", everything.sum.Packets)
+		}
+		if file := dropped.contents(t); dropped.sum.Packets != 1 || !strings.Contains(file, "dropped: no-peer") {
+			t.Errorf("%+v", dropped.sum)
+		}
+		// The packets but the one without a peer, an initiation, its response, and what carries the
+		// rest.
+		if file := outer.contents(t); outer.sum.Packets != 4+8 || strings.Count(file, "LOCAL_EPHEMERAL_PRIVATE_KEY = ") != 1 {
+			t.Errorf("datagrams: %+v, %d keys", outer.sum, strings.Count(file, "LOCAL_EPHEMERAL_PRIVATE_KEY"))
+		}
+		if a.tun.env.Taps.Load() != nil {
+			t.Error("captures run on")
+		}
+	})
+}
+
+// Keys leave the daemon only while a capture asks for them, and only those of sessions made then.
+func TestTunnel_captureOfKeysCanMakeNewSessions(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		a.sends(b, 10)
+		b.sends(a, 10)
+		time.Sleep(10 * time.Second)
+		plain, old := a.captures(CaptureOptions{Outer: true}), a.captures(CaptureOptions{Outer: true, Secrets: true})
+		a.sends(b, 10)
+		time.Sleep(time.Second)
+		if file := old.contents(t); strings.Contains(file, "PRIVATE_KEY") {
+			t.Error("keys of a session that was there before")
+		}
+		w.ears.take()
+		other := b.captures(CaptureOptions{Outer: true, Secrets: true})
+		renewed := a.captures(CaptureOptions{Outer: true, Secrets: true, Rekey: true})
+		time.Sleep(time.Second)
+		a.sends(b, 10)
+		time.Sleep(time.Second)
+		if i, r, _, _, _ := w.ears.take(); i != 1 || r != 1 {
+			t.Errorf("%d initiations, %d responses", i, r)
+		}
+		initiator, responder := renewed.contents(t), other.contents(t)
+		for who, file := range map[string]string{"initiator": initiator, "responder": responder} {
+			if strings.Count(file, "LOCAL_EPHEMERAL_PRIVATE_KEY = ") != 1 || strings.Count(file, "LOCAL_STATIC_PRIVATE_KEY = ") != 1 {
+				t.Errorf("%s: no keys", who)
+			}
+		}
+		if file := plain.contents(t); strings.Contains(file, "PRIVATE_KEY") {
+			t.Error("keys for a capture that did not ask for them")
+		}
+	})
+}
+
+func TestTunnel_captureEndsWithTheTunnel(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		c := a.captures(CaptureOptions{})
+		a.sends(b, 10)
+		if err := a.tun.Configure(Change{ReplacePeers: true}); err != nil { // while it runs
+			t.Fatal(err)
+		}
+		a.sends(b, 10)
+		a.tun.Close()
+		<-c.done
+		if c.err != nil || c.sum.Ended != captureEnds || c.sum.Packets != 2 {
+			t.Errorf("%+v, %v", c.sum, c.err)
+		}
+		if _, err := a.tun.Capture(CaptureOptions{SnapLength: 100}); err == nil {
+			t.Error("a closed tunnel begins a capture")
+		}
+	})
+}
+
+func TestTunnel_captureSaysWhatIsWrongWithIt(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, _ := w.pair()
+		for want, o := range map[string]CaptureOptions{
+			"no peer has this name":   {Filter: "peer rome", SnapLength: 100},
+			"no device":               {Devices: []string{"test", "eth7"}, SnapLength: 100},
+			"snap length 3":           {SnapLength: 3},
+			"only with the datagrams": {SnapLength: 100, Secrets: true},
+		} {
+			if _, err := a.tun.Capture(o); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%+v: %v, want %q", o, err, want)
+			}
+		}
+	})
+}
+
+// What is no packet of ours harms no capture.
+func TestTunnel_captureOfGarbage(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		c := a.captures(CaptureOptions{Outer: true, Filter: "not port 1"})
+		a.sends(b, 10)
+		liar := netip.MustParseAddrPort("192.0.2.77:7")
+		w.ears.ignore(liar)
+		conn, err := w.net.Open(liar)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for n := range 200 {
+			junk := bytes.Repeat([]byte{byte(n), 0, 0, 0}, n/2)
+			conn.NewSender().Send([]udp.Run{{Buf: junk, To: udp.Endpoint{Addr: a.addr}}})
+			a.queue.Inject(append(make([]byte, 10), junk...))
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if c.contents(t); c.sum.Packets < 200 {
+			t.Errorf("%+v", c.sum)
+		}
+	})
+}
