@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"tund/crypto/aead"
 	"tund/crypto/keys"
 	"tund/crypto/noise"
 	"tund/crypto/session"
@@ -64,6 +65,7 @@ type bench struct {
 	peer  *peer.Peer
 	out   *SendLoop
 	in    *ReceiveLoop
+	main  *peer.Keypair    // the WireGuard session
 	far   *session.Session // the other end of the session
 	inner netip.Addr       // the peer's
 	from  udp.Endpoint
@@ -103,11 +105,13 @@ func newBench(t testing.TB, f tundev.Features) *bench {
 	b.peer = peer.New(keys.PublicKey{9})
 	b.peer.SetEndpoint(udp.Endpoint{Addr: b.from.Addr})
 	routes.Update(func(tx *l3.Tx[*peer.Peer]) { tx.Insert(netip.PrefixFrom(b.inner, 32), b.peer) })
+	b.env.Flows = new(Flows)
 	index := b.env.Index.Reserve(b.peer)
 	near := noise.Keys{Send: [32]byte{1}, Receive: [32]byte{2}, LocalIndex: index, RemoteIndex: 7, Initiator: true}
 	b.far = session.New(&noise.Keys{Send: near.Receive, Receive: near.Send, LocalIndex: 7, RemoteIndex: index})
 	now := still{}.Now()
-	b.peer.Finished(b.env.Index, peer.NewKeypair(b.peer, &near, now), keys.PublicKey{}, peer.Event{Now: now})
+	b.main = peer.NewKeypair(b.peer, &near, now)
+	b.peer.Finished(b.env.Index, b.main, keys.PublicKey{}, peer.Event{Now: now})
 	b.out, b.in = NewSendLoop(b.env, b.lane, b.dev, 0), NewReceiveLoop(b.env, b.lane, []*Device{b.dev})
 	b.train = udp.Train{Buf: make([]byte, 65536), From: b.from}
 	return b
@@ -132,42 +136,56 @@ func (b *bench) receive(plaintexts [][]byte) {
 	b.in.Flush()
 }
 
-// A packet, and a superpacket, costs no allocation in either direction.
+// A packet, and a superpacket, costs no allocation in either direction, whatever carries it.
 func TestLoops_allocateNothingPerPacket(t *testing.T) {
-	here := netip.MustParseAddr("10.9.0.1")
 	for _, f := range []tundev.Features{{}, {Checksum: true, TSO: true, USO: true}} {
-		b := newBench(t, f)
-		for name, frame := range map[string][]byte{
-			"packet":           append(make([]byte, 10), tundevtest.Packet(here, b.inner, 1000)...),
-			"TCP superpacket":  tundevtest.TCPSuper(here, b.inner, 46, 1380),
-			"UDP superpacket":  tundevtest.UDPSuper(here, b.inner, 40, 1200),
-			"to nobody":        append(make([]byte, 10), tundevtest.Packet(here, netip.MustParseAddr("10.10.0.1"), 1000)...),
-			"no packet at all": make([]byte, 100),
-		} {
-			if n := testing.AllocsPerRun(100, func() { b.send(frame) }); n != 0 {
-				t.Errorf("features %+v: sending a %s allocates %v times", f, name, n)
+		allocateNothing(t, newBench(t, f), f)
+		for _, suite := range []aead.Suite{aead.ChaCha20Poly1305, aead.AES256GCM} {
+			for _, lanes := range []int{1, 4} {
+				b := newBench(t, f)
+				b.far = b.dataSessions(t, suite, lanes)[0]
+				allocateNothing(t, b, f)
+				if sent := b.main.Session.Sent(); sent != 0 {
+					t.Errorf("%d packets have left in the WireGuard session", sent)
+				}
 			}
 		}
-		if sent := b.peer.TxPackets(); sent != 101*(1+46+40) {
-			t.Errorf("%d datagrams were sent, want %d: %v", sent, 101*(1+46+40), b.env.Drops.Snapshot())
-		}
+	}
+}
 
-		single := [][]byte{tundevtest.Packet(b.inner, here, 1000)}
-		var segments, foreign [][]byte
-		for i := range 40 {
-			segments = append(segments, tundevtest.TCPSegment(b.inner, here, i*1380, 1380))
-			foreign = append(foreign, tundevtest.Packet(netip.MustParseAddr("10.10.0.1"), here, 1000))
+func allocateNothing(t *testing.T, b *bench, f tundev.Features) {
+	t.Helper()
+	here := netip.MustParseAddr("10.9.0.1")
+	for name, frame := range map[string][]byte{
+		"packet":           append(make([]byte, 10), tundevtest.Packet(here, b.inner, 1000)...),
+		"TCP superpacket":  tundevtest.TCPSuper(here, b.inner, 46, 1380),
+		"UDP superpacket":  tundevtest.UDPSuper(here, b.inner, 40, 1200),
+		"to nobody":        append(make([]byte, 10), tundevtest.Packet(here, netip.MustParseAddr("10.10.0.1"), 1000)...),
+		"no packet at all": make([]byte, 100),
+	} {
+		if n := testing.AllocsPerRun(100, func() { b.send(frame) }); n != 0 {
+			t.Errorf("features %+v: sending a %s allocates %v times", f, name, n)
 		}
-		for name, plaintexts := range map[string][][]byte{
-			"packet": single, "train": segments, "keepalive": {nil}, "train of foreign packets": foreign,
-		} {
-			if n := testing.AllocsPerRun(100, func() { b.receive(plaintexts) }); n != 0 {
-				t.Errorf("features %+v: receiving a %s allocates %v times", f, name, n)
-			}
+	}
+	if sent := b.peer.TxPackets(); sent != 101*(1+46+40) {
+		t.Errorf("%d datagrams were sent, want %d: %v", sent, 101*(1+46+40), b.env.Drops.Snapshot())
+	}
+
+	single := [][]byte{tundevtest.Packet(b.inner, here, 1000)}
+	var segments, foreign [][]byte
+	for i := range 40 {
+		segments = append(segments, tundevtest.TCPSegment(b.inner, here, i*1380, 1380))
+		foreign = append(foreign, tundevtest.Packet(netip.MustParseAddr("10.10.0.1"), here, 1000))
+	}
+	for name, plaintexts := range map[string][][]byte{
+		"packet": single, "train": segments, "keepalive": {nil}, "train of foreign packets": foreign,
+	} {
+		if n := testing.AllocsPerRun(100, func() { b.receive(plaintexts) }); n != 0 {
+			t.Errorf("features %+v: receiving a %s allocates %v times", f, name, n)
 		}
-		if got := b.dev.Counts().RxPackets; got != 101*(1+40) {
-			t.Errorf("%d packets were delivered, want %d: %v", got, 101*(1+40), b.env.Drops.Snapshot())
-		}
+	}
+	if got := b.dev.Counts().RxPackets; got != 101*(1+40) {
+		t.Errorf("%d packets were delivered, want %d: %v", got, 101*(1+40), b.env.Drops.Snapshot())
 	}
 }
 
