@@ -78,7 +78,7 @@ soak-alone: need-go
 # These wait more than they work (rekeys: 405 s), and their limits allow for neighbours: two
 # packages at a time.
 soak-beside: need-go
-	@test/tools.sh test
+	@test/tools.sh test soak
 	TUND_TEST_SOAK=1 $(GO) $(SOAK) ./...
 	TUND_TEST_SOAK=1 $(GO) -C test $(SOAK) -p 2 $(UNITPKGS) $(filter-out ./compat,$(HOSTPKGS))
 

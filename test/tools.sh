@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tools.sh PURPOSE…: makes sure that the programs a purpose needs are there. PURPOSE: test arm64
-# demo bench vm selftests deb testdeb lint.
+# demo bench vm selftests soak deb testdeb lint.
 #
 # As root on Debian what is missing is installed; elsewhere it is named, with the packages that hold
 # it, and the exit status is 1. Only unit tests as an ordinary user need none of it: `tools.sh test`
@@ -17,6 +17,7 @@ set -euo pipefail
 	demo_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
 	bench_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools iperf3:iperf3 ethtool:ethtool sysctl:procps
 		openvpn:openvpn tincd:tinc)
+	soak_tools=(keepalived:keepalived)
 	vm_tools=(qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio depmod:kmod ip:iproute2 tc:iproute2
 		bridge:iproute2 ss:iproute2 wg:wireguard-tools iperf3:iperf3 ping:iputils-ping nft:nftables ethtool:ethtool)
 	deb_tools=(dpkg-deb:dpkg)
@@ -28,7 +29,7 @@ set -euo pipefail
 # sbin is not on every user's path, and the programs there can be found all the same.
 PATH=$PATH:/usr/sbin:/sbin
 
-purposes=("${@:?which purpose: test arm64 demo bench vm selftests deb testdeb lint}")
+purposes=("${@:?which purpose: test arm64 demo bench vm selftests soak deb testdeb lint}")
 if [ "${purposes[*]}" = test ] && [ "$(id -u)" != 0 ]; then
 	exit 0 # tests that need these programs skip themselves for want of root
 fi

@@ -37,7 +37,8 @@ import (
 //
 // Moves, including legitimate ones, are damped: five within 180 seconds freeze the entry for 300
 // seconds (RFC 7432 §15.1), at the TAP if it was there at any time, otherwise where it was before
-// the first of them. Failed claims do not count as moves.
+// the first of them. Failed claims do not count as moves. Addresses that routers share are not
+// damped: they move with each election (vrrp.go).
 //
 // Of hosts on our LAN, the Linux bridge knows more than the switch does: see station.go.
 //
@@ -217,7 +218,9 @@ func (t *fdb) move(slot int32, v entryValue, port PortID, now boottime.Time) out
 		c.from = v.port()
 	}
 	at, flags := port, entryValue(0)
-	if c.moves+1 >= freezeMoves {
+	if virtualMAC(keyMAC(t.keyAt(slot))) {
+		c.moves = 0
+	} else if c.moves+1 >= freezeMoves {
 		at, flags = c.origin, flagFrozen
 	}
 	if at != v.port() {

@@ -347,7 +347,7 @@ func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 	if f.view.cfg.NoLearning {
 		return s.pinnedElsewhere(f)
 	}
-	o := s.fdb.learn(entryKey(f.vid, f.h.Src), f.in.id, f.now)
+	o := s.learnSource(f)
 	if o.tick {
 		o.tick = false
 		v.Wake = s.witness(f) || v.Wake

@@ -142,6 +142,8 @@ type Switch struct {
 	released  []held          // frames whose claim has succeeded
 	requeries []requery
 
+	masters map[uint64]advert // of shared addresses, by key: see vrrp.go
+
 	helloSeq uint64 // number of node names received so far
 	queue    Actions
 	querier  querier
@@ -206,7 +208,7 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 	}
 	s.pairs, s.tests = make(map[pairKey]*pair), make(map[MAC]pairKey)
 	s.lanLoops = make(map[uint16]boottime.Time)
-	s.held = make(map[uint64]held)
+	s.held, s.masters = make(map[uint64]held), make(map[uint64]advert)
 	s.lan = s.derive("tag of our own")
 	check := s.derive("join test")
 	s.testSeed = [2]uint64{binary.LittleEndian.Uint64(check[:]), binary.LittleEndian.Uint64(check[8:]) | 1}

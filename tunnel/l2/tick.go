@@ -114,6 +114,7 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 	slow := !now.Before(s.ageAt)
 	if slow {
 		s.ageAt = now.Add(slowAgeing)
+		s.ageMasters(now)
 	}
 	s.agePairs(now)
 	s.unblock(now, func(b *block) bool { return !now.Before(b.until) })

@@ -11,8 +11,9 @@ import (
 // VRRP, CARP, HSRP and GLBP give a group of routers one MAC, which the elected router uses. While
 // the tunnel is down each site elects a router of its own, and each switch has learned the address
 // on its own side and rightly refuses it elsewhere. But what makes one of the two routers step down
-// is a message from that very address. Therefore the election messages are forwarded. Nothing is
-// learned from them, and the owner of the address is challenged as usual (see claim.go).
+// is a message from that very address. Therefore the election messages are forwarded. Unless one
+// of VRRP shows that the owner has lost (vrrp.go), nothing is learned from them, and the owner of
+// the address is challenged as usual (claim.go).
 //
 // What an attacker gains: the bridge behind the TAP learns the address from such a message, as any
 // bridge would, and sends frames for it to the TAP until the owner sends its next frame. But
