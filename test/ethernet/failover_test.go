@@ -1,7 +1,9 @@
 package ethernet
 
 import (
+	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -9,8 +11,77 @@ import (
 	"tund/internal/testnet"
 )
 
+// dialogue is a TCP connection on which something is sent every 10 ms in both directions.
+type dialogue struct{ directions [2]direction }
+
+// direction is what one end of a dialogue has received.
+type direction struct {
+	last, longest atomic.Int64 // when, in Unix time in ns; and the longest pause, in ns
+}
+
+// talk begins a dialogue between two hosts that lasts until the test ends.
+func talk(t *testing.T, a, b *host) *dialogue {
+	t.Helper()
+	d := new(dialogue)
+	var listener net.Listener
+	b.ns.Do(func() {
+		var err error
+		if listener, err = net.Listen("tcp", b.v4+":0"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { _ = listener.Close() })
+	var ends [2]net.Conn
+	a.ns.Do(func() {
+		var err error
+		if ends[0], err = net.DialTimeout("tcp", listener.Addr().String(), 10*time.Second); err != nil {
+			t.Fatalf("connect from %s to %s: %v", a.v4, b.v4, err)
+		}
+	})
+	var err error
+	if ends[1], err = listener.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	for n, end := range ends {
+		heard := &d.directions[n]
+		heard.last.Store(time.Now().UnixNano())
+		background(t, func() { _, _ = end.Write([]byte("word")); pause(10 * time.Millisecond) })
+		background(t, func() {
+			if _, err := end.Read(make([]byte, 4096)); err != nil {
+				pause(10 * time.Millisecond)
+				return
+			}
+			now := time.Now().UnixNano()
+			heard.longest.Store(max(heard.longest.Load(), now-heard.last.Swap(now)))
+		})
+		t.Cleanup(func() { _ = end.Close() }) // before the goroutines are waited for
+	}
+	return d
+}
+
+// pause is the longest time since forget in which one end heard nothing.
+func (d *dialogue) pause() (longest time.Duration) {
+	for n := range d.directions {
+		heard := &d.directions[n]
+		longest = max(longest, time.Duration(heard.longest.Load()), time.Since(time.Unix(0, heard.last.Load())))
+	}
+	return longest
+}
+
+func (d *dialogue) forget() {
+	for n := range d.directions {
+		d.directions[n].longest.Store(0)
+	}
+}
+
+// heardSince reports whether both ends have heard something since a moment.
+func (d *dialogue) heardSince(t time.Time) bool {
+	return d.directions[0].last.Load() > t.UnixNano() && d.directions[1].last.Load() > t.UnixNano()
+}
+
 // Every way in which the gateway in use can end, one after the other within three minutes: the
-// other takes over in time, the first is used again once it is back, and no host is frozen.
+// other takes over in time, the first is used again once it is back, no host is frozen, and TCP
+// connections go on.
 func TestSoakFailover_everyWayAGatewayEnds(t *testing.T) {
 	testnet.Soak(t)
 	alone(t)
@@ -32,6 +103,7 @@ func TestSoakFailover_everyWayAGatewayEnds(t *testing.T) {
 		return took
 	}
 	answered(time.Now())
+	tcp := talk(t, a, b)
 	active := first
 	if berlin.where(b.mac, 0) == "second" {
 		active = second
@@ -51,13 +123,16 @@ func TestSoakFailover_everyWayAGatewayEnds(t *testing.T) {
 			func() { active.Process.Signal(syscall.SIGSTOP) }, func() { active.Process.Signal(syscall.SIGCONT) }},
 		{"SIGKILL again", 3 * time.Second, active.Kill, active.start},
 	} {
+		tcp.forget()
 		began := time.Now()
 		end.do()
 		if end.name == "SIGTERM" {
 			began = time.Now() // what counts is the time in which nobody carries the frames
 		}
 		took := answered(began)
-		t.Logf("%s: answered after %v", end.name, took.Round(10*time.Millisecond))
+		testnet.Await(t, end.name+": TCP goes on", 30*time.Second, func() bool { return tcp.heardSince(began.Add(took)) })
+		stalled := tcp.pause()
+		t.Logf("%s: answered after %v, TCP paused for %v", end.name, took.Round(10*time.Millisecond), stalled.Round(10*time.Millisecond))
 		if took > slowly(end.limit) {
 			t.Errorf("%s: answered after %v, want at most %v", end.name, took, end.limit)
 		}

@@ -9,8 +9,9 @@ import (
 
 // Loop guard: detection of sites that are also connected outside the tunnel.
 //
-// Every switch sends a loop probe out of its TAP once per ProbeInterval, untagged and in each VLAN
-// that some peer carries (probe.go). Where a probe reappears shows how the LANs are connected:
+// Every switch sends a loop probe out of its TAP once per ProbeInterval (quickInterval if it is one
+// of two gateways), untagged and in each VLAN that some peer carries (probe.go). Where a probe
+// reappears shows how the LANs are connected:
 //
 //	whose probe   seen at    meaning                                 port blocked in that VLAN
 //	a peer's      our TAP    the peer and we serve the same LAN      the peer's
@@ -40,11 +41,11 @@ import (
 // wrong port.
 //
 // The block ends immediately when the peer that stayed in use leaves or its session ends, or when
-// neither probe has been received for quietTime (the gateway is down, or the link between the LANs
-// is gone). The same holds when the gateway in use has lost its uplink: the other one still passes
-// its probes on, but nothing arrives from it. The block of a peer that serves our own LAN ends
-// after quietTime as well, unless it was blocked already within againTime. Otherwise a block ends
-// when no probe has shown the loop for holdTime.
+// neither probe has been received for quickQuiet (the gateway is down, or the link between the LANs
+// is gone; with probes at ProbeInterval, quietTime). The same holds when the gateway in use has
+// lost its uplink: the other one still passes its probes on, but nothing arrives from it. The block
+// of a peer that serves our own LAN ends after that time as well, unless it was blocked already
+// within againTime. Otherwise a block ends when no probe has shown the loop for holdTime.
 //
 // # What a peer can achieve with probes
 //

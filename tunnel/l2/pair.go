@@ -27,6 +27,10 @@ const (
 	suspectTime = holdTime
 	// Tolerates the loss of two probes in each direction, and the next is not yet due.
 	quietTime = 2200 * time.Millisecond
+	// The same for probes that arrive at quickInterval.
+	quickQuiet = quietTime * quickInterval / ProbeInterval
+	// Copies of one probe by several paths arrive within this time.
+	copyTime = 150 * time.Millisecond
 
 	testRetry   = 500 * time.Millisecond // between the first fastTests tests without a proof
 	testSlow    = 10 * time.Second       // between later tests
@@ -69,22 +73,29 @@ type rhythm struct {
 
 // quietAfter returns the time for which probes have to be missing before packet loss no longer
 // explains it. With many VLANs, which are probed in turn, the expected interval is longer.
-func (r *rhythm) quietAfter() time.Duration { return min(max(quietTime, 2*r.gap), holdTime) }
+func (r *rhythm) quietAfter() time.Duration {
+	if r.gap != 0 && r.gap <= ProbeInterval/2 {
+		return max(quickQuiet, 2*r.gap)
+	}
+	return min(max(quietTime, 2*r.gap), holdTime)
+}
 
-// quiet reports whether both probes have been missing for longer than packet loss explains.
-func (p *pair) quiet(now boottime.Time) bool {
+// quiet reports whether both probes have been missing for longer than packet loss explains. What
+// arrived while we ourselves stood still counts from late on, the end of that time.
+func (p *pair) quiet(now, late boottime.Time) bool {
 	limit := max(p.rhythm[0].quietAfter(), p.rhythm[1].quietAfter())
-	return now.Sub(p.seen[0]) > limit && now.Sub(p.seen[1]) > limit
+	return now.Sub(max(p.seen[0], late)) > limit && now.Sub(max(p.seen[1], late)) > limit
 }
 
 // follow records the interval between two probes. An interval far longer than the
 // previous ones is taken for an outage, unless many follow in a row: then the VLANs have come to be
-// probed in turn.
+// probed in turn. ProbeInterval is never an outage: where probes came more often, the peer may have
+// returned to it.
 func (r *rhythm) follow(gap time.Duration) {
-	if gap <= ProbeInterval/2 {
+	if gap <= copyTime {
 		return // the same probe by another path
 	}
-	if r.gap != 0 && gap > 2*r.gap {
+	if r.gap != 0 && gap > max(2*r.gap, ProbeInterval+ProbeInterval/4) {
 		if r.long++; r.long < longGaps {
 			return
 		}
@@ -203,7 +214,8 @@ func (s *Switch) cutOff(now boottime.Time, key pairKey, p *pair) bool {
 		i = 1
 	}
 	limit := p.rhythm[i].quietAfter()
-	return s.heard != nil && p.rhythm[i].gap != 0 && now.Sub(p.seen[i]) > limit && now.Sub(s.heard(stays)) > limit
+	missing := func(since boottime.Time) bool { return now.Sub(max(since, s.lateAt)) > limit }
+	return s.heard != nil && p.rhythm[i].gap != 0 && missing(p.seen[i]) && missing(s.heard(stays))
 }
 
 // SetHeard names the function that tells when anything was last received from the peer of a port.
@@ -215,7 +227,7 @@ func (s *Switch) SetHeard(heard func(PortID) boottime.Time) { s.heard = heard }
 // mu is held.
 func (s *Switch) agePairs(now boottime.Time) {
 	for key, p := range s.pairs {
-		if p.quiet(now) || s.cutOff(now, key, p) {
+		if p.quiet(now, s.lateAt) || s.cutOff(now, key, p) {
 			stays, goes := s.rank(key)
 			s.unblock(now, func(b *block) bool {
 				if b.port != goes || b.vid != key.vid || b.cause != stays {

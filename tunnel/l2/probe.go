@@ -37,6 +37,13 @@ const (
 	tagSize        = 8
 	maxTags        = 128 // tags in one probe, which then has 1,078 bytes and fits every path
 
+	// quickInterval is the interval between probes of a gateway that is one of two: short enough
+	// for TCP, which doubles the time between its attempts, to go on within 3 s after a failure.
+	quickInterval = 2 * ProbeInterval / 5
+	// maxQuickProbes is how many a gateway may send at that interval: peers relay no more than
+	// maxProbedVLANs in each ProbeInterval.
+	maxQuickProbes = maxProbedVLANs / 3
+
 	relayBurst = 2 // intervals' worth of an origin's probes that may be relayed at once
 )
 
@@ -192,9 +199,25 @@ type relayed struct {
 
 // pace returns the interval between our probes: slightly less than ProbeInterval, and different for
 // each switch. Otherwise two loops through the same LANs, made by switches that started together,
-// would cut each other at the same moment again and again.
+// would cut each other at the same moment again and again. A switch that is one of two gateways of
+// a LAN probes more often, unless it has many VLANs: the other sites notice by its probes that it
+// has failed. mu is held.
 func (s *Switch) pace() time.Duration {
-	return ProbeInterval - time.Duration(s.node>>8&0x7f)*time.Millisecond
+	interval := ProbeInterval
+	if s.probes <= maxQuickProbes && s.isGateway() {
+		interval = quickInterval
+	}
+	return interval - interval/8*time.Duration(s.node>>8&0x7f)/0x7f
+}
+
+// isGateway reports whether a peer uses us as one of two gateways of our LAN. mu is held.
+func (s *Switch) isGateway() bool {
+	for _, p := range s.ports {
+		if len(p.standby)+len(p.active) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // sendProbes queues the probes of this interval: one in each VLAN, or as many as are needed to
@@ -217,6 +240,7 @@ func (s *Switch) sendProbes(now boottime.Time) {
 			s.probeVID = vid
 			break
 		}
+		s.probes = sent
 		for ok := true; ok; ok = len(keys) > 0 {
 			n := min(len(keys), maxTags-1)
 			b := appendHeader(make([]byte, 0, 128+n*tagSize), Broadcast, s.mac, vid, vid != 0, typeProbe)

@@ -158,9 +158,12 @@ type Switch struct {
 	localWatch *watch
 	warned     map[warning]boottime.Time
 	probeAt    boottime.Time // next loop probe
+	tickedAt   boottime.Time // last call of Tick
+	lateAt     boottime.Time // when Tick was last called too late
 	ageAt      boottime.Time // next ageing of multicast groups and neighbours
 
 	probeVID uint16 // VLAN at which the next round of probes starts
+	probes   int    // sent in the last round
 }
 
 // portState is the part of a port that survives when the view is replaced.

@@ -116,6 +116,10 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 		s.ageAt = now.Add(slowAgeing)
 		s.ageMasters(now)
 	}
+	if now.Sub(s.tickedAt) > 2*TickInterval {
+		s.lateAt = now
+	}
+	s.tickedAt = now
 	s.agePairs(now)
 	s.unblock(now, func(b *block) bool { return !now.Before(b.until) })
 	if !now.Before(s.probeAt) {
