@@ -210,6 +210,99 @@ func TestExamples_load(t *testing.T) {
 	}
 }
 
+// TestHowtos_haveGoodFiles loads every complete configuration of the how-tos: without an error, and
+// without a warning.
+func TestHowtos_haveGoodFiles(t *testing.T) {
+	t.Parallel()
+	paths, err := filepath.Glob("../docs/howto/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?ms)^```toml\\n(# /etc/tund/[a-z0-9]+\\.toml at [a-z]+\\n.*?)^```")
+	keyFile := regexp.MustCompile(`_key_file *= *"([^"]+)"`)
+	loaded := 0
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range block.FindAllStringSubmatch(string(data), -1) {
+			dir := t.TempDir()
+			file := filepath.Join(dir, "office.toml")
+			write(t, file, withRealKeys(t, m[1]), 0o600)
+			for _, key := range keyFile.FindAllStringSubmatch(m[1], -1) {
+				k, err := keys.GeneratePrivate()
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, filepath.Join(dir, key[1]), k.Base64()+"\n", 0o600)
+			}
+			c, err := Load(file)
+			if err != nil {
+				t.Errorf("%s:\n%s\n%v", path, m[1], err)
+			} else if len(c.Warnings) > 0 {
+				t.Errorf("%s: warnings %v", path, c.Warnings)
+			}
+			loaded++
+		}
+	}
+	if loaded < 14 {
+		t.Errorf("only %d configurations found", loaded)
+	}
+}
+
+// said is what a page quotes as the words of a program.
+var said = regexp.MustCompile(`"([^"]{10,})"`)
+
+// TestHowtos_quoteWhatProgramsSay: what the how-tos tell people to look for is what tund, tunctl
+// and doctor really print.
+func TestHowtos_quoteWhatProgramsSay(t *testing.T) {
+	t.Parallel()
+	var code strings.Builder
+	for _, top := range []string{"../cmd", "../config", "../internal", "../tunnel", "../route"} {
+		err := filepath.WalkDir(top, func(path string, _ os.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			code.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	paths, err := filepath.Glob("../docs/howto/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, section, _ := strings.Cut(string(data), "## What can go wrong\n")
+		section, _, _ = strings.Cut(section, "\n## ")
+		for row := range strings.Lines(section) {
+			first, _, _ := strings.Cut(strings.TrimPrefix(row, "| "), " | ")
+			if !strings.HasPrefix(row, "| ") {
+				continue
+			}
+			for _, m := range said.FindAllStringSubmatch(first, -1) {
+				found++
+				const ofTheKernel = "address already in use"
+				if !strings.Contains(code.String(), m[1]) && m[1] != ofTheKernel {
+					t.Errorf("%s: nothing prints %q", path, m[1])
+				}
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("only %d quotations found", found)
+	}
+}
+
 // withRealKeys puts a key in the place of each placeholder, which is refused: the same for the same
 // one.
 func withRealKeys(t *testing.T, src string) string {
@@ -233,7 +326,8 @@ func TestExamples_placeholdersAreRefused(t *testing.T) {
 	t.Parallel()
 	var all []byte
 	paths, _ := filepath.Glob("../examples/*/*.toml")
-	for _, path := range append(paths, "../README.md", "../docs/config.md", "../docs/ethernet.md") {
+	howtos, _ := filepath.Glob("../docs/howto/*.md")
+	for _, path := range slices.Concat(paths, howtos, []string{"../README.md", "../docs/config.md", "../docs/ethernet.md"}) {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
