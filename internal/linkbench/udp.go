@@ -24,8 +24,10 @@ const (
 	// breath is how long the sender sleeps when it is ahead of its rate: short enough for small
 	// bursts, long enough to leave the processors to what is measured.
 	breath = 100 * time.Microsecond
-	// settle is how long nothing has to arrive until a trial counts as over.
-	settle = 20 * time.Millisecond
+	// settle is how long nothing has to arrive until a trial counts as over although packets are
+	// missing: the receiver may not have had a turn.
+	settle     = 60 * time.Millisecond
+	settleStep = 2 * time.Millisecond
 	// minTrial is the shortest trial, and trialShare the part of a measurement that one takes.
 	minTrial   = 50 * time.Millisecond
 	trialShare = 8
@@ -130,7 +132,7 @@ func (st *stage) packetRate(ctx context.Context, length time.Duration) (float64,
 			return trial{}, fmt.Errorf("the rate was not found in %d trials", maxTrials)
 		}
 		t, err := send(out, number, rate, max(length/trialShare, minTrial))
-		t.received = c.settled(number)
+		t.received = c.settled(number, t.sent)
 		return t, err
 	})
 	return rate / 1e3, err
@@ -191,14 +193,14 @@ func (c *counter) count(fd int) {
 	}
 }
 
-// settled returns how many packets of a trial have arrived when no more come.
-func (c *counter) settled(number uint32) uint64 {
-	for last := c.counts[number].Load(); ; {
-		time.Sleep(settle)
-		now := c.counts[number].Load()
-		if now == last {
-			return now
+// settled returns how many packets of a trial have arrived when all have, or no more come.
+func (c *counter) settled(number uint32, sent uint64) uint64 {
+	last, changed := c.counts[number].Load(), time.Now()
+	for last < sent && time.Since(changed) < settle {
+		time.Sleep(settleStep)
+		if now := c.counts[number].Load(); now != last {
+			last, changed = now, time.Now()
 		}
-		last = now
 	}
+	return last
 }
