@@ -34,7 +34,7 @@ SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path di
 	-o \( -name '*.go' -o -name '*.s' -o -name '*.h' -o -name '*.html' \) -print)
 
 .PHONY: need-go help build check test test-arm64 test-vm selftests test-deb soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat \
-	bench demo install install-files install-agent deb release clean
+	bench demo demo-sites install install-files install-agent deb release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -148,6 +148,10 @@ bench: build ## measure tund beside other VPNs (root; ROUNDS= T= CASES= CONTENDE
 demo: $(PROGRAMS) ## show two gateways and a tunnel on this machine (root)
 	@test/tools.sh demo
 	test/demo.sh
+
+demo-sites: $(PROGRAMS) ## show a network of sites with a registry in etcd on this machine (root)
+	@test/tools.sh sites
+	examples/many-sites/run.sh
 
 SHARE = $(DESTDIR)$(PREFIX)/share
 UNIT  = $(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service

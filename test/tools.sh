@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tools.sh PURPOSE…: makes sure that the programs a purpose needs are there. PURPOSE: test arm64
-# demo bench vm selftests soak deb testdeb lint.
+# demo sites bench vm selftests soak deb testdeb lint.
 #
 # As root on Debian what is missing is installed; elsewhere it is named, with the packages that hold
 # it, and the exit status is 1. Only unit tests as an ordinary user need none of it: `tools.sh test`
@@ -12,9 +12,10 @@ set -euo pipefail
 {
 	test_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools wireguard-go:wireguard-go iperf3:iperf3 nft:nftables
 		ethtool:ethtool tcpdump:tcpdump sysctl:procps systemd-analyze:systemd dnsmasq:dnsmasq-base strace:strace wg-quick:wireguard-tools
-		etcd:etcd-server man:man-db make:make ncat:ncat iptables:iptables ss:iproute2 ping6:iputils-ping zbarimg:zbar-tools)
+		etcd:etcd-server etcdctl:etcd-client openssl:openssl man:man-db make:make ncat:ncat iptables:iptables ss:iproute2 ping6:iputils-ping zbarimg:zbar-tools)
 	arm64_tools=(qemu-aarch64:qemu-user)
 	demo_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
+	sites_tools=(ip:iproute2 ping:iputils-ping ss:iproute2 etcd:etcd-server etcdctl:etcd-client openssl:openssl)
 	bench_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools iperf3:iperf3 ethtool:ethtool sysctl:procps
 		openvpn:openvpn tincd:tinc)
 	soak_tools=(keepalived:keepalived)
@@ -29,7 +30,7 @@ set -euo pipefail
 # sbin is not on every user's path, and the programs there can be found all the same.
 PATH=$PATH:/usr/sbin:/sbin
 
-purposes=("${@:?which purpose: test arm64 demo bench vm selftests soak deb testdeb lint}")
+purposes=("${@:?which purpose: test arm64 demo sites bench vm selftests soak deb testdeb lint}")
 if [ "${purposes[*]}" = test ] && [ "$(id -u)" != 0 ]; then
 	exit 0 # tests that need these programs skip themselves for want of root
 fi
