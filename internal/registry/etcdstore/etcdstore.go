@@ -4,8 +4,10 @@
 // The document of a key is the value of /tund/v1/<network>/<key>. Everything is read in pages of
 // one revision, and followed from the next one on. A watch that is silent for too long, was
 // compacted away, or lost the cluster's leader ends, and everything is read again; what that means
-// for the peers is for package view to decide, since a store may be restored, emptied, or lie.
-// Everything is also read again at intervals.
+// for the peers is for package view to decide, since a store may be restored, emptied, or lie. The
+// same happens when the cluster is another one, or has gone back to an earlier revision: after a
+// restore it would say nothing until its revisions have caught up. Everything is also read again at
+// intervals.
 //
 // Connections use TLS with a client certificate when one is given. The package verifies no document
 // and knows no peers. It is the only one that imports the client of etcd: neither tund nor tunctl
@@ -42,7 +44,7 @@ const (
 	putTries, putTimeout = 3, 2 * time.Second
 	// progressEvery is how often the server is asked whether a watch still is one; it is given up
 	// after silence.
-	progressEvery = 30 * time.Second
+	progressEvery = 10 * time.Second
 	silence       = 90 * time.Second
 	// listAgain is how often everything is read although nothing is wrong.
 	listAgain = 10 * time.Minute
@@ -119,10 +121,10 @@ func (s *Store) Run(ctx context.Context, sink func(agent.News)) {
 	pause := time.Duration(0)
 	for ctx.Err() == nil {
 		start := time.Now()
-		all, revision, err := s.list(ctx)
+		all, at, err := s.list(ctx)
 		if err == nil {
 			sink(agent.News{All: all})
-			err = s.watch(ctx, revision+1, sink)
+			err = s.watch(ctx, at, sink)
 		} else if ctx.Err() == nil {
 			sink(agent.News{Err: fmt.Errorf("etcd: %w", err)})
 		}
@@ -139,34 +141,40 @@ func (s *Store) Run(ctx context.Context, sink func(agent.News)) {
 	}
 }
 
+// moment is a state of a cluster.
+type moment struct {
+	cluster  uint64
+	revision int64
+}
+
 // list reads everything at one revision.
-func (s *Store) list(ctx context.Context) (all map[string][]byte, revision int64, err error) {
+func (s *Store) list(ctx context.Context) (all map[string][]byte, at moment, err error) {
 	all = make(map[string][]byte)
 	from, end := s.prefix, clientv3.GetPrefixRangeEnd(s.prefix)
 	for {
 		options := []clientv3.OpOption{
 			clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend),
 		}
-		if revision != 0 {
-			options = append(options, clientv3.WithRev(revision))
+		if at.revision != 0 {
+			options = append(options, clientv3.WithRev(at.revision))
 		}
 		call, cancel := context.WithTimeout(ctx, s.callTimeout)
 		page, err := s.client.Get(call, from, options...)
 		cancel()
 		if err != nil {
-			return nil, 0, err
+			return nil, at, err
 		}
-		if revision == 0 {
-			revision = page.Header.Revision
+		if at.revision == 0 {
+			at = moment{page.Header.ClusterId, page.Header.Revision}
 		}
 		for _, kv := range page.Kvs {
 			all[s.relative(kv.Key)] = value(kv.Value)
 		}
 		if !page.More || len(page.Kvs) == 0 {
-			return all, revision, nil
+			return all, at, nil
 		}
 		if len(all) >= maxKeys {
-			return nil, 0, fmt.Errorf("more than %d documents", maxKeys)
+			return nil, at, fmt.Errorf("more than %d documents", maxKeys)
 		}
 		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
 	}
@@ -182,12 +190,15 @@ func value(v []byte) []byte {
 // errSilent ends a watch of which nothing is heard any more.
 var errSilent = errors.New("nothing was heard of the watch for long")
 
-// watch tells sink of changes from a revision on. It ends without an error when it is time to read
+// errOther ends a watch of a cluster that is not the one that was read.
+var errOther = errors.New("the cluster was restored, or is another one")
+
+// watch tells sink of the changes after a moment. It ends without an error when it is time to read
 // everything again.
-func (s *Store) watch(ctx context.Context, from int64, sink func(agent.News)) error {
+func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	changes := s.client.Watch(ctx, s.prefix, clientv3.WithPrefix(), clientv3.WithRev(from),
+	changes := s.client.Watch(ctx, s.prefix, clientv3.WithPrefix(), clientv3.WithRev(at.revision+1),
 		clientv3.WithProgressNotify(), clientv3.WithFragment())
 	go s.askForProgress(ctx)
 	look := time.NewTicker(s.progressEvery)
@@ -210,7 +221,11 @@ func (s *Store) watch(ctx context.Context, from int64, sink func(agent.News)) er
 			if err := change.Err(); err != nil { // compacted, no leader, not permitted …
 				return err
 			}
-			heard = time.Now()
+			// The client takes a watch up again at whichever cluster answers.
+			if change.Header.ClusterId != at.cluster || change.Header.Revision < at.revision {
+				return errOther
+			}
+			heard, at.revision = time.Now(), change.Header.Revision
 			for _, e := range change.Events {
 				news := agent.News{Key: s.relative(e.Kv.Key)}
 				if e.Type == clientv3.EventTypePut {

@@ -2,6 +2,7 @@ package etcdstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -232,16 +233,26 @@ func TestStore_followsACluster(t *testing.T) {
 	c.start(leader)
 
 	// A watch whose revisions are gone ends with an error, so that everything is read again.
+	var at moment
 	c.do("compact", func(ctx context.Context) error {
 		now, err := writer.client.Get(ctx, "/tund/v1/acme/crl")
 		if err != nil {
 			return err
 		}
+		at = moment{now.Header.ClusterId, now.Header.Revision}
 		_, err = writer.client.Compact(ctx, now.Header.Revision, clientv3.WithCompactPhysical())
 		return err
 	})
-	if err := reader.watch(t.Context(), 2, func(agent.News) {}); err == nil || !strings.Contains(err.Error(), "compacted") {
+	if err := reader.watch(t.Context(), moment{at.cluster, 1}, func(agent.News) {}); err == nil || !strings.Contains(err.Error(), "compacted") {
 		t.Errorf("a watch from a compacted revision: %v", err)
+	}
+	// So does one at a cluster that has gone back to a backup, or that is another one.
+	for _, was := range []moment{{at.cluster, at.revision + 1000}, {at.cluster + 1, at.revision}} {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		if err := reader.watch(ctx, was, func(agent.News) {}); !errors.Is(err, errOther) {
+			t.Errorf("a watch after %+v, at %+v: %v", was, at, err)
+		}
+		cancel()
 	}
 
 	for i := range c.members {
