@@ -385,5 +385,19 @@ func TestAgent_publishesItsRecord(t *testing.T) {
 		if r, err = record.Kept(w.store.get(key)); err != nil || r.Serial != 4 {
 			t.Errorf("after the state was lost: %+v, %v", r, err)
 		}
+		// A registry that was emptied, or restored from a backup, gets our record again.
+		all := w.store.replace(map[string][]byte{})
+		w.shows()
+		w.passes(publishPause + publishJitter)
+		if w.store.get(key) == nil {
+			t.Error("an empty registry does not get our record again")
+		}
+		all[key] = first
+		w.store.replace(all)
+		w.shows()
+		w.passes(publishPause + publishJitter)
+		if r, err = record.Kept(w.store.get(key)); err != nil || r.Serial != 6 {
+			t.Errorf("after the registry had lost it and had shown an older one: %+v, %v", r, err)
+		}
 	})
 }

@@ -57,8 +57,8 @@ func (a *Agent) publish(ctx context.Context, now time.Time) {
 	r := a.o.Own
 	r.Network, r.Site, r.Grant = g.Network, g.Site, g.Serial
 	r.NotAfter = now.Add(a.o.Lifetime).UTC().Truncate(time.Second)
-	known := a.view.OwnRecord()
-	if known != nil && a.says(known, &r, now) {
+	known, shown := a.view.OwnRecord()
+	if shown && a.says(known, &r, now) {
 		a.status.PublishError = ""
 		return
 	}

@@ -59,6 +59,8 @@ type View struct {
 	crl     []byte
 	revoked record.Revocations
 	listed  bool // the store has shown everything since the start
+	// unshown: the store lacks our own newest record, or shows something else in its place.
+	unshown bool
 
 	inForce  map[record.Site]bool
 	removals []time.Time               // of the last guardWindow, which count for the guard
@@ -130,6 +132,9 @@ func (v *View) List(values map[string][]byte, now time.Time) error {
 			known.absent = now
 		}
 	}
+	if _, there := values["site/"+v.o.Self.ID()+"/rec"]; !there {
+		v.unshown = true
+	}
 	v.listed = true
 	return errors.Join(errs...)
 }
@@ -168,6 +173,9 @@ func (v *View) Gone(key string, now time.Time) {
 		return
 	}
 	id, err := record.ParseID(parts[1])
+	if err == nil && id == v.o.Self {
+		v.unshown = true
+	}
 	if s := v.sites[id]; err == nil && s != nil && s.absent.IsZero() {
 		s.absent = now
 	}
@@ -228,10 +236,12 @@ func (v *View) putRecord(key, id string, value []byte, now time.Time) error {
 	if known == nil {
 		return v.refuse(NoGrant, key, nil)
 	}
+	own := where == v.o.Self
 	if bytes.Equal(value, known.recText) {
-		known.absent = time.Time{}
+		known.absent, v.unshown = time.Time{}, v.unshown && !own
 		return nil
 	}
+	v.unshown = v.unshown || own
 	r, err := known.grant.Record(value, now)
 	switch {
 	case err != nil:
@@ -240,6 +250,7 @@ func (v *View) putRecord(key, id string, value []byte, now time.Time) error {
 		return v.refuse(Replayed, key, fmt.Errorf("epoch %d serial %d, after %d and %d", r.Epoch, r.Serial, known.rec.Epoch, known.rec.Serial))
 	}
 	known.rec, known.recText, known.absent = &r, bytes.Clone(value), time.Time{}
+	v.unshown = v.unshown && !own
 	return nil
 }
 
@@ -252,12 +263,13 @@ func (v *View) Own(now time.Time) (record.Grant, bool) {
 	return s.grant, true
 }
 
-// OwnRecord returns the newest record of ours that the store has shown, or nil.
-func (v *View) OwnRecord() *record.Record {
+// OwnRecord returns the newest record of ours that the store has shown, or nil, and whether the
+// store still has it: one that was emptied or restored lacks it, or has an older one.
+func (v *View) OwnRecord() (r *record.Record, shown bool) {
 	if s := v.sites[v.o.Self]; s != nil {
-		return s.rec
+		r = s.rec
 	}
-	return nil
+	return r, r != nil && !v.unshown
 }
 
 // claimed returns what the site claims of its prefixes within its newest grant.
