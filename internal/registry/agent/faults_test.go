@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"tund/internal/control"
+	"tund/internal/registry/record"
+)
+
+// A registry that was emptied, or restored from a backup, gets our record again: without it, others
+// would give us up after Silence.
+func TestAgent_publishesIntoARegistryThatHasLostItsRecord(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		key := "site/" + siteOf(0).ID() + "/rec"
+		w.shows()
+		first := w.store.get(key)
+		w.grant(0, 2)
+		w.shows()
+		w.passes(publishPause + publishJitter)
+		second := w.store.get(key)
+		for _, shown := range [][]byte{nil, first, []byte("garbage")} {
+			all := map[string][]byte{"grant/" + siteOf(0).ID(): w.store.get("grant/" + siteOf(0).ID())}
+			if shown != nil {
+				all[key] = shown
+			}
+			w.store.replace(all)
+			w.shows()
+			w.passes(publishPause + publishJitter)
+			r, err := record.Kept(w.store.get(key))
+			was, _ := record.Kept(second)
+			if err != nil || !r.Newer(&was) {
+				t.Errorf("a registry that shows %.20q in place of our record now has %+v, %v", shown, r, err)
+			}
+			second = w.store.get(key)
+			w.shows()
+			w.passes(2 * publishPause)
+			if string(w.store.get(key)) != string(second) {
+				t.Error("our record is written again although the registry has it")
+			}
+		}
+	})
+}
+
+// A tund that is killed in the middle of a change, before or after it has applied it, is told
+// everything again.
+func TestAgent_tundDiesInTheMiddleOfAChange(t *testing.T) {
+	inWorld(t, 30, func(w *world) {
+		w.shows()
+		all := w.daemon.names()
+		for i, dies := range []func(control.SourcePatch){
+			func(control.SourcePatch) { w.daemon.restart() },
+			func(p control.SourcePatch) { _, _ = w.daemon.Patch(context.Background(), p) },
+			func(p control.SourcePatch) { _, _ = w.daemon.Patch(context.Background(), p); w.daemon.restart() },
+		} {
+			w.daemon.mu.Lock()
+			w.daemon.dies = dies
+			w.daemon.mu.Unlock()
+			w.grant(40+i, 1)
+			w.record(40+i, 1)
+			w.shows()
+			w.passes(lastRetry)
+			all += " s4" + string(rune('0'+i))
+			w.expect("after a change that was cut off", all)
+			if w.daemon.dies != nil {
+				t.Fatal("no change was cut off")
+			}
+		}
+	})
+}
+
+// errDied is what a client sees of a tund that dies.
+var errDied = errors.New("EOF")
