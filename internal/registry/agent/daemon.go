@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -18,22 +17,11 @@ func (a *Agent) tell(ctx context.Context, d *view.Decision, now time.Time) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	wanted := make(map[string]string, len(d.Peers))
-	values := make(map[string]map[string]any, len(d.Peers))
-	for _, p := range d.Peers {
-		text, err := json.Marshal(p.Values)
-		if err != nil {
-			// They are strings and numbers.
-			panic("internal/registry/agent: cannot encode a peer: " + err.Error())
-		}
-		key := p.Site.String()
-		wanted[key], values[key] = string(text), p.Values
-	}
-	err := a.apply(ctx, d, wanted, values, now)
+	err := a.apply(ctx, d, now)
 	var refused *control.Error
 	if errors.As(err, &refused) && refused.Code == control.CodeGeneration {
 		a.synced = false // the daemon was restarted, or somebody else has changed our peers
-		err = a.apply(ctx, d, wanted, values, now)
+		err = a.apply(ctx, d, now)
 	}
 	a.warn("tund", err)
 	a.status.DaemonError = ""
@@ -48,11 +36,11 @@ func (a *Agent) tell(ctx context.Context, d *view.Decision, now time.Time) {
 }
 
 // apply hands in everything, or what has changed.
-func (a *Agent) apply(ctx context.Context, d *view.Decision, wanted map[string]string, values map[string]map[string]any, now time.Time) error {
+func (a *Agent) apply(ctx context.Context, d *view.Decision, now time.Time) error {
 	if a.synced && now.Sub(a.handedIn) < again {
-		return a.patch(ctx, wanted, values)
+		return a.patch(ctx, d.Peers)
 	}
-	if err := a.believe(ctx, len(wanted), now); err != nil {
+	if err := a.believe(ctx, len(d.Peers), now); err != nil {
 		return err
 	}
 	put := control.SourcePut{Epoch: a.epoch, Generation: a.generation + 1}
@@ -64,23 +52,26 @@ func (a *Agent) apply(ctx context.Context, d *view.Decision, wanted map[string]s
 		return err
 	}
 	a.handedIn = now
-	a.done(answer, wanted)
+	a.done(answer, d.Peers)
 	return nil
 }
 
 // patch hands in what has changed. Nothing is a change, too: it asks whether the daemon still has
 // what it was told.
-func (a *Agent) patch(ctx context.Context, wanted map[string]string, values map[string]map[string]any) error {
+func (a *Agent) patch(ctx context.Context, wanted []view.Peer) error {
 	patch := control.SourcePatch{Epoch: a.epoch, IfGeneration: a.generation, Generation: a.generation}
-	for key, text := range wanted {
-		if a.applied[key] != text {
-			patch.Peers.Set = append(patch.Peers.Set, values[key])
+	stay := 0
+	for i := range wanted {
+		text, there := a.applied[wanted[i].Key]
+		if text != wanted[i].Text {
+			patch.Peers.Set = append(patch.Peers.Set, wanted[i].Values)
+		}
+		if there {
+			stay++
 		}
 	}
-	for key := range a.applied {
-		if _, stays := wanted[key]; !stays {
-			patch.Peers.Remove = append(patch.Peers.Remove, key)
-		}
+	if stay < len(a.applied) {
+		patch.Peers.Remove = missing(a.applied, wanted)
 	}
 	if len(patch.Peers.Set)+len(patch.Peers.Remove) > 0 {
 		patch.Generation++
@@ -95,9 +86,27 @@ func (a *Agent) patch(ctx context.Context, wanted map[string]string, values map[
 	return nil
 }
 
+// missing returns the keys that were applied and are no longer wanted.
+func missing(applied map[string]string, wanted []view.Peer) (keys []string) {
+	stay := make(map[string]bool, len(wanted))
+	for i := range wanted {
+		stay[wanted[i].Key] = true
+	}
+	for key := range applied {
+		if !stay[key] {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // done notes that the daemon has what was wanted.
-func (a *Agent) done(answer control.SourceAnswer, wanted map[string]string) {
-	a.synced, a.applied, a.generation = true, wanted, answer.Generation
+func (a *Agent) done(answer control.SourceAnswer, wanted []view.Peer) {
+	a.applied = make(map[string]string, len(wanted))
+	for i := range wanted {
+		a.applied[wanted[i].Key] = wanted[i].Text
+	}
+	a.synced, a.generation = true, answer.Generation
 	a.status.Peers, a.status.Applied, a.status.Generation = len(wanted), time.Now(), answer.Generation
 	a.status.Rejected = answer.RejectedTotal
 	var refused error

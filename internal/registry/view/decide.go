@@ -1,6 +1,8 @@
 package view
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -10,11 +12,15 @@ import (
 	"tund/internal/registry/record"
 )
 
-// Peer is a peer that the site is to have.
+// Peer is a peer that the site is to have. It is the same from one decision to the next while
+// nothing about it changes, so it is not to be written to.
 type Peer struct {
 	Site record.Site
-	// Values are keys of [[peer]] and what the configuration of tund would say there.
+	Key  string // the public key, in base64
+	// Values are keys of [[peer]] and what the configuration of tund would say there; Text is that
+	// as JSON, which is the same if and only if the values are.
 	Values map[string]any
+	Text   string
 }
 
 // Decision is what a site is to have, and what an operator should know about it.
@@ -124,7 +130,7 @@ func (v *View) hold(leaving []record.Site, now time.Time) (stay []record.Site) {
 	return stay
 }
 
-func compare(a, b record.Site) int { return slices.Compare(a[:], b[:]) }
+func compare(a, b record.Site) int { return bytes.Compare(a[:], b[:]) }
 
 // forget drops sites that are no peers and never will be: those whose grants have long expired. A
 // revoked site is kept until then, so that its grant does not come back as a new one.
@@ -171,19 +177,40 @@ func (v *View) describe(d *Decision) {
 		}
 	}
 	slices.Sort(d.Conflicts)
+	d.Peers = make([]Peer, 0, len(ids))
 	for _, id := range ids {
-		d.Peers = append(d.Peers, Peer{id, v.values(id, owner)})
+		d.Peers = append(d.Peers, v.sites[id].peer(v, id, owner))
 	}
 }
 
-// values describes a peer as the configuration of tund would.
-func (v *View) values(id record.Site, owner map[netip.Prefix]record.Site) map[string]any {
-	s := v.sites[id]
-	allowed := []any{}
+// peer describes a site, as before if it has the same prefixes as before. A network has thousands
+// of sites, of which a change concerns one.
+func (s *site) peer(v *View, id record.Site, owner map[netip.Prefix]record.Site) Peer {
+	owned := make([]netip.Prefix, 0, 4)
 	for _, p := range s.claimed() {
 		if owner[p] == id {
-			allowed = append(allowed, p.String())
+			owned = append(owned, p)
 		}
+	}
+	if s.described.Key != "" && slices.Equal(owned, s.owned) {
+		return s.described
+	}
+	values := v.values(id, owned)
+	text, err := json.Marshal(values)
+	if err != nil {
+		// They are strings and numbers.
+		panic("internal/registry/view: cannot encode a peer: " + err.Error())
+	}
+	s.owned, s.described = owned, Peer{id, id.String(), values, string(text)}
+	return s.described
+}
+
+// values describes a peer as the configuration of tund would.
+func (v *View) values(id record.Site, owned []netip.Prefix) map[string]any {
+	s := v.sites[id]
+	allowed := []any{}
+	for _, p := range owned {
+		allowed = append(allowed, p.String())
 	}
 	endpoints := []any{}
 	for _, e := range s.rec.Endpoints {

@@ -74,6 +74,10 @@ type site struct {
 	grant              record.Grant
 	rec                *record.Record // nil: none yet
 	absent             time.Time      // since when the store lacks its record; zero: it has it
+
+	// The peer of the last decision, with these prefixes; without a key: to be described anew.
+	described Peer
+	owned     []netip.Prefix
 }
 
 // Refusal is why a value of the store was not believed.
@@ -223,7 +227,7 @@ func (v *View) putGrant(key, id string, value []byte, now time.Time) error {
 		known = &site{absent: now}
 		v.sites[where] = known
 	}
-	known.grant, known.grantText = g, bytes.Clone(value)
+	known.grant, known.grantText, known.described = g, bytes.Clone(value), Peer{}
 	return nil
 }
 
@@ -249,7 +253,7 @@ func (v *View) putRecord(key, id string, value []byte, now time.Time) error {
 	case known.rec != nil && !r.Newer(known.rec):
 		return v.refuse(Replayed, key, fmt.Errorf("epoch %d serial %d, after %d and %d", r.Epoch, r.Serial, known.rec.Epoch, known.rec.Serial))
 	}
-	known.rec, known.recText, known.absent = &r, bytes.Clone(value), time.Time{}
+	known.rec, known.recText, known.absent, known.described = &r, bytes.Clone(value), time.Time{}, Peer{}
 	v.unshown = v.unshown && !own
 	return nil
 }
