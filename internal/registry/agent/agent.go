@@ -140,10 +140,12 @@ func New(o Options) (*Agent, error) {
 		o.Log.Warn("the state of the earlier run cannot be read; waiting for the store", zap.Error(err))
 		return a, nil
 	}
-	if err := a.view.Restore(s.View); err != nil {
-		o.Log.Warn("a part of the state of the earlier run is not used", zap.Error(err))
+	err = a.view.Restore(s.View)
+	if err != nil {
+		// Other signers may be trusted than before. Peers that tund has are not to go for that.
+		o.Log.Warn("a part of the state of the earlier run is not used; waiting for the store", zap.Error(err))
 	}
-	a.remembered, a.published.epoch, a.published.serial = len(s.View.Sites) > 0, s.Epoch, s.Serial
+	a.remembered, a.published.epoch, a.published.serial = err == nil && len(s.View.Sites) > 0, s.Epoch, s.Serial
 	return a, nil
 }
 

@@ -192,13 +192,15 @@ type world struct {
 	daemon *fakeDaemon
 	disk   *memory
 	stop   func()
+
+	signers []record.Key // whom the next agent trusts
 }
 
 func inWorld(t *testing.T, sites int, f func(w *world)) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, daemon: newDaemon(), disk: &memory{files: map[string][]byte{}},
+		w := &world{t: t, daemon: newDaemon(), disk: &memory{files: map[string][]byte{}}, signers: []record.Key{public(1)},
 			store: &fakeStore{values: map[string][]byte{}, news: make(chan News)}}
 		for i := range sites {
 			w.grant(i, 1)
@@ -214,7 +216,7 @@ func inWorld(t *testing.T, sites int, f func(w *world)) {
 
 func (w *world) start() {
 	a, err := New(Options{
-		View:  view.Options{Trust: record.Trust{Network: "acme", Signers: []record.Key{public(1)}, Threshold: 1}, Self: siteOf(0)},
+		View:  view.Options{Trust: record.Trust{Network: "acme", Signers: w.signers, Threshold: 1}, Self: siteOf(0)},
 		Store: w.store, Daemon: w.daemon, Disk: w.disk, Log: zap.NewNop(), Key: private(2), Lifetime: 24 * time.Hour,
 		Own: record.Record{Endpoints: []string{"192.0.2.9:51820"}},
 	})

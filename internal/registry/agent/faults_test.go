@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"tund/internal/control"
 	"tund/internal/registry/record"
@@ -72,3 +74,32 @@ func TestAgent_tundDiesInTheMiddleOfAChange(t *testing.T) {
 
 // errDied is what a client sees of a tund that dies.
 var errDied = errors.New("EOF")
+
+// An agent whose file names other signers than before, before they have signed, leaves the peers of
+// tund alone, and follows once they have.
+func TestAgent_withOtherSigners(t *testing.T) {
+	inWorld(t, 30, func(w *world) {
+		w.shows()
+		all := w.daemon.names()
+		w.passes(time.Minute)
+		w.stop()
+		w.signers = []record.Key{public(7)}
+		w.start()
+		w.passes(time.Minute)
+		w.shows()
+		w.passes(50 * time.Minute)
+		w.expect("with signers who have signed nothing", all)
+		for key, value := range w.store.replace(map[string][]byte{}) {
+			if strings.HasPrefix(key, "grant/") {
+				value = w.sign(record.AddSignature(value, private(7)))
+			}
+			w.store.set(key, value)
+		}
+		w.shows()
+		w.passes(lastRetry)
+		w.expect("once they have signed", all)
+		if _, least := w.daemon.counts(); least != 29 {
+			t.Errorf("%d peers at some moment", least)
+		}
+	})
+}

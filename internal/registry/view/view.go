@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -91,7 +92,7 @@ const (
 	NoGrant    Refusal = "no-grant"  // a record of a site without a grant
 	TooMany    Refusal = "too-many"  // more sites than maxSites
 	Misplaced  Refusal = "misplaced" // a document of another site than the key says
-	Superseded Refusal = "changed"   // another document with the serial of a known one
+	Superseded Refusal = "changed"   // says something else, with the serial of a known one
 )
 
 // New returns a view that knows nothing.
@@ -195,7 +196,7 @@ func (v *View) putRevocations(key string, value []byte) error {
 		return v.refuse(BadValue, key, err)
 	case r.Sequence < v.revoked.Sequence:
 		return v.refuse(Replayed, key, fmt.Errorf("sequence %d, after %d", r.Sequence, v.revoked.Sequence))
-	case r.Sequence == v.revoked.Sequence && v.crl != nil:
+	case r.Sequence == v.revoked.Sequence && v.crl != nil && !reflect.DeepEqual(r, v.revoked):
 		return v.refuse(Superseded, key, nil)
 	}
 	v.crl, v.revoked = bytes.Clone(value), r
@@ -219,7 +220,7 @@ func (v *View) putGrant(key, id string, value []byte, now time.Time) error {
 		return v.refuse(Misplaced, key, nil)
 	case known != nil && g.Serial < known.grant.Serial:
 		return v.refuse(Replayed, key, fmt.Errorf("serial %d, after %d", g.Serial, known.grant.Serial))
-	case known != nil && g.Serial == known.grant.Serial:
+	case known != nil && g.Serial == known.grant.Serial && !reflect.DeepEqual(g, known.grant):
 		return v.refuse(Superseded, key, nil)
 	case known == nil && len(v.sites) >= maxSites:
 		return v.refuse(TooMany, key, nil)
