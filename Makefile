@@ -33,7 +33,7 @@ PROGRAMS   = bin/tund bin/tunctl bin/tund-agent
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
 	-o \( -name '*.go' -o -name '*.s' -o -name '*.h' -o -name '*.html' \) -print)
 
-.PHONY: need-go help build check test test-arm64 test-vm selftests test-deb soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat \
+.PHONY: need-go help build check test scale test-arm64 test-vm selftests test-deb soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat \
 	bench demo demo-sites install install-files install-agent deb release clean
 .DEFAULT_GOAL := help
 
@@ -81,6 +81,14 @@ soak-beside: need-go
 	@test/tools.sh test soak
 	TUND_TEST_SOAK=1 $(GO) $(SOAK) ./...
 	TUND_TEST_SOAK=1 $(GO) -C test $(SOAK) -p 2 $(UNITPKGS) $(filter-out ./compat,$(HOSTPKGS))
+
+# QUICK=1: the faults only, with pauses of seconds in place of minutes.
+SITES ?= 1000
+scale: need-go ## run the agents of SITES=1000 sites against etcd, and break it (root; QUICK=1)
+	@test/tools.sh test
+	@mkdir -p dist/scale
+	TUND_TEST_SCALE=$(SITES) TUND_TEST_SCALE_LONG=$(if $(QUICK),,1) TUND_TEST_SCALE_OUT=$(CURDIR)/dist/scale \
+		$(GO) -C test test -count=1 -v -timeout 90m -run '$(if $(QUICK),^TestFaults,.)' $(TESTFLAGS) ./scale
 
 test-vm: $(PROGRAMS) ## run tund against the kernel's WireGuard in a virtual machine
 	@test/tools.sh vm

@@ -1,0 +1,291 @@
+package scale
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"tund/internal/testnet"
+)
+
+const members = 3
+
+// cluster is three members of etcd on loopback, which let nobody in without a certificate.
+type cluster struct {
+	t       *testing.T
+	program string
+	dir     string
+	ca      *authority
+	clients []string // host:port
+	peers   []string
+	procs   []*exec.Cmd
+	options []string // of each member
+	data    int      // number of the set of data directories
+	admin   *clientv3.Client
+}
+
+func newCluster(t *testing.T, options ...string) *cluster {
+	t.Helper()
+	c := &cluster{t: t, program: testnet.Program(t, "etcd"), dir: testnet.Scratch(t), procs: make([]*exec.Cmd, members), options: options}
+	c.ca = newAuthority(t, c.dir)
+	for i := range members {
+		c.clients, c.peers = append(c.clients, freePort(t)), append(c.peers, freePort(t))
+		c.ca.issue(fmt.Sprint("member", i), time.Now().Add(24*time.Hour))
+	}
+	c.ca.issue("root", time.Now().Add(24*time.Hour))
+	c.startAll()
+	t.Cleanup(c.killAll)
+	c.connect()
+	c.secure()
+	return c
+}
+
+// freePort returns an address on loopback at which nobody listens.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (c *cluster) endpoints() (urls []string) {
+	for _, client := range c.clients {
+		urls = append(urls, "https://"+client)
+	}
+	return urls
+}
+
+func (c *cluster) memberName(i int) string { return fmt.Sprint("member", i) }
+
+// initial is the value of --initial-cluster.
+func (c *cluster) initial() string {
+	var all []string
+	for i, peer := range c.peers {
+		all = append(all, c.memberName(i)+"=https://"+peer)
+	}
+	return strings.Join(all, ",")
+}
+
+func (c *cluster) dataDir(i int) string {
+	return filepath.Join(c.dir, fmt.Sprintf("data%d-%d", c.data, i))
+}
+
+func (c *cluster) start(i int) {
+	c.t.Helper()
+	name, ca := c.memberName(i), c.ca.path("ca.pem")
+	cert, key := c.ca.path(name+".pem"), c.ca.path(name+".key")
+	args := append([]string{"--name", name, "--data-dir", c.dataDir(i),
+		"--listen-client-urls", "https://" + c.clients[i], "--advertise-client-urls", "https://" + c.clients[i],
+		"--listen-peer-urls", "https://" + c.peers[i], "--initial-advertise-peer-urls", "https://" + c.peers[i],
+		"--initial-cluster", c.initial(), "--initial-cluster-state", "new",
+		"--client-cert-auth", "--trusted-ca-file", ca, "--cert-file", cert, "--key-file", key,
+		"--peer-client-cert-auth", "--peer-trusted-ca-file", ca, "--peer-cert-file", cert, "--peer-key-file", key,
+		"--unsafe-no-fsync", "--logger", "zap"}, c.options...)
+	cmd := exec.Command(c.program, args...)
+	log, err := os.OpenFile(filepath.Join(c.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.procs[i] = cmd
+}
+
+func (c *cluster) startAll() {
+	c.t.Helper()
+	for i := range members {
+		c.start(i)
+	}
+}
+
+func (c *cluster) kill(i int) {
+	if p := c.procs[i]; p != nil {
+		_ = p.Process.Signal(syscall.SIGCONT)
+		_ = p.Process.Kill()
+		_ = p.Wait()
+		c.procs[i] = nil
+	}
+}
+
+func (c *cluster) killAll() {
+	for i := range members {
+		c.kill(i)
+	}
+}
+
+// connect opens the connections of whoever runs the registry.
+func (c *cluster) connect() {
+	c.t.Helper()
+	pair, err := tls.LoadX509KeyPair(c.ca.path("root.pem"), c.ca.path("root.key"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(c.ca.cert)
+	c.admin, err = clientv3.New(clientv3.Config{
+		Endpoints: c.endpoints(), Logger: zap.NewNop(), DialTimeout: 5 * time.Second,
+		TLS: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, RootCAs: pool},
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = c.admin.Close() })
+}
+
+// tryTimeout bounds one attempt: a member that forwards a request to a leader which has just died
+// keeps it for 7 s.
+const tryTimeout = 2 * time.Second
+
+// do repeats f until it succeeds.
+func (c *cluster) do(what string, f func(context.Context) error) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit())
+	defer cancel()
+	for {
+		try, stop := context.WithTimeout(ctx, tryTimeout)
+		err := f(try)
+		stop()
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			c.t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// secure makes the user root and lets nobody in but users.
+func (c *cluster) secure() {
+	c.t.Helper()
+	c.addUser("root", "root")
+	c.do("auth enable", func(ctx context.Context) error {
+		_, err := c.admin.AuthEnable(ctx)
+		return err
+	})
+}
+
+// there takes an error that says that something is there already for none.
+func there(err error) error {
+	if err != nil && strings.Contains(err.Error(), "already exist") {
+		return nil
+	}
+	return err
+}
+
+func (c *cluster) addUser(name, role string) {
+	c.t.Helper()
+	c.do("user "+name, func(ctx context.Context) error {
+		_, err := c.admin.UserAddWithOptions(ctx, name, "", &clientv3.UserAddOptions{NoPassword: true})
+		err = there(err)
+		if err == nil {
+			_, err = c.admin.UserGrantRole(ctx, name, role)
+		}
+		return err
+	})
+}
+
+// allow makes the user and the role of a site.
+func (c *cluster) allow(name, id string) {
+	c.t.Helper()
+	role := "site-" + name
+	c.do("role "+role, func(ctx context.Context) error {
+		_, err := c.admin.RoleAdd(ctx, role)
+		err = there(err)
+		for prefix, kind := range map[string]clientv3.PermissionType{
+			root: clientv3.PermissionType(clientv3.PermRead), root + "site/" + id + "/": clientv3.PermissionType(clientv3.PermReadWrite),
+		} {
+			if err == nil {
+				_, err = c.admin.RoleGrantPermission(ctx, role, prefix, clientv3.GetPrefixRangeEnd(prefix), kind)
+			}
+		}
+		return err
+	})
+	c.addUser(name, role)
+}
+
+// root is above all keys of the network.
+const root = "/tund/v1/acme/"
+
+// put writes a document as its admin.
+func (c *cluster) put(key string, value []byte) {
+	c.t.Helper()
+	c.do("put "+key, func(ctx context.Context) error {
+		_, err := c.admin.Put(ctx, root+key, string(value))
+		return err
+	})
+}
+
+func (c *cluster) delete(key string) {
+	c.t.Helper()
+	c.do("delete "+key, func(ctx context.Context) error {
+		_, err := c.admin.Delete(ctx, root+key)
+		return err
+	})
+}
+
+// get returns a document, or nil.
+func (c *cluster) get(key string) (value []byte) {
+	c.t.Helper()
+	c.do("get "+key, func(ctx context.Context) error {
+		answer, err := c.admin.Get(ctx, root+key)
+		if err == nil && len(answer.Kvs) > 0 {
+			value = answer.Kvs[0].Value
+		}
+		return err
+	})
+	return value
+}
+
+// leader returns which member leads.
+func (c *cluster) leader() (leader int) {
+	c.t.Helper()
+	c.do("find the leader", func(ctx context.Context) error {
+		for i, url := range c.endpoints() {
+			if c.procs[i] == nil {
+				continue
+			}
+			status, err := c.admin.Status(ctx, url)
+			if err != nil {
+				return err
+			}
+			if status.Header.MemberId == status.Leader {
+				leader = i
+				return nil
+			}
+		}
+		return errors.New("no leader")
+	})
+	return leader
+}
+
+// compact forgets the history.
+func (c *cluster) compact() {
+	c.t.Helper()
+	c.do("compact", func(ctx context.Context) error {
+		now, err := c.admin.Get(ctx, root+"crl")
+		if err == nil {
+			_, err = c.admin.Compact(ctx, now.Header.Revision, clientv3.WithCompactPhysical())
+		}
+		return err
+	})
+}

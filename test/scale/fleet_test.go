@@ -1,0 +1,297 @@
+package scale
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tund/internal/control"
+	"tund/internal/events"
+	"tund/internal/registry/agent"
+	"tund/internal/registry/etcdstore"
+	"tund/internal/registry/record"
+	"tund/internal/registry/view"
+	"tund/internal/testnet"
+)
+
+// movers are the sites without an agent here, whose records the test writes and changes.
+const movers = 20
+
+// fleet is the agents of a network and their daemons. The first sites have agents and daemons that
+// are a part of the test, then come real ones, and the last are movers.
+type fleet struct {
+	t       *testing.T
+	c       *cluster
+	net     *network
+	runDir  string
+	agents  []*member
+	reals   []*real
+	laps    *laps
+	gates   []*gate // the way to the cluster of one agent in three
+	faults  atomic.Int64
+	perhaps sync.Mutex // guards reports
+}
+
+// member is a site with an agent.
+type member struct {
+	daemon *daemon
+	disk   *disk
+	store  *etcdstore.Store
+	stop   func()
+}
+
+// disk is the memory of an agent across restarts (agent.Disk).
+type disk struct {
+	mu    sync.Mutex
+	files map[string][]byte
+}
+
+func (d *disk) Load(name string) ([]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.files[name], nil
+}
+
+func (d *disk) Save(name string, data []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files[name] = data
+	return nil
+}
+
+// newFleet makes a cluster, a network of n sites with agents, the real ones and the movers, and the
+// documents of all in the registry. No agent runs yet.
+func newFleet(t *testing.T, n int, options ...string) *fleet {
+	t.Helper()
+	f := &fleet{t: t, c: newCluster(t, options...), net: newNetwork(t, n+reals+movers), runDir: testnet.Scratch(t),
+		laps: &laps{daemons: n, open: map[[2]int]*lap{}}}
+	for _, client := range f.c.clients {
+		f.gates = append(f.gates, newGate(t, client))
+	}
+	log := events.New(time.Now())
+	for i := range n {
+		m := &member{disk: &disk{files: map[string][]byte{}}}
+		m.daemon = &daemon{net: f.net, laps: f.laps, self: i, log: log, fault: f.fault, have: make([]int, len(f.net.sites))}
+		f.agents = append(f.agents, m)
+		m.daemon.serve(t, f.runDir, f.net.name(i))
+	}
+	for i := range n + reals {
+		f.c.ca.issue(f.net.name(i), time.Now().Add(24*time.Hour))
+	}
+	f.newReals()
+	t.Cleanup(f.stopAll)
+	f.users()
+	f.documents()
+	return f
+}
+
+// of makes a test the one that fails.
+func (f *fleet) of(t *testing.T) { f.t, f.c.t, f.c.ca.t, f.net.t = t, t, t, t }
+
+// users lets each site read everything and write its own record.
+func (f *fleet) users() {
+	f.t.Helper()
+	f.parallel(len(f.agents)+reals, func(i int) { f.c.allow(f.net.name(i), f.net.sites[i].id.ID()) })
+}
+
+// documents writes all documents into the registry, as they are now.
+func (f *fleet) documents() {
+	f.t.Helper()
+	f.c.put("crl", f.net.revoke())
+	f.parallel(len(f.net.sites), func(i int) {
+		f.c.put(f.net.grantKey(i), f.net.grant(i))
+		version := f.net.want(i)
+		if version == 0 && !f.net.sites[i].gone {
+			version, _ = f.net.next(i)
+		}
+		if version > 0 {
+			f.c.put(f.net.recordKey(i), f.net.record(i, version))
+		}
+	})
+}
+
+// parallel runs f for 0 to n-1, some at a time.
+func (f *fleet) parallel(n int, work func(int)) {
+	var all sync.WaitGroup
+	next := atomic.Int64{}
+	for range 8 {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				work(i)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// fault notes that a daemon was asked for what no agent may ever ask.
+func (f *fleet) fault(format string, args ...any) {
+	f.perhaps.Lock()
+	defer f.perhaps.Unlock()
+	if f.faults.Add(1) <= 10 {
+		f.t.Errorf(format, args...)
+	}
+}
+
+// behind returns the addresses of the cluster for an agent: one in three goes through the gates.
+func (f *fleet) behind(i int) []string {
+	if i%3 != 1 {
+		return f.c.endpoints()
+	}
+	var urls []string
+	for _, g := range f.gates {
+		urls = append(urls, "https://"+g.addr())
+	}
+	return urls
+}
+
+func (f *fleet) startAgent(i int) {
+	f.t.Helper()
+	f.start(f.agents[i], i, f.runDir)
+}
+
+// start starts the agent of a site, whose daemon is below runDir.
+func (f *fleet) start(m *member, i int, runDir string) {
+	f.t.Helper()
+	name := f.net.name(i)
+	store, err := etcdstore.Open(etcdstore.Options{Endpoints: f.behind(i), CA: f.c.ca.path("ca.pem"),
+		Cert: f.c.ca.path(name + ".pem"), Key: f.c.ca.path(name + ".key"), Network: "acme"})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	a, err := agent.New(agent.Options{
+		View: view.Options{Trust: record.Trust{Network: "acme", Signers: []record.Key{public(f.net.signer)}, Threshold: 1},
+			Self: f.net.sites[i].id},
+		Store: store, Daemon: control.NewAgentClient(runDir, name), Disk: m.disk, Log: zap.NewNop(),
+		Key: f.net.sites[i].key, Own: f.net.own(i, 1), Lifetime: lifetime,
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { a.Run(ctx); close(done) }()
+	m.stop = func() { cancel(); <-done; _ = store.Close(); m.stop = nil }
+}
+
+func (f *fleet) startAll() {
+	f.t.Helper()
+	for i := range f.agents {
+		f.startAgent(i)
+	}
+	for _, r := range f.reals {
+		f.start(&r.member, r.site, r.RunDir())
+	}
+}
+
+func (f *fleet) stopAll() {
+	all := slices.Clone(f.agents)
+	for _, r := range f.reals {
+		all = append(all, &r.member)
+	}
+	f.parallel(len(all), func(i int) {
+		if stop := all[i].stop; stop != nil {
+			stop()
+		}
+	})
+}
+
+// mover returns the number of a site whose records the test writes.
+func (f *fleet) mover(n int) int { return len(f.agents) + reals + n%movers }
+
+// change writes the next version of the record of a mover.
+func (f *fleet) change(n int) {
+	f.t.Helper()
+	i := f.mover(n)
+	version, document := f.net.next(i)
+	f.laps.began(i, version)
+	f.c.put(f.net.recordKey(i), document)
+}
+
+// changes writes n changes, a number of them in a second.
+func (f *fleet) changes(n, perSecond int) {
+	f.t.Helper()
+	ticker := time.NewTicker(time.Second / time.Duration(perSecond))
+	defer ticker.Stop()
+	for i := range n {
+		f.change(i)
+		<-ticker.C
+	}
+}
+
+// agree waits until all daemons have what follows from what was signed, and returns how long that
+// took.
+func (f *fleet) agree(when string) time.Duration {
+	f.t.Helper()
+	began := time.Now()
+	left := f.agents
+	for {
+		want := f.net.versions()
+		var reason string
+		left = slices.DeleteFunc(slices.Clone(left), func(m *member) bool {
+			why := m.daemon.differs(want)
+			if why != "" {
+				reason = why
+			}
+			return why == ""
+		})
+		if len(left) == 0 {
+			if left = f.agents; f.all(want) {
+				took := time.Since(began)
+				for _, r := range f.reals {
+					testnet.Await(f.t, when+": "+r.Name+" has its peers", limit(), func() bool { return r.differs(f, want) == "" })
+				}
+				return took
+			}
+		}
+		if time.Since(began) > limit() {
+			f.t.Fatalf("%s: %d of %d daemons do not have what was signed: %s", when, len(left), len(f.agents), reason)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// all reports whether every daemon has what is wanted, at one moment.
+func (f *fleet) all(want []int) bool {
+	return !slices.ContainsFunc(f.agents, func(m *member) bool { return m.daemon.differs(want) != "" })
+}
+
+// removed returns how many peers were removed at all daemons together.
+func (f *fleet) removed() (total int) {
+	for _, m := range f.agents {
+		_, removed, _ := m.daemon.counts()
+		total += removed
+	}
+	return total
+}
+
+// unchanged fails the test if peers were removed since there were so many removals.
+func (f *fleet) unchanged(what string, before int) {
+	f.t.Helper()
+	if after := f.removed(); after != before {
+		f.t.Errorf("%s: %d peers were removed", what, after-before)
+	}
+}
+
+// figures prints the middle and the end of a list of times.
+func figures(list []time.Duration) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	slices.Sort(list)
+	return fmt.Sprintf("p50 %v, p99 %v", quantile(list, 0.5).Round(time.Millisecond), quantile(list, 0.99).Round(time.Millisecond))
+}
+
+// quantile of a sorted list.
+func quantile(list []time.Duration, q float64) time.Duration {
+	if len(list) == 0 {
+		return 0
+	}
+	return list[min(int(q*float64(len(list))), len(list)-1)]
+}
