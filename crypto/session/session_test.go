@@ -355,54 +355,6 @@ func TestSession_printsNothingSecret(t *testing.T) {
 	}
 }
 
-func FuzzOpen(f *testing.F) {
-	a, b := ends()
-	for _, n := range []int{0, 1, 16, 100} {
-		msg := make([]byte, n+32)
-		a.Seal(msg, uint64(n), make([]byte, n), new(Scratch))
-		f.Add(msg)
-		f.Add(msg[:n+31])
-	}
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, msg []byte) {
-		out, sc := bytes.Repeat([]byte{0xdd}, 256), new(Scratch)
-		n, ok := b.Open(out, msg, sc)
-		if !ok {
-			if n != 0 {
-				t.Errorf("failed with n = %d", n)
-			}
-			return
-		}
-		again := make([]byte, n+32)
-		a.Seal(again, wire.TransportCounter(msg), out[:n], sc)
-		if !bytes.Equal(again[8:], msg[8:]) {
-			t.Error("a forged message opened")
-		}
-	})
-}
-
-func BenchmarkSession(b *testing.B) {
-	x, y := ends()
-	for _, n := range []int{64, 576, 1424} {
-		sc, plain, msg, out := new(Scratch), make([]byte, n), make([]byte, n+32), make([]byte, n)
-		b.Run(fmt.Sprintf("Seal-%d", n), func(b *testing.B) {
-			b.SetBytes(int64(n))
-			for b.Loop() {
-				c, _ := x.Reserve(1)
-				x.Seal(msg, c, plain, sc)
-			}
-		})
-		b.Run(fmt.Sprintf("Open-%d", n), func(b *testing.B) {
-			b.SetBytes(int64(n))
-			for b.Loop() {
-				if _, ok := y.Open(out, msg, sc); !ok {
-					b.Fatal("refused")
-				}
-			}
-		})
-	}
-}
-
 func TestSession_dataSessionsOfBothSuites(t *testing.T) {
 	t.Parallel()
 	for suite, limit := range map[aead.Suite]uint64{

@@ -48,6 +48,16 @@ const (
 	PaddingMultiple = 16
 )
 
+// Pad appends zeros to b until b[at:] has a multiple of PaddingMultiple bytes, or limit bytes
+// unless that is 0 (whitepaper §5.4.6). offload.Splitter pads the segments of superpackets in
+// place.
+func Pad(b []byte, at, limit int) []byte {
+	for n := len(b) - at; n%PaddingMultiple != 0 && (limit == 0 || n < limit); n++ {
+		b = append(b, 0)
+	}
+	return b
+}
+
 // Offsets in bytes of the fields that take part in the handshake. Whitepaper §5.4.2, §5.4.3,
 // §5.4.7.
 const (

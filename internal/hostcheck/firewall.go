@@ -21,16 +21,25 @@ type Filter struct {
 	Closed bool
 }
 
-// ReadFilters reads the tables of nftables, including those of iptables-nft, that have a chain at
-// the hook input. Rules of legacy iptables and of eBPF are not visible to it.
-func ReadFilters(port uint16) ([]Filter, error) {
+// listChains returns the chains of nftables, and the connection by which to ask for their rules.
+func listChains() (*nftables.Conn, []*nftables.Chain, error) {
 	conn, err := nftables.New()
 	if err != nil {
-		return nil, fmt.Errorf("open nftables: %w", err)
+		return nil, nil, fmt.Errorf("open nftables: %w", err)
 	}
 	chains, err := conn.ListChains()
 	if err != nil {
-		return nil, fmt.Errorf("list chains of nftables: %w", err)
+		return nil, nil, fmt.Errorf("list chains of nftables: %w", err)
+	}
+	return conn, chains, nil
+}
+
+// ReadFilters reads the tables of nftables, including those of iptables-nft, that have a chain at
+// the hook input. Rules of legacy iptables and of eBPF are not visible to it.
+func ReadFilters(port uint16) ([]Filter, error) {
+	conn, chains, err := listChains()
+	if err != nil {
+		return nil, err
 	}
 	var list []Filter
 	for _, c := range chains {

@@ -50,13 +50,9 @@ type Traffic struct {
 // condition that is not understood here is passed over. It needs CAP_NET_ADMIN. Rules of legacy
 // iptables and of eBPF are not visible to it.
 func ReadRules(t Traffic) ([]Rule, error) {
-	conn, err := nftables.New()
+	conn, chains, err := listChains()
 	if err != nil {
-		return nil, fmt.Errorf("open nftables: %w", err)
-	}
-	chains, err := conn.ListChains()
-	if err != nil {
-		return nil, fmt.Errorf("list chains of nftables: %w", err)
+		return nil, err
 	}
 	var list []Rule
 	for _, c := range chains {

@@ -25,18 +25,9 @@ func (f *fragmenter) cut(p *port, hops uint8, frame []byte, limit int) (first, s
 		if len(b) < l2.FragmentHeaderLen+at { // a frame of odd length
 			b = append(b, 0)
 		}
-		f.parts[i] = pad(b, 0, limit)
+		f.parts[i] = wire.Pad(b, 0, limit)
 	}
 	return f.parts[0], f.parts[1], true
-}
-
-// pad pads b[at:] with zeros to a multiple of 16 bytes (whitepaper §5.4.6), but not beyond limit,
-// unless limit is 0. offload.Splitter pads the segments of superpackets in place.
-func pad(b []byte, at, limit int) []byte {
-	for n := len(b) - at; n%wire.PaddingMultiple != 0 && (limit == 0 || n < limit); n++ {
-		b = append(b, 0)
-	}
-	return b
 }
 
 // Cut implements lane.Forwarder.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"tund/crypto/wire"
 	"tund/internal/boottime"
 	"tund/internal/drop"
 	"tund/tunnel/l2"
@@ -162,7 +163,7 @@ func (f *frames) relay(frame []byte, now boottime.Time) {
 func (f *frames) relayTo(port *port, b []byte, at int, now boottime.Time) []byte {
 	limit := f.lan.cutLimit(port.peer)
 	if length := len(b) - at; limit == 0 || length <= limit {
-		b = pad(b, at, limit)
+		b = wire.Pad(b, at, limit)
 		f.hub.Transmit(port.peer, b[at:], now)
 		return b
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"tund/crypto/keys"
+	"tund/crypto/wire"
 	"tund/internal/boottime"
 	"tund/internal/drop"
 	"tund/internal/sizes"
@@ -243,7 +244,7 @@ func (e *LAN) tick(timer *time.Timer, out *lane.Batch) {
 func (e *LAN) sendAll(out *lane.Batch, messages []l2.Message, now boottime.Time) {
 	for _, m := range messages {
 		if p := e.peer(m.Port); p != nil {
-			out.Transmit(p, pad(m.Payload, 0, 0), now)
+			out.Transmit(p, wire.Pad(m.Payload, 0, 0), now)
 		}
 	}
 	out.Flush(now)

@@ -2,6 +2,8 @@ package extension
 
 import (
 	"encoding/binary"
+
+	"tund/crypto/wire"
 )
 
 // A control message is an inner payload with first nibble 3, which WireGuard's implementations
@@ -49,11 +51,7 @@ func AppendMessage(b []byte, t Type, body []byte) []byte {
 	start := len(b)
 	b = append(b, Nibble<<4, byte(t))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
-	b = append(b, body...)
-	for (len(b)-start)%16 != 0 {
-		b = append(b, 0)
-	}
-	return b
+	return wire.Pad(append(b, body...), start, 0)
 }
 
 // Parse returns the type and the body of a control message, a slice of payload. ok is false if

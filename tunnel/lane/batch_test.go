@@ -45,13 +45,13 @@ type ledger struct {
 func (l *ledger) NewSender() udp.Sender { return l }
 
 func (l *ledger) Send(runs []udp.Run) {
+	l.hole.Send(runs)
 	var batch []int
 	for i := range runs {
-		batch = append(batch, runs[i].Datagrams())
+		batch = append(batch, runs[i].Sent)
 	}
 	l.batches = append(l.batches, batch)
 	l.behind = append(l.behind, l.backlog.count)
-	l.hole.Send(runs)
 }
 
 // A superpacket is a little more than a run. While more of them wait, runs go on from one to the

@@ -42,7 +42,11 @@ func (h *hole) StopReceiving()                         {}
 
 func (h *hole) Send(runs []udp.Run) {
 	for i := range runs {
-		runs[i].Err, runs[i].Sent, runs[i].SourceGone = nil, runs[i].Datagrams(), false
+		r := &runs[i]
+		r.Err, r.Sent, r.SourceGone = nil, 1, false
+		if r.Segment > 0 {
+			r.Sent = (len(r.Buf) + r.Segment - 1) / r.Segment
+		}
 	}
 }
 

@@ -85,17 +85,6 @@ type Run struct {
 	SourceGone bool
 }
 
-// Datagrams returns the number of datagrams in the run.
-func (r *Run) Datagrams() int {
-	if len(r.Buf) == 0 {
-		return 0
-	}
-	if r.Segment <= 0 || r.Segment >= len(r.Buf) {
-		return 1
-	}
-	return (len(r.Buf) + r.Segment - 1) / r.Segment
-}
-
 // Sender sends runs. It belongs to one goroutine at a time; any number of Senders may work side by
 // side.
 type Sender interface {
