@@ -56,6 +56,7 @@ func (b *Bridge) Add(stations []l2.Station) {
 // Remove ends a station.
 func (b *Bridge) Remove(vlan uint16, mac l2.MAC, why l2.Departure) {
 	b.lan.sw.RemoveStation(b.lan.env.Clock.Now(), vlan, mac, why)
+	b.lan.kick()
 }
 
 // Answer answers BridgeRequest.Ask; see l2.Switch.StationHeard.

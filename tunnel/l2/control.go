@@ -82,6 +82,9 @@ import (
 //
 // See refusal.go for the kinds. where is 0 for frames of the receiver and 1 for those of the
 // sender's own LAN. VLAN and MAC are those of the last frame that was refused.
+//
+// Withdrawal (type 7): a list, as in an announcement, of MACs that no longer live on the sender's
+// side.
 const (
 	ControlHeaderLen = 4
 
@@ -91,6 +94,7 @@ const (
 	controlCut      = 4
 	controlJoinTest = 5
 	controlRefused  = 6
+	controlWithdraw = 7
 
 	cutLen      = 3
 	cutOpen     = 0
@@ -267,6 +271,8 @@ func (s *Switch) Control(now boottime.Time, from PortID, payload []byte) drop.Re
 		reason = s.joinTest(now, p, body)
 	case controlRefused:
 		reason = s.takeRefused(now, p, body)
+	case controlWithdraw:
+		reason = s.withdrawnBy(now, p, body)
 	}
 	p.state.drops.Add(reason, 1)
 	return reason
@@ -312,6 +318,9 @@ func (s *Switch) announced(now boottime.Time, p *port, body []byte) drop.Reason 
 		}
 		o := s.fdb.learn(entryKey(vid, mac), p.id, now)
 		s.noteOutcome(now, entryKey(vid, mac), p.id, o)
+		if o.fresh {
+			s.appeared(now, entryKey(vid, mac), p.id)
+		}
 		if o.reason != drop.None {
 			worst = o.reason
 		} else if o.fresh || o.moved {

@@ -352,7 +352,11 @@ func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 		o.tick = false
 		v.Wake = s.witness(f) || v.Wake
 	}
-	if o == (outcome{}) || o == (outcome{fresh: true}) {
+	if o == (outcome{}) {
+		return drop.None
+	}
+	if o == (outcome{fresh: true}) {
+		s.appeared(f.now, entryKey(f.vid, f.h.Src), f.in.id)
 		return drop.None
 	}
 	v.Wake = v.Wake || o.claimed || o.moved

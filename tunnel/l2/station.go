@@ -108,6 +108,9 @@ func (s *Switch) AddStations(now boottime.Time, stations []Station) {
 			continue // the bridge has not heard it since it was assigned to a peer
 		}
 		o := s.fdb.addStation(st, now)
+		if o.fresh {
+			s.appeared(now, st.key(), LocalPort)
+		}
 		o.station = true
 		s.noteOutcome(now, st.key(), LocalPort, o)
 	}
@@ -139,9 +142,12 @@ func (s *Switch) sharedVLANs() (shared vlanSet) {
 	return shared
 }
 
-// RemoveStation ends a station. A MAC that is not one, or no longer at the TAP, is ignored.
+// RemoveStation ends a station. A MAC that is not one, or no longer at the TAP, is ignored. Tick
+// should be called soon.
 func (s *Switch) RemoveStation(now boottime.Time, vid uint16, mac MAC, why Departure) {
-	s.fdb.removeStation(entryKey(vid, mac), why, now)
+	if key := entryKey(vid, mac); s.fdb.removeStation(key, why, now) {
+		s.withdraw(now, key)
+	}
 }
 
 // StationHeard answers an Actions.Ask: the bridge last heard the MAC at another port than the TAP
@@ -204,8 +210,8 @@ func (t *fdb) addStation(st *Station, now boottime.Time) (o outcome) {
 	return o
 }
 
-// removeStation ends a station.
-func (t *fdb) removeStation(key uint64, why Departure, now boottime.Time) {
+// removeStation ends a station, and reports whether its host is gone.
+func (t *fdb) removeStation(key uint64, why Departure, now boottime.Time) (gone bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v, slot, ok := t.findLocked(key)
@@ -213,9 +219,10 @@ func (t *fdb) removeStation(key uint64, why Departure, now boottime.Time) {
 		if why == DepartureRemoved {
 			if h, known := t.homes[key]; known && h.port == LocalPort {
 				t.forgetHome(key)
+				gone = true
 			}
 		}
-		return
+		return gone
 	}
 	t.setValue(slot, v&^(flagStation|flagFixed))
 	switch {
@@ -223,10 +230,12 @@ func (t *fdb) removeStation(key uint64, why Departure, now boottime.Time) {
 		t.refresh(slot, second(now)) // from now on it ages like any other
 	case why == DepartureRemoved:
 		t.remove(slot)
+		return true
 	case since(second(now), t.seenAt(slot)) > t.ageSecs && v&flagClaimed == 0:
 		t.remember(slot)
 		t.remove(slot)
 	}
+	return false
 }
 
 // stationHeard handles the bridge's answer about a host whose MAC a peer claims.

@@ -141,6 +141,8 @@ type Switch struct {
 	held      map[uint64]held // frames that have started a claim, by the key of the MAC
 	released  []held          // frames whose claim has succeeded
 	requeries []requery
+	withdrawn []uint64 // hosts of our LAN that are gone, by the key of the MAC; see withdraw.go
+	departed  map[uint64]departed
 
 	masters map[uint64]advert // of shared addresses, by key: see vrrp.go
 
@@ -211,7 +213,7 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 	}
 	s.pairs, s.tests = make(map[pairKey]*pair), make(map[MAC]pairKey)
 	s.lanLoops = make(map[uint16]boottime.Time)
-	s.held, s.masters = make(map[uint64]held), make(map[uint64]advert)
+	s.held, s.masters, s.departed = make(map[uint64]held), make(map[uint64]advert), make(map[uint64]departed)
 	s.lan = s.derive("tag of our own")
 	check := s.derive("join test")
 	s.testSeed = [2]uint64{binary.LittleEndian.Uint64(check[:]), binary.LittleEndian.Uint64(check[8:]) | 1}

@@ -105,6 +105,7 @@ func (s *Switch) SetPortUp(id PortID, up bool, now boottime.Time) {
 // Control and SetPortUp.
 func (s *Switch) Tick(now boottime.Time) Actions {
 	claims := s.settleClaims(now)
+	s.tickWithdrawn(now)
 	s.tickMoves(now)
 	s.fdb.age(now)
 	s.reportFull(now)
@@ -239,8 +240,11 @@ func (s *Switch) announceAll(id PortID) {
 	}
 }
 
-func (s *Switch) sendAnnounce(id PortID, batch []byte) {
-	b := appendControl(make([]byte, 0, ControlHeaderLen+len(batch)), controlAnnounce, len(batch))
+func (s *Switch) sendAnnounce(id PortID, batch []byte) { s.sendMACs(id, controlAnnounce, batch) }
+
+// sendMACs queues a message of the given type with a list of MACs.
+func (s *Switch) sendMACs(id PortID, kind byte, batch []byte) {
+	b := appendControl(make([]byte, 0, ControlHeaderLen+len(batch)), kind, len(batch))
 	s.mu.Lock()
 	s.toPeer(id, append(b, batch...))
 	s.mu.Unlock()
