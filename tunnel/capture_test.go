@@ -13,6 +13,7 @@ import (
 	"github.com/google/gopacket/pcapgo"
 
 	"tund/internal/capture"
+	"tund/tunnel/l2"
 	"tund/tunnel/udp"
 )
 
@@ -211,4 +212,30 @@ func TestTunnel_captureOfGarbage(t *testing.T) {
 			t.Errorf("%+v", c.sum)
 		}
 	})
+}
+
+// A hub shows frames that it passes from one peer to another: from the one, to the other.
+func TestEthernet_captureOnAHub(t *testing.T) {
+	o := EthernetOptions{Switch: l2.Config{BroadcastLimit: -1}}
+	a, b := newWired(t, o), newWired(t, o)
+	o.Switch.Hub = true
+	hub := newWired(t, o)
+	joined(t, a, hub, l2.PortConfig{}, l2.PortConfig{})
+	joined(t, b, hub, l2.PortConfig{}, l2.PortConfig{})
+	b.carry(t, ethernetFrame(l2.Broadcast, hostB, 0, 10, 1), hub)
+	a.take(hub.conn)
+	s, err := hub.tun.Capture(CaptureOptions{SnapLength: 200, Filter: "tcp"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.carry(t, ethernetFrame(hostB, hostA, 0, 100, 1), hub)
+	s.Stop("")
+	var records, file bytes.Buffer
+	if err := s.Stream(context.Background(), func(b []byte) error { records.Write(b); return nil }, func() error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	sum, err := capture.Save(&records, capture.Output{Packets: &file}, capture.Limits{}, func() bool { return false })
+	if err != nil || sum.Packets != 2 || strings.Count(file.String(), "from peer") != 1 || strings.Count(file.String(), "to peer") != 1 {
+		t.Errorf("%+v, %v: %q", sum, err, file.String())
+	}
 }

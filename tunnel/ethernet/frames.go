@@ -125,6 +125,7 @@ func (f *frames) admit(from *peer.Peer, hops uint8, frame []byte, now boottime.T
 	}
 	f.clamp(frame, f.lan.innerOf(from))
 	if len(v.Out) > 0 {
+		f.captureRelayed(from, frame, now)
 		f.relay(frame, now)
 	}
 	switch {
