@@ -12,7 +12,8 @@ set -euo pipefail
 {
 	test_tools=(ip:iproute2 ping:iputils-ping wg:wireguard-tools wireguard-go:wireguard-go iperf3:iperf3 nft:nftables
 		ethtool:ethtool tcpdump:tcpdump sysctl:procps systemd-analyze:systemd dnsmasq:dnsmasq-base strace:strace wg-quick:wireguard-tools
-		etcd:etcd-server etcdctl:etcd-client openssl:openssl man:man-db make:make ncat:ncat iptables:iptables ss:iproute2 ping6:iputils-ping zbarimg:zbar-tools)
+		etcd:etcd-server etcdctl:etcd-client openssl:openssl man:man-db make:make ncat:ncat iptables:iptables ss:iproute2 ping6:iputils-ping zbarimg:zbar-tools
+		tshark:tshark)
 	arm64_tools=(qemu-aarch64:qemu-user)
 	demo_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
 	sites_tools=(ip:iproute2 ping:iputils-ping ss:iproute2 etcd:etcd-server etcdctl:etcd-client openssl:openssl)
