@@ -111,6 +111,9 @@ func (f *fleet) cutOff(t *testing.T) {
 	}
 	took := f.agree("after a third was cut off")
 	t.Logf("cut off for %v: all agree after %v", pause, took.Round(time.Millisecond))
+	if took > time.Minute {
+		t.Error("the way back was tried too seldom")
+	}
 	f.unchanged("agents that are cut off", before)
 	f.c.put(f.net.recordKey(f.mover(15)), f.net.record(f.mover(15), f.net.want(f.mover(15))))
 }
@@ -229,9 +232,16 @@ func (f *fleet) everythingDown(t *testing.T) {
 	f.start(&third.member, third.site, third.RunDir())
 	third.reaches(f, f.reals[0])
 	t.Logf("without a registry, all have their peers again after %v", f.agree("restarts without a registry").Round(time.Millisecond))
+	if long() {
+		time.Sleep(3 * time.Minute)
+	}
 	f.c.startAll()
 	f.change(9)
-	t.Logf("once it is back, all agree after %v", f.agree("the registry is back").Round(time.Millisecond))
+	took := f.agree("the registry is back")
+	t.Logf("once it is back, all agree after %v", took.Round(time.Millisecond))
+	if took > time.Minute {
+		t.Error("the way back was tried too seldom")
+	}
 	f.unchanged("an outage of everything", before)
 }
 

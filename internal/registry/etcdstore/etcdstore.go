@@ -29,6 +29,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"tund/internal/registry/agent"
 	"tund/internal/registry/record"
@@ -74,6 +76,10 @@ func Open(o Options) (*Store, error) {
 	config := clientv3.Config{
 		Endpoints: o.Endpoints, DialTimeout: callTimeout, DialKeepAliveTime: 20 * time.Second, DialKeepAliveTimeout: callTimeout,
 		Logger: zap.NewNop(), // what matters is in the errors
+		// Without this, a member that was away for long is tried again after up to two minutes.
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRetry}, MinConnectTimeout: callTimeout,
+		})},
 	}
 	if o.CA != "" || o.Cert != "" {
 		t, err := tlsConfig(o)
