@@ -1,13 +1,11 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os/user"
-	"slices"
 	"strconv"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"tund/internal/control"
 	"tund/internal/desired"
 	"tund/internal/events"
+	"tund/internal/handin"
 	"tund/internal/sources"
 	"tund/internal/statusview"
 	"tund/tunnel"
@@ -109,60 +108,14 @@ func (a agentAPI) Begin(whole bool) (control.SourceChange, error) {
 		d.agent.memo, d.agent.reader = d.config, d.config.NewPeerReader()
 		d.agent.others = sources.NewOthers(d.config.Peers, d.byHand)
 	}
-	c := &agentChange{d: d, whole: whole, limit: d.config.Agent.Peers, reader: d.agent.reader}
-	c.now = time.Now()
-	return c, nil
+	return &agentChange{handin.New(d.agent.reader, d.config.Agent.Peers, time.Now()), d, whole}, nil
 }
 
-// agentChange collects a change as it is read (control.SourceChange).
+// agentChange is a change as it was read (control.SourceChange).
 type agentChange struct {
-	hostsChange
-	d      *Daemon
-	whole  bool
-	limit  int // of peers
-	reader *config.PeerReader
-
-	change sources.Change
-	index  int
-}
-
-const listPeers = "peers"
-
-// Peer takes the next peer (control.SourceChange).
-func (c *agentChange) Peer(values map[string]any) {
-	i := c.index
-	c.index++
-	if len(c.change.Set) >= c.limit {
-		c.reject(listPeers, sources.Rejection{Index: i, Code: sources.Limit, Message: fmt.Sprintf("more than %d peers in one request", c.limit)})
-		c.keep(values)
-		return
-	}
-	p, err := c.reader.Read(values)
-	switch {
-	case errors.Is(err, config.ErrSecret):
-		c.reject(listPeers, sources.Rejection{Index: i, Code: sources.Secret, Message: err.Error()})
-		c.keep(values)
-	case err != nil:
-		c.reject(listPeers, sources.Rejection{Index: i, Code: sources.Invalid, Message: err.Error()})
-		c.keep(values)
-	default:
-		c.change.Set = append(c.change.Set, sources.Candidate{Index: i, Peer: &p})
-	}
-}
-
-// keep leaves a refused peer as it was, if it says which one it is.
-func (c *agentChange) keep(values map[string]any) {
-	text, _ := values["public_key"].(string)
-	if key, err := keys.ParsePublic(text); err == nil {
-		c.change.Keep = append(c.change.Keep, key)
-	}
-}
-
-// Remove names a peer to remove (control.SourceChange).
-func (c *agentChange) Remove(publicKey string) {
-	if key, err := keys.ParsePublic(publicKey); err == nil { // nobody has any other
-		c.change.Remove = append(c.change.Remove, key)
-	}
+	*handin.Batch
+	d     *Daemon
+	whole bool
 }
 
 // Commit applies the change (control.SourceChange).
@@ -182,32 +135,29 @@ func (c *agentChange) Commit(head control.SourceHead) (control.SourceAnswer, err
 	if s.memo != d.config { // a reload came between
 		s.memo, s.others, s.reader = d.config, d.others(d.config), d.config.NewPeerReader()
 	}
-	c.change.Whole = c.whole
-	diff, err := d.changeAgent(func() sources.Diff { return s.peers.Change(c.change, d.config.Agent, s.others) })
+	c.Peers.Whole = c.whole
+	diff, err := d.changeAgent(func() sources.Diff { return s.peers.Change(c.Peers, d.config.Agent, s.others) })
 	if err != nil {
 		return control.SourceAnswer{}, invalid(err)
 	}
 	for _, r := range diff.Rejected {
-		c.reject(listPeers, r)
+		c.Reject(handin.Peers, r)
 	}
 	d.hostsFollow(diff)
-	d.changeHosts(&c.hostsChange, c.whole, head)
-	slices.SortStableFunc(c.rejected, func(x, y control.Rejected) int {
-		// Peers come first.
-		return cmp.Or(-cmp.Compare(x.List, y.List), cmp.Compare(x.Index, y.Index))
-	})
+	d.changeHosts(c.Batch, c.whole, head)
+	rejected, refused := c.Rejections()
 	d.mu.Lock()
 	if s.heard = time.Now(); c.whole {
 		s.hold = head.Hold
 	}
 	s.epoch, s.generation, s.stale = head.Epoch, head.Generation, false
-	s.applied, s.rejected = time.Now(), c.refused
+	s.applied, s.rejected = time.Now(), refused
 	d.mu.Unlock()
-	answer := control.SourceAnswer{Generation: head.Generation, Start: d.runName(), RejectedTotal: c.refused, Rejected: c.rejected}
+	answer := control.SourceAnswer{Generation: head.Generation, Start: d.runName(), RejectedTotal: refused, Rejected: rejected}
 	if err := d.followAgent(diff); err != nil {
 		answer.Warning = "the kernel refused a part, which will be tried again: " + oneLine(err)
 	}
-	d.returnMemory(len(c.change.Set))
+	d.heap.Worked(len(c.Peers.Set))
 	return answer, nil
 }
 
@@ -323,7 +273,7 @@ func (a agentAPI) Handshake(publicKey string) error {
 func (a agentAPI) Peers() []control.PeerRow {
 	d := a.d
 	status := d.tunnel.Status()
-	d.returnMemory(len(status.Peers))
+	d.heap.Worked(len(status.Peers))
 	rows := make([]control.PeerRow, len(status.Peers))
 	d.mu.Lock()
 	defer d.mu.Unlock()

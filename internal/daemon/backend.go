@@ -25,7 +25,7 @@ type tunctl struct{ d *Daemon }
 // Status describes the instance (control.Backend).
 func (t tunctl) Status() control.Instance {
 	s := t.d.tunnel.Status()
-	t.d.returnMemory(len(s.Peers))
+	t.d.heap.Worked(len(s.Peers))
 	v := t.d.view(&s)
 	return v.Instance()
 }

@@ -31,6 +31,7 @@ import (
 	"tund/internal/control"
 	"tund/internal/desired"
 	"tund/internal/events"
+	"tund/internal/heap"
 	"tund/internal/netwatch"
 	"tund/internal/news"
 	"tund/internal/resolve"
@@ -146,7 +147,7 @@ type Daemon struct {
 	bridgePort *bridgevlan.Port // nil without [tap]
 
 	background sync.WaitGroup
-	trimming   atomic.Bool // memory is about to be given back
+	heap       heap.Trimmer
 }
 
 // undo holds the functions that revert the steps of a start, newest last.
@@ -232,7 +233,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 				d.log.Error("control socket failed; the tunnel continues without it", zap.Error(err))
 			}
 		})
-		d.background.Go(func() { news.Observe(ctx, d.events, d.tunnel, d.newWave()) })
+		d.background.Go(func() { news.Observe(ctx, d.events, d.tunnel, heap.NewWave()) })
 	}
 	d.serveSocket(ctx)
 	d.serveAgent()
@@ -264,7 +265,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	// Memory used to read 10,000 peers is not to count as ours for good.
 	debug.FreeOSMemory()
 	// Nor is the memory that the watchers just used to examine the peers and their routes.
-	d.returnMemory(len(d.config.Peers))
+	d.heap.Worked(len(d.config.Peers))
 	d.log.Info("ready", zap.String("instance", d.config.Instance), zap.Uint16("port", d.port),
 		zap.Stringer("key", d.config.Tunnel.PrivateKey.Public()), zap.Int("peers", len(d.config.Peers)))
 	d.tell(d.notify.Ready(d.summary()))

@@ -91,7 +91,7 @@ func (d *Daemon) lookAround() {
 	}
 	d.applyBridgeVLANs() // a bridge may have become VLAN-aware, which nothing announces
 	advice.FindLoops(d.routes, &d.problems, d.tunnel.Endpoints(), mark)
-	d.returnMemory(d.tunnel.PeerCount())
+	d.heap.Worked(d.tunnel.PeerCount())
 }
 
 // followVia gives the tunnel the routes of the host by which a packet chooses its peer. Callers

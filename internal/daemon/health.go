@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"tund/internal/sessionlog"
+	"tund/internal/watchdog"
 	"tund/tunnel"
 )
 
@@ -19,7 +20,7 @@ func (d *Daemon) beat(ctx context.Context, every time.Duration, pulse func() []t
 	defer tick.Stop()
 	last := make(map[string]tunnel.Beat)
 	for {
-		stuck := stuckLoops(pulse(), last)
+		stuck := watchdog.Stuck(pulse(), last)
 		status := d.summary() // takes mu, which status, reloads and the kernel's news need
 		if len(stuck) == 0 {
 			alive()

@@ -109,7 +109,7 @@ func (d *Daemon) change(read func() (*config.Config, error)) error {
 	for _, w := range next.Warnings {
 		d.log.Warn(w.Place() + ": " + w.Msg)
 	}
-	d.returnMemory(len(next.Peers))
+	d.heap.Worked(len(next.Peers))
 	err = d.applyRoutes(d.life)
 	d.lookSoon()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"tund/internal/desired"
 	"tund/internal/doctor"
 	"tund/internal/statusview"
+	"tund/internal/watchdog"
 	"tund/internal/web"
 	"tund/tunnel"
 )
@@ -50,23 +51,11 @@ func (d *Daemon) watchLoops(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		stuck := stuckLoops(d.tunnel.Pulse(), last)
+		stuck := watchdog.Stuck(d.tunnel.Pulse(), last)
 		d.mu.Lock()
 		d.stuck = stuck
 		d.mu.Unlock()
 	}
-}
-
-// stuckLoops names the loops that have not moved since they were noted in last, and notes them
-// anew.
-func stuckLoops(beats []tunnel.Beat, last map[string]tunnel.Beat) (stuck []string) {
-	for _, b := range beats {
-		if then, known := last[b.Loop]; known && b.Stuck(then) {
-			stuck = append(stuck, b.Loop)
-		}
-		last[b.Loop] = b
-	}
-	return stuck
 }
 
 // webSource is the instance as package web sees it.
@@ -88,7 +77,7 @@ func (w webSource) Sample() web.Sample {
 	for name, l := range d.links {
 		s.Up[name] = l.Up
 	}
-	d.returnMemory(len(d.config.Peers))
+	d.heap.Worked(len(d.config.Peers))
 	return s
 }
 

@@ -59,7 +59,7 @@ func (w wireguard) Get() uapi.Device {
 	for i := range s.Peers {
 		prefixes += len(s.Peers[i].AllowedIPs)
 	}
-	w.d.returnMemory(len(s.Peers) + prefixes)
+	w.d.heap.Worked(len(s.Peers) + prefixes)
 	w.d.mu.Lock()
 	defer w.d.mu.Unlock()
 	return uapi.Device{PrivateKey: s.PrivateKey, ListenPort: w.d.port, FwMark: w.d.mark(w.d.config), Peers: s.Peers}
@@ -92,7 +92,7 @@ func (w wireguard) Set(r uapi.Request) error {
 	}
 	d.noteByHand(r)
 	d.followHosts()
-	d.returnMemory(len(r.Peers))
+	d.heap.Worked(len(r.Peers))
 	d.setOverride(func(o *override) {
 		if o.since.IsZero() {
 			o.since = time.Now()

@@ -90,15 +90,6 @@ type HostDiff struct {
 	RejectedNeighbors []Rejection
 }
 
-// Lookup returns the peer with a key, whoever it belongs to; nil: there is none. Own is our own
-// key, by which hosts of our own LAN are assigned.
-type Lookup struct {
-	Peer func(keys.PublicKey) *config.Peer
-	Own  keys.PublicKey
-	// Pinned returns the peer that a MAC is pinned to by `macs`; nil: it is pinned to none.
-	Pinned func(config.MAC) *config.Peer
-}
-
 // Hosts are those that the agent has assigned. Like Peers, they have no lock.
 type Hosts struct {
 	hosts     map[Station]Host

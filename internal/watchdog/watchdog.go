@@ -32,6 +32,17 @@ type Beat struct {
 // to do.
 func (b Beat) Stuck(then Beat) bool { return b.Count == then.Count && !b.Idle && !then.Idle }
 
+// Stuck names the loops that have not moved since they were noted in last, and notes them anew.
+func Stuck(beats []Beat, last map[string]Beat) (stuck []string) {
+	for _, b := range beats {
+		if then, known := last[b.Loop]; known && b.Stuck(then) {
+			stuck = append(stuck, b.Loop)
+		}
+		last[b.Loop] = b
+	}
+	return stuck
+}
+
 // Loops are the loops of one program that are watched. The zero Loops has none. New is not called
 // once Beats may be.
 type Loops struct{ all []loop }

@@ -1,20 +1,31 @@
-package daemon
+// Package heap gives memory back to the kernel after work on very many peers, so that what such
+// work takes for a moment does not count as the daemon's for good.
+//
+// It knows neither peers nor sessions, only how many there were. A Trimmer may be used from several
+// goroutines.
+package heap
 
 import (
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 )
 
 // manyThings is the number of peers and prefixes whose description takes tens of megabytes.
 const manyThings = 1000
 
-// returnMemory gives memory back to the kernel that was used for work on so many peers and
-// prefixes, once for all such work within a second.
-func (d *Daemon) returnMemory(things int) {
-	if things >= manyThings && d.trimming.CompareAndSwap(false, true) {
+// Trimmer gives memory back. The zero Trimmer is ready.
+type Trimmer struct {
+	trimming atomic.Bool // memory is about to be given back
+}
+
+// Worked gives memory back to the kernel that was used for work on so many peers and prefixes, once
+// for all such work within a second.
+func (t *Trimmer) Worked(things int) {
+	if things >= manyThings && t.trimming.CompareAndSwap(false, true) {
 		time.AfterFunc(time.Second, func() {
-			d.trimming.Store(false)
+			t.trimming.Store(false)
 			keepHeapSmall()
 			debug.FreeOSMemory()
 		})
@@ -49,9 +60,9 @@ func (w *wave) ended(sessions uint64) bool {
 	return was >= manyThings
 }
 
-// newWave returns what to call at each look at the peers: when a wave of sessions is over, it gives
-// back the memory that the handshakes took beside the sessions.
-func (d *Daemon) newWave() func(sessions uint64) {
+// NewWave returns what to call at each look at the peers with the number of new sessions: when a
+// wave of them is over, it gives back the memory that the handshakes took beside the sessions.
+func NewWave() func(sessions uint64) {
 	var w wave
 	return func(sessions uint64) {
 		if w.ended(sessions) {
