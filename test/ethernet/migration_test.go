@@ -77,12 +77,28 @@ func (m *machine) migrate(to *site) time.Time {
 
 // A virtual machine that listens to a stream migrates between three sites and back. Whoever talks
 // to it goes on within a second, whoever asks for its IPv6 address anew is answered within three,
-// and the stream goes on within six, as on one bridge with a querier.
-func TestMigration_withSuppression(t *testing.T)    { migrations(t, true) }
-func TestMigration_withoutSuppression(t *testing.T) { migrations(t, false) }
-
-func migrations(t *testing.T, suppression bool) {
+// and the stream goes on within six, as on one bridge with a querier. TestSoakMigration requires
+// that of a machine that has nothing else to do.
+func TestMigration_withSuppression(t *testing.T) {
 	beside(t)
+	migrations(t, true, 3)
+}
+
+func TestMigration_withoutSuppression(t *testing.T) {
+	beside(t)
+	migrations(t, false, 3)
+}
+
+func TestSoakMigration(t *testing.T) {
+	testnet.Soak(t)
+	alone(t)
+	migrations(t, true, 1)
+	migrations(t, false, 1)
+}
+
+// migrations requires these times, or a multiple of them.
+func migrations(t *testing.T, suppression bool, patience time.Duration) {
+	t.Helper()
 	const group = "239.7.7.8"
 	w := newWAN(t)
 	berlin, paris, rome := w.site("berlin"), w.site("paris"), w.site("rome")
@@ -120,18 +136,18 @@ func migrations(t *testing.T, suppression bool) {
 		began := m.migrate(to)
 		step := from.Name + " → " + to.Name
 		for h, o := range observers {
-			if took, limit := answersAfter(t, o, m.host, began, 10*time.Second), slowly(time.Second); took > limit {
+			if took, limit := answersAfter(t, o, m.host, began, 10*time.Second), slowly(patience*time.Second); took > limit {
 				t.Errorf("%s: %v until the host in %s is answered, want at most %v", step, took, h.site.Name, limit)
 			}
 		}
 		unicast := time.Since(began)
-		testnet.Await(t, step+": its IPv6 address", slowly(3*time.Second), func() bool {
+		testnet.Await(t, step+": its IPv6 address", slowly(patience*3*time.Second), func() bool {
 			asker.ns.Run(t, "ip", "-6", "neighbour", "flush", "dev", asker.dev)
 			out, _ := asker.ns.Try("ping", "-6", "-n", "-c", "1", "-W", "0.5", m.v6())
 			return strings.Contains(out, " 1 received")
 		})
 		v6 := time.Since(began)
-		testnet.Await(t, step+": the stream", slowly(6*time.Second), func() bool { return stream.Load() > began.UnixNano() })
+		testnet.Await(t, step+": the stream", slowly(patience*6*time.Second), func() bool { return stream.Load() > began.UnixNano() })
 		t.Logf("%s: all answered after %v, IPv6 after %v, the stream after %v", step, unicast.Round(time.Millisecond),
 			v6.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 	}
