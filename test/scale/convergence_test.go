@@ -118,7 +118,7 @@ func table(results []result) string {
 
 // plot draws how long a change takes to the last daemon, by number of agents, as SVG.
 func plot(results []result) string {
-	const width, height, left, bottom, top, right = 720, 400, 70, 60, 40, 30
+	const width, height, left, bottom, top, right = 720, 400, 70, 60, 40, 50
 	most, worst := 0, time.Duration(0)
 	for _, r := range results {
 		figures(r.last) // sorts
@@ -159,7 +159,7 @@ func plot(results []result) string {
 			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`+"\n", x(r.agents), end, line.color)
 		}
 		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", strings.Join(points, " "), line.color)
-		fmt.Fprintf(&b, `<text x="%d" y="%.1f" text-anchor="end" fill="%s">%s</text>`+"\n", width-right-8, end-8, line.color, line.name)
+		fmt.Fprintf(&b, `<text x="%d" y="%.1f" fill="%s">%s</text>`+"\n", width-right+8, end+4, line.color, line.name)
 	}
 	return b.String() + "</svg>\n"
 }
