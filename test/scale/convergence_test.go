@@ -14,14 +14,13 @@ import (
 
 // result is what was measured with some number of agents.
 type result struct {
-	agents      int
-	start       time.Duration   // until all have all peers, from nothing
-	each, last  []time.Duration // from a change to a daemon, and to the last one
-	revocation  time.Duration
-	storm       time.Duration // one change of every mover at once
-	cpu         time.Duration // of the agents in idleTime
-	heap        uint64        // bytes in use, of all agents
-	writesTaken time.Duration
+	agents     int
+	start      time.Duration   // until all have all peers, from nothing
+	each, last []time.Duration // from a change to a daemon, and to the last one
+	revocation time.Duration
+	storm      time.Duration // one change of every mover at once
+	cpu        time.Duration // of the agents in idleTime
+	heap       uint64        // bytes in use, of all agents
 }
 
 const idleTime = 10 * time.Second
@@ -90,7 +89,6 @@ func measure(t *testing.T, n int) (r result) {
 	r.revocation = f.agree("a revocation")
 	began = time.Now()
 	f.parallel(movers-1, func(i int) { f.change(i + 1) })
-	r.writesTaken = time.Since(began)
 	f.agree("changes at once")
 	r.storm = time.Since(began)
 	r.heap = heapInUse() - before

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -222,11 +221,10 @@ func (c *change) Commit(h control.SourceHead) (control.SourceAnswer, error) {
 type laps struct {
 	daemons int
 
-	mu      sync.Mutex // guards what follows
-	open    map[[2]int]*lap
-	each    []time.Duration // of each daemon
-	last    []time.Duration // of the last daemon
-	pending atomic.Int64
+	mu   sync.Mutex // guards what follows
+	open map[[2]int]*lap
+	each []time.Duration // of each daemon
+	last []time.Duration // of the last daemon
 }
 
 type lap struct {
@@ -239,7 +237,6 @@ func (l *laps) began(site, version int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open[[2]int{site, version}] = &lap{time.Now(), l.daemons}
-	l.pending.Add(1)
 }
 
 // arrived notes that a daemon has come from one version to another.
@@ -256,7 +253,6 @@ func (l *laps) arrived(site, from, to int, now time.Time) {
 		if of.missing--; of.missing == 0 {
 			l.last = append(l.last, took)
 			delete(l.open, [2]int{site, version})
-			l.pending.Add(-1)
 		}
 	}
 }
@@ -268,6 +264,5 @@ func (l *laps) take() (each, last []time.Duration) {
 	each, last = l.each, l.last
 	l.each, l.last = nil, nil
 	clear(l.open)
-	l.pending.Store(0)
 	return each, last
 }
