@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tund/crypto/keys"
+	"tund/internal/boottime"
 	"tund/internal/drop"
 	"tund/tunnel/ethernet"
 	"tund/tunnel/extension"
@@ -204,6 +205,16 @@ func (t *Tunnel) Drops() map[string]uint64 {
 
 // HasPeer reports whether there is a peer with this key.
 func (t *Tunnel) HasPeer(key keys.PublicKey) bool { return t.peers.Get(key) != nil }
+
+// Quiet returns for how long nothing authenticated has come from any peer; since the clock began,
+// if nothing ever has.
+func (t *Tunnel) Quiet() time.Duration {
+	var newest boottime.Time
+	for _, p := range t.peers.All() {
+		newest = max(newest, p.LastReceived())
+	}
+	return t.env.Clock.Now().Sub(newest)
+}
 
 // PeerCount is the number of peers.
 func (t *Tunnel) PeerCount() int { return len(t.peers.All()) }

@@ -244,3 +244,70 @@ func TestStrangers_twoHostsWithOneKey(t *testing.T) {
 		}
 	})
 }
+
+// A peer whose clock is wrong says so in its handshakes, and so does ours when it is that.
+func TestHandshakes_clocksThatDiffer(t *testing.T) {
+	for _, by := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
+		inBubble(t, func(w *world) {
+			a, b := w.end(), w.end()
+			a.tun.Close()
+			w.startWith(a, backClock{w.clock, &by})
+			a.knows(b, true)
+			b.knows(a, false)
+			a.pings(b, 10*time.Second)
+			if got := b.told().ClockAhead; (got + by).Abs() > time.Second {
+				t.Errorf("the clock of the peer is ahead by %v, want %v", got, -by)
+			}
+			passes(4 * time.Minute)
+			if got := b.told().ClockAhead; got != 0 {
+				t.Errorf("%v, and there was no handshake for a long time", got)
+			}
+		})
+	}
+}
+
+// Two hosts with one key that are both in use are found out before the second of them asks again.
+func TestHandshakes_twinIsSeenAtOnce(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, twin, b := w.end(), w.end(), w.end()
+		twin.tun.Close()
+		twin.key, twin.inner = a.key, a.inner
+		w.startWith(twin, w.clock)
+		a.knows(b, true)
+		twin.knows(b, true)
+		b.knows(a, false)
+		a.pings(b, 2*time.Second)
+		twin.pings(b, 2*time.Second)
+		for range 5 {
+			a.sends(b, 10)
+			passes(time.Second)
+		}
+		if got := b.told().LastError; !strings.Contains(got, "two hosts use the key") {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// A peer that sends from an address that is not its own is told of, if it goes on.
+func TestHandshakes_foreignSourcesAreNamed(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		a.pings(b, 2*time.Second)
+		a.inner = netip.MustParseAddr("10.20.0.9")
+		a.sends(b, 10)
+		if got := b.told().LastError; got != "" {
+			t.Errorf("after one packet: %q", got)
+		}
+		for range 4 {
+			passes(time.Second)
+			a.sends(b, 10)
+		}
+		if got := b.told(); !strings.Contains(got.LastError, "packets from 10.20.0.9 are dropped") || got.State != StateUp {
+			t.Errorf("%s: %q", got.State, got.LastError)
+		}
+		passes(11 * time.Second)
+		if got := b.told().LastError; got != "" {
+			t.Errorf("long after: %q", got)
+		}
+	})
+}

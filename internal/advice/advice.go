@@ -28,7 +28,9 @@ import (
 const (
 	// adviseEvery is how often the host is checked for settings that keep the tunnel from working.
 	// The kernel does not announce changes of a sysctl.
-	adviseEvery = 10 * time.Second
+	adviseEvery = 5 * time.Second
+	// quietFor is how long no peer may be heard before the firewall of the host is looked at.
+	quietFor = 5 * time.Second
 	// maxAdviceLookups bounds the endpoints, and the allowed IPs, whose routes are looked up for
 	// the check.
 	maxAdviceLookups = 256
@@ -131,29 +133,34 @@ func ownDevices(c *config.Config) (names []string) {
 	return names
 }
 
-// readFilters adds what nftables does to datagrams for our port, unless a peer is up. Rules that
-// take long to read are read less often.
+// readFilters adds what nftables does to datagrams for our port, unless some have come lately.
+// Rules that take long to read are read less often.
 func (a *Adviser) readFilters(t *hostcheck.Tunnel, c *config.Config, port uint16) {
 	// Whether there are peers that have to call us: connection tracking does not know them.
 	called := false
 	for n := range c.Peers {
 		called = called || len(c.Peers[n].Endpoints) == 0
-		if a.Tunnel.PeerState(c.Peers[n].PublicKey) == tunnel.StateUp {
-			a.filters = nil
-			return
-		}
+		t.SomeUp = t.SomeUp || a.Tunnel.PeerState(c.Peers[n].PublicKey) == tunnel.StateUp
+	}
+	if a.Tunnel.Quiet() < quietFor {
+		a.filters = nil
+		return
 	}
 	t.Port = port
 	start := time.Now()
 	if !start.Before(a.filtersNext) {
+		traffic := hostcheck.Traffic{Port: port}
+		for _, e := range a.Tunnel.Endpoints() {
+			traffic.Endpoints = append(traffic.Endpoints, e.Addr)
+		}
 		var err error
-		if a.filters, err = hostcheck.ReadFilters(t.Port); err != nil {
+		if a.filters, err = hostcheck.ReadFilters(traffic); err != nil {
 			a.Log.Debug("cannot look at the firewall", zap.Error(err))
 		}
 		a.filtersNext = start.Add(filterShare * time.Since(start))
 	}
 	for _, f := range a.filters {
-		if f.Drops || called {
+		if f.Certain || f.Drops || called {
 			t.Filters = append(t.Filters, f)
 		}
 	}
@@ -167,10 +174,8 @@ func (a *Adviser) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck
 		t.Own = []string{c.Tap.Device, c.Tap.Bridge}
 	}
 	link := make(map[int]*hostcheck.Link, len(host.Links))
-	strict := false
 	for i := range host.Links {
 		link[host.Links[i].Index] = &host.Links[i]
-		strict = strict || host.Links[i].Strict && host.Links[i].Name == t.Device
 	}
 	by := func(addr netip.Addr, mark uint32) string {
 		if n, err := a.Routes.Departure(addr, netip.Addr{}, mark); err == nil && link[n] != nil {
@@ -198,9 +203,7 @@ func (a *Adviser) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck
 	if !c.Tun.Masquerade {
 		t.Outward = a.untranslated(time.Now(), t.Device, inside)
 	}
-	if !strict {
-		return
-	}
+	t.Routed = c.Tun.Routes && c.Tun.Table == 0
 	for _, p := range t.Allowed[:min(len(t.Allowed), maxAdviceLookups)] {
 		first, last := hosts(p)
 		if a, b := inside(first), inside(last); a != "" && b != "" && a != t.Device && b != t.Device {

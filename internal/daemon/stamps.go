@@ -7,6 +7,7 @@ import (
 
 	"tund/crypto/keys"
 	"tund/internal/stamps"
+	"tund/internal/statusview"
 	"tund/tunnel"
 )
 
@@ -38,7 +39,7 @@ func (d *Daemon) contactFormer() {
 // ends, and then once more.
 func (d *Daemon) keepStamps(ctx context.Context) {
 	stamps.Keeper{
-		Log: d.log, Store: d.stamps, Contacts: d.contacts, Configured: d.configured,
+		Log: d.log, Store: d.stamps, Contacts: d.contacts, Configured: d.configured, Failed: d.stampsFailed,
 		Present: func() (list []stamps.Contact) {
 			for _, c := range d.tunnel.Contacts() {
 				list = append(list, stamps.Contact{Peer: c.PublicKey, Endpoint: c.Endpoint})
@@ -46,6 +47,16 @@ func (d *Daemon) keepStamps(ctx context.Context) {
 			return list
 		},
 	}.Run(ctx)
+}
+
+// stampsFailed notes why timestamps could not be saved, or that they were.
+func (d *Daemon) stampsFailed(err error) {
+	if err == nil {
+		d.problems.Solved(statusview.KindState, "")
+		return
+	}
+	d.problems.NoteRemedy(statusview.KindState, "", "the times of handshakes cannot be saved, so that recorded ones may be taken for fresh ones "+
+		"after a restart: "+oneLine(err), "make room in "+stamps.Dir(d.config.Instance)+", and make it writable for the user that runs tund")
 }
 
 // configured returns a function that reports whether a peer is in the configuration in force.

@@ -12,7 +12,7 @@ import (
 // known are the kinds of warnings that a check of their own explains.
 var known = []string{
 	"config", "runtime", "network", "routing-loop", "unknown-peer", "wrong-key", "dns", "clock", "firewall", "forwarding",
-	"reverse-path", "offload", "switch", "device-queue",
+	"reverse-path", "route-elsewhere", "offload", "switch", "device-queue",
 }
 
 // File is what was seen of the configuration file.
@@ -70,7 +70,7 @@ func (e *Evidence) devices() []Finding {
 }
 
 func (e *Evidence) network() []Finding {
-	list := e.warnings(Problem, "network", "routing-loop")
+	list := e.warnings(Problem, "network", "routing-loop", "route-elsewhere")
 	list = append(list, unseen("routes and addresses in the kernel", e.RoutesUnseen)...)
 	if e.Routes != nil {
 		for _, o := range e.Routes.Objects {
@@ -149,8 +149,12 @@ var sessionRemedies = []struct{ words, remedy string }{
 	{"preshared key", "compare preshared_key at both ends; they have to be equal, or absent at both"},
 	{"old timestamp", "set the clock of the peer, and keep it with NTP; if it is right, somebody replays its messages"},
 	{"two hosts use the key", "give one of the two hosts a key of its own: tunctl genkey"},
+	{"not among the allowed_ips", "add the address to allowed_ips of this peer here, or have the peer send from one that is"},
 	{"through the tunnel itself", "leave the endpoint out of the peer's allowed_ips, or add a route to it outside the tunnel"},
 	{"firewall of this host", "find the rule (nft -a list ruleset, chains at hook output) and let UDP to that address pass"},
+	{"stopped: the peer", "start it there"},
+	{"port unreachable", "at the peer: does tund run, is this its listen_port, and does its firewall not reject UDP to it?"},
+	{"says the network", "the host is off, or a router on the way knows no way to it: ping ADDRESS, traceroute ADDRESS"},
 	{"no route", "add a route to the endpoint: ip route get ADDRESS"},
 	{"unreachable", "check the route to the endpoint here (ip route get ADDRESS), and the way there (traceroute)"},
 }

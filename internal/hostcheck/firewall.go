@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -14,7 +16,9 @@ import (
 // our UDP port.
 type Filter struct {
 	Name  string // "inet filter"
-	Chain string // the chain at the hook input
+	Chain string // the chain at the hook input or prerouting
+	// Certain: a rule drops all datagrams to the port, or all from those of the peers.
+	Certain bool
 	// Drops: a rule drops or rejects datagrams to the port, perhaps only some of them.
 	Drops bool
 	// Closed: the chain drops what no rule accepts, and no rule of the table concerns the port.
@@ -35,15 +39,17 @@ func listChains() (*nftables.Conn, []*nftables.Chain, error) {
 }
 
 // ReadFilters reads the tables of nftables, including those of iptables-nft, that have a chain at
-// the hook input. Rules of legacy iptables and of eBPF are not visible to it.
-func ReadFilters(port uint16) ([]Filter, error) {
+// the hook input or prerouting. The device of t does not matter. Rules of legacy iptables and of
+// eBPF are not visible to it.
+func ReadFilters(t Traffic) ([]Filter, error) {
 	conn, chains, err := listChains()
 	if err != nil {
 		return nil, err
 	}
 	var list []Filter
 	for _, c := range chains {
-		if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookInput || c.Type != nftables.ChainTypeFilter {
+		if c.Hooknum == nil || c.Type != nftables.ChainTypeFilter ||
+			*c.Hooknum != *nftables.ChainHookInput && *c.Hooknum != *nftables.ChainHookPrerouting {
 			continue
 		}
 		family, known := families[c.Table.Family]
@@ -60,13 +66,18 @@ func ReadFilters(port uint16) ([]Filter, error) {
 			if err != nil {
 				return nil, fmt.Errorf("list rules of nftables: %w", err)
 			}
+			accepted := false
 			for _, r := range rules {
-				about, drops := judge(r.Exprs, port)
+				about, drops := judge(r.Exprs, t.Port)
+				if other.Name == c.Name {
+					f.Certain = f.Certain || !accepted && t.dropsAll(r.Exprs)
+					accepted = accepted || accepts(r.Exprs)
+				}
 				f.Drops = f.Drops || drops && other.Name == c.Name
 				f.Closed = f.Closed && !about
 			}
 		}
-		if f.Drops || f.Closed {
+		if f.Certain || f.Drops || f.Closed {
 			list = append(list, f)
 		}
 	}
@@ -147,19 +158,60 @@ func suits(loaded int, value []byte, port uint16) bool {
 	return true
 }
 
-// firewall finds what keeps datagrams from our port. It is called only if no peer is up: rules may
-// drop some datagrams and accept those of the peers.
-func firewall(filters []Filter, port uint16) []Finding {
+// dropsAll reports whether a rule drops all datagrams to our port, or all from the ports or the
+// addresses of peers.
+func (t *Traffic) dropsAll(rule []expr.Any) bool {
+	exact := false
+	verdict := read(rule, func(field int, value []byte) bool {
+		among := func(of func(netip.AddrPort) []byte) bool {
+			exact = true
+			return slices.ContainsFunc(t.Endpoints, func(a netip.AddrPort) bool { return bytes.Equal(value, of(a)) })
+		}
+		switch field {
+		case protocol:
+			return bytes.Equal(value, []byte{unix.IPPROTO_UDP})
+		case destination:
+			exact = true
+			return bytes.Equal(value, binary.BigEndian.AppendUint16(nil, t.Port))
+		case source:
+			return among(func(a netip.AddrPort) []byte { return binary.BigEndian.AppendUint16(nil, a.Port()) })
+		case from4, from6:
+			return among(func(a netip.AddrPort) []byte { return a.Addr().Unmap().AsSlice() })
+		}
+		return false
+	})
+	return exact && verdict == dropping
+}
+
+// accepts reports whether a rule accepts something, such as what belongs to a connection.
+func accepts(rule []expr.Any) bool {
+	return slices.ContainsFunc(rule, func(e expr.Any) bool {
+		v, ok := e.(*expr.Verdict)
+		return ok && v.Kind == expr.VerdictAccept
+	})
+}
+
+// firewall finds what keeps datagrams from our port. While a peer is up, only rules count that
+// certainly drop those of peers: others may let them pass.
+func (t *Tunnel) firewall() []Finding {
 	var list []Finding
-	for _, f := range filters {
-		how := fmt.Sprintf("a rule of the firewall of this host drops datagrams to UDP port %d", port)
-		if !f.Drops {
-			how = fmt.Sprintf("the firewall of this host accepts nothing for UDP port %d by a rule of its own and drops the rest", port)
+	for _, f := range t.Filters {
+		var how string
+		switch {
+		case f.Certain:
+			how = fmt.Sprintf("a rule of the firewall of this host drops the datagrams of peers to UDP port %d", t.Port)
+		case t.SomeUp:
+			continue
+		case f.Drops:
+			how = fmt.Sprintf("no peer is up, and a rule of the firewall of this host drops datagrams to UDP port %d", t.Port)
+		default:
+			how = fmt.Sprintf("no peer is up, and the firewall of this host accepts nothing for UDP port %d by a rule of its own "+
+				"and drops the rest", t.Port)
 		}
 		list = append(list, Finding{
-			Kind: Firewall, Subject: f.Name,
-			Message: fmt.Sprintf("no peer is up, and %s (nftables: table %s, chain %s): peers cannot begin", how, f.Name, f.Chain),
-			Remedy:  fmt.Sprintf("accept it (nft insert rule %s %s udp dport %d accept), also in what loads the rules at boot", f.Name, f.Chain, port),
+			Kind: Firewall, Subject: f.Name + " " + f.Chain,
+			Message: fmt.Sprintf("%s (nftables: table %s, chain %s)", how, f.Name, f.Chain),
+			Remedy:  fmt.Sprintf("accept it (nft insert rule %s %s udp dport %d accept), also in what loads the rules at boot", f.Name, f.Chain, t.Port),
 		})
 	}
 	return list

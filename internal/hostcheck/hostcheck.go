@@ -20,16 +20,19 @@ type Kind string
 
 // The kinds of findings. They never change.
 const (
-	Forwarding  Kind = "forwarding"   // a gateway does not forward packets
-	ReversePath Kind = "reverse-path" // rp_filter drops what peers send
-	Clock       Kind = "clock"        // the clock is behind
-	Firewall    Kind = "firewall"     // nftables keeps peers from our port
-	Masquerade  Kind = "masquerade"   // an exit does not translate addresses
-	Queue       Kind = "device-queue" // the queue of one of our devices overflows
+	Forwarding  Kind = "forwarding"      // a gateway does not forward packets
+	ReversePath Kind = "reverse-path"    // rp_filter drops what peers send
+	Clock       Kind = "clock"           // the clock is behind
+	Firewall    Kind = "firewall"        // nftables keeps peers from our port
+	Masquerade  Kind = "masquerade"      // an exit does not translate addresses
+	Queue       Kind = "device-queue"    // the queue of one of our devices overflows
+	Elsewhere   Kind = "route-elsewhere" // a route of somebody else is preferred to ours
 )
 
 // Kinds lists all of them.
-func Kinds() []Kind { return []Kind{Forwarding, ReversePath, Clock, Firewall, Masquerade, Queue} }
+func Kinds() []Kind {
+	return []Kind{Forwarding, ReversePath, Clock, Firewall, Masquerade, Queue, Elsewhere}
+}
 
 // Finding is one setting to correct.
 type Finding struct {
@@ -72,10 +75,13 @@ type Tunnel struct {
 	Own     []string       // other devices of the instance: no LANs of the host
 	Allowed []netip.Prefix // of all peers
 	Uplinks []string       // links by which peers are reached, or any destination
+	Routed  bool           // the instance makes a route for every allowed IP
 	// Astray are allowed IPs whose first and last addresses are routed to another link.
 	Astray []Astray
-	// Filters are the tables of nftables that keep datagrams from Port; empty while a peer is up.
+	// Filters are the tables of nftables that keep datagrams from Port; empty while peers are
+	// heard.
 	Filters []Filter
+	SomeUp  bool // a peer is up
 	Port    uint16
 	// Outward is a packet from a peer to the Internet whose address is not translated; nil: none.
 	Outward *Outward
@@ -105,8 +111,8 @@ const clockSlack = 2 * time.Minute
 
 // Find returns the settings to correct.
 func Find(t Tunnel, h Host) []Finding {
-	return slices.Concat(t.forwarding(h), t.reversePath(h), t.secondUplink(h), t.exit(),
-		firewall(t.Filters, t.Port), t.queues(h), t.clock(h))
+	return slices.Concat(t.forwarding(h), t.elsewhere(h), t.reversePath(h), t.secondUplink(h), t.exit(),
+		t.firewall(), t.queues(h), t.clock(h))
 }
 
 // clock finds a clock that is behind what this host itself has done before.
@@ -218,6 +224,30 @@ func (t *Tunnel) reversePath(h Host) []Finding {
 			strings.Join(what, ", "), t.Device),
 		Remedy: "remove the other route (ip route get ADDRESS), or make the filter loose: sysctl -w net.ipv4.conf." + t.Device + ".rp_filter=2",
 	}}
+}
+
+// elsewhere finds allowed IPs that routes of somebody else lead past the device. A network that
+// this host is in itself is not among them: it keeps its route, which internal/daemon says. Nor is
+// the whole Internet, parts of which a full tunnel leaves to other routes.
+func (t *Tunnel) elsewhere(h Host) (list []Finding) {
+	if tun := h.link(t.Device); tun == nil || !tun.Up || !t.Routed {
+		return nil
+	}
+	for _, a := range t.Astray {
+		own := slices.ContainsFunc(h.Links, func(l Link) bool {
+			return slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Contains(a.Prefix.Addr().Next()) })
+		})
+		if own || a.Prefix.Bits() == 0 || len(list) == maxNamed {
+			continue
+		}
+		list = append(list, Finding{
+			Kind: Elsewhere, Subject: a.Prefix.String(),
+			Message: fmt.Sprintf("%s is an allowed IP, and a route or rule that is not tund's leads it to %s: nothing is sent to it through the tunnel",
+				a.Prefix, a.Link),
+			Remedy: fmt.Sprintf("remove that route (ip route get %s shows it), or give tund's a smaller metric in [tun]", a.Prefix.Addr().Next()),
+		})
+	}
+	return list
 }
 
 // maxNamed bounds the networks that one message names.

@@ -63,9 +63,9 @@ func ReadRules(t Traffic) ([]Rule, error) {
 		r := Rule{Table: family + " " + c.Table.Name, Chain: c.Name}
 		var judge func([]expr.Any) verdict
 		switch *c.Hooknum {
-		case *nftables.ChainHookInput:
+		case *nftables.ChainHookInput, *nftables.ChainHookPrerouting:
 			r.Hook, r.Accept, judge = "input", fmt.Sprintf("udp dport %d", t.Port), t.incoming
-		case *nftables.ChainHookOutput:
+		case *nftables.ChainHookOutput, *nftables.ChainHookPostrouting:
 			r.Hook, r.Accept, judge = "output", fmt.Sprintf("udp sport %d", t.Port), t.outgoing
 		case *nftables.ChainHookForward:
 			if t.Device == "" {
@@ -179,6 +179,8 @@ const (
 	source = link + 1 + iota // port
 	host4                    // destination
 	host6
+	from4 // source
+	from6
 	family // of the packet: any
 )
 
@@ -248,6 +250,10 @@ func fieldOf(e expr.Any) int {
 			return host4
 		case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 24 && e.Len == 16:
 			return host6
+		case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 12 && e.Len == 4:
+			return from4
+		case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 8 && e.Len == 16:
+			return from6
 		}
 	}
 	return loads(e)

@@ -30,7 +30,9 @@ const (
 	// For one name: Go's resolver tries the servers in turn, 5 s each.
 	lookupTimeout = 20 * time.Second
 	// Pause after the first failed lookup; it doubles with each failure ….
-	firstRetry    = time.Second
+	firstRetry = time.Second
+	// slowLookup is how long a first lookup may take before the peer is said to have no address.
+	slowLookup    = 8 * time.Second
 	lastRetry     = time.Minute      // … up to this
 	recheckEvery  = 30 * time.Second // between lookups of a name whose peer is down
 	complainEvery = time.Hour        // between warnings about one name
@@ -82,6 +84,7 @@ type host struct {
 	err   error        // of the last lookup; nil: it succeeded, or there was none yet
 	asked bool         // a lookup has ended
 	busy  bool         // a lookup is under way, or waits for its turn
+	since time.Time    // when the lookup under way was due
 	next  time.Time    // of the next look
 	pause time.Duration
 	said  time.Time // when its failure, or an address left out, was last logged
@@ -236,11 +239,21 @@ func (r *Resolver) Failures() map[keys.PublicKey]string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := make(map[keys.PublicKey]string)
+	now := time.Now()
 	for name, h := range r.hosts {
-		if h.err != nil && len(h.addrs) == 0 {
-			for _, key := range h.users {
-				out[key] = "endpoint " + name + " does not resolve: " + h.err.Error()
-			}
+		why := ""
+		switch {
+		case len(h.addrs) != 0:
+		case h.err != nil:
+			why = h.err.Error()
+		case h.busy && now.Sub(h.since) >= slowLookup:
+			why = "no DNS server has answered yet"
+		}
+		if why == "" {
+			continue
+		}
+		for _, key := range h.users {
+			out[key] = "endpoint " + name + " does not resolve: " + why
 		}
 	}
 	return out
@@ -299,7 +312,7 @@ func (r *Resolver) due() []string {
 			h.next = now.Add(jittered(recheckEvery))
 			continue
 		}
-		h.busy = true
+		h.busy, h.since = true, now
 		due = append(due, name)
 	}
 	slices.Sort(due)

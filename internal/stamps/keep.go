@@ -25,6 +25,8 @@ type Keeper struct {
 	Contacts *Contacts
 	// Configured returns a function that reports whether a peer is configured now.
 	Configured func() func(keys.PublicKey) bool
+	// Failed, if not nil, is told why the timestamps could not be saved, or nil when they were.
+	Failed func(error)
 	// Present returns the peers that have a session now. The slice is the Keeper's.
 	Present func() []Contact
 }
@@ -48,7 +50,9 @@ func (k Keeper) Run(ctx context.Context) {
 			if err != nil && !failed { // if it failed at the start, it was logged then
 				k.Log.Warn("handshakes recorded from now on may be taken for fresh ones after a restart", zap.Error(err))
 			}
-			failed = err != nil
+			if failed = err != nil; k.Failed != nil && (size != 0 || failed) {
+				k.Failed(err)
+			}
 			return size, err
 		}},
 		{pause: stampsSoon, save: k.saveContacts}, // they seldom change

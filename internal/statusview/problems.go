@@ -19,6 +19,8 @@ const (
 	KindProgram     = "program"      // another version is installed than the one that runs
 	KindTrial       = "trial"        // the former configuration comes back unless this is confirmed
 	KindPreviousKey = "previous-key" // our previous key is still accepted
+	KindClock       = "clock"        // a clock is wrong; internal/hostcheck reports it of this host
+	KindState       = "state"        // what is to outlive the process cannot be saved
 )
 
 // Problem is one reason for which an operator should look at an instance.
@@ -43,7 +45,10 @@ type subject struct{ kind, name string }
 
 // Note adds a problem, replacing an earlier one of its kind about the same subject. A problem that
 // is there already, with the same message, keeps the time at which it began.
-func (p *Problems) Note(kind, name, message string) {
+func (p *Problems) Note(kind, name, message string) { p.NoteRemedy(kind, name, message, "") }
+
+// NoteRemedy is Note of a problem whose message does not say what to do about it.
+func (p *Problems) NoteRemedy(kind, name, message, remedy string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := subject{kind, name}
@@ -53,7 +58,7 @@ func (p *Problems) Note(kind, name, message string) {
 	if p.list == nil {
 		p.list = make(map[subject]Problem)
 	}
-	p.list[key] = Problem{Kind: kind, Subject: name, Message: message, Since: time.Now()}
+	p.list[key] = Problem{Kind: kind, Subject: name, Message: message, Remedy: remedy, Since: time.Now()}
 }
 
 // Solved removes a problem.

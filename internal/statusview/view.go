@@ -122,7 +122,7 @@ func (v *View) warnings() []control.Warning {
 			Kind: kind, Subject: subject, Message: message, Since: control.At(since),
 		})
 	}
-	for _, p := range slices.Concat(v.Problems, v.refused(), v.previousKey()) {
+	for _, p := range slices.Concat(v.Problems, v.refused(), v.previousKey(), v.clocks()) {
 		add(p.Kind, p.Subject, p.Message, p.Since)
 		list[len(list)-1].Remedy = p.Remedy
 	}
@@ -163,7 +163,7 @@ func (v *View) refused() []Problem {
 			Remedy:  fmt.Sprintf("if it is yours, add [[peer]] with public_key = \"%s\" and its allowed_ips, and reload", s.PublicKey),
 		})
 	}
-	if k := v.Tunnel.WrongKey; k != nil {
+	if k := v.Tunnel.WrongKey; k != nil && !v.upAt(k.From) {
 		list = append(list, Problem{
 			Kind: KindWrongKey, Since: k.Since,
 			Message: fmt.Sprintf("handshakes for another public key than ours come in, the last from %s (unproven: anybody can send such)", k.From),
@@ -171,6 +171,13 @@ func (v *View) refused() []Problem {
 		})
 	}
 	return list
+}
+
+// upAt reports whether a peer is up at an address: what came from there before is corrected.
+func (v *View) upAt(from netip.AddrPort) bool {
+	return slices.ContainsFunc(v.Tunnel.Peers, func(p tunnel.PeerStatus) bool {
+		return p.Endpoint == from && p.State == tunnel.StateUp
+	})
 }
 
 // previousKey says which peers still have sessions with our previous key, for as long as that is
@@ -198,6 +205,30 @@ func (v *View) previousKey() []Problem {
 		one.Remedy = fmt.Sprintf("give them public_key = \"%s\" for us", v.Tunnel.PublicKey)
 	}
 	return []Problem{one}
+}
+
+// clockSlack is how far the clocks of two hosts may differ before that is worth a word.
+const clockSlack = 2 * time.Minute
+
+// clocks names the peers whose clocks differ from that of this host.
+func (v *View) clocks() (list []Problem) {
+	for n := range v.Tunnel.Peers {
+		p := &v.Tunnel.Peers[n]
+		if p.ClockAhead.Abs() < clockSlack {
+			continue
+		}
+		how := "ahead of"
+		if p.ClockAhead < 0 {
+			how = "behind"
+		}
+		list = append(list, Problem{
+			Kind: KindClock, Subject: p.Name, Since: p.LastHandshake,
+			Message: fmt.Sprintf("by its last handshake, the clock of %s is about %s %s that of this host: one of the two is wrong", p.Name,
+				p.ClockAhead.Abs().Round(time.Minute), how),
+			Remedy: "set it, and keep both with NTP (timedatectl set-ntp true)",
+		})
+	}
+	return list
 }
 
 // underlay lists the features that every socket has.

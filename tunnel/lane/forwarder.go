@@ -122,7 +122,7 @@ func (f *ipForwarder) Route(to []Recipient, p *Outgoing) ([]Recipient, drop.Reas
 
 func (f *ipForwarder) Reshape(_, buf []byte, _ int) []byte { return buf }
 
-func (f *ipForwarder) Deliver(from *peer.Peer, plaintext []byte, _ boottime.Time) ([]byte, drop.Reason) {
+func (f *ipForwarder) Deliver(from *peer.Peer, plaintext []byte, now boottime.Time) ([]byte, drop.Reason) {
 	h, ok := l3.ParseHeader(plaintext)
 	if !ok {
 		from.CountDrop(drop.BadInnerPacket, 1)
@@ -130,7 +130,7 @@ func (f *ipForwarder) Deliver(from *peer.Peer, plaintext []byte, _ boottime.Time
 	}
 	if h.Src != f.lastSource || from != f.lastOwner {
 		if !f.table.Admits(h.Src, from) {
-			from.CountDrop(drop.ForeignSource, 1)
+			from.DropForeign(h.Src, now)
 			return nil, drop.ForeignSource
 		}
 		f.lastSource, f.lastOwner = h.Src, from

@@ -79,7 +79,7 @@ func (in *ReceiveLoop) authenticated(counter uint64) {
 // question came from.
 func (in *ReceiveLoop) roam() {
 	r := &in.run
-	if p := r.keypair.Peer; p.Roam(r.keypair, *r.from) {
+	if p := r.keypair.Peer; p.Roam(r.keypair, *r.from, in.now) {
 		in.env.Log.Moved(p, r.from.Addr, in.now, in.env.Clock.Wall())
 	}
 }

@@ -51,8 +51,12 @@ func (c *callers) words(now boottime.Time) string {
 	if c.returns < sharedReturns || now.Sub(c.at) >= sharedWithin {
 		return ""
 	}
-	return "two hosts use the key of this peer at once, and take each other's session: " + c.before.String() +
-		" and " + c.last.String() + "; give each a key pair and a [[peer]] of its own"
+	return sharedWords(*c.before, c.last)
+}
+
+func sharedWords(one, other netip.AddrPort) string {
+	return "two hosts use the key of this peer at once, and take each other's session: " + one.String() +
+		" and " + other.String() + "; give each a key pair and a [[peer]] of its own"
 }
 
 // Called notes where a genuine initiation of the peer came from. It returns a text to log if two
@@ -60,7 +64,6 @@ func (c *callers) words(now boottime.Time) string {
 func (p *Peer) Called(from netip.AddrPort, now boottime.Time) (words string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := &p.history().callers
-	c.called(from, now)
-	return c.words(now)
+	p.history().callers.called(from, now)
+	return p.sharedKey(now)
 }

@@ -31,9 +31,15 @@ func (p *Peer) SetEndpoint(ep udp.Endpoint) (moved bool) {
 // Roam moves the peer to the source of a datagram of this session, the newest so far, and reports
 // whether that is another address. A session other than the current one moves the peer only as long
 // as nothing has arrived under the current one.
-func (p *Peer) Roam(kp *Keypair, from udp.Endpoint) (moved bool) {
-	cur := p.current.Load()
-	return (cur == kp.root() || cur != nil && cur.heardAt.Load() == 0) && p.SetEndpoint(from)
+func (p *Peer) Roam(kp *Keypair, from udp.Endpoint, now boottime.Time) (moved bool) {
+	cur, main := p.current.Load(), kp.root()
+	if cur == main || cur != nil && cur.heardAt.Load() == 0 {
+		return p.SetEndpoint(from)
+	}
+	if cur != nil {
+		p.noteStale(cur, main, from.Addr, now)
+	}
+	return false
 }
 
 // moves records the moves of a peer's endpoint.

@@ -29,6 +29,8 @@ type Keypair struct {
 	// heardAt is the boottime at which an authenticated message last came under this session; 0:
 	// never.
 	heardAt atomic.Int64
+	// stale counts messages from elsewhere since the session was replaced by a newer one.
+	stale atomic.Uint32
 	// renewAfter is the age at which the initiator asks for the next session, and crossed tells
 	// whether the peer began a handshake at the same time. Constant once the session is current.
 	renewAfter time.Duration
@@ -273,6 +275,16 @@ func (p *Peer) InitiationReceived() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.history().count.InitiationsReceived++
+}
+
+// clockAhead returns how far the peer's clock is ahead of ours, which says wall at now, by its last
+// initiation; 0 when that is long ago. The lock is held.
+func (h *Handshake) clockAhead(now boottime.Time, wall time.Time) time.Duration {
+	age := now.Sub(h.LastInitiation)
+	if h.LastInitiation == 0 || age >= timers.RejectAfterTime {
+		return 0
+	}
+	return h.LastTimestamp.Time().Add(age).Sub(wall)
 }
 
 // Responded installs the session of an initiation that we answer. It returns how many answers in a

@@ -61,6 +61,7 @@ type Peer struct {
 	sendFailure atomic.Pointer[SendFailure]
 	// Boottime at which one of our datagrams to the peer last came back to us; 0: never.
 	loopedAt atomic.Int64
+	misuses  atomic.Pointer[misuses] // nil: there were none
 	drops    atomic.Pointer[drop.Counters]
 	moves    atomic.Pointer[moves] // history of its moves; nil: it never moved
 	// The data sessions in which packets leave; nil: they leave in the current session.

@@ -29,6 +29,8 @@ type Status struct {
 	Keepalive     time.Duration
 	Attempts      int // initiations in a row without a response
 	LastError     string
+	// How far the peer's clock is ahead of ours, by its last initiation; 0: not known.
+	ClockAhead time.Duration
 
 	Since        time.Time // when the peer came up, or began to fail; zero: neither
 	Roamed       time.Time // when an authenticated datagram last moved the endpoint; zero: never
@@ -80,7 +82,7 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	last := boottime.Time(p.wantsFrames.Load())
 	s.WantsFrames = last != 0 && now.Sub(last) < wantsFramesFor
 	p.Handshake.Lock()
-	s.PresharedKey = p.Handshake.PresharedKey
+	s.PresharedKey, s.ClockAhead = p.Handshake.PresharedKey, p.Handshake.clockAhead(now, wall)
 	p.Handshake.Unlock()
 	if last := p.LastReceived(); last != 0 {
 		s.LastReceived = wall.Add(-now.Sub(last))
@@ -124,8 +126,7 @@ func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
 			text = p.trouble(ep.Addr, now)
 		}
 	}
-	past := p.known()
-	if words := past.callers.words(now); words != "" {
+	if words := p.sharedKey(now); words != "" {
 		text = words
 	} else if text == "" && now.Sub(faults.doubtAt) < doubtShown {
 		text = faults.doubt
@@ -226,5 +227,5 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 	if p.Timers.Handshaking() && now.Sub(p.Timers.InitiatedAt()) >= time.Second && now.Sub(p.LastReceived()) >= silence {
 		return fmt.Sprintf("no answer from %v to a handshake either: %s", ep, cause)
 	}
-	return ""
+	return p.foreignWords(now)
 }

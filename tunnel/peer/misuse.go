@@ -1,0 +1,117 @@
+package peer
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"tund/internal/boottime"
+	"tund/internal/drop"
+)
+
+// Bounds on what a peer sends that it should not, before status says so: single packets are late,
+// or stray.
+const (
+	// staleAfter is the age of a session from which on nothing that was sent under the one before
+	// can still be under way.
+	staleAfter = 2 * time.Second
+	// repeats is how often something has to be seen, and repeatsEvery the time that has to lie
+	// between two sightings of a packet that is no member of a burst.
+	repeats      = 3
+	repeatsEvery = time.Second
+	// repeatsWithin is the longest time between two sightings that belong together, and for how
+	// long the last is shown.
+	repeatsWithin = 10 * time.Second
+)
+
+// misuses are what a peer does that it should not.
+type misuses struct {
+	twin    atomic.Pointer[twin]
+	foreign atomic.Pointer[foreignSource] // of a packet that was dropped
+}
+
+// misused returns where to note a misuse.
+func (p *Peer) misused() *misuses {
+	if p.misuses.Load() == nil {
+		p.misuses.CompareAndSwap(nil, new(misuses))
+	}
+	return p.misuses.Load()
+}
+
+// twin is a host that goes on to use a session of a peer although another host, at another address,
+// has replaced it by a newer one: two hosts have the key. It does not change.
+type twin struct {
+	addr, other netip.AddrPort
+	at          boottime.Time // when it was last seen
+}
+
+// noteStale is called for the newest message of a session that is not the current one, which has
+// been heard. A host that has a newer session uses it, wherever it moves.
+func (p *Peer) noteStale(cur, kp *Keypair, from netip.AddrPort, now boottime.Time) {
+	ep := p.endpoint.Load()
+	if cur.crossed || now.Sub(cur.Established) < staleAfter || ep == nil || ep.Addr == from {
+		return
+	}
+	if kp.stale.Add(1) < repeats {
+		return
+	}
+	m := p.misused()
+	if last := m.twin.Load(); last == nil || now.Sub(last.at) >= repeatsEvery {
+		m.twin.Store(&twin{from, ep.Addr, now})
+	}
+}
+
+// foreignSource is a source address of packets from a peer that is none of its allowed IPs. It does
+// not change.
+type foreignSource struct {
+	addr netip.Addr
+	at   boottime.Time
+	seen int // how often in a row; sightings within repeatsEvery are one
+}
+
+// DropForeign counts a packet of the peer that is dropped because its source does not belong to the
+// peer. Lanes call it.
+func (p *Peer) DropForeign(src netip.Addr, now boottime.Time) {
+	p.CountDrop(drop.ForeignSource, 1)
+	if !src.IsGlobalUnicast() {
+		return // a host speaks from such an address without being asked to
+	}
+	seen, m := 1, p.misused()
+	if last := m.foreign.Load(); last != nil {
+		switch pause := now.Sub(last.at); {
+		case pause < repeatsEvery:
+			return
+		case pause < repeatsWithin:
+			seen += last.seen
+		}
+	}
+	m.foreign.Store(&foreignSource{src, now, seen})
+}
+
+// foreignWords says that packets of the peer are dropped for their source, or returns "".
+func (p *Peer) foreignWords(now boottime.Time) string {
+	m := p.misuses.Load()
+	if m == nil {
+		return ""
+	}
+	f := m.foreign.Load()
+	if f == nil || f.seen < repeats || now.Sub(f.at) >= repeatsWithin {
+		return ""
+	}
+	return "packets from " + f.addr.String() + " are dropped: the address is not among the allowed_ips of this peer here"
+}
+
+// sharedKey returns a text saying that two hosts have the peer's key, or "" if nothing suggests it.
+// Callers hold mu.
+func (p *Peer) sharedKey(now boottime.Time) string {
+	past := p.known()
+	if words := past.callers.words(now); words != "" {
+		return words
+	}
+	if m := p.misuses.Load(); m != nil {
+		if t := m.twin.Load(); t != nil && now.Sub(t.at) < repeatsWithin {
+			return sharedWords(t.addr, t.other)
+		}
+	}
+	return ""
+}
