@@ -162,7 +162,7 @@ demo-sites: $(PROGRAMS) ## show a network of sites with a registry in etcd on th
 	examples/many-sites/run.sh
 
 SHARE = $(DESTDIR)$(PREFIX)/share
-UNIT  = $(DESTDIR)$(PREFIX)/lib/systemd/system/tund@.service
+UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 AGENTUNIT = $(DESTDIR)$(PREFIX)/lib/systemd/system/tund-agent@.service
 
 install: $(PROGRAMS) install-files ## install below $(DESTDIR)$(PREFIX)
@@ -176,8 +176,8 @@ install: $(PROGRAMS) install-files ## install below $(DESTDIR)$(PREFIX)
 # All but what has to be built. Documents lie as they do here, so that their links work; keys that
 # somebody made in examples/ to try them stay here.
 install-files:
-	install -D -m 0644 packaging/tund@.service $(UNIT)
-	sed -i 's#/usr/\(sbin/tund\|bin/tunctl\|share/\)#$(PREFIX)/\1#g' $(UNIT)
+	install -D -m 0644 -t $(UNITS) packaging/tund@.service packaging/tund-dns@.path packaging/tund-dns@.service
+	sed -i 's#/usr/\(sbin/tund\|bin/tunctl\|share/\)#$(PREFIX)/\1#g' $(UNITS)/tund@.service $(UNITS)/tund-dns@.*
 	install -D -m 0644 packaging/sysusers.d/tund.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/tund.conf
 	install -D -m 0644 packaging/tmpfiles.d/tund.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/tund.conf
 	install -D -m 0644 packaging/networkd.conf.d/50-tund.conf $(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d/50-tund.conf

@@ -85,6 +85,11 @@ type Tun struct {
 	// say only what a peer may send. Routes is false then.
 	SystemRouting bool
 
+	// DNS servers that this host asks while the instance runs, and the domains for which it does;
+	// none: for all names. Domains are in the notation of resolved.conf(5).
+	DNS        []netip.Addr
+	DNSDomains []string
+
 	Forward    bool // the kernel forwards between all links while the instance runs
 	Masquerade bool // packets from peers leave by other links with our address
 }

@@ -110,6 +110,7 @@ table = 100
 metric = 50
 local_networks = "none"
 guard = "always"
+dns = ["10.9.0.53", "FD09::53", "corp.Example", "~."]
 [tap]
 device = "lan0"
 bridge = "br0"
@@ -156,7 +157,8 @@ unknown_unicast_limit = 6
 		Instance: "office", Path: "/etc/tund/office.toml",
 		Tunnel: Tunnel{PrivateKey: priv, ListenPort: 51820, FwMark: 0xca6c, Lanes: 2, VerifyInnerChecksum: true},
 		Tun: &Tun{Device: "wan0", Addresses: prefixes("10.9.0.1/24", "fd09::1/64", "10.8.0.1/32"), MTU: 1380,
-			Table: 100, Metric: 50, LocalNetworks: LocalNone, Guard: GuardAlways},
+			Table: 100, Metric: 50, LocalNetworks: LocalNone, Guard: GuardAlways,
+			DNS: []netip.Addr{netip.MustParseAddr("10.9.0.53"), netip.MustParseAddr("fd09::53")}, DNSDomains: []string{"corp.example", "~."}},
 		Tap: &Tap{Device: "lan0", Bridge: "br0", BridgeVLANs: []uint16{10, 20, 21}, BridgePVID: 5, MTU: 9000, Ageing: time.Minute, MaxMACs: 1000, MaxMACsPerPeer: 20,
 			BroadcastLimit: 1, MulticastLimit: 2, UnknownUnicastLimit: 3, DoubleTags: true, Hub: true, BPDU: BPDUGuard, Learning: true,
 			UnsuppressedVLANs: []uint16{0, 10, 11},

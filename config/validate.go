@@ -100,6 +100,7 @@ func (l *loader) tun(s *section) *Tun {
 		Forward:       s.boolean("forward", false),
 		Masquerade:    s.boolean("masquerade", false),
 	}
+	t.DNS, t.DNSDomains = s.dns("dns")
 	if t.SystemRouting {
 		// A route for each allowed IP would compete with those of the routing daemon.
 		t.Routes = false

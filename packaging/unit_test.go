@@ -15,40 +15,49 @@ import (
 // maxExposure is what `systemd-analyze security` may say, times ten.
 const maxExposure = "17"
 
-// analyze runs systemd-analyze on the unit, with the programs it starts replaced by one that exists
-// here.
-func analyze(t *testing.T, args ...string) (string, error) {
+// units are those that belong to an instance.
+var units = []string{"tund@.service", "tund-dns@.path", "tund-dns@.service"}
+
+// analyze runs systemd-analyze on a unit, with the programs that it and the others start replaced
+// by one that exists here.
+func analyze(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
 	tool, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("systemd-analyze is not installed (Debian: systemd)")
 	}
-	unit, err := os.ReadFile("tund@.service")
-	if err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	for _, name := range units {
+		unit, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := regexp.MustCompile(`/usr/(sbin/tund|bin/tunctl)\b`).ReplaceAllString(string(unit), "/bin/true")
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	text := regexp.MustCompile(`/usr/(sbin/tund|bin/tunctl)\b`).ReplaceAllString(string(unit), "/bin/true")
-	path := filepath.Join(t.TempDir(), "tund@.service")
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command(tool, append(args, path)...).CombinedOutput()
+	out, err := exec.Command(tool, append(args, filepath.Join(dir, name))...).CombinedOutput()
 	return string(out), err
 }
 
 func TestUnit_verifiesWithoutAWord(t *testing.T) {
 	t.Parallel()
-	out, err := analyze(t, "verify", "--man=no", "--recursive-errors=no")
-	if err != nil || strings.TrimSpace(out) != "" {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	for _, name := range units {
+		out, err := analyze(t, name, "verify", "--man=no", "--recursive-errors=no")
+		if err != nil || strings.TrimSpace(out) != "" {
+			t.Errorf("systemd-analyze verify %s: %v\n%s", name, err, out)
+		}
 	}
 }
 
 func TestUnit_isSandboxed(t *testing.T) {
 	t.Parallel()
-	out, err := analyze(t, "security", "--offline=yes", "--no-pager", "--threshold="+maxExposure)
-	if err != nil {
-		t.Errorf("systemd-analyze security: %v\n%s", err, out)
+	for _, name := range []string{"tund@.service", "tund-dns@.service"} {
+		out, err := analyze(t, name, "security", "--offline=yes", "--no-pager", "--threshold="+maxExposure)
+		if err != nil {
+			t.Errorf("systemd-analyze security %s: %v\n%s", name, err, out)
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ Without a verb it shows the status of every instance.`,
 	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(a.statusCommand(), a.topCommand(), a.monitorCommand(), a.doctorCommand(), a.fdbCommand(), a.routesCommand(), a.sourcesCommand(), a.netCommand(), a.reloadCommand(), a.confirmCommand(), a.logLevelCommand(),
 		a.exchange().Import(), a.exchange().Export(), a.peerCommand(), a.checkCommand(), a.pingCommand(), a.benchCommand(), a.captureCommand(),
-		a.genkeyCommand(), a.pubkeyCommand(), a.genpskCommand(), a.versionCommand())
+		a.dnsCommand(), a.genkeyCommand(), a.pubkeyCommand(), a.genpskCommand(), a.versionCommand())
 	return root
 }
 

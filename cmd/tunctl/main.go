@@ -51,6 +51,7 @@ type environment struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	now            func() time.Time
+	run            func(ctx context.Context, program string, args ...string) error
 	runDir         string
 	configDir      string                     // of configurations, one for each instance
 	user           string                     // login name, for hints; "" unknown
@@ -64,7 +65,7 @@ type environment struct {
 // system is the real environment.
 func system() *environment {
 	e := &environment{
-		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, now: time.Now, runDir: rundir.Path(),
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, now: time.Now, run: runProgram, runDir: rundir.Path(),
 		configDir: "/etc/tund",
 	}
 	if u, err := user.Current(); err == nil {

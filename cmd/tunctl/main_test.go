@@ -101,6 +101,8 @@ type world struct {
 	width  int
 	height int
 	expose bool
+	// programs is called in place of programs that tunctl starts.
+	programs func(ctx context.Context, program string, args ...string) error
 }
 
 func newWorld(t *testing.T) *world {
@@ -145,6 +147,7 @@ func (w *world) run(args ...string) (code int, stdout, stderr string) {
 	env := &environment{
 		stdin: strings.NewReader(w.stdin), stdout: &out, stderr: &errs, now: screentest.Noon, runDir: w.dir, user: "ana",
 		getenv: func(name string) string { return w.env[name] }, width: w.width, height: w.height, exposed: w.expose, configDir: filepath.Join(w.dir, "etc"),
+		run: w.programs,
 	}
 	code = run(args, env)
 	return code, strings.ReplaceAll(out.String(), w.dir, "$RUN"), strings.ReplaceAll(errs.String(), w.dir, "$RUN")

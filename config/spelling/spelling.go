@@ -37,7 +37,6 @@ var absent = map[string]string{
 	"postup":     "tund runs no commands: use ExecStartPost= in a drop-in of tund@.service",
 	"predown":    "tund runs no commands: use ExecStop= in a drop-in of tund@.service",
 	"postdown":   "tund runs no commands: use ExecStopPost= in a drop-in of tund@.service",
-	"dns":        "tund does not configure DNS: call resolvectl(1) in ExecStartPost= in a drop-in of tund@.service",
 	"saveconfig": "tund never writes to its configuration",
 }
 

@@ -48,6 +48,8 @@ type Instance struct {
 	Version  string               // of it
 	// Sent is the newest time that this host ever told a peer in a handshake; zero: none is known.
 	Sent func() time.Time
+	// AskForDNS has systemd-resolved told once more which servers are wanted.
+	AskForDNS func()
 	// Now returns the configuration in force, the fwmark of our datagrams, and our UDP port.
 	Now func() (c *config.Config, mark uint32, port uint16)
 }
@@ -61,6 +63,7 @@ type Adviser struct {
 	queues      map[string]hostcheck.QueueCounts // of our devices, at the last check
 	pathDrops   *uint64                          // at the last check; nil: this is the first
 	outward     outward                          // what peers sent on to the Internet last
+	withoutDNS  int                              // checks in a row at which resolved lacked servers
 }
 
 // New makes an Adviser. It does nothing until Run is called.
@@ -89,6 +92,7 @@ func (a *Adviser) advise() {
 		a.Log.Debug("cannot look at the host's settings", zap.Error(err))
 		return
 	}
+	a.checkDNS(c, host)
 	t := hostcheck.Tunnel{File: filepath.Base(c.Path), Sent: a.Sent()}
 	if info, err := os.Stat(c.Path); err == nil {
 		t.Written = info.ModTime()

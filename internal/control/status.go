@@ -89,6 +89,9 @@ type Device struct {
 	Bridge   string   `json:"bridge"` // the Linux bridge it is a port of, or ""
 	Queues   int      `json:"queues"`
 	Features []string `json:"features"` // "checksum", "tso", "uso"
+	// DNS has the servers and the domains that systemd-resolved is to have for the device, as
+	// resolvectl(1) takes them.
+	DNS []string `json:"dns"`
 
 	// As in `ip -s link`: rx is what came out of the tunnel into this host, tx what went into the
 	// tunnel.

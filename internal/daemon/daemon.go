@@ -35,6 +35,7 @@ import (
 	"tund/internal/netwatch"
 	"tund/internal/news"
 	"tund/internal/resolve"
+	"tund/internal/resolved"
 	"tund/internal/sdnotify"
 	"tund/internal/sessionlog"
 	"tund/internal/sources"
@@ -112,6 +113,7 @@ type Daemon struct {
 	life     context.Context // ends when the instance is to stop; belongs to run
 	stopping bool            // nothing may change any longer
 	trial    *trial          // of the configuration in force; nil: it is not on trial
+	dns      resolved.Wanted // as announced last
 
 	mu       sync.Mutex // never held while waiting for anything
 	config   *config.Config
@@ -235,6 +237,8 @@ func (d *Daemon) launch(ctx context.Context) error {
 		})
 		d.background.Go(func() { news.Observe(ctx, d.events, d.tunnel, heap.NewWave()) })
 	}
+	d.undo.push(d.removeDNS)
+	d.announceDNS() // whoever reads it asks the control socket
 	d.serveSocket(ctx)
 	d.serveAgent()
 	if d.site != nil {
@@ -282,6 +286,7 @@ func (d *Daemon) adviser() *advice.Adviser {
 			}
 			return newest
 		},
+		AskForDNS: d.askAgainForDNS,
 		Now: func() (*config.Config, uint32, uint16) {
 			d.mu.Lock()
 			defer d.mu.Unlock()

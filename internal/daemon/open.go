@@ -100,7 +100,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 		return err
 	}
 	d.names = resolve.New(resolve.Options{
-		Log: d.log, Lookup: resolve.MarkedLookup(d.currentMark), Reachable: d.reachable, Changed: d.setEndpoints, PrefixChanged: d.prefixChanged,
+		Log: d.log, Lookup: resolve.MarkedLookup(d.currentMark, d.outsideDNS), Reachable: d.reachable, Changed: d.setEndpoints, PrefixChanged: d.prefixChanged,
 		Down: func(key keys.PublicKey) bool { return d.tunnel.PeerState(key) == tunnel.StateDown },
 	})
 	d.names.SetPeers(c.Peers)

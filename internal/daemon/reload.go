@@ -111,6 +111,7 @@ func (d *Daemon) change(read func() (*config.Config, error)) error {
 	}
 	d.heap.Worked(len(next.Peers))
 	err = d.applyRoutes(d.life)
+	d.announceDNS()
 	d.lookSoon()
 	if err != nil {
 		news.Config(d.events, "partly", "the configuration was reloaded, but not all of it was applied", oneLine(err))

@@ -44,6 +44,7 @@ var reloadChanges = map[string]map[string]keyChange{
 		"previous_private_key_file": {`"own.key"`, `"other.key"`},
 	},
 	"tun": {
+		"dns":            {`[]`, `["10.9.0.53"]`},
 		"device":         {`"a"`, `"b"`},
 		"address":        {`["10.9.0.1/24"]`, `["10.9.0.2/24"]`},
 		"mtu":            {"1300", "1400"},
@@ -179,6 +180,7 @@ func handedOver(c *config.Config) string {
 	if c.Tap != nil {
 		text += fmt.Sprintf("%+v", desired.PortVLANs(c))
 	}
+	text += fmt.Sprintf("%+v", desired.DNS(c))
 	return text + fmt.Sprintf("%+v %+v", desired.State(c, nil, desired.TunMTU(c, 1500), desired.TapMTU(c)), desired.Ethernet(c.Tap)) + fmt.Sprintf("%v %+v", c.Metrics, *c.Agent)
 }
 

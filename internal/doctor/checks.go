@@ -11,7 +11,7 @@ import (
 
 // known are the kinds of warnings that a check of their own explains.
 var known = []string{
-	"config", "runtime", "network", "routing-loop", "unknown-peer", "wrong-key", "dns", "clock", "firewall", "forwarding",
+	"config", "runtime", "network", "routing-loop", "unknown-peer", "wrong-key", "dns", "resolver", "clock", "firewall", "forwarding",
 	"reverse-path", "route-elsewhere", "offload", "switch", "device-queue",
 }
 
@@ -177,7 +177,7 @@ func sessionRemedy(p *control.Peer, i *control.Instance) string {
 }
 
 func (e *Evidence) names() []Finding {
-	list := e.warnings(Problem, "dns")
+	list := e.warnings(Problem, "dns", "resolver")
 	for n := range list {
 		if list[n].Remedy == "" {
 			list[n].Remedy = "check the name, and that this host can ask its DNS server (getent hosts NAME)"

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -93,7 +94,10 @@ type host struct {
 // MarkedLookup returns a function for Options.Lookup that asks the system's DNS servers and sets
 // the firewall mark that mark returns on each query. In a full tunnel an unmarked query would be
 // routed into the tunnel, and wait for the session that it is to make possible.
-func MarkedLookup(mark func() uint32) func(context.Context, string) ([]netip.Addr, error) {
+//
+// The same holds for a resolver on this host that asks servers inside the tunnel. instead returns
+// the addresses of servers to ask in place of a given one; none: ask that one.
+func MarkedLookup(mark func() uint32, instead func(netip.Addr) []netip.Addr) func(context.Context, string) ([]netip.Addr, error) {
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) {
 			if m := mark(); m != 0 { // if the kernel refuses the mark, the lookup fails
@@ -101,7 +105,17 @@ func MarkedLookup(mark func() uint32) func(context.Context, string) ([]netip.Add
 			}
 		})
 	}}
-	r := &net.Resolver{PreferGo: true, Dial: dialer.DialContext}
+	var turn atomic.Uint32 // of the servers: each attempt asks the next one
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		if at, err := netip.ParseAddrPort(address); err == nil {
+			if others := instead(at.Addr()); len(others) > 0 {
+				other := others[int(turn.Add(1))%len(others)]
+				address = netip.AddrPortFrom(other, at.Port()).String()
+			}
+		}
+		return dialer.DialContext(ctx, network, address)
+	}
+	r := &net.Resolver{PreferGo: true, Dial: dial}
 	return func(ctx context.Context, host string) ([]netip.Addr, error) { return r.LookupNetIP(ctx, "ip", host) }
 }
 

@@ -213,7 +213,7 @@ func Hold(runDir, instance string) (release func(), err error) {
 	return (&Claim{dir: foreign.dir, lock: lock}).clean, nil
 }
 
-// clean removes the sockets that a killed daemon left, and releases.
+// clean removes the sockets and files that a killed daemon left, and releases.
 func (c *Claim) clean() {
 	for _, name := range []string{controlSocket, agentSocket} {
 		path := filepath.Join(c.dir, name)
@@ -221,6 +221,7 @@ func (c *Claim) clean() {
 			_ = os.Remove(path)
 		}
 	}
+	_ = os.Remove(filepath.Join(c.dir, DNSFile))
 	c.Release()
 }
 

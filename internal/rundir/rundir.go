@@ -28,7 +28,9 @@ const standard = "/run/tund"
 const (
 	controlSocket = "control.sock"
 	agentSocket   = "agent.sock"
-	lockName      = "control.lock"
+	// DNSFile says which DNS servers the instance wants its device to have (internal/resolved).
+	DNSFile  = "dns"
+	lockName = "control.lock"
 )
 
 // Path returns the directory of all instances: TUND_RUN_DIR, or /run/tund.

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"tund/internal/control"
+	"tund/internal/desired"
 	"tund/tunnel"
 )
 
@@ -11,8 +12,11 @@ import (
 func (v *View) device(s *tunnel.DeviceStatus) control.Device {
 	out := control.Device{
 		Name: s.Name, Kind: s.Kind.String(), Queues: s.Queues, MTU: s.MTU, Offload: s.Features.Checksum,
-		Addresses: []string{}, Drops: s.Drops,
+		Addresses: []string{}, Drops: s.Drops, DNS: []string{},
 		RxPackets: s.RxPackets, RxBytes: s.RxBytes, TxPackets: s.TxPackets, TxBytes: s.TxBytes,
+	}
+	if c := v.Config.Tun; c != nil && c.Device == s.Name && len(c.DNS) > 0 {
+		out.DNS = desired.DNS(v.Config).Words()
 	}
 	for name, on := range map[string]bool{"checksum": s.Features.Checksum, "tso": s.Features.TSO, "uso": s.Features.USO} {
 		if on {

@@ -20,6 +20,7 @@ const (
 	KindTrial       = "trial"        // the former configuration comes back unless this is confirmed
 	KindPreviousKey = "previous-key" // our previous key is still accepted
 	KindClock       = "clock"        // a clock is wrong; internal/hostcheck reports it of this host
+	KindResolver    = "resolver"     // this host does not ask the DNS servers of the configuration
 	KindState       = "state"        // what is to outlive the process cannot be saved
 )
 

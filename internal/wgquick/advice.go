@@ -1,7 +1,6 @@
 package wgquick
 
 import (
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -58,7 +57,7 @@ func hookAdvice(command, device string) string {
 		has("Rules for the firewall belong into its own configuration, where they stay when the tunnel restarts.",
 			"iptables", "ip6tables", "nft ", "ufw ", "firewall-cmd")
 	}
-	has("tund does not set the resolver.", "resolvectl", "resolvconf")
+	has("DNS servers belong into dns in [tun].", "resolvectl", "resolvconf")
 	has("tund makes a route for each of allowed_ips, in the table that [tun] table names: see whether this is still needed.",
 		"ip route", "ip -4 route", "ip -6 route", "ip rule", "ip -4 rule", "ip -6 rule", "ip r ", "route add")
 	run := "Run it from the service, with `systemctl edit tund@" + device + "`:"
@@ -71,34 +70,6 @@ func hookAdvice(command, device string) string {
 // unitQuote makes one word of a line in a systemd unit (systemd.service(5), "Command lines").
 func unitQuote(command string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`, `$`, `$$`).Replace(command) + `"`
-}
-
-// dnsAdvice says how to set the resolver.
-func dnsAdvice(list []string, device string) string {
-	var servers, domains []string
-	for _, word := range list {
-		if _, err := netip.ParseAddr(word); err == nil {
-			servers = append(servers, word)
-		} else {
-			domains = append(domains, word)
-		}
-	}
-	text := "tund does not set the resolver. With systemd-resolved, `systemctl edit tund@" + device + "`:\n    [Service]"
-	if len(servers) > 0 {
-		text += "\n    ExecStartPost=+/usr/bin/resolvectl dns " + device + " " + printable(strings.Join(servers, " "))
-	}
-	if len(domains) > 0 {
-		text += "\n    ExecStartPost=+/usr/bin/resolvectl domain " + device + " " + printable(strings.Join(domains, " "))
-	}
-	return text
-}
-
-// printable hides what may be a secret.
-func printable(text string) string {
-	if keyText.MatchString(text) {
-		return "..."
-	}
-	return text
 }
 
 // obfuscation are the keys of AmneziaWG, which changes what goes over the wire.

@@ -27,6 +27,9 @@ func FromConfig(c *config.Config) (*File, []Note, error) {
 			notes = append(notes, Note{Key: key, Text: text})
 		}
 	}
+	var more string
+	f.DNS, more = dnsOf(c.Tun)
+	lost(more != "", "tun.dns", more)
 	lost(c.Tap != nil, "[tap]", "is left out: WireGuard carries no Ethernet")
 	lost(c.Tun.Metric != 0, "tun.metric", "is left out: wg-quick gives its routes no metric")
 	lost(f.TableOff && f.Table != 0, "tun.table", "is left out: there are no routes to put into it")

@@ -24,9 +24,7 @@ func (p *parser) end() {
 		return
 	}
 	p.checkMTU()
-	if len(p.file.DNS) > 0 {
-		p.notes = append(p.notes, Note{p.dnsLine, "DNS", dnsAdvice(p.file.DNS, p.device)})
-	}
+	p.checkDNS()
 	if p.file.PrivateKey.IsZero() && p.file.PrivateKeyFile == "" && len(p.faults) == 0 {
 		p.note("PrivateKey", "the file has none: put the key into the file that private_key_file names (mode 0600)")
 	}

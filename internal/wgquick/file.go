@@ -2,7 +2,7 @@
 // between them and the files of tund.
 //
 // Parse takes a file as people have it: any case of keys and sections, CRLF, a byte order mark,
-// comments, lists over several lines. What tund has no counterpart for (hooks, DNS, SaveConfig,
+// comments, lists over several lines. What tund has no counterpart for (hooks, SaveConfig,
 // unknown keys) becomes a Note that says what to do instead; what cannot be read becomes a Fault.
 // File.TOML writes a configuration of tund, FromConfig goes the other way, and ForPeer makes the
 // file that the other end of a tunnel needs.

@@ -34,6 +34,9 @@ func (f *File) TOML(keyFile string) string {
 	if f.MTU != 0 {
 		t.put("mtu", strconv.Itoa(f.MTU))
 	}
+	if len(f.DNS) > 0 {
+		t.put("dns", QuoteList(f.dns()))
+	}
 	if f.TableOff {
 		t.put("routes", `"off"`)
 	}

@@ -95,6 +95,42 @@ CONFIG
 	chmod 0640 "/etc/tund/$1.toml"
 }
 
+# knows WORDS: resolved has these servers and domains for berlin.
+knows() { [ "$(resolvectl dns berlin 2>/dev/null | sed 's/.*: *//') $(resolvectl domain berlin 2>/dev/null | sed 's/.*: *//')" = "$1" ]; }
+said() { tunctl -i berlin status --json | grep -o '"kind":"resolver","subject":"","message":"[^"]*"'; }
+unsaid() { ! said; }
+
+# names: systemd-resolved asks the servers of [tun] dns, for as long as the device is there.
+names() {
+	local before
+	cp -a /etc/tund/berlin.toml /test/berlin.toml
+	sed -i 's/^address = .*/&\ndns = ["10.9.0.2", "corp.example"]/' /etc/tund/berlin.toml
+	check "reload with dns" systemctl reload tund@berlin
+	if eventually 30 knows "10.9.0.2 corp.example"; then ok "resolved asks its server"; else
+		bad "resolved has $(resolvectl dns berlin) $(resolvectl domain berlin): $(journalctl -o cat -n 20 -u 'tund-dns@*'; systemctl status tund-dns@berlin.path)"
+	fi
+	equal "tunctl dns" "$(tunctl -i berlin dns)" "berlin: berlin: 10.9.0.2 corp.example"
+	sed -i 's/^dns = .*/dns = ["10.9.0.2"]/' /etc/tund/berlin.toml
+	check "reload with another dns" tunctl -i berlin reload
+	if eventually 30 knows "10.9.0.2 ~."; then ok "resolved asks it for all names"; else bad "resolved has $(resolvectl domain berlin)"; fi
+	before=$(pid berlin)
+	kill -9 "$before"
+	if eventually 60 knows "10.9.0.2 ~."; then ok "also after SIGKILL"; else bad "not after SIGKILL"; fi
+	check "restart" systemctl restart tund@berlin
+	if eventually 30 knows "10.9.0.2 ~."; then ok "and after a restart"; else bad "not after a restart"; fi
+	if eventually 30 unsaid; then ok "status has nothing to say"; else bad "status says $(said)"; fi
+	systemctl stop systemd-resolved
+	if eventually 60 said; then ok "without resolved, status says: $(said)"; else bad "status does not miss resolved"; fi
+	systemctl start systemd-resolved
+	if eventually 60 unsaid; then ok "and no longer"; else bad "status says $(said)"; fi
+	cp -a /test/berlin.toml /etc/tund/berlin.toml
+	check "reload without dns" systemctl reload tund@berlin
+	if eventually 30 knows " "; then ok "resolved asks it no longer"; else bad "resolved has $(resolvectl dns berlin) $(resolvectl domain berlin)"; fi
+	equal "failed units" "$(systemctl --failed --no-legend --plain 'tund*')" ""
+	# For the next boot.
+	sed -i 's/^address = .*/&\ndns = ["10.9.0.2", "corp.example"]/' /etc/tund/berlin.toml
+}
+
 sandbox() {
 	local main exposure
 	main=$(pid berlin)
@@ -262,6 +298,7 @@ first() {
 	people
 	sandbox
 	changes
+	names
 	touch "$state/rebooted"
 }
 
@@ -269,6 +306,7 @@ second() {
 	eventually 60 sh -c 'systemctl is-active -q tund@berlin && systemctl is-active -q tund@paris'
 	equal "both run after the reboot" "$(systemctl is-active tund@berlin tund@paris | sort -u)" active
 	if eventually 20 pings; then ok "a tunnel"; else bad "no tunnel: $(journalctl -b -n 30 -u 'tund@*')"; fi
+	if eventually 30 knows "10.9.0.2 corp.example"; then ok "resolved asks its server"; else bad "resolved has $(resolvectl dns berlin)"; fi
 	networkd
 	local berlin paris
 	berlin=$(pid berlin) paris=$(pid paris)

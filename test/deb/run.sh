@@ -14,7 +14,7 @@ PATH=$PATH:/usr/sbin:/sbin
 cache=${TUND_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tund-lab}
 accel=${TUND_LAB_ACCEL:-tcg,thread=multi}
 suite=${TUND_DEB_SUITE:-bookworm}
-include=systemd,systemd-sysv,udev,iproute2,iputils-ping,nftables,wireguard-tools,procps,kmod,acl,passwd
+include=systemd,systemd-sysv,udev,iproute2,iputils-ping,nftables,wireguard-tools,procps,kmod,acl,passwd,dbus,systemd-resolved
 
 die() {
 	echo "run.sh: $*" >&2
@@ -61,6 +61,9 @@ WantedBy=multi-user.target
 UNIT
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -s ../test.service "$root/etc/systemd/system/multi-user.target.wants/test.service"
+# An emulated processor may take a minute for what takes a second.
+mkdir -p "$root/usr/lib/systemd/system/tund@.service.d"
+printf '[Service]\nTimeoutStartSec=300\nTimeoutStopSec=120\nWatchdogSec=120\n' >"$root/usr/lib/systemd/system/tund@.service.d/emulated.conf"
 echo guest >"$root/etc/hostname"
 for unit in getty@tty1 serial-getty@ttyS0 apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
 	systemd-timesyncd.service systemd-hwdb-update.service systemd-journal-catalog-update.service; do

@@ -28,10 +28,10 @@ func Office() control.Instance {
 			{Kind: "storm", Subject: "vm-host-3", Message: "storm control dropped 1204 broadcast frames in the last 60s"},
 		},
 		Devices: []control.Device{
-			{Name: "office", Kind: "tun", MTU: 1420, Addresses: []string{"10.9.0.1/24", "fd09::1/64"}, Offload: true, Up: true,
+			{Name: "office", Kind: "tun", DNS: []string{}, MTU: 1420, Addresses: []string{"10.9.0.1/24", "fd09::1/64"}, Offload: true, Up: true,
 				Queues: 2, Features: []string{"checksum", "tso", "uso"}, RxBytes: 1_561_000_000_000, TxBytes: 949_000_000_000,
 				Drops: map[string]uint64{"no-peer": 3}},
-			{Name: "office-tap", Kind: "tap", MTU: 1500, Offload: true, Up: true, Bridge: "br0", Queues: 2,
+			{Name: "office-tap", Kind: "tap", DNS: []string{}, MTU: 1500, Offload: true, Up: true, Bridge: "br0", Queues: 2,
 				Features: []string{"tso"}, RxBytes: 98_900_000_000, TxBytes: 97_000_000_000},
 		},
 		Drops:      map[string]uint64{"bad-mac1": 12, "unknown-index": 3, "no-peer": 3, "storm-broadcast": 1204, "replay": 0},
@@ -68,7 +68,7 @@ func Office() control.Instance {
 func Lab() control.Instance {
 	return control.Instance{
 		Name: "lab", Version: "1.4.0", PID: 813, UptimeS: 61, PublicKey: Key("lab"), ListenPort: 40001, Lanes: 1,
-		Devices: []control.Device{{Name: "lab", Kind: "tun", MTU: 1420, Up: true}},
+		Devices: []control.Device{{Name: "lab", Kind: "tun", DNS: []string{}, MTU: 1420, Up: true}},
 		Peers: []control.Peer{
 			{Name: "上海办公室", PublicKey: Key("sh"), State: control.StateIdle, Active: true, Endpoints: []string{"sh.example.cn:51820"}, AllowedIPs: []string{"10.40.0.0/16"}},
 			{Name: "evil\x1b[31m\nname", PublicKey: Key("evil"), State: control.StateUp, Active: true, LastHandshake: control.At(Noon().Add(time.Hour))},

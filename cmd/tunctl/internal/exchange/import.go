@@ -20,7 +20,7 @@ func (v *Verbs) Import() *cobra.Command {
 		Use:   "import FILE.conf",
 		Short: "Turn a file of wg-quick into a configuration",
 		Long: `Turn a file of wg-quick(8) or wg(8) into a configuration of tund, with all of its peers, keys included. What
-tund has no counterpart for (hooks, DNS, SaveConfig, unknown keys) is reported on standard error, with what to do
+tund has no counterpart for (hooks, SaveConfig, unknown keys) is reported on standard error, with what to do
 about it. The file is not changed, and nothing is started. FILE may be - for standard input.`,
 		Example: `  sudo tunctl import /etc/wireguard/wg0.conf -o /etc/tund/wg0.toml
   sudo wg showconf wg0 | tunctl import -`,

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tund/cmd/tunctl/internal/exit"
+	"tund/internal/control"
+	"tund/internal/resolved"
+)
+
+// resolvectl is the program that changes what systemd-resolved knows of a link.
+const resolvectl = "resolvectl"
+
+func (a *app) dnsCommand() *cobra.Command {
+	show := a.do(func(cmd *cobra.Command, _ []string) error { return a.showDNS(cmd.Context()) })
+	dns := &cobra.Command{
+		Use:   "dns",
+		Short: "Show which DNS servers an instance wants this host to ask",
+		Long: `Show which DNS servers an instance wants this host to ask ([tun] dns), in the words of resolvectl(1): servers, and
+domains.`,
+		Args: onlyVerbs, RunE: show,
+	}
+	apply := &cobra.Command{
+		Use:   "apply",
+		Short: "Have systemd-resolved ask the DNS servers of an instance",
+		Long: `Have systemd-resolved ask the DNS servers of an instance, or no longer when it has none: by resolvectl(1), as root.
+tund-dns@.service does this by itself when an instance is started by systemd or its configuration changes.`,
+		Args: cobra.NoArgs,
+		RunE: a.do(func(cmd *cobra.Command, _ []string) error { return a.applyDNS(cmd.Context()) }),
+	}
+	dns.AddCommand(apply)
+	return dns
+}
+
+// dnsOf returns the TUN device of the instance and what it wants; the name is "" without one.
+func (a *app) dnsOf(ctx context.Context) (c *control.Client, device string, w resolved.Wanted, err error) {
+	if c, err = a.client(); err != nil {
+		return nil, "", w, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, control.AnswerTimeout)
+	defer cancel()
+	s, err := c.Status(ctx)
+	if err != nil {
+		return nil, "", w, err
+	}
+	for _, d := range s.Instances[0].Devices {
+		if d.Kind == "tun" {
+			device, w = d.Name, resolved.Parse(d.DNS)
+		}
+	}
+	return c, device, w, nil
+}
+
+func (a *app) showDNS(ctx context.Context) error {
+	c, device, w, err := a.dnsOf(ctx)
+	if err != nil {
+		return err
+	}
+	text := "no DNS servers"
+	if len(w.Servers) > 0 {
+		text = device + ": " + strings.Join(w.Words(), " ")
+	}
+	_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", c.Instance(), text)
+	return err
+}
+
+func (a *app) applyDNS(ctx context.Context) error {
+	c, device, w, err := a.dnsOf(ctx)
+	switch {
+	case err != nil:
+		return err
+	case device == "":
+		return exit.Errorf(exit.Failed, "%s: has no [tun] device", c.Instance())
+	}
+	for _, args := range resolved.Commands(device, w) {
+		if err := a.env.run(ctx, resolvectl, args...); err != nil {
+			return exit.Errorf(exit.Failed, "%s: dns apply: %v", c.Instance(), err)
+		}
+	}
+	return a.showDNS(ctx)
+}
+
+// runProgram runs a program and returns what it said when it failed.
+func runProgram(ctx context.Context, name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, control.AnswerTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return fmt.Errorf("%s is not installed (Debian: systemd-resolved)", name)
+	case err != nil:
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

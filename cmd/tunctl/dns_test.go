@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"tund/internal/control"
+)
+
+// resolvectl is told what the instance wants; what it refuses is said.
+func TestDNS_apply(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		dns  []string
+		want string
+	}{
+		{[]string{"10.9.0.1", "corp.example"}, "resolvectl dns office 10.9.0.1; resolvectl domain office corp.example; resolvectl default-route office no"},
+		{[]string{}, "resolvectl revert office"},
+	} {
+		w := newWorld(t)
+		w.start(control.Instance{Name: "office", Devices: []control.Device{{Name: "office", Kind: "tun", DNS: c.dns}}})
+		var calls []string
+		w.programs = func(_ context.Context, program string, args ...string) error {
+			calls = append(calls, program+" "+strings.Join(args, " "))
+			return nil
+		}
+		if code, _, stderr := w.run("dns", "apply"); code != 0 {
+			t.Errorf("%d: %s", code, stderr)
+		}
+		if got := strings.Join(calls, "; "); got != c.want {
+			t.Errorf("%q: %s, want %s", c.dns, got, c.want)
+		}
+		w.programs = func(context.Context, string, ...string) error { return errors.New("resolved is asleep") }
+		if code, _, stderr := w.run("dns", "apply"); code != 1 || !strings.Contains(stderr, "resolved is asleep") {
+			t.Errorf("%d: %s", code, stderr)
+		}
+	}
+}
