@@ -36,6 +36,8 @@ type Config struct {
 	Metrics  Metrics
 	Peers    []Peer
 
+	text *packed // of the file; nil: it came from elsewhere
+
 	// Files are the files that were read beside Path, as they were opened: those of keys.
 	Files []string
 

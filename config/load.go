@@ -160,6 +160,7 @@ func load(path string, h host) (*Config, error) {
 	if len(l.errs) > 0 {
 		return nil, l.errs.sorted()
 	}
+	l.cfg.text = pack(data)
 	for _, w := range l.warnings.sorted() {
 		l.cfg.Warnings = append(l.cfg.Warnings, Warning(w))
 	}

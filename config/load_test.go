@@ -174,6 +174,10 @@ unknown_unicast_limit = 6
 			BroadcastLimit: 4, MulticastLimit: 5, UnknownUnicastLimit: 6,
 		}},
 	}
+	if text := string(got.Source()); !strings.Contains(text, `name = "berlin"`) {
+		t.Errorf("the text of the file is forgotten: %q", text)
+	}
+	got.text = nil
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v\ntun %+v\ntap %+v", got, want, got.Tun, got.Tap)
 	}

@@ -20,6 +20,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"tund/config"
@@ -28,6 +29,8 @@ import (
 	"tund/internal/daemon"
 	"tund/internal/desired"
 	"tund/internal/rundir"
+	"tund/internal/stamps"
+	"tund/internal/trial"
 	"tund/internal/uapi"
 	"tund/route"
 )
@@ -138,10 +141,14 @@ func serve(c command, stderr io.Writer) int {
 		fmt.Fprintln(stderr, err)
 		return loadCode(err)
 	}
+	former := formerOf(cfg, log)
+	if former != nil {
+		cfg = former
+	}
 	tune()
 	keepMemory(log)
 	o := daemon.Options{
-		Config: cfg, Log: log, Level: level, Version: buildinfo.Version(version), Reload: s.reload, Restart: s.again.Load,
+		Config: cfg, Former: former != nil, Log: log, Level: level, Version: buildinfo.Version(version), Reload: s.reload, Restart: s.again.Load,
 		Confine: func() error { return confine.Files(filesOf(cfg)) },
 	}
 	if err := daemon.Run(s.ctx, o); err != nil {
@@ -149,6 +156,24 @@ func serve(c command, stderr io.Writer) int {
 		return exitCode(err)
 	}
 	return exitOK
+}
+
+// formerOf returns the configuration that is to be in force instead of that of the file, because
+// that was on trial when the instance ended; nil: there is none.
+func formerOf(cfg *config.Config, log *zap.Logger) *config.Config {
+	text, err := trial.Former(stamps.Dir(cfg.Instance), cfg.Source())
+	if text == nil && err == nil {
+		return nil
+	}
+	var former *config.Config
+	if err == nil {
+		former, err = config.Parse(cfg.Path, text)
+	}
+	if err != nil {
+		log.Warn("the configuration of the file is in force, although it may have been on trial", zap.Error(err))
+		return nil
+	}
+	return former
 }
 
 // tune makes the scheduler and the collector fit the packet path: its loops sit in system calls,

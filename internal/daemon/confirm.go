@@ -10,7 +10,9 @@ import (
 	"tund/config"
 	"tund/internal/control"
 	"tund/internal/news"
+	"tund/internal/stamps"
 	"tund/internal/statusview"
+	trialfile "tund/internal/trial"
 )
 
 // trial is a configuration that was applied for a time, after which the former one comes back
@@ -38,6 +40,7 @@ func (d *Daemon) beginTrial(former *config.Config, confirm time.Duration) {
 	if old := d.endTrial(); old != nil {
 		former = old.former
 	}
+	d.keepFormer(d.fileInForce(), former)
 	t := &trial{former: former, until: time.Now().Add(confirm)}
 	t.timer = time.AfterFunc(confirm, func() { d.expire(t) })
 	d.trial = t
@@ -66,6 +69,7 @@ func (d *Daemon) confirm() error {
 	if d.endTrial() == nil {
 		return errNoTrial
 	}
+	d.forgetFormer()
 	d.log.Info("the configuration is confirmed")
 	return nil
 }
@@ -84,6 +88,7 @@ func (d *Daemon) expire(t *trial) {
 // goBack puts the former configuration in force again, and returns why, with what failed meanwhile.
 // The file still has the other one, as status says. Callers hold changing.
 func (d *Daemon) goBack(former *config.Config, why error) error {
+	d.keepFormer(d.fileInForce(), former)
 	err := d.change(func() (*config.Config, error) { return former, nil })
 	text := fmt.Sprintf("%s: not kept: %v; the former configuration is in force again, and the file still has the other one",
 		former.Path, why)
@@ -96,4 +101,29 @@ func (d *Daemon) goBack(former *config.Config, why error) error {
 	news.Config(d.events, "refused", "the former configuration is in force again", oneLine(why))
 	d.log.Warn("the former configuration is in force again", zap.String("reason", oneLine(why)))
 	return &control.Error{Code: control.CodeConfig, Message: text}
+}
+
+// keepFormer remembers that a restart, too, is to have the former configuration as long as the file
+// has the one on trial.
+func (d *Daemon) keepFormer(onTrial, former *config.Config) {
+	if err := trialfile.Keep(stamps.Dir(d.config.Instance), onTrial.Source(), former.Source()); err != nil {
+		d.log.Warn("a restart puts the configuration on trial in force for good", zap.Error(err))
+	}
+}
+
+// forgetFormer has a restart read the file.
+func (d *Daemon) forgetFormer() {
+	if err := trialfile.Forget(stamps.Dir(d.config.Instance)); err != nil {
+		d.log.Warn("a restart may put the former configuration in force", zap.Error(err))
+	}
+}
+
+// sayFormer says that the configuration in force is not that of the file.
+func (d *Daemon) sayFormer() {
+	text := d.config.Path + ": was on trial when the instance ended, and not confirmed: the former configuration is in force; " +
+		"a reload puts that of the file in force"
+	d.mu.Lock()
+	d.reloadEr = text
+	d.mu.Unlock()
+	d.log.Warn("the former configuration is in force: that of the file was on trial and was not confirmed")
 }

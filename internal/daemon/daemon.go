@@ -62,6 +62,8 @@ type Options struct {
 	// Restart reports whether the instance that is asked to stop will be started again at once
 	// (SIGUSR1): traffic for the tunnel is then blocked until it is. nil: never.
 	Restart func() bool
+	// Former: Config is not that of the file, which was on trial when the instance ended.
+	Former bool
 	// Confine, if not nil, is called once everything is open and before the first packet: it takes
 	// away from the process what a running instance does not need. Its failure is a warning.
 	Confine func() error
@@ -224,6 +226,9 @@ func (d *Daemon) start(ctx context.Context, steps []step) error {
 
 // launch starts packet processing, control and the watchers, and announces that we are ready.
 func (d *Daemon) launch(ctx context.Context) error {
+	if d.opts.Former {
+		d.sayFormer()
+	}
 	d.lookAddresses()
 	d.lookSoon()
 	d.confine()

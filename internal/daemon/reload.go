@@ -65,6 +65,7 @@ func (d *Daemon) reload(confirm time.Duration) error {
 		d.beginTrial(former, confirm)
 	default:
 		d.endTrial()
+		d.forgetFormer()
 	}
 	return err
 }
