@@ -25,6 +25,12 @@ func TestSoakKill_atTwoHundredMomentsLeavesNothing(t *testing.T) {
 
 func killed(t *testing.T, count int) {
 	g := fullTunnel(t)
+	// What else an instance sets in the kernel: sysctls, nftables, a bridge and a second device.
+	g.tun = []string{"forward = true", "masquerade = true", `dns = ["10.9.0.9"]`,
+		"[tap]", fmt.Sprintf("device = %q", "t"+g.Name[1:]), fmt.Sprintf("bridge = %q", "b"+g.Name[1:]), "bridge_vlans = [10]"}
+	g.peers[1].more = []string{"priority = 10"}
+	g.peers = append(g.peers, peerConfig{name: "standby", key: newGateway(t, g.NS, "").Key.Public(), endpoint: endpoint("192.0.2.7"),
+		allowed: g.peers[1].allowed, more: []string{"priority = 5"}})
 	store := storeFor(t, g)
 	before := g.NS.Snapshot()
 	seed := uint64(time.Now().UnixNano())
