@@ -35,6 +35,7 @@ import (
 	"tund/internal/registry/agentfile"
 	"tund/internal/registry/dirstore"
 	"tund/internal/registry/etcdstore"
+	"tund/internal/registry/metrics"
 	"tund/internal/registry/record"
 	"tund/internal/registry/view"
 	"tund/internal/rundir"
@@ -210,6 +211,7 @@ func openStore(f *agentfile.File) (agent.Store, string, error) {
 	}
 	s, err := etcdstore.Open(etcdstore.Options{
 		Endpoints: f.Etcd.Endpoints, CA: f.Etcd.CA, Cert: f.Etcd.Cert, Key: f.Etcd.Key, Network: f.Trust.Network,
+		Hosts: f.Ethernet, VLANs: f.Own.VLANs,
 	})
 	return s, strings.Join(f.Etcd.Endpoints, " "), err
 }
@@ -225,16 +227,26 @@ func serve(f *agentfile.File, log *zap.Logger) error {
 		return err
 	}
 	a, err := agent.New(agent.Options{
-		View:   view.Options{Trust: f.Trust, Self: f.Site, Keepalive: f.Keepalive, Ethernet: f.Ethernet},
+		View: view.Options{
+			Trust: f.Trust, Self: f.Site, Keepalive: f.Keepalive, Ethernet: f.Ethernet, VLANs: f.Own.VLANs, Leaf: f.Leaf, Leases: f.Dir == "",
+		},
 		Store:  store,
 		Daemon: control.NewAgentClient(rundir.Path(), f.Instance), Disk: agent.Files(f.StateDir), Log: log,
-		Key: key, Own: f.Own, Lifetime: f.Lifetime,
+		Key: key, Own: f.Own, Lifetime: f.Lifetime, Static: f.Hosts,
 	})
 	if err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	if f.Metrics.IsValid() {
+		served, err := metrics.Serve(ctx, f.Metrics, a.Status)
+		if err != nil {
+			log.Warn("no metrics until a restart", zap.Error(err))
+		} else {
+			defer func() { <-served }()
+		}
+	}
 	notify, err := sdnotify.FromEnvironment()
 	if err == nil {
 		err = notify.Ready("following " + where)

@@ -141,9 +141,13 @@ type FDBEntry struct {
 	Seq    uint32 `json:"seq,omitempty"`    // of an assigned entry: how often the host has moved
 	Sticky bool   `json:"sticky,omitempty"` // it does not move by appearing on our own LAN
 	// IPs are the addresses of the host, as ARP and neighbour discovery have shown them.
-	IPs     []string `json:"ips,omitempty"`
-	FrozenS float64  `json:"frozen_s,omitempty"`
-	Blocked bool     `json:"blocked"` // its port is blocked in the VLAN by the loop guard
+	IPs []string `json:"ips,omitempty"`
+	// Advertised are those of IPs for which the host has sent neighbour advertisements, and Router
+	// says that they call it a router.
+	Advertised []string `json:"advertised,omitempty"`
+	Router     bool     `json:"router,omitempty"`
+	FrozenS    float64  `json:"frozen_s,omitempty"`
+	Blocked    bool     `json:"blocked"` // its port is blocked in the VLAN by the loop guard
 	// BridgePort is the port of the bridge that has a local address; only in FDBTable.
 	BridgePort string `json:"bridge_port,omitempty"`
 }

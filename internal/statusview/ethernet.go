@@ -1,6 +1,7 @@
 package statusview
 
 import (
+	"slices"
 	"time"
 
 	"tund/internal/control"
@@ -52,7 +53,11 @@ func entries(s *tunnel.EthernetStatus) []control.FDBEntry {
 		}
 		for _, ip := range e.Addrs {
 			entry.IPs = append(entry.IPs, ip.String())
+			if slices.Contains(e.Advertised, ip) {
+				entry.Advertised = append(entry.Advertised, ip.String())
+			}
 		}
+		entry.Router = e.Router
 		list = append(list, entry)
 	}
 	return list

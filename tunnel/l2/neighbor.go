@@ -263,14 +263,21 @@ func (t *neighbors) forget(key neighborKey, b *binding) {
 	t.perPort[b.port]--
 }
 
+// hostAddr is an address of a host, whether an advertisement was seen for it, and whether that said
+// that the host is a router.
+type hostAddr struct {
+	netip.Addr
+	advert, router bool
+}
+
 // addresses returns the IP addresses of each host, by the key of its MAC.
-func (t *neighbors) addresses() map[uint64][]netip.Addr {
+func (t *neighbors) addresses() map[uint64][]hostAddr {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := make(map[uint64][]netip.Addr, len(t.table))
+	out := make(map[uint64][]hostAddr, len(t.table))
 	for key, b := range t.table {
 		at := entryKey(key.vid, b.mac)
-		out[at] = append(out[at], netip.AddrFrom16(key.ip).Unmap())
+		out[at] = append(out[at], hostAddr{netip.AddrFrom16(key.ip).Unmap(), b.advert, b.router})
 	}
 	return out
 }

@@ -34,10 +34,14 @@ type Entry struct {
 	Frozen time.Duration // for how long the entry will still not move; 0: not frozen
 	Moves  int           // how often it changed its port within the last freezeWindow seconds
 	// The IP addresses of the host, as far as ARP and neighbour discovery have shown them.
-	Addrs   []netip.Addr
-	Blocked bool   // the loop guard has blocked the port in the VLAN
-	Seq     uint32 // of an assigned host: how often it has moved in all
-	Sticky  bool   // an assigned host that never appears on our own LAN
+	Addrs []netip.Addr
+	// Those of Addrs for which neighbour advertisements were seen, and whether these call the host
+	// a router.
+	Advertised []netip.Addr
+	Router     bool
+	Blocked    bool   // the loop guard has blocked the port in the VLAN
+	Seq        uint32 // of an assigned host: how often it has moved in all
+	Sticky     bool   // an assigned host that never appears on our own LAN
 }
 
 // AnyVLAN stands for every VLAN in the Entry of a MAC pinned by PortConfig, and in
@@ -57,7 +61,10 @@ func (s *Switch) Entries(now boottime.Time) []Entry {
 	}
 	for _, e := range all {
 		for _, ip := range addrs[entryKey(e.VLAN, e.MAC)] {
-			e.addAddr(ip)
+			e.addAddr(ip.Addr)
+			if ip.advert {
+				e.Advertised, e.Router = append(e.Advertised, ip.Addr), e.Router || ip.router
+			}
 		}
 		if p, ok := pinned[e.MAC]; ok && p.Port == e.Port {
 			for _, ip := range e.Addrs {

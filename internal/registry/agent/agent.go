@@ -18,7 +18,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -92,6 +94,7 @@ type Options struct {
 	Key      ed25519.PrivateKey
 	Own      record.Record
 	Lifetime time.Duration
+	Static   []StaticHost // hosts on our LAN that tund need not hear
 }
 
 // Agent is the state of one agent. It belongs to the goroutine of Run.
@@ -115,9 +118,19 @@ type Agent struct {
 	dirty   bool // the view differs from the one on disk
 	savedAt time.Time
 
+	own    ownHosts
+	wanted struct { // what tund is to have of the hosts of all sites
+		hosts map[view.HostID]control.HostEntry
+		addrs map[view.AddrID]control.NeighborEntry
+	}
+	begun time.Time // of Run
+	held  bool      // the store was given what it may forget
+	soon  bool      // another step is due
+
 	published publishing
 	status    Status
-	told      map[string]bool // warnings that were logged and still hold
+	shown     atomic.Pointer[Status] // a copy for others
+	told      map[string]bool        // warnings that were logged and still hold
 }
 
 // New returns an agent with the state that an earlier run has left on disk.
@@ -126,7 +139,7 @@ func New(o Options) (*Agent, error) {
 	_, _ = rand.Read(id[:]) // it never fails
 	a := &Agent{
 		o: o, view: view.New(o.View), news: make(chan News, 256), epoch: hex.EncodeToString(id[:]),
-		applied: make(map[string]string), told: make(map[string]bool),
+		applied: make(map[string]string), told: make(map[string]bool), own: newOwnHosts(&o),
 	}
 	saved, err := o.Disk.Load(stateName)
 	if err != nil {
@@ -160,6 +173,7 @@ type state struct {
 
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
+	a.begun = time.Now()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -171,6 +185,11 @@ func (a *Agent) Run(ctx context.Context) {
 		})
 	}()
 	defer func() { <-stopped }()
+	if a.own.lan != nil {
+		followed := make(chan struct{})
+		go func() { defer close(followed); a.followLAN(ctx) }()
+		defer func() { <-followed }()
+	}
 	wake := time.NewTimer(0)
 	defer wake.Stop()
 	ticker := time.NewTicker(beat)
@@ -183,10 +202,16 @@ func (a *Agent) Run(ctx context.Context) {
 		case n := <-a.news:
 			a.take(n)
 			wake.Reset(settle)
+		case <-a.own.news:
+			a.own.dirty = true
+			wake.Reset(settle)
 		case <-ticker.C:
 			wake.Reset(0)
 		case <-wake.C:
 			a.step(ctx)
+			if a.soon || a.own.dirty && a.own.lan != nil {
+				wake.Reset(lookPause)
+			}
 		}
 	}
 }
@@ -233,13 +258,35 @@ func (a *Agent) warn(what string, err error) {
 // step decides, tells the daemon, publishes and saves.
 func (a *Agent) step(ctx context.Context) {
 	now := time.Now()
+	a.soon = false
 	if a.listed || a.remembered {
 		d := a.view.Decide(now)
 		a.report(&d)
 		a.tell(ctx, &d, now)
+		if a.listed {
+			a.holdAgain()
+			fresh := a.look(ctx, now) && a.synced
+			a.soon = a.publishHosts(ctx, &d, now, fresh)
+		}
 	}
 	a.publish(ctx, now)
 	a.save(now, false)
+	a.show()
+}
+
+// show makes the status visible to others. What it points to is not changed later.
+func (a *Agent) show() {
+	s := a.status
+	a.shown.Store(&s)
+}
+
+// Status returns what an operator should know of the agent. Its slices and maps are not to be
+// changed. It may be called at any time, by any goroutine.
+func (a *Agent) Status() Status {
+	if s := a.shown.Load(); s != nil {
+		return *s
+	}
+	return Status{}
 }
 
 // report logs what an operator should know about a decision.
@@ -255,9 +302,15 @@ func (a *Agent) report(d *view.Decision) {
 	a.warn("revocations", outdated)
 	for _, c := range d.Conflicts {
 		if !slices.Contains(a.status.Conflicts, c) {
-			a.o.Log.Warn("two sites claim a prefix", zap.String("conflict", c))
+			a.o.Log.Warn("two sites claim the same", zap.String("conflict", c))
 		}
 	}
+	for _, id := range d.Frozen {
+		a.warn("host "+id.MAC, fmt.Errorf("in VLAN %d has moved between sites %d times in a short time, and is frozen at %s for a while: "+
+			"two hosts may have one address", id.VLAN, view.FreezeMoves-1, a.view.Name(d.Hosts[id].Site)))
+	}
+	a.status.Frozen, a.status.Hosts, a.status.HostsSurplus, a.status.HostsAbsent = len(d.Frozen), len(d.Hosts), d.Surplus, d.Absent
+	a.status.Up, a.status.Present = a.view.Up()
 	a.status.Sites, a.status.Held, a.status.Conflicts = a.view.Sites(), d.Held, d.Conflicts
 	a.status.Refused = a.view.Refused()
 }

@@ -215,11 +215,16 @@ func inWorld(t *testing.T, sites int, f func(w *world)) {
 }
 
 func (w *world) start() {
-	a, err := New(Options{
-		View:  view.Options{Trust: record.Trust{Network: "acme", Signers: w.signers, Threshold: 1}, Self: siteOf(0)},
-		Store: w.store, Daemon: w.daemon, Disk: w.disk, Log: zap.NewNop(), Key: private(2), Lifetime: 24 * time.Hour,
-		Own: record.Record{Endpoints: []string{"192.0.2.9:51820"}},
+	w.startWith(Options{
+		View:   view.Options{Trust: record.Trust{Network: "acme", Signers: w.signers, Threshold: 1}, Self: siteOf(0)},
+		Daemon: w.daemon, Own: record.Record{Endpoints: []string{"192.0.2.9:51820"}},
 	})
+}
+
+// startWith starts an agent with a store, a disk and a key.
+func (w *world) startWith(o Options) {
+	o.Store, o.Disk, o.Log, o.Key, o.Lifetime = w.store, w.disk, zap.NewNop(), private(2), 24*time.Hour
+	a, err := New(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"tund/internal/control"
@@ -17,6 +19,9 @@ func (a *Agent) tell(ctx context.Context, d *view.Decision, now time.Time) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	if a.own.lan != nil {
+		a.wanted.hosts, a.wanted.addrs = a.wantedHosts(d, now)
+	}
 	err := a.apply(ctx, d, now)
 	var refused *control.Error
 	if errors.As(err, &refused) && refused.Code == control.CodeGeneration {
@@ -47,12 +52,27 @@ func (a *Agent) apply(ctx context.Context, d *view.Decision, now time.Time) erro
 	for _, p := range d.Peers {
 		put.Peers = append(put.Peers, p.Values)
 	}
+	// An agent that remembers nothing does not know which hosts its tund has: it adds to them.
+	knows := a.remembered || now.Sub(a.begun) > doubt
+	if a.own.lan != nil && knows {
+		put.FDB = slices.AppendSeq([]control.HostEntry{}, maps.Values(a.wanted.hosts))
+		put.Neighbors = slices.AppendSeq([]control.NeighborEntry{}, maps.Values(a.wanted.addrs))
+	}
 	answer, err := a.o.Daemon.Put(ctx, put)
 	if err != nil {
 		return err
 	}
 	a.handedIn = now
 	a.done(answer, d.Peers)
+	if a.own.lan == nil {
+		return nil
+	}
+	if !knows {
+		clear(a.own.hosts)
+		clear(a.own.addrs)
+		return a.patch(ctx, d.Peers)
+	}
+	a.own.hosts, a.own.addrs = a.wanted.hosts, a.wanted.addrs
 	return nil
 }
 
@@ -73,7 +93,8 @@ func (a *Agent) patch(ctx context.Context, wanted []view.Peer) error {
 	if stay < len(a.applied) {
 		patch.Peers.Remove = missing(a.applied, wanted)
 	}
-	if len(patch.Peers.Set)+len(patch.Peers.Remove) > 0 {
+	a.patchHosts(&patch)
+	if len(patch.Peers.Set)+len(patch.Peers.Remove) > 0 || !patch.FDB.IsZero() || !patch.Neighbors.IsZero() {
 		patch.Generation++
 	}
 	answer, err := a.o.Daemon.Patch(ctx, patch)
@@ -82,6 +103,9 @@ func (a *Agent) patch(ctx context.Context, wanted []view.Peer) error {
 	}
 	if patch.Generation != patch.IfGeneration {
 		a.done(answer, wanted)
+		if a.own.lan != nil {
+			a.own.hosts, a.own.addrs = a.wanted.hosts, a.wanted.addrs
+		}
 	}
 	return nil
 }
@@ -98,6 +122,33 @@ func missing(applied map[string]string, wanted []view.Peer) (keys []string) {
 		}
 	}
 	return keys
+}
+
+// patchHosts adds to a change what has changed of the hosts.
+func (a *Agent) patchHosts(patch *control.SourcePatch) {
+	if a.own.lan == nil {
+		return
+	}
+	for id, e := range a.wanted.hosts {
+		if was, known := a.own.hosts[id]; !known || was != e {
+			patch.FDB.Set = append(patch.FDB.Set, e)
+		}
+	}
+	for id, e := range a.own.hosts {
+		if _, stays := a.wanted.hosts[id]; !stays {
+			patch.FDB.Remove = append(patch.FDB.Remove, e.HostID)
+		}
+	}
+	for id, e := range a.wanted.addrs {
+		if was, known := a.own.addrs[id]; !known || was != e {
+			patch.Neighbors.Set = append(patch.Neighbors.Set, e)
+		}
+	}
+	for id, e := range a.own.addrs {
+		if _, stays := a.wanted.addrs[id]; !stays {
+			patch.Neighbors.Remove = append(patch.Neighbors.Remove, e.NeighborID)
+		}
+	}
 }
 
 // done notes that the daemon has what was wanted.

@@ -31,6 +31,22 @@ type Status struct {
 	// Refused counts documents that do not count, by reason.
 	Refused map[view.Refusal]uint64 `json:"refused"`
 
+	// Hosts on the LANs of sites, ours among them; what is beyond a bound; those whose site the
+	// store does not show as present; and those that have moved too often.
+	Hosts        int `json:"hosts"`
+	HostsSurplus int `json:"hosts_surplus"`
+	HostsAbsent  int `json:"hosts_absent"`
+	Frozen       int `json:"hosts_frozen"`
+	// Hosts on our LAN that we publish, and those that our grant does not permit, or that are too
+	// many.
+	HostsPublished  int `json:"hosts_published"`
+	HostsNotGranted int `json:"hosts_not_granted"`
+	// Sites that the store shows as present, and whether it shows us; only in etcd.
+	Up      int  `json:"sites_up"`
+	Present bool `json:"present"`
+	// LeaseError is why what hangs on our lease could not be written; "": it was.
+	LeaseError string `json:"lease_error"`
+
 	Published time.Time `json:"published"` // when our record was last written
 	// PublishError is why our record could not be written; "": it was, or there is no need.
 	PublishError string `json:"publish_error"`

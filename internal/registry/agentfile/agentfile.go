@@ -7,6 +7,7 @@ package agentfile
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -17,7 +18,10 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"tund/internal/names"
+	"tund/internal/registry/agent"
 	"tund/internal/registry/record"
+	"tund/internal/registry/view"
 	"tund/internal/rundir"
 )
 
@@ -26,10 +30,12 @@ type File struct {
 	Instance  string // of tund; default: base name of the file
 	StateDir  string // of the agent; default: /var/lib/tund-agent/<instance>
 	Trust     record.Trust
-	Site      record.Site // public key of the instance
-	Name      string      // wanted by the site
-	Keepalive int         // seconds, of every peer; 0: off
-	Ethernet  bool        // carry frames with sites that do
+	Site      record.Site    // public key of the instance
+	Name      string         // wanted by the site
+	Keepalive int            // seconds, of every peer; 0: off
+	Ethernet  bool           // carry frames with sites that do
+	Leaf      bool           // broadcasts and the like are sent to replicators alone
+	Metrics   netip.AddrPort // where metrics can be read; invalid: nowhere
 
 	// The registry is a directory, or etcd.
 
@@ -39,6 +45,7 @@ type File struct {
 
 	Own      record.Record // what the site says of itself: endpoints, prefixes, VLANs, MTU
 	Lifetime time.Duration // of its records
+	Hosts    []agent.StaticHost
 }
 
 // Etcd is where a registry in etcd is reached.
@@ -58,6 +65,7 @@ type raw struct {
 	Name      string   `toml:"name"`
 	Keepalive int      `toml:"keepalive"`
 	Ethernet  bool     `toml:"ethernet"`
+	BUM       bool     `toml:"bum"`
 	Dir       string   `toml:"dir"`
 	Interval  int      `toml:"interval"`
 	Etcd      struct {
@@ -72,7 +80,18 @@ type raw struct {
 		VLANs     []uint16 `toml:"vlans"`
 		MTU       int      `toml:"mtu"`
 		Days      int      `toml:"days"`
+		// The site passes on what others may not flood.
+		Replicator bool `toml:"replicator"`
+		Hosts      []struct {
+			MAC       string   `toml:"mac"`
+			VLAN      int      `toml:"vlan"`
+			Addresses []string `toml:"addresses"`
+			Router    bool     `toml:"router"`
+		} `toml:"hosts"`
 	} `toml:"publish"`
+	Metrics struct {
+		Listen string `toml:"listen"`
+	} `toml:"metrics"`
 }
 
 // maxSize bounds the file in bytes.
@@ -96,7 +115,7 @@ func Load(path string) (*File, error) {
 
 // Parse is Load of a text in place of what the file at path holds.
 func Parse(path, text string) (*File, error) {
-	r := raw{Threshold: 1, Keepalive: 25, Interval: 5}
+	r := raw{Threshold: 1, Keepalive: 25, Interval: 5, BUM: true}
 	r.Publish.Days = 30
 	meta, err := toml.Decode(text, &r)
 	if err != nil {
@@ -165,6 +184,12 @@ func (c *checker) file(r *raw) *File {
 		c.fault("site: want the public key of the instance (tunctl status shows it)")
 	}
 	c.publish(r, f)
+	c.ethernet(r, f)
+	if text := r.Metrics.Listen; text != "" {
+		if f.Metrics, err = netip.ParseAddrPort(text); err != nil || f.Metrics.Port() == 0 {
+			c.fault("metrics.listen: %.80q: want an IP address and a port, like 127.0.0.1:9587", text)
+		}
+	}
 	return f
 }
 
@@ -204,10 +229,47 @@ func (c *checker) publish(r *raw, f *File) {
 	if f.Ethernet {
 		f.Own.Capabilities = []string{record.CapEthernet}
 	}
+	if p.Replicator {
+		f.Own.Capabilities = append(f.Own.Capabilities, record.CapReplicator)
+	}
 	if err := f.Own.Check(); err != nil && len(c.faults) == 0 {
 		c.fault("publish: %v", err)
 	}
 	c.within("publish.mtu", p.MTU, 0, 65535)
 	c.within("publish.days", p.Days, 1, 365)
 	f.Lifetime = time.Duration(p.Days) * 24 * time.Hour
+}
+
+// ethernet checks what concerns frames.
+func (c *checker) ethernet(r *raw, f *File) {
+	f.Leaf = !r.BUM
+	if !f.Ethernet {
+		if f.Leaf || r.Publish.Replicator || len(r.Publish.Hosts) > 0 {
+			c.fault("bum = false, publish.replicator and publish.hosts need ethernet = true")
+		}
+		return
+	}
+	for i, h := range r.Publish.Hosts {
+		where := fmt.Sprintf("publish.hosts %d", i+1)
+		m, err := names.Station(h.MAC)
+		if err != nil {
+			c.fault("%s: mac %.40q %v", where, h.MAC, err)
+		}
+		c.within(where+": vlan", h.VLAN, 0, 4094)
+		host := agent.StaticHost{HostID: view.HostID{VLAN: uint16(h.VLAN), MAC: net.HardwareAddr(m[:]).String()}, Router: h.Router}
+		for _, text := range h.Addresses {
+			ip, err := netip.ParseAddr(text)
+			if err != nil || ip.Is4In6() || ip.Zone() != "" || ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() {
+				c.fault("%s: addresses: %.60q: want the IP address of a host", where, text)
+			}
+			host.IPs = append(host.IPs, ip)
+		}
+		if len(host.IPs) > record.MaxStationIPs {
+			c.fault("%s: more than %d addresses", where, record.MaxStationIPs)
+		}
+		if slices.ContainsFunc(f.Hosts, func(o agent.StaticHost) bool { return o.HostID == host.HostID }) {
+			c.fault("%s: %s is there twice", where, host.MAC)
+		}
+		f.Hosts = append(f.Hosts, host)
+	}
 }

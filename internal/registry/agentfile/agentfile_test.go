@@ -51,12 +51,30 @@ days = 400
 			t.Errorf("not said: %s\n%v", want, err)
 		}
 	}
-	for _, text := range []string{good + "[publish]\nendpoints = [\"nowhere\"]\n", good + "[publish]\nprefixes = [\"10.0.0.1/8\"]\n", "network = 7", "[",
+	for _, text := range []string{good + "bum = false\n", good + "[publish]\nreplicator = true\n", good + "[metrics]\nlisten = \"here\"\n",
+		good + "ethernet = true\n[[publish.hosts]]\nmac = \"03:00:00:00:00:01\"\n", good + "[[publish.hosts]]\nmac = \"02:00:00:00:00:01\"\n",
+		good + "ethernet = true\n[[publish.hosts]]\nmac = \"02:00:00:00:00:01\"\nvlan = 4095\n",
+		good + "ethernet = true\n[[publish.hosts]]\nmac = \"02:00:00:00:00:01\"\naddresses = [\"10.0.0.0/8\"]\n",
+		good + "ethernet = true\n[[publish.hosts]]\nmac = \"02:00:00:00:00:01\"\n[[publish.hosts]]\nmac = \"02-00-00-00-00-01\"\n",
+		good + "[publish]\nendpoints = [\"nowhere\"]\n", good + "[publish]\nprefixes = [\"10.0.0.1/8\"]\n", "network = 7", "[",
 		good + "[etcd]\nendpoints = [\"https://a:1\"]\n", strings.Replace(good, "dir = \"/srv/registry\"", "[etcd]\nendpoints = [\"a:1\"]", 1),
 		strings.Replace(good, "dir = \"/srv/registry\"", "[etcd]\nendpoints = [\"http://a:1\"]\nca = \"x\"", 1)} {
 		if _, err := Parse("office.toml", text); err == nil {
 			t.Errorf("accepted:\n%s", text)
 		}
+	}
+}
+
+func TestParse_frames(t *testing.T) {
+	t.Parallel()
+	f, err := Parse("office.toml", good+"ethernet = true\nbum = false\n[publish]\nreplicator = true\n[[publish.hosts]]\nmac = \"02-00-00-00-00-AA\"\n"+
+		"vlan = 7\naddresses = [\"10.0.0.1\", \"fd00::1\"]\nrouter = true\n[metrics]\nlisten = \"127.0.0.1:9587\"\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !f.Leaf || f.Metrics.Port() != 9587 || !slices.Equal(f.Own.Capabilities, []string{"ethernet", "replicator"}) || len(f.Hosts) != 1 ||
+		f.Hosts[0].MAC != "02:00:00:00:00:aa" || f.Hosts[0].VLAN != 7 || len(f.Hosts[0].IPs) != 2 || !f.Hosts[0].Router {
+		t.Errorf("%+v", f)
 	}
 }
 

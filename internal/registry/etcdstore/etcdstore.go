@@ -38,8 +38,8 @@ import (
 
 // Times and bounds.
 const (
-	pageSize = 500    // documents in one page
-	maxKeys  = 50_000 // documents in all: two for each of 20,000 sites, and some
+	pageSize = 500     // documents in one page
+	maxKeys  = 100_000 // documents in all: three for each of 20,000 sites, and those about hosts
 	// callTimeout bounds a request.
 	callTimeout = 10 * time.Second
 	// A document is written up to putTries times, which leads to the same as once.
@@ -61,12 +61,17 @@ type Options struct {
 	// CA, Cert and Key are PEM files; "": the system's authorities, and no client certificate.
 	CA, Cert, Key string
 	Network       string
+	// Hosts: documents about hosts are read, those of VLANs, or of all VLANs if there are none.
+	Hosts bool
+	VLANs []uint16
 }
 
 // Store is the part of an etcd that belongs to one network (agent.Store).
 type Store struct {
-	client *clientv3.Client
-	prefix string
+	client  *clientv3.Client
+	prefix  string
+	ranges  [][2]string // of keys that are read: from the first to before the second
+	holding holding
 
 	progressEvery, silence, callTimeout time.Duration // the constants, but in tests
 }
@@ -92,7 +97,30 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
-	return &Store{client, "/tund/v1/" + o.Network + "/", progressEvery, silence, callTimeout}, nil
+	prefix := "/tund/v1/" + o.Network + "/"
+	return &Store{
+		client: client, prefix: prefix, ranges: rangesOf(prefix, o), holding: newHolding(),
+		progressEvery: progressEvery, silence: silence, callTimeout: callTimeout,
+	}, nil
+}
+
+// maxRanges bounds the VLANs that are watched one by one; for more, all are.
+const maxRanges = 32
+
+// rangesOf returns which keys are read.
+func rangesOf(prefix string, o Options) [][2]string {
+	end, hosts := clientv3.GetPrefixRangeEnd(prefix), prefix+"l2/"
+	if o.Hosts && (len(o.VLANs) == 0 || len(o.VLANs) > maxRanges) {
+		return [][2]string{{prefix, end}}
+	}
+	ranges := [][2]string{{prefix, hosts}, {clientv3.GetPrefixRangeEnd(hosts), end}}
+	if o.Hosts {
+		for _, vlan := range o.VLANs {
+			from := fmt.Sprintf("%s%d/", hosts, vlan)
+			ranges = append(ranges, [2]string{from, clientv3.GetPrefixRangeEnd(from)})
+		}
+	}
+	return ranges
 }
 
 func tlsConfig(o Options) (*tls.Config, error) {
@@ -124,6 +152,9 @@ func (s *Store) Close() error { return s.client.Close() }
 
 // Run tells sink what the registry has until ctx ends (agent.Store).
 func (s *Store) Run(ctx context.Context, sink func(agent.News)) {
+	kept := make(chan struct{})
+	go func() { defer close(kept); s.keep(ctx) }()
+	defer func() { <-kept }()
 	pause := time.Duration(0)
 	for ctx.Err() == nil {
 		start := time.Now()
@@ -156,7 +187,16 @@ type moment struct {
 // list reads everything at one revision.
 func (s *Store) list(ctx context.Context) (all map[string][]byte, at moment, err error) {
 	all = make(map[string][]byte)
-	from, end := s.prefix, clientv3.GetPrefixRangeEnd(s.prefix)
+	for _, r := range s.ranges {
+		if err := s.listRange(ctx, r[0], r[1], &at, all); err != nil {
+			return nil, at, err
+		}
+	}
+	return all, at, nil
+}
+
+// listRange reads a range of keys into all, at a moment; without one at the newest, which it notes.
+func (s *Store) listRange(ctx context.Context, from, end string, at *moment, all map[string][]byte) error {
 	for {
 		options := []clientv3.OpOption{
 			clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend),
@@ -168,19 +208,19 @@ func (s *Store) list(ctx context.Context) (all map[string][]byte, at moment, err
 		page, err := s.client.Get(call, from, options...)
 		cancel()
 		if err != nil {
-			return nil, at, err
+			return err
 		}
 		if at.revision == 0 {
-			at = moment{page.Header.ClusterId, page.Header.Revision}
+			*at = moment{page.Header.ClusterId, page.Header.Revision}
 		}
 		for _, kv := range page.Kvs {
 			all[s.relative(kv.Key)] = value(kv.Value)
 		}
 		if !page.More || len(page.Kvs) == 0 {
-			return all, at, nil
+			return nil
 		}
 		if len(all) >= maxKeys {
-			return nil, at, fmt.Errorf("more than %d documents", maxKeys)
+			return fmt.Errorf("more than %d documents", maxKeys)
 		}
 		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
 	}
@@ -204,8 +244,7 @@ var errOther = errors.New("the cluster was restored, or is another one")
 func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	changes := s.client.Watch(ctx, s.prefix, clientv3.WithPrefix(), clientv3.WithRev(at.revision+1),
-		clientv3.WithProgressNotify(), clientv3.WithFragment())
+	changes := s.watchAll(ctx, at.revision+1)
 	go s.askForProgress(ctx)
 	look := time.NewTicker(s.progressEvery)
 	defer look.Stop()
@@ -220,8 +259,8 @@ func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) err
 			if time.Since(heard) > s.silence {
 				return errSilent
 			}
-		case change, open := <-changes:
-			if !open {
+		case change := <-changes:
+			if change.WatchResponse == nil {
 				return errors.New("the watch has ended")
 			}
 			if err := change.Err(); err != nil { // compacted, no leader, not permitted …
@@ -241,6 +280,36 @@ func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) err
 			}
 		}
 	}
+}
+
+// watched is what one of the watches has said; nil: it has ended.
+type watched struct{ *clientv3.WatchResponse }
+
+// watchAll watches all ranges, until ctx ends.
+func (s *Store) watchAll(ctx context.Context, from int64) <-chan watched {
+	all := make(chan watched)
+	for _, r := range s.ranges {
+		changes := s.client.Watch(ctx, r[0], clientv3.WithRange(r[1]), clientv3.WithRev(from),
+			clientv3.WithProgressNotify(), clientv3.WithFragment())
+		go func() {
+			for {
+				change, open := <-changes
+				next := watched{&change}
+				if !open {
+					next = watched{}
+				}
+				select {
+				case all <- next:
+				case <-ctx.Done():
+					return
+				}
+				if !open {
+					return
+				}
+			}
+		}()
+	}
+	return all
 }
 
 // askForProgress asks the server at intervals for an answer on the watches of ctx, until ctx ends.

@@ -255,6 +255,55 @@ func TestStore_followsACluster(t *testing.T) {
 		cancel()
 	}
 
+	// What hangs on a lease comes back after the lease was lost, and VLANs of no interest are not
+	// read.
+	site, err := Open(Options{Endpoints: c.clients, Network: "acme", Hosts: true, VLANs: []uint16{7}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = site.Close() })
+	of7 := follow(t, site)
+	c.put(writer, "l2/9/x/00", "of VLAN 9")
+	site.Hold("site/x/up", []byte("here"))
+	site.Hold("l2/7/x/00", []byte("of VLAN 7"))
+	of7.has(t, "a document on a lease", "l2/7/x/00", "of VLAN 7")
+	m.has(t, "a lease", "site/x/up", "here")
+	var lost clientv3.LeaseID
+	c.do("end the lease", func(ctx context.Context) error {
+		leases, err := writer.client.Leases(ctx)
+		for _, l := range leases.Leases {
+			lost = l.ID
+			_, err = writer.client.Revoke(ctx, l.ID)
+		}
+		return err
+	})
+	c.do("another lease", func(ctx context.Context) error {
+		leases, err := writer.client.Leases(ctx)
+		if err == nil && (len(leases.Leases) != 1 || leases.Leases[0].ID == lost) {
+			err = fmt.Errorf("leases %v", leases.Leases)
+		}
+		return err
+	})
+	for _, key := range []string{"site/x/up", "l2/7/x/00"} {
+		testnet.Await(t, key+" is written again", limit, func() bool {
+			got, err := writer.client.Get(t.Context(), "/tund/v1/acme/"+key)
+			return err == nil && len(got.Kvs) == 1 && got.Kvs[0].Lease != 0 && got.Kvs[0].Lease != int64(lost)
+		})
+	}
+	of7.mu.Lock()
+	if _, there := of7.values["l2/9/x/00"]; there || of7.values["crl"] != "2" {
+		t.Error("a site with VLAN 7 reads the hosts of VLAN 9, or too little")
+	}
+	of7.mu.Unlock()
+	m.mu.Lock()
+	for key := range m.values {
+		if strings.HasPrefix(key, "l2/") {
+			t.Error("a site without frames reads about hosts")
+		}
+	}
+	delete(m.values, "site/x/up")
+	m.mu.Unlock()
+
 	for i := range c.members {
 		c.kill(i)
 	}

@@ -118,6 +118,10 @@ type Revocations struct {
 // CapEthernet is the capability of a site that carries frames.
 const CapEthernet = "ethernet"
 
+// CapReplicator is the capability of a site that passes on broadcasts, multicast and frames to
+// unknown hosts for sites that send them to nobody else.
+const CapReplicator = "replicator"
+
 // SignGrant returns the document of a grant with the signature of one signer.
 func SignGrant(g Grant, key ed25519.PrivateKey) ([]byte, error) {
 	if err := g.check(); err != nil {

@@ -120,8 +120,11 @@ func marshal(e *envelope, key ed25519.PrivateKey) ([]byte, error) {
 }
 
 func (k Kind) limit() int {
-	if k == KindRevocations {
+	switch k {
+	case KindRevocations:
 		return MaxRevocations
+	case KindStations:
+		return maxStationsDocument
 	}
 	return MaxDocument
 }
@@ -137,7 +140,7 @@ func open(data []byte) (*envelope, error) {
 		return nil, fmt.Errorf("not a document: %w", err)
 	}
 	switch e.Kind {
-	case KindGrant, KindRecord, KindRevocations:
+	case KindGrant, KindRecord, KindRevocations, KindStations:
 	default:
 		return nil, fmt.Errorf("%.20q is no kind of document", string(e.Kind))
 	}

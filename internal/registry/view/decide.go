@@ -28,6 +28,13 @@ type Decision struct {
 	Peers []Peer // by site, ascending
 	// Conflicts are prefixes that several sites claim, one line each, ascending.
 	Conflicts []string
+	// Hosts is where each host is, ours among them, and Rivals where it is if it is not here.
+	Hosts, Rivals map[HostID]Host
+	// Neighbors is which host has which IP address, of the sites that are present.
+	Neighbors map[AddrID]Host
+	Frozen    []HostID // hosts that have moved too often, ascending
+	Surplus   int      // hosts beyond a bound, which are passed over
+	Absent    int      // hosts whose site is not present
 	// Held is the number of removals that are held.
 	Held int
 	// Outdated: a newer list of revocations should have come.
@@ -74,6 +81,7 @@ func (v *View) Decide(now time.Time) Decision {
 	v.inForce = wanted
 	v.forget(now)
 	v.describe(&d)
+	v.hosts(&d, now)
 	d.Outdated = !v.revoked.NextUpdate.IsZero() && now.After(v.revoked.NextUpdate)
 	return d
 }
@@ -231,6 +239,9 @@ func (v *View) values(id record.Site, owned []netip.Prefix) map[string]any {
 // frames adds what concerns frames.
 func (v *View) frames(s *site, values map[string]any) {
 	values["ethernet"] = true
+	if v.o.Leaf && !slices.Contains(s.rec.Capabilities, record.CapReplicator) {
+		values["bum"] = false
+	}
 	vlans := []any{}
 	for _, id := range s.rec.VLANs {
 		if slices.Contains(s.grant.VLANs, id) {

@@ -21,13 +21,19 @@ type SiteSnapshot struct {
 	Record  []byte    `json:"record,omitempty"`
 	Absent  time.Time `json:"absent,omitzero"`
 	InForce bool      `json:"in_force,omitempty"`
+	// Documents about its hosts.
+	Stations [][]byte `json:"stations,omitempty"`
 }
 
 // Snapshot returns the state. Its slices are not to be changed.
 func (v *View) Snapshot() Snapshot {
 	s := Snapshot{CRL: v.crl, Sites: make([]SiteSnapshot, 0, len(v.sites))}
 	for id, known := range v.sites {
-		s.Sites = append(s.Sites, SiteSnapshot{known.grantText, known.recText, known.absent, v.inForce[id]})
+		saved := SiteSnapshot{Grant: known.grantText, Record: known.recText, Absent: known.absent, InForce: v.inForce[id]}
+		for _, p := range known.parts {
+			saved.Stations = append(saved.Stations, p.text)
+		}
+		s.Sites = append(s.Sites, saved)
 	}
 	return s
 }
@@ -67,6 +73,16 @@ func (v *View) restore(saved SiteSnapshot) error {
 			return errors.Join(err, errors.New("record of another site"))
 		}
 		known.rec, known.recText = &r, saved.Record
+	}
+	for _, text := range saved.Stations {
+		doc, err := g.SignedStations(text)
+		if err != nil || len(known.parts) >= maxParts {
+			return errors.Join(err, errors.New("a document about hosts"))
+		}
+		if known.parts == nil {
+			known.parts = make(map[partID]*part)
+		}
+		known.parts[partID{doc.VLAN, doc.Part}] = &part{text, doc}
 	}
 	known.absent = saved.Absent
 	if saved.InForce {

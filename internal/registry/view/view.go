@@ -51,6 +51,13 @@ type Options struct {
 	Self      record.Site // our own site, which is no peer
 	Keepalive int         // seconds, of every peer; 0: off
 	Ethernet  bool        // peers that are able to carry frames, and we, do so
+	// VLANs whose hosts are of interest; none: all.
+	VLANs []uint16
+	// Leases: the store shows who is present (keys site/<id>/up that go when a site does).
+	Leases bool
+	// Leaf: broadcasts, multicast and frames to unknown hosts are sent to sites with the capability
+	// record.CapReplicator alone.
+	Leaf bool
 }
 
 // View is what is known of a network. See New.
@@ -67,6 +74,10 @@ type View struct {
 	removals []time.Time               // of the last guardWindow, which count for the guard
 	held     map[record.Site]time.Time // when a removal was first due
 	counts   map[Refusal]uint64
+
+	lastAt  map[HostID]record.Site // where hosts were at the last decision
+	moved   map[HostID]*moves
+	surplus int // hosts beyond a bound
 }
 
 // site is what is known of one site.
@@ -75,6 +86,8 @@ type site struct {
 	grant              record.Grant
 	rec                *record.Record // nil: none yet
 	absent             time.Time      // since when the store lacks its record; zero: it has it
+	parts              map[partID]*part
+	up                 bool // the store shows it as present
 
 	// The peer of the last decision, with these prefixes; without a key: to be described anew.
 	described Peer
@@ -100,6 +113,7 @@ func New(o Options) *View {
 	return &View{
 		o: o, sites: make(map[record.Site]*site), inForce: make(map[record.Site]bool),
 		held: make(map[record.Site]time.Time), counts: make(map[Refusal]uint64),
+		lastAt: make(map[HostID]record.Site), moved: make(map[HostID]*moves),
 	}
 }
 
@@ -136,6 +150,7 @@ func (v *View) List(values map[string][]byte, now time.Time) error {
 		} else if known.absent.IsZero() {
 			known.absent = now
 		}
+		_, known.up = values["site/"+s.ID()+"/up"]
 	}
 	if _, there := values["site/"+v.o.Self.ID()+"/rec"]; !there {
 		v.unshown = true
@@ -164,16 +179,33 @@ func (v *View) Put(key string, value []byte, now time.Time) error {
 		return v.putGrant(key, parts[1], value, now)
 	case len(parts) == 3 && parts[0] == "site" && parts[2] == "rec":
 		return v.putRecord(key, parts[1], value, now)
-	case len(parts) == 3 && parts[0] == "site" && parts[2] == "up", key == "meta":
-		return nil // says nothing about the peers that are to be there
+	case len(parts) == 4 && parts[0] == "l2":
+		return v.putStations(key, parts, value, now)
+	case len(parts) == 3 && parts[0] == "site" && parts[2] == "up":
+		v.setUp(parts[1], true)
+		return nil
+	case key == "meta":
+		return nil
 	}
 	return v.refuse(BadKey, key, nil)
+}
+
+// setUp notes whether the store shows a site as present. That says nothing about the peers that are
+// to be there.
+func (v *View) setUp(id string, up bool) {
+	if where, err := record.ParseID(id); err == nil && v.sites[where] != nil {
+		v.sites[where].up = up
+	}
 }
 
 // Gone notes that the store no longer has a key. That is no reason to remove anything: the site of
 // a record is given up after Silence.
 func (v *View) Gone(key string, now time.Time) {
 	parts := strings.Split(key, "/")
+	if len(parts) == 3 && parts[0] == "site" && parts[2] == "up" {
+		v.setUp(parts[1], false)
+		return
+	}
 	if len(parts) != 3 || parts[0] != "site" || parts[2] != "rec" {
 		return
 	}

@@ -1,0 +1,184 @@
+package etcdstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Documents that the registry forgets when we are gone hang on a lease. A lease that is lost, for
+// instance because the members of the cluster could not agree for long, is nothing special: a new
+// one is made after a while, and everything is written again.
+
+const (
+	// leaseTTL is the life of the lease. It is renewed three times in that time. Leases of ten
+	// seconds were all lost when a leader stood still for 15 seconds, and none of 20 or more.
+	leaseTTL = 60 // seconds
+	// leasePause is the most that a site waits before it makes a new lease, so that not all do at
+	// once.
+	leasePause = 5 * time.Second
+	// Writes of one site: a burst, then one each writePause.
+	writeBurst = 20
+	writePause = 200 * time.Millisecond
+	// maxHeld bounds the documents on the lease.
+	maxHeld = 1024
+)
+
+// holding is what is to hang on the lease.
+type holding struct {
+	mu     sync.Mutex
+	wanted map[string][]byte
+	dirty  map[string]bool // not written as it is to be
+	kick   chan struct{}
+	err    error
+}
+
+func newHolding() holding {
+	return holding{wanted: make(map[string][]byte), dirty: make(map[string]bool), kick: make(chan struct{}, 1)}
+}
+
+// Hold keeps a document in the registry for as long as we are there (agent.Holder).
+func (s *Store) Hold(key string, value []byte) {
+	h := &s.holding
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, there := h.wanted[key]; !there && len(h.wanted) >= maxHeld {
+		h.err = fmt.Errorf("more than %d documents of our own", maxHeld)
+		return
+	}
+	h.wanted[key], h.dirty[key] = value, true
+	select {
+	case h.kick <- struct{}{}:
+	default:
+	}
+}
+
+// HoldError returns why documents could not be written lately; nil: all were (agent.Holder).
+func (s *Store) HoldError() error {
+	s.holding.mu.Lock()
+	defer s.holding.mu.Unlock()
+	return s.holding.err
+}
+
+// next returns a document that has to be written.
+func (h *holding) next() (key string, value []byte, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	keys := make([]string, 0, len(h.dirty))
+	for key := range h.dirty {
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return "", nil, false
+	}
+	key = slices.Max(keys) // of site/…/up and l2/…, the former
+	return key, h.wanted[key], true
+}
+
+// wrote notes what became of writing a document.
+func (h *holding) wrote(key string, value []byte, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err = err; err == nil && string(h.wanted[key]) == string(value) {
+		delete(h.dirty, key)
+	}
+}
+
+// all marks everything as not written.
+func (h *holding) all() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for key := range h.wanted {
+		h.dirty[key] = true
+	}
+}
+
+// keep keeps a lease and the documents on it, until ctx ends. The lease is then left to expire, so
+// that a restart is not noticed.
+func (s *Store) keep(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-s.holding.kick:
+	}
+	pause := time.Duration(0)
+	for ctx.Err() == nil {
+		err := s.lease(ctx)
+		s.holding.all()
+		if ctx.Err() != nil {
+			return
+		}
+		s.holding.wrote("", nil, err)
+		pause = min(max(2*pause, firstRetry), lastRetry)
+		if errors.Is(err, errLost) {
+			pause = firstRetry
+		}
+		wait(ctx, pause/2+rand.N(leasePause))
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// errLost ends a lease that the registry no longer has.
+var errLost = errors.New("etcd: the lease of this site has ended; another one follows")
+
+// lease makes a lease and writes what is to hang on it, until it is lost.
+func (s *Store) lease(ctx context.Context) error {
+	call, cancel := context.WithTimeout(ctx, s.callTimeout)
+	granted, err := s.client.Grant(call, leaseTTL)
+	cancel()
+	if err != nil {
+		return fmt.Errorf("etcd: make a lease: %w", err)
+	}
+	ctx, cancel = context.WithCancel(ctx)
+	defer cancel()
+	alive, err := s.client.KeepAlive(ctx, granted.ID)
+	if err != nil {
+		return fmt.Errorf("etcd: keep the lease: %w", err)
+	}
+	s.holding.all()
+	budget, retry := writeBurst, time.Duration(0)
+	tick := time.NewTicker(writePause)
+	defer tick.Stop()
+	for {
+		for budget > 0 && retry <= 0 {
+			key, value, ok := s.holding.next()
+			if !ok {
+				break
+			}
+			budget--
+			call, cancel := context.WithTimeout(ctx, putTimeout)
+			_, err := s.client.Put(call, s.prefix+key, string(value), clientv3.WithLease(granted.ID))
+			cancel()
+			s.holding.wrote(key, value, err)
+			if err != nil {
+				retry = firstRetry + rand.N(firstRetry)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case answer, open := <-alive:
+			if !open || answer == nil {
+				return errLost
+			}
+		case <-tick.C:
+			budget = min(budget+1, writeBurst)
+			retry -= writePause
+		case <-s.holding.kick:
+		}
+	}
+}

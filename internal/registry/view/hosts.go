@@ -1,0 +1,360 @@
+package view
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"tund/internal/registry/record"
+)
+
+// Hosts on the LANs of sites.
+//
+// A site says which hosts it has (record.Stations). Of the sites that have one MAC address in one
+// VLAN, one wins, and it is the same everywhere, because only signed documents decide: the site to
+// whose grant the signers gave the address; then one that says that its host does not move; then
+// the one with the highest sequence number, which a site takes when the host appears there (RFC
+// 7432 §7.7); then the grant that precedes.
+//
+// Here, too, absence is no command. A host goes when its site says so in a newer document, when
+// that document has expired, when another site has it, or with its site. What the store no longer
+// shows stays as it was, except that no address of a site is answered for while the store shows us
+// as present, and not that site.
+const (
+	// MaxHosts bounds the hosts of all sites, as tund does.
+	MaxHosts = 65_536
+	// hostsPerSite bounds those of a site whose grant has no max_macs.
+	hostsPerSite = 1024
+	// maxParts bounds the documents of one site about hosts, which are kept.
+	maxParts = 512
+
+	// Moves of one host: with the fifth within moveWindow it is frozen where it is, for FreezeTime
+	// (RFC 7432 §15.1).
+	FreezeMoves = 5
+	moveWindow  = 180 * time.Second
+	// FreezeTime is for how long nobody claims a frozen host.
+	FreezeTime = 300 * time.Second
+	// maxMoved bounds the hosts whose moves are remembered.
+	maxMoved = 4096
+)
+
+// HostID is a MAC address, in lower case with colons, in a VLAN.
+type HostID struct {
+	VLAN uint16
+	MAC  string
+}
+
+// Compare orders hosts by VLAN, then by MAC.
+func (h HostID) Compare(o HostID) int {
+	return cmp.Or(cmp.Compare(h.VLAN, o.VLAN), cmp.Compare(h.MAC, o.MAC))
+}
+
+// Host is what a site says of a host.
+type Host struct {
+	HostID
+	Site    record.Site
+	Station record.Station
+	Granted bool // the signers gave the address to the site
+}
+
+// AddrID is an IP address in a VLAN.
+type AddrID struct {
+	VLAN uint16
+	IP   netip.Addr
+}
+
+// part is a document about hosts.
+type part struct {
+	text []byte
+	doc  record.Stations
+}
+
+type partID struct {
+	vlan uint16
+	part uint8
+}
+
+// moves are those of one host that were seen.
+type moves struct {
+	at    record.Site
+	times []time.Time // the newest FreezeMoves
+}
+
+// putStations takes a document about hosts.
+func (v *View) putStations(key string, parts []string, value []byte, now time.Time) error {
+	vlan, err := strconv.ParseUint(parts[1], 10, 16)
+	where, err2 := record.ParseID(parts[2])
+	number, err3 := strconv.ParseUint(parts[3], 16, 8)
+	id := partID{uint16(vlan), uint8(number)}
+	if err != nil || err2 != nil || err3 != nil || record.StationsKey(where, id.vlan, id.part) != key {
+		return v.refuse(BadKey, key, nil)
+	}
+	if !v.o.Ethernet || where != v.o.Self && len(v.o.VLANs) > 0 && !slices.Contains(v.o.VLANs, id.vlan) {
+		return nil // of no interest here
+	}
+	s := v.sites[where]
+	if s == nil {
+		return v.refuse(NoGrant, key, nil)
+	}
+	known := s.parts[id]
+	if known != nil && bytes.Equal(value, known.text) {
+		return nil
+	}
+	doc, err := s.grant.Stations(value, now)
+	switch {
+	case err != nil:
+		return v.refuse(BadValue, key, err)
+	case doc.VLAN != id.vlan || doc.Part != id.part:
+		return v.refuse(Misplaced, key, nil)
+	case known != nil && !doc.Newer(&known.doc):
+		return v.refuse(Replayed, key, fmt.Errorf("epoch %d serial %d, after %d and %d", doc.Epoch, doc.Serial, known.doc.Epoch, known.doc.Serial))
+	case known == nil && len(s.parts) >= maxParts:
+		return v.refuse(TooMany, key, nil)
+	}
+	if s.parts == nil {
+		s.parts = make(map[partID]*part)
+	}
+	s.parts[id] = &part{bytes.Clone(value), doc}
+	return nil
+}
+
+// carries reports whether a site carries a VLAN with others.
+func (s *site) carries(vlan uint16) bool {
+	if s.rec == nil || !slices.Contains(s.rec.Capabilities, record.CapEthernet) {
+		return false
+	}
+	if len(s.rec.VLANs) == 0 {
+		return vlan == 0
+	}
+	return slices.Contains(s.rec.VLANs, vlan) && slices.Contains(s.grant.VLANs, vlan)
+}
+
+// each calls take for the hosts of a site that count, as many as it may have.
+func (v *View) each(id record.Site, s *site, now time.Time, take func(Host)) {
+	limit := cmp.Or(s.grant.MaxMACs, hostsPerSite)
+	ids := make([]partID, 0, len(s.parts))
+	for part := range s.parts {
+		ids = append(ids, part)
+	}
+	slices.SortFunc(ids, func(a, b partID) int { return cmp.Or(cmp.Compare(a.vlan, b.vlan), cmp.Compare(a.part, b.part)) })
+	for _, part := range ids {
+		p := s.parts[part]
+		if p.doc.Expired(now) || id != v.o.Self && !s.carries(part.vlan) {
+			continue
+		}
+		for i := range p.doc.Stations {
+			h := Host{HostID{part.vlan, p.doc.Stations[i].MAC}, id, p.doc.Stations[i], false}
+			if !s.grant.Permits(h.VLAN, h.MAC) { // the grant may be newer than the document
+				continue
+			}
+			if limit--; limit < 0 {
+				v.surplus++
+				return
+			}
+			h.Granted = len(s.grant.MACs) > 0
+			take(h)
+		}
+	}
+}
+
+// beats reports whether a host is where h says, and not where o does.
+func (v *View) beats(h, o *Host) bool {
+	rank := func(h *Host) int {
+		switch {
+		case h.Granted:
+			return 2
+		case h.Station.Sticky:
+			return 1
+		}
+		return 0
+	}
+	a, b := rank(h), rank(o)
+	switch {
+	case a != b:
+		return a > b
+	case a == 0 && h.Station.Seq != o.Station.Seq:
+		return h.Station.Seq > o.Station.Seq
+	}
+	if h.Site == o.Site { // in two documents, while a host passes from one part to another
+		return h.Station.Seq > o.Station.Seq
+	}
+	return v.sites[h.Site].grant.Precedes(&v.sites[o.Site].grant)
+}
+
+// hosts fills in where hosts are.
+func (v *View) hosts(d *Decision, now time.Time) {
+	d.Hosts, d.Rivals = make(map[HostID]Host), make(map[HostID]Host)
+	if !v.o.Ethernet {
+		return
+	}
+	v.surplus = 0
+	take := func(h Host) {
+		best, there := d.Hosts[h.HostID]
+		switch {
+		case !there && len(d.Hosts) >= MaxHosts:
+			v.surplus++
+			return
+		case !there || v.beats(&h, &best):
+			d.Hosts[h.HostID] = h
+		}
+		if h.Site == v.o.Self {
+			return
+		}
+		if rival, there := d.Rivals[h.HostID]; !there || v.beats(&h, &rival) {
+			d.Rivals[h.HostID] = h
+		}
+	}
+	for _, id := range v.order() {
+		v.each(id, v.sites[id], now, take)
+	}
+	d.Surplus = v.surplus
+	v.watchMoves(d, now)
+	v.neighbors(d)
+}
+
+// order returns the sites whose hosts count, ascending.
+func (v *View) order() []record.Site {
+	ids := make([]record.Site, 0, len(v.inForce)+1)
+	for id := range v.inForce {
+		if len(v.sites[id].parts) > 0 {
+			ids = append(ids, id)
+		}
+	}
+	if s := v.sites[v.o.Self]; s != nil && len(s.parts) > 0 && !v.revoked.Revokes(&s.grant) {
+		ids = append(ids, v.o.Self)
+	}
+	slices.SortFunc(ids, compare)
+	return ids
+}
+
+// watchMoves notes which hosts have moved since the last decision, and which are frozen.
+func (v *View) watchMoves(d *Decision, now time.Time) {
+	for id, h := range d.Hosts {
+		was, known := v.lastAt[id]
+		v.lastAt[id] = h.Site
+		if !known || was == h.Site {
+			continue
+		}
+		m := v.moved[id]
+		if m == nil {
+			if len(v.moved) >= maxMoved {
+				continue
+			}
+			m = &moves{}
+			v.moved[id] = m
+		}
+		m.times = append(m.times, now)
+		m.times = m.times[max(0, len(m.times)-FreezeMoves):]
+	}
+	for id := range v.lastAt {
+		if _, there := d.Hosts[id]; !there {
+			delete(v.lastAt, id)
+		}
+	}
+	for id, m := range v.moved {
+		if len(m.times) == 0 || now.Sub(m.times[len(m.times)-1]) >= FreezeTime || m.times[len(m.times)-1].After(now) {
+			delete(v.moved, id)
+		}
+	}
+	for id := range v.moved {
+		if v.Frozen(id, now) {
+			d.Frozen = append(d.Frozen, id)
+		}
+	}
+	slices.SortFunc(d.Frozen, HostID.Compare)
+}
+
+// Frozen reports whether a host has moved so often that nobody should claim it: a further move
+// would be the one of FreezeMoves within moveWindow.
+func (v *View) Frozen(id HostID, now time.Time) bool {
+	m := v.moved[id]
+	if m == nil || len(m.times) < FreezeMoves-1 {
+		return false
+	}
+	last := m.times[len(m.times)-1]
+	return last.Sub(m.times[len(m.times)-(FreezeMoves-1)]) < moveWindow && now.Sub(last) < FreezeTime
+}
+
+// neighbors fills in which host has which IP address.
+func (v *View) neighbors(d *Decision) {
+	d.Neighbors = make(map[AddrID]Host)
+	self := v.sites[v.o.Self]
+	strict := v.o.Leases && self != nil && self.up
+	for _, h := range d.Hosts {
+		if strict && h.Site != v.o.Self && !v.sites[h.Site].up {
+			d.Absent++
+			continue
+		}
+		for _, ip := range h.Station.IPs {
+			id := AddrID{h.VLAN, ip}
+			other, taken := d.Neighbors[id]
+			if taken && other.MAC != h.MAC && other.Site != h.Site {
+				d.Conflicts = append(d.Conflicts, fmt.Sprintf("%v in VLAN %d is used by hosts of %s and %s", ip, h.VLAN,
+					min(v.Name(h.Site), v.Name(other.Site)), max(v.Name(h.Site), v.Name(other.Site))))
+			}
+			if !taken || v.prefers(&h, &other) {
+				d.Neighbors[id] = h
+			}
+		}
+	}
+	slices.Sort(d.Conflicts)
+	d.Conflicts = slices.Compact(d.Conflicts)
+}
+
+// prefers decides between two hosts that have one IP address.
+func (v *View) prefers(h, o *Host) bool {
+	a, b := h.Granted || h.Station.Sticky, o.Granted || o.Station.Sticky
+	switch {
+	case a != b:
+		return a
+	case h.Site != o.Site:
+		return v.sites[h.Site].grant.Precedes(&v.sites[o.Site].grant)
+	}
+	return h.MAC < o.MAC
+}
+
+// Name returns the name of a site; "": it is not known.
+func (v *View) Name(id record.Site) string {
+	if s := v.sites[id]; s != nil {
+		return s.grant.Name
+	}
+	return ""
+}
+
+// OwnStations returns our own documents about hosts, by key, as they are known.
+func (v *View) OwnStations() map[string]*record.Stations {
+	docs := make(map[string]*record.Stations)
+	if s := v.sites[v.o.Self]; s != nil {
+		for id, p := range s.parts {
+			docs[record.StationsKey(v.o.Self, id.vlan, id.part)] = &p.doc
+		}
+	}
+	return docs
+}
+
+// OwnDocuments returns our own documents about hosts as they were signed, by key. The texts are not
+// to be changed.
+func (v *View) OwnDocuments() map[string][]byte {
+	texts := make(map[string][]byte)
+	if s := v.sites[v.o.Self]; s != nil {
+		for id, p := range s.parts {
+			texts[record.StationsKey(v.o.Self, id.vlan, id.part)] = p.text
+		}
+	}
+	return texts
+}
+
+// Up returns how many sites the store shows as present, and whether it shows us.
+func (v *View) Up() (sites int, self bool) {
+	for id, s := range v.sites {
+		if s.up {
+			sites++
+			self = self || id == v.o.Self
+		}
+	}
+	return sites, self
+}

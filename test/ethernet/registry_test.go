@@ -1,0 +1,137 @@
+package ethernet
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"tund/internal/testnet"
+)
+
+// registry is one in a directory, for sites that know nobody but it.
+type registry struct {
+	t             *testing.T
+	ns            *testnet.NS
+	dir           string
+	signer, trust string
+}
+
+func newRegistry(t *testing.T, w *wan) *registry {
+	t.Helper()
+	dir := testnet.Scratch(t)
+	r := &registry{t: t, ns: w.ns, dir: filepath.Join(dir, "registry"), signer: filepath.Join(dir, "acme.signer")}
+	out := r.tunctl("net", "init", "acme", "-d", dir)
+	r.trust = regexp.MustCompile(`trust = (\[.*\])`).FindStringSubmatch(out)[1]
+	r.tunctl("net", "revoke", "--signer", r.signer, "--store", r.dir, "--network", "acme")
+	return r
+}
+
+func (r *registry) tunctl(args ...string) string {
+	r.t.Helper()
+	return r.ns.Run(r.t, append([]string{testnet.Tunctl(r.t)}, args...)...)
+}
+
+// agentOf returns the command line of the agent beside a site.
+func agentOf(s *site, args ...string) []string {
+	return append([]string{"env", "TUND_RUN_DIR=" + s.RunDir(), filepath.Join(filepath.Dir(testnet.Tund(s.T)), "tund-agent"),
+		"-c", filepath.Join(s.Dir, "agent.toml")}, args...)
+}
+
+// join starts a site and its agent, with a further line of the agent's file and one of its section
+// [publish], and grants it.
+func (r *registry) join(s *site, line, publish string, grant ...string) *testnet.Process {
+	r.t.Helper()
+	s.agent = []string{`user = "root"`, "ethernet = true"}
+	s.start()
+	s.File("agent.toml", fmt.Sprintf("instance = %q\nstate_dir = %q\nnetwork = \"acme\"\ntrust = %s\nsite = %q\ndir = %q\ninterval = 1\nethernet = true\n%s\n[publish]\nendpoints = [\"%s:51820\"]\n%s",
+		s.Name, filepath.Join(s.Dir, "agent"), r.trust, s.Key.Public(), r.dir, line, s.addr, publish))
+	s.File("request", s.NS.Run(r.t, agentOf(s, "--request")...))
+	r.tunctl(append([]string{"net", "grant", filepath.Join(s.Dir, "request"), "--signer", r.signer, "--store", r.dir}, grant...)...)
+	return s.NS.StartWith(r.t, nil, agentOf(s)...)
+}
+
+// has waits until a site has a MAC behind a port, with a kind.
+func (s *site) has(h *host, port, kind string) {
+	s.T.Helper()
+	testnet.Await(s.T, fmt.Sprintf("%s has %v as %s behind %s", s.Name, h.mac, kind, port), startLimit, func() bool {
+		for _, e := range s.Status().FDB {
+			if e.MAC == h.mac.String() && e.VLAN == 0 {
+				return e.Port == port && e.Kind == kind
+			}
+		}
+		return false
+	})
+}
+
+// Three sites tell each other of their hosts through a registry: a host is known before its first
+// frame, moves, cannot be robbed, and stays known without registry and agents. Berlin floods to
+// nobody but the replicator, oslo.
+func TestRegistry_hostsOfSites(t *testing.T) {
+	beside(t)
+	w := newWAN(t)
+	r := newRegistry(t, w)
+	berlin, paris, oslo := w.site("berlin"), w.site("paris"), w.site("oslo")
+	oslo.tap = []string{"hub = true"}
+	a, b := berlin.host(1), paris.host(2)
+	agents := []*testnet.Process{
+		r.join(berlin, "bum = false", ""), r.join(paris, "bum = false", ""), r.join(oslo, "", "replicator = true"),
+	}
+	for _, s := range []*site{berlin, paris, oslo} {
+		testnet.Await(t, s.Name+" has peers", startLimit, func() bool { return len(s.Status().Peers) == 2 })
+		s.linked(startLimit)
+	}
+	// Each host says something to its own LAN alone.
+	a.ns.Try("ping", "-c1", "-W1", "10.7.0.77")
+	b.ns.Try("ping", "-c1", "-W1", "10.7.0.77")
+	paris.has(a, "berlin", "control")
+	berlin.has(b, "paris", "control")
+	oslo.has(a, "berlin", "control")
+	testnet.Await(t, "the address of a is known in paris", startLimit, func() bool {
+		out, err := paris.NS.Try("env", "TUND_RUN_DIR="+paris.RunDir(), testnet.Tunctl(t), "-i", "paris", "fdb", "show", a.v4, "--json")
+		return err == nil && strings.Contains(out, `"control"`)
+	})
+	b.pings(a.v4, 5)
+	a.pings(b.v6(), 5)
+	if got := paris.where(a.mac, 0); got != "berlin" {
+		t.Errorf("after traffic, a is behind %q", got)
+	}
+
+	// The host of paris moves to oslo, and says so there.
+	b.ns.Run(t, "ip", "link", "del", b.dev)
+	moved := &host{t: t, ns: b.ns, v4: b.v4}
+	moved.attach(oslo, nil)
+	b.ns.Run(t, "ip", "link", "set", moved.dev, "address", b.mac.String())
+	b.ns.Run(t, "ip", "addr", "add", b.v4+"/24", "dev", moved.dev)
+	moved.mac = b.mac
+	moved.ns.Try("ping", "-c1", "-W1", "10.7.0.77")
+	berlin.has(moved, "oslo", "control")
+	paris.has(moved, "oslo", "control")
+	a.reaches(b.v4, startLimit)
+
+	// Registry and agents go: everything stays. An agent that is killed comes back, and nothing
+	// has changed either.
+	if err := os.Rename(r.dir, r.dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range agents[:2] {
+		if err := p.Stop(os.Kill, startLimit); err == nil {
+			t.Errorf("agent %d ends without an error after SIGKILL", i)
+		}
+	}
+	a.pings(b.v4, 3)
+	if err := os.Rename(r.dir+".away", r.dir); err != nil {
+		t.Fatal(err)
+	}
+	berlin.NS.StartWith(t, nil, agentOf(berlin)...)
+	a.pings(b.v4, 3)
+	berlin.has(moved, "oslo", "control")
+	status := berlin.NS.Run(t, agentOf(berlin, "--status")...)
+	if !strings.Contains(status, `"hosts_published": `) {
+		t.Errorf("status of the agent:\n%s", status)
+	}
+	r.tunctl("net", "revoke", "--signer", r.signer, "--store", r.dir, "--network", "acme", "oslo")
+	testnet.Await(t, "the hosts of a revoked site are gone", startLimit, func() bool { return berlin.where(b.mac, 0) == "" })
+}
