@@ -243,19 +243,6 @@ func (c *cluster) delete(key string) {
 	})
 }
 
-// get returns a document, or nil.
-func (c *cluster) get(key string) (value []byte) {
-	c.t.Helper()
-	c.do("get "+key, func(ctx context.Context) error {
-		answer, err := c.admin.Get(ctx, root+key)
-		if err == nil && len(answer.Kvs) > 0 {
-			value = answer.Kvs[0].Value
-		}
-		return err
-	})
-	return value
-}
-
 // leader returns which member leads.
 func (c *cluster) leader() (leader int) {
 	c.t.Helper()

@@ -42,7 +42,6 @@ type fleet struct {
 type member struct {
 	daemon *daemon
 	disk   *disk
-	store  *etcdstore.Store
 	stop   func()
 }
 
