@@ -24,7 +24,7 @@ func benchReport() *result.Report {
 	rows[1].State, rows[1].Why = result.Absent, "not in this kernel"
 	rows[2].State, rows[2].Why = result.Failed, "failed"
 	return &result.Report{Schema: result.Schema, Time: time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC), Kernel: "6.18", Processor: "CPU", CPUs: 2,
-		Tund: "1.2.3", Rounds: 3, Seconds: 1, Rows: rows}
+		Tund: "1.2.3", Rounds: 3, Seconds: 1, Rows: rows, Background: 0.5}
 }
 
 func TestBench_documentIsWhatTheSchemaSays(t *testing.T) {
@@ -56,7 +56,7 @@ func TestBench_page(t *testing.T) {
 	for _, width := range []int{0, 80, 200} {
 		s := screen.NewPage(screen.Style{Width: width, UTF8: true}, time.Now(), false)
 		s.Bench(benchReport())
-		for _, want := range []string{"physical", "loopback", "veth", "2.00", "! loopback: not in this kernel", "! veth: failed", "Linux 6.18, tund 1.2.3"} {
+		for _, want := range []string{"physical", "loopback", "veth", "2.00", "! loopback: not in this kernel", "! veth: failed", "! other programs used 50 % of the machine", "Linux 6.18, tund 1.2.3"} {
 			if !strings.Contains(s.String(), want) {
 				t.Errorf("no %q in\n%s", want, s)
 			}

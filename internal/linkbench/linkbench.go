@@ -153,6 +153,9 @@ func Run(ctx context.Context, o Options) (result.Report, error) {
 	}
 	report.Rounds, report.Seconds = o.Rounds, o.Time.Seconds()
 	report.Tund = versionOf(ctx, o.Tund)
+	if report.Background, err = background(ctx); err != nil {
+		return report, err
+	}
 	b := &bench{Options: o, dir: dir}
 	rows := make([]result.Row, len(chosen))
 	samples := make([][]sample, len(chosen))

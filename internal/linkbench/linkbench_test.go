@@ -210,7 +210,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Rows) != 3 || r.Rows[0].Name != "veth" || r.Rows[1].Name != "tun" || r.Kernel == "" || r.Processor == "" {
+	if len(r.Rows) != 3 || r.Rows[0].Name != "veth" || r.Rows[1].Name != "tun" || r.Kernel == "" || r.Processor == "" || r.Background < 0 || r.Background > 1 {
 		t.Fatalf("%+v", r)
 	}
 	for _, row := range r.Rows[:2] {

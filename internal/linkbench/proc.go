@@ -1,11 +1,13 @@
 package linkbench
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // processor names the processor from /proc/cpuinfo: its model, and the numbers of family and model,
@@ -41,6 +43,23 @@ func cpuSeconds() (float64, error) {
 		return 0, err
 	}
 	return parseCPU(string(text))
+}
+
+// backgroundWindow is how long the machine is watched before the first measurement.
+const backgroundWindow = 300 * time.Millisecond
+
+// background measures how busy the machine is while we wait, 0 to 1.
+func background(ctx context.Context) (float64, error) {
+	before, err := cpuSeconds()
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	if err := pause(ctx, backgroundWindow); err != nil {
+		return 0, err
+	}
+	after, err := cpuSeconds()
+	return min((after-before)/time.Since(began).Seconds()/float64(runtime.NumCPU()), 1), err
 }
 
 func parseCPU(stat string) (float64, error) {

@@ -15,6 +15,9 @@ func (s *Page) Bench(r *result.Report) {
 	}
 	s.line(0, 2, s.Clean(fmt.Sprintf("%s, %s, Linux %s%s", r.Processor, Plural(r.CPUs, "CPU"), r.Kernel, tund)))
 	s.line(0, 2, fmt.Sprintf("medians of %s of %.3g s for each value; CPU time is that of the whole machine", Plural(r.Rounds, "round"), r.Seconds))
+	if doubt := r.Doubt(); doubt != "" {
+		s.line(0, 2, s.Paint(Yellow, "!")+" "+doubt)
+	}
 	s.WriteByte('\n')
 	micro := s.glyph("µs", "us")
 	t := table{columns: []column{

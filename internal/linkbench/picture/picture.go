@@ -112,8 +112,12 @@ func lay(c canvas, r *result.Report) {
 	for n, col := range columnsOf {
 		drawColumn(c, r, col, columnAt(n))
 	}
+	doubt := ""
+	if d := r.Doubt(); d != "" {
+		doubt = " In doubt: " + d + "."
+	}
 	for n, words := range []string{
-		fmt.Sprintf("Medians of %s of %.3g s for each value. CPU time is that of the whole machine.", counted(r.Rounds, "round"), r.Seconds),
+		fmt.Sprintf("Medians of %s of %.3g s for each value. CPU time is that of the whole machine.%s", counted(r.Rounds, "round"), r.Seconds, doubt),
 		"physical is a stand-in for a network card, on which the kernel cuts and joins packets; it carries container, macvlan, " +
 			"ipvlan, vlan, vxlan, geneve and tund.",
 	} {

@@ -24,7 +24,7 @@ import (
 func worst() *result.Report {
 	r := &result.Report{
 		Schema: result.Schema, Time: time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC), Kernel: strings.Repeat("6.18.44-amd64", 3),
-		Processor: "AMD EPYC 9755 128-Core Processor (family 26, model 2)", CPUs: 256, Tund: "1.2.3-45-gabcdef go1.26.8", Rounds: 99, Seconds: 0.05,
+		Processor: "AMD EPYC 9755 128-Core Processor (family 26, model 2)", CPUs: 256, Tund: "1.2.3-45-gabcdef go1.26.8", Rounds: 99, Seconds: 0.05, Background: 1,
 	}
 	big := func(v float64) *result.Figure { return &result.Figure{Median: v, Least: v, Most: v} }
 	for n, group := range []result.Group{result.Kernel, result.Copied, result.Tund, result.Kernel} {

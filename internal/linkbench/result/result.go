@@ -6,6 +6,7 @@
 package result
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -45,6 +46,21 @@ type Report struct {
 	Rounds    int       `json:"rounds"`
 	Seconds   float64   `json:"seconds"` // of each measurement
 	Rows      []Row     `json:"rows"`
+
+	// Background is the part of the machine that other programs used before the first measurement,
+	// 0 to 1.
+	Background float64 `json:"background"`
+}
+
+// MaxBackground is how busy a machine may be with other things before its figures are in doubt.
+const MaxBackground = 0.1
+
+// Doubt says in words why the figures are worth little; "" if nothing is known against them.
+func (r *Report) Doubt() string {
+	if r.Background <= MaxBackground {
+		return ""
+	}
+	return fmt.Sprintf("other programs used %.0f %% of the machine: the figures say little about the devices", 100*r.Background)
 }
 
 // Row is one kind of device.
