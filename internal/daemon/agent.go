@@ -206,7 +206,7 @@ func (d *Daemon) changeAgent(change func() sources.Diff) (sources.Diff, error) {
 			continue
 		}
 		set = append(set, s.Is)
-		part.Peers = append(part.Peers, desired.Peer(s.Is, nil, d.names.Endpoints))
+		part.Peers = append(part.Peers, desired.AgentPeer(s.Is, d.names.Endpoints))
 	}
 	if err := d.tunnel.Configure(part); err != nil {
 		d.mu.Lock()
@@ -236,10 +236,11 @@ func (d *Daemon) followAgent(diff sources.Diff) error {
 	}
 	var come, leave []netip.Prefix
 	for p, n := range count {
+		holders := d.agent.peers.Holders(p)
 		switch {
-		case n > 0:
+		case n > 0 && holders == n: // nobody had it before
 			come = append(come, p)
-		case n < 0:
+		case n < 0 && holders == 0:
 			leave = append(leave, p)
 		}
 	}

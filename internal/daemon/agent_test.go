@@ -141,6 +141,50 @@ func TestAgent_handsInPeersWithTheirRoutes(t *testing.T) {
 	}
 }
 
+// Peers of the agent that share a network have one route, which is there as long as one of them is.
+func TestAgent_peersThatShareANetwork(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	uplink(t)
+	n := newInstance(t, fmt.Sprintf(agentFile, ""))
+	n.start()
+	defer n.stop()
+	a, ctx := n.agent(), t.Context()
+	shared := []any{"10.150.0.0/16"}
+	answer, err := a.Put(ctx, control.SourcePut{Epoch: "e", Generation: 1, Peers: []map[string]any{
+		sitePeer(1, "allowed_ips", shared, "priority", 10), sitePeer(2, "allowed_ips", shared, "priority", 20), sitePeer(3, "allowed_ips", shared, "priority", 20),
+	}})
+	if err != nil || answer.RejectedTotal != 1 || answer.Rejected[0].Code != "prefix" || answer.Rejected[0].Index != 2 {
+		t.Fatalf("PUT: %+v, %v", answer, err)
+	}
+	active := func() string {
+		text := ""
+		for _, p := range n.status().Peers {
+			if p.Active && p.Source == "agent" {
+				text += p.Name + " "
+			}
+		}
+		return text
+	}
+	for generation, test := range []struct {
+		remove, carries string
+		routes          int
+	}{{"", "site-2 ", 1}, {siteKey(2), "site-1 ", 1}, {siteKey(1), "", 0}} {
+		patch := control.SourcePatch{Epoch: "e", IfGeneration: uint64(generation) + 1, Generation: uint64(generation) + 2}
+		if test.remove != "" {
+			patch.Peers.Remove = []string{test.remove}
+		}
+		if _, err := a.Patch(ctx, patch); err != nil {
+			t.Fatal(err)
+		}
+		n.await("the peer that carries", func() bool { return active() == test.carries })
+		if r, g := routesTo(t, "10.150.0.0/16"); r != test.routes || g != test.routes {
+			t.Errorf("without %q: %d routes, %d guards, want %d", test.remove, r, g, test.routes)
+		}
+	}
+}
+
 // A reload touches the peers of the file, and what follows for those of the agent.
 func TestSources_aReloadTouchesTheFileOnly(t *testing.T) {
 	if !alone(t) {

@@ -25,7 +25,7 @@ func OnePeer(c *config.Config, key keys.PublicKey, agent sources.Diff, endpoints
 	for _, s := range agent.Steps {
 		if s.Is != nil {
 			done[s.Key] = true
-			part.Peers = append(part.Peers, Peer(s.Is, nil, endpoints))
+			part.Peers = append(part.Peers, AgentPeer(s.Is, endpoints))
 		}
 	}
 	gone := []keys.PublicKey{key}
@@ -86,7 +86,7 @@ func Reload(old, next *config.Config, agent sources.Diff, endpoints Endpoints) t
 	for _, s := range agent.Steps {
 		if s.Is != nil {
 			stays[s.Key] = true
-			change.Peers = append(change.Peers, Peer(s.Is, nil, endpoints))
+			change.Peers = append(change.Peers, AgentPeer(s.Is, endpoints))
 		}
 	}
 	remove := func(key keys.PublicKey) {

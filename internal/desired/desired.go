@@ -105,6 +105,14 @@ func Peer(p *config.Peer, shared map[netip.Prefix]bool, endpoints Endpoints) tun
 	return pc
 }
 
+// AgentPeer is Peer for a peer of an agent, whose allowed IPs other peers of the agent may have as
+// well.
+func AgentPeer(p *config.Peer, endpoints Endpoints) tunnel.PeerChange {
+	pc := Peer(p, nil, endpoints)
+	pc.AllowedIPs, pc.SharedIPs = nil, pc.AllowedIPs
+	return pc
+}
+
 // SharedPrefixes returns the allowed IPs that several peers have.
 func SharedPrefixes(c *config.Config) map[netip.Prefix]bool {
 	seen := make(map[netip.Prefix]bool)

@@ -5,7 +5,7 @@
 //
 // A peer of the agent whose key the file or an operator has is shadowed: it is kept, has no effect,
 // and comes into force when the other goes. What would take an allowed IP or a pinned MAC from
-// another peer is refused.
+// another peer is refused; peers of the agent may have one allowed IP if their priorities differ.
 //
 // The package computes: it changes no tunnel and no kernel, which internal/daemon does with the
 // Diff that it returns. It has no lock; the caller serializes. Peers are not changed once they are
@@ -96,6 +96,8 @@ type Peers struct {
 	byKey    map[keys.PublicKey]*entry
 	names    map[string]keys.PublicKey // of peers in force
 	prefixes map[netip.Prefix]keys.PublicKey
+	// Further peers that have a prefix: each with another priority.
+	also     map[netip.Prefix][]keys.PublicKey
 	macs     map[config.MAC]keys.PublicKey
 	shadowed int
 }
@@ -113,7 +115,55 @@ func NewPeers() *Peers {
 	return &Peers{
 		byKey: make(map[keys.PublicKey]*entry), names: make(map[string]keys.PublicKey),
 		prefixes: make(map[netip.Prefix]keys.PublicKey), macs: make(map[config.MAC]keys.PublicKey),
+		also: make(map[netip.Prefix][]keys.PublicKey),
 	}
+}
+
+// Holders returns how many peers in force have an allowed IP.
+func (a *Peers) Holders(p netip.Prefix) int {
+	if _, held := a.prefixes[p]; !held {
+		return 0
+	}
+	return 1 + len(a.also[p])
+}
+
+// hold notes that a peer has a prefix, and release that it no longer has.
+func (a *Peers) hold(p netip.Prefix, key keys.PublicKey) {
+	if _, held := a.prefixes[p]; held {
+		a.also[p] = append(a.also[p], key)
+		return
+	}
+	a.prefixes[p] = key
+}
+
+func (a *Peers) release(p netip.Prefix, key keys.PublicKey) {
+	others := a.also[p]
+	switch {
+	case a.prefixes[p] != key:
+		others = slices.DeleteFunc(slices.Clone(others), func(k keys.PublicKey) bool { return k == key })
+	case len(others) > 0:
+		a.prefixes[p], others = others[0], others[1:]
+	default:
+		delete(a.prefixes, p)
+	}
+	if a.also[p] = others; len(others) == 0 {
+		delete(a.also, p)
+	}
+}
+
+// rival returns the peer because of which another of that priority cannot have a prefix; nil: it
+// can.
+func (a *Peers) rival(p netip.Prefix, priority int) *config.Peer {
+	key, held := a.prefixes[p]
+	if !held {
+		return nil
+	}
+	for _, k := range append([]keys.PublicKey{key}, a.also[p]...) {
+		if other := a.byKey[k].peer; other.Priority == priority {
+			return other
+		}
+	}
+	return nil
 }
 
 // Len returns how many peers the agent has, and how many of them are shadowed.
@@ -198,7 +248,7 @@ func (a *Peers) take(key keys.PublicKey) *entry {
 	}
 	delete(a.names, e.peer.Name)
 	for _, p := range e.peer.AllowedIPs {
-		delete(a.prefixes, p)
+		a.release(p, key)
 	}
 	for _, m := range e.peer.MACs {
 		delete(a.macs, m)
@@ -216,7 +266,7 @@ func (a *Peers) put(e *entry) {
 	}
 	a.names[e.peer.Name] = key
 	for _, p := range e.peer.AllowedIPs {
-		a.prefixes[p] = key
+		a.hold(p, key)
 	}
 	for _, m := range e.peer.MACs {
 		a.macs[m] = key
@@ -240,8 +290,11 @@ func (a *Peers) judge(p *config.Peer, b *config.Agent, o *Others) (*entry, Code,
 		return &entry{peer: p, given: p.Name, shadowed: true}, "", ""
 	}
 	for _, prefix := range p.AllowedIPs {
-		if _, taken := a.prefixes[prefix]; taken || o.prefixes[prefix] {
-			return nil, Prefix, fmt.Sprintf("%v is an allowed IP of %s", prefix, a.holder(prefix))
+		if o.prefixes[prefix] {
+			return nil, Prefix, fmt.Sprintf("%v is an allowed IP of another peer, which the agent did not hand in", prefix)
+		}
+		if other := a.rival(prefix, p.Priority); other != nil {
+			return nil, Prefix, fmt.Sprintf("%v is an allowed IP of %s, which has the same priority", prefix, other.Name)
 		}
 	}
 	for _, m := range p.MACs {
@@ -252,14 +305,6 @@ func (a *Peers) judge(p *config.Peer, b *config.Agent, o *Others) (*entry, Code,
 	named := *p
 	named.Name = a.name(p, o)
 	return &entry{peer: &named, given: p.Name}, "", ""
-}
-
-// holder names the peer that has an allowed IP.
-func (a *Peers) holder(prefix netip.Prefix) string {
-	if key, ok := a.prefixes[prefix]; ok {
-		return "the agent's peer " + a.byKey[key].peer.Name
-	}
-	return "another peer, which the agent did not hand in"
 }
 
 // permitted returns why the agent may not hand in a peer; "": it may.

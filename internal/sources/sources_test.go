@@ -135,6 +135,7 @@ func TestChange_random(t *testing.T) {
 	others := NewOthers(nil, nil)
 	random := func() *config.Peer {
 		p := site(r.IntN(20))
+		p.Priority = r.IntN(3) / 2
 		for range r.IntN(3) {
 			p.AllowedIPs = append(p.AllowedIPs, netip.PrefixFrom(netip.AddrFrom4([4]byte{[]byte{10, 9}[r.IntN(12)/11], byte(r.IntN(24))}), 16))
 		}
@@ -153,9 +154,9 @@ func TestChange_random(t *testing.T) {
 				c.Set = append(c.Set, Candidate{i, random()})
 			}
 			before := maps.Clone(a.byKey)
-			names, prefixes := maps.Clone(a.names), maps.Clone(a.prefixes)
+			names, prefixes := maps.Clone(a.names), a.holdings()
 			a.Undo(a.Change(c, bounds, others))
-			if !maps.Equal(before, a.byKey) || !maps.Equal(names, a.names) || !maps.Equal(prefixes, a.prefixes) {
+			if !maps.Equal(before, a.byKey) || !maps.Equal(names, a.names) || !maps.Equal(prefixes, a.holdings()) {
 				t.Fatalf("step %d: Undo leaves something behind", step)
 			}
 			d = a.Change(c, bounds, others)
@@ -168,7 +169,8 @@ func TestChange_random(t *testing.T) {
 				delete(mirror, s.Key)
 			}
 		}
-		prefixes, names := map[netip.Prefix]bool{}, map[string]bool{}
+		prefixes, names := map[string]bool{}, map[string]bool{}
+		distinct := map[netip.Prefix]bool{}
 		list := a.InForce()
 		for _, p := range list {
 			if names[p.Name] || others.names[p.Name] || others.keys[p.PublicKey] || !reflect.DeepEqual(mirror[p.PublicKey], p) {
@@ -176,14 +178,50 @@ func TestChange_random(t *testing.T) {
 			}
 			names[p.Name] = true
 			for _, x := range p.AllowedIPs {
-				if prefixes[x] || others.prefixes[x] || x.Addr().As4()[0] != 10 {
+				id := fmt.Sprint(x, p.Priority)
+				if prefixes[id] || others.prefixes[x] || x.Addr().As4()[0] != 10 {
 					t.Fatalf("step %d: %v is in force", step, x)
 				}
-				prefixes[x] = true
+				prefixes[id], distinct[x] = true, true
 			}
 		}
-		if all, _ := a.Len(); len(list) != len(mirror) || len(prefixes) != len(a.prefixes) || all > bounds.Peers {
+		if all, _ := a.Len(); len(list) != len(mirror) || len(distinct) != len(a.prefixes) || !maps.Equal(prefixes, a.holdings()) || all > bounds.Peers {
 			t.Fatalf("step %d: %d in force, %d known; %d peers", step, len(list), len(mirror), all)
 		}
+	}
+}
+
+// holdings names every prefix with the priority of each peer that has it.
+func (a *Peers) holdings() map[string]bool {
+	out := map[string]bool{}
+	for p, key := range a.prefixes {
+		for _, k := range append([]keys.PublicKey{key}, a.also[p]...) {
+			out[fmt.Sprint(p, a.byKey[k].peer.Priority)] = true
+		}
+	}
+	return out
+}
+
+// Peers of the agent share an allowed IP if their priorities differ.
+func TestChange_priorities(t *testing.T) {
+	t.Parallel()
+	a, nobody := NewPeers(), NewOthers([]config.Peer{*site(90, "10.90.0.0/16")}, nil)
+	with := func(n, priority int, allowed ...string) *config.Peer {
+		p := site(n, allowed...)
+		p.Priority = priority
+		return p
+	}
+	d := a.Change(set(with(1, 10, "10.1.0.0/16"), with(2, 20, "10.1.0.0/16"), with(3, 10, "10.1.0.0/16"), with(4, 5, "10.90.0.0/16")), bounds, nobody)
+	p := netip.MustParsePrefix("10.1.0.0/16")
+	if codes(d) != "2:prefix 3:prefix " || a.Holders(p) != 2 {
+		t.Errorf("refused %q, %d have it", codes(d), a.Holders(p))
+	}
+	for n, want := range map[int]int{1: 1, 2: 0} {
+		if a.Change(Change{Remove: []keys.PublicKey{key(n)}}, bounds, nobody); n == 1 && a.Holders(p) != want {
+			t.Errorf("without %d: %d have it", n, a.Holders(p))
+		}
+	}
+	if len(a.prefixes)+len(a.also) != 0 {
+		t.Errorf("left behind: %v %v", a.prefixes, a.also)
 	}
 }

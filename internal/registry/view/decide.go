@@ -39,6 +39,8 @@ type Decision struct {
 	Held int
 	// Outdated: a newer list of revocations should have come.
 	Outdated bool
+	standby  map[netip.Prefix][]record.Site // sites that share a prefix with another
+
 	// Next is when the decision may change although nothing new is known; zero: never.
 	Next time.Time
 }
@@ -154,6 +156,7 @@ func (v *View) forget(now time.Time) {
 func (v *View) describe(d *Decision) {
 	ids := slices.SortedFunc(maps.Keys(v.inForce), compare)
 	owner := make(map[netip.Prefix]record.Site, len(ids))
+	d.standby = make(map[netip.Prefix][]record.Site)
 	rivals := make(map[netip.Prefix][]record.Site)
 	for _, id := range ids {
 		s := v.sites[id]
@@ -164,6 +167,9 @@ func (v *View) describe(d *Decision) {
 				continue
 			}
 			other := v.sites[first]
+			if s.shares(other) {
+				d.standby[p] = append(d.standby[p], id, first)
+			}
 			if !s.grant.Anycast || !other.grant.Anycast {
 				rivals[p] = append(rivals[p], id, first)
 			}
@@ -187,16 +193,27 @@ func (v *View) describe(d *Decision) {
 	slices.Sort(d.Conflicts)
 	d.Peers = make([]Peer, 0, len(ids))
 	for _, id := range ids {
-		d.Peers = append(d.Peers, v.sites[id].peer(v, id, owner))
+		d.Peers = append(d.Peers, v.sites[id].peer(v, id, owner, d.standby))
 	}
+	d.standby = nil
+}
+
+// maxPriority is the highest priority of a peer in tund.
+const maxPriority = 65535
+
+// shares reports whether two sites have a prefix together: the one with the higher priority
+// carries, and the other when that is away.
+func (s *site) shares(o *site) bool {
+	a, b := &s.grant, &o.grant
+	return a.Anycast && b.Anycast && a.Priority != b.Priority && min(a.Priority, b.Priority) >= 0 && max(a.Priority, b.Priority) <= maxPriority
 }
 
 // peer describes a site, as before if it has the same prefixes as before. A network has thousands
 // of sites, of which a change concerns one.
-func (s *site) peer(v *View, id record.Site, owner map[netip.Prefix]record.Site) Peer {
+func (s *site) peer(v *View, id record.Site, owner map[netip.Prefix]record.Site, standby map[netip.Prefix][]record.Site) Peer {
 	owned := make([]netip.Prefix, 0, 4)
 	for _, p := range s.claimed() {
-		if owner[p] == id {
+		if owner[p] == id || v.standsBy(id, s, owner[p], standby[p]) {
 			owned = append(owned, p)
 		}
 	}
@@ -227,6 +244,9 @@ func (v *View) values(id record.Site, owned []netip.Prefix) map[string]any {
 	values := map[string]any{
 		"name": s.grant.Name, "public_key": id.String(), "allowed_ips": allowed, "endpoint": endpoints,
 	}
+	if s.grant.Anycast && s.grant.Priority > 0 && s.grant.Priority <= maxPriority {
+		values["priority"] = s.grant.Priority
+	}
 	if v.o.Keepalive > 0 {
 		values["keepalive"] = v.o.Keepalive
 	}
@@ -234,6 +254,18 @@ func (v *View) values(id record.Site, owned []netip.Prefix) map[string]any {
 		v.frames(s, values)
 	}
 	return values
+}
+
+// standsBy reports whether a site has a prefix beside its owner: if of all that share it and have
+// the same priority it is the one that precedes.
+func (v *View) standsBy(id record.Site, s *site, owner record.Site, sharing []record.Site) bool {
+	if !slices.Contains(sharing, id) || !s.shares(v.sites[owner]) {
+		return false
+	}
+	return !slices.ContainsFunc(sharing, func(other record.Site) bool {
+		o := v.sites[other]
+		return other != id && o.grant.Priority == s.grant.Priority && o.grant.Precedes(&s.grant)
+	})
 }
 
 // frames adds what concerns frames.

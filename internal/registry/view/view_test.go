@@ -321,3 +321,34 @@ func TestView_hostileStore(t *testing.T) {
 		}
 	}
 }
+
+// Anycast sites of different priorities share a prefix: the higher carries, the others stand by.
+func TestDecide_prioritiesOfAnycastSites(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t, 6)
+	for i, priority := range []int{0, 10, 20, 20, 70_000, 0} {
+		n.grant(i, 1, func(g *record.Grant) { g.Anycast, g.Priority, g.Prefixes = true, priority, []netip.Prefix{prefix(9)} })
+		n.record(i, 1, func(r *record.Record) { r.Prefixes = []netip.Prefix{prefix(9)} })
+	}
+	d := n.view(noon).Decide(noon)
+	got := ""
+	for _, p := range d.Peers {
+		if len(p.Values["allowed_ips"].([]any)) > 0 {
+			got += fmt.Sprint(p.Values["name"], ":", p.Values["priority"], " ")
+		}
+	}
+	// Site 4 has a priority that tund cannot have, and wins alone.
+	if got != "site-4:<nil> " {
+		t.Errorf("with a priority out of range: %s", got)
+	}
+	n.revoke(1, 4)
+	got = ""
+	for _, p := range n.view(noon).Decide(noon).Peers {
+		if len(p.Values["allowed_ips"].([]any)) > 0 {
+			got += fmt.Sprint(p.Values["name"], ":", p.Values["priority"], " ")
+		}
+	}
+	if got != "site-1:10 site-2:20 site-5:<nil> " || len(d.Conflicts) != 0 {
+		t.Errorf("who has the prefix: %s; conflicts %v", got, d.Conflicts)
+	}
+}
