@@ -7,7 +7,7 @@
 #   TUND_KERNEL_SOURCE  a kernel tree to take the tests from; otherwise Debian's linux-source
 #                       for the guest's kernel is downloaded once (130 MB; apt, no root)
 #   WIRES               which wires to run with ("plain tund"); also "cable": see wires.sh
-#   JOBS                how many tests run at once (4); they wait more than they work
+#   JOBS                how many tests run at once (2); they wait more than they work
 #
 # Without arguments the tests of `tests` below run, which takes an hour. Exit status 0 when no
 # check fails with tund that passes without, 1 when one does.
@@ -57,7 +57,7 @@ tar -cf "$work/selftests.tar" -C "$(dirname "$selftests")" forwarding
 {
 	printf 'tests=(%s)\n' "${tests[*]}"
 	printf 'wires=(%s)\n' "${WIRES:-plain tund}"
-	printf 'jobs=%d\n' "${JOBS:-4}"
+	printf 'jobs=%d\n' "${JOBS:-2}"
 	# Of one test: no_forwarding pings for 18 minutes hosts that must not answer.
 	printf 'seconds=%d\n' 4500
 } >"$work/settings"
