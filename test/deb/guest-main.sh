@@ -97,7 +97,7 @@ CONFIG
 
 # knows WORDS: resolved has these servers and domains for berlin.
 knows() { [ "$(resolvectl dns berlin 2>/dev/null | sed 's/.*: *//') $(resolvectl domain berlin 2>/dev/null | sed 's/.*: *//')" = "$1" ]; }
-said() { tunctl -i berlin status --json | grep -o '"kind":"resolver","subject":"","message":"[^"]*"'; }
+said() { tunctl -i berlin status --json | tr -d " \n" | grep -o '"kind":"resolver","subject":"","message":"[^"]*"'; }
 unsaid() { ! said; }
 
 # names: systemd-resolved asks the servers of [tun] dns, for as long as the device is there.
