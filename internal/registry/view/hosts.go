@@ -80,7 +80,6 @@ type partID struct {
 
 // moves are those of one host that were seen.
 type moves struct {
-	at    record.Site
 	times []time.Time // the newest FreezeMoves
 }
 

@@ -48,6 +48,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.force, "force", false, "replace files that are there")
 }
 
+// Export returns the verb export, which writes a configuration as a file for wg-quick.
 func (v *Verbs) Export() *cobra.Command {
 	var f clientFlags
 	cmd := &cobra.Command{

@@ -13,6 +13,7 @@ import (
 	"tund/internal/wgquick"
 )
 
+// Import returns the verb import, which turns a file for wg-quick into a configuration.
 func (v *Verbs) Import() *cobra.Command {
 	var out string
 	var force bool

@@ -21,6 +21,7 @@ import (
 	"tund/internal/wgquick"
 )
 
+// Invite returns the verb invite, which adds a peer and makes the file that the peer needs.
 func (v *Verbs) Invite() *cobra.Command {
 	var f clientFlags
 	var addresses []string
