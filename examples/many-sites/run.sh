@@ -39,15 +39,14 @@ start_etcd() {
 	members=()
 	for n in 1 2 3; do
 		own=https://192.0.2.25$n
-		at registry etcd --name "etcd$n" --data-dir "$work/etcd$n" --initial-cluster "$cluster" \
+		behind registry etcd --name "etcd$n" --data-dir "$work/etcd$n" --initial-cluster "$cluster" \
 			--listen-client-urls "$own:2379" --advertise-client-urls "$own:2379" \
 			--listen-peer-urls "$own:2380" --initial-advertise-peer-urls "$own:2380" \
 			--client-cert-auth --trusted-ca-file "$dir/ca.pem" --cert-file "$dir/etcd$n.pem" --key-file "$dir/etcd$n.pem.key" \
 			--peer-client-cert-auth --peer-trusted-ca-file "$dir/ca.pem" \
 			--peer-cert-file "$dir/etcd$n.pem" --peer-key-file "$dir/etcd$n.pem.key" \
-			--auto-compaction-retention 1h >>"$work/etcd$n.log" 2>&1 &
-		members+=($!)
-		pids+=($!)
+			--auto-compaction-retention 1h >>"$work/etcd$n.log" 2>&1
+		members+=("${pids[-1]}")
 	done
 }
 start_etcd
@@ -70,8 +69,7 @@ arrive() {
 		-e "s#/etc/tund/agent#$work/registry#" -e "1i state_dir = \"$work/state-$name\"" "$example/agent/oslo.toml" >"$file"
 	"$agent" -c "$file" --request >"$work/registry/$name.request" || die "request of $name"
 	registry admit "$name.request"
-	at "$name" "$agent" -c "$file" >"$work/$name-agent.log" 2>&1 &
-	pids+=($!)
+	behind "$name" "$agent" -c "$file" >"$work/$name-agent.log" 2>&1
 }
 number=0
 for name in berlin paris rome; do
@@ -100,9 +98,8 @@ ok "berlin, paris and rome reach it $took ms after the command was given"
 [ $took -lt "${LIMIT:-2000}" ] || die "that is too long"
 
 heading "All of etcd stops: nothing changes"
-at berlin ping -n -q -i 0.1 -w 5 10.34.0.1 >"$work/ping.out" &
-ping=$!
-pids+=("$ping")
+behind berlin ping -n -q -i 0.1 -w 5 10.34.0.1 >"$work/ping.out"
+ping=${pids[-1]}
 kill "${members[@]}"
 for pid in "${members[@]}"; do wait "$pid" 2>/dev/null || true; done
 reaches paris 10.34.0.1

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,7 +33,8 @@ func TestExamples_run(t *testing.T) {
 		name := filepath.Base(filepath.Dir(script))
 		t.Run(name, func(t *testing.T) {
 			beside(t)
-			env := append(os.Environ(), "TUND="+testnet.Tund(t), "TUNCTL="+testnet.Tunctl(t))
+			mark := fmt.Sprintf("TUND_EXAMPLE=%s-%d", name, os.Getpid())
+			env := append(os.Environ(), mark, "TUND="+testnet.Tund(t), "TUNCTL="+testnet.Tunctl(t))
 			switch name {
 			case "vlan-trunk":
 				if !has8021q(t) {
@@ -62,8 +64,25 @@ func TestExamples_run(t *testing.T) {
 			if !bytes.Contains(out, []byte("   ok  ")) {
 				t.Errorf("%s shows nothing", script)
 			}
+			if left := processesWith(mark); len(left) > 0 {
+				t.Errorf("%s leaves processes behind: %q", script, left)
+			}
 		})
 	}
+}
+
+// processesWith returns the command lines of the processes that have variable in their environment.
+func processesWith(variable string) (commands []string) {
+	environments, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, file := range environments {
+		environment, err := os.ReadFile(file)
+		if err != nil || !slices.Contains(strings.Split(string(environment), "\x00"), variable) {
+			continue // it has ended, or is another's
+		}
+		command, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+		commands = append(commands, strings.ReplaceAll(string(command), "\x00", " "))
+	}
+	return commands
 }
 
 // The example of a virtual machine runs with a real one: qemu, a kernel, and the initrd that the
