@@ -33,7 +33,7 @@ PROGRAMS   = bin/tund bin/tunctl bin/tund-agent
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
 	-o \( -name '*.go' -o -name '*.s' -o -name '*.h' -o -name '*.html' \) -print)
 
-.PHONY: need-go help build check test scale test-arm64 test-vm selftests test-deb soak soak-alone soak-beside race lint vuln fuzz cover gobench benchstat \
+.PHONY: need-go help build check test scale test-arm64 test-vm selftests test-deb soak soak-alone soak-hosts soak-units race lint vuln fuzz cover gobench benchstat \
 	bench demo demo-sites install install-files install-agent deb release clean
 .DEFAULT_GOAL := help
 
@@ -65,7 +65,7 @@ test-arm64: need-go ## test ciphers, handshake and sessions as arm64 programs, u
 	@test/tools.sh arm64
 	CGO_ENABLED=0 GOARCH=arm64 $(GO) test -short $(TESTFLAGS) -exec qemu-aarch64 ./crypto/... ./tunnel/datasession
 
-soak: soak-alone soak-beside ## run the tests that take minutes (root)
+soak: soak-alone soak-hosts soak-units ## run the tests that take minutes (root)
 
 SOAK = test -count=1 -timeout 40m -run '^TestSoak' $(TESTFLAGS)
 
@@ -77,10 +77,14 @@ soak-alone: need-go
 
 # These wait more than they work (rekeys: 405 s), and their limits allow for neighbours: two
 # packages at a time.
-soak-beside: need-go
+soak-hosts: need-go
 	@test/tools.sh test soak
+	TUND_TEST_SOAK=1 $(GO) -C test $(SOAK) -p 2 $(filter-out ./compat,$(HOSTPKGS))
+
+# These work: millions of random packets and messages, other ones in each run.
+soak-units: need-go
 	TUND_TEST_SOAK=1 $(GO) $(SOAK) ./...
-	TUND_TEST_SOAK=1 $(GO) -C test $(SOAK) -p 2 $(UNITPKGS) $(filter-out ./compat,$(HOSTPKGS))
+	TUND_TEST_SOAK=1 $(GO) -C test $(SOAK) $(UNITPKGS)
 
 # QUICK=1: the faults only, with pauses of seconds in place of minutes.
 SITES ?= 1000
