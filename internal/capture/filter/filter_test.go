@@ -107,6 +107,7 @@ func TestParse_saysWhatIsWrong(t *testing.T) {
 		"proto 256":                          "number of an IP protocol",
 		"tcp or":                             "at its end: want peer NAME",
 		"\"tcp\"":                            "want peer NAME",
+		`tcp "" and port 80`:                 `at "" (character 5): want "and"`,
 		"host ::1 and \x00":                  "(character 14)",
 		strings.Repeat("(", 100):             "nested more than",
 		strings.Repeat("not ", 2000) + "tcp": "at most",

@@ -33,7 +33,7 @@ func Parse(text string, peer func(name string) (Key, bool)) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	if w := p.next(); w.text != "" {
+	if w := p.next(); w.text != "" || w.quoted {
 		return nil, w.wrong("want \"and\" or \"or\" before it")
 	}
 	return &Filter{match}, nil
