@@ -42,8 +42,8 @@ func is(b bool) verdict {
 }
 
 // Match reports whether the capture takes the packet in v. A datagram of the underlay is left out
-// only if it cannot be one that the expression asks for: terms about peers decide, those about
-// inner packets do not.
+// only if it cannot be one that the expression asks for: terms about peers and about the
+// direction decide, those about inner packets do not. No datagram counts as dropped.
 func (f *Filter) Match(v *View) bool {
 	if f == nil {
 		return true
