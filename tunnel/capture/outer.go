@@ -136,6 +136,9 @@ func (s *Session) secret(now boottime.Time, secret *stream.Secret, p *peer.Peer)
 	r := s.rings[0]
 	r.lock(true)
 	defer r.writing.Unlock()
+	if r.unread {
+		return
+	}
 	if s.filter != nil {
 		r.view.Reset(nil)
 		r.view.Encrypted = true

@@ -23,11 +23,13 @@ const (
 // ring holds records from one writer, or from several that take turns, until the reader takes them.
 // It is lossy: what does not fit is counted and gone.
 type ring struct {
-	number uint8
-	buf    []byte
+	number  uint8
+	secrets bool // keys may lie in it: they are overwritten when they have been read
+	buf     []byte
 
 	writing sync.Mutex // guards what follows; held for one copy
 	view    filter.View
+	unread  bool // the reader has ended: see forget
 	names   [nameSlots]named
 	scratch [ipv6Header + udpHeader]byte
 
@@ -128,9 +130,24 @@ func (r *ring) drain(take func([]byte) error) (any bool, err error) {
 		if err := take(r.buf[at : at+int(n)]); err != nil {
 			return true, err
 		}
+		if r.secrets {
+			clear(r.buf[at : at+int(n)])
+		}
 		tail += n
 		r.tail.Store(tail)
 		any = true
 	}
 	return any, nil
+}
+
+// forget overwrites the ring if keys may lie in it, and keeps further ones out. The reader calls
+// it when it ends.
+func (r *ring) forget() {
+	if !r.secrets {
+		return
+	}
+	r.lock(true)
+	defer r.writing.Unlock()
+	r.unread = true
+	clear(r.buf)
 }

@@ -89,6 +89,7 @@ func (t *Taps) Start(o Options) (*Session, error) {
 	for i := range t.writers + 1 {
 		s.rings = append(s.rings, newRing(i))
 	}
+	s.rings[0].secrets = s.secrets
 	t.replace(append(t.sessions(), s))
 	return s, nil
 }
@@ -177,8 +178,10 @@ func (s *Session) ring(w Writer) *ring {
 
 // Stream passes the records of the capture to send, until the capture or ctx ends or send fails;
 // send borrows what it is given, and has to be done with it when it returns. flush is called when
-// nothing more lies ready. While send takes its time, packets are lost.
+// nothing more lies ready. While send takes its time, packets are lost. It is called once: no keys
+// are left in the rings when it returns, and none are put there.
 func (s *Session) Stream(ctx context.Context, send func([]byte) error, flush func() error) error {
+	defer s.rings[0].forget()
 	start := s.start // lanes read it
 	start.Offset = s.mark().Offset
 	if err := send(stream.AppendJSON(nil, stream.KindStart, start)); err != nil {
