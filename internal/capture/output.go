@@ -6,13 +6,14 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 // Create opens a file for packets or keys, which nobody but its owner may read: an existing one is
-// emptied and becomes as private. A symbolic link is refused, because root may be writing into the
-// directory of somebody else.
+// emptied and becomes as private. Symbolic links, files of other users and files with several names
+// are refused, because root may be writing into the directory of somebody else.
 func Create(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, unix.ELOOP) {
@@ -21,17 +22,30 @@ func Create(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && info.Mode().IsRegular() {
-		if err = f.Chmod(0o600); err == nil {
-			err = f.Truncate(0)
-		}
-	}
-	if err != nil {
+	if err := empty(f); err != nil {
 		_ = f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// empty makes a regular file empty and private. What is not regular, a pipe, it leaves as it is.
+func empty(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok || int(stat.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to another user, who could read what is written: remove it, or name another file", f.Name())
+	case stat.Nlink > 1:
+		return fmt.Errorf("%s has other names (hard links), whose content would be lost: remove it, or name another file", f.Name())
+	}
+	if err := f.Chmod(0o600); err != nil {
+		return err
+	}
+	return f.Truncate(0)
 }
 
 // niceness is the priority at which packets are put into files: the path of the packets themselves

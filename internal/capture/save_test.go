@@ -182,6 +182,43 @@ func TestCreate_isPrivate(t *testing.T) {
 	}
 }
 
+// Whoever owns the directory may have put a file of his own where the packets and keys are to go,
+// or another name of one that must not be overwritten.
+func TestCreate_leavesFilesOfOthersAlone(t *testing.T) {
+	t.Parallel()
+	refused := func(path, want string) {
+		t.Helper()
+		f, err := Create(path)
+		if err == nil {
+			_ = f.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q in it", path, err, want)
+		}
+		if b, err := os.ReadFile(path); err != nil || string(b) != "theirs" {
+			t.Errorf("%s: %q, %v", path, b, err)
+		}
+	}
+	dir := t.TempDir()
+	path, again := filepath.Join(dir, "file"), filepath.Join(dir, "again")
+	if err := os.WriteFile(path, []byte("theirs"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(path, 1, -1); err != nil {
+			t.Fatal(err)
+		}
+		refused(path, "belongs to another user")
+		if err := os.Chown(path, 0, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(path, again); err != nil {
+		t.Fatal(err)
+	}
+	refused(path, "other names")
+}
+
 func TestParseSize(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int64{"1": 1, "10k": 10240, "500M": 500 << 20, "2G": 2 << 30, "": 0, "M": 0, "-1": 0, "0": 0, "1T": 0, "99999999999G": 0} {
