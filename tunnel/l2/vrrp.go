@@ -2,6 +2,7 @@ package l2
 
 import (
 	"bytes"
+	"encoding/binary"
 	"time"
 
 	"tund/internal/boottime"
@@ -19,14 +20,17 @@ import (
 // Nor are such addresses ever frozen: routers may change places as often as they like.
 //
 // What an attacker gains: whoever can send a message that wins makes the owner step down with it,
-// and has the address either way. Messages that the owner may discard decide nothing: those with a
-// password or a wrong checksum, and those of CARP, which are signed.
+// and has the address either way. Messages that the owner discards, or does not get from us, decide
+// nothing: those of another group, version or address family, those that name other addresses or,
+// in version 2, another interval than the owner's, those with a password, a wrong checksum or a
+// source that no router has, those of CARP, which are signed, and those between isolated ports.
 
 // advert is what a router says in a VRRP advertisement.
 type advert struct {
 	at       boottime.Time
 	port     PortID // where it came from
 	priority uint8  // 0: it resigns
+	kind     uint64 // digest of what routers of a group have in common
 	from     [16]byte
 }
 
@@ -40,41 +44,60 @@ const (
 	vrrpAdvert   = 1    // the only type
 )
 
-// parseAdvert parses a VRRP advertisement from a shared address.
-func parseAdvert(frame []byte, h *Header) (a advert, ok bool) {
+// parseAdvert parses a VRRP advertisement from the address that its group shares.
+func (s *Switch) parseAdvert(frame []byte, h *Header) (a advert, ok bool) {
 	if !election(frame, h) {
 		return a, false
 	}
 	b := frame[h.Payload:]
-	s := segmentOf(b, h.EtherType)
-	if s.proto != protoVRRP || s.end-s.off < vrrpHeader {
-		return a, false
-	}
-	msg := b[s.off:s.end]
-	size, addresses := 4, b[12:20]
-	copy(a.from[:], b[12:16])
+	size, addresses, group := 4, b[12:20], MAC(0x00005e0001)
 	if h.EtherType == typeIPv6 {
-		size, addresses = 16, b[8:40]
-		copy(a.from[:], b[8:24])
+		size, addresses, group = 16, b[8:40], 0x00005e0002
 	}
-	a.priority = msg[2]
-	length := vrrpHeader + size*int(msg[3])
-	if msg[0]&0xf != vrrpAdvert {
+	seg := segmentOf(b, h.EtherType)
+	if !genuineHeader(b, h.EtherType, seg) || seg.end-seg.off < vrrpHeader {
 		return a, false
 	}
+	msg := b[seg.off:seg.end]
+	if msg[0]&0xf != vrrpAdvert || h.Src != group<<8|MAC(msg[1]) {
+		return a, false
+	}
+	copy(a.from[:], addresses[:size])
+	a.priority = msg[2]
+	common := uint64(msg[0])<<24 | uint64(msg[1])<<16 | uint64(msg[3])<<8
+	length := vrrpHeader + size*int(msg[3])
 	switch msg[0] >> 4 {
 	case vrrp2:
+		common |= uint64(msg[5]) // RFC 3768 §7.1: with another interval it is discarded
 		ok = h.EtherType == typeIPv4 && msg[4] == 0 && len(msg) == length+vrrpPassword && checksum(msg, 0) == 0xffff
 	case vrrp3:
 		pseudo := uint32(checksum(addresses, 0)) + uint32(len(msg)) + protoVRRP
 		ok = len(msg) == length && checksum(msg, pseudo) == 0xffff
 	}
+	a.kind = s.fdb.hash(common)
+	for rest := msg[vrrpHeader:]; ok && len(rest) >= 4; rest = rest[4:] {
+		a.kind = s.fdb.hash(a.kind ^ uint64(binary.BigEndian.Uint32(rest)))
+	}
 	return a, ok
+}
+
+// genuineHeader reports whether IP packet b with segment seg has the header that routers give their
+// advertisements: one that no receiver discards.
+func genuineHeader(b []byte, etherType uint16, seg segment) bool {
+	if etherType == typeIPv6 { // from a link-local address (RFC 9568 §5.1.2.1)
+		return b[6] == protoVRRP && seg.end == ipv6Header+int(binary.BigEndian.Uint16(b[4:])) &&
+			b[8] == 0xfe && b[9]&0xc0 == 0x80
+	}
+	source := b[12]
+	return b[0] == 0x45 && b[9] == protoVRRP && seg.end == int(binary.BigEndian.Uint16(b[2:])) &&
+		checksum(b[:ipv4MinHeader], 0) == 0xffff && source != 0 && source != 127 && source < 224
 }
 
 // beats reports whether the sender of b steps down, or has, when it hears a.
 func (a *advert) beats(b *advert) bool {
 	switch {
+	case a.kind != b.kind || a.from == b.from:
+		return false // discarded
 	case a.priority != b.priority:
 		return a.priority > b.priority
 	case a.priority == 0:
@@ -86,7 +109,7 @@ func (a *advert) beats(b *advert) bool {
 // learnSource learns the source address of a frame, or refuses it.
 func (s *Switch) learnSource(f *frameInfo) outcome {
 	key := entryKey(f.vid, f.h.Src)
-	a, ok := parseAdvert(f.p.Frame, &f.h)
+	a, ok := s.parseAdvert(f.p.Frame, &f.h)
 	if !ok {
 		return s.fdb.learn(key, f.in.id, f.now)
 	}
@@ -95,7 +118,7 @@ func (s *Switch) learnSource(f *frameInfo) outcome {
 	master, known := s.masters[key]
 	s.mu.Unlock()
 	var o outcome
-	if known && master.port != a.port && a.beats(&master) {
+	if known && master.port != a.port && a.beats(&master) && f.reaches(master.port) {
 		o = s.fdb.concede(key, master.port, a.port, f.now)
 	} else {
 		o = s.fdb.learn(key, f.in.id, f.now)
@@ -104,6 +127,16 @@ func (s *Switch) learnSource(f *frameInfo) outcome {
 		s.noteMaster(key, a)
 	}
 	return o
+}
+
+// reaches reports whether what is flooded from the port of the frame gets to another port. A switch
+// that is no hub does not pass it from peer to peer: its sender does that itself.
+func (f *frameInfo) reaches(id PortID) bool {
+	if id == LocalPort || f.in.id == LocalPort || !f.view.cfg.Hub {
+		return true
+	}
+	p := f.view.port(id)
+	return p != nil && p.ready && f.hops < MaxHops && !p.cfg.NoBUM && !(p.cfg.Isolated && f.in.cfg.Isolated)
 }
 
 // noteMaster remembers what the router that has a shared address said last.

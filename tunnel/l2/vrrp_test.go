@@ -157,3 +157,64 @@ func TestVRRP_routersMayChangePlaces(t *testing.T) {
 		t.Errorf("%d masters are remembered for ever", len(s.masters))
 	}
 }
+
+// TestVRRP_whatTheOwnerIgnores: a peer sends a message with the highest priority that our router
+// does not heed. The address stays.
+func TestVRRP_whatTheOwnerIgnores(t *testing.T) {
+	t.Parallel()
+	change := func(version int, from string, alter func(m []byte)) []byte {
+		return advertise(t, version, from, 255, func(m []byte) []byte { alter(m); return m })
+	}
+	header := func(alter func(frame []byte)) []byte {
+		frame := advertise(t, 3, "10.0.0.3", 255, nil)
+		alter(frame)
+		return frame
+	}
+	v2, v3, v6 := advertise(t, 2, "10.0.0.2", 100, nil), advertise(t, 3, "10.0.0.2", 100, nil), advertise(t, 6, "fe80::2", 100, nil)
+	for name, c := range map[string]struct{ ours, theirs []byte }{
+		"another group":           {v3, change(3, "10.0.0.3", func(m []byte) { m[1] = 8 })},
+		"other addresses":         {v3, change(3, "10.0.0.3", func(m []byte) { m[11] = 9 })},
+		"another version":         {v2, advertise(t, 3, "10.0.0.3", 255, nil)},
+		"another interval":        {v2, change(2, "10.0.0.3", func(m []byte) { m[5] = 9 })},
+		"our own address":         {v3, advertise(t, 3, "10.0.0.2", 255, nil)},
+		"no unicast address":      {v3, advertise(t, 3, "239.0.0.3", 255, nil)},
+		"a loopback address":      {v3, advertise(t, 3, "127.0.0.3", 255, nil)},
+		"a global source in IPv6": {v6, advertise(t, 6, "2001:db8::3", 255, nil)},
+		"a wrong IP checksum":     {v3, header(func(f []byte) { f[headerLen+10] ^= 1 })},
+		"a wrong IP length":       {v3, header(func(f []byte) { f[headerLen+2] = 9 })},
+	} {
+		s := newSwitch(t, Config{})
+		addPeer(t, s, 1, PortConfig{})
+		fromDevice(s, start, c.ours)
+		fromPeer(s, at(ms), 1, c.theirs)
+		h, _ := Parse(c.ours)
+		if id, ok := portOf(s, 0, h.Src); !ok || id != LocalPort {
+			t.Errorf("%s: the address is at port %d, %v", name, id, ok)
+		}
+	}
+}
+
+// TestVRRP_whatTheOwnerDoesNotGet: a hub does not pass the message of the winner on to the owner,
+// who therefore remains the owner.
+func TestVRRP_whatTheOwnerDoesNotGet(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		ours, theirs PortConfig
+		hops         uint8
+		want         PortID
+	}{
+		{want: 2},
+		{ours: PortConfig{Isolated: true}, theirs: PortConfig{Isolated: true}, want: 1},
+		{ours: PortConfig{NoBUM: true}, want: 1},
+		{hops: MaxHops, want: 1},
+	} {
+		s := newSwitch(t, Config{Hub: true})
+		addPeer(t, s, 1, c.ours)
+		addPeer(t, s, 2, c.theirs)
+		fromPeer(s, start, 1, advertise(t, 3, "10.0.0.2", 100, nil))
+		s.FromPeer(at(ms), 2, c.hops, Superpacket{Frame: advertise(t, 3, "10.0.0.3", 150, nil)}, new(Verdict))
+		if id, _ := portOf(s, 0, vrrpMAC); id != c.want {
+			t.Errorf("%+v: the address is at port %d", c, id)
+		}
+	}
+}
