@@ -20,7 +20,7 @@ import (
 //     the entry then has no effect until it is assigned again with a higher sequence number, or the
 //     host ages out here (RFC 7432 §7.7). A sticky one does not move to our LAN either.
 //   - What a hub relays to everybody is no sign of where its sender lives: such a frame passes, and
-//     nothing is learned from it.
+//     nothing is learned from it, unless its source is assigned to our own LAN.
 //   - As long as the port is down, an assignment that is not sticky has no effect, so that its host
 //     may appear elsewhere.
 //   - What is pinned takes precedence, and so does an address of the gateway itself.
@@ -271,7 +271,7 @@ func (s *Switch) assignedSource(f *frameInfo) (reason drop.Reason, done bool) {
 	switch {
 	case !counts, f.in.id == LocalPort && (at == LocalPort || !a.sticky):
 		return drop.None, false // on our own LAN it is learned as any other
-	case at == f.in.id, f.hops > 0 && f.class != ClassUnicast:
+	case at == f.in.id, f.hops > 0 && f.class != ClassUnicast && at != LocalPort:
 		return drop.None, true
 	}
 	return drop.SourceForeign, true

@@ -155,6 +155,11 @@ func TestAssign_relayedByAHub(t *testing.T) {
 	if got := where(s, time.Second, m); got != "[1]" {
 		t.Errorf("afterwards: %s", got)
 	}
+	ours := hostMAC(3)
+	s.Assign(at(2*time.Second), Assignment{Set: []Assigned{{MAC: ours, Port: LocalPort}}})
+	if r := s.FromPeer(at(2*time.Second), 2, 1, Superpacket{Frame: eth(Broadcast, ours, 0x0800)}, v); r != drop.SourceForeign || v.ToDevice {
+		t.Errorf("a broadcast of a host of our own LAN, as if relayed: %v", r)
+	}
 }
 
 // Nothing is flooded and nothing is learned: what is assigned works, and everything else goes
