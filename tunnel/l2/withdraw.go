@@ -119,7 +119,7 @@ func (s *Switch) withdrawnBy(now boottime.Time, p *port, body []byte) drop.Reaso
 			worst = drop.VLANRefused
 			continue
 		}
-		if key := entryKey(vid, MACFromBytes(body[2:])); s.fdb.withdraw(key, p.id) {
+		if key := entryKey(vid, MACFromBytes(body[2:])); s.fdb.withdraw(key, p.id, now) {
 			gone[key] = true
 		}
 	}
@@ -136,7 +136,7 @@ func (s *Switch) withdrawnBy(now boottime.Time, p *port, body []byte) drop.Reaso
 }
 
 // withdraw removes key from port, and reports whether it was there. It is not remembered.
-func (t *fdb) withdraw(key uint64, port PortID) bool {
+func (t *fdb) withdraw(key uint64, port PortID, now boottime.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if h, known := t.homes[key]; known && h.port == port {
@@ -144,7 +144,10 @@ func (t *fdb) withdraw(key uint64, port PortID) bool {
 		return true
 	}
 	v, slot, ok := t.findLocked(key)
-	if !ok || v.port() != port || v&immovable != 0 || t.cold[slot].moves > 0 {
+	if !ok || v.port() != port || v&immovable != 0 {
+		return false
+	}
+	if c := &t.cold[slot]; c.moves > 0 && since(second(now), c.movesFrom) < freezeWindow {
 		return false
 	}
 	t.remove(slot)

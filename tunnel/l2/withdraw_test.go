@@ -101,6 +101,11 @@ func TestWithdraw_onlyWhatIsThePeers(t *testing.T) {
 			t.Errorf("%v is at port %d, %v; want %d", mac, id, ok, port)
 		}
 	}
+	later := at(2*time.Second + freezeWindow*time.Second)
+	s.Control(later, 1, withdrawal(moved))
+	if _, ok := portOf(s, 0, moved); ok {
+		t.Error("what moved long ago cannot be withdrawn any more")
+	}
 	if r := s.Control(at(2*time.Second), 1, appendControl(nil, controlWithdraw, 0)); r != drop.None {
 		t.Errorf("an empty list: %v", r)
 	}
