@@ -84,6 +84,35 @@ func TestGateway_aProbeAtTheTAPBlocksItsPeerAlone(t *testing.T) {
 	}
 }
 
+// The block of the other gateway of our LAN outlasts a time in which we ourselves stood still: its
+// probes wait to be read. It ends once they are missing while we run.
+func TestGateway_standingStillOpensNothing(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	p := newProber(1)
+	p.joins(t, s, 1, true)
+	addPeer(t, s, 2, PortConfig{})
+	now := start
+	run := func(d time.Duration) {
+		for end := now.Add(d); now.Before(end); now = now.Add(TickInterval / 5) {
+			s.Tick(now)
+		}
+	}
+	for range 10 {
+		fromDevice(s, now, p.frame(now))
+		run(quickInterval)
+	}
+	now = now.Add(2 * time.Second)
+	s.Tick(now)
+	if got := blockedPairs(s); !slices.Equal(got, [][2]int{{1, 0}}) {
+		t.Errorf("after standing still: blocked %v, want port 1", got)
+	}
+	run(quickQuiet + TickInterval)
+	if got := blockedPairs(s); len(got) != 0 {
+		t.Errorf("without probes: blocked %v", got)
+	}
+}
+
 // redundantMesh returns a full mesh of two gateways of one LAN and two other sites.
 func redundantMesh(t *testing.T, seed int) (w *sim, gateways, others []*site, hosts []*simHost) {
 	w = newSim(t, seed)

@@ -100,6 +100,16 @@ func (b *block) hold() time.Duration {
 	return b.rhythm.quietAfter()
 }
 
+// over reports whether the block ends now. If probes may be missing only because we ourselves stood
+// still until late, they have to be missing from then on.
+func (b *block) over(now, late boottime.Time) bool {
+	until := b.until
+	if hold := b.hold(); hold < holdTime {
+		until = max(until, late.Add(hold))
+	}
+	return !now.Before(until)
+}
+
 // judge applies the table above to a probe that originates from the peer at port id (LocalPort for
 // our own) and names a VLAN. It reports whether a port was newly blocked. mu is held.
 func (s *Switch) judge(f *frameInfo, id PortID, named uint32) (fresh bool) {

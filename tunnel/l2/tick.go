@@ -122,7 +122,7 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 	}
 	s.tickedAt = now
 	s.agePairs(now)
-	s.unblock(now, func(b *block) bool { return !now.Before(b.until) })
+	s.unblock(now, func(b *block) bool { return b.over(now, s.lateAt) })
 	if !now.Before(s.probeAt) {
 		s.probeAt = now.Add(s.pace())
 		s.sendProbes(now)
