@@ -73,3 +73,22 @@ func TestCut_thawsNoMACForAThief(t *testing.T) {
 		}
 	}
 }
+
+// TestCut_givesAwayNoStation: a peer says that we are one of two gateways of our LAN, on which no
+// other switch sends probes. That gives it no address of a host that the bridge knows there and
+// that is silent at the TAP.
+func TestCut_givesAwayNoStation(t *testing.T) {
+	t.Parallel()
+	for _, state := range []byte{cutStandby, cutActive} {
+		s := newSwitch(t, Config{})
+		addPeer(t, s, 1, PortConfig{})
+		host := hostMAC(7)
+		s.SyncStations(start, []Station{{MAC: host}}, false)
+		s.Tick(start)
+		s.Control(at(time.Second), 1, cutMessage(0, state))
+		s.Tick(at(time.Second))
+		if _, r := fromPeer(s, at(time.Second+ms), 1, eth(Broadcast, host, typeIPv4)); r != drop.SourceForeign {
+			t.Errorf("state %d: the peer's frame from its address: %v", state, r)
+		}
+	}
+}

@@ -31,14 +31,16 @@ const (
 	// Copies of one probe by several paths arrive within this time.
 	copyTime = 150 * time.Millisecond
 
-	testRetry   = 500 * time.Millisecond // between the first fastTests tests without a proof
-	testSlow    = 10 * time.Second       // between later tests
-	fastTests   = 4
-	retestTime  = 30 * time.Second
-	proofTime   = 100 * time.Second // three tests in a row may be lost
-	longGaps    = 8
-	maxSeenBy   = 256  // suspicions that one port may raise: four gateways in 64 VLANs
-	testMACByte = 0x02 // locally administered, unicast
+	testRetry  = 500 * time.Millisecond // between the first fastTests tests without a proof
+	testSlow   = 10 * time.Second       // between later tests
+	fastTests  = 4
+	retestTime = 30 * time.Second
+	proofTime  = 100 * time.Second // three tests in a row may be lost
+	longGaps   = 8
+	// All VLANs are probed in turn within 64 intervals.
+	neighbourTime = 2 * (maxVID + 1) / maxProbedVLANs * ProbeInterval
+	maxSeenBy     = 256  // suspicions that one port may raise: four gateways in 64 VLANs
+	testMACByte   = 0x02 // locally administered, unicast
 )
 
 // testRate limits the join tests that a peer may request from us: each is a broadcast on our LAN.
@@ -280,6 +282,13 @@ func (s *Switch) tellCut(id PortID, vid uint16, state byte) {
 	}
 }
 
+// hasNeighbour reports whether another switch has lately sent probes on our LAN. Without any, there
+// is no other gateway, whatever a peer says. mu is held.
+func (s *Switch) hasNeighbour(now boottime.Time, vid uint16) bool {
+	at := s.lanProbes[vid]
+	return at != 0 && now.Sub(at) <= neighbourTime
+}
+
 // takeCut handles a peer's message about our own role in a VLAN: one of two gateways of our LAN, or
 // again the only one. The entries of hosts that looping copies have moved from this peer to our TAP
 // are discarded. The peer has no say about hosts that were elsewhere before; their own peers send
@@ -301,7 +310,7 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 	}
 	since := max(now.Add(-suspectTime), 0)
 	began, standby := sp.standby[vid]
-	if body[2] != cutOpen && !standby && !sp.active[vid] {
+	if body[2] != cutOpen && !standby && !sp.active[vid] && s.hasNeighbour(now, vid) {
 		s.stale = append(s.stale, stale{port: LocalPort, vid: vid, stations: true})
 	}
 	if body[2] != cutActive {

@@ -130,6 +130,11 @@ func (s *Switch) probeFrame(f *frameInfo, v *Verdict) (mine bool, reason drop.Re
 		return false, drop.None
 	}
 	node := binary.BigEndian.Uint64(b[8:])
+	if f.in.id == LocalPort && node != s.node {
+		s.mu.Lock()
+		s.lanProbes[f.vid] = f.now // at most one entry per VLAN
+		s.mu.Unlock()
+	}
 	if node == s.node || len(f.view.probers[node]) > 0 {
 		s.mu.Lock()
 		id, ok := s.origin(f.now, b[8:], f.view)

@@ -35,7 +35,8 @@ import (
 // On a LAN that has a second gateway to the same sites (loop.go), hosts of other sites appear at a
 // port of the bridge as well: the frames of one gateway reach the other through the LAN. There only
 // fixed stations count, so that such hosts are not taken for local ones and need not be claimed
-// back when the other gateway fails.
+// back when the other gateway fails. A peer that says that there is another gateway is believed if
+// the LAN has brought probes of another switch: it must not rid hosts of their protection.
 //
 // Peers are not told of stations that have moved here: they learn it from frames.
 //
@@ -92,7 +93,7 @@ func (s *Switch) NoStations() { s.fdb.noStations() }
 // AddStations adds stations that the bridge has heard; the list is not retained. MACs that are
 // pinned elsewhere or frozen behind a peer are left there. Tick should be called soon.
 func (s *Switch) AddStations(now boottime.Time, stations []Station) {
-	view, shared := s.view.Load(), s.sharedVLANs()
+	view, shared := s.view.Load(), s.sharedVLANs(now)
 	if view.cfg.NoLearning {
 		return
 	}
@@ -117,7 +118,7 @@ func (s *Switch) AddStations(now boottime.Time, stations []Station) {
 }
 
 // sharedVLANs returns the VLANs in which our LAN has another gateway to a peer.
-func (s *Switch) sharedVLANs() (shared vlanSet) {
+func (s *Switch) sharedVLANs(now boottime.Time) (shared vlanSet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range s.blocks {
@@ -133,10 +134,14 @@ func (s *Switch) sharedVLANs() (shared vlanSet) {
 	}
 	for _, p := range s.ports {
 		for vid := range p.standby {
-			shared.add(vid)
+			if s.hasNeighbour(now, vid) {
+				shared.add(vid)
+			}
 		}
 		for vid := range p.active {
-			shared.add(vid)
+			if s.hasNeighbour(now, vid) {
+				shared.add(vid)
+			}
 		}
 	}
 	return shared

@@ -230,6 +230,7 @@ func TestStation_aLANWithTwoGateways(t *testing.T) {
 		remote, own := hostMAC(1), hostMAC(2)
 		list := []Station{{MAC: remote}, {MAC: own, Fixed: true}}
 		s.SyncStations(start, list, true)
+		fromDevice(s, start, newProber(99).frame(start)) // of the other gateway
 		cut := func(d time.Duration, state byte) {
 			s.Control(at(d), 1, append(appendControl(nil, controlCut, cutLen), 0, 0, state))
 			s.Tick(at(d))

@@ -156,6 +156,7 @@ type Switch struct {
 	began      map[conditionKey]boottime.Time
 	frozen     []uint64                 // MACs that were frozen lately
 	lanLoops   map[uint16]boottime.Time // by VLAN: when our own probe last came back from our LAN
+	lanProbes  map[uint16]boottime.Time // the same: when another switch last sent a probe there
 	localPort  slowPort                 // the TAP: without a session, and without settings
 	localWatch *watch
 	warned     map[warning]boottime.Time
@@ -212,7 +213,7 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 		s.node = cfg.Node
 	}
 	s.pairs, s.tests = make(map[pairKey]*pair), make(map[MAC]pairKey)
-	s.lanLoops = make(map[uint16]boottime.Time)
+	s.lanLoops, s.lanProbes = make(map[uint16]boottime.Time), make(map[uint16]boottime.Time)
 	s.held, s.masters, s.departed = make(map[uint64]held), make(map[uint64]advert), make(map[uint64]departed)
 	s.lan = s.derive("tag of our own")
 	check := s.derive("join test")
