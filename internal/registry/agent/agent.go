@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -305,14 +306,31 @@ func (a *Agent) report(d *view.Decision) {
 			a.o.Log.Warn("two sites claim the same", zap.String("conflict", c))
 		}
 	}
-	for _, id := range d.Frozen {
-		a.warn("host "+id.MAC, fmt.Errorf("in VLAN %d has moved between sites %d times in a short time, and is frozen at %s for a while: "+
-			"two hosts may have one address", id.VLAN, view.FreezeMoves-1, a.view.Name(d.Hosts[id].Site)))
-	}
+	a.warn("hosts", a.frozen(d))
 	a.status.Frozen, a.status.Hosts, a.status.HostsSurplus, a.status.HostsAbsent = len(d.Frozen), len(d.Hosts), d.Surplus, d.Absent
 	a.status.Up, a.status.Present = a.view.Up()
 	a.status.Sites, a.status.Held, a.status.Conflicts = a.view.Sites(), d.Held, d.Conflicts
 	a.status.Refused = a.view.Refused()
+}
+
+// maxFrozenNamed bounds the hosts that one warning names: a hostile site may have many of them
+// move.
+const maxFrozenNamed = 8
+
+// frozen says which hosts have moved too often; nil: none.
+func (a *Agent) frozen(d *view.Decision) error {
+	if len(d.Frozen) == 0 {
+		return nil
+	}
+	var list []string
+	for _, id := range d.Frozen[:min(len(d.Frozen), maxFrozenNamed)] {
+		list = append(list, fmt.Sprintf("%s in VLAN %d at %s", id.MAC, id.VLAN, a.view.Name(d.Hosts[id].Site)))
+	}
+	if len(d.Frozen) > maxFrozenNamed {
+		list = append(list, "and others")
+	}
+	return fmt.Errorf("have moved between sites %d times in a short time, and are frozen for a while (two hosts may have one address): %s",
+		view.FreezeMoves-1, strings.Join(list, ", "))
 }
 
 var errHeld = errors.New("many peers would go at once, by expiry or because the store has lacked them for long: " +

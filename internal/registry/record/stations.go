@@ -32,7 +32,8 @@ type Stations struct {
 	Grant   uint64 `json:"grant"` // serial of the grant that it is based on
 	VLAN    uint16 `json:"vlan"`  // 0: untagged frames
 	Part    uint8  `json:"part"`
-	// Epoch and Serial order the documents of one part, as those of a Record.
+	// Epoch and Serial order the documents of one part that are based on one grant, as those of a
+	// Record.
 	Epoch    uint64    `json:"epoch"`
 	Serial   uint64    `json:"serial"`
 	Stations []Station `json:"stations"`
@@ -65,7 +66,7 @@ func SignStations(s Stations, key ed25519.PrivateKey) ([]byte, error) {
 
 // Stations verifies a document against the grant of its site, and that it counts now.
 func (g *Grant) Stations(data []byte, now time.Time) (Stations, error) {
-	s, err := g.SignedStations(data)
+	s, err := g.signedStations(data)
 	if err == nil && s.Grant != g.Serial {
 		err = fmt.Errorf("is based on grant %d, and that in force is %d", s.Grant, g.Serial)
 	}
@@ -78,8 +79,8 @@ func (g *Grant) Stations(data []byte, now time.Time) (Stations, error) {
 	return s, nil
 }
 
-// SignedStations verifies a document against the grant of its site, whenever it counts.
-func (g *Grant) SignedStations(data []byte) (Stations, error) {
+// signedStations verifies a document against the grant of its site, whenever it counts.
+func (g *Grant) signedStations(data []byte) (Stations, error) {
 	var s Stations
 	e, err := open(data)
 	if err == nil {
@@ -100,8 +101,27 @@ func (g *Grant) SignedStations(data []byte) (Stations, error) {
 // Expired reports whether the document no longer counts.
 func (s *Stations) Expired(now time.Time) bool { return now.Add(-Slack).After(s.NotAfter) }
 
-// Newer reports whether s replaces another document of the same part.
+// KeptStations reads a document without verifying it: one that was verified before, against a grant
+// that may have been replaced since, and was kept where nobody else can write.
+func KeptStations(data []byte) (Stations, error) {
+	var s Stations
+	e, err := open(data)
+	if err == nil {
+		err = e.payload(KindStations, &s)
+	}
+	if err == nil {
+		err = s.check()
+	}
+	return s, err
+}
+
+// Newer reports whether s replaces another document of the same part. One that is based on a later
+// grant does, whatever its count: whoever had the key that an earlier grant names cannot keep the
+// holder of the present one from being heard.
 func (s *Stations) Newer(than *Stations) bool {
+	if s.Grant != than.Grant {
+		return s.Grant > than.Grant
+	}
 	return s.Epoch > than.Epoch || s.Epoch == than.Epoch && s.Serial > than.Serial
 }
 

@@ -26,14 +26,15 @@ type Peer struct {
 // Decision is what a site is to have, and what an operator should know about it.
 type Decision struct {
 	Peers []Peer // by site, ascending
-	// Conflicts are prefixes that several sites claim, one line each, ascending.
+	// Conflicts are prefixes and addresses that several sites claim, one line each, ascending; not
+	// all of them if there are very many.
 	Conflicts []string
 	// Hosts is where each host is, ours among them, and Rivals where it is if it is not here.
 	Hosts, Rivals map[HostID]Host
 	// Neighbors is which host has which IP address, of the sites that are present.
 	Neighbors map[AddrID]Host
 	Frozen    []HostID // hosts that have moved too often, ascending
-	Surplus   int      // hosts beyond a bound, which are passed over
+	Surplus   int      // hosts and their addresses beyond a bound, which are passed over
 	Absent    int      // hosts whose site is not present
 	// Held is the number of removals that are held.
 	Held int

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -27,6 +28,11 @@ import (
 const (
 	// MaxHosts bounds the hosts of all sites, as tund does.
 	MaxHosts = 65_536
+	// MaxNeighbors bounds the IP addresses that are answered for, as tund does: with more, all that
+	// tund is told would not fit into one request.
+	MaxNeighbors = 65_536
+	// maxConflicts bounds the conflicts that a decision names.
+	maxConflicts = 256
 	// hostsPerSite bounds those of a site whose grant has no max_macs.
 	hostsPerSite = 1024
 	// maxParts bounds the documents of one site about hosts, which are kept.
@@ -65,6 +71,11 @@ type Host struct {
 type AddrID struct {
 	VLAN uint16
 	IP   netip.Addr
+}
+
+// Compare orders addresses by VLAN, then by IP.
+func (a AddrID) Compare(o AddrID) int {
+	return cmp.Or(cmp.Compare(a.VLAN, o.VLAN), a.IP.Compare(o.IP))
 }
 
 // part is a document about hosts.
@@ -302,6 +313,13 @@ func (v *View) neighbors(d *Decision) {
 	}
 	slices.Sort(d.Conflicts)
 	d.Conflicts = slices.Compact(d.Conflicts)
+	d.Conflicts = d.Conflicts[:min(len(d.Conflicts), maxConflicts)]
+	if len(d.Neighbors) > MaxNeighbors { // the same ones every time, and everywhere
+		for _, id := range slices.SortedFunc(maps.Keys(d.Neighbors), AddrID.Compare)[MaxNeighbors:] {
+			delete(d.Neighbors, id)
+			d.Surplus++
+		}
+	}
 }
 
 // prefers decides between two hosts that have one IP address.

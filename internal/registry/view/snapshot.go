@@ -8,8 +8,9 @@ import (
 	"tund/internal/registry/record"
 )
 
-// Snapshot is what a view keeps across restarts: documents as they were signed. It needs no
-// protection but against loss, since each document is verified again.
+// Snapshot is what a view keeps across restarts: documents as they were signed. Grants and
+// revocations are verified again. What sites say is not, since their grants may have been replaced:
+// it is to be kept where nobody else can write.
 type Snapshot struct {
 	CRL   []byte         `json:"crl,omitempty"`
 	Sites []SiteSnapshot `json:"sites"`
@@ -59,14 +60,18 @@ func (v *View) Restore(s Snapshot) error {
 }
 
 // restore takes a saved site. A record that counted once still does: it expires for those who have
-// not known it. An expired grant is taken, too, since the removal that follows is for Decide.
+// not known it. So does a document about hosts, also when the grant was replaced since. An expired
+// grant is taken, too, since the removal that follows is for Decide.
 func (v *View) restore(saved SiteSnapshot) error {
 	g, err := v.o.Trust.Signed(saved.Grant)
 	if err != nil || len(v.sites) >= maxSites {
 		return err
 	}
-	known := &site{grant: g, grantText: saved.Grant}
+	known := &site{grant: g, grantText: saved.Grant, absent: saved.Absent}
 	v.sites[g.Site] = known
+	if saved.InForce {
+		v.inForce[g.Site] = true
+	}
 	if len(saved.Record) > 0 {
 		r, err := record.Kept(saved.Record)
 		if err != nil || r.Site != g.Site {
@@ -75,18 +80,14 @@ func (v *View) restore(saved SiteSnapshot) error {
 		known.rec, known.recText = &r, saved.Record
 	}
 	for _, text := range saved.Stations {
-		doc, err := g.SignedStations(text)
-		if err != nil || len(known.parts) >= maxParts {
+		doc, err := record.KeptStations(text)
+		if err != nil || doc.Site != g.Site || len(known.parts) >= maxParts {
 			return errors.Join(err, errors.New("a document about hosts"))
 		}
 		if known.parts == nil {
 			known.parts = make(map[partID]*part)
 		}
 		known.parts[partID{doc.VLAN, doc.Part}] = &part{text, doc}
-	}
-	known.absent = saved.Absent
-	if saved.InForce {
-		v.inForce[g.Site] = true
 	}
 	return nil
 }

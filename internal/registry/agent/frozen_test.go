@@ -1,0 +1,35 @@
+package agent
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"tund/internal/registry/view"
+)
+
+// A hostile site may have thousands of hosts move, others each time: the warnings stay few, and
+// what was said is forgotten once it is over.
+func TestReport_frozenHostsAreNamedInOneWarning(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zapcore.WarnLevel)
+	a := &Agent{o: Options{Log: zap.New(core)}, view: view.New(view.Options{}), told: make(map[string]bool)}
+	for round := range 3 {
+		var d view.Decision
+		for n := range 100 {
+			d.Frozen = append(d.Frozen, view.HostID{MAC: fmt.Sprintf("02:00:00:00:%02x:%02x", round, n)})
+		}
+		a.report(&d)
+		a.report(&d)
+	}
+	if lines := logs.All(); len(lines) != 3 || !strings.Contains(fmt.Sprint(lines[2].ContextMap()), "02:00:00:00:02:07") {
+		t.Errorf("%d lines: %v", len(lines), lines)
+	}
+	if a.report(&view.Decision{}); len(a.told) != 0 {
+		t.Errorf("remembered for ever: %v", a.told)
+	}
+}
