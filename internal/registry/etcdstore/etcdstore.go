@@ -250,13 +250,13 @@ func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) err
 	defer look.Stop()
 	end := time.NewTimer(listAgain + rand.N(listAgain/10))
 	defer end.Stop()
-	heard := time.Now()
+	course := newCourse(at, len(s.ranges), time.Now())
 	for {
 		select {
 		case <-end.C:
 			return nil
 		case <-look.C:
-			if time.Since(heard) > s.silence {
+			if course.silent(time.Now(), s.silence) {
 				return errSilent
 			}
 		case change := <-changes:
@@ -266,11 +266,9 @@ func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) err
 			if err := change.Err(); err != nil { // compacted, no leader, not permitted …
 				return err
 			}
-			// The client takes a watch up again at whichever cluster answers.
-			if change.Header.ClusterId != at.cluster || change.Header.Revision < at.revision {
-				return errOther
+			if err := course.heard(change.n, moment{change.Header.ClusterId, change.Header.Revision}, time.Now()); err != nil {
+				return err
 			}
-			heard, at.revision = time.Now(), change.Header.Revision
 			for _, e := range change.Events {
 				news := agent.News{Key: s.relative(e.Kv.Key)}
 				if e.Type == clientv3.EventTypePut {
@@ -282,19 +280,22 @@ func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) err
 	}
 }
 
-// watched is what one of the watches has said; nil: it has ended.
-type watched struct{ *clientv3.WatchResponse }
+// watched is what one of the watches has said, the one of a range; nil: it has ended.
+type watched struct {
+	n int // of the range
+	*clientv3.WatchResponse
+}
 
 // watchAll watches all ranges, until ctx ends.
 func (s *Store) watchAll(ctx context.Context, from int64) <-chan watched {
 	all := make(chan watched)
-	for _, r := range s.ranges {
+	for n, r := range s.ranges {
 		changes := s.client.Watch(ctx, r[0], clientv3.WithRange(r[1]), clientv3.WithRev(from),
 			clientv3.WithProgressNotify(), clientv3.WithFragment())
 		go func() {
 			for {
 				change, open := <-changes
-				next := watched{&change}
+				next := watched{n, &change}
 				if !open {
 					next = watched{}
 				}
