@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"tund/cmd/tunctl/internal/exit"
+	"tund/config"
 	"tund/internal/control"
+	"tund/internal/names"
 	"tund/internal/resolved"
 )
 
@@ -49,9 +52,11 @@ func (a *app) dnsOf(ctx context.Context) (c *control.Client, device string, w re
 	if err != nil {
 		return nil, "", w, err
 	}
-	for _, d := range s.Instances[0].Devices {
-		if d.Kind == "tun" {
-			device, w = d.Name, resolved.Parse(d.DNS)
+	for _, i := range s.Instances { // there is one
+		for _, d := range i.Devices {
+			if d.Kind == "tun" {
+				device, w = d.Name, resolved.Parse(d.DNS)
+			}
 		}
 	}
 	return c, device, w, nil
@@ -78,12 +83,33 @@ func (a *app) applyDNS(ctx context.Context) error {
 	case device == "":
 		return exit.Errorf(exit.Failed, "%s: has no [tun] device", c.Instance())
 	}
+	if err := checkDNS(device, w); err != nil {
+		return exit.Errorf(exit.Failed, "%s: dns apply: %v", c.Instance(), err)
+	}
 	for _, args := range resolved.Commands(device, w) {
 		if err := a.env.run(ctx, resolvectl, args...); err != nil {
 			return exit.Errorf(exit.Failed, "%s: dns apply: %v", c.Instance(), err)
 		}
 	}
 	return a.showDNS(ctx)
+}
+
+// checkDNS returns why resolvectl is not to be told this. It is started as root, and what an
+// instance answers comes from a process without such rights: nothing of it may be taken for an
+// option, or for the number of another link.
+func checkDNS(device string, w resolved.Wanted) error {
+	if err := names.Device(device); err != nil {
+		return fmt.Errorf("the name of the device %w", err)
+	}
+	if _, err := strconv.Atoi(device); err == nil || strings.HasPrefix(device, "-") {
+		return fmt.Errorf("resolvectl takes %q for something else than the name of a device", device)
+	}
+	for _, word := range w.Words() {
+		if !config.IsDNS(word) {
+			return fmt.Errorf("%.40q is neither the address of a server nor a domain", word)
+		}
+	}
+	return nil
 }
 
 // runProgram runs a program and returns what it said when it failed.

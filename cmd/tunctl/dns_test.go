@@ -38,3 +38,28 @@ func TestDNS_apply(t *testing.T) {
 		}
 	}
 }
+
+// An instance that was taken over can have nothing but names and addresses said to resolvectl.
+func TestDNS_applyTrustsNoAnswer(t *testing.T) {
+	t.Parallel()
+	for _, d := range []control.Device{
+		{Name: "--interface=eth0", Kind: "tun", DNS: []string{"10.9.0.1"}},
+		{Name: "-ieth0", Kind: "tun"},
+		{Name: "2", Kind: "tun", DNS: []string{"10.9.0.1"}},
+		{Name: "../office", Kind: "tun", DNS: []string{"10.9.0.1"}},
+		{Name: "office", Kind: "tun", DNS: []string{"10.9.0.1", "--interface=eth0"}},
+		{Name: "office", Kind: "tun", DNS: []string{"10.9.0.1", "-p", "corp.example"}},
+		{Name: "office", Kind: "tun", DNS: []string{"fe80::1%eth0"}},
+		{Name: "office", Kind: "tun", DNS: []string{"10.9.0.1", ""}},
+	} {
+		w := newWorld(t)
+		w.start(control.Instance{Name: "office", Devices: []control.Device{d}})
+		w.programs = func(_ context.Context, program string, args ...string) error {
+			t.Errorf("%+v: %s %q", d, program, args)
+			return nil
+		}
+		if code, _, stderr := w.run("dns", "apply"); code != 1 || !strings.Contains(stderr, "dns apply: ") {
+			t.Errorf("%+v: %d: %s", d, code, stderr)
+		}
+	}
+}
