@@ -14,6 +14,7 @@ func TestFind_routeThatLeadsPastTheDevice(t *testing.T) {
 		want         bool
 	}{
 		{"another route", "10.20.0.0/16", func(*Tunnel, *Host) {}, true},
+		{"another route, to one host", "10.20.0.1/32", func(*Tunnel, *Host) {}, true},
 		{"routes are not ours", "10.20.0.0/16", func(x *Tunnel, _ *Host) { x.Routed = false }, false},
 		{"the whole Internet", "0.0.0.0/0", func(*Tunnel, *Host) {}, false},
 		{"a network of the host", "10.20.0.0/16", func(_ *Tunnel, h *Host) {
@@ -28,7 +29,7 @@ func TestFind_routeThatLeadsPastTheDevice(t *testing.T) {
 		c.change(&x, &h)
 		found := false
 		for _, f := range Find(x, h) {
-			found = found || f.Kind == Elsewhere && strings.Contains(f.Message, "leads it to wan") && strings.Contains(f.Remedy, "ip route get 10.20.0.1")
+			found = found || f.Kind == Elsewhere && strings.Contains(f.Message, "leads it to wan") && strings.Contains(f.Remedy, "ip route get 10.20.0.1 ")
 		}
 		if found != c.want {
 			t.Errorf("%s: %t, want %t: %+v", c.name, found, c.want, Find(x, h))

@@ -183,11 +183,12 @@ func (t *Traffic) dropsAll(rule []expr.Any) bool {
 	return exact && verdict == dropping
 }
 
-// accepts reports whether a rule accepts something, such as what belongs to a connection.
+// accepts reports whether a rule accepts something, such as what belongs to a connection, or leaves
+// that to another chain.
 func accepts(rule []expr.Any) bool {
 	return slices.ContainsFunc(rule, func(e expr.Any) bool {
 		v, ok := e.(*expr.Verdict)
-		return ok && v.Kind == expr.VerdictAccept
+		return ok && (v.Kind == expr.VerdictAccept || v.Kind == expr.VerdictJump || v.Kind == expr.VerdictGoto)
 	})
 }
 

@@ -54,3 +54,15 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
+
+// What an earlier rule may accept, itself or by another chain, is not certainly dropped.
+func TestAccepts(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[expr.VerdictKind]bool{
+		expr.VerdictAccept: true, expr.VerdictJump: true, expr.VerdictGoto: true, expr.VerdictDrop: false, expr.VerdictReturn: false,
+	} {
+		if got := accepts([]expr.Any{&expr.Counter{}, &expr.Verdict{Kind: kind}}); got != want {
+			t.Errorf("verdict %d: %t, want %t", kind, got, want)
+		}
+	}
+}

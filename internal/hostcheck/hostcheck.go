@@ -234,8 +234,12 @@ func (t *Tunnel) elsewhere(h Host) (list []Finding) {
 		return nil
 	}
 	for _, a := range t.Astray {
+		first := a.Prefix.Addr()
+		if !a.Prefix.IsSingleIP() {
+			first = first.Next()
+		}
 		own := slices.ContainsFunc(h.Links, func(l Link) bool {
-			return slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Contains(a.Prefix.Addr().Next()) })
+			return slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Contains(first) })
 		})
 		if own || a.Prefix.Bits() == 0 || len(list) == maxNamed {
 			continue
@@ -244,7 +248,7 @@ func (t *Tunnel) elsewhere(h Host) (list []Finding) {
 			Kind: Elsewhere, Subject: a.Prefix.String(),
 			Message: fmt.Sprintf("%s is an allowed IP, and a route or rule that is not tund's leads it to %s: nothing is sent to it through the tunnel",
 				a.Prefix, a.Link),
-			Remedy: fmt.Sprintf("remove that route (ip route get %s shows it), or give tund's a smaller metric in [tun]", a.Prefix.Addr().Next()),
+			Remedy: fmt.Sprintf("remove that route (ip route get %s shows it), or give tund's a smaller metric in [tun]", first),
 		})
 	}
 	return list
