@@ -228,6 +228,8 @@ func (d *Daemon) start(ctx context.Context, steps []step) error {
 func (d *Daemon) launch(ctx context.Context) error {
 	if d.opts.Former {
 		d.sayFormer()
+	} else {
+		d.forgetFormer() // what was on trial is so no longer, also if the file should have it again
 	}
 	d.lookAddresses()
 	d.lookSoon()

@@ -56,6 +56,9 @@ func TestTrial_aRestartEndsIt(t *testing.T) {
 	g.port += 100
 	g.write() // somebody has corrected the file
 	again("killed on trial, with another file", g.Kill, g.port, false)
+	g.port -= 100
+	g.write() // and then put back what was on trial
+	again("stopped after that, with the file that was on trial once", stop, g.port, false)
 	try(time.Hour)
 	try(0)
 	again("killed after a reload for good", g.Kill, g.port, false)
