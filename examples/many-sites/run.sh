@@ -104,7 +104,7 @@ kill "${members[@]}"
 for pid in "${members[@]}"; do wait "$pid" 2>/dev/null || true; done
 reaches paris 10.34.0.1
 reaches rome 10.32.0.1
-wait $ping || true
+wait "$ping" || true
 lost=$(sed -n 's/.*received, \(.*\) packet loss.*/\1/p' "$work/ping.out")
 [ "$lost" = 0% ] || die "ping from berlin to oslo meanwhile: $lost lost"
 ok "berlin pings oslo through the outage: $(sed -n 's/ packets transmitted.*//p' "$work/ping.out") of them, none lost"
