@@ -230,7 +230,8 @@ func (s *Store) relative(key []byte) string { return strings.TrimPrefix(string(k
 
 // value is never nil, and as much of a value that is too large as makes it no document.
 func value(v []byte) []byte {
-	return append(make([]byte, 0, len(v)), v[:min(len(v), record.MaxRevocations+2)]...)
+	v = v[:min(len(v), record.MaxRevocations+2)]
+	return append(make([]byte, 0, len(v)), v...)
 }
 
 // errSilent ends a watch of which nothing is heard any more.

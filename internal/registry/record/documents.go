@@ -89,8 +89,8 @@ type Record struct {
 	Network string `json:"network"`
 	Site    Site   `json:"site"`
 	Grant   uint64 `json:"grant"` // serial of the grant that it is based on
-	// Epoch and Serial order the records of a site: a higher epoch wins, then a higher serial. A
-	// site that has lost its count begins an epoch.
+	// Epoch and Serial order the records of a site that are based on one grant: a higher epoch
+	// wins, then a higher serial. A site that has lost its count begins an epoch.
 	Epoch  uint64 `json:"epoch"`
 	Serial uint64 `json:"serial"`
 
@@ -186,8 +186,12 @@ func (g *Grant) Expired(now time.Time) bool { return now.Add(-Slack).After(g.Not
 // Expired reports whether the record no longer counts.
 func (r *Record) Expired(now time.Time) bool { return now.Add(-Slack).After(r.NotAfter) }
 
-// Newer reports whether r replaces a record of the same site.
+// Newer reports whether r replaces a record of the same site. One that is based on a later grant
+// does, whatever its count, as with Stations.
 func (r *Record) Newer(than *Record) bool {
+	if r.Grant != than.Grant {
+		return r.Grant > than.Grant
+	}
 	return r.Epoch > than.Epoch || r.Epoch == than.Epoch && r.Serial > than.Serial
 }
 

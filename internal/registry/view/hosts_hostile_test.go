@@ -96,3 +96,44 @@ func TestHosts_moreAddressesThanAreTaken(t *testing.T) {
 		t.Errorf("%d conflicts", len(d.Conflicts))
 	}
 }
+
+// The same for the record of a site, which may say that the site is gone. No record is based on a
+// grant that is yet to come.
+func TestRecord_aNewGrantOutranksEveryCount(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t, 2)
+	key := "site/" + siteOf(1).ID() + "/rec"
+	last := func(r *record.Record) { r.Epoch, r.Serial, r.Gone = math.MaxUint64, math.MaxUint64, true }
+	n.record(1, 2, func(r *record.Record) { last(r); r.Grant = 9 })
+	v := n.view0()
+	if err := v.Put(key, n.values[key], noon); err == nil {
+		t.Error("a record is based on a grant of the future")
+	}
+	n.record(1, 2, last)
+	stolen := n.values[key]
+	if err := v.Put(key, stolen, noon); err != nil {
+		t.Fatal(err)
+	}
+	n.grant(1, 2)
+	n.record(1, 1, func(r *record.Record) { r.Grant = 2 })
+	if err := v.List(n.values, noon); err != nil {
+		t.Errorf("the record that is based on the new grant: %v", err)
+	}
+	if err := v.Put(key, stolen, noon); err == nil {
+		t.Error("the earlier record counts again")
+	}
+	if got := names(v.Decide(noon)); got != "site-1" {
+		t.Errorf("peers %q", got)
+	}
+}
+
+// view0 returns what site 0 sees, without what site 1 says.
+func (n *network) view0() *View {
+	n.t.Helper()
+	key := "site/" + siteOf(1).ID() + "/rec"
+	text := n.values[key]
+	delete(n.values, key)
+	v := n.view(noon)
+	n.values[key] = text
+	return v
+}
