@@ -274,8 +274,8 @@ func TestFailover_fromAGatewayThatIsSilent(t *testing.T) {
 			}
 		}
 	}
-	// Until the loop is cut, frames of each host come out of both gateways' LAN, and a host that was
-	// heard there is taken for one that lives there for 2 s more.
+	// Until the loop is cut, frames of each host come out of the LANs of both gateways. A host that
+	// was heard there is taken for one that lives there for 2 s more.
 	var active *site
 	testnet.Await(t, "all places to be known", 10*time.Second, func() bool {
 		answer(time.Now())
