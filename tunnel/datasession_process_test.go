@@ -134,3 +134,43 @@ func TestDataSessions_anAgreementDoesNotOutliveItsProcess(t *testing.T) {
 		})
 	}
 }
+
+// A process that takes over sessions whose data sessions are not what its configuration demands
+// gets others at once, in whichever role, rather than with the next renewal.
+func TestDataSessions_requireIsTurnedOnByARestart(t *testing.T) {
+	for _, restarted := range []string{"initiator", "responder"} {
+		inBubble(t, func(w *world) {
+			w.net.Set(udptest.Conditions{Latency: 5 * time.Millisecond})
+			ofA, ofB := datasession.Off, datasession.Prefer
+			if restarted == "responder" {
+				ofA, ofB = ofB, ofA
+			}
+			a, b := w.dataPair(ofA, ofB)
+			e, other := a, b
+			if restarted == "responder" {
+				e, other = b, a
+			}
+			a.sends(b, 100)
+			passes(time.Second)
+			carries(t, aead.AES256GCM, false, a, b)
+			sessions := e.suspend()
+			w.assemble(e, w.clock, withCiphers(testCiphers...))
+			e.knows(other, false, postQuantum(datasession.Require))
+			if n, err := e.tun.Continue(sessions); n != 1 || err != nil {
+				t.Fatalf("%d peers continued, %v", n, err)
+			}
+			e.tun.Start()
+			passes(6 * time.Second)
+			a.got()
+			b.got()
+			for range 10 {
+				a.sends(b, 100)
+				b.sends(a, 100)
+				passes(time.Second)
+			}
+			a.expect(10, restarted+" restarted: to the initiator")
+			b.expect(10, restarted+" restarted: to the responder")
+			carries(t, aead.AES256GCM, true, a, b)
+		})
+	}
+}

@@ -86,12 +86,10 @@ func (n *Negotiator) greeted(p *peer.Peer, kp *peer.Keypair, initiator bool) {
 }
 
 // exporter takes the exporter of a session that has no data sessions. A session that another
-// process began may have lost it; where packets must not pass without data sessions, a new one is
-// wanted then.
+// process began has lost it: see due.
 func (n *Negotiator) exporter(p *peer.Peer, kp *peer.Keypair) (exporter [keys.Size]byte, ok bool) {
-	exporter, ok = kp.TakeExporter()
-	if !ok && p.Strict() && p.Sending(0, n.x.Now()) == nil {
-		n.env.WantHandshake(p, n.x.Now())
+	if exporter, ok = kp.TakeExporter(); !ok {
+		n.x.Later(p, n.x.Now())
 	}
 	return exporter, ok
 }
@@ -149,11 +147,28 @@ func (n *Negotiator) settle(p *peer.Peer, kp *peer.Keypair, o *datasession.Outco
 // due does what is due for p and returns when to do so again; 0: when something happens.
 func (n *Negotiator) due(p *peer.Peer) boottime.Time {
 	kp := p.Current()
-	if kp == nil || kp.Agreement == nil {
+	switch {
+	case kp == nil:
 		return 0
+	case kp.Agreement == nil:
+		return n.dueWithout(p, kp)
 	}
 	n.drive(p, kp)
 	return kp.Agreement.Next()
+}
+
+// dueWithout is due for a session without an agreement. If another process began it and did not
+// agree on data sessions, there will be none in it. Where packets must not pass without, a new
+// session is wanted as soon as there are none of an earlier one either.
+func (n *Negotiator) dueWithout(p *peer.Peer, kp *peer.Keypair) boottime.Time {
+	if !p.Strict() || kp.HasExporter() {
+		return 0
+	}
+	if p.Sending(0, n.x.Now()) != nil {
+		return p.DataUntil()
+	}
+	n.env.WantHandshake(p, n.x.Now())
+	return 0
 }
 
 // drive continues an agreement: it sends what is due, and tells the peer why there will be no data

@@ -77,6 +77,10 @@ func (kp *Keypair) TakeExporter() (exporter [keys.Size]byte, ok bool) {
 	return exporter, exporter != [keys.Size]byte{}
 }
 
+// HasExporter reports whether TakeExporter would return the exporter. Only the goroutine that
+// agrees on data sessions calls it.
+func (kp *Keypair) HasExporter() bool { return kp.exporter != secret{} }
+
 // Sending returns the session in which packets from a lane leave for the peer: a data session, or
 // the current one. nil: there is none, and packets have to wait. It takes no lock.
 func (p *Peer) Sending(lane int, now boottime.Time) *Keypair {
@@ -88,6 +92,14 @@ func (p *Peer) Sending(lane int, now boottime.Time) *Keypair {
 		return nil
 	}
 	return p.usable(now)
+}
+
+// DataUntil returns until when packets may leave in the data sessions in use; 0: there are none.
+func (p *Peer) DataUntil() boottime.Time {
+	if d := p.data.Load(); d != nil {
+		return boottime.Time(d.until.Load())
+	}
+	return 0
 }
 
 // Leads reports whether this side is the one that keeps the packets of each flow in the lane where
