@@ -141,6 +141,7 @@ func (x *Exchange) echoReply(m *Message) drop.Reason {
 	}
 	rtt := max(m.At.Sub(e.sentAt), time.Microsecond)
 	s.echoes.measured(rtt)
+	x.heardUs(m.Peer, s)
 	if e.answered != nil {
 		e.answered(rtt)
 	}

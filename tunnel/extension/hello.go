@@ -92,6 +92,7 @@ func (x *Exchange) forget(p *peer.Peer) {
 			o.end(Echo{Err: errNoExtensions})
 		}
 		x.forgetPath(p, s)
+		x.heardUs(p, s)
 	}
 	delete(x.states, p)
 	p.Extension.SetFeatures(0)
@@ -120,7 +121,8 @@ func (x *Exchange) followSession(p *peer.Peer, s *state) {
 	}
 	s.keypair, s.heard, s.tries, s.helloAt = kp, false, 0, 0
 	if s.watch != nil {
-		s.echoes.clear() // what was asked in an earlier session may have no answer
+		s.echoes.clear()      // what was asked in an earlier session may have no answer
+		s.live.unanswered = 0 // the new one proves that the peer hears us
 	}
 	if p.Extension.Mode() == peer.ExtensionsOn || s.known || !s.asked {
 		s.helloAt = x.now

@@ -106,7 +106,8 @@ func (p *Peer) renewZone() {
 }
 
 // NextCandidate moves the peer to its next possible endpoint if the last attempt at the present one
-// failed and nothing has come from there since. Callers hold Handshake.
+// failed and nothing has come from there since, or what we send is known not to arrive there.
+// Callers hold Handshake.
 func (p *Peer) NextCandidate() {
 	h := &p.Handshake
 	if len(h.Candidates) == 0 {
@@ -116,7 +117,7 @@ func (p *Peer) NextCandidate() {
 		p.SetEndpoint(udp.Endpoint{Addr: h.Candidates[h.Candidate%len(h.Candidates)]})
 		return
 	}
-	if p.unanswered.Load() == 0 || p.lastReceived.Load() >= int64(p.Timers.InitiatedAt()) {
+	if p.unanswered.Load() == 0 || p.lastReceived.Load() >= int64(p.Timers.InitiatedAt()) && !p.isDeaf() {
 		return
 	}
 	p.renewZone()

@@ -88,6 +88,7 @@ type faults struct {
 	// When the first of several echo requests was sent that had no answer; 0: none.
 	deadSince   boottime.Time
 	deadWhy     string // what that looks like, in words
+	deaf        bool   // things come from the peer all the same, and prove nothing
 	lastError   string
 	lastErrorAt boottime.Time
 	doubt       string        // what recent handshakes suggest against the peer, in any state

@@ -77,8 +77,42 @@ func (p *Peer) Dead(since boottime.Time, why string) (news bool) {
 		return false
 	}
 	f := p.blame()
-	f.deadSince, f.deadWhy = since, why
+	f.deadSince, f.deadWhy, f.deaf = since, why, false
 	return true
+}
+
+// Deaf notes that echo requests sent since the given time had no answer although other things come
+// from the peer: what we send does not arrive there. The peer is down until Hears is called or it
+// has a new session, each of which proves that something has arrived. It reports whether that is
+// new. why says it in words.
+func (p *Peer) Deaf(since boottime.Time, why string) (news bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead() {
+		return false
+	}
+	f := p.blame()
+	f.deadSince, f.deadWhy, f.deaf = since, why, true
+	return true
+}
+
+// Hears notes that the peer has answered something that we sent, or is not to be judged by that any
+// longer. It reports whether the peer was taken to be deaf.
+func (p *Peer) Hears() (news bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.blamed().deaf {
+		return false
+	}
+	p.faults.deadSince, p.faults.deaf = 0, false
+	return true
+}
+
+// isDeaf reports whether what we send is known not to arrive at the peer.
+func (p *Peer) isDeaf() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.blamed().deaf
 }
 
 // IsDead reports whether the peer is down for lack of answers to echo requests.
@@ -90,8 +124,8 @@ func (p *Peer) IsDead() bool {
 
 // dead is IsDead. Callers hold mu.
 func (p *Peer) dead() bool {
-	since := p.blamed().deadSince
-	return since != 0 && p.LastReceived() < since
+	f := p.blamed()
+	return f.deadSince != 0 && (f.deaf || p.LastReceived() < f.deadSince)
 }
 
 // stateInSession is the state of a peer with a session that answers. Callers hold mu.
