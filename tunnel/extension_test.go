@@ -105,20 +105,21 @@ func TestExtension_lostHelloIsRepeated(t *testing.T) {
 	})
 }
 
-// A peer that was found to be tund and answers no more is asked again in one session, not in all.
+// A peer that was found to be tund and answers no more is asked again in three sessions, not in
+// all.
 func TestExtension_autoForgetsAPeerThatStopsAnswering(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.tundPair(peer.ExtensionsAuto, peer.ExtensionsAuto)
 		a.sends(b, 10)
 		b.knows(a, false, extensions(peer.ExtensionsOff))
 		passes(2 * time.Minute)
-		for range 6 {
+		for range 8 {
 			a.sends(b, 10)
 			b.sends(a, 10)
 			passes(2 * time.Minute)
 		}
-		if n := b.dropped(drop.BadInnerPacket); n != 3 {
-			t.Errorf("%d hellos, want 3", n)
+		if n := b.dropped(drop.BadInnerPacket); n != 9 {
+			t.Errorf("%d hellos, want 9", n)
 		}
 		if a.isTund(b) {
 			t.Error("still known as tund")
@@ -279,6 +280,43 @@ func TestExtension_formerPeersAreFoundAgainAfterAStart(t *testing.T) {
 		b.expect(1, "what the other side sends right after the start")
 		if i, _, _, _, _ := w.ears.take(); i != 3 {
 			t.Errorf("%d initiations, want 3: two before the start and one after", i)
+		}
+	})
+}
+
+// Hellos that are lost in one session, and be it because somebody on the way drops them, do not
+// make two tunds forget each other for ever.
+func TestExtension_lostHellosOfOneSessionAreNoFarewell(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.tundPair(peer.ExtensionsAuto, peer.ExtensionsAuto)
+		a.sends(b, 100)
+		passes(100 * time.Second)
+		if !a.isTund(b) || !b.isTund(a) {
+			t.Fatal("no hello to begin with")
+		}
+		dropping := true
+		w.net.Filter(func(d udptest.Datagram) error {
+			if dropping && !isHandshake(d) && len(d.Payload) == 48 { // a hello
+				return udptest.Lost
+			}
+			return nil
+		})
+		for range 60 {
+			a.sends(b, 100)
+			b.sends(a, 100)
+			passes(time.Second)
+		}
+		if a.isTund(b) || b.isTund(a) {
+			t.Fatal("hellos arrive")
+		}
+		dropping = false
+		for range 120 {
+			a.sends(b, 100)
+			b.sends(a, 100)
+			passes(time.Second)
+		}
+		if !a.isTund(b) || !b.isTund(a) {
+			t.Errorf("a session later: a knows b: %v, b knows a: %v", a.isTund(b), b.isTund(a))
 		}
 	})
 }
