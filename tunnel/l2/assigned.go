@@ -22,7 +22,8 @@ import (
 //   - What a hub relays to everybody is no sign of where its sender lives: such a frame passes, and
 //     nothing is learned from it, unless its source is assigned to our own LAN.
 //   - As long as the port is down, an assignment that is not sticky has no effect, so that its host
-//     may appear elsewhere.
+//     may appear elsewhere. As long as the loop guard blocks the port in the VLAN, no assignment to
+//     it has: its LAN is reached through another port.
 //   - What is pinned takes precedence, and so does an address of the gateway itself.
 //   - An ARP request or neighbour solicitation from our LAN for an assigned address is answered
 //     while the port is up, unless a host on our LAN has shown that it has the address. The answer
@@ -248,13 +249,16 @@ func (a *assigned) later(st *Station, now boottime.Time) bool {
 	return ok && !st.Fixed && m.port != LocalPort && (m.sticky || second(max(now.Add(-st.Idle), 0)) <= m.since)
 }
 
-// assignedPort returns the port that a MAC is assigned to, if the assignment has an effect: e is
-// the entry of the MAC in the forwarding database, if known.
-func (v *view) assignedPort(a assignedMAC, e entryValue, known bool) (PortID, bool) {
+// assignedPort returns the port that a MAC is assigned to in a VLAN, if the assignment has an
+// effect: e is the entry of the MAC in the forwarding database, if known.
+func (v *view) assignedPort(vid uint16, a assignedMAC, e entryValue, known bool) (PortID, bool) {
 	if known && (e&(flagStatic|flagFixed) != 0 || e.port() == LocalPort && !a.sticky) {
 		return 0, false
 	}
 	p := v.port(a.port)
+	if p != nil && p.blocked != nil && p.blocked.has(vid) {
+		return 0, false
+	}
 	return a.port, a.sticky || p != nil && p.ready
 }
 
@@ -267,7 +271,7 @@ func (s *Switch) assignedSource(f *frameInfo) (reason drop.Reason, done bool) {
 		return drop.None, false
 	}
 	e, _, known := s.fdb.find(key)
-	at, counts := f.view.assignedPort(a, e, known)
+	at, counts := f.view.assignedPort(f.vid, a, e, known)
 	switch {
 	case !counts, f.in.id == LocalPort && (at == LocalPort || !a.sticky):
 		return drop.None, false // on our own LAN it is learned as any other

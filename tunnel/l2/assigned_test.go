@@ -304,3 +304,32 @@ func TestAssign_random(t *testing.T) {
 		t.Errorf("%d MACs and %d addresses are assigned", n, addrs)
 	}
 }
+
+// A port that the loop guard blocks leads to a LAN that is reached through another port. The hosts
+// that are assigned to it are found there: their frames pass, and those for them arrive.
+func TestAssign_portsThatAreBlocked(t *testing.T) {
+	t.Parallel()
+	for _, sticky := range []bool{false, true} {
+		s := newSwitch(t, Config{})
+		addPeer(t, s, 1, PortConfig{})
+		addPeer(t, s, 2, PortConfig{})
+		m := hostMAC(1)
+		s.Assign(start, Assignment{Set: []Assigned{{MAC: m, Port: 1, Sticky: sticky}}})
+		s.mu.Lock()
+		s.block(start, block{port: 1, vid: 0, cause: 2, other: 2})
+		s.mu.Unlock()
+		if _, r := fromPeer(s, at(time.Second), 2, eth(Broadcast, m, 0x0800)); r != drop.None {
+			t.Errorf("sticky %t: a frame of the host through the other gateway: %v", sticky, r)
+		}
+		if got := where(s, time.Second, m); got != "[2]" {
+			t.Errorf("sticky %t: a frame for the host: %s", sticky, got)
+		}
+		s.mu.Lock()
+		s.unblock(at(2*time.Second), func(*block) bool { return true })
+		s.mu.Unlock()
+		s.Tick(at(2 * time.Second))
+		if got := where(s, 2*time.Second, m); got != "[1]" {
+			t.Errorf("sticky %t: the block has ended: %s", sticky, got)
+		}
+	}
+}

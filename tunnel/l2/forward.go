@@ -316,7 +316,7 @@ func (s *Switch) lastKnown(f *frameInfo) bool {
 func (s *Switch) locate(f *frameInfo) bool {
 	e, _, ok := s.fdb.find(entryKey(f.vid, f.h.Dst))
 	if a, assigned := s.assigned.find(entryKey(f.vid, f.h.Dst)); assigned {
-		if at, counts := f.view.assignedPort(a, e, ok); counts {
+		if at, counts := f.view.assignedPort(f.vid, a, e, ok); counts {
 			f.dst = at
 			return true
 		}
