@@ -79,12 +79,24 @@ func parse(args []string) (command, error) {
 		}
 		return c, err
 	}
+	if _, err := logLevel(c.logLevel); err != nil {
+		return c, err
+	}
+	levelGiven := false
+	f.Visit(func(given *flag.Flag) { levelGiven = levelGiven || given.Name == "log-level" })
 	switch {
+	case c.logFormat != "console" && c.logFormat != "json":
+		return c, fmt.Errorf("log format %q: want console or json", c.logFormat)
 	case c.plan && !c.check:
 		return c, errors.New("--plan requires --check")
+	case c.cleanup != "" && (c.config != "" || c.check || c.foreground):
+		return c, errors.New("--cleanup INSTANCE stands alone")
 	case c.version, c.cleanup != "" && f.NArg() == 0:
 		return c, nil
 	case f.NArg() == 1 && c.config == "" && c.cleanup == "" && !c.check:
+		if levelGiven {
+			return c, errors.New("--log-level has no effect on an interface for wg(8): set LOG_LEVEL in the environment")
+		}
 		c.device = f.Arg(0)
 		return c, checkInterface(c.device)
 	case f.NArg() > 0:

@@ -12,9 +12,9 @@ import (
 // newLogger writes to out, one line per event: for people, or as JSON. For systemd's journal each
 // line has its priority, and those for people leave the time to it. The level can be changed later.
 func newLogger(format, level string, out io.Writer, journal bool) (*zap.Logger, zap.AtomicLevel, error) {
-	parsed, err := zapcore.ParseLevel(level)
-	if level == "" || err != nil || parsed < zapcore.DebugLevel || parsed > zapcore.ErrorLevel {
-		return nil, zap.AtomicLevel{}, fmt.Errorf("log level %q: want debug, info, warn or error", level)
+	parsed, err := logLevel(level)
+	if err != nil {
+		return nil, zap.AtomicLevel{}, err
 	}
 	at := zap.NewAtomicLevelAt(parsed)
 	cfg := zap.NewProductionEncoderConfig()
@@ -39,6 +39,15 @@ func newLogger(format, level string, out io.Writer, journal bool) (*zap.Logger, 
 		enc = journalEncoder{enc}
 	}
 	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(out)), at)), at, nil
+}
+
+// logLevel reads the name of a level.
+func logLevel(name string) (zapcore.Level, error) {
+	level, err := zapcore.ParseLevel(name)
+	if name == "" || err != nil || level < zapcore.DebugLevel || level > zapcore.ErrorLevel {
+		return 0, fmt.Errorf("log level %q: want debug, info, warn or error", name)
+	}
+	return level, nil
 }
 
 // consoleTime has no date: who watches a terminal knows the day.

@@ -47,6 +47,10 @@ func TestParse_commandLines(t *testing.T) {
 		{"-f -c a.toml", plain, "-f requires the name of an interface"},
 		{"wg/0", plain, "interface name"},
 		{"abcdefghijklmnop", plain, "interface name"},
+		{"-t -c a.toml --log-level loud", plain, `log level "loud"`},
+		{"--log-format xml wg0", plain, `log format "xml"`},
+		{"--log-level debug wg0", plain, "LOG_LEVEL"},
+		{"-t --cleanup office", plain, "stands alone"},
 		{"-x", plain, "-x"},
 		{"-c", plain, "-c"},
 	} {
