@@ -11,6 +11,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
+
 	"tund/config/spelling"
 	"tund/config/tomlscan"
 	"tund/crypto/keys"
@@ -59,7 +61,8 @@ type host struct {
 var errTooLarge = errors.New("file is too large")
 
 func readFile(path string, limit int64) ([]byte, fs.FileInfo, error) {
-	f, err := os.Open(path)
+	// Nobody may ever write into a named pipe, and a reload would wait for that.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -5,8 +5,8 @@
 //	tund-agent -c /etc/tund/agent/office.toml --status    what a running agent knows
 //
 // It runs beside tund, as a user of its own and without any capability, and speaks to it over
-// agent.sock. It ends with 0 when it was asked to stop, 1 when something failed, 2 for wrong usage
-// and 78 for a faulty file. docs/tund-agent.md describes it.
+// agent.sock. It ends with 0 when it was asked to stop, 1 when something failed, 2 for wrong usage,
+// 77 when it lacks a permission and 78 for a faulty file. docs/tund-agent.md describes it.
 package main
 
 import (
@@ -47,9 +47,10 @@ var version = ""
 
 // Exit codes.
 const (
-	exitFailure = 1
-	exitUsage   = 2
-	exitConfig  = 78
+	exitFailure    = 1
+	exitUsage      = 2
+	exitPermission = 77
+	exitConfig     = 78
 )
 
 const usage = `usage: tund-agent -c FILE [--request | --status | --check]
@@ -93,13 +94,19 @@ func run(args []string, stdout, stderr io.Writer) int {
 		err = errors.New("no configuration: give one with -c FILE")
 	}
 	min, levelErr := zapcore.ParseLevel(*level)
-	if err = errors.Join(err, levelErr); err != nil {
+	if levelErr != nil || min < zapcore.DebugLevel || min > zapcore.ErrorLevel {
+		err = errors.Join(err, fmt.Errorf("log level %q: want debug, info, warn or error", *level))
+	}
+	if err != nil {
 		fmt.Fprintf(stderr, "tund-agent: %v\n%s", err, usage)
 		return exitUsage
 	}
 	file, err := agentfile.Load(path)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
+		if errors.Is(err, fs.ErrPermission) {
+			return exitPermission
+		}
 		return exitConfig
 	}
 	switch {
@@ -114,6 +121,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "tund-agent:", err)
+		if errors.Is(err, fs.ErrPermission) {
+			return exitPermission
+		}
 		return exitFailure
 	}
 	return 0

@@ -7,6 +7,7 @@ package agentfile
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"net/url"
@@ -99,16 +100,17 @@ const maxSize = 1 << 20
 
 // Load reads the file at path. An error that is about its content names all mistakes, one a line.
 func Load(path string) (*File, error) {
-	info, err := os.Stat(path)
+	in, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() > maxSize {
+	defer in.Close()
+	data, err := io.ReadAll(io.LimitReader(in, maxSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxSize {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxSize)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
 	}
 	return Parse(path, string(data))
 }
