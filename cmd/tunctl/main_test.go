@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -31,8 +32,9 @@ type fake struct {
 	pinned   atomic.Value
 	changed  atomic.Value
 	pings    atomic.Int64
-	lossy    bool  // every other echo request has no answer
-	noEcho   error // nil: the peer answers echo requests
+	onPing   func(n int64) // nil: nothing
+	lossy    bool          // every other echo request has no answer
+	noEcho   error         // nil: the peer answers echo requests
 	routes   control.RouteInstance
 	events   *events.Log
 }
@@ -78,6 +80,9 @@ func (f *fake) Capture(control.CaptureRequest) (control.Capture, error) {
 
 func (f *fake) Ping(_ context.Context, r control.PingRequest) (control.PingAnswer, error) {
 	n := f.pings.Add(1)
+	if f.onPing != nil {
+		f.onPing(n)
+	}
 	if f.noEcho != nil {
 		return control.PingAnswer{}, f.noEcho
 	}
@@ -144,13 +149,17 @@ func (w *world) start(i control.Instance) *fake {
 // run executes a command line, and returns what it printed with the run directory written as $RUN.
 func (w *world) run(args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	env := &environment{
-		stdin: strings.NewReader(w.stdin), stdout: &out, stderr: &errs, now: screentest.Noon, runDir: w.dir, user: "ana",
+	code = run(args, w.environment(&out, &errs))
+	return code, strings.ReplaceAll(out.String(), w.dir, "$RUN"), strings.ReplaceAll(errs.String(), w.dir, "$RUN")
+}
+
+// environment is what tunctl sees of the world.
+func (w *world) environment(out, errs io.Writer) *environment {
+	return &environment{
+		stdin: strings.NewReader(w.stdin), stdout: out, stderr: errs, now: screentest.Noon, runDir: w.dir, user: "ana",
 		getenv: func(name string) string { return w.env[name] }, width: w.width, height: w.height, exposed: w.expose, configDir: filepath.Join(w.dir, "etc"),
 		run: w.programs,
 	}
-	code = run(args, env)
-	return code, strings.ReplaceAll(out.String(), w.dir, "$RUN"), strings.ReplaceAll(errs.String(), w.dir, "$RUN")
 }
 
 // expect runs a command line and compares the code, and that the outputs hold the given texts.
@@ -185,6 +194,7 @@ func TestRun_everyVerbTalksToItsInstance(t *testing.T) {
 	w.expect(0, "02:00:00:00:00:04", "", "fdb", "show", "eth1")
 	w.expect(0, "02:00:00:00:00:03", "", "fdb", "show", "vm-host-3")
 	w.expect(1, "", "nothing is known of 10.9.1.8", "fdb", "show", "10.9.1.8")
+	w.expect(1, `"fdb": []`, "nothing is known of 10.9.1.8", "fdb", "show", "10.9.1.8", "--json")
 	w.expect(2, "", "accepts at most 1 arg(s)", "fdb", "show", "a", "b")
 	w.expect(0, "office: flushed 4 entries", "", "fdb", "flush")
 	w.expect(0, "office: flushed 1 entry", "", "fdb", "flush", "--port", "vm-host-3", "--vlan", "0")

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -78,9 +80,12 @@ func (a *app) ping(ctx context.Context, wanted string, p pinging) error {
 		Schema: control.PingSchema, Instance: instance.Name, Peer: target.Name, PublicKey: target.PublicKey,
 		Size: p.size, Echoes: []control.PingAnswer{},
 	}
-	if err := a.pingAll(ctx, control.NewClient(a.env.runDir, instance.Name), &report, p); err != nil {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := a.pingAll(ctx, control.NewClient(a.env.runDir, instance.Name), &report, p); err != nil && ctx.Err() == nil {
 		return err
 	}
+	summarize(&report)
 	if err := a.showPing(&report); err != nil {
 		return err
 	}
@@ -113,7 +118,6 @@ func (a *app) pingAll(ctx context.Context, c *control.Client, r *control.PingRep
 			}
 		}
 	}
-	summarize(r)
 	return nil
 }
 
@@ -131,7 +135,9 @@ func summarize(r *control.PingReport) {
 		high, sum = max(high, *e.RTTS), sum+*e.RTTS
 		r.Received++
 	}
-	r.Loss = 1 - float64(r.Received)/float64(r.Sent)
+	if r.Sent > 0 {
+		r.Loss = 1 - float64(r.Received)/float64(r.Sent)
+	}
 	if r.Received > 0 {
 		average := sum / float64(r.Received)
 		r.RTTMinS, r.RTTAvgS, r.RTTMaxS = &low, &average, &high

@@ -1,8 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
 	"testing"
+	"time"
 
+	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/control"
 	"tund/internal/screen/screentest"
 )
@@ -40,4 +46,42 @@ func TestPing_exitCodes(t *testing.T) {
 		w.expect(2, "", flags[0], append([]string{"ping", "branch-berlin"}, flags...)...)
 	}
 	w.expect(2, "", "accepts 1 arg(s)", "ping")
+}
+
+func TestPing_summarizesWhenItIsInterrupted(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		at   int64 // the request that is under way
+		out  string
+		code int
+	}{
+		{3, "2 sent, 2 answered, 0% lost; round trip min/avg/max 1 ms/1.5 ms/2 ms\n", exit.OK},
+		{1, "0 sent, 0 answered, 0% lost\n", exit.Failed},
+	} {
+		w := newWorld(t)
+		f := w.start(screentest.Office())
+		ctx, interrupt := context.WithCancel(t.Context())
+		hangUp := make(chan struct{})
+		f.onPing = func(n int64) {
+			if n == test.at {
+				interrupt()
+				<-hangUp // the answer never comes
+			}
+		}
+		var out bytes.Buffer
+		a := &app{env: w.environment(&out, &out), color: "auto"}
+		err := a.ping(ctx, "branch-berlin", pinging{count: 100, interval: 10 * time.Millisecond, size: 16, wait: time.Second})
+		close(hangUp)
+		var reported *exit.Reported
+		code := exit.OK
+		if errors.As(err, &reported) {
+			code, err = reported.Code, nil
+		}
+		if code != test.code || err != nil {
+			t.Errorf("request %d: exit code %d, want %d: %v", test.at, code, test.code, err)
+		}
+		if !strings.HasSuffix(out.String(), test.out) {
+			t.Errorf("request %d: %s", test.at, out.String())
+		}
+	}
 }

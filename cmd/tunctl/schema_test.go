@@ -30,6 +30,7 @@ var schemas = map[string]struct {
 }{
 	"status":  {"tunctl status --json, and GET /v1/status", reflect.TypeFor[control.Status]()},
 	"fdb":     {"tunctl fdb --json, and GET /v1/fdb", reflect.TypeFor[control.FDBTable]()},
+	"sources": {"tunctl sources --json", reflect.TypeFor[control.SourceTables]()},
 	"routes":  {"tunctl routes --json, and GET /v1/routes", reflect.TypeFor[control.RouteTable]()},
 	"ping":    {"tunctl ping --json", reflect.TypeFor[control.PingReport]()},
 	"check":   {"tunctl check --json", reflect.TypeFor[checkDocument]()},

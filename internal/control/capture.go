@@ -46,15 +46,7 @@ const maxDevices = 8
 // Capture begins a capture and returns its records (internal/capture/stream), which go on until the
 // caller closes them, ctx ends or the daemon does.
 func (c *Client) Capture(ctx context.Context, request CaptureRequest) (io.ReadCloser, error) {
-	response, err := c.ask(ctx, http.MethodPost, "/v1/capture", request)
-	if err != nil {
-		return nil, err
-	}
-	if response.StatusCode != http.StatusOK {
-		defer response.Body.Close()
-		return nil, c.read(response, nil)
-	}
-	return response.Body, nil
+	return c.open(ctx, http.MethodPost, "/v1/capture", request)
 }
 
 // capture answers POST /v1/capture with a stream of records.

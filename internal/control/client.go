@@ -10,8 +10,10 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -49,6 +51,7 @@ func (e *DialError) Stale() bool { return errors.Is(e.Err, syscall.ECONNREFUSED)
 type Client struct {
 	instance, socket string
 	http             *http.Client
+	patience         time.Duration // until a stream begins
 }
 
 // NewClient returns a client for an instance below runDir; nothing is contacted yet.
@@ -57,7 +60,7 @@ func NewClient(runDir, instance string) *Client {
 }
 
 func newClient(instance, socket string) *Client {
-	c := &Client{instance: instance, socket: socket}
+	c := &Client{instance: instance, socket: socket, patience: AnswerTimeout}
 	c.http = &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -175,6 +178,44 @@ func (c *Client) call(ctx context.Context, method, path string, request, answer 
 	return c.read(response, answer)
 }
 
+// open makes a request whose answer is a stream, which is the caller's. The stream has to begin
+// within c.patience, and may go on for as long as ctx does.
+func (c *Client) open(ctx context.Context, method, path string, request any) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	late := time.AfterFunc(c.patience, func() { cancel(errNoAnswer) })
+	response, err := c.ask(ctx, method, path, request)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = c.read(response, nil)
+		_ = response.Body.Close()
+	}
+	late.Stop()
+	if err != nil {
+		cancel(nil)
+		if errors.Is(context.Cause(ctx), errNoAnswer) {
+			err = c.silent()
+		}
+		return nil, err
+	}
+	return stoppable{response.Body, func() { cancel(nil) }}, nil
+}
+
+// stoppable is the body of a stream, and what ends its context.
+type stoppable struct {
+	io.ReadCloser
+	stop func()
+}
+
+// Close ends the stream.
+func (s stoppable) Close() error {
+	defer s.stop()
+	return s.ReadCloser.Close()
+}
+
+// silent is the error of a daemon that has accepted a request and says nothing, or too slowly.
+func (c *Client) silent() *DialError {
+	return &DialError{Instance: c.instance, Socket: c.socket, Err: errNoAnswer}
+}
+
 // ask makes one request, and leaves the answer to the caller.
 func (c *Client) ask(ctx context.Context, method, path string, request any) (*http.Response, error) {
 	var body io.Reader
@@ -193,14 +234,26 @@ func (c *Client) ask(ctx context.Context, method, path string, request any) (*ht
 			return nil, dial
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			return nil, &DialError{Instance: c.instance, Socket: c.socket, Err: errNoAnswer}
+			return nil, c.silent()
 		}
 		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 			return nil, &Error{Code: CodeBusy, Message: "tund hung up: too many connections to the control socket"}
 		}
+		if ctx.Err() == nil {
+			return nil, fmt.Errorf("%s: no answer of tund: %w (is this the socket of another program?)", c.socket, unwrapped(err))
+		}
 		return nil, fmt.Errorf("%s: %w", c.socket, err)
 	}
 	return response, nil
+}
+
+// unwrapped is err without the made-up URL that net/http puts before it.
+func unwrapped(err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		return wrapped.Err
+	}
+	return err
 }
 
 // errNoAnswer is why a daemon that accepts and then says nothing could not be reached.
@@ -209,8 +262,11 @@ var errNoAnswer = errors.New("no answer in time (is tund hanging?)")
 // read takes the answer apart.
 func (c *Client) read(response *http.Response, answer any) error {
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if errors.Is(err, context.DeadlineExceeded) {
+		return c.silent()
+	}
 	if err != nil {
-		return fmt.Errorf("%s: answer was cut short: %w", c.socket, err)
+		return fmt.Errorf("%s: answer was cut short: %w (was tund stopped?)", c.socket, err)
 	}
 	if len(text) > maxAnswer {
 		return fmt.Errorf("%s: answer is larger than %d bytes", c.socket, maxAnswer)
@@ -220,13 +276,13 @@ func (c *Client) read(response *http.Response, answer any) error {
 		if json.Unmarshal(text, &failure) == nil && failure.Error != nil {
 			return failure.Error
 		}
-		return fmt.Errorf("%s: unexpected answer %s", c.socket, response.Status)
+		return fmt.Errorf("%s: unexpected answer %s (are tund and tunctl of the same version?)", c.socket, strconv.QuoteToASCII(clip(response.Status, 80)))
 	}
 	if answer == nil {
 		return nil
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
-		return fmt.Errorf("%s: cannot decode the answer: %w", c.socket, err)
+		return fmt.Errorf("%s: cannot decode the answer: %w (are tund and tunctl of the same version?)", c.socket, err)
 	}
 	return nil
 }

@@ -1,9 +1,11 @@
 package control
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -183,9 +185,10 @@ func (s *stream) send(lines ...any) error {
 }
 
 // Follow reads events after the given number, or those to come if after is nil, of the given kinds
-// (none: all), until ctx ends or the connection does. It calls each with every line as it came and,
-// for an event, its contents; for a heartbeat only its number and kind are set. The error is that
-// of each, an *Error (CodeGone: events are missing), a *DialError, or that the stream ended.
+// (none: all), until ctx ends or the connection does. It calls each with every line as it came,
+// which it must not keep, and, for an event, its contents; for a heartbeat only its number and kind
+// are set. The error is that of each, an *Error (CodeGone: events are missing), a *DialError, or
+// that the stream ended.
 func (c *Client) Follow(ctx context.Context, after *uint64, kinds []events.Kind, each func(e *events.Event, line []byte) error) error {
 	query := make([]string, 0, 2)
 	if after != nil {
@@ -198,27 +201,29 @@ func (c *Client) Follow(ctx context.Context, after *uint64, kinds []events.Kind,
 		}
 		query = append(query, "kinds="+strings.Join(names, ","))
 	}
-	response, err := c.ask(ctx, http.MethodGet, "/v1/events?"+strings.Join(query, "&"), nil)
+	stream, err := c.open(ctx, http.MethodGet, "/v1/events?"+strings.Join(query, "&"), nil)
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return c.read(response, nil)
-	}
+	defer stream.Close()
 	// A daemon that hangs, and one that was stopped, sends no heartbeat.
-	quiet := time.AfterFunc(3*Heartbeat, func() { _ = response.Body.Close() })
+	quiet := time.AfterFunc(3*Heartbeat, func() { _ = stream.Close() })
 	defer quiet.Stop()
-	decoder := json.NewDecoder(response.Body)
+	lines := bufio.NewScanner(stream)
+	lines.Buffer(nil, maxEventLine)
 	for {
-		var line json.RawMessage
-		if err := decoder.Decode(&line); err != nil {
-			return &DialError{Instance: c.instance, Socket: c.socket, Err: errStreamEnded}
+		if !lines.Scan() {
+			why := errStreamEnded
+			if errors.Is(lines.Err(), bufio.ErrTooLong) {
+				why = errLongEvent
+			}
+			return &DialError{Instance: c.instance, Socket: c.socket, Err: why}
 		}
+		line := lines.Bytes()
 		quiet.Reset(3 * Heartbeat)
 		var e events.Event
 		if err := json.Unmarshal(line, &e); err != nil {
-			return err
+			return fmt.Errorf("%s: cannot decode an event: %w (are tund and tunctl of the same version?)", c.socket, err)
 		}
 		if e.Kind == LineGone {
 			return goneAfter(e.N)
@@ -228,6 +233,13 @@ func (c *Client) Follow(ctx context.Context, after *uint64, kinds []events.Kind,
 		}
 	}
 }
+
+// maxEventLine bounds a line of the stream in bytes. Names are the longest parts of one, and have
+// less than a thousand bytes together.
+const maxEventLine = 64 << 10
+
+// errLongEvent is why nothing more is read.
+var errLongEvent = fmt.Errorf("an event of more than %d bytes came (is this the socket of another program?)", maxEventLine)
 
 // errStreamEnded is why nothing more comes from a daemon that sent events.
 var errStreamEnded = errors.New("the instance ended the connection (was it stopped?)")

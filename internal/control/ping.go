@@ -52,9 +52,12 @@ type PingReport struct {
 	Echoes    []PingAnswer `json:"echoes"` // in the order of the requests
 }
 
-// Ping has one echo request sent and waits for what becomes of it.
+// Ping has one echo request sent and waits for what becomes of it, no longer than AnswerTimeout
+// after the time for the echo.
 func (c *Client) Ping(ctx context.Context, request PingRequest) (PingAnswer, error) {
 	var answer PingAnswer
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(request.WaitS*float64(time.Second))+AnswerTimeout)
+	defer cancel()
 	query := url.Values{
 		"peer": {request.Peer}, "size": {strconv.Itoa(request.Size)},
 		"wait_s": {strconv.FormatFloat(request.WaitS, 'f', -1, 64)},

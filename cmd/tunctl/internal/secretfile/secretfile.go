@@ -59,7 +59,11 @@ func Write(path string, data []byte, force bool) error {
 		return err
 	}
 	_, err = f.Write(data)
-	return errors.Join(err, giveToService(f, path), f.Sync(), f.Close())
+	if err = errors.Join(err, giveToService(f, path), f.Sync(), f.Close()); err != nil {
+		// A part of it is of no use, and would be in the way of the next attempt.
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
 // AlreadyThere is the error for a file that would have to be replaced.

@@ -1,0 +1,107 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tund/internal/events"
+	"tund/internal/rundir"
+)
+
+// impostor answers at the control socket of an instance, whatever is asked, until the test ends.
+func impostor(t *testing.T, dir, name string, answer func(net.Conn)) *Client {
+	t.Helper()
+	path := rundir.ControlSocket(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() { // ends with the listener
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { // ends when the caller hangs up
+				defer conn.Close()
+				var request [4096]byte
+				if _, err := conn.Read(request[:]); err == nil {
+					answer(conn)
+				}
+			}()
+		}
+	}()
+	return NewClient(dir, name)
+}
+
+// repeat writes text until the reader is gone.
+func repeat(w io.Writer, text string, pause time.Duration) {
+	for {
+		if _, err := io.WriteString(w, text); err != nil {
+			return
+		}
+		time.Sleep(pause)
+	}
+}
+
+func TestClient_neverWaitsForeverOrTrusts(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	const ok = "HTTP/1.1 200 OK\r\n\r\n"
+	for _, test := range []struct {
+		name   string
+		answer func(net.Conn)
+		// Whether it counts as one that cannot be reached, and what is said about it.
+		silent         bool
+		status, events string
+	}{
+		{"silent", func(w net.Conn) { _, _ = io.Copy(io.Discard, w) }, true, "no answer in time", "no answer in time"},
+		{"slow-header", func(w net.Conn) { repeat(w, "H", time.Millisecond) }, true, "no answer in time", "no answer in time"},
+		{"slow", func(w net.Conn) { _, _ = io.WriteString(w, ok); repeat(w, " ", time.Millisecond) }, true, "no answer in time", ""},
+		{"noise", func(w net.Conn) { _, _ = io.WriteString(w, "\x00\xff nothing\r\n") }, false, "socket of another program?", "socket of another program?"},
+		{"other-json", func(w net.Conn) { _, _ = io.WriteString(w, ok+"[1, 2") }, false, "of the same version?", "of the same version?"},
+		{"proxy", func(w net.Conn) { _, _ = io.WriteString(w, "HTTP/1.1 502 B\x1b[2J\r\n\r\n") }, false, `"502 B\x1b[2J" (are`, `"502 B\x1b[2J" (are`},
+		{"long-line", func(w net.Conn) { _, _ = io.WriteString(w, ok); repeat(w, strings.Repeat("x", 1<<16), 0) }, false, "", "more than 65536 bytes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := impostor(t, dir, test.name, test.answer)
+			if test.silent {
+				c.patience = 50 * time.Millisecond
+			}
+			check := func(what, want string, err error) {
+				var dial *DialError
+				if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), c.socket) {
+					t.Errorf("%s: %v, want %q", what, err, want)
+				}
+				if test.silent && !errors.As(err, &dial) {
+					t.Errorf("%s: %v is not about somebody out of reach", what, err)
+				}
+			}
+			if test.status != "" {
+				ctx, cancel := context.WithTimeout(t.Context(), c.patience)
+				defer cancel()
+				_, err := c.Status(ctx)
+				check("status", test.status, err)
+			}
+			if test.events != "" {
+				check("events", test.events, c.Follow(t.Context(), nil, nil, func(*events.Event, []byte) error { return nil }))
+				_, err := c.Capture(t.Context(), CaptureRequest{})
+				if test.silent {
+					check("capture", test.events, err)
+				}
+			}
+		})
+	}
+}
