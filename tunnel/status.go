@@ -39,6 +39,10 @@ type (
 	PeerGlance = peer.Glance
 	// EthernetNews is what happened at the switch.
 	EthernetNews = ethernet.News
+	// EthernetEvent is something that the switch reports to the operator.
+	EthernetEvent = ethernet.Event
+	// EthernetNeighbor is a change of which host has an IP address.
+	EthernetNeighbor = ethernet.Neighbor
 	// EthernetStatus is the switch at one moment.
 	EthernetStatus = ethernet.Status
 	// EthernetLoad is how much the switch has to remember, and what it saves.

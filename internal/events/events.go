@@ -38,6 +38,8 @@ const (
 	MACMoved   Kind = "mac-moved"   // a MAC address is now behind another port
 	MACGone    Kind = "mac-gone"    // the switch forgot a MAC address
 	MACLost    Kind = "mac-lost"    // more MAC addresses changed than could be reported one by one
+	Neighbor   Kind = "neighbor"    // an IP address is that of another host, or of none
+	Conflict   Kind = "conflict"    // two hosts use one MAC or one IP address
 	Loop       Kind = "loop"        // the loop guard blocked a port, or opened it again
 	Switch     Kind = "switch"      // anything else that the switch reports
 	Port       Kind = "port"        // the link of a device went up or down
@@ -48,7 +50,8 @@ const (
 // Kinds lists all of them.
 func Kinds() []Kind {
 	return []Kind{
-		Handshake, PeerState, Endpoint, Failover, MACLearned, MACMoved, MACGone, MACLost, Loop, Switch, Port, Drops, Config,
+		Handshake, PeerState, Endpoint, Failover, MACLearned, MACMoved, MACGone, MACLost,
+		Neighbor, Conflict, Loop, Switch, Port, Drops, Config,
 	}
 }
 
@@ -66,6 +69,7 @@ type Event struct {
 	Was      string `json:"was,omitempty"`
 	Endpoint string `json:"endpoint,omitempty"`
 	MAC      string `json:"mac,omitempty"`
+	IP       string `json:"ip,omitempty"`
 	VLAN     *int   `json:"vlan,omitempty"` // 0: untagged
 	Port     string `json:"port,omitempty"` // name of a peer, or of the device
 	// Reason is a drop reason, or why in words.

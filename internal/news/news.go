@@ -75,6 +75,9 @@ func Switch(log *events.Log, news tunnel.EthernetNews) {
 			continue // Changes has every move
 		case l2.EventLoop, l2.EventLoopEnd, l2.EventLANLoop:
 			kind = events.Loop
+		case l2.EventSpoof, l2.EventFrozen:
+			conflict(log, &e)
+			continue
 		}
 		vlan := int(e.VLAN)
 		log.Add(events.Event{Time: e.At, Kind: kind, Port: e.Port, VLAN: &vlan, Message: e.Text})
@@ -93,12 +96,43 @@ func Switch(log *events.Log, news tunnel.EthernetNews) {
 		}
 		log.Add(e)
 	}
+	for i := range news.Neighbors {
+		neighbor(log, now, &news.Neighbors[i])
+	}
 	if news.Lost > 0 {
 		log.Add(events.Event{
 			Time: now, Kind: events.MACLost, Count: uint64(news.Lost),
-			Message: "more MAC addresses changed than are reported one by one: read the forwarding database",
+			Message: "more addresses changed than are reported one by one: read the forwarding database",
 		})
 	}
+}
+
+// conflict reports that two ports use one MAC address.
+func conflict(log *events.Log, e *tunnel.EthernetEvent) {
+	vlan := int(e.VLAN)
+	log.Add(events.Event{
+		Time: e.At, Kind: events.Conflict, MAC: e.MAC.String(), VLAN: &vlan, Port: e.Port, Was: e.OtherPort, Message: e.Text,
+	})
+}
+
+// neighbor reports which host has an IP address now.
+func neighbor(log *events.Log, now time.Time, c *tunnel.EthernetNeighbor) {
+	vlan := int(c.VLAN)
+	e := events.Event{
+		Time: now, Kind: events.Neighbor, IP: c.IP.String(), MAC: c.MAC.String(), VLAN: &vlan, Port: c.PortName,
+	}
+	switch c.Op {
+	case l2.NeighborLearned:
+		e.State, e.Message = "learned", e.IP+" is "+e.MAC+" behind "+e.Port
+	case l2.NeighborMoved:
+		e.State, e.Was, e.Message = "moved", c.Other.String(), e.IP+" is now "+e.MAC+" behind "+e.Port+", and was "+c.Other.String()
+	case l2.NeighborGone:
+		e.State, e.Message = "gone", e.IP+" is no longer known to be "+e.MAC
+	case l2.NeighborDisputed:
+		e.Kind, e.Was = events.Conflict, c.Other.String()
+		e.Message = e.IP + " is used by two hosts: " + e.MAC + " behind " + e.Port + ", and " + e.Was
+	}
+	log.Add(e)
 }
 
 // Failover reports that a peer carries shared allowed IPs in place of another.

@@ -14,6 +14,9 @@ type Event struct {
 	Text string
 	Port string
 	VLAN uint16
+	MAC  l2.MAC // of the host concerned; 0: none
+	// Name of the other port concerned; "": none.
+	OtherPort string
 }
 
 // Change is a change of the forwarding database, with the names of its ports.
@@ -22,11 +25,18 @@ type Change struct {
 	PortName, FromName string
 }
 
+// Neighbor is a change of which host has an IP address, with the name of its port.
+type Neighbor struct {
+	l2.NeighborChange
+	PortName string
+}
+
 // News is what happened at the switch since the last tick of its clock.
 type News struct {
-	Events  []Event
-	Changes []Change // of the forwarding database, in order
-	Lost    int      // changes that are not among Changes, because there were too many
+	Events    []Event
+	Changes   []Change   // of the forwarding database, in order
+	Neighbors []Neighbor // changes of IP addresses, in order
+	Lost      int        // changes of either that are missing here, because there were too many
 }
 
 // Condition is a state of the switch that an operator should know of.
@@ -50,7 +60,7 @@ type Status struct {
 // report passes an event to the log, which accepts as many as it wants, and describes it.
 func (e *LAN) report(ev l2.Event) Event {
 	e.env.Log.Ethernet(ev.Name, e.env.Clock.Now(), ev.String())
-	return Event{At: e.env.Clock.Wall(), Kind: ev.Kind, Text: ev.String(), Port: ev.Name, VLAN: ev.VLAN}
+	return Event{At: e.env.Clock.Wall(), Kind: ev.Kind, Text: ev.String(), Port: ev.Name, VLAN: ev.VLAN, MAC: ev.MAC, OtherPort: ev.OtherName}
 }
 
 // tell passes what happened at the switch to whoever follows it.
@@ -59,7 +69,7 @@ func (e *LAN) tell(a *l2.Actions) {
 	for _, ev := range a.Events {
 		news.Events = append(news.Events, e.report(ev))
 	}
-	if e.news == nil || len(news.Events)+len(a.Changes)+a.Lost == 0 {
+	if e.news == nil || len(news.Events)+len(a.Changes)+len(a.Neighbors)+a.Lost == 0 {
 		return
 	}
 	news.Lost = a.Lost
@@ -69,6 +79,9 @@ func (e *LAN) tell(a *l2.Actions) {
 			change.FromName = e.name(c.From)
 		}
 		news.Changes = append(news.Changes, change)
+	}
+	for _, c := range a.Neighbors {
+		news.Neighbors = append(news.Neighbors, Neighbor{c, e.name(c.Port)})
 	}
 	e.news(news)
 }

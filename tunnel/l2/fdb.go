@@ -48,7 +48,7 @@ type fdb struct {
 	claims  []int32
 	homes   map[uint64]home // of MACs whose entry has aged out
 	hints   []atomic.Uint64 // where these were, read without mu; a power of two
-	changes changes         // since the last tick
+	changes changes[Change] // since the last tick
 
 	bridged  bool // the bridge of the TAP can be asked when it last heard a MAC; see station.go
 	allVLANs bool // that bridge does not distinguish VLANs

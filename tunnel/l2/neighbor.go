@@ -83,6 +83,7 @@ type neighbors struct {
 	table     map[neighborKey]binding
 	perPort   map[PortID]int
 	questions []question
+	changes   changes[NeighborChange]
 }
 
 func newNeighbors() *neighbors {
@@ -116,7 +117,9 @@ func (t *neighbors) observe(now boottime.Time, port PortID, vid uint16, src MAC,
 	case !known:
 		if len(t.table) < maxNeighbors && t.perPort[port] < maxPortHosts {
 			t.perPort[port]++
-			t.table[key] = binding{mac: m.mac, port: port, confirmed: now, advert: m.advert, router: m.router}
+			b := binding{mac: m.mac, port: port, confirmed: now, advert: m.advert, router: m.router}
+			t.table[key] = b
+			t.changed(NeighborLearned, key, &b, 0)
 		}
 		return wake
 	case old.mac != m.mac:
@@ -136,6 +139,9 @@ func (t *neighbors) observe(now boottime.Time, port PortID, vid uint16, src MAC,
 func (t *neighbors) confirm(now boottime.Time, key neighborKey, b *binding) {
 	b.confirmed = now
 	if b.asked != 0 && !now.Before(b.proof) {
+		if b.rival != 0 {
+			t.changed(NeighborDisputed, key, b, b.rival)
+		}
 		b.asked, b.rival = 0, 0
 	}
 	t.table[key] = *b
@@ -261,6 +267,7 @@ func (t *neighbors) purge(gone func(*binding) bool) {
 func (t *neighbors) forget(key neighborKey, b *binding) {
 	delete(t.table, key)
 	t.perPort[b.port]--
+	t.changed(NeighborGone, key, b, 0)
 }
 
 // hostAddr is an address of a host, whether an advertisement was seen for it, and whether that said

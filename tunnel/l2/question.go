@@ -94,7 +94,9 @@ func (t *neighbors) settle(now boottime.Time, key neighborKey, b *binding, known
 	default:
 		t.perPort[b.port]--
 		t.perPort[b.rivalPort]++
-		t.table[key] = binding{mac: b.rival, port: b.rivalPort, confirmed: now, changed: now, doubt: true}
+		is := binding{mac: b.rival, port: b.rivalPort, confirmed: now, changed: now, doubt: true}
+		t.table[key] = is
+		t.changed(NeighborMoved, key, &is, b.mac)
 	}
 }
 

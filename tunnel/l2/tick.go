@@ -43,9 +43,12 @@ type Actions struct {
 	// The bridge of the TAP is to forget what it has learned there: the hosts of a peer are now
 	// reached through another port of it.
 	Flush   bool
-	Changes []Change      // of the forwarding database, in order
-	Lost    int           // changes that are not among Changes, because there were too many
-	Next    boottime.Time // call Tick again no later than this
+	Changes []Change // of the forwarding database, in order
+	Lost    int      // changes that are missing here, because there were too many
+	// Of which host has which IP address, in order. Those that are not among them are counted in
+	// Lost as well.
+	Neighbors []NeighborChange
+	Next      boottime.Time // call Tick again no later than this
 }
 
 // slowPort is the state of a port that only the slow plane and control messages use. It is guarded
@@ -147,11 +150,12 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 		s.announceAll(id)
 	}
 	changes, lost := s.fdb.takeChanges()
+	neighbors, more := s.hosts.takeChanges()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := s.queue
 	s.queue = Actions{}
-	out.Changes, out.Lost = changes, lost
+	out.Changes, out.Neighbors, out.Lost = changes, neighbors, lost+more
 	out.Next = now.Add(TickInterval)
 	if claims != 0 && claims.Before(out.Next) {
 		out.Next = claims

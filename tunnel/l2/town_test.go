@@ -16,6 +16,8 @@ type town struct {
 	now   time.Duration
 	hosts map[string]*townsman // by address
 	again int                  // requests for target that the switch flooded to the peers
+
+	changes []NeighborChange // that the switch has reported
 }
 
 type townsman struct {
@@ -59,6 +61,7 @@ func (w *town) claim(mac MAC, port PortID, ip string) {
 func (w *town) pass(d time.Duration) {
 	for end := w.now + d; w.now < end; w.now += 50 * ms {
 		a := w.s.Tick(at(w.now))
+		w.changes = append(w.changes, a.Neighbors...)
 		for _, f := range a.ToDevice {
 			w.hear(LocalPort, f)
 		}
