@@ -158,7 +158,7 @@ func (t *Tunnel) addDevice(d Device, eo EthernetOptions) (err error) {
 		dev.Link = offload.IP
 		dev.SetPadLimit(d.MTU)
 		dev.NewForwarder = func(_ *lane.Lane, q tundev.Queue) lane.Forwarder {
-			return lane.NewIPForwarder(&t.routes, &t.via, dev, q)
+			return lane.NewIPForwarder(&t.routes, &t.via, dev, q, t.extensions.ForeignSource)
 		}
 	case tundev.TAP:
 		dev.Link, dev.Prefix = offload.Ethernet, l2.FrameHeaderLen

@@ -149,6 +149,7 @@ var sessionRemedies = []struct{ words, remedy string }{
 	{"preshared key", "compare preshared_key at both ends; they have to be equal, or absent at both"},
 	{"old timestamp", "set the clock of the peer, and keep it with NTP; if it is right, somebody replays its messages"},
 	{"two hosts use the key", "give one of the two hosts a key of its own: tunctl genkey"},
+	{"allowed_ips of this host there", "at the peer: add the address to allowed_ips of its [[peer]] for this host; or send from one that is"},
 	{"not among the allowed_ips", "add the address to allowed_ips of this peer here, or have the peer send from one that is"},
 	{"through the tunnel itself", "leave the endpoint out of the peer's allowed_ips, or add a route to it outside the tunnel"},
 	{"firewall of this host", "find the rule (nft -a list ruleset, chains at hook output) and let UDP to that address pass"},

@@ -140,7 +140,7 @@ var faultTable = []tableFault{
 		mend: func(t *testing.T, p *pair) { touch(t, p.a, 0) }},
 	{name: "MTU black hole", provoke: inB(nft("prerouting", "iifname eth0 ip length > 1200 drop")), passes: true, mend: inB(noRules)},
 	{name: "their allowed IPs lack ours", early: func(_ *testing.T, p *pair) { p.b.peers[0].allowed = []string{"10.9.0.77/32"} },
-		berlin: []string{"10.9.0.1", "allowed_ips"},
+		paris: []string{"drops our packets from 10.9.0.1", "allowed_ips of this host there"}, berlin: []string{"10.9.0.1", "allowed_ips"},
 		mend: func(_ *testing.T, p *pair) {
 			p.b.peers[0].allowed = []string{"10.9.0.1/32", "fd09::1/128"}
 			p.b.reload()

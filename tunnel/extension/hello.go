@@ -21,7 +21,7 @@ const (
 	// in one of 1,400 sessions, which is every other day, but not in three sessions in a row.
 	maxSilent = 3
 	// ownFeatures is what this package takes part in.
-	ownFeatures = FeatureEcho | FeatureGoodbye
+	ownFeatures = FeatureEcho | FeatureGoodbye | FeatureRefusal
 )
 
 // state is what Run knows of a peer.
@@ -32,10 +32,11 @@ type state struct {
 	silent int // sessions in a row since in which it has not
 	// Hellos were sent in a session of this run: without an answer, there is no second attempt
 	// unless extensions = "on".
-	asked   bool
-	tries   int           // hellos sent in this session
-	helloAt boottime.Time // when to send the next; 0: none is due
-	*watch                // nil until the peer may answer echo requests
+	asked     bool
+	tries     int           // hellos sent in this session
+	helloAt   boottime.Time // when to send the next; 0: none is due
+	refusalAt boottime.Time // before that, the peer is not told again what of it is dropped
+	*watch                  // nil until the peer may answer echo requests
 }
 
 // watch is what Run knows of the path to a peer. Peers that are no tund never need it.
@@ -67,7 +68,7 @@ func (x *Exchange) check(p *peer.Peer) (next boottime.Time) {
 	if s.helloAt != 0 && s.helloAt <= x.now {
 		x.sayHello(p, s)
 	}
-	next = s.helloAt
+	next = earlier(s.helloAt, x.checkRefusal(p, s))
 	if p.Extension.Liveness() != 0 || x.answersEchoes(p, s) {
 		s.watched()
 	}

@@ -38,6 +38,7 @@ const (
 	TypeGoodbye     Type = 2
 	TypeEchoRequest Type = 3
 	TypeEchoReply   Type = 4
+	TypeRefusal     Type = 5
 	TypeOffer       Type = 16
 	TypeAnswer      Type = 17
 )
@@ -93,6 +94,8 @@ const (
 	FeatureGoodbye Features = 1 << 1
 	// FeatureDataSessions: answers offers of data sessions.
 	FeatureDataSessions Features = 1 << 2
+	// FeatureRefusal: wants to be told that its packets are dropped.
+	FeatureRefusal Features = 1 << 3
 )
 
 // EchoRequest is the body of an echo request. It is followed by any amount of padding, which counts

@@ -2,6 +2,7 @@ package extension
 
 import (
 	"bytes"
+	"net/netip"
 	"testing"
 )
 
@@ -70,6 +71,21 @@ func FuzzEcho(f *testing.F) {
 			t.Fatalf("%d bytes: %v", len(body), ok)
 		} else if ok && !bytes.Equal(e.Append(nil), body[:16]) {
 			t.Fatalf("% x became %+v", body, e)
+		}
+	})
+}
+
+func FuzzRefusal(f *testing.F) {
+	f.Add(Refusal{RefusedSource, netip.MustParseAddr("10.9.0.1")}.Append(nil))
+	f.Add(Refusal{7, netip.MustParseAddr("fd09::1")}.Append(nil))
+	f.Add([]byte{1, 2, 3})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, ok := ParseRefusal(body)
+		if ok != (len(body) >= 20) {
+			t.Fatalf("%d bytes: %v", len(body), ok)
+		}
+		if again, _ := ParseRefusal(r.Append(nil)); ok && again != r {
+			t.Fatalf("%+v became %+v", r, again)
 		}
 	})
 }

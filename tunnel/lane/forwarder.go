@@ -70,6 +70,8 @@ type ipForwarder struct {
 	via   *atomic.Pointer[Via]
 	dev   *Device
 	queue tundev.Queue // for what the senders of packets have to be told
+	// Called when a peer goes on to send from an address that is not its own; must not block.
+	foreign func(*peer.Peer)
 
 	first, second []byte // the fragments of a packet
 
@@ -85,8 +87,13 @@ type ipForwarder struct {
 //
 // While via holds a table, that decides who gets a packet: it has the destinations that the
 // kernel's routes send to each peer. What it does not have goes to the owner if that has it alone.
-func NewIPForwarder(table *l3.Table[*peer.Peer], via *atomic.Pointer[Via], dev *Device, queue tundev.Queue) Forwarder {
-	return &ipForwarder{table: table, via: via, dev: dev, queue: queue}
+//
+// foreign is called at most once a second while a peer goes on to send from addresses that it does
+// not own. It must not block.
+func NewIPForwarder(
+	table *l3.Table[*peer.Peer], via *atomic.Pointer[Via], dev *Device, queue tundev.Queue, foreign func(*peer.Peer),
+) Forwarder {
+	return &ipForwarder{table: table, via: via, dev: dev, queue: queue, foreign: foreign}
 }
 
 // Via is a table of destinations by the peer that is their next router.
@@ -130,7 +137,9 @@ func (f *ipForwarder) Deliver(from *peer.Peer, plaintext []byte, now boottime.Ti
 	}
 	if h.Src != f.lastSource || from != f.lastOwner {
 		if !f.table.Admits(h.Src, from) {
-			from.DropForeign(h.Src, now)
+			if from.DropForeign(h.Src, now) {
+				f.foreign(from)
+			}
 			return nil, drop.ForeignSource
 		}
 		f.lastSource, f.lastOwner = h.Src, from

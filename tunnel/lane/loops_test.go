@@ -103,7 +103,9 @@ func newBench(t testing.TB, f tundev.Features) *bench {
 		Progress: []*watchdog.Progress{new(watchdog.Progress)},
 	}
 	via := new(atomic.Pointer[Via])
-	b.dev.NewForwarder = func(_ *Lane, q tundev.Queue) Forwarder { return NewIPForwarder(routes, via, b.dev, q) }
+	b.dev.NewForwarder = func(_ *Lane, q tundev.Queue) Forwarder {
+		return NewIPForwarder(routes, via, b.dev, q, func(*peer.Peer) {})
+	}
 	b.dev.SetPadLimit(1420)
 
 	b.peer = peer.New(keys.PublicKey{9})

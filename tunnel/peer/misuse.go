@@ -28,6 +28,7 @@ const (
 type misuses struct {
 	twin    atomic.Pointer[twin]
 	foreign atomic.Pointer[foreignSource] // of a packet that was dropped
+	refusal atomic.Pointer[refusal]       // what the peer drops of ours
 }
 
 // misused returns where to note a misuse.
@@ -70,35 +71,74 @@ type foreignSource struct {
 }
 
 // DropForeign counts a packet of the peer that is dropped because its source does not belong to the
-// peer. Lanes call it.
-func (p *Peer) DropForeign(src netip.Addr, now boottime.Time) {
+// peer. It reports, at most once a second, that the peer goes on to send such packets. Lanes call
+// it.
+func (p *Peer) DropForeign(src netip.Addr, now boottime.Time) (goesOn bool) {
 	p.CountDrop(drop.ForeignSource, 1)
 	if !src.IsGlobalUnicast() {
-		return // a host speaks from such an address without being asked to
+		return false // a host speaks from such an address without being asked to
 	}
 	seen, m := 1, p.misused()
 	if last := m.foreign.Load(); last != nil {
 		switch pause := now.Sub(last.at); {
 		case pause < repeatsEvery:
-			return
+			return false
 		case pause < repeatsWithin:
 			seen += last.seen
 		}
 	}
 	m.foreign.Store(&foreignSource{src, now, seen})
+	return seen >= repeats
+}
+
+// ForeignSource returns the source address of packets of the peer that are dropped because it does
+// not belong to the peer, and when the last came, if there have been several lately.
+func (p *Peer) ForeignSource(now boottime.Time) (src netip.Addr, at boottime.Time, ok bool) {
+	m := p.misuses.Load()
+	if m == nil {
+		return src, 0, false
+	}
+	f := m.foreign.Load()
+	if f == nil || f.seen < repeats || now.Sub(f.at) >= repeatsWithin {
+		return src, 0, false
+	}
+	return f.addr, f.at, true
 }
 
 // foreignWords says that packets of the peer are dropped for their source, or returns "".
 func (p *Peer) foreignWords(now boottime.Time) string {
+	if src, _, ok := p.ForeignSource(now); ok {
+		return "packets from " + src.String() + " are dropped: the address is not among the allowed_ips of this peer here"
+	}
+	return ""
+}
+
+// RefusalShown is how long it is shown that the peer drops packets of ours, after it has said so.
+const RefusalShown = 12 * time.Second
+
+// refusal is what the peer has said that it drops of ours. It does not change.
+type refusal struct {
+	addr netip.Addr // the source
+	at   boottime.Time
+}
+
+// NoteRefusal notes that the peer has said that it drops our packets from an address, because it is
+// not among what this host may send from there.
+func (p *Peer) NoteRefusal(src netip.Addr, now boottime.Time) {
+	p.misused().refusal.Store(&refusal{src, now})
+}
+
+// refusalWords says that the peer drops packets of ours, or returns "".
+func (p *Peer) refusalWords(now boottime.Time) string {
 	m := p.misuses.Load()
 	if m == nil {
 		return ""
 	}
-	f := m.foreign.Load()
-	if f == nil || f.seen < repeats || now.Sub(f.at) >= repeatsWithin {
+	r := m.refusal.Load()
+	if r == nil || now.Sub(r.at) >= RefusalShown {
 		return ""
 	}
-	return "packets from " + f.addr.String() + " are dropped: the address is not among the allowed_ips of this peer here"
+	return "the peer drops our packets from " + r.addr.String() + ": the address is not among the allowed_ips of this host there"
 }
 
 // sharedKey returns a text saying that two hosts have the peer's key, or "" if nothing suggests it.

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -227,5 +228,5 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 	if p.Timers.Handshaking() && now.Sub(p.Timers.InitiatedAt()) >= time.Second && now.Sub(p.LastReceived()) >= silence {
 		return fmt.Sprintf("no answer from %v to a handshake either: %s", ep, cause)
 	}
-	return p.foreignWords(now)
+	return cmp.Or(p.foreignWords(now), p.refusalWords(now))
 }
