@@ -34,13 +34,10 @@ func (d *Daemon) fileInForce() *config.Config {
 	return d.config
 }
 
-// beginTrial lets former come back after the given time. If there is a trial already, what was in
-// force before that one comes back. Callers hold changing.
+// beginTrial lets former come back after the given time. Callers hold changing, and have had former
+// kept on the disk before anything changed.
 func (d *Daemon) beginTrial(former *config.Config, confirm time.Duration) {
-	if old := d.endTrial(); old != nil {
-		former = old.former
-	}
-	d.keepFormer(d.fileInForce(), former)
+	d.endTrial()
 	t := &trial{former: former, until: time.Now().Add(confirm)}
 	t.timer = time.AfterFunc(confirm, func() { d.expire(t) })
 	d.trial = t
@@ -88,8 +85,10 @@ func (d *Daemon) expire(t *trial) {
 // goBack puts the former configuration in force again, and returns why, with what failed meanwhile.
 // The file still has the other one, as status says. Callers hold changing.
 func (d *Daemon) goBack(former *config.Config, why error) error {
-	d.keepFormer(d.fileInForce(), former)
-	err := d.change(func() (*config.Config, error) { return former, nil })
+	if _, err := d.keepFormer(d.fileInForce(), former); err != nil {
+		d.log.Warn("a restart puts the configuration on trial in force for good", zap.Error(err))
+	}
+	err := d.change(func() (*config.Config, error) { return former, nil }, nothingToKeep)
 	text := fmt.Sprintf("%s: not kept: %v; the former configuration is in force again, and the file still has the other one",
 		former.Path, why)
 	if err != nil {
@@ -105,11 +104,36 @@ func (d *Daemon) goBack(former *config.Config, why error) error {
 
 // keepFormer remembers that a restart, too, is to have the former configuration as long as the file
 // has the one on trial.
-func (d *Daemon) keepFormer(onTrial, former *config.Config) {
-	if err := trialfile.Keep(stamps.Dir(d.config.Instance), onTrial.Source(), former.Source()); err != nil {
-		d.log.Warn("a restart puts the configuration on trial in force for good", zap.Error(err))
+// undo takes that back.
+func (d *Daemon) keepFormer(onTrial, former *config.Config) (undo func(), err error) {
+	back, err := trialfile.Keep(stamps.Dir(d.config.Instance), onTrial.Source(), former.Source())
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		if err := back(); err != nil {
+			d.log.Warn("a restart may put the former configuration in force", zap.Error(err))
+		}
+	}, nil
+}
+
+// keeping returns what keeps former on the disk before a configuration is put in force on trial.
+// The trial is refused where that cannot be done: a host that it cuts off, and that somebody then
+// restarts, would stay cut off.
+func (d *Daemon) keeping(former *config.Config) func(*config.Config) (func(), error) {
+	return func(onTrial *config.Config) (func(), error) {
+		undo, err := d.keepFormer(onTrial, former)
+		if err != nil {
+			return nil, &control.Error{Code: control.CodeUnsupported, Message: fmt.Sprintf("no trial, and nothing has changed: %v. "+
+				"A restart during the trial could not bring the former configuration back. Make room in %s and let tund write to it, "+
+				"or reload without --confirm", err, stamps.Dir(d.config.Instance))}
+		}
+		return undo, nil
 	}
 }
+
+// nothingToKeep keeps nothing: the change is for good.
+func nothingToKeep(*config.Config) (undo func(), err error) { return func() {}, nil }
 
 // forgetFormer has a restart read the file.
 func (d *Daemon) forgetFormer() {

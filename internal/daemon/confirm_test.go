@@ -3,6 +3,8 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"tund/internal/control"
 	"tund/internal/rundir"
+	"tund/internal/stamps"
 )
 
 // within waits for something that a timer brings about.
@@ -100,11 +103,28 @@ func TestReload_goesBackUnlessItIsConfirmed(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// Without a record on the disk, a restart could not end the trial: it does not begin.
+	before = kernelState(t)
+	blocked := filepath.Join(stamps.Dir("office"), "trial.new")
+	if err := os.Mkdir(blocked, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := n.tries(second, time.Hour)
+	if err == nil || !strings.Contains(err.Error(), "no trial, and nothing has changed") || !strings.Contains(err.Error(), "without --confirm") {
+		t.Errorf("nothing can be kept: %v", err)
+	}
+	if s := n.status(); s.ListenPort != 1234 || s.ConfigError != "" || n.warns("trial") || kernelState(t) != before {
+		t.Errorf("refused, and yet: port %d, %q, %+v", s.ListenPort, s.ConfigError, s.Warnings)
+	}
+	if err := errors.Join(os.Remove(blocked), n.reloads(first)); err != nil {
+		t.Fatal(err)
+	}
+
 	// On trial, what the kernel refuses takes all of it back at once.
 	sh(t, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 net.ipv6.conf.%s.disable_ipv6=1", device())
 	before = kernelState(t)
 	refused := fmt.Sprintf(file, 1237, 4, `, "fd09::1/64"`)
-	err := n.tries(refused, time.Hour)
+	err = n.tries(refused, time.Hour)
 	var e *control.Error
 	if !errors.As(err, &e) || e.Code != control.CodeConfig || !strings.Contains(err.Error(), "the former configuration is in force again") ||
 		!strings.Contains(err.Error(), "fd09::1/64") {

@@ -50,8 +50,14 @@ func (d *Daemon) reload(confirm time.Duration) error {
 	if d.stopping || d.life.Err() != nil {
 		return errStopping
 	}
-	former := d.fileInForce()
-	err := d.change(func() (*config.Config, error) { return config.Load(d.config.Path) })
+	former, keep := d.fileInForce(), nothingToKeep
+	if d.trial != nil && confirm > 0 {
+		former = d.trial.former // what was in force before the first of several trials comes back
+	}
+	if confirm > 0 {
+		keep = d.keeping(former)
+	}
+	err := d.change(func() (*config.Config, error) { return config.Load(d.config.Path) }, keep)
 	var refused *control.Error
 	switch {
 	case errors.As(err, &refused): // nothing has changed, and a trial goes on
@@ -73,8 +79,15 @@ func (d *Daemon) reload(confirm time.Duration) error {
 // change puts a configuration in force. An error that is a *control.Error means that nothing has
 // changed; errPartly, that all of it is in force but what the kernel refused. Callers hold
 // changing.
-func (d *Daemon) change(read func() (*config.Config, error)) error {
-	p, err := d.prepare(read)
+//
+// keep is called when the configuration is known to be applicable, and before anything changes. Its
+// error refuses the change.
+func (d *Daemon) change(read func() (*config.Config, error), keep func(*config.Config) (undo func(), err error)) error {
+	p, err := d.prepare(read, keep)
+	var refused *control.Error
+	if errors.As(err, &refused) { // for a reason that is not in the file
+		return err
+	}
 	if err != nil {
 		d.mu.Lock()
 		d.reloadEr = err.Error()
@@ -158,7 +171,7 @@ type prepared struct {
 
 // prepare reads a configuration and takes the steps that may be refused, ending with the change of
 // sockets. An error means that nothing has changed. Callers hold changing.
-func (d *Daemon) prepare(read func() (*config.Config, error)) (prepared, error) {
+func (d *Daemon) prepare(read func() (*config.Config, error), keep func(*config.Config) (func(), error)) (prepared, error) {
 	refuse := func(err error) (prepared, error) { return prepared{}, err }
 	file, err := read()
 	if err != nil {
@@ -195,6 +208,10 @@ func (d *Daemon) prepare(read func() (*config.Config, error)) (prepared, error) 
 	if err != nil {
 		return undo(fmt.Errorf("%s: metrics: listen: %w", next.Path, err))
 	}
+	unkeep, err := keep(file)
+	if err != nil {
+		return undo(errors.Join(err, d.door.Cancel(address)))
+	}
 	was := d.override
 	d.reset(file, next)
 	want := next.Tunnel.ListenPort
@@ -203,6 +220,7 @@ func (d *Daemon) prepare(read func() (*config.Config, error)) (prepared, error) 
 	}
 	if err := d.rebind(next, want, d.mark(next)); err != nil {
 		d.setOverride(func(o *override) { *o = was })
+		unkeep()
 		return undo(errors.Join(fmt.Errorf("%s: tunnel: listen_port: %w", next.Path, err), d.door.Cancel(address)))
 	}
 	return prepared{next, agent, address}, nil

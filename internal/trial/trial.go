@@ -30,19 +30,42 @@ const (
 )
 
 // Keep remembers that former is to come back after a restart, as long as the file of the
-// configuration has the text onTrial. Only the owner of the process can read the record.
-func Keep(dir string, onTrial, former []byte) error {
+// configuration has the text onTrial. When it returns without an error, that is on the disk. undo
+// puts the record that there was before, or none, in its place. Only the owner of the process can
+// read the record.
+func Keep(dir string, onTrial, former []byte) (undo func() error, err error) {
+	path := filepath.Join(dir, fileName)
+	old, err := readRecord(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remember the former configuration: %w", err)
+	}
 	of, sum := sha256.Sum256(onTrial), sha256.Sum256(former)
 	record := append([]byte(header), of[:]...)
 	record = append(append(record, sum[:]...), former...)
 	defer clear(record)
-	path := filepath.Join(dir, fileName)
 	if err := replace(path, record); err != nil {
-		return fmt.Errorf("remember the former configuration: %w", err)
+		return nil, fmt.Errorf("remember the former configuration: %w", err)
 	}
-	return nil
+	return func() error {
+		if old == nil {
+			return Forget(dir)
+		}
+		return replace(path, old)
+	}, nil
 }
 
+// readRecord reads a record, whatever is in it, up to one byte more than it may have.
+func readRecord(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return io.ReadAll(io.LimitReader(f, int64(maxSize)+1))
+}
+
+// replace writes a file next to path and renames it to path once it is on the disk. When it returns
+// without an error, the new name is on the disk, too.
 func replace(path string, text []byte) (err error) {
 	next := path + ".new"
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
@@ -61,12 +84,32 @@ func replace(path string, text []byte) (err error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(next, path)
+	if err = os.Rename(next, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
-// Forget removes the record, if there is one.
+// syncDir writes the names in a directory to the disk (fsync(2)).
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// Forget removes the record, if there is one, for good: a host that loses power afterwards does not
+// have it again.
 func Forget(dir string) error {
-	if err := os.Remove(filepath.Join(dir, fileName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := os.Remove(filepath.Join(dir, fileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
 		return fmt.Errorf("forget the former configuration: %w", err)
 	}
 	return nil
@@ -76,15 +119,10 @@ func Forget(dir string) error {
 // nil if that was not on trial. An error says why a record cannot be used.
 func Former(dir string, file []byte) ([]byte, error) {
 	path := filepath.Join(dir, fileName)
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	record, err := readRecord(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read which configuration was in force before the one on trial: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	record, err := io.ReadAll(io.LimitReader(f, int64(maxSize)+1))
 	if err != nil {
 		return nil, fmt.Errorf("read which configuration was in force before the one on trial: %w", err)
 	}

@@ -16,7 +16,7 @@ func TestFormer_countsForTheFileOnTrialAlone(t *testing.T) {
 		}
 	}
 	want("no record", "new", "")
-	if err := Keep(dir, []byte("new"), []byte("old")); err != nil {
+	if _, err := Keep(dir, []byte("new"), []byte("old")); err != nil {
 		t.Fatal(err)
 	}
 	want("on trial", "new", "old")
@@ -35,7 +35,7 @@ func TestFormer_countsForTheFileOnTrialAlone(t *testing.T) {
 func TestFormer_damagedRecord(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := Keep(dir, []byte("new"), []byte("the former one")); err != nil {
+	if _, err := Keep(dir, []byte("new"), []byte("the former one")); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, fileName)
@@ -50,5 +50,38 @@ func TestFormer_damagedRecord(t *testing.T) {
 		if former, err := Former(dir, []byte("new")); err == nil || former != nil {
 			t.Errorf("%d of %d bytes: %q, %v", n, len(whole), former, err)
 		}
+	}
+}
+
+func TestKeep_isTakenBack(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	back := func(onTrial, former string) {
+		t.Helper()
+		undo, err := Keep(dir, []byte(onTrial), []byte(former))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := undo(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	back("new", "old")
+	if _, err := os.Stat(filepath.Join(dir, fileName)); !os.IsNotExist(err) {
+		t.Errorf("there was no record, and now: %v", err)
+	}
+	if _, err := Keep(dir, []byte("new"), []byte("old")); err != nil {
+		t.Fatal(err)
+	}
+	back("newer", "new")
+	if got, err := Former(dir, []byte("new")); err != nil || string(got) != "old" {
+		t.Errorf("%q, %v, want the record that there was", got, err)
+	}
+}
+
+func TestKeep_withoutADirectoryIsAnError(t *testing.T) {
+	t.Parallel()
+	if _, err := Keep(filepath.Join(t.TempDir(), "none"), []byte("new"), []byte("old")); err == nil {
+		t.Error("no error")
 	}
 }
