@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"tund/cmd/tunctl/internal/exit"
 	"tund/config"
@@ -83,7 +87,11 @@ func (a *app) applyDNS(ctx context.Context) error {
 	case device == "":
 		return exit.Errorf(exit.Failed, "%s: has no [tun] device", c.Instance())
 	}
-	if err := checkDNS(device, w); err != nil {
+	err = checkDNS(device, w)
+	if err == nil {
+		err = isTUN(a.env.sysNet, device)
+	}
+	if err != nil {
 		return exit.Errorf(exit.Failed, "%s: dns apply: %v", c.Instance(), err)
 	}
 	for _, args := range resolved.Commands(device, w) {
@@ -108,6 +116,28 @@ func checkDNS(device string, w resolved.Wanted) error {
 		if !config.IsDNS(word) {
 			return fmt.Errorf("%.40q is neither the address of a server nor a domain", word)
 		}
+	}
+	return nil
+}
+
+// isTUN returns why a device of this host, in the directory of sysfs, is not one that an instance
+// could have made: otherwise an instance that was taken over could name an uplink, and the host
+// would ask servers of its choice for everything. The flags are those of TUNSETIFF
+// (linux/if_tun.h).
+func isTUN(sysNet, device string) error {
+	text, err := os.ReadFile(filepath.Join(sysNet, device, "tun_flags"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is no TUN device of this host (see: ip -d link show %s)", device, device)
+	}
+	if err != nil {
+		return fmt.Errorf("look whether %s is a TUN device: %w", device, err)
+	}
+	flags, err := strconv.ParseUint(strings.TrimSpace(string(text)), 0, 32)
+	if err != nil {
+		return fmt.Errorf("look whether %s is a TUN device: %w", device, err)
+	}
+	if flags&unix.IFF_TUN == 0 {
+		return fmt.Errorf("%s is a TAP device, and DNS servers belong to the TUN device", device)
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -21,6 +23,7 @@ func TestDNS_apply(t *testing.T) {
 	} {
 		w := newWorld(t)
 		w.start(control.Instance{Name: "office", Devices: []control.Device{{Name: "office", Kind: "tun", DNS: c.dns}}})
+		w.device("office", "tun_flags", "0x5001\n") // IFF_TUN, IFF_NO_PI, IFF_VNET_HDR
 		var calls []string
 		w.programs = func(_ context.Context, program string, args ...string) error {
 			calls = append(calls, program+" "+strings.Join(args, " "))
@@ -47,6 +50,10 @@ func TestDNS_applyTrustsNoAnswer(t *testing.T) {
 		{Name: "-ieth0", Kind: "tun"},
 		{Name: "2", Kind: "tun", DNS: []string{"10.9.0.1"}},
 		{Name: "../office", Kind: "tun", DNS: []string{"10.9.0.1"}},
+		{Name: "eth0", Kind: "tun", DNS: []string{"10.9.0.1"}},
+		{Name: "eth0", Kind: "tun"},
+		{Name: "lan", Kind: "tun", DNS: []string{"10.9.0.1"}},
+		{Name: "gone", Kind: "tun", DNS: []string{"10.9.0.1"}},
 		{Name: "office", Kind: "tun", DNS: []string{"10.9.0.1", "--interface=eth0"}},
 		{Name: "office", Kind: "tun", DNS: []string{"10.9.0.1", "-p", "corp.example"}},
 		{Name: "office", Kind: "tun", DNS: []string{"fe80::1%eth0"}},
@@ -54,6 +61,9 @@ func TestDNS_applyTrustsNoAnswer(t *testing.T) {
 	} {
 		w := newWorld(t)
 		w.start(control.Instance{Name: "office", Devices: []control.Device{d}})
+		w.device("office", "tun_flags", "0x1001\n")
+		w.device("eth0", "flags", "0x1003\n")
+		w.device("lan", "tun_flags", "0x1002\n") // IFF_TAP
 		w.programs = func(_ context.Context, program string, args ...string) error {
 			t.Errorf("%+v: %s %q", d, program, args)
 			return nil
@@ -61,5 +71,14 @@ func TestDNS_applyTrustsNoAnswer(t *testing.T) {
 		if code, _, stderr := w.run("dns", "apply"); code != 1 || !strings.Contains(stderr, "dns apply: ") {
 			t.Errorf("%+v: %d: %s", d, code, stderr)
 		}
+	}
+}
+
+// device makes a file that describes a device of the host.
+func (w *world) device(name, file, text string) {
+	w.t.Helper()
+	dir := filepath.Join(w.dir, "net", name)
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600)); err != nil {
+		w.t.Fatal(err)
 	}
 }

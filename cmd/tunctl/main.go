@@ -53,6 +53,7 @@ type environment struct {
 	now            func() time.Time
 	run            func(ctx context.Context, program string, args ...string) error
 	runDir         string
+	sysNet         string                     // where sysfs describes the host's network devices
 	configDir      string                     // of configurations, one for each instance
 	user           string                     // login name, for hints; "" unknown
 	width          int                        // of the terminal at stdout; 0: not a terminal
@@ -66,7 +67,7 @@ type environment struct {
 func system() *environment {
 	e := &environment{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, now: time.Now, run: runProgram, runDir: rundir.Path(),
-		configDir: "/etc/tund",
+		configDir: "/etc/tund", sysNet: "/sys/class/net",
 	}
 	if u, err := user.Current(); err == nil {
 		e.user = u.Username

@@ -158,7 +158,7 @@ func (w *world) environment(out, errs io.Writer) *environment {
 	return &environment{
 		stdin: strings.NewReader(w.stdin), stdout: out, stderr: errs, now: screentest.Noon, runDir: w.dir, user: "ana",
 		getenv: func(name string) string { return w.env[name] }, width: w.width, height: w.height, exposed: w.expose, configDir: filepath.Join(w.dir, "etc"),
-		run: w.programs,
+		run: w.programs, sysNet: filepath.Join(w.dir, "net"),
 	}
 }
 
