@@ -58,12 +58,14 @@ type Instance struct {
 type Adviser struct {
 	Instance
 
-	filters     []hostcheck.Filter               // read last
-	filtersNext time.Time                        // not read again before this time
-	queues      map[string]hostcheck.QueueCounts // of our devices, at the last check
-	pathDrops   *uint64                          // at the last check; nil: this is the first
-	outward     outward                          // what peers sent on to the Internet last
-	withoutDNS  int                              // checks in a row at which resolved lacked servers
+	filters      []hostcheck.Filter               // read last
+	filtersNext  time.Time                        // not read again before this time
+	barriers     []hostcheck.Rule                 // at the hook forward, read last
+	barriersNext time.Time                        // not read again before this time
+	queues       map[string]hostcheck.QueueCounts // of our devices, at the last check
+	pathDrops    *uint64                          // at the last check; nil: this is the first
+	outward      outward                          // what peers sent on to the Internet last
+	withoutDNS   int                              // checks in a row without them in resolved
 }
 
 // New makes an Adviser. It does nothing until Run is called.
@@ -170,6 +172,23 @@ func (a *Adviser) readFilters(t *hostcheck.Tunnel, c *config.Config, port uint16
 	}
 }
 
+// readBarriers adds the rules that keep the networks of a gateway from the tunnel. Rules that take
+// long to read are read less often.
+func (a *Adviser) readBarriers(t *hostcheck.Tunnel, host hostcheck.Host) {
+	if !t.Forwards && !t.Gateway(host) {
+		a.barriers = nil
+		return
+	}
+	if start := time.Now(); !start.Before(a.barriersNext) {
+		var err error
+		if a.barriers, err = hostcheck.ReadForward(t.Device); err != nil {
+			a.Log.Debug("cannot look at the firewall", zap.Error(err))
+		}
+		a.barriersNext = start.Add(filterShare * time.Since(start))
+	}
+	t.Barriers = a.barriers
+}
+
 // describe adds the state of the TUN device: its peers' networks, and where they and the endpoints
 // are routed.
 func (a *Adviser) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck.Host, mark uint32) {
@@ -207,6 +226,8 @@ func (a *Adviser) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck
 	if !c.Tun.Masquerade {
 		t.Outward = a.untranslated(time.Now(), t.Device, inside)
 	}
+	t.Forwards = c.Tun.Forward
+	a.readBarriers(t, host)
 	t.Routed = c.Tun.Routes && c.Tun.Table == 0
 	for _, p := range t.Allowed[:min(len(t.Allowed), maxAdviceLookups)] {
 		first, last := hosts(p)

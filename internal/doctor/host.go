@@ -78,6 +78,9 @@ func (e *Evidence) anyDown() bool {
 func (e *Evidence) forwarding() []Finding {
 	list := e.warnings(Warning, "forwarding", "reverse-path")
 	for _, r := range e.rules("forward") {
+		if slices.ContainsFunc(list, func(f Finding) bool { return f.Subject == r.Table+" "+r.Chain }) {
+			continue // the instance says so itself
+		}
 		severity := Warning
 		if r.Handle == 0 { // nobody may want anything forwarded
 			severity = Note

@@ -162,7 +162,7 @@ func suits(loaded int, value []byte, port uint16) bool {
 // addresses of peers.
 func (t *Traffic) dropsAll(rule []expr.Any) bool {
 	exact := false
-	verdict := read(rule, func(field int, value []byte) bool {
+	verdict := read(rule, something, func(field int, value []byte) bool {
 		among := func(of func(netip.AddrPort) []byte) bool {
 			exact = true
 			return slices.ContainsFunc(t.Endpoints, func(a netip.AddrPort) bool { return bytes.Equal(value, of(a)) })

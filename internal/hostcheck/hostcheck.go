@@ -59,6 +59,7 @@ type Link struct {
 	Loopback bool
 	Addrs    []netip.Prefix // with host bits
 	Forward4 bool           // net.ipv4.conf.NAME.forwarding
+	Bridge   bool           // a Linux bridge
 	Strict   bool           // the greater of net.ipv4.conf.all.rp_filter and NAME's is 1
 	Queue    QueueCounts
 }
@@ -83,6 +84,10 @@ type Tunnel struct {
 	Filters []Filter
 	SomeUp  bool // a peer is up
 	Port    uint16
+	// Barriers are the rules of nftables that drop what is forwarded between the device and others.
+	Barriers []Rule
+	// Forwards: the configuration has this host forward packets.
+	Forwards bool
 	// Outward is a packet from a peer to the Internet whose address is not translated; nil: none.
 	Outward *Outward
 	// Waiting: a peer is not up.
@@ -111,7 +116,7 @@ const clockSlack = 2 * time.Minute
 
 // Find returns the settings to correct.
 func Find(t Tunnel, h Host) []Finding {
-	return slices.Concat(t.forwarding(h), t.elsewhere(h), t.reversePath(h), t.secondUplink(h), t.exit(),
+	return slices.Concat(t.forwarding(h), t.barriers(h), t.elsewhere(h), t.reversePath(h), t.secondUplink(h), t.exit(),
 		t.firewall(), t.queues(h), t.clock(h))
 }
 

@@ -28,6 +28,11 @@ func gateway() (Tunnel, Host) {
 	return t, h
 }
 
+// barrier is a rule, or a policy, that drops what is forwarded.
+func barrier(handle uint64) []Rule {
+	return []Rule{{Hook: "forward", Table: "inet fw", Chain: "f", Handle: handle, Accept: "iifname office", Back: "oifname office"}}
+}
+
 func TestFind(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -69,6 +74,15 @@ func TestFind(t *testing.T) {
 			[]string{"its last handshake was sent at 2027-01-16 08:00 UTC|set the clock"}},
 		{"the clock is a little behind the last handshake", func(x *Tunnel, h *Host) { x.Sent = h.Now.Add(time.Minute) }, nil},
 		{"the clock is as good as that of another", func(x *Tunnel, h *Host) { x.Written = h.Now.Add(time.Minute) }, nil},
+		{"a rule against what is forwarded", func(x *Tunnel, _ *Host) { x.Barriers = barrier(7) },
+			[]string{"drops what is forwarded between office and other networks (nftables: table inet fw, chain f, handle 7)|iifname office accept"}},
+		{"a policy against it", func(x *Tunnel, _ *Host) { x.Barriers = barrier(0) }, []string{"the policy is drop|oifname office accept"}},
+		{"a policy against it, and the networks are bridges", func(x *Tunnel, h *Host) { x.Barriers, h.Links[2].Bridge = barrier(0), true }, nil},
+		{"a rule against it, and the networks are bridges", func(x *Tunnel, h *Host) { x.Barriers, h.Links[2].Bridge = barrier(7), true }, []string{"handle 7"}},
+		{"a policy against it, and peers are hosts", func(x *Tunnel, _ *Host) { x.Barriers, x.Allowed = barrier(0), prefixes("10.20.0.1/32") }, nil},
+		{"a policy against it at an exit", func(x *Tunnel, _ *Host) {
+			x.Barriers, x.Allowed, x.Forwards = barrier(0), prefixes("10.20.0.1/32"), true
+		}, []string{"the policy is drop"}},
 		{"the device is gone", func(_ *Tunnel, h *Host) { h.Links = h.Links[:3]; h.Links[2].Forward4 = false }, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

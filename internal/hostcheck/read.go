@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 // confPath is where the kernel has the settings of each link, for the network namespace of the
@@ -24,11 +26,13 @@ func Read() (Host, error) {
 	text, _ := os.ReadFile(devPath) // without it there are no counts to compare
 	counts := parseDev(string(text))
 	strict := max(setting(4, "all", "rp_filter"), "0")
+	bridges := listBridges()
 	for i := range links {
 		l := Link{
 			Queue: counts[links[i].Name],
 			Name:  links[i].Name, Index: links[i].Index, Up: links[i].Flags&net.FlagUp != 0, Loopback: links[i].Flags&net.FlagLoopback != 0,
 			Forward4: setting(4, links[i].Name, "forwarding") == "1",
+			Bridge:   bridges[links[i].Index],
 			Strict:   max(strict, setting(4, links[i].Name, "rp_filter")) == "1",
 		}
 		addrs, err := links[i].Addrs()
@@ -43,6 +47,18 @@ func Read() (Host, error) {
 		h.Links = append(h.Links, l)
 	}
 	return h, nil
+}
+
+// listBridges returns the indices of the host's Linux bridges. Without the list, none is known.
+func listBridges() map[int]bool {
+	bridges := make(map[int]bool)
+	links, _ := netlink.LinkList()
+	for _, l := range links {
+		if l.Type() == "bridge" {
+			bridges[l.Attrs().Index] = true
+		}
+	}
+	return bridges
 }
 
 // setting reads one setting of a link, or returns "" if there is none. Settings are single digits.

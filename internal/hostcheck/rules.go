@@ -19,6 +19,7 @@ type Rule struct {
 	Chain  string
 	Handle uint64 // of the rule; 0: it is the policy of the chain
 	Accept string // what a rule that lets the packets pass has to match, in the words of nft(8)
+	Back   string // the same for the other direction; "": there is none to accept
 }
 
 // String names the rule as `nft -a list ruleset` does.
@@ -32,6 +33,9 @@ func (r Rule) String() string {
 // Remedy returns the command that lets the packets pass.
 func (r Rule) Remedy() string {
 	text := fmt.Sprintf("nft insert rule %s %s %s accept", r.Table, r.Chain, r.Accept)
+	if r.Back != "" {
+		text += fmt.Sprintf("; nft insert rule %s %s %s accept", r.Table, r.Chain, r.Back)
+	}
 	if r.Handle != 0 {
 		text += fmt.Sprintf(", or: nft delete rule %s %s handle %d", r.Table, r.Chain, r.Handle)
 	}
@@ -49,7 +53,13 @@ type Traffic struct {
 // ReadRules returns the rules that drop the traffic, as far as they are certain to: a rule with a
 // condition that is not understood here is passed over. It needs CAP_NET_ADMIN. Rules of legacy
 // iptables and of eBPF are not visible to it.
-func ReadRules(t Traffic) ([]Rule, error) {
+func ReadRules(t Traffic) ([]Rule, error) { return readRules(t, false) }
+
+// ReadForward returns the rules that drop what is to be forwarded between the TUN device and
+// others, with the same limits.
+func ReadForward(device string) ([]Rule, error) { return readRules(Traffic{Device: device}, true) }
+
+func readRules(t Traffic, forwardOnly bool) ([]Rule, error) {
 	conn, chains, err := listChains()
 	if err != nil {
 		return nil, err
@@ -58,6 +68,9 @@ func ReadRules(t Traffic) ([]Rule, error) {
 	for _, c := range chains {
 		family, known := families[c.Table.Family]
 		if !known || c.Hooknum == nil || c.Type != nftables.ChainTypeFilter {
+			continue
+		}
+		if forwardOnly && *c.Hooknum != *nftables.ChainHookForward {
 			continue
 		}
 		r := Rule{Table: family + " " + c.Table.Name, Chain: c.Name}
@@ -71,7 +84,7 @@ func ReadRules(t Traffic) ([]Rule, error) {
 			if t.Device == "" {
 				continue
 			}
-			r.Hook, r.Accept, judge = "forward", fmt.Sprintf("iifname %q", t.Device), t.forwarded
+			r.Hook, r.Accept, r.Back, judge = "forward", fmt.Sprintf("iifname %q", t.Device), fmt.Sprintf("oifname %q", t.Device), t.forwarded
 		default:
 			continue
 		}
@@ -146,7 +159,7 @@ func (t *Traffic) incoming(rule []expr.Any) verdict {
 
 // outgoing judges a rule at the hook output, for our datagrams.
 func (t *Traffic) outgoing(rule []expr.Any) verdict {
-	return read(rule, func(field int, value []byte) bool {
+	return read(rule, something, func(field int, value []byte) bool {
 		switch field {
 		case protocol:
 			return slices.Equal(value, []byte{unix.IPPROTO_UDP})
@@ -163,14 +176,15 @@ func (t *Traffic) outgoing(rule []expr.Any) verdict {
 	})
 }
 
-// forwarded judges a rule at the hook forward, for packets from the TUN device or to it.
+// forwarded judges a rule at the hook forward, for packets from the TUN device or to it. They have
+// any addresses, protocols and ports.
 func (t *Traffic) forwarded(rule []expr.Any) verdict {
-	return read(rule, func(field int, value []byte) bool {
+	return read(rule, link, func(_ int, value []byte) bool {
 		// nft(8) compares only the beginning for a name that ends in a star, and otherwise also the
 		// zero behind it.
 		name, whole := strings.CutSuffix(string(value), "\x00")
 		name = strings.TrimRight(name, "\x00")
-		return field == link && (name == t.Device || !whole && strings.HasPrefix(t.Device, name))
+		return name == t.Device || !whole && strings.HasPrefix(t.Device, name)
 	})
 }
 
@@ -185,8 +199,9 @@ const (
 )
 
 // read judges a rule by its comparisons: fits reports whether the traffic, or a part of it, has a
-// value in a field. A rule with anything else in it is indifferent if it drops, and may accept.
-func read(rule []expr.Any, fits func(field int, value []byte) bool) verdict {
+// value in a field. A rule with anything else in it is indifferent if it drops, and may accept; so
+// is one that compares another field than only, unless that is something.
+func read(rule []expr.Any, only int, fits func(field int, value []byte) bool) verdict {
 	field, certain := something, true
 	for _, e := range rule {
 		switch e := e.(type) {
@@ -196,7 +211,7 @@ func read(rule []expr.Any, fits func(field int, value []byte) bool) verdict {
 		case *expr.Cmp:
 			switch {
 			case field == family:
-			case e.Op != expr.CmpOpEq || field == something:
+			case e.Op != expr.CmpOpEq || field == something || only != something && field != only:
 				certain = false
 			case !fits(field, e.Data):
 				return indifferent
@@ -257,24 +272,4 @@ func fieldOf(e expr.Any) int {
 		}
 	}
 	return loads(e)
-}
-
-// Gateway reports whether networks of the host are to use the tunnel, as far as can be known: the
-// kernel forwards between it and one of them, and peers have networks.
-func (t *Tunnel) Gateway(h Host) bool {
-	tun := h.link(t.Device)
-	if tun == nil {
-		return false
-	}
-	for _, v6 := range []bool{false, true} {
-		if !t.wide(tun, v6) {
-			continue
-		}
-		for _, lan := range t.lans(h, v6) {
-			if v6 && h.Forward6 || !v6 && tun.Forward4 && lan.Forward4 {
-				return true
-			}
-		}
-	}
-	return false
 }

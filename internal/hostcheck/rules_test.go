@@ -52,6 +52,9 @@ func TestReadRules_findsWhatDropsTheTraffic(t *testing.T) {
 		{"forwarding to devices of a kind", base + "forward priority 0; }; add rule inet fw c oifname off* drop", []string{"forward", "handle 2"}},
 		{"forwarding of others", base + "forward priority 0; }; add rule inet fw c iifname eth7 drop; add rule inet fw c iifname office ct state invalid drop; " +
 			"add rule inet fw c iifname office ip saddr 10.1.1.1 drop", nil},
+		{"forwarding of one host only", base + "forward priority 0; policy drop; }; add rule inet fw c ip saddr 10.1.1.1 accept", nil},
+		{"a rule against all forwarding", base + "forward priority 0; }; add rule inet fw c iifname eth7 accept; add rule inet fw c reject",
+			[]string{"forward", "handle 3", `nft insert rule inet fw c oifname "office" accept`}},
 		{"a policy against forwarding", base + "forward priority 0; policy drop; }; add rule inet fw c ct state established accept; " +
 			"add rule inet fw c iifname eth7 accept", []string{"forward", "the policy is drop, and no rule accepts"}},
 		{"the same with an accepting rule in a chain of its own", base + "forward priority 0; policy drop; }; add chain inet fw sub; " +
