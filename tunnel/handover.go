@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"tund/crypto/keys"
+	"tund/tunnel/ethernet"
 	"tund/tunnel/peer"
 )
 
@@ -23,6 +25,7 @@ const savedVersion = 1
 type saved struct {
 	Version int
 	Peers   []*peer.Saved
+	LAN     *ethernet.Saved // nil: none, or the other process was of a version without
 }
 
 // interruptEvery is how often a receive loop that may have missed the request to stop is asked
@@ -31,7 +34,8 @@ const interruptEvery = time.Millisecond
 
 // Suspend ends the tunnel as Close does, except that it leaves the sockets as they are, with what
 // waits in them, for a duplicate of each to go on. It sends what was read from the devices, writes
-// what was received, and returns the sessions, which contain keys; the caller wipes them. If the
+// what was received, and returns the sessions, which contain keys, with what the switch has
+// learned; the caller wipes them. If the
 // loops have not ended within the given time, it closes everything and returns an error, and then
 // the sessions are not to be continued. A tunnel that was closed before cannot be suspended.
 func (t *Tunnel) Suspend(patience time.Duration) (sessions []byte, err error) {
@@ -46,6 +50,7 @@ func (t *Tunnel) Suspend(patience time.Duration) (sessions []byte, err error) {
 			s.Peers = append(s.Peers, one)
 		}
 	}
+	s.LAN = t.lan.Save()
 	var out bytes.Buffer
 	err = gob.NewEncoder(&out).Encode(&s)
 	wipe(s.Peers)
@@ -111,10 +116,11 @@ func (t *Tunnel) await(group *sync.WaitGroup, deadline, again <-chan time.Time, 
 	}
 }
 
-// Continue gives the peers the sessions with which another process was suspended, and returns how
-// many of them have a session now. It is called after Configure and before Start. Peers that are
-// not configured any more are left out, and so are sessions of a key that is not ours any more. An
-// error means that no session is continued.
+// Continue gives the peers the sessions with which another process was suspended, and the switch
+// what it had learned of those peers and of the LAN. It returns how many peers have a session now.
+// It is called after Configure and before Start. Peers that are not configured any more are left
+// out, and so are sessions of a key that is not ours any more. An error means that no session is
+// continued.
 func (t *Tunnel) Continue(sessions []byte) (peers int, err error) {
 	var s saved
 	if err := gob.NewDecoder(bytes.NewReader(sessions)).Decode(&s); err != nil {
@@ -127,6 +133,7 @@ func (t *Tunnel) Continue(sessions []byte) (peers int, err error) {
 	t.configMu.Lock()
 	defer t.configMu.Unlock()
 	now := t.env.Clock.Now()
+	alive := make(map[keys.PublicKey]*peer.Peer)
 	for _, one := range s.Peers {
 		p := t.peers.Get(one.PublicKey)
 		if p == nil {
@@ -134,12 +141,14 @@ func (t *Tunnel) Continue(sessions []byte) (peers int, err error) {
 		}
 		if p.Continue(one, t.env.Index, len(t.lanes), t.handshakes.Holds, now) {
 			peers++
+			alive[one.PublicKey] = p
 			t.env.SessionUp(p, now)
 		}
 		if next, ok := p.NextDeadline(); ok {
 			t.env.Deadlines.Arm(&p.Deadline, next)
 		}
 	}
+	t.lan.Continue(s.LAN, func(key keys.PublicKey) *peer.Peer { return alive[key] })
 	return peers, nil
 }
 

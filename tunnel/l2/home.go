@@ -42,9 +42,15 @@ func (t *fdb) remember(slot int32) {
 		return
 	}
 	key := t.keyAt(slot)
+	t.keepHome(key, h)
+}
+
+// keepHome records where a MAC was. mu is held.
+func (t *fdb) keepHome(key uint64, h home) {
 	t.forgetHome(key)
 	t.homes[key] = h
 	t.hintAt(key).Store(t.hint(key, h.port))
+	p := t.port(h.port)
 	p.homes++
 	if h.weak {
 		p.weakHomes++
