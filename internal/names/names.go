@@ -138,3 +138,26 @@ func alphabet(name string) error {
 	}
 	return nil
 }
+
+// SharedStation reports whether a MAC address is one that the routers of a group share, and that
+// the router which they elect uses. VRRP (RFC 9568 §7.3) and CARP: 00:00:5e:00:01:xx, and
+// 00:00:5e:00:02:xx for IPv6. Cisco: HSRP 00:00:0c:07:ac:xx, 00:00:0c:9f:fx:xx and, for IPv6,
+// 00:05:73:a0:0x:xx; GLBP 00:07:b4:00:00:00 to 00:07:b4:03:ff:ff.
+func SharedStation(mac [6]byte) bool {
+	if mac[0] != 0 {
+		return false
+	}
+	switch [4]byte(mac[1:5]) {
+	case [4]byte{0, 0x5e, 0, 1}, [4]byte{0, 0x5e, 0, 2}, [4]byte{0, 0x0c, 0x07, 0xac}:
+		return true
+	}
+	switch [3]byte(mac[1:4]) {
+	case [3]byte{0, 0x0c, 0x9f}:
+		return mac[4]&0xf0 == 0xf0
+	case [3]byte{5, 0x73, 0xa0}:
+		return mac[4]&0xf0 == 0
+	case [3]byte{7, 0xb4, mac[3] & 3}:
+		return true
+	}
+	return false
+}

@@ -49,6 +49,22 @@ func TestNames_whatIsAllowed(t *testing.T) {
 	}
 }
 
+func TestSharedStation(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"00:00:5e:00:01:07": true, "00:00:5e:00:02:ff": true, "00:00:5e:00:03:07": false, "00:00:5e:00:00:07": false,
+		"02:00:5e:00:01:07": false, "00:00:0c:07:ac:01": true, "00:00:0c:07:ad:01": false, "00:00:0c:9f:f0:01": true,
+		"00:00:0c:9f:ff:01": true, "00:00:0c:9f:ef:01": false, "00:05:73:a0:00:01": true, "00:05:73:a0:0f:ff": true,
+		"00:05:73:a0:10:00": false, "00:07:b4:00:01:02": true, "00:07:b4:03:ff:ff": true, "00:07:b4:04:00:00": false,
+		"02:00:00:00:00:01": false,
+	} {
+		mac, err := Station(text)
+		if err != nil || SharedStation(mac) != want {
+			t.Errorf("%s: %t, %v, want %t", text, !want, err, want)
+		}
+	}
+}
+
 func TestStation_readsOneStation(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"02:aB:00:ff:10:01", "02-ab-00-ff-10-01", "02ab.00ff.1001"} {

@@ -9,6 +9,7 @@ import (
 
 	"tund/config"
 	"tund/crypto/keys"
+	"tund/internal/names"
 )
 
 // Bounds on the hosts that the agent may assign: those of the switch (l2.MaxAssigned and
@@ -287,6 +288,9 @@ func (l *Lookup) permitted(key keys.PublicKey, vlan uint16, mac config.MAC, b *c
 	}
 	if vlan > maxVLAN || mac == (config.MAC{}) || mac[0]&1 != 0 {
 		return nil, Invalid, "want the MAC address of a host, and a VLAN from 0 (untagged) to 4094"
+	}
+	if names.SharedStation(mac) {
+		return nil, Invalid, fmt.Sprintf("%v is shared by routers, which say by their election where it is", mac)
 	}
 	pinned := l.Pinned(mac)
 	if key == l.Own && !key.IsZero() {

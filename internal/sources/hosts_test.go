@@ -54,10 +54,11 @@ func TestHosts_bounds(t *testing.T) {
 		host(4, config.MAC{2, 4}, 0, 2, 0), host(5, config.MAC{2, 3}, 0, 1, 0), host(6, config.MAC{2, 3}, 9, 3, 0), host(7, config.MAC{2, 9}, 9, 3, 0),
 		host(8, config.MAC{2, 5}, 0, 4, 0), host(9, config.MAC{2, 5}, 0, 99, 0), host(10, config.MAC{3, 5}, 0, 1, 0), host(11, config.MAC{2, 8}, 4095, 1, 0),
 		host(12, config.MAC{2, 3}, 0, 200, 0), host(13, config.MAC{2, 7}, 4000, 200, 0), host(14, config.MAC{2, 1}, 0, 2, 6),
+		host(15, config.MAC{0, 0, 0x5e, 0, 1, 7}, 0, 1, 0), // of a group of routers
 	}}, b, l)
 	// Of 0 and 14, which name one address, the higher number counts; it is peer 2's third.
-	want := "0:duplicate 1:vlan 4:limit 5:mac 7:mac 8:ethernet 9:peer 10:invalid 11:invalid 12:mac "
-	if got := hostCodes(d); got != want && got != "0:duplicate 1:vlan 3:limit 4:limit 5:mac 7:mac 8:ethernet 9:peer 10:invalid 11:invalid 12:mac " {
+	want := "0:duplicate 1:vlan 4:limit 5:mac 7:mac 8:ethernet 9:peer 10:invalid 11:invalid 12:mac 15:invalid "
+	if got := hostCodes(d); got != want && got != "0:duplicate 1:vlan 3:limit 4:limit 5:mac 7:mac 8:ethernet 9:peer 10:invalid 11:invalid 12:mac 15:invalid " {
 		t.Errorf("refused %q, want %q", got, want)
 	}
 	if hosts, _ := h.Len(); hosts != 4 {

@@ -25,6 +25,8 @@ import (
 //     may appear elsewhere. As long as the loop guard blocks the port in the VLAN, no assignment to
 //     it has: its LAN is reached through another port.
 //   - What is pinned takes precedence, and so does an address of the gateway itself.
+//   - An address that routers share (virtual.go) is where their election says: an assignment of one
+//     is left out.
 //   - An ARP request or neighbour solicitation from our LAN for an assigned address is answered
 //     while the port is up, unless a host on our LAN has shown that it has the address. The answer
 //     is not verified. If the asker repeats its question at once, the answer was of no use to it,
@@ -118,7 +120,7 @@ func (a *assigned) find(key uint64) (m assignedMAC, ok bool) {
 
 // Assign changes the assigned hosts. Frames of a host that is new at its port, or has moved there
 // with a higher sequence number, no longer count as seen elsewhere. What exceeds MaxAssigned or
-// MaxAssignedAddrs, or can be no host, is left out. The slices are not retained.
+// MaxAssignedAddrs, or can be no host's, is left out. The slices are not retained.
 func (s *Switch) Assign(now boottime.Time, c Assignment) {
 	arrived := s.assigned.change(second(now), &c)
 	for _, key := range arrived {
@@ -160,7 +162,7 @@ func (a *assigned) change(sec uint32, c *Assignment) (arrived []uint64) {
 		}
 	}
 	for _, e := range c.Set {
-		if e.MAC == 0 || e.MAC > Broadcast || e.MAC.Group() || e.VLAN > maxVID {
+		if e.MAC == 0 || e.MAC > Broadcast || e.MAC.Group() || virtualMAC(e.MAC) || e.VLAN > maxVID {
 			continue
 		}
 		key := entryKey(e.VLAN, e.MAC)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"tund/internal/drop"
+	"tund/internal/names"
 )
 
 // MAC addresses shared by several routers.
@@ -37,15 +38,14 @@ const (
 	portGLBP  = 3222
 )
 
-// virtualMAC reports whether m is one of the addresses that the routers of a group share. VRRP (RFC
-// 9568 §7.3): 00:00:5e:00:01:xx, and 00:00:5e:00:02:xx for IPv6. Cisco: HSRP 00:00:0c:07:ac:xx,
-// 00:00:0c:9f:fx:xx and, for IPv6, 00:05:73:a0:0x:xx; GLBP 00:07:b4:00:00:00 to 00:07:b4:03:ff:ff.
+// virtualMAC reports whether m is one of the addresses that the routers of a group share.
 func virtualMAC(m MAC) bool {
-	switch m >> 8 {
-	case 0x00005e0001, 0x00005e0002, 0x00000c07ac:
-		return true
+	if m>>40 != 0 {
+		return false
 	}
-	return m>>12 == 0x00000c9ff || m>>12 == 0x000573a00 || m>>18 == 0x0007b4<<6
+	var b [6]byte
+	m.Put(b[:])
+	return names.SharedStation(b)
 }
 
 // election reports whether the frame is a message from a shared address to the other routers of its

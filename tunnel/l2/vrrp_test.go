@@ -218,3 +218,31 @@ func TestVRRP_whatTheOwnerDoesNotGet(t *testing.T) {
 		}
 	}
 }
+
+// TestVRRP_agentsDoNotDecide: an address that routers share is where their election says, whatever
+// an agent has been told of the site where it was.
+func TestVRRP_agentsDoNotDecide(t *testing.T) {
+	t.Parallel()
+	for _, home := range []PortID{LocalPort, 2} {
+		s := newSwitch(t, Config{})
+		addPeer(t, s, 1, PortConfig{})
+		addPeer(t, s, 2, PortConfig{})
+		s.Assign(start, Assignment{Set: []Assigned{{MAC: vrrpMAC, Port: home, Seq: 3}}})
+		ours := advertise(t, 3, "10.0.0.2", 100, nil)
+		if home == LocalPort {
+			fromDevice(s, start, ours)
+		} else {
+			fromPeer(s, start, home, ours)
+		}
+		v, r := fromPeer(s, at(ms), 1, advertise(t, 3, "10.0.0.3", 150, nil))
+		if r != drop.None || !v.ToDevice {
+			t.Errorf("assigned to port %d: a better router's message: %v, to device %v", home, r, v.ToDevice)
+		}
+		if id, _ := portOf(s, 0, vrrpMAC); id != 1 {
+			t.Errorf("assigned to port %d: the address is at port %d", home, id)
+		}
+		if got := where(s, 2*ms, vrrpMAC); got != "[1]" {
+			t.Errorf("assigned to port %d: frames for the address: %s", home, got)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 	"tund/internal/control"
 	"tund/internal/events"
+	"tund/internal/names"
 	"tund/internal/registry/record"
 	"tund/internal/registry/view"
 )
@@ -140,6 +141,9 @@ func (a *Agent) look(ctx context.Context, now time.Time) bool {
 func (h *ownHosts) note(e *control.FDBEntry, now time.Time) {
 	if e.Kind != "local" || e.VLAN < 0 || e.VLAN > math.MaxUint16 {
 		return
+	}
+	if mac, err := names.Station(e.MAC); err != nil || names.SharedStation(mac) {
+		return // where an address is that routers share, they say by their election
 	}
 	id := view.HostID{VLAN: uint16(e.VLAN), MAC: e.MAC}
 	s := seenHost{at: now, router: e.Router}

@@ -242,6 +242,10 @@ func TestHosts_publishedAndApplied(t *testing.T) {
 		w.lan.hears(mac1, "10.0.0.1", "fe80::1") // of the latter no advertisement was seen
 		w.passes(time.Second)
 		w.want("a host on our LAN", "01:0[10.0.0.1]", "")
+		w.lan.hears("00:00:5e:00:01:07", "10.0.0.9") // the router that was elected on our LAN
+		w.passes(time.Second)
+		w.want("an address that routers share", "01:0[10.0.0.1]", "")
+		w.lan.forgets("00:00:5e:00:01:07")
 		w.says(1, 1, record.Station{MAC: mac2, IPs: []netip.Addr{netip.MustParseAddr("10.0.0.2")}})
 		one := siteOf(1).String()[:4]
 		w.want("a host elsewhere", "01:0[10.0.0.1]", "02@"+one+":0 10.0.0.2")

@@ -257,6 +257,9 @@ func (c *checker) ethernet(r *raw, f *File) {
 		if err != nil {
 			c.fault("%s: mac %.40q %v", where, h.MAC, err)
 		}
+		if names.SharedStation(m) {
+			c.fault("%s: mac %s is shared by routers, which say by their election where it is: leave it out", where, h.MAC)
+		}
 		c.within(where+": vlan", h.VLAN, 0, 4094)
 		host := agent.StaticHost{HostID: view.HostID{VLAN: uint16(h.VLAN), MAC: net.HardwareAddr(m[:]).String()}, Router: h.Router}
 		for _, text := range h.Addresses {

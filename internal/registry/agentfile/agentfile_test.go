@@ -54,6 +54,7 @@ days = 400
 	for _, text := range []string{good + "bum = false\n", good + "[publish]\nreplicator = true\n", good + "[metrics]\nlisten = \"here\"\n",
 		good + "ethernet = true\n[[publish.hosts]]\nmac = \"03:00:00:00:00:01\"\n", good + "[[publish.hosts]]\nmac = \"02:00:00:00:00:01\"\n",
 		good + "ethernet = true\n[[publish.hosts]]\nmac = \"02:00:00:00:00:01\"\nvlan = 4095\n",
+		good + "ethernet = true\n[[publish.hosts]]\nmac = \"00:00:5e:00:01:01\"\n",
 		good + "ethernet = true\n[[publish.hosts]]\nmac = \"02:00:00:00:00:01\"\naddresses = [\"10.0.0.0/8\"]\n",
 		good + "ethernet = true\n[[publish.hosts]]\nmac = \"02:00:00:00:00:01\"\n[[publish.hosts]]\nmac = \"02-00-00-00-00-01\"\n",
 		good + "[publish]\nendpoints = [\"nowhere\"]\n", good + "[publish]\nprefixes = [\"10.0.0.1/8\"]\n", "network = 7", "[",

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"tund/internal/names"
 	"tund/internal/registry/record"
 )
 
@@ -84,6 +85,16 @@ type part struct {
 	doc  record.Stations
 }
 
+// newPart leaves out the addresses that routers share: they say by their election where one is, and
+// it may be at several sites in turn, or at none.
+func newPart(text []byte, doc record.Stations) *part {
+	doc.Stations = slices.DeleteFunc(doc.Stations, func(s record.Station) bool {
+		mac, err := names.Station(s.MAC)
+		return err == nil && names.SharedStation(mac)
+	})
+	return &part{text, doc}
+}
+
 type partID struct {
 	vlan uint16
 	part uint8
@@ -128,7 +139,7 @@ func (v *View) putStations(key string, parts []string, value []byte, now time.Ti
 	if s.parts == nil {
 		s.parts = make(map[partID]*part)
 	}
-	s.parts[id] = &part{bytes.Clone(value), doc}
+	s.parts[id] = newPart(bytes.Clone(value), doc)
 	return nil
 }
 

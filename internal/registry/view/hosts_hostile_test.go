@@ -122,7 +122,7 @@ func TestRecord_aNewGrantOutranksEveryCount(t *testing.T) {
 	if err := v.Put(key, stolen, noon); err == nil {
 		t.Error("the earlier record counts again")
 	}
-	if got := names(v.Decide(noon)); got != "site-1" {
+	if got := peerNames(v.Decide(noon)); got != "site-1" {
 		t.Errorf("peers %q", got)
 	}
 }

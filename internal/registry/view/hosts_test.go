@@ -179,6 +179,17 @@ func TestHosts_documentsThatDoNotCount(t *testing.T) {
 	}
 }
 
+// Where an address is that routers share, no site says.
+func TestHosts_addressesThatRoutersShare(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t, 2)
+	n.withFrames(2)
+	n.stations(1, 1, append(one(1, 0), record.Station{MAC: "00:00:5e:00:01:07", Seq: 4}))
+	if got := hosts(n.lanView(Options{}), noon); got != "0/00:01@site-1" {
+		t.Error(got)
+	}
+}
+
 // Addresses of a site are answered for while the store shows it as present; its peer and its hosts
 // stay where they are.
 func TestHosts_presence(t *testing.T) {
@@ -197,7 +208,7 @@ func TestHosts_presence(t *testing.T) {
 		t.Fatal(got)
 	}
 	v.Gone(up(1), noon)
-	if got := hosts(v, noon); got != "0/00:01@site-1 0/00:02@site-2 10.0.0.2=00:02" || names(v.Decide(noon)) != "site-1 site-2" {
+	if got := hosts(v, noon); got != "0/00:01@site-1 0/00:02@site-2 10.0.0.2=00:02" || peerNames(v.Decide(noon)) != "site-1 site-2" {
 		t.Errorf("without the lease of site-1: %s", got)
 	}
 	delete(n.values, up(0))

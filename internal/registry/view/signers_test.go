@@ -32,7 +32,7 @@ func TestView_signersAreReplaced(t *testing.T) {
 		t.Errorf("what was known does not count for the second signer: %v", err)
 	}
 	if got := again.Decide(noon); !reflect.DeepEqual(got.Peers, want.Peers) || len(got.Peers) != 8 {
-		t.Errorf("peers %s, want %s", names(got), names(want))
+		t.Errorf("peers %s, want %s", peerNames(got), peerNames(want))
 	}
 	// Another document with the same serial is still refused.
 	n.grant(4, 1, func(g *record.Grant) { g.Prefixes = nil })

@@ -87,7 +87,7 @@ func (v *View) restore(saved SiteSnapshot) error {
 		if known.parts == nil {
 			known.parts = make(map[partID]*part)
 		}
-		known.parts[partID{doc.VLAN, doc.Part}] = &part{text, doc}
+		known.parts[partID{doc.VLAN, doc.Part}] = newPart(text, doc)
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func (n *network) view(now time.Time) *View {
 	return v
 }
 
-func names(d Decision) string {
+func peerNames(d Decision) string {
 	var list []string
 	for _, p := range d.Peers {
 		list = append(list, fmt.Sprint(p.Values["name"]))
@@ -117,7 +117,7 @@ func TestView_aPeerGoesForGoodReasonsOnly(t *testing.T) {
 	const all = "site-1 site-2 site-3"
 	expect := func(when, want string, now time.Time) {
 		t.Helper()
-		if got := names(v.Decide(now)); got != want {
+		if got := peerNames(v.Decide(now)); got != want {
 			t.Errorf("%s: %q, want %q", when, got, want)
 		}
 	}
@@ -305,7 +305,7 @@ func TestView_hostileStore(t *testing.T) {
 		}
 		_ = v.List(honest.values, noon)
 		if got := v.Decide(noon); !reflect.DeepEqual(got.Peers, want.Peers) {
-			t.Fatalf("seed %d: in the end %s, want %s", seed, names(got), names(want))
+			t.Fatalf("seed %d: in the end %s, want %s", seed, peerNames(got), peerNames(want))
 		}
 		text, err := json.Marshal(v.Snapshot())
 		var s Snapshot
@@ -317,7 +317,7 @@ func TestView_hostileStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := again.Decide(noon); !reflect.DeepEqual(got.Peers, want.Peers) {
-			t.Fatalf("seed %d: after a restart %s, want %s", seed, names(got), names(want))
+			t.Fatalf("seed %d: after a restart %s, want %s", seed, peerNames(got), peerNames(want))
 		}
 	}
 }
