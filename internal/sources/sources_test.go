@@ -216,9 +216,9 @@ func TestChange_priorities(t *testing.T) {
 	if codes(d) != "2:prefix 3:prefix " || a.Holders(p) != 2 {
 		t.Errorf("refused %q, %d have it", codes(d), a.Holders(p))
 	}
-	for n, want := range map[int]int{1: 1, 2: 0} {
-		if a.Change(Change{Remove: []keys.PublicKey{key(n)}}, bounds, nobody); n == 1 && a.Holders(p) != want {
-			t.Errorf("without %d: %d have it", n, a.Holders(p))
+	for i, want := range []int{1, 0} {
+		if a.Change(Change{Remove: []keys.PublicKey{key(i + 1)}}, bounds, nobody); a.Holders(p) != want {
+			t.Errorf("without %d: %d have it, want %d", i+1, a.Holders(p), want)
 		}
 	}
 	if len(a.prefixes)+len(a.also) != 0 {
