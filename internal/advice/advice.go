@@ -114,6 +114,9 @@ func (a *Adviser) advise() {
 	}
 	a.pathDrops = &host.ReversePathDrops
 	a.readFilters(&t, c, port)
+	if c.Tap != nil {
+		t.Tap, t.Bridge = c.Tap.Device, c.Tap.Bridge
+	}
 	if c.Tun != nil {
 		a.describe(&t, c, host, mark)
 	}

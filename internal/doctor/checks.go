@@ -12,7 +12,7 @@ import (
 // known are the kinds of warnings that a check of their own explains.
 var known = []string{
 	"config", "runtime", "network", "routing-loop", "unknown-peer", "wrong-key", "dns", "resolver", "clock", "firewall", "forwarding",
-	"reverse-path", "route-elsewhere", "offload", "switch", "device-queue",
+	"reverse-path", "route-elsewhere", "offload", "switch", "device-queue", "bridge",
 }
 
 // File is what was seen of the configuration file.

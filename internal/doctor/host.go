@@ -95,7 +95,7 @@ func (e *Evidence) forwarding() []Finding {
 
 // ethernet explains what keeps frames from crossing.
 func (e *Evidence) ethernet() []Finding {
-	list := e.warnings(Warning, "switch")
+	list := append(e.warnings(Warning, "switch"), e.warnings(Problem, "bridge")...)
 	if e.Host == nil {
 		return list
 	}

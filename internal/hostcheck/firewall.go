@@ -116,8 +116,8 @@ func judge(rule []expr.Any, port uint16) (about, drops bool) {
 			exact = exact || loaded == destination && e.Op == expr.CmpOpEq
 		case *expr.Verdict:
 			ends, accepts = e.Kind == expr.VerdictDrop, e.Kind == expr.VerdictAccept
-		case *expr.Reject:
-			ends = true
+		case *expr.Reject, *expr.Target:
+			ends = rejects(e)
 		}
 		loaded = something
 	}

@@ -27,11 +27,12 @@ const (
 	Masquerade  Kind = "masquerade"      // an exit does not translate addresses
 	Queue       Kind = "device-queue"    // the queue of one of our devices overflows
 	Elsewhere   Kind = "route-elsewhere" // a route of somebody else is preferred to ours
+	Bridge      Kind = "bridge"          // the TAP and its bridge are parted, or the bridge is down
 )
 
 // Kinds lists all of them.
 func Kinds() []Kind {
-	return []Kind{Forwarding, ReversePath, Clock, Firewall, Masquerade, Queue, Elsewhere}
+	return []Kind{Forwarding, ReversePath, Clock, Firewall, Masquerade, Queue, Elsewhere, Bridge}
 }
 
 // Finding is one setting to correct.
@@ -60,6 +61,7 @@ type Link struct {
 	Addrs    []netip.Prefix // with host bits
 	Forward4 bool           // net.ipv4.conf.NAME.forwarding
 	Bridge   bool           // a Linux bridge
+	Master   string         // the bridge, or another device, that it is a port of; "": none
 	Strict   bool           // the greater of net.ipv4.conf.all.rp_filter and NAME's is 1
 	Queue    QueueCounts
 }
@@ -73,6 +75,8 @@ type QueueCounts struct {
 // Tunnel is what is examined of an instance with a TUN device.
 type Tunnel struct {
 	Device  string         // the TUN device
+	Tap     string         // the TAP device; "": none, or it is to be in no bridge
+	Bridge  string         // the bridge that the TAP is to be a port of
 	Own     []string       // other devices of the instance: no LANs of the host
 	Allowed []netip.Prefix // of all peers
 	Uplinks []string       // links by which peers are reached, or any destination
@@ -117,7 +121,7 @@ const clockSlack = 2 * time.Minute
 // Find returns the settings to correct.
 func Find(t Tunnel, h Host) []Finding {
 	return slices.Concat(t.forwarding(h), t.barriers(h), t.elsewhere(h), t.reversePath(h), t.secondUplink(h), t.exit(),
-		t.firewall(), t.queues(h), t.clock(h))
+		t.firewall(), t.queues(h), t.bridge(h), t.clock(h))
 }
 
 // clock finds a clock that is behind what this host itself has done before.

@@ -33,6 +33,12 @@ func barrier(handle uint64) []Rule {
 	return []Rule{{Hook: "forward", Table: "inet fw", Chain: "f", Handle: handle, Accept: "iifname office", Back: "oifname office"}}
 }
 
+// bridgeTAP gives an instance a TAP that is to be in the bridge br0.
+func bridgeTAP(t *Tunnel, h *Host, master string, up bool) {
+	t.Tap, t.Bridge = "tap0", "br0"
+	h.Links = append(h.Links, Link{Name: "tap0", Up: true, Master: master}, Link{Name: "br0", Up: up, Bridge: true})
+}
+
 func TestFind(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -83,6 +89,10 @@ func TestFind(t *testing.T) {
 		{"a policy against it at an exit", func(x *Tunnel, _ *Host) {
 			x.Barriers, x.Allowed, x.Forwards = barrier(0), prefixes("10.20.0.1/32"), true
 		}, []string{"the policy is drop"}},
+		{"the TAP is in its bridge", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "br0", true) }, nil},
+		{"the TAP is in another bridge", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "br1", true) }, []string{"a port of br1|master br0"}},
+		{"the TAP is in no bridge", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "", true) }, []string{"of no bridge|master br0"}},
+		{"the bridge is down", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "br0", false) }, []string{"bridge br0 is down|ip link set br0 up"}},
 		{"the device is gone", func(_ *Tunnel, h *Host) { h.Links = h.Links[:3]; h.Links[2].Forward4 = false }, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -26,13 +26,14 @@ func Read() (Host, error) {
 	text, _ := os.ReadFile(devPath) // without it there are no counts to compare
 	counts := parseDev(string(text))
 	strict := max(setting(4, "all", "rp_filter"), "0")
-	bridges := listBridges()
+	ports := listPorts()
 	for i := range links {
 		l := Link{
 			Queue: counts[links[i].Name],
 			Name:  links[i].Name, Index: links[i].Index, Up: links[i].Flags&net.FlagUp != 0, Loopback: links[i].Flags&net.FlagLoopback != 0,
 			Forward4: setting(4, links[i].Name, "forwarding") == "1",
-			Bridge:   bridges[links[i].Index],
+			Bridge:   ports[links[i].Index].bridge,
+			Master:   ports[links[i].Index].master,
 			Strict:   max(strict, setting(4, links[i].Name, "rp_filter")) == "1",
 		}
 		addrs, err := links[i].Addrs()
@@ -49,16 +50,23 @@ func Read() (Host, error) {
 	return h, nil
 }
 
-// listBridges returns the indices of the host's Linux bridges. Without the list, none is known.
-func listBridges() map[int]bool {
-	bridges := make(map[int]bool)
+// port is what a link is to others.
+type port struct {
+	bridge bool   // a Linux bridge itself
+	master string // which it is a port of
+}
+
+// listPorts describes the links of the host, by index. Without the list, nothing is known.
+func listPorts() map[int]port {
 	links, _ := netlink.LinkList()
+	name, ports := make(map[int]string, len(links)), make(map[int]port, len(links))
 	for _, l := range links {
-		if l.Type() == "bridge" {
-			bridges[l.Attrs().Index] = true
-		}
+		name[l.Attrs().Index] = l.Attrs().Name
 	}
-	return bridges
+	for _, l := range links {
+		ports[l.Attrs().Index] = port{l.Type() == "bridge", name[l.Attrs().MasterIndex]}
+	}
+	return ports
 }
 
 // setting reads one setting of a link, or returns "" if there is none. Settings are single digits.

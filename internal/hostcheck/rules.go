@@ -217,8 +217,8 @@ func read(rule []expr.Any, only int, fits func(field int, value []byte) bool) ve
 				return indifferent
 			}
 		case *expr.Counter, *expr.Log:
-		case *expr.Reject:
-			if certain {
+		case *expr.Reject, *expr.Target:
+			if certain && rejects(e) {
 				return dropping
 			}
 			return indifferent
@@ -236,6 +236,13 @@ func read(rule []expr.Any, only int, fits func(field int, value []byte) bool) ve
 		field = something
 	}
 	return indifferent
+}
+
+// rejects reports whether an expression ends with a refusal: that of nftables, or the target of
+// iptables.
+func rejects(e expr.Any) bool {
+	target, ok := e.(*expr.Target)
+	return !ok || target.Name == "REJECT"
 }
 
 // established reports whether a rule is about the state of connections: it accepts what belongs to

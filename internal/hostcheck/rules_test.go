@@ -16,7 +16,11 @@ import (
 func TestReadRules_findsWhatDropsTheTraffic(t *testing.T) {
 	const child = "TUND_TEST_RULES"
 	if rules := os.Getenv(child); rules != "" {
-		if out, err := exec.Command("nft", rules).CombinedOutput(); err != nil {
+		command := exec.Command("nft", rules)
+		if strings.HasPrefix(rules, "iptables ") {
+			command = exec.Command("sh", "-c", rules)
+		}
+		if out, err := command.CombinedOutput(); err != nil {
 			t.Fatalf("nft %s: %v\n%s", rules, err, out)
 		}
 		list, err := ReadRules(Traffic{Port: 51820, Endpoints: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:51821")}, Device: "office"})
@@ -52,6 +56,8 @@ func TestReadRules_findsWhatDropsTheTraffic(t *testing.T) {
 		{"forwarding to devices of a kind", base + "forward priority 0; }; add rule inet fw c oifname off* drop", []string{"forward", "handle 2"}},
 		{"forwarding of others", base + "forward priority 0; }; add rule inet fw c iifname eth7 drop; add rule inet fw c iifname office ct state invalid drop; " +
 			"add rule inet fw c iifname office ip saddr 10.1.1.1 drop", nil},
+		{"a last rule of iptables", "iptables -A FORWARD -j REJECT", []string{"forward", "chain FORWARD, handle"}},
+		{"a rule of iptables against the port", "iptables -A INPUT -p udp --dport 51820 -j REJECT", []string{"input", "chain INPUT, handle"}},
 		{"forwarding of one host only", base + "forward priority 0; policy drop; }; add rule inet fw c ip saddr 10.1.1.1 accept", nil},
 		{"a rule against all forwarding", base + "forward priority 0; }; add rule inet fw c iifname eth7 accept; add rule inet fw c reject",
 			[]string{"forward", "handle 3", `nft insert rule inet fw c oifname "office" accept`}},
