@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -86,7 +87,7 @@ func (g *gateway) runs() bool {
 func TestSoakTable_ofFaults(t *testing.T) {
 	testnet.Soak(t)
 	t.Parallel()
-	for _, f := range faultTable {
+	for _, f := range slices.Concat(faultTable, laterFaults) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPair(t, false)
