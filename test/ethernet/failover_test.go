@@ -136,6 +136,9 @@ func TestSoakFailover_everyWayAGatewayEnds(t *testing.T) {
 		if took > slowly(end.limit) {
 			t.Errorf("%s: answered after %v, want at most %v", end.name, took, end.limit)
 		}
+		if stalled > slowly(end.limit) {
+			t.Errorf("%s: TCP paused for %v, want at most %v", end.name, stalled, end.limit)
+		}
 		end.undo()
 		testnet.Await(t, end.name+": the gateway to be used again", 30*time.Second, func() bool {
 			answered(time.Now())

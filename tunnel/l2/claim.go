@@ -28,6 +28,7 @@ import (
 //     silent for silentWait, which counts from its last frame; the Linux bridge is asked when that
 //     was (station.go), at once. So a host whose bridge has not heard it for that long moves
 //     without delay, as on a bridge.
+//   - A gateway that takes over from another one asks at once, and waits for less (takeover.go).
 //   - A port that is down owns nothing: its entries are flushed when its session ends.
 //   - A MAC whose entry has aged out still has to be claimed: the host is asked for where it was
 //     last seen (home.go).
@@ -64,6 +65,7 @@ type claim struct {
 	by     PortID
 	asked  bool
 	check  check
+	quick  bool          // decided quickly; see takeover.go
 	at     boottime.Time // 0: no claim is pending
 	until  boottime.Time // silence until then decides the claim
 	refuse boottime.Time // no new claim is accepted before this time
@@ -143,7 +145,7 @@ func (t *fdb) learnNew(key uint64, port PortID, now boottime.Time) outcome {
 // ownerSeen handles a frame from the port that has the MAC; another port may have a claim pending.
 func (t *fdb) ownerSeen(slot int32, v entryValue, now boottime.Time) outcome {
 	c := &t.cold[slot].claim
-	if v&flagClaimed == 0 || now.Sub(c.at) < claimGrace {
+	if v&flagClaimed == 0 || now.Sub(c.at) < c.grace() {
 		return outcome{}
 	}
 	by := c.by
@@ -164,7 +166,7 @@ func (t *fdb) claimSlot(slot int32, v entryValue, port PortID, now boottime.Time
 	if now.Before(c.refuse) || len(t.claims) >= maxClaims || t.claimsBy(port) >= maxPortClaims {
 		return outcome{reason: drop.SourceForeign}
 	}
-	c.by, c.at, c.asked, c.check = port, now, false, checkNone
+	c.by, c.at, c.asked, c.check, c.quick = port, now, false, checkNone, t.doubted(slot, v, port, now)
 	c.until = t.claimEnd(slot, v, now)
 	t.claims = append(t.claims, slot)
 	t.setValue(slot, v|flagClaimed)
@@ -186,8 +188,11 @@ func (t *fdb) claimsBy(port PortID) int {
 // when it last spoke.
 func (t *fdb) claimEnd(slot int32, v entryValue, now boottime.Time) boottime.Time {
 	least, most := now.Add(claimWait), now.Add(silentWait)
+	known := t.cold[slot].hostLen != 0
 	switch {
-	case t.cold[slot].hostLen != 0:
+	case known && t.cold[slot].claim.quick:
+		return now.Add(doubtWait)
+	case known, t.cold[slot].claim.quick:
 		return least
 	case v.port() == LocalPort && t.bridged:
 		return most
@@ -324,6 +329,9 @@ func (t *fdb) dueClaims(now boottime.Time) (due claimsDue) {
 func (t *fdb) settleClaim(slot int32, v entryValue, now boottime.Time) claimOutcome {
 	c := &t.cold[slot].claim
 	o := claimOutcome{key: t.keyAt(slot), by: c.by}
+	if c.quick {
+		t.cold[slot].moves = 0
+	}
 	o.outcome = t.move(slot, v, c.by, now)
 	if !o.moved && !o.frozen {
 		t.dropClaim(slot, v)
@@ -336,7 +344,7 @@ func (t *fdb) settleClaim(slot int32, v entryValue, now boottime.Time) claimOutc
 // due. mu is held.
 func (t *fdb) pursue(slot int32, v entryValue, now boottime.Time, due *claimsDue) boottime.Time {
 	c := &t.cold[slot]
-	if grace := c.claim.at.Add(claimGrace); c.hostLen != 0 && !c.claim.asked {
+	if grace := c.claim.at.Add(c.claim.grace()); c.hostLen != 0 && !c.claim.asked {
 		if now.Before(grace) {
 			return grace
 		}

@@ -4,6 +4,8 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+
+	"tund/internal/boottime"
 )
 
 // fdb is the forwarding database: (VLAN, MAC) → port.
@@ -46,9 +48,10 @@ type fdb struct {
 	ageSecs uint32
 	scan    uint32 // next bucket to be aged
 	claims  []int32
-	homes   map[uint64]home // of MACs whose entry has aged out
-	hints   []atomic.Uint64 // where these were, read without mu; a power of two
-	changes changes[Change] // since the last tick
+	homes   map[uint64]home         // of MACs whose entry has aged out
+	hints   []atomic.Uint64         // where these were, read without mu; a power of two
+	changes changes[Change]         // since the last tick
+	doubts  map[doubt]boottime.Time // until when; see takeover.go
 
 	bridged  bool // the bridge of the TAP can be asked when it last heard a MAC; see station.go
 	allVLANs bool // that bridge does not distinguish VLANs
@@ -119,7 +122,7 @@ func newFDB(maximum int, ageSecs uint32, seed0, seed1 uint64) *fdb {
 	t := &fdb{
 		buckets: make([]bucket, n), mask: n - 1, seed0: seed0, seed1: seed1 | 1,
 		cold: make([]cold, int(n)*ways), ports: make(map[PortID]*portEntries), maximum: maximum, ageSecs: ageSecs,
-		homes: make(map[uint64]home), hints: make([]atomic.Uint64, n*ways/2),
+		homes: make(map[uint64]home), doubts: make(map[doubt]boottime.Time), hints: make([]atomic.Uint64, n*ways/2),
 	}
 	return t
 }

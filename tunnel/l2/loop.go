@@ -102,12 +102,14 @@ func (b *block) hold() time.Duration {
 
 // over reports whether the block ends now. If probes may be missing only because we ourselves stood
 // still until late, they have to be missing from then on.
-func (b *block) over(now, late boottime.Time) bool {
-	until := b.until
+func (b *block) over(now, late boottime.Time) bool { return !now.Before(b.overAt(late)) }
+
+// overAt returns when the block ends if no probe arrives until then.
+func (b *block) overAt(late boottime.Time) boottime.Time {
 	if hold := b.hold(); hold < holdTime {
-		until = max(until, late.Add(hold))
+		return max(b.until, late.Add(hold))
 	}
-	return !now.Before(until)
+	return b.until
 }
 
 // judge applies the table above to a probe that originates from the peer at port id (LocalPort for
@@ -199,6 +201,7 @@ func (s *Switch) unblock(now boottime.Time, gone func(*block) bool) {
 		if b.other == LocalPort {
 			// Hosts that were reached over the other path are behind the peer again.
 			s.stale = append(s.stale, stale{port: LocalPort, vid: b.vid, moved: true, since: second(b.since)})
+			s.doubtHosts(b.vid, LocalPort)
 		} else {
 			s.tellCut(b.port, b.vid, cutOpen)
 			s.tellCut(b.other, b.vid, cutOpen)

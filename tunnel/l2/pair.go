@@ -68,14 +68,17 @@ type pair struct {
 
 // rhythm is the interval at which probes arrive.
 type rhythm struct {
-	gap  time.Duration // outages excluded; 0: unknown
-	long int           // consecutive intervals that were far longer
+	// Outages excluded; 0: unknown. Of the last three the one in the middle, so that a single probe
+	// that is late, or comes soon after a late one, changes nothing.
+	gap  time.Duration
+	last [2]time.Duration // the two before the last interval; 0: there was none
+	long int              // consecutive intervals that were far longer
 }
 
 // quietAfter returns the time for which probes have to be missing before packet loss no longer
 // explains it. With many VLANs, which are probed in turn, the expected interval is longer.
 func (r *rhythm) quietAfter() time.Duration {
-	if r.gap != 0 && r.gap <= ProbeInterval/2 {
+	if r.gap != 0 && r.gap <= (quickInterval+ProbeInterval)/2 {
 		return max(quickQuiet, 2*r.gap)
 	}
 	return min(max(quietTime, 2*r.gap), holdTime)
@@ -84,8 +87,14 @@ func (r *rhythm) quietAfter() time.Duration {
 // quiet reports whether both probes have been missing for longer than packet loss explains. What
 // arrived while we ourselves stood still counts from late on, the end of that time.
 func (p *pair) quiet(now, late boottime.Time) bool {
+	return now > p.quietAt(late)
+}
+
+// quietAt returns the moment after which both probes have been missing for that long, if none
+// arrives until then.
+func (p *pair) quietAt(late boottime.Time) boottime.Time {
 	limit := max(p.rhythm[0].quietAfter(), p.rhythm[1].quietAfter())
-	return now.Sub(max(p.seen[0], late)) > limit && now.Sub(max(p.seen[1], late)) > limit
+	return max(p.seen[0], p.seen[1], late).Add(limit)
 }
 
 // follow records the interval between two probes. An interval far longer than the
@@ -100,8 +109,13 @@ func (r *rhythm) follow(gap time.Duration) {
 		if r.long++; r.long < longGaps {
 			return
 		}
+		r.last = [2]time.Duration{}
 	}
 	r.gap, r.long = gap, 0
+	if a, b := r.last[0], r.last[1]; a != 0 && b != 0 {
+		r.gap = max(min(a, b), min(max(a, b), gap))
+	}
+	r.last = [2]time.Duration{r.last[1], gap}
 }
 
 // sighted records that a genuine probe of the peer at port origin arrived at port by, and blocks
@@ -210,13 +224,21 @@ func (s *Switch) rank(key pairKey) (stays, goes PortID) {
 // missing, and nothing else has come from it either. mu is held.
 func (s *Switch) cutOff(now boottime.Time, key pairKey, p *pair) bool {
 	stays, _ := s.rank(key)
+	at := s.cutOffAt(key, p, stays)
+	return at != 0 && now > at
+}
+
+// cutOffAt returns the moment after which cutOff reports true, if nothing arrives until then from
+// the peer at port stays; 0: never. mu is held.
+func (s *Switch) cutOffAt(key pairKey, p *pair, stays PortID) boottime.Time {
 	i := 0
 	if key.port(1) == stays {
 		i = 1
 	}
-	limit := p.rhythm[i].quietAfter()
-	missing := func(since boottime.Time) bool { return now.Sub(max(since, s.lateAt)) > limit }
-	return s.heard != nil && p.rhythm[i].gap != 0 && missing(p.seen[i]) && missing(s.heard(stays))
+	if s.heard == nil || p.rhythm[i].gap == 0 {
+		return 0
+	}
+	return max(p.seen[i], s.heard(stays), s.lateAt).Add(p.rhythm[i].quietAfter())
 }
 
 // SetHeard names the function that tells when anything was last received from the peer of a port.
@@ -225,11 +247,19 @@ func (s *Switch) cutOff(now boottime.Time, key pairKey, p *pair) bool {
 func (s *Switch) SetHeard(heard func(PortID) boottime.Time) { s.heard = heard }
 
 // agePairs discards old sightings and opens the blocked port of a pair whose probes have stopped.
-// mu is held.
-func (s *Switch) agePairs(now boottime.Time) {
+// It returns when to look again: as soon as they can have stopped, since hosts wait for that; 0:
+// not before the next tick. mu is held.
+func (s *Switch) agePairs(now boottime.Time) (next boottime.Time) {
+	look := func(at boottime.Time) {
+		if at = at.Add(1); now.Before(at) && (next == 0 || at.Before(next)) {
+			next = at
+		}
+	}
 	for key, p := range s.pairs {
+		stays, goes := s.rank(key)
+		look(p.quietAt(s.lateAt))
+		look(s.cutOffAt(key, p, stays))
 		if p.quiet(now, s.lateAt) || s.cutOff(now, key, p) {
-			stays, goes := s.rank(key)
 			s.unblock(now, func(b *block) bool {
 				if b.port != goes || b.vid != key.vid || b.cause != stays {
 					return false
@@ -249,6 +279,7 @@ func (s *Switch) agePairs(now boottime.Time) {
 			s.forgetPair(key, p)
 		}
 	}
+	return next
 }
 
 // forgetPairs discards all pairs of a port. mu is held.
@@ -332,6 +363,9 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 	case body[2] == cutOpen && standby:
 		delete(sp.standby, vid)
 		since = began
+		if s.hasNeighbour(now, vid) {
+			s.doubtHosts(vid, p.id)
+		}
 		s.event(now, Event{Kind: EventStandbyEnd, Port: p.id, VLAN: vid})
 	}
 	s.stale = append(s.stale, stale{port: LocalPort, vid: vid, moved: true, since: second(since), by: p.id})

@@ -44,6 +44,11 @@ const (
 	// maxProbedVLANs in each ProbeInterval.
 	maxQuickProbes = maxProbedVLANs / 3
 
+	// easeSteps is how many probes are sent at intervals between quickInterval and ProbeInterval
+	// when the former is given up. Of the first three the receiver takes the one in the middle as
+	// what it has to expect (see rhythm).
+	easeSteps = 4
+
 	relayBurst = 2 // intervals' worth of an origin's probes that may be relayed at once
 )
 
@@ -206,11 +211,19 @@ type relayed struct {
 // each switch. Otherwise two loops through the same LANs, made by switches that started together,
 // would cut each other at the same moment again and again. A switch that is one of two gateways of
 // a LAN probes more often, unless it has many VLANs: the other sites notice by its probes that it
-// has failed. mu is held.
+// has failed. It returns to the longer interval by steps: the others, who have come to expect the
+// short one, would take a single long one for a failure. mu is held.
 func (s *Switch) pace() time.Duration {
 	interval := ProbeInterval
-	if s.probes <= maxQuickProbes && s.isGateway() {
-		interval = quickInterval
+	switch {
+	case s.probes <= maxQuickProbes && s.isGateway():
+		interval, s.easing = quickInterval, easeSteps
+	case s.easing > 0:
+		s.easing--
+		interval = quickInterval * 3 / 2
+		if s.easing == 0 {
+			interval = quickInterval * 2
+		}
 	}
 	return interval - interval/8*time.Duration(s.node>>8&0x7f)/0x7f
 }

@@ -253,10 +253,10 @@ func (t *fdb) stationHeard(key uint64, idle time.Duration, known bool, now boott
 	}
 	c := &t.cold[slot].claim
 	heard := now.Add(-idle)
-	if known && heard.Sub(c.at) >= claimGrace {
+	if known && heard.Sub(c.at) >= c.grace() {
 		return t.ownerSeen(slot, v, now)
 	}
-	if known && t.cold[slot].hostLen == 0 {
+	if known && t.cold[slot].hostLen == 0 && !c.quick {
 		c.until = min(c.at, heard).Add(silentWait)
 	}
 	if c.check = checkAnswered; now.Before(c.until) {

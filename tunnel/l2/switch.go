@@ -136,6 +136,8 @@ type Switch struct {
 	pairs   map[pairKey]*pair
 	tests   map[MAC]pairKey // outstanding join tests
 	stale   []stale         // entries to be flushed by the next Tick
+	doubts  []doubt         // to be taken over by the next Tick; see takeover.go
+	easing  int             // steps left until probes are sent every ProbeInterval again
 	derived uint64          // number of secrets derived so far
 
 	held      map[uint64]held // frames that have started a claim, by the key of the MAC

@@ -124,7 +124,7 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 		s.lateAt = now
 	}
 	s.tickedAt = now
-	s.agePairs(now)
+	pairs := s.agePairs(now)
 	s.unblock(now, func(b *block) bool { return b.over(now, s.lateAt) })
 	if !now.Before(s.probeAt) {
 		s.probeAt = now.Add(s.pace())
@@ -138,10 +138,11 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 			announce = append(announce, id)
 		}
 	}
-	worthless := s.stale
-	s.stale = nil
+	worthless, doubts := s.stale, s.doubts
+	s.stale, s.doubts = nil, nil
 	s.mu.Unlock()
 	s.fdb.flushStale(worthless)
+	s.fdb.doubtHosts(now, doubts)
 	if slow {
 		s.groups.age(now)
 		s.hosts.age(now)
@@ -162,6 +163,14 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 	}
 	if s.probeAt.Before(out.Next) {
 		out.Next = s.probeAt // other sites notice when our probes are late
+	}
+	if pairs != 0 && pairs.Before(out.Next) {
+		out.Next = pairs
+	}
+	for i := range s.blocks {
+		if at := s.blocks[i].overAt(s.lateAt); at.Before(out.Next) {
+			out.Next = at
+		}
 	}
 	return out
 }
