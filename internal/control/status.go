@@ -54,7 +54,7 @@ type Instance struct {
 // Suppression counts what became of broadcast ARP requests and neighbour solicitations of the LAN,
 // since the start, where neighbor_suppression is on.
 type Suppression struct {
-	Answered uint64 `json:"answered"` // here, on behalf of a host behind a peer
+	Answered uint64 `json:"answered"` // here for a host behind a peer, or sent to that peer alone
 	Local    uint64 `json:"local"`    // kept on the LAN, where the host is and answers itself
 	Flooded  uint64 `json:"flooded"`  // sent to the peers
 	// Again is how many of Answered were sent to the peers afterwards, because the answer had to be

@@ -98,6 +98,9 @@ func (s *Switch) fromDevice(f *frameInfo, v *Verdict) drop.Reason {
 	}
 	kind := s.inspect(f, v)
 	if kind == messageNeighbor && v.neigh.ask && f.view.suppresses(f.vid) && (s.answerAssigned(f, v) || v.Reply == nil && s.answer(f, v)) {
+		if len(v.Out) > 0 {
+			return drop.None // to one peer
+		}
 		return drop.SuppressedARP
 	}
 	if f.class == ClassUnicast {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tund/internal/boottime"
+	"tund/internal/drop"
 )
 
 // Neighbour suppression: the switch learns which host has which IP address from ARP and neighbour
@@ -18,6 +19,10 @@ import (
 //     (in ARP, in neighbour discovery, or as the source of its traffic), and whose MAC is behind a
 //     peer that is up. A neighbour solicitation is answered only if an advertisement was seen,
 //     since only that says whether the host is a router.
+//   - Unless the host has shown that within bindingSure, the request is not answered here, but goes
+//     to the peer of the host alone, and the host answers for itself. So an address that was handed
+//     to another host at the same site is found there at once. If the host is silent until
+//     claimWait, the request goes to the other peers after all.
 //   - It answers only genuine requests, not probes for duplicate addresses or announcements, and
 //     not twice to the same asker within retryGap, because a host that asks again could not use the
 //     answer. Nor does it answer a host whose own address has just moved to another MAC: its
@@ -44,7 +49,9 @@ const (
 	// The same for a local host, within which we do not forward the request.
 	heardLocal   = 10
 	bindingFresh = 60 * time.Second // since the host last showed that it has the address
-	bindingLife  = 600              // seconds for which an unconfirmed binding is kept
+	// The same, within which it need not be asked. A host that talks to us shows it every second.
+	bindingSure  = 2 * time.Second
+	bindingLife  = 600 // seconds for which an unconfirmed binding is kept
 	contestTime  = 30 * time.Second
 	changeTime   = 60 * time.Second // for which requests of a host with a new MAC are flooded
 	retryGap     = 3                // seconds
@@ -207,6 +214,9 @@ func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMes
 		}
 		return a
 	}
+	if !local && now.Sub(cur.confirmed) > bindingSure {
+		return t.direct(now, key, &cur, question{asker: asker, askerIP: m.ip, v6: m.v6})
+	}
 	cur.asker, cur.answered = asker, sec
 	t.table[key] = cur
 	a = answer{mac: cur.mac, router: cur.router, local: local, ok: true}
@@ -217,9 +227,28 @@ func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMes
 	return a
 }
 
+// direct has request q sent only to the peer of the host that is believed to have the address. A
+// binding that no flooded request has tested yet is tested now.
+func (t *neighbors) direct(now boottime.Time, key neighborKey, b *binding, q question) (a answer) {
+	switch {
+	case !b.tested:
+		b.tested = true
+		t.table[key] = *b
+		return a
+	case b.asked != 0:
+		return a
+	}
+	b.asker, b.answered = q.asker, second(now)
+	q.wait, q.sent = claimWait, true
+	a.wake = t.askOwner(now, now, key, b, q)
+	a.ok, a.direct, a.mac = b.asked == now, true, b.mac
+	return a
+}
+
 // answer is the result of looking up a request.
 type answer struct {
 	ok     bool // the request need not be flooded
+	direct bool // it is sent to the peer of the target alone
 	local  bool // the target is on our LAN and will answer itself
 	mac    MAC
 	router bool
@@ -307,7 +336,12 @@ func (s *Switch) answer(f *frameInfo, v *Verdict) bool {
 			(p.blocked == nil || !p.blocked.has(f.vid))
 	}
 	a := s.hosts.ask(f.now, f.vid, f.h.Src, &v.neigh, heard)
-	if a.ok && !a.local {
+	if a.ok && a.direct {
+		if e, _, known := s.fdb.find(entryKey(f.vid, a.mac)); !known || f.sendTo(e.port(), v) != drop.None {
+			a.ok = false // nobody is asked: flood it
+		}
+	}
+	if a.ok && !a.local && !a.direct {
 		v.Reply = appendAnswer(v.buf[:0], f.p.Frame, &f.h, &v.neigh, a.mac, a.router)
 	}
 	v.Wake = v.Wake || a.wake
@@ -328,7 +362,8 @@ type suppressionCounts struct{ answered, local, flooded, again atomic.Uint64 }
 // Suppression says what neighbour suppression has saved: counts of broadcast requests of our LAN,
 // since the start.
 type Suppression struct {
-	Answered uint64 // answered on behalf of a host behind a peer, and not sent to the peers
+	// Answered on behalf of a host behind a peer, or sent to that peer alone.
+	Answered uint64
 	Local    uint64 // not sent to the peers, because the host is on our LAN and answers itself
 	Flooded  uint64 // sent to all peers
 	// Sent to all peers after they had been answered, because the answer had to be verified or was

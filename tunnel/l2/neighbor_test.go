@@ -69,6 +69,7 @@ func TestNeighbors_answerForARemoteHost(t *testing.T) {
 		if _, r := fromDevice(s, at(2*time.Second), ask); r != drop.None {
 			t.Errorf("tag %v: asked again at once: %v; it must be flooded", tag, r)
 		}
+		fromPeer(s, at(5*time.Second), 1, retag(gratuitous(t, remote, "10.0.0.1")))
 		if _, r := fromDevice(s, at(6*time.Second), ask); r != drop.SuppressedARP {
 			t.Errorf("tag %v: asked later: %v", tag, r)
 		}

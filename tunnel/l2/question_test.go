@@ -272,6 +272,56 @@ func TestQuestion_isNotRepeatedForWhoMoved(t *testing.T) {
 	}
 }
 
+// An address is handed from one living host to another, which announces nothing. A host that asks
+// for it hears from the new one as soon as without suppression where both are at one site, and
+// otherwise after half a second, provided that the old one has not just spoken.
+func TestQuestion_anAddressHandedOverIsFound(t *testing.T) {
+	eachFamily(t, func(t *testing.T, ip string) {
+		for _, c := range []struct {
+			port  PortID
+			limit time.Duration
+		}{{2, 0}, {3, claimWait + 50*ms}} {
+			w := newTown(t)
+			w.appear(hostMAC(1), 2, ip)
+			w.pass(time.Second)
+			w.ask(ip) // from now on the binding is tested
+			w.pass(10 * time.Second)
+			again := w.again
+			heir := &townsman{mac: hostMAC(2), port: c.port}
+			w.hosts[ip] = heir
+			if got := w.ask(ip); got != hostMAC(1) || w.again != again {
+				t.Fatalf("port %d: the request goes to %v, and %d times to all", c.port, got, w.again-again)
+			}
+			w.pass(c.limit)
+			if heir.asked == 0 {
+				t.Errorf("port %d: the new host has not been asked after %v", c.port, c.limit)
+			}
+		}
+	})
+}
+
+// The request for a host that has not spoken lately goes to its peer alone, but not the first one:
+// whoever spoke first may not be the one who has the address.
+func TestQuestion_goesToTheOwnersPeerAlone(t *testing.T) {
+	eachFamily(t, func(t *testing.T, ip string) {
+		w := newTown(t)
+		h := w.appear(hostMAC(1), 2, ip)
+		w.pass(10 * time.Second)
+		if got := w.ask(ip); got != 0 {
+			t.Errorf("the first request goes to %v, want it flooded", got)
+		}
+		w.pass(10 * time.Second)
+		asked, again := h.asked, w.again
+		if got := w.ask(ip); got != h.mac || h.asked != asked+1 {
+			t.Errorf("the second one goes to %v, which answers %d times", got, h.asked-asked)
+		}
+		w.pass(10 * time.Second)
+		if w.again != again {
+			t.Error("it was flooded although its owner has answered")
+		}
+	})
+}
+
 // TestQuestion_areBounded: a peer claims every address there is.
 func TestQuestion_areBounded(t *testing.T) {
 	t.Parallel()

@@ -24,6 +24,7 @@ type townsman struct {
 	mac    MAC
 	port   PortID
 	silent bool
+	asked  int // how often it answered
 }
 
 func newTown(t *testing.T) *town {
@@ -92,6 +93,7 @@ func (w *town) hear(port PortID, frame []byte) {
 }
 
 func (w *town) answer(h *townsman, ip string, to MAC) {
+	h.asked++
 	w.now += 20 * ms
 	if net.ParseIP(ip).To4() != nil {
 		w.from(h.port, arp(w.t, 2, to, h.mac, ip, to, "0.0.0.0"))
@@ -101,8 +103,9 @@ func (w *town) answer(h *townsman, ip string, to MAC) {
 	w.now -= 20 * ms
 }
 
-// ask lets host 9 of our LAN request ip, and returns the MAC in the answer of the switch. It
-// returns 0 if the switch floods the request, which the hosts then answer.
+// ask lets host 9 of our LAN request ip, and returns the MAC in the answer of the switch, or that
+// of the host whose peer alone gets the request. It returns 0 if the switch floods the request. The
+// hosts answer what they hear.
 func (w *town) ask(ip string) MAC { return w.askFrom(hostMAC(9), ip) }
 
 func (w *town) askFrom(mac MAC, ip string) MAC {
@@ -117,6 +120,9 @@ func (w *town) askFrom(mac MAC, ip string) MAC {
 		w.hear(p, question)
 	}
 	switch {
+	case v.Reply == nil && len(outPorts(v)) == 1:
+		key := neighborKey{0, [16]byte(net.ParseIP(ip).To16())}
+		return w.s.hosts.table[key].mac
 	case v.Reply == nil:
 		return 0
 	case net.ParseIP(ip).To4() != nil:
