@@ -23,7 +23,7 @@ set -euo pipefail
 	vm_tools=(qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio depmod:kmod ip:iproute2 tc:iproute2
 		bridge:iproute2 ss:iproute2 wg:wireguard-tools iperf3:iperf3 ping:iputils-ping nft:nftables ethtool:ethtool)
 	deb_tools=(dpkg-deb:dpkg)
-	selftests_tools=(jq:jq mausezahn:netsniff-ng tcpdump:tcpdump bc:bc)
+	selftests_tools=(jq:jq mausezahn:netsniff-ng tcpdump:tcpdump bc:bc socat:socat)
 	testdeb_tools=(mmdebstrap:mmdebstrap mke2fs:e2fsprogs)
 	lint_tools=(shellcheck:shellcheck)
 }

@@ -62,13 +62,13 @@ tar -cf "$work/selftests.tar" -C "$(dirname "$selftests")" forwarding
 	printf 'seconds=%d\n' 4500
 } >"$work/settings"
 # The tests want more than busybox has: dates with milliseconds, among others.
-TUND_LAB_PROGRAMS="jq mausezahn tcpdump bc date grep sed awk sleep seq sort tail head cut mktemp cat tr timeout xargs unshare"
+TUND_LAB_PROGRAMS="jq mausezahn tcpdump bc date grep sed awk sleep seq sort tail head cut mktemp cat tr timeout xargs unshare socat"
 TUND_LAB_MODULES="vrf sch_ingress cls_flower cls_matchall act_gact act_mirred act_vlan act_pedit act_skbedit"
 TUND_LAB_MEMORY=${TUND_LAB_MEMORY:-2048}
 export TUND_LAB_PROGRAMS TUND_LAB_MODULES TUND_LAB_MEMORY
 export TUND_LAB_SECONDS=${TUND_LAB_SECONDS:-10800}
-"$here/../lab/guest.sh" "$here/guest-main.sh" "$top/bin/tund" "$top/bin/tunctl" "$here/wires.sh" "$work/settings" \
-	"$work/selftests.tar" | tee "$work/output"
+"$here/../lab/guest.sh" "$here/guest-main.sh" "$top/bin/tund" "$top/bin/tunctl" "$here/wires.sh" "$here/msend" \
+	"$here/mreceive" "$work/settings" "$work/selftests.tar" | tee "$work/output"
 
 # What guest-main.sh prints: WIRES TEST: NAME: RESULT, a line for each check.
 sed -n 's/^plain \(.*\): OK$/\1/p' "$work/output" | sort -u >"$work/plain"
