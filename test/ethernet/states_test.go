@@ -15,32 +15,60 @@ import (
 	"tund/tunnel/l2"
 )
 
-// stateLimit is how soon a fault has to be named at both ends, and to be gone after its correction:
-// 15 seconds, and as many for a busy machine.
-const stateLimit = 30 * time.Second
+// stateLimit is how soon a fault has to be named at both ends, and to be gone after its correction.
+const stateLimit = 15 * time.Second
 
-// warns waits until a site warns of a cause, with the key in its remedy, and names the host. What
-// its status says, its doctor says as well.
-func (s *site) warns(cause, key, host string, do func()) {
-	s.T.Helper()
-	var said control.Warning
-	testnet.Await(s.T, s.Name+" warns of "+cause+" and names "+key+" and "+host, stateLimit, func() bool {
-		if do != nil {
-			do()
-		}
-		for _, w := range s.Status().Warnings {
-			if w.Kind == "switch" && w.Cause == cause && strings.Contains(w.Remedy, key) && strings.Contains(w.Message, host) {
-				said = w
-				return true
+// changing is a change of which both ends of a tunnel are to speak.
+type changing struct {
+	t     *testing.T
+	what  string
+	began time.Time
+}
+
+// change makes a change, and begins to measure.
+func change(t *testing.T, what string, do func()) changing {
+	t.Helper()
+	do()
+	return changing{t, what, time.Now()}
+}
+
+// soon fails the test if what was waited for came too late.
+func (c changing) soon(outcome string) {
+	c.t.Helper()
+	took := time.Since(c.began)
+	c.t.Logf("%s: %s after %v", c.what, outcome, took.Round(10*time.Millisecond))
+	if took > slowly(stateLimit) {
+		c.t.Errorf("%s: %s after %v, want at most %v", c.what, outcome, took, stateLimit)
+	}
+}
+
+// warn waits until both sites warn of a cause, with the key in the remedy, and name the host. What
+// their status says, their doctors say as well.
+func (c changing) warn(cause, key, host string, do func(), sites ...*site) {
+	c.t.Helper()
+	said := make([]control.Warning, len(sites))
+	for i, s := range sites {
+		testnet.Await(c.t, s.Name+" warns of "+cause+" and names "+key+" and "+host, 2*stateLimit, func() bool {
+			if do != nil {
+				do()
 			}
+			for _, w := range s.Status().Warnings {
+				if w.Kind == "switch" && w.Cause == cause && strings.Contains(w.Remedy, key) && strings.Contains(w.Message, host) {
+					said[i] = w
+					return true
+				}
+			}
+			return false
+		})
+	}
+	c.soon("named at both ends")
+	for i, s := range sites {
+		r := s.doctor()
+		if !slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool {
+			return f.Check == "ethernet" && f.Severity == doctor.Warning && f.Remedy == said[i].Remedy && strings.Contains(f.Cause, host)
+		}) {
+			c.t.Errorf("the doctor of %s does not say %q, but %+v", s.Name, said[i].Message, r.Findings)
 		}
-		return false
-	})
-	r := s.doctor()
-	if !slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool {
-		return f.Check == "ethernet" && f.Severity == doctor.Warning && f.Remedy == said.Remedy && strings.Contains(f.Cause, host)
-	}) {
-		s.T.Errorf("the doctor of %s does not say %q, but %+v", s.Name, said.Message, r.Findings)
 	}
 }
 
@@ -55,20 +83,18 @@ func (s *site) doctor() doctor.Report {
 	return d.Instances[0]
 }
 
-// calm waits until a site has no warning about Ethernet.
-func (s *site) calm(do func()) {
-	s.T.Helper()
-	testnet.Await(s.T, s.Name+" warns of nothing", stateLimit, func() bool {
-		if do != nil {
-			do()
-		}
-		for _, w := range s.Status().Warnings {
-			if w.Kind == "switch" {
-				return false
+// calm waits until no site has a warning about Ethernet.
+func (c changing) calm(do func(), sites ...*site) {
+	c.t.Helper()
+	for _, s := range sites {
+		testnet.Await(c.t, s.Name+" warns of nothing", 2*stateLimit, func() bool {
+			if do != nil {
+				do()
 			}
-		}
-		return true
-	})
+			return !slices.ContainsFunc(s.Status().Warnings, func(w control.Warning) bool { return w.Kind == "switch" })
+		})
+	}
+	c.soon("gone at both ends")
 }
 
 // Whatever one of two sites is configured to refuse, both say what and which key to change, and
@@ -85,18 +111,12 @@ func TestStates_bothEndsNameAFault(t *testing.T) {
 			port.send(plainFrame(l2.Broadcast, strangerMAC+n, "one of many"))
 		}
 	}
-	// At the start.
 	paris.Stop()
 	paris.tap = append(paris.tap, "mtu = 1400")
-	paris.start()
-	for _, s := range []*site{berlin, paris} {
-		s.warns("mtu", "mtu", "", nil)
-	}
+	change(t, "another MTU at the start", paris.start).warn("mtu", "mtu", "", nil, berlin, paris)
 	// Left out, the MTU would be the bridge's, which is 1400 now.
 	paris.tap[len(paris.tap)-1] = "mtu = 1500"
-	paris.reloads()
-	berlin.calm(nil)
-	paris.calm(nil)
+	change(t, "the same MTU", paris.reloads).calm(nil, berlin, paris)
 	for _, c := range []struct {
 		cause, key string
 		wrong      func()
@@ -115,26 +135,19 @@ func TestStates_bothEndsNameAFault(t *testing.T) {
 		{"guard-dhcp", "trust", func() {}, func() { toBerlin.lines = []string{`trust = ["dhcp"]`}; paris.reloads() },
 			func() { port.send(dhcp(t, a.mac, layers.DHCPOpReply, layers.DHCPMsgTypeOffer, a.mac)) }, true},
 	} {
-		c.wrong()
-		for _, s := range []*site{berlin, paris} {
-			host := ""
-			if c.mac {
-				host = a.mac.String()
-			}
-			s.warns(c.cause, c.key, host, c.do)
+		host := ""
+		if c.mac {
+			host = a.mac.String()
 		}
-		c.right()
-		berlin.calm(c.do)
-		paris.calm(c.do)
+		change(t, c.cause+" ("+c.key+")", c.wrong).warn(c.cause, c.key, host, c.do, berlin, paris)
+		change(t, c.cause+" ("+c.key+") mended", c.right).calm(c.do, berlin, paris)
 	}
-	toBerlin.plain, toBerlin.lines = true, nil // ethernet = true is missing
-	paris.reloads()
-	berlin.warns("no-ethernet", "ethernet = true", "", nil)
-	paris.warns("unwanted-ethernet", "ethernet = true", "", nil)
+	toBerlin.plain, toBerlin.lines = true, nil
+	missing := change(t, "ethernet = true is missing", paris.reloads)
+	missing.warn("no-ethernet", "ethernet = true", "", nil, berlin)
+	missing.warn("unwanted-ethernet", "ethernet = true", "", nil, paris)
 	toBerlin.plain = false
-	paris.reloads()
-	berlin.calm(nil)
-	paris.calm(nil)
+	change(t, "ethernet = true is there", paris.reloads).calm(nil, berlin, paris)
 }
 
 // A loop and a storm are named at both ends with their remedies, and are forgotten when they are
@@ -145,12 +158,11 @@ func TestSoakStates_loopAndStorm(t *testing.T) {
 	berlin, paris := twoSites(t)
 	a := berlin.host(1)
 	start(t, berlin, paris)
-	unplug := backDoor(t, berlin, paris)
-	berlin.warns("loop", "other connection", "paris", nil)
-	paris.warns("loop", "other connection", "berlin", nil)
-	unplug()
-	berlin.calm(nil)
-	paris.calm(nil)
+	var unplug func()
+	loop := change(t, "a loop", func() { unplug = backDoor(t, berlin, paris) })
+	loop.warn("loop", "other connection", "paris", nil, berlin)
+	loop.warn("loop", "other connection", "berlin", nil, paris)
+	change(t, "the loop is gone", unplug).calm(nil, berlin, paris)
 
 	port := a.raw()
 	storm := func() {
@@ -158,8 +170,6 @@ func TestSoakStates_loopAndStorm(t *testing.T) {
 			port.send(plainFrame(l2.Broadcast, a.mac, "storm"))
 		}
 	}
-	berlin.warns("storm-broadcast", "broadcast_limit", a.mac.String(), storm)
-	paris.warns("storm-broadcast", "broadcast_limit", a.mac.String(), storm)
-	berlin.calm(nil)
-	paris.calm(nil)
+	change(t, "a storm", storm).warn("storm-broadcast", "broadcast_limit", a.mac.String(), storm, berlin, paris)
+	change(t, "the storm is over", func() {}).calm(nil, berlin, paris)
 }
