@@ -185,7 +185,7 @@ func TestHint_wordsOfAPeerThatIsUp(t *testing.T) {
 		passes(time.Second)
 		a.hears(b, unix.EHOSTUNREACH)
 		synctest.Wait()
-		if got := say(); !strings.Contains(got, "no route to host") {
+		if got, want := say(), "no answer from "+b.addr.String()+": no route to host"; !strings.HasPrefix(got, want) {
 			t.Errorf("LastError = %q", got)
 		}
 		passes(time.Second)

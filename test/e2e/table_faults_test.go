@@ -147,7 +147,7 @@ var faultTable = []tableFault{
 		}},
 	{name: "uplink down", provoke: inA("ip link set eth0 down"), mend: inA("ip link set eth0 up"), paris: []string{"unreachable"}},
 	{name: "uplink of the other end down", provoke: both(pingBack, inB("ip link set eth0 down")), mend: inB("ip link set eth0 up"),
-		paris: []string{"no answer"}, berlin: []string{"unreachable"}},
+		paris: []string{"no answer", "no route to host"}, berlin: []string{"unreachable"}},
 	{name: "address of the uplink gone", provoke: inA("ip address delete 192.0.2.1/24 dev eth0"), mend: inA("ip address add 192.0.2.1/24 dev eth0"),
 		paris: []string{"unreachable"}},
 	{name: "MTU of the uplink 600", provoke: inA("ip link set eth0 mtu 600"), mend: inA("ip link set eth0 mtu 1500"), passes: true},

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -95,4 +96,10 @@ func (p *Peer) said(since boottime.Time) string {
 		return "forbidden by a router"
 	}
 	return p.icmp.errno.Error()
+}
+
+// saidText describes a peer that has been silent since the network said words of it. It is the same
+// text before the first handshake fails and after it, so that one cause has one name.
+func saidText(ep netip.AddrPort, words string) string {
+	return "no answer from " + ep.String() + ": " + words
 }

@@ -218,7 +218,7 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 	}
 	if p.icmp != nil && now.Sub(p.icmp.at) < ICMPShown {
 		if words := p.said(p.LastReceived()); words != "" {
-			return "to " + ep.String() + ": " + words
+			return saidText(ep, words)
 		}
 	}
 	const cause = "peer down, or datagrams blocked"

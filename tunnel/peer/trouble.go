@@ -59,7 +59,7 @@ func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
 	case f != nil:
 		p.fail(now, wall, refusalText(ep.Addr, f.Err))
 	case p.said(p.Timers.InitiatedAt()) != "":
-		p.fail(now, wall, "no answer from "+ep.Addr.String()+": "+p.said(0))
+		p.fail(now, wall, saidText(ep.Addr, p.said(0)))
 	case now.Sub(p.blamed().lastErrorAt) >= timers.RekeyTimeout || p.blamed().lastError == "":
 		// There is no better explanation for this attempt.
 		p.fail(now, wall, "no answer from "+ep.Addr.String()+
