@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -180,10 +181,11 @@ func (l *loader) warnAt(at int, format string, args ...any) {
 	l.warnings = append(l.warnings, Error{File: l.cfg.Path, Line: line, Col: col, Msg: clean(fmt.Sprintf(format, args...))})
 }
 
-// clean keeps a message on one line, whatever the names of files in it.
+// clean keeps a message on one line, and in the order in which it is written, whatever the names of
+// files in it.
 func clean(msg string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
 			return '?'
 		}
 		return r

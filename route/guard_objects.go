@@ -47,8 +47,12 @@ func (o guardObject) String() string {
 	if o.masquerade != "" {
 		text += ", masquerade what comes from " + o.masquerade
 	}
-	for _, s := range o.restore.List() {
-		text += ", restore " + string(s)
+	for i, s := range o.restore.List() {
+		if i == 0 {
+			text += ", sysctl to set back at the end:"
+		}
+		name, _, _ := strings.Cut(s.String(), "=")
+		text += " " + name
 	}
 	return text
 }

@@ -40,7 +40,7 @@ machine that has nothing else to do.`,
   sudo tunctl bench --rows veth,vxlan,tund-l2 --rounds 5 --time 2s
   sudo tunctl bench --plot devices.svg --plot devices.png --json > devices.json`,
 		SuggestFor: []string{"benchmark", "speed", "perf", "measure", "iperf"},
-		Args:       cobra.NoArgs,
+		Args:       noArgs,
 		RunE:       a.do(func(cmd *cobra.Command, _ []string) error { return a.bench(cmd.Context(), b) }),
 	}
 	f := cmd.Flags()

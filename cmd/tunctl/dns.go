@@ -38,7 +38,7 @@ domains.`,
 		Short: "Have systemd-resolved ask the DNS servers of an instance",
 		Long: `Have systemd-resolved ask the DNS servers of an instance, or no longer when it has none: by resolvectl(1), as root.
 tund-dns@.service does this by itself when an instance is started by systemd or its configuration changes.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.do(func(cmd *cobra.Command, _ []string) error { return a.applyDNS(cmd.Context()) }),
 	}
 	dns.AddCommand(apply)

@@ -111,7 +111,7 @@ func (a *app) flushCommand() *cobra.Command {
 frames. With --static, remove pinned entries instead.`,
 		Example: `  tunctl -i office fdb flush --port berlin
   tunctl -i office fdb flush --static --mac 02:00:00:00:00:01`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	cmd.Flags().StringVar(&filter.MAC, "mac", "", "only this MAC address")
 	cmd.Flags().StringVar(&filter.Port, "port", "", "only behind this peer, or the TAP device")

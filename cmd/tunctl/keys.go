@@ -18,7 +18,7 @@ func (a *app) genkeyCommand() *cobra.Command {
 		Short:   "Print a new private key",
 		Long:    "Print a new private key, in the form of wg genkey.",
 		Example: "  (umask 077; tunctl genkey > /etc/tund/office.key)",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: a.do(func(*cobra.Command, []string) error {
 			key, err := keys.GeneratePrivate()
 			if err != nil {
@@ -35,7 +35,7 @@ func (a *app) genpskCommand() *cobra.Command {
 		Use:   "genpsk",
 		Short: "Print a new preshared key",
 		Long:  "Print a new preshared key, in the form of wg genpsk. Both peers of a pair need the same one.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: a.do(func(*cobra.Command, []string) error {
 			key, err := keys.GeneratePreshared()
 			if err != nil {
@@ -59,7 +59,7 @@ func (a *app) pubkeyCommand() *cobra.Command {
 		Use:     "pubkey",
 		Short:   "Read a private key from standard input and print its public key",
 		Example: "  tunctl pubkey < /etc/tund/office.key",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: a.do(func(*cobra.Command, []string) error {
 			text, err := io.ReadAll(io.LimitReader(a.env.stdin, secretfile.MaxKey+1))
 			if err != nil {

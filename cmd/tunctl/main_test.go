@@ -266,6 +266,7 @@ func TestRun_failuresSayCausePlaceAndNextStep(t *testing.T) {
 	w.expect(2, "", "unknown command \"stauts\"", "stauts")
 	w.expect(2, "", "unknown flag: --jsom", "status", "--jsom")
 	w.expect(2, "", `unknown command "list"`, "fdb", "list")
+	w.expect(2, "", `unexpected argument "x": tunctl genkey takes none`, "genkey", "x")
 	w.expect(2, "", "accepts 2 arg(s)", "fdb", "pin", "02:00:00:00:00:01")
 	w.expect(2, "", "is not a MAC address", "-i", "office", "fdb", "pin", "02:00:00:00:00", "a")
 	w.expect(2, "", "--mac: ", "-i", "office", "fdb", "flush", "--mac", "ff:ff:ff:ff:ff:ff")

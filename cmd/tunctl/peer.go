@@ -17,7 +17,7 @@ func (a *app) peerCommand() *cobra.Command {
 reload or restart; with --save they are written to the configuration, whose comments and order stay.`,
 		Args: onlyVerbs, RunE: list, SuggestFor: []string{"peers", "client", "user"},
 	}
-	listPeers := &cobra.Command{Use: "list", Short: "Show all peers (the default)", Args: cobra.NoArgs, RunE: list,
+	listPeers := &cobra.Command{Use: "list", Short: "Show all peers (the default)", Args: noArgs, RunE: list,
 		SuggestFor: []string{"ls", "dump"}}
 	for _, cmd := range []*cobra.Command{peer, listPeers} {
 		cmd.Flags().BoolVar(&a.json, "json", false, "one JSON document, schema "+control.StatusSchema)

@@ -15,7 +15,7 @@ func (a *app) routesCommand() *cobra.Command {
 		Long: `Compare what instances want in the kernel's network configuration (routes, rules, addresses, links, bridge, firewall
 table) with what is there now. What is missing, refused or too much comes first.`,
 		SuggestFor: []string{"route", "network", "netlink", "addresses"},
-		Args:       cobra.NoArgs,
+		Args:       noArgs,
 		RunE:       a.do(func(cmd *cobra.Command, _ []string) error { return a.showRoutes(cmd.Context()) }),
 	}
 	cmd.Flags().BoolVar(&a.json, "json", false, "one JSON document, schema "+control.RoutesSchema)

@@ -15,7 +15,7 @@ func (a *app) sourcesCommand() *cobra.Command {
 		Long: `Show how many peers belong to the configuration file, to an operator who added them at run time (tunctl, wg), and to
 an agent, and what the agent said last. A peer of the agent is shadowed if the file or an operator has the same key.`,
 		SuggestFor: []string{"source", "agent", "origin", "owners"},
-		Args:       cobra.NoArgs,
+		Args:       noArgs,
 		RunE:       a.do(func(cmd *cobra.Command, _ []string) error { return a.showSources(cmd.Context()) }),
 	}
 	cmd.Flags().BoolVar(&a.json, "json", false, "one JSON document, schema "+control.SourcesSchema)

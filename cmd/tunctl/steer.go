@@ -25,7 +25,7 @@ faults, all of them are printed, the old configuration stays in force, and the e
 
 With --confirm 30s the old configuration comes back after that time unless "tunctl confirm" keeps the new one, and
 at once if the kernel refuses a part of it: for a change that may cut off the host on which it is made.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	cmd.Flags().DurationVar(&confirm, "confirm", 0, "go back after this `TIME` unless \"tunctl confirm\" is called")
 	cmd.RunE = a.do(func(cmd *cobra.Command, _ []string) error {
@@ -58,7 +58,7 @@ func (a *app) confirmCommand() *cobra.Command {
 		Use:   "confirm",
 		Short: "Keep the configuration that \"reload --confirm\" has put in force",
 		Long:  `Keep the configuration that "tunctl reload --confirm" has put in force, which otherwise goes after its time.`,
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -127,7 +127,7 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of tunctl, and of the instances that run",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
 			if _, err := fmt.Fprintf(a.env.stdout, "tunctl %s %s\n", buildinfo.Version(version), runtime.Version()); err != nil {
 				return err

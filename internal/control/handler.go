@@ -161,7 +161,7 @@ func (h *handler) getFDB(http.ResponseWriter, *http.Request) (any, error) {
 // them apart.
 func (h *handler) status() Instance {
 	i := h.backend.Status()
-	i.Warnings, i.Notes, i.Underlay = list(i.Warnings), list(i.Notes), list(i.Underlay)
+	i.Warnings, i.Notes, i.Underlay, i.Sources = list(i.Warnings), list(i.Notes), list(i.Underlay), list(i.Sources)
 	i.Devices, i.Peers, i.FDB = list(slices.Clone(i.Devices)), list(slices.Clone(i.Peers)), list(i.FDB)
 	i.Drops = counts(i.Drops)
 	for n := range i.Devices {

@@ -38,6 +38,9 @@ type Instance struct {
 	// about: a redundant gateway that stands by.
 	Notes []Warning `json:"notes"`
 
+	// Sources says to whom the peers belong.
+	Sources []Source `json:"sources"`
+
 	Devices []Device `json:"devices"`
 	// Drops of the whole instance by the names of internal/drop, peers and devices included;
 	// reasons that never occurred may be left out.

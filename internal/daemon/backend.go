@@ -27,7 +27,9 @@ func (t tunctl) Status() control.Instance {
 	s := t.d.tunnel.Status()
 	t.d.heap.Worked(len(s.Peers))
 	v := t.d.view(&s)
-	return v.Instance()
+	i := v.Instance()
+	i.Sources = t.d.sources()
+	return i
 }
 
 // FDB describes the forwarding database (control.Backend).
