@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/internal/netwatch"
+	"tund/internal/rtnl"
 	"tund/route/firewall"
 	"tund/route/mark"
 	"tund/route/path"
@@ -25,8 +26,9 @@ const kernelTimeout = 10 * time.Second
 // network namespace of the thread that calls openKernel and stays there, whatever thread uses it
 // later.
 type netlinkKernel struct {
-	path.Lookup   // over rt
+	path.Lookup   // over conn
 	rt            *netlink.Handle
+	conn          *rtnl.Conn // for what is asked or changed once for each peer
 	dump          *path.Dump
 	nft           *firewall.Firewall // nil: nftErr says why
 	nftErr        error
@@ -40,10 +42,14 @@ func openLookup() (*netlinkKernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &netlinkKernel{Lookup: path.Lookup{Handle: rt}, rt: rt}
+	k := &netlinkKernel{rt: rt}
 	if err := rt.SetSocketTimeout(kernelTimeout); err != nil {
 		return nil, errors.Join(err, k.close())
 	}
+	if k.conn, err = rtnl.Open(kernelTimeout); err != nil {
+		return nil, errors.Join(err, k.close())
+	}
+	k.Lookup = path.Lookup{Conn: k.conn}
 	return k, nil
 }
 
@@ -101,6 +107,9 @@ func (k *netlinkKernel) close() error {
 		k.dump.Close()
 	}
 	var errs []error
+	if k.conn != nil {
+		errs = append(errs, k.conn.Close())
+	}
 	if k.nft != nil {
 		errs = append(errs, k.nft.Close())
 	}

@@ -5,9 +5,9 @@ import (
 	"net/netip"
 	"strconv"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"tund/internal/rtnl"
 	"tund/route/mark"
 )
 
@@ -61,25 +61,57 @@ func (routeObject) rank() int { return rankRoute }
 
 func (o routeObject) present(f facts, _ string) bool { return f.routes[o] }
 
-func (o routeObject) add(k *netlinkKernel, _ string) error { return o.request(k, k.rt.RouteAdd) }
+func (o routeObject) add(k *netlinkKernel, _ string) error {
+	return o.request(k, unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+}
 
-func (o routeObject) remove(k *netlinkKernel, _ string) error { return o.request(k, k.rt.RouteDel) }
+func (o routeObject) remove(k *netlinkKernel, _ string) error {
+	return o.request(k, unix.RTM_DELROUTE, 0)
+}
 
 // replace atomically points the route with the same destination, table and metric at o's device.
-func (o routeObject) replace(k *netlinkKernel) error { return o.request(k, k.rt.RouteReplace) }
+func (o routeObject) replace(k *netlinkKernel) error {
+	return o.request(k, unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
+}
 
-func (o routeObject) request(k *netlinkKernel, do func(*netlink.Route) error) error {
-	r := &netlink.Route{
-		Dst: ipNetOf(o.dst), Table: int(o.table), Priority: int(o.metric), Protocol: mark.Protocol,
+// request sends the kernel a message about the route.
+func (o routeObject) request(k *netlinkKernel, typ, flags uint16) error {
+	index := 0
+	if o.dev != "" {
+		l, err := k.conn.LinkByName(o.dev)
+		if err != nil {
+			return err
+		}
+		index = l.Index
 	}
-	if o.dev == "" {
-		r.Type = unix.RTN_UNREACHABLE
-		return do(r)
+	_, err := k.conn.Do(typ, flags|unix.NLM_F_ACK, o.body(index))
+	return err
+}
+
+// body describes the route, into the link of that index: struct rtmsg, with attributes.
+func (o routeObject) body(index int) []byte {
+	family, kind, scope, table := byte(unix.AF_INET6), byte(unix.RTN_UNREACHABLE), byte(unix.RT_SCOPE_UNIVERSE), byte(unix.RT_TABLE_UNSPEC)
+	if o.dst.Addr().Is4() {
+		family = unix.AF_INET
 	}
-	return k.withLink(o.dev, func(l netlink.Link) error {
-		r.LinkIndex, r.Scope = l.Attrs().Index, netlink.SCOPE_LINK
-		return do(r)
-	})
+	if o.dev != "" {
+		kind, scope = unix.RTN_UNICAST, unix.RT_SCOPE_LINK
+	}
+	if o.table < 256 {
+		table = byte(o.table)
+	}
+	body := []byte{family, byte(o.dst.Bits()), 0, 0, table, mark.Protocol, scope, kind, 0, 0, 0, 0}
+	body = rtnl.Attribute(body, unix.RTA_DST, o.dst.Addr().AsSlice())
+	if table == unix.RT_TABLE_UNSPEC {
+		body = rtnl.Uint32(body, unix.RTA_TABLE, o.table)
+	}
+	if o.metric != 0 {
+		body = rtnl.Uint32(body, unix.RTA_PRIORITY, o.metric)
+	}
+	if index != 0 {
+		body = rtnl.Uint32(body, unix.RTA_OIF, uint32(index))
+	}
+	return body
 }
 
 func (o routeObject) advice(err error) string {

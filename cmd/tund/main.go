@@ -17,7 +17,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -28,6 +27,7 @@ import (
 	"tund/internal/confine"
 	"tund/internal/daemon"
 	"tund/internal/desired"
+	"tund/internal/heap"
 	"tund/internal/rundir"
 	"tund/internal/stamps"
 	"tund/internal/trial"
@@ -136,6 +136,7 @@ func serve(c command, stderr io.Writer) int {
 		return exitUsage
 	}
 	s.say(log)
+	heap.Begin()
 	cfg, err := config.Load(c.config)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -145,7 +146,8 @@ func serve(c command, stderr io.Writer) int {
 	if former != nil {
 		cfg = former
 	}
-	tune()
+	schedule()
+	heap.Suit(len(cfg.Peers))
 	keepMemory(log)
 	o := daemon.Options{
 		Config: cfg, Former: former != nil, Log: log, Level: level, Version: buildinfo.Version(version), Reload: s.reload, Restart: s.again.Load,
@@ -176,15 +178,12 @@ func formerOf(cfg *config.Config, log *zap.Logger) *config.Config {
 	return former
 }
 
-// tune makes the scheduler and the collector fit the packet path: its loops sit in system calls,
-// where each occupies a thread but no core, so there are to be more of Go's processors than those
-// of the machine, or a loop that comes back from the kernel would have to wait for one.
-func tune() {
+// schedule makes the scheduler fit the packet path: its loops sit in system calls, where each
+// occupies a thread but no core, so there are to be more of Go's processors than those of the
+// machine, or a loop that comes back from the kernel would have to wait for one.
+func schedule() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.NumCPU() + 2)
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200) // nothing per packet is garbage; what is, is little
 	}
 }
 

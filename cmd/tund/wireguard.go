@@ -16,6 +16,7 @@ import (
 
 	"tund/internal/buildinfo"
 	"tund/internal/daemon"
+	"tund/internal/heap"
 	"tund/internal/names"
 )
 
@@ -54,7 +55,8 @@ func serveInterface(c command, stderr io.Writer) int {
 		say(err)
 		return exitFailure
 	}
-	tune()
+	schedule()
+	heap.Suit(0)
 	keepMemory(o.Log)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"tund/config"
 	"tund/internal/advice"
 	"tund/internal/desired"
 	"tund/internal/statusview"
@@ -62,17 +63,41 @@ func (d *Daemon) follow(ctx context.Context) {
 // lookAround checks the network: our addresses, the paths to the peers, and whether these lead into
 // the tunnel. It tries again what the kernel refused.
 func (d *Daemon) lookAround() {
+	peers, mark, ok := d.lookClose()
+	if !ok {
+		return
+	}
+	d.checkPaths(false)
+	// No change waits for this, which asks the kernel thousands of questions. A change that comes
+	// meanwhile and makes another check necessary asks for it.
+	path := desired.LookUpPaths(d.routes, d.names, peers, d.tunnel.Endpoints(), mark)
+	d.takePaths(path, mark)
+	d.heap.Worked(d.tunnel.PeerCount())
+}
+
+// lookClose checks what is nearest to the instance: our addresses, the interface to which we are
+// bound, and the routes through the device. It returns whose paths are to be looked up, and with
+// which mark; ok is false when the instance stops.
+func (d *Daemon) lookClose() (peers []*config.Peer, mark uint32, ok bool) {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.stopping {
+		return nil, 0, false
+	}
+	d.lookAddresses()
+	mark = d.mark(d.config)
+	d.followBinding(mark)
+	d.followVia()
+	return d.peersOf(d.config), mark, true
+}
+
+// takePaths puts in force what was found out about the paths to the peers.
+func (d *Daemon) takePaths(path desired.Paths, mark uint32) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
 	if d.stopping {
 		return
 	}
-	d.lookAddresses()
-	mark := d.mark(d.config)
-	d.followBinding(mark)
-	d.followVia()
-	d.checkPaths(false)
-	path := desired.LookUpPaths(d.routes, d.names, d.peersOf(d.config), d.tunnel.Endpoints(), mark)
 	d.mu.Lock()
 	was := d.path.Device
 	d.path = path
@@ -91,7 +116,6 @@ func (d *Daemon) lookAround() {
 	}
 	d.applyBridgeVLANs() // a bridge may have become VLAN-aware, which nothing announces
 	advice.FindLoops(d.routes, &d.problems, d.tunnel.Endpoints(), mark)
-	d.heap.Worked(d.tunnel.PeerCount())
 }
 
 // followVia gives the tunnel the routes of the host by which a packet chooses its peer. Callers

@@ -1,5 +1,6 @@
-// Package heap gives memory back to the kernel after work on very many peers, so that what such
-// work takes for a moment does not count as the daemon's for good.
+// Package heap keeps the memory of a daemon small: it sets how often the collector runs, and after
+// work on very many peers it gives memory back to the kernel, so that what such work takes for a
+// moment does not count as the daemon's for good.
 //
 // It knows neither peers nor sessions, only how many there were. A Trimmer may be used from several
 // goroutines.
@@ -29,6 +30,21 @@ func (t *Trimmer) Worked(things int) {
 			keepHeapSmall()
 			debug.FreeOSMemory()
 		})
+	}
+}
+
+// Begin makes the collector spare memory while the configuration is read and the instance starts,
+// which takes several times as much as the instance has in use afterwards.
+func Begin() { keepHeapSmall() }
+
+// Suit makes the collector fit a daemon with so many peers, once their description was read. What
+// was needed to read very many is given back.
+func Suit(peers int) {
+	switch {
+	case peers >= manyThings:
+		debug.FreeOSMemory()
+	case os.Getenv("GOGC") == "":
+		debug.SetGCPercent(200) // nothing per packet is garbage; what is, is little
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"tund/internal/rtnl"
 )
 
 // LAN takes what FollowBridge learns. FollowBridge calls its methods from one goroutine; none
@@ -154,7 +156,7 @@ func (f *bridgeFollower) lookSoon() {
 // handle handles the messages in a datagram.
 func (f *bridgeFollower) handle(b []byte) {
 	var heard []Station
-	for typ, m := range messages(b) {
+	for typ, m := range rtnl.Messages(b) {
 		body := m[unix.SizeofNlMsghdr:]
 		switch typ {
 		case unix.RTM_NEWLINK, unix.RTM_DELLINK:

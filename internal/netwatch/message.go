@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"tund/internal/rtnl"
 )
 
 // RouteMessage is the part of an RTM_NEWROUTE or RTM_DELROUTE message that tund needs.
@@ -32,7 +34,7 @@ func ParseRoute(b []byte) (r RouteMessage, ok bool) {
 	if !ok || bits > addr.BitLen() {
 		return r, false
 	}
-	for typ, value := range attributes(b[unix.SizeofRtMsg:]) {
+	for typ, value := range rtnl.Attributes(b[unix.SizeofRtMsg:]) {
 		switch {
 		case typ == unix.RTA_DST && len(value) == addr.BitLen()/8:
 			addr, _ = netip.AddrFromSlice(value)
@@ -61,22 +63,4 @@ func unspecified(family uint8) (addr netip.Addr, ok bool) {
 		return netip.IPv6Unspecified(), true
 	}
 	return addr, false
-}
-
-// attributes yields the netlink attributes in b: struct nlattr, 4-byte aligned; netlink(7). It
-// stops at the first that does not fit. Values point into b. Flag bits of the type are cleared.
-func attributes(b []byte) func(yield func(typ uint16, value []byte) bool) {
-	return func(yield func(uint16, []byte) bool) {
-		for len(b) >= unix.SizeofNlAttr {
-			size := int(binary.NativeEndian.Uint16(b))
-			if size < unix.SizeofNlAttr || size > len(b) {
-				return
-			}
-			typ := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-			if !yield(typ, b[unix.SizeofNlAttr:size]) {
-				return
-			}
-			b = b[min(len(b), (size+3)&^3):]
-		}
-	}
 }

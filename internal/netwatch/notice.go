@@ -6,6 +6,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"tund/internal/rtnl"
 )
 
 // Notice is one change that the kernel announces. Fields that make no sense for its Kind are zero.
@@ -48,7 +50,7 @@ const maxNameAttr = 255
 // first that does not fit and leaves out what is of no interest.
 func parseNotices(b []byte) []Notice {
 	var notices []Notice
-	for typ, m := range messages(b) {
+	for typ, m := range rtnl.Messages(b) {
 		n := parseNotice(typ, m[unix.SizeofNlMsghdr:])
 		if n.Kind != None {
 			n.Port = binary.NativeEndian.Uint32(m[12:])
@@ -56,23 +58,6 @@ func parseNotices(b []byte) []Notice {
 		}
 	}
 	return notices
-}
-
-// messages yields the netlink messages in b with their headers. It stops at the first that does
-// not fit.
-func messages(b []byte) func(yield func(typ uint16, message []byte) bool) {
-	return func(yield func(uint16, []byte) bool) {
-		for len(b) >= unix.SizeofNlMsghdr {
-			size := int(binary.NativeEndian.Uint32(b))
-			if size < unix.SizeofNlMsghdr || size > len(b) {
-				return
-			}
-			if !yield(binary.NativeEndian.Uint16(b[4:]), b[:size]) {
-				return
-			}
-			b = b[min(len(b), (size+3)&^3):]
-		}
-	}
 }
 
 func parseNotice(typ uint16, body []byte) Notice {
@@ -105,7 +90,7 @@ func parseLinkNotice(body []byte, del bool) Notice {
 		return Notice{}
 	}
 	n := Notice{Kind: Link, Del: del, Index: int(int32(binary.NativeEndian.Uint32(body[4:])))}
-	for typ, value := range attributes(body[unix.SizeofIfInfomsg:]) {
+	for typ, value := range rtnl.Attributes(body[unix.SizeofIfInfomsg:]) {
 		if typ == attrLinkName {
 			n.Name = text(value)
 		}
@@ -126,7 +111,7 @@ func parseAddrNotice(body []byte, del bool) Notice {
 		return n
 	}
 	local := false
-	for typ, value := range attributes(body[unix.SizeofIfAddrmsg:]) {
+	for typ, value := range rtnl.Attributes(body[unix.SizeofIfAddrmsg:]) {
 		if len(value) != addr.BitLen()/8 || typ != unix.IFA_LOCAL && (typ != unix.IFA_ADDRESS || local) {
 			continue
 		}
@@ -143,7 +128,7 @@ func parseRuleNotice(body []byte, del bool) Notice {
 		return Notice{}
 	}
 	n := Notice{Kind: Rule, Del: del}
-	for typ, value := range attributes(body[unix.SizeofRtMsg:]) {
+	for typ, value := range rtnl.Attributes(body[unix.SizeofRtMsg:]) {
 		if typ == attrRuleProtocol && len(value) == 1 {
 			n.Protocol = value[0]
 		}
@@ -158,7 +143,7 @@ func parseTableNotice(body []byte) Notice {
 		return Notice{}
 	}
 	n := Notice{Kind: Table, Del: true}
-	for typ, value := range attributes(body[sizeofNfgenmsg:]) {
+	for typ, value := range rtnl.Attributes(body[sizeofNfgenmsg:]) {
 		if typ == attrNFTTable {
 			n.Name = text(value)
 		}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tund/internal/rtnl"
 )
 
 // Station is a MAC address that a bridge knows at one of its ports.
@@ -58,7 +60,7 @@ func parseFDB(b []byte) (e fdbEntry, ok bool) {
 	}
 	e.port = int(int32(binary.NativeEndian.Uint32(b[4:])))
 	e.fixed = binary.NativeEndian.Uint16(b[8:])&fixedState != 0 || b[10]&stickyFlag != 0
-	for typ, value := range attributes(b[sizeofNdmsg:]) {
+	for typ, value := range rtnl.Attributes(b[sizeofNdmsg:]) {
 		switch {
 		case typ == attrMAC && len(value) == len(e.mac):
 			e.mac, ok = [6]byte(value), value[0]&1 == 0
