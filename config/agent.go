@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"tund/config/scalar"
 	"tund/config/spelling"
 	"tund/config/tomlscan"
 	"tund/crypto/keys"
@@ -38,9 +39,9 @@ func (l *loader) agent(s *section) *Agent {
 	}
 	words, at := s.words("within")
 	for i, word := range words {
-		p, why := parsePrefix(word)
+		p, why := scalar.Prefix(word)
 		if why != "" {
-			s.errorAt(at[i], "within", "%s %s", shown(word), why)
+			s.errorAt(at[i], "within", "%s %s", scalar.Shown(word), why)
 			continue
 		}
 		if masked := p.Masked(); masked != p {

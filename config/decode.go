@@ -2,14 +2,14 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"regexp"
-	"slices"
 	"strings"
-	"tund/config/tomlscan"
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
+
+	"tund/config/scalar"
+	"tund/config/tomlscan"
 )
 
 // decode turns the source into values and their places. What is not TOML is reported and set aside,
@@ -59,9 +59,9 @@ func (l *loader) cutDuplicates(src []byte, found *tomlscan.Result) {
 		case d.Table && d.Name == "peer":
 			l.errorAt(d.Start, "write [[peer]], with two brackets, before each peer: [peer] can stand only once")
 		case d.Table:
-			l.errorAt(d.Start, "section %s given twice: first at %d:%d", shownKey(d.Name), line, col)
+			l.errorAt(d.Start, "section %s given twice: first at %d:%d", scalar.ShownKey(d.Name), line, col)
 		default:
-			l.errorAt(d.Start, "%s given twice: first at %d:%d", shownKey(d.Name), line, col)
+			l.errorAt(d.Start, "%s given twice: first at %d:%d", scalar.ShownKey(d.Name), line, col)
 		}
 		for i := d.Start; i < d.End; i++ {
 			if src[i] != '\n' && src[i] != '\r' {
@@ -105,7 +105,7 @@ func (l *loader) syntaxError(err error) (at int, msg string) {
 		text := quoted[1 : len(quoted)-1]
 		switch {
 		case strings.HasPrefix(parse.Message, "Key '"):
-			return shownKey(text)
+			return scalar.ShownKey(text)
 		case utf8.RuneCountInString(text) == 1, strings.Trim(text, `"'`) == "", oneCharacter.MatchString(text):
 			return quoted
 		}
@@ -126,50 +126,3 @@ func (l *loader) syntaxError(err error) (at int, msg string) {
 	}
 	return parse.Position.Start, msg
 }
-
-// Text that is shown is at most this long.
-const (
-	maxShownKey  = 32
-	maxShownText = 64
-)
-
-// shownKey returns the name of a key for a message. A long one is not shown: it may be a secret on
-// a line of its own, or a key file given in place of a configuration.
-func shownKey(name string) string {
-	if len(name) > maxShownKey || mayBeSecret(name) {
-		return fmt.Sprintf("(%d bytes, not shown)", len(name))
-	}
-	return fmt.Sprintf("%q", name)
-}
-
-// shown returns a value for a message, unless it may be a secret in the wrong place.
-func shown(value string) string {
-	if len(value) > maxShownText || mayBeSecret(value) {
-		return fmt.Sprintf("(%d bytes, not shown)", len(value))
-	}
-	return fmt.Sprintf("%q", value)
-}
-
-// keyText matches what could be a key, or most of one, in base64 or hexadecimal; keyTail the same
-// at the end of a text, in an alphabet without what names of files mostly have; wholeKey is a key
-// as wg(8) writes it.
-var (
-	keyText  = regexp.MustCompile(`[A-Za-z0-9+/=_-]{40}`)
-	keyTail  = regexp.MustCompile(`[A-Za-z0-9+/=]{40}\s*$`)
-	wholeKey = regexp.MustCompile(`[A-Za-z0-9+/]{43}=`)
-	keyPart  = regexp.MustCompile(`[A-Za-z0-9+/=]{20,}`)
-)
-
-// looksLikeKey reports whether value has something in it that could be a key.
-func looksLikeKey(value string) bool { return keyText.MatchString(value) }
-
-// mayBeSecret reports whether value has something in it that could be a key or a good part of one:
-// a key that lost some characters when it was copied is still a secret.
-func mayBeSecret(value string) bool {
-	return looksLikeKey(value) || slices.ContainsFunc(keyPart.FindAllString(value, -1), func(part string) bool {
-		return strings.ContainsAny(part, "0123456789") && strings.ToLower(part) != part && strings.ToUpper(part) != part
-	})
-}
-
-// endsLikeKey reports whether the name of a file could be a key, or end in one.
-func endsLikeKey(path string) bool { return keyTail.MatchString(path) || wholeKey.MatchString(path) }

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"tund/config/scalar"
 )
 
 const (
@@ -32,7 +34,7 @@ func isServer(addr netip.Addr) bool {
 
 func isDomain(word string) bool {
 	domain := strings.ToLower(word)
-	return len(domain) <= maxDomain && domain != "." && domainName.MatchString(domain) && !mayBeSecret(word)
+	return len(domain) <= maxDomain && domain != "." && domainName.MatchString(domain) && !scalar.MayBeSecret(word)
 }
 
 // dns returns the servers and the domains at key.
@@ -46,9 +48,9 @@ func (s *section) dns(key string) (servers []netip.Addr, domains []string) {
 		if addr, err := netip.ParseAddr(word); err == nil {
 			switch {
 			case !isServer(addr):
-				s.errorAt(at[i], key, "%s is not the address of a server", shown(word))
+				s.errorAt(at[i], key, "%s is not the address of a server", scalar.Shown(word))
 			case slices.Contains(servers, addr):
-				s.errorAt(at[i], key, "%s is there twice", shown(word))
+				s.errorAt(at[i], key, "%s is there twice", scalar.Shown(word))
 			default:
 				servers = append(servers, addr)
 			}
@@ -57,9 +59,9 @@ func (s *section) dns(key string) (servers []netip.Addr, domains []string) {
 		domain := strings.ToLower(word)
 		switch {
 		case !isDomain(word):
-			s.errorAt(at[i], key, "%s is neither an address nor a domain", shown(word))
+			s.errorAt(at[i], key, "%s is neither an address nor a domain", scalar.Shown(word))
 		case slices.Contains(domains, domain):
-			s.errorAt(at[i], key, "%s is there twice", shown(word))
+			s.errorAt(at[i], key, "%s is there twice", scalar.Shown(word))
 		default:
 			domains = append(domains, domain)
 		}

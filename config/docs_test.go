@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"tund/config/scalar"
 	"tund/crypto/keys"
 )
 
@@ -339,7 +340,7 @@ func TestExamples_placeholdersAreRefused(t *testing.T) {
 		t.Errorf("only %d placeholders found", len(found))
 	}
 	for _, placeholder := range found {
-		if !isPlaceholder(placeholder) {
+		if !scalar.IsPlaceholder(placeholder) {
 			t.Errorf("%s is taken for a key", placeholder)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -12,6 +13,9 @@ import (
 	"tund/config/tomlscan"
 	"tund/crypto/keys"
 )
+
+// wholeKey is a key as wg(8) writes it.
+var wholeKey = regexp.MustCompile(`[A-Za-z0-9+/]{43}=`)
 
 // FuzzLoad feeds arbitrary files to the loader. It never panics, every message has a place inside
 // the file and one line and nothing in it that could be a key of the file, and the scanner's tree

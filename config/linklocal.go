@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"tund/config/scalar"
 )
 
 // LinkProtocol is a protocol between neighbours on one link that [tap] may let pass.
@@ -36,7 +38,7 @@ func (s *section) linkProtocols(key string) []LinkProtocol {
 	for i, word := range words {
 		n := slices.Index(linkProtocolNames, word)
 		if n < 0 {
-			s.errorAt(at[i], key, "want %s, not %s", strings.Join(linkProtocolNames, ", "), shown(word))
+			s.errorAt(at[i], key, "want %s, not %s", strings.Join(linkProtocolNames, ", "), scalar.Shown(word))
 			continue
 		}
 		list = append(list, LinkProtocol(n))

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tund/config/scalar"
 	"tund/config/spelling"
 	"tund/config/tomlscan"
 	"tund/crypto/keys"
@@ -155,7 +156,7 @@ func load(path string, h host) (*Config, error) {
 	l := newLoader(path, h, strings.TrimPrefix(string(data), "\ufeff"))
 	l.known = allKeys()
 	if err := names.Instance(l.cfg.Instance); err != nil {
-		l.errorAt(0, "instance name %s, from the name of the file, %v", shown(l.cfg.Instance), err)
+		l.errorAt(0, "instance name %s, from the name of the file, %v", scalar.Shown(l.cfg.Instance), err)
 	}
 	if values, places, ok := l.decode(); ok {
 		l.file(values, places)

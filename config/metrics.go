@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"tund/config/scalar"
 	"tund/internal/unixsock"
 )
 
@@ -44,7 +45,7 @@ func (l *loader) metrics(s *section) Metrics {
 	addr, err := netip.ParseAddrPort(text)
 	if err != nil || addr.Port() == 0 {
 		s.errorAt(at, "listen", `%s is not an address with a port, nor a unix socket (want "127.0.0.1:9586", "[::1]:9586" or "unix:PATH")`,
-			shown(text))
+			scalar.Shown(text))
 		return Metrics{}
 	}
 	if !addr.Addr().IsLoopback() {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"tund/config/scalar"
 	"tund/config/spelling"
 	"tund/internal/names"
 )
@@ -20,7 +21,7 @@ var ethernetKeys = []string{"macs", "max_macs", "vlans", "pvid", "trust", "isola
 // peer checks one [[peer]], the one of that number in the file (from 1).
 func (l *loader) peer(s *section, number int) Peer {
 	s.label = "peer " + strconv.Itoa(number)
-	if name, ok := s.values["name"].(string); ok && checkName(name) == "" {
+	if name, ok := s.values["name"].(string); ok && scalar.Name(name) == "" {
 		s.label = "peer " + strconv.Quote(name)
 	}
 	s.unknownKeys()
@@ -62,12 +63,12 @@ func (l *loader) peerName(s *section) string {
 		return ""
 	}
 	at := s.where("name")
-	if why := checkName(text); why != "" {
-		s.errorAt(at, "name", "%s %s", shown(text), why)
+	if why := scalar.Name(text); why != "" {
+		s.errorAt(at, "name", "%s %s", scalar.Shown(text), why)
 		return ""
 	}
 	if first, ok := l.names[text]; ok {
-		s.errorAt(at, "name", "%s is also the name of the peer at %s", shown(text), l.positionOf(first))
+		s.errorAt(at, "name", "%s is also the name of the peer at %s", scalar.Shown(text), l.positionOf(first))
 	} else {
 		l.names[text] = place{at: at, peer: s}
 	}
@@ -102,12 +103,12 @@ func (l *loader) peerPrefixes(s *section) []netip.Prefix {
 	words, at := s.words(key)
 	s.priority = int(s.integer("priority", 0, 0, maxPriority))
 	for i, word := range words {
-		p, why := parsePrefix(word)
+		p, why := scalar.Prefix(word)
 		if why == "" && p.IsSingleIP() && p.Addr().IsUnspecified() {
 			why = fmt.Sprintf("is not the address of a host: did you mean %s/0?", p.Addr())
 		}
 		if why != "" {
-			s.errorAt(at[i], key, "%s %s", shown(word), why)
+			s.errorAt(at[i], key, "%s %s", scalar.Shown(word), why)
 			continue
 		}
 		if masked := p.Masked(); masked != p {
@@ -216,7 +217,7 @@ func (l *loader) peerMACs(s *section) []MAC {
 	for i, word := range words {
 		station, err := names.Station(word)
 		if err != nil {
-			s.errorAt(at[i], key, "%s %v", shown(word), err)
+			s.errorAt(at[i], key, "%s %v", scalar.Shown(word), err)
 			continue
 		}
 		m := MAC(station)
@@ -244,7 +245,7 @@ func (s *section) vlans(key string) []uint16 {
 			f, err1 := strconv.ParseInt(from, 10, 32)
 			t, err2 := strconv.ParseInt(to, 10, 32)
 			if err1 != nil || err2 != nil {
-				s.errorAt(it.at, key, `%s is no range: want one like "10-19", or a number without quotes`, shown(v))
+				s.errorAt(it.at, key, `%s is no range: want one like "10-19", or a number without quotes`, scalar.Shown(v))
 				continue
 			}
 			first, last = f, t
@@ -284,7 +285,7 @@ func (s *section) trust(key string) (dhcp, ra bool) {
 		case "ra":
 			ra = true
 		default:
-			s.errorAt(at[i], key, `want "dhcp" or "ra", not %s`, shown(word))
+			s.errorAt(at[i], key, `want "dhcp" or "ra", not %s`, scalar.Shown(word))
 		}
 	}
 	return dhcp, ra
@@ -314,7 +315,7 @@ func (l *loader) peerEndpoints(s *section) []Endpoint {
 		case why != "":
 			s.errorAt(at[i], key, "%s", why)
 		case slices.Contains(list, e):
-			s.warnAt(at[i], key, "%s given twice", shown(word))
+			s.warnAt(at[i], key, "%s given twice", scalar.Shown(word))
 		default:
 			list = append(list, e)
 			if a, ok := e.AddrPort(); ok {
@@ -346,13 +347,13 @@ func parseEndpoint(text string) (e Endpoint, why string) {
 	host, port, err := net.SplitHostPort(text)
 	switch {
 	case strings.Contains(text, "://"):
-		return e, shown(text) + " is a URL" + want
+		return e, scalar.Shown(text) + " is a URL" + want
 	case strings.ContainsAny(text, ", ;\t"):
-		return e, shown(text) + ` has spaces or commas: want host:port, or a list: ["one:51820", "two:51820"]`
+		return e, scalar.Shown(text) + ` has spaces or commas: want host:port, or a list: ["one:51820", "two:51820"]`
 	case err != nil && (!strings.Contains(text, ":") || strings.HasSuffix(text, "]")):
 		return e, "missing port" + want
 	case err != nil:
-		return e, shown(text) + " is malformed (want host:port, or [address]:port for IPv6)"
+		return e, scalar.Shown(text) + " is malformed (want host:port, or [address]:port for IPv6)"
 	case host == "":
 		return e, "missing host" + want
 	case port == "":
@@ -360,9 +361,9 @@ func parseEndpoint(text string) (e Endpoint, why string) {
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 || port[0] == '+' {
-		return e, "port " + shown(port) + " is not a number from 1 to 65535"
+		return e, "port " + scalar.Shown(port) + " is not a number from 1 to 65535"
 	}
-	host, why = checkHost(host, strings.HasPrefix(text, "["))
+	host, why = scalar.Host(host, strings.HasPrefix(text, "["))
 	return Endpoint{Host: host, Port: uint16(n)}, why
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"tund/config/scalar"
 	"tund/crypto/keys"
 )
 
@@ -113,7 +114,7 @@ func (l *loader) credential(s *section, key string) source {
 	dir := l.host.getenv("CREDENTIALS_DIRECTORY")
 	switch {
 	case !ok:
-	case name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || looksLikeKey(name):
+	case name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || scalar.LooksLikeKey(name):
 		s.errorAt(src.at, key, "want the name of a credential, without a path")
 	case dir == "":
 		s.errorAt(src.at, key, "$CREDENTIALS_DIRECTORY is not set: systemd sets it for a service with LoadCredential=")
@@ -132,7 +133,7 @@ func readSecret[K any](s *section, key string, src source, parse func(string) (K
 	if src.path != "" {
 		s.l.cfg.Files = append(s.l.cfg.Files, src.path)
 		data, info, err := s.l.host.readFile(src.path, maxKeyFileSize)
-		if err != nil && endsLikeKey(src.path) {
+		if err != nil && scalar.EndsLikeKey(src.path) {
 			s.errorAt(src.at, key, "looks like a key, where the name of a file is wanted (not shown)")
 			return k
 		}
@@ -150,7 +151,7 @@ func readSecret[K any](s *section, key string, src source, parse func(string) (K
 		}
 		text, from = strings.TrimSpace(string(data)), src.path+": "
 	}
-	why := checkKey(text)
+	why := scalar.Key(text)
 	if strings.HasSuffix(key, "_key") && strings.HasSuffix(text, ".key") && len(text) < keys.TextSize {
 		why = "is the name of a file: use " + key + "_file"
 	}

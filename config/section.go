@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"tund/config/scalar"
 	"tund/config/spelling"
 	"tund/config/tomlscan"
 	"tund/crypto/keys"
@@ -115,7 +116,7 @@ func (s *section) unknownKeys() {
 		case map[string]any, []map[string]any:
 			kind = "section"
 		}
-		s.l.errorAt(s.at.Child(key).Key, "%sunknown %s %s%s", prefix, kind, shownKey(key), s.l.known.Suggest(s.name, key))
+		s.l.errorAt(s.at.Child(key).Key, "%sunknown %s %s%s", prefix, kind, scalar.ShownKey(key), s.l.known.Suggest(s.name, key))
 	}
 }
 
@@ -275,7 +276,7 @@ func (s *section) choice(key string, words ...string) int {
 	}
 	want := strings.Join(quoted[:len(words)-1], ", ") + " or " + quoted[len(words)-1]
 	if ok {
-		s.errorAt(s.where(key), key, "want %s, not %s", want, shown(text))
+		s.errorAt(s.where(key), key, "want %s, not %s", want, scalar.Shown(text))
 	} else {
 		s.wrongType(key, want)
 	}
@@ -309,7 +310,7 @@ func (s *section) list(key, want string) []item {
 		return nil
 	}
 	values, ok := value.([]any)
-	if text, isText := value.(string); isText && !mayBeSecret(text) && spelling.HasExample(key) {
+	if text, isText := value.(string); isText && !scalar.MayBeSecret(text) && spelling.HasExample(key) {
 		s.errorAt(s.where(key), key, "want a list: %s", spelling.Example(key, spelling.List, clean(text)))
 		return nil
 	}

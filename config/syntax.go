@@ -3,9 +3,11 @@ package config
 import (
 	"regexp"
 	"strings"
+	"unicode/utf8"
+
+	"tund/config/scalar"
 	"tund/config/spelling"
 	"tund/config/tomlscan"
-	"unicode/utf8"
 )
 
 // maxSyntaxErrors bounds how often a malformed statement is set aside and the decoder run again:
@@ -121,8 +123,8 @@ func (l *loader) explainSyntax(src string, st statement) (at int, msg string) {
 	if st.key == "" {
 		return st.start, noAssignment(text)
 	}
-	key := shownKey(st.key)
-	if len(st.key) <= maxShownKey && !mayBeSecret(st.key) {
+	key := scalar.ShownKey(st.key)
+	if len(st.key) <= scalar.MaxShownKey && !scalar.MayBeSecret(st.key) {
 		key = st.key
 	}
 	msg = l.explainValue(st, strings.TrimSpace(afterKey(text)))
@@ -157,7 +159,7 @@ func noAssignment(text string) string {
 // explainValue says what is wrong with the text of a value; "" when the decoder knows better.
 func (l *loader) explainValue(st statement, value string) string {
 	key, kind := l.known.Find(st.key)
-	if len(key) > maxShownKey || looksLikeKey(key) {
+	if len(key) > scalar.MaxShownKey || scalar.LooksLikeKey(key) {
 		key = "key"
 	}
 	first := ""
@@ -193,7 +195,7 @@ func (l *loader) explainValue(st statement, value string) string {
 // unquoted says how a value without quotes is to be written.
 func unquoted(key string, kind spelling.Kind, value string) string {
 	safe := ""
-	if kind != spelling.Secret && kind != 0 && len(value) <= maxShownText && !mayBeSecret(value) {
+	if kind != spelling.Secret && kind != 0 && len(value) <= scalar.MaxShownText && !scalar.MayBeSecret(value) {
 		safe = value
 	}
 	if key == "endpoint" && unbracketed(value) || strings.ContainsAny(value, "\"'\\,;\r\n\t#") || !utf8.ValidString(value) {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"tund/config/scalar"
 	"tund/config/spelling"
 	"tund/internal/names"
 	"tund/internal/sizes"
@@ -77,7 +78,7 @@ func (s *section) dscp(key string) int {
 		case "copy":
 			return CopyDSCP
 		}
-		s.errorAt(s.where(key), key, `want "none", "copy" or a number from 0 to %d, not %s`, maxDSCP, shown(v))
+		s.errorAt(s.where(key), key, `want "none", "copy" or a number from 0 to %d, not %s`, maxDSCP, scalar.Shown(v))
 	default:
 		s.wrongType(key, fmt.Sprintf(`"none", "copy" or a number from 0 to %d`, maxDSCP))
 	}
@@ -109,7 +110,7 @@ func (l *loader) tun(s *section) *Tun {
 		s.errorAt(s.where("table"), "table", "255 is the kernel's own table of local addresses")
 	}
 	if l.cfg.Tunnel.BindDevice != "" && l.cfg.Tunnel.BindDevice == t.Device {
-		l.errorAt(s.where("device"), "tun: device: %s is the bind_device of [tunnel]: our datagrams cannot leave through the tunnel itself", shown(t.Device))
+		l.errorAt(s.where("device"), "tun: device: %s is the bind_device of [tunnel]: our datagrams cannot leave through the tunnel itself", scalar.Shown(t.Device))
 	}
 	s.checkIPv6MTU(t.MTU, t.Addresses)
 	return t
@@ -148,7 +149,7 @@ func (l *loader) tap(s *section) *Tap {
 	case !s.has("device"):
 		s.l.errorAt(s.at.Value, "tap: device: set a name: the [tun] device has that of the instance")
 	case t.Device != "" && t.Device == l.cfg.Tun.Device:
-		s.errorAt(s.where("device"), "device", "%s is the name of the [tun] device", shown(t.Device))
+		s.errorAt(s.where("device"), "device", "%s is the name of the [tun] device", scalar.Shown(t.Device))
 	}
 	if !t.Learning && t.UnknownUnicastLimit != 0 {
 		s.warnAt(s.where("learning"), "learning", "frames to MACs that are not pinned are held to unknown_unicast_limit, %d a second", t.UnknownUnicastLimit)
@@ -173,9 +174,9 @@ func (l *loader) checkBridge(s *section, t *Tap) {
 	case t.Bridge == "":
 		return
 	case t.Bridge == t.Device:
-		s.errorAt(at, "bridge", "%s is the name of the [tap] device itself", shown(t.Bridge))
+		s.errorAt(at, "bridge", "%s is the name of the [tap] device itself", scalar.Shown(t.Bridge))
 	case l.cfg.Tun != nil && t.Bridge == l.cfg.Tun.Device:
-		s.errorAt(at, "bridge", "%s is the name of the [tun] device", shown(t.Bridge))
+		s.errorAt(at, "bridge", "%s is the name of the [tun] device", scalar.Shown(t.Bridge))
 	}
 	if len(t.Addresses) > 0 {
 		s.warnAt(s.where("address"), "address", "a bridge port is not reachable by an address of its own: put it on the bridge")
@@ -237,10 +238,10 @@ func (s *section) orInstance(key, given string) string {
 	// Characters in the name of the instance are checked where that is.
 	if len(name) > names.MaxDevice {
 		s.l.errorAt(s.at.Value, "%s: %s: set a name: that of the instance, %s, is longer than %d bytes",
-			s.label, key, shown(name), names.MaxDevice)
+			s.label, key, scalar.Shown(name), names.MaxDevice)
 	} else if err := names.Device(name); err != nil && names.Instance(name) == nil {
 		s.l.errorAt(s.at.Value, "%s: %s: set a name: that of the instance, %s, %v",
-			s.label, key, shown(name), err)
+			s.label, key, scalar.Shown(name), err)
 	}
 	return name
 }
@@ -252,7 +253,7 @@ func (s *section) device(key string) string {
 		return ""
 	}
 	if err := names.Device(name); err != nil {
-		s.errorAt(s.where(key), key, "%s %v", shown(name), err)
+		s.errorAt(s.where(key), key, "%s %v", scalar.Shown(name), err)
 		return ""
 	}
 	return name
@@ -264,7 +265,7 @@ func (s *section) addresses(key string) []netip.Prefix {
 	seen := make(map[netip.Addr]place)
 	words, at := s.words(key)
 	for i, word := range words {
-		p, why := parsePrefix(word)
+		p, why := scalar.Prefix(word)
 		switch {
 		case why != "":
 		case p.Addr().IsUnspecified():
@@ -277,7 +278,7 @@ func (s *section) addresses(key string) []netip.Prefix {
 			why = notOfAHost(p)
 		}
 		if why != "" {
-			s.errorAt(at[i], key, "%s %s", shown(word), why)
+			s.errorAt(at[i], key, "%s %s", scalar.Shown(word), why)
 			continue
 		}
 		if first, ok := seen[p.Addr()]; ok {

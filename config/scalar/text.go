@@ -1,4 +1,12 @@
-package config
+// Package scalar reads the single values of a configuration file that have a form of their own:
+// names, addresses with a prefix length, hosts and keys. Where a text is not one, it says why, in
+// the terms of whoever wrote it.
+//
+// It also decides how much of a text a message may show, since secrets end up in the wrong places.
+//
+// It knows neither sections nor positions in a file, and it resolves no names. Its functions may be
+// called from several goroutines.
+package scalar
 
 import (
 	"fmt"
@@ -18,14 +26,12 @@ const (
 	maxHostLabel = 63
 )
 
-// The functions below return why a text is not what its name says, as the end of a sentence that
-// begins with the text, or "".
-
-// checkName checks the name of a peer.
-func checkName(name string) string {
+// Name returns why text cannot be the name of a peer, as the end of a sentence that begins with the
+// text, or "" if it can.
+func Name(name string) string {
 	err := names.Peer(name)
 	switch {
-	case looksLikeKey(name) && len(name) <= names.MaxPeer:
+	case LooksLikeKey(name) && len(name) <= names.MaxPeer:
 		return "looks like a key"
 	case err != nil:
 		return err.Error()
@@ -44,8 +50,9 @@ func unmapped(a netip.Addr, length string) string {
 	return netip.PrefixFrom(a.Unmap(), bits-mapped).String()
 }
 
-// parsePrefix reads address/length, or an address alone, which stands for itself.
-func parsePrefix(text string) (p netip.Prefix, why string) {
+// Prefix reads address/length, or an address alone, which stands for itself. If text is neither,
+// why is the end of a sentence that begins with the text; otherwise it is "".
+func Prefix(text string) (p netip.Prefix, why string) {
 	address, length, hasLength := strings.Cut(text, "/")
 	a, err := netip.ParseAddr(address)
 	switch {
@@ -65,7 +72,7 @@ func parsePrefix(text string) (p netip.Prefix, why string) {
 		}
 	}
 	if err != nil {
-		return p, fmt.Sprintf("has length %s, which is not 0 to %d", shown(length), a.BitLen())
+		return p, fmt.Sprintf("has length %s, which is not 0 to %d", Shown(length), a.BitLen())
 	}
 	return p, ""
 }
@@ -93,30 +100,32 @@ func notAnAddress(text, address string) string {
 	return "is not an address" + want
 }
 
-// checkHost checks the host of an endpoint and returns it in its usual form.
-func checkHost(host string, bracketed bool) (usual, why string) {
+// Host checks the host of an endpoint, an address or a name (RFC 1123, section 2.1), and returns it
+// in its usual form. What stood in brackets (bracketed) can only be an IPv6 address. If it is no
+// host, why is a sentence that says so; otherwise it is "".
+func Host(host string, bracketed bool) (usual, why string) {
 	a, err := netip.ParseAddr(host)
 	switch {
 	case err == nil && a.Unmap().IsUnspecified(), err == nil && a.Unmap().IsMulticast():
-		return "", shown(host) + " is not the address of a host"
+		return "", Shown(host) + " is not the address of a host"
 	case err == nil:
 		return a.Unmap().String(), ""
 	case bracketed || strings.Contains(host, ":"):
-		return "", shown(host) + " is not an IPv6 address"
+		return "", Shown(host) + " is not an IPv6 address"
 	}
 	name := strings.TrimSuffix(host, ".")
 	labels := strings.Split(name, ".")
 	if strings.Trim(labels[len(labels)-1], "0123456789") == "" {
-		return "", shown(host) + " is not an IPv4 address"
+		return "", Shown(host) + " is not an IPv4 address"
 	}
 	for _, label := range labels {
 		if label == "" || len(label) > maxHostLabel || label[0] == '-' || label[len(label)-1] == '-' ||
 			strings.ContainsFunc(label, func(r rune) bool { return r >= utf8.RuneSelf || !isHostByte(byte(r)) }) {
-			return "", shown(host) + " is not a host name"
+			return "", Shown(host) + " is not a host name"
 		}
 	}
 	if len(name) > maxHostName {
-		return "", shown(host) + " is not a host name"
+		return "", Shown(host) + " is not a host name"
 	}
 	return host, ""
 }
