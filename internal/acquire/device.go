@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tund/tunnel"
 	"tund/tunnel/tundev"
 )
 
@@ -69,3 +70,15 @@ type notPermitted struct{ error }
 
 func (notPermitted) Is(target error) bool { return target == ErrNotPermitted }
 func (e notPermitted) Unwrap() error      { return e.error }
+
+// ForTunnel returns a device as the tunnel takes it. mtu is what it has or is about to get, in
+// bytes.
+func ForTunnel(dev *tundev.Device, mtu int) tunnel.Device {
+	return tunnel.Device{
+		Name: dev.Name(), Kind: dev.Kind(), Features: dev.Features(), Queues: dev.Queues(), MTU: mtu,
+		Up: func() bool {
+			up, known := dev.Up()
+			return up && known
+		},
+	}
+}

@@ -76,3 +76,12 @@ func explainPort(port uint16, err error) error {
 	}
 	return err
 }
+
+// Conns returns sockets as the tunnel takes them.
+func Conns(sockets []*udp.Socket) []udp.Conn {
+	list := make([]udp.Conn, len(sockets))
+	for i, s := range sockets {
+		list[i] = s
+	}
+	return list
+}

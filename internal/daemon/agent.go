@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os/user"
 	"strconv"
 	"time"
@@ -19,7 +18,6 @@ import (
 	"tund/internal/handin"
 	"tund/internal/sources"
 	"tund/internal/statusview"
-	"tund/tunnel"
 	"tund/tunnel/l2"
 )
 
@@ -196,54 +194,26 @@ func (d *Daemon) changeAgent(change func() sources.Diff) (sources.Diff, error) {
 	d.mu.Lock()
 	diff := change()
 	d.mu.Unlock()
-	var set []*config.Peer
-	var gone []keys.PublicKey
-	part := tunnel.Change{Peers: make([]tunnel.PeerChange, 0, len(diff.Steps))}
-	for _, s := range diff.Steps {
-		if s.Is == nil {
-			gone = append(gone, s.Key)
-			part.Peers = append(part.Peers, tunnel.PeerChange{PublicKey: s.Key, Remove: true})
-			continue
-		}
-		set = append(set, s.Is)
-		part.Peers = append(part.Peers, desired.AgentPeer(s.Is, d.names.Endpoints))
-	}
-	if err := d.tunnel.Configure(part); err != nil {
-		d.mu.Lock()
-		d.agent.peers.Undo(diff)
-		d.mu.Unlock()
+	if err := d.tunnel.Configure(desired.AgentPeers(diff, d.names.Endpoints)); err != nil {
+		d.undoAgent(diff)
 		return sources.Diff{}, err
 	}
-	d.names.Change(set, gone)
+	d.names.Change(diff.Peers())
 	return diff, nil
+}
+
+// undoAgent takes back a change of the agent's peers that the tunnel did not take. Callers hold
+// changing.
+func (d *Daemon) undoAgent(diff sources.Diff) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.agent.peers.Undo(diff)
 }
 
 // followAgent makes the kernel's routes follow a change of the agent's peers. Callers hold
 // changing.
 func (d *Daemon) followAgent(diff sources.Diff) error {
-	count := make(map[netip.Prefix]int) // 1: comes, -1: goes, 0: passes from one peer to another
-	for _, s := range diff.Steps {
-		if s.Is != nil {
-			for _, p := range s.Is.AllowedIPs {
-				count[p]++
-			}
-		}
-		if s.Was != nil {
-			for _, p := range s.Was.AllowedIPs {
-				count[p]--
-			}
-		}
-	}
-	var come, leave []netip.Prefix
-	for p, n := range count {
-		holders := d.agent.peers.Holders(p)
-		switch {
-		case n > 0 && holders == n: // nobody had it before
-			come = append(come, p)
-		case n < 0 && holders == 0:
-			leave = append(leave, p)
-		}
-	}
+	come, leave := d.agent.peers.Prefixes(diff)
 	if len(come)+len(leave) == 0 || d.config.Tun == nil || !d.config.Tun.Routes {
 		return nil
 	}
@@ -280,15 +250,8 @@ func (a agentAPI) Peers() []control.PeerRow {
 	defer d.mu.Unlock()
 	source := d.sourceNames()
 	for i := range status.Peers {
-		p := &status.Peers[i]
-		rows[i] = control.PeerRow{
-			Name: p.Name, PublicKey: p.PublicKey.String(), State: control.PeerState(p.State),
-			LastHandshake: p.LastHandshake, LastRx: p.LastReceived, RxBytes: p.RxBytes, TxBytes: p.TxBytes, LastError: p.LastError,
-		}
-		rows[i].Source, _ = source(p.PublicKey)
-		if p.Endpoint.IsValid() {
-			rows[i].Endpoint = p.Endpoint.String()
-		}
+		name, _ := source(status.Peers[i].PublicKey)
+		rows[i] = statusview.PeerRow(&status.Peers[i], name)
 	}
 	return rows
 }

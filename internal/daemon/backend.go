@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"maps"
-	"strings"
 	"time"
 
 	"go.uber.org/zap/zapcore"
@@ -84,11 +83,7 @@ func (t tunctl) Routes() (control.RouteInstance, error) {
 	if err != nil {
 		return out, err
 	}
-	out.Warnings = warnings
-	for _, i := range items {
-		kind, object, _ := strings.Cut(i.Object, " ")
-		out.Objects = append(out.Objects, control.RouteObject{Kind: kind, Object: object, State: string(i.Standing)})
-	}
+	out.Objects, out.Warnings = statusview.Objects(items), warnings
 	return out, nil
 }
 

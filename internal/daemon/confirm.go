@@ -26,14 +26,6 @@ type trial struct {
 // errNoTrial refuses to confirm what is in force anyway.
 var errNoTrial = &control.Error{Code: control.CodeInvalid, Message: "nothing waits to be confirmed: the last reload is in force for good"}
 
-// fileInForce returns the configuration in force as the file had it. Callers hold changing.
-func (d *Daemon) fileInForce() *config.Config {
-	if d.override.file != nil {
-		return d.override.file
-	}
-	return d.config
-}
-
 // beginTrial lets former come back after the given time. Callers hold changing, and have had former
 // kept on the disk before anything changed.
 func (d *Daemon) beginTrial(former *config.Config, confirm time.Duration) {
@@ -85,7 +77,7 @@ func (d *Daemon) expire(t *trial) {
 // goBack puts the former configuration in force again, and returns why, with what failed meanwhile.
 // The file still has the other one, as status says. Callers hold changing.
 func (d *Daemon) goBack(former *config.Config, why error) error {
-	if _, err := d.keepFormer(d.fileInForce(), former); err != nil {
+	if _, err := d.keepFormer(d.fileConfig(), former); err != nil {
 		d.log.Warn("a restart puts the configuration on trial in force for good", zap.Error(err))
 	}
 	err := d.change(func() (*config.Config, error) { return former, nil }, nothingToKeep)

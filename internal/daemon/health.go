@@ -16,17 +16,24 @@ import (
 // message. systemd then ends this process, whose last output is the stacks of all goroutines, and
 // starts it again.
 func (d *Daemon) beat(ctx context.Context, every time.Duration, pulse func() []tunnel.Beat, alive func()) {
+	checkLoops(ctx, every, pulse, func(stuck []string) {
+		status := d.summary() // takes mu, which status, reloads and the kernel's news need
+		if len(stuck) == 0 {
+			alive()
+			return
+		}
+		d.log.Error("bug: loops are stuck; systemd's watchdog will restart this instance", zap.Strings("loops", stuck), zap.String("status", status))
+	})
+}
+
+// checkLoops calls look at once and then at intervals, until ctx ends, with the names of the loops
+// that have made no progress since the time before.
+func checkLoops(ctx context.Context, every time.Duration, pulse func() []tunnel.Beat, look func(stuck []string)) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	last := make(map[string]tunnel.Beat)
 	for {
-		stuck := watchdog.Stuck(pulse(), last)
-		status := d.summary() // takes mu, which status, reloads and the kernel's news need
-		if len(stuck) == 0 {
-			alive()
-		} else {
-			d.log.Error("bug: loops are stuck; systemd's watchdog will restart this instance", zap.Strings("loops", stuck), zap.String("status", status))
-		}
+		look(watchdog.Stuck(pulse(), last))
 		select {
 		case <-ctx.Done():
 			return

@@ -21,29 +21,16 @@ import (
 // changeHosts applies the part of a change that is about hosts, after that about peers. Callers
 // hold changing.
 func (d *Daemon) changeHosts(c *handin.Batch, whole bool, head control.SourceHead) {
-	s, b := &d.agent, &c.Hosts
-	if whole && !head.Hosts && !head.Neighbors || !whole && len(b.Hosts)+len(b.Remove)+len(b.Neighbors)+len(b.RemoveAddrs) == 0 {
+	s := &d.agent
+	if !c.HasHosts(whole, head) {
 		return
 	}
-	b.Whole, b.NewSequences = whole, head.Epoch != s.epoch
-	s.hosts.All(func(at sources.Station, _ sources.Host) {
-		if whole && !head.Hosts {
-			b.Keep = append(b.Keep, at)
-		}
-	}, func(at sources.Address, _ sources.Neighbor) {
-		if whole && !head.Neighbors {
-			b.KeepAddrs = append(b.KeepAddrs, at)
-		}
-	})
+	c.CompleteHosts(s.hosts, whole, head)
+	c.Hosts.NewSequences = head.Epoch != s.epoch
 	d.mu.Lock()
-	diff := s.hosts.Change(*b, d.config.Agent, d.lookup())
+	diff := s.hosts.Change(c.Hosts, d.config.Agent, d.lookup())
 	d.mu.Unlock()
-	for _, r := range diff.RejectedHosts {
-		c.Reject(handin.Hosts, r)
-	}
-	for _, r := range diff.RejectedNeighbors {
-		c.Reject(handin.Neighbors, r)
-	}
+	c.RejectHosts(diff)
 	d.assign(diff)
 }
 

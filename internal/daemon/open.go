@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -20,7 +21,6 @@ import (
 	"tund/route"
 	"tund/tunnel"
 	"tund/tunnel/tundev"
-	"tund/tunnel/udp"
 )
 
 // The steps of a start.
@@ -119,7 +119,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	d.path = desired.LookUpPaths(d.routes, d.names, desired.Pointers(c.Peers), nil, mark)
 	d.mtu = desired.TunMTU(c, d.path.Device)
 	o := tunnel.Options{
-		PrivateKey: c.Tunnel.PrivateKey, Conns: conns(sockets), Log: d.log, Ciphers: costs,
+		PrivateKey: c.Tunnel.PrivateKey, Conns: acquire.Conns(sockets), Log: d.log, Ciphers: costs,
 		VerifyInnerChecksums: c.Tunnel.VerifyInnerChecksum, Ethernet: desired.Ethernet(c.Tap),
 		PathFound: d.lookSoon,
 	}
@@ -133,17 +133,9 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	for _, dev := range d.devices {
 		mtu := d.mtu
 		if dev.Kind() == tundev.TAP {
-			if mtu = desired.TapMTU(c); mtu == 0 {
-				mtu = route.DefaultPathMTU
-			}
+			mtu = cmp.Or(desired.TapMTU(c), route.DefaultPathMTU)
 		}
-		o.Devices = append(o.Devices, tunnel.Device{
-			Name: dev.Name(), Kind: dev.Kind(), Features: dev.Features(), Queues: dev.Queues(), MTU: mtu,
-			Up: func() bool {
-				up, known := dev.Up()
-				return up && known
-			},
-		})
+		o.Devices = append(o.Devices, acquire.ForTunnel(dev, mtu))
 	}
 	t, err := tunnel.New(o)
 	if err != nil {
@@ -164,22 +156,13 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	return nil
 }
 
-// conns returns sockets as the tunnel takes them.
-func conns(sockets []*udp.Socket) []udp.Conn {
-	list := make([]udp.Conn, len(sockets))
-	for i, s := range sockets {
-		list[i] = s
-	}
-	return list
-}
-
 // rebind moves the tunnel to new sockets. Callers hold changing.
 func (d *Daemon) rebind(c *config.Config, port uint16, mark uint32) error {
 	sockets, err := acquire.Sockets(c, port, mark)
 	if err != nil {
 		return err
 	}
-	if err := d.tunnel.Rebind(conns(sockets)); err != nil {
+	if err := d.tunnel.Rebind(acquire.Conns(sockets)); err != nil {
 		return errors.Join(err, acquire.CloseSockets(sockets))
 	}
 	d.mu.Lock()

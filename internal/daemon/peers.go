@@ -28,9 +28,7 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 	}
 	agent := d.rejudge(next)
 	if err := d.tunnel.Fits(desired.OnePeer(next, key, agent, d.names.Endpoints)); err != nil {
-		d.mu.Lock()
-		d.agent.peers.Undo(agent)
-		d.mu.Unlock()
+		d.undoAgent(agent)
 		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
 	}
 	d.names.SetPeers(next.Peers)

@@ -50,7 +50,7 @@ func (d *Daemon) reload(confirm time.Duration) error {
 	if d.stopping || d.life.Err() != nil {
 		return errStopping
 	}
-	former, keep := d.fileInForce(), nothingToKeep
+	former, keep := d.fileConfig(), nothingToKeep
 	if d.trial != nil && confirm > 0 {
 		former = d.trial.former // what was in force before the first of several trials comes back
 	}
@@ -196,9 +196,7 @@ func (d *Daemon) prepare(read func() (*config.Config, error), keep func(*config.
 	}
 	agent := d.rejudge(next)
 	undo := func(err error) (prepared, error) {
-		d.mu.Lock()
-		d.agent.peers.Undo(agent)
-		d.mu.Unlock()
+		d.undoAgent(agent)
 		return refuse(err)
 	}
 	if err := d.tunnel.Fits(desired.Reload(d.config, next, agent, d.names.Endpoints)); err != nil {

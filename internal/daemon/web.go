@@ -11,9 +11,7 @@ import (
 	"tund/internal/desired"
 	"tund/internal/doctor"
 	"tund/internal/statusview"
-	"tund/internal/watchdog"
 	"tund/internal/web"
-	"tund/tunnel"
 )
 
 // healthEvery is how often the loops of the tunnel are checked for progress.
@@ -40,22 +38,13 @@ func (d *Daemon) commitWeb(c web.Change) {
 	}
 }
 
-// watchLoops checks the loops of the tunnel for progress until ctx ends.
+// watchLoops notes which loops of the tunnel make no progress, until ctx ends.
 func (d *Daemon) watchLoops(ctx context.Context) {
-	tick := time.NewTicker(healthEvery)
-	defer tick.Stop()
-	last := make(map[string]tunnel.Beat)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		stuck := watchdog.Stuck(d.tunnel.Pulse(), last)
+	checkLoops(ctx, healthEvery, d.tunnel.Pulse, func(stuck []string) {
 		d.mu.Lock()
+		defer d.mu.Unlock()
 		d.stuck = stuck
-		d.mu.Unlock()
-	}
+	})
 }
 
 // webSource is the instance as package web sees it.

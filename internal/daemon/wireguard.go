@@ -7,11 +7,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"tund/config"
-	"tund/crypto/keys"
 	"tund/internal/desired"
 	"tund/internal/uapi"
-	"tund/tunnel"
 )
 
 // wireguard is the instance from the point of view of WireGuard's tools (uapi.Backend).
@@ -86,7 +83,7 @@ func (w wireguard) Set(r uapi.Request) error {
 		d.setOverride(func(o *override) { o.mark = was })
 		return uapi.ErrInUse(err.Error())
 	}
-	d.completeNames(r.Peers)
+	desired.Complete(d.config, r.Peers)
 	if err := d.tunnel.Configure(r.Change); err != nil {
 		return uapi.ErrInvalid(err.Error())
 	}
@@ -113,23 +110,4 @@ func (d *Daemon) moveSocket(r uapi.Request, mark uint32) error {
 		}
 	}
 	return nil
-}
-
-// completeNames adds to peers that are in the configuration file what WireGuard cannot express:
-// their name, and whether they carry Ethernet. Callers hold changing.
-func (d *Daemon) completeNames(changes []tunnel.PeerChange) {
-	if len(d.config.Peers) == 0 {
-		return
-	}
-	known := make(map[keys.PublicKey]*config.Peer, len(d.config.Peers))
-	for n := range d.config.Peers {
-		known[d.config.Peers[n].PublicKey] = &d.config.Peers[n]
-	}
-	for i := range changes {
-		c := &changes[i]
-		if p := known[c.PublicKey]; p != nil && !c.Remove && !c.UpdateOnly {
-			name, port := p.Name, desired.Port(*p)
-			c.Name, c.Ethernet = &name, &port
-		}
-	}
 }

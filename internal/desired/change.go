@@ -41,6 +41,19 @@ func OnePeer(c *config.Config, key keys.PublicKey, agent sources.Diff, endpoints
 	return part
 }
 
+// AgentPeers is the change of the tunnel that follows from one of an agent's peers.
+func AgentPeers(agent sources.Diff, endpoints Endpoints) tunnel.Change {
+	part := tunnel.Change{Peers: make([]tunnel.PeerChange, 0, len(agent.Steps))}
+	set, gone := agent.Peers()
+	for _, p := range set {
+		part.Peers = append(part.Peers, AgentPeer(p, endpoints))
+	}
+	for _, key := range gone {
+		part.Peers = append(part.Peers, tunnel.PeerChange{PublicKey: key, Remove: true})
+	}
+	return part
+}
+
 // WithChange returns the configuration with a change that an operator asked for, and the public key
 // of the peer concerned. It does not change c. An error is a *control.Error.
 func WithChange(c *config.Config, change control.PeerChange) (*config.Config, keys.PublicKey, error) {
@@ -102,6 +115,25 @@ func Reload(old, next *config.Config, agent sources.Diff, endpoints Endpoints) t
 		remove(s.Key)
 	}
 	return change
+}
+
+// Complete adds to changes of peers that c has what WireGuard's socket cannot express: their name,
+// and whether they carry Ethernet.
+func Complete(c *config.Config, changes []tunnel.PeerChange) {
+	if len(c.Peers) == 0 {
+		return
+	}
+	known := make(map[keys.PublicKey]*config.Peer, len(c.Peers))
+	for i := range c.Peers {
+		known[c.Peers[i].PublicKey] = &c.Peers[i]
+	}
+	for i := range changes {
+		change := &changes[i]
+		if p := known[change.PublicKey]; p != nil && !change.Remove && !change.UpdateOnly {
+			name, port := p.Name, Port(*p)
+			change.Name, change.Ethernet = &name, &port
+		}
+	}
 }
 
 // KeepAdded returns next with the peers that now has beyond file, because tunctl has added them,

@@ -101,3 +101,41 @@ func (b *Batch) RemoveNeighbor(id control.NeighborID) {
 		b.Hosts.RemoveAddrs = append(b.Hosts.RemoveAddrs, at)
 	}
 }
+
+// HasHosts reports whether the change, with its head, is about hosts or neighbours at all. One of
+// the whole is about those lists that its head names, even if they are empty.
+func (b *Batch) HasHosts(whole bool, head control.SourceHead) bool {
+	if whole {
+		return head.Hosts || head.Neighbors
+	}
+	h := &b.Hosts
+	return len(h.Hosts)+len(h.Remove)+len(h.Neighbors)+len(h.RemoveAddrs) > 0
+}
+
+// CompleteHosts says of a change of the whole that it leaves alone the list of present that its
+// head does not name.
+func (b *Batch) CompleteHosts(present *sources.Hosts, whole bool, head control.SourceHead) {
+	b.Hosts.Whole = whole
+	if !whole {
+		return
+	}
+	present.All(func(at sources.Station, _ sources.Host) {
+		if !head.Hosts {
+			b.Hosts.Keep = append(b.Hosts.Keep, at)
+		}
+	}, func(at sources.Address, _ sources.Neighbor) {
+		if !head.Neighbors {
+			b.Hosts.KeepAddrs = append(b.Hosts.KeepAddrs, at)
+		}
+	})
+}
+
+// RejectHosts notes what of the hosts and neighbours was refused.
+func (b *Batch) RejectHosts(diff sources.HostDiff) {
+	for _, r := range diff.RejectedHosts {
+		b.Reject(Hosts, r)
+	}
+	for _, r := range diff.RejectedNeighbors {
+		b.Reject(Neighbors, r)
+	}
+}

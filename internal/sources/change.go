@@ -1,6 +1,7 @@
 package sources
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -36,6 +37,19 @@ type Diff struct {
 type Step struct {
 	Key     keys.PublicKey
 	Was, Is *config.Peer // nil: not in force
+}
+
+// Peers returns the peers that are in force after the change, of those that it changed, and the
+// keys of those that are not.
+func (d Diff) Peers() (set []*config.Peer, gone []keys.PublicKey) {
+	for _, s := range d.Steps {
+		if s.Is == nil {
+			gone = append(gone, s.Key)
+			continue
+		}
+		set = append(set, s.Is)
+	}
+	return set, gone
 }
 
 // Change judges what an agent wants, applies what is permitted, and says what follows. Its cost is
@@ -130,6 +144,34 @@ func (d *Diff) steps(a *Peers, order []keys.PublicKey) {
 			d.Steps = append(d.Steps, Step{key, was, is})
 		}
 	}
+}
+
+// Prefixes returns the allowed IPs that nobody had before d, the last change, and those that nobody
+// has after it, in no particular order. One that passes from a peer to another is in neither.
+func (a *Peers) Prefixes(d Diff) (come, leave []netip.Prefix) {
+	count := make(map[netip.Prefix]int) // how many more peers have it than before
+	for _, s := range d.Steps {
+		if s.Is != nil {
+			for _, p := range s.Is.AllowedIPs {
+				count[p]++
+			}
+		}
+		if s.Was != nil {
+			for _, p := range s.Was.AllowedIPs {
+				count[p]--
+			}
+		}
+	}
+	for p, n := range count {
+		holders := a.holders(p)
+		switch {
+		case n > 0 && holders == n:
+			come = append(come, p)
+		case n < 0 && holders == 0:
+			leave = append(leave, p)
+		}
+	}
+	return come, leave
 }
 
 // Undo takes back the change that led to d, the last one.

@@ -119,8 +119,8 @@ func NewPeers() *Peers {
 	}
 }
 
-// Holders returns how many peers in force have an allowed IP.
-func (a *Peers) Holders(p netip.Prefix) int {
+// holders returns how many peers in force have an allowed IP.
+func (a *Peers) holders(p netip.Prefix) int {
 	if _, held := a.prefixes[p]; !held {
 		return 0
 	}

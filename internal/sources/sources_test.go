@@ -213,15 +213,60 @@ func TestChange_priorities(t *testing.T) {
 	}
 	d := a.Change(set(with(1, 10, "10.1.0.0/16"), with(2, 20, "10.1.0.0/16"), with(3, 10, "10.1.0.0/16"), with(4, 5, "10.90.0.0/16")), bounds, nobody)
 	p := netip.MustParsePrefix("10.1.0.0/16")
-	if codes(d) != "2:prefix 3:prefix " || a.Holders(p) != 2 {
-		t.Errorf("refused %q, %d have it", codes(d), a.Holders(p))
+	if codes(d) != "2:prefix 3:prefix " || a.holders(p) != 2 {
+		t.Errorf("refused %q, %d have it", codes(d), a.holders(p))
 	}
 	for i, want := range []int{1, 0} {
-		if a.Change(Change{Remove: []keys.PublicKey{key(i + 1)}}, bounds, nobody); a.Holders(p) != want {
-			t.Errorf("without %d: %d have it, want %d", i+1, a.Holders(p), want)
+		if a.Change(Change{Remove: []keys.PublicKey{key(i + 1)}}, bounds, nobody); a.holders(p) != want {
+			t.Errorf("without %d: %d have it, want %d", i+1, a.holders(p), want)
 		}
 	}
 	if len(a.prefixes)+len(a.also) != 0 {
 		t.Errorf("left behind: %v %v", a.prefixes, a.also)
+	}
+}
+
+// Routes follow an allowed IP that comes or goes, and not one that passes between peers.
+func TestPrefixes_comeAndLeave(t *testing.T) {
+	t.Parallel()
+	text := func(come, leave []netip.Prefix) string {
+		for _, list := range [][]netip.Prefix{come, leave} {
+			slices.SortFunc(list, func(x, y netip.Prefix) int { return x.Addr().Compare(y.Addr()) })
+		}
+		return fmt.Sprintf("+%v -%v", come, leave)
+	}
+	shared := func(n, priority int, allowed ...string) *config.Peer {
+		p := site(n, allowed...)
+		p.Priority = priority
+		return p
+	}
+	a := NewPeers()
+	nobody := NewOthers(nil, nil)
+	for i, step := range []struct {
+		change Change
+		want   string
+	}{
+		{set(shared(1, 1, "10.1.0.0/16", "10.2.0.0/16")), "+[10.1.0.0/16 10.2.0.0/16] -[]"},
+		{set(shared(2, 2, "10.1.0.0/16")), "+[] -[]"},
+		{set(shared(1, 1, "10.2.0.0/16", "10.3.0.0/16")), "+[10.3.0.0/16] -[]"},
+		{Change{Remove: []keys.PublicKey{key(2)}}, "+[] -[10.1.0.0/16]"},
+		{whole(shared(3, 1, "10.2.0.0/16")), "+[] -[10.3.0.0/16]"},
+		{whole(), "+[] -[10.2.0.0/16]"},
+	} {
+		d := a.Change(step.change, bounds, nobody)
+		if got := text(a.Prefixes(d)); got != step.want || len(d.Rejected) > 0 {
+			t.Errorf("step %d: %s, want %s; refused %q", i, got, step.want, codes(d))
+		}
+		want, gone := 0, 0
+		for _, s := range d.Steps {
+			if s.Is != nil {
+				want++
+			} else {
+				gone++
+			}
+		}
+		if peers, keys := d.Peers(); len(peers) != want || len(keys) != gone {
+			t.Errorf("step %d: %d peers in force and %d gone, want %d and %d", i, len(peers), len(keys), want, gone)
+		}
 	}
 }

@@ -63,6 +63,18 @@ func (v *View) peer(s *tunnel.PeerStatus) control.Peer {
 	return out
 }
 
+// PeerRow describes a peer in few words. source is who the peer belongs to.
+func PeerRow(s *tunnel.PeerStatus, source string) control.PeerRow {
+	row := control.PeerRow{
+		Name: s.Name, PublicKey: s.PublicKey.String(), State: control.PeerState(s.State), Source: source,
+		LastHandshake: s.LastHandshake, LastRx: s.LastReceived, RxBytes: s.RxBytes, TxBytes: s.TxBytes, LastError: s.LastError,
+	}
+	if s.Endpoint.IsValid() {
+		row.Endpoint = s.Endpoint.String()
+	}
+	return row
+}
+
 func handshakes(c tunnel.HandshakeCounts) control.Handshakes {
 	return control.Handshakes{
 		InitiationsTx: c.InitiationsSent, InitiationsRx: c.InitiationsReceived,
