@@ -21,6 +21,7 @@ import (
 	"tund/route"
 	"tund/tunnel"
 	"tund/tunnel/tundev"
+	"tund/tunnel/udp"
 )
 
 // The steps of a start.
@@ -156,9 +157,14 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	return nil
 }
 
-// rebind moves the tunnel to new sockets. Callers hold changing.
+// rebind moves the tunnel to new sockets. A port that is taken may be our own, which we have just
+// left: it is free once the last lane has noticed that. Callers hold changing.
 func (d *Daemon) rebind(c *config.Config, port uint16, mark uint32) error {
-	sockets, err := acquire.Sockets(c, port, mark)
+	var sockets []*udp.Socket
+	err := acquire.Patiently(d.life, unix.EADDRINUSE, func() (err error) {
+		sockets, err = acquire.Sockets(c, port, mark)
+		return err
+	})
 	if err != nil {
 		return err
 	}
