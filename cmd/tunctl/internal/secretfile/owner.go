@@ -20,24 +20,32 @@ func giveToService(f *os.File, path string) error {
 	if err != nil {
 		return err
 	}
-	s, ok := dir.Sys().(*syscall.Stat_t)
+	_, gid := owner(dir)
 	u, err := user.Lookup(serviceUser)
-	if !ok || err != nil || os.Geteuid() != 0 || strconv.Itoa(int(s.Gid)) != u.Gid {
+	if err != nil || os.Geteuid() != 0 || strconv.Itoa(gid) != u.Gid {
 		return nil
 	}
 	uid, err := strconv.Atoi(u.Uid)
 	if err != nil {
 		return err
 	}
-	return f.Chown(uid, int(s.Gid))
+	return f.Chown(uid, gid)
 }
 
 // keepOwner gives f the owner and group of an existing file. Who may not change them has a file of
 // his own already.
 func keepOwner(f *os.File, of fs.FileInfo) error {
-	s, ok := of.Sys().(*syscall.Stat_t)
-	if !ok || int(s.Uid) == os.Geteuid() && int(s.Gid) == os.Getegid() {
+	uid, gid := owner(of)
+	if uid == os.Geteuid() && gid == os.Getegid() {
 		return nil
 	}
-	return f.Chown(int(s.Uid), int(s.Gid))
+	return f.Chown(uid, gid)
+}
+
+// owner returns the user and the group of a file; -1, which changes neither, where there is none.
+func owner(info fs.FileInfo) (uid, gid int) {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(s.Uid), int(s.Gid)
+	}
+	return -1, -1
 }
