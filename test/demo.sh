@@ -133,7 +133,8 @@ ping_it "$paris" "$berlin4" "IPv4, paris to berlin"
 if [ -n "$paris6" ]; then ping_it "$berlin" "$paris6" "IPv6, berlin to paris"; fi
 
 heading "How fast (iperf3, one TCP flow, both ends on these $(nproc) cores)"
-at "$paris" iperf3 -s --forceflush >"$work/iperf.log" 2>&1 &
+# Not through `at`: the pid of a function in the background is a shell's, not that of its command.
+ip netns exec "$paris" iperf3 -s --forceflush >"$work/iperf.log" 2>&1 &
 pids+=($!)
 for _ in $(seq 50); do
 	grep -q listening "$work/iperf.log" && break
@@ -154,8 +155,17 @@ for name in berlin paris; do
 done
 
 heading "Taking it down"
+started=()
+for ns in "$berlin" "$paris"; do
+	# shellcheck disable=SC2207 # numbers
+	started+=($(ip netns pids "$ns"))
+done
+[ ${#started[@]} -ge 3 ] || die "only ${#started[@]} of two tunds and iperf3 run"
 take_down
 work=''
 pids=()
 if ip netns list | grep -q -e "^$berlin\b" -e "^$paris\b"; then die "a namespace is left"; fi
+for pid in "${started[@]}"; do
+	if kill -0 "$pid" 2>/dev/null; then die "$(ps -o args= -p "$pid") is left"; fi
+done
 ok "nothing is left; it took $(($(date +%s) - began)) s"
