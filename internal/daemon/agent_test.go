@@ -270,7 +270,7 @@ func TestAgent_tenThousandPeers(t *testing.T) {
 	defer n.stop()
 	a, ctx := n.agent(), t.Context()
 	many := 10_000
-	if testnet.RaceDetector { // which makes it ten times slower, and the limits below are not for it
+	if testnet.RaceDetector { // ten times slower, and the limits below do not apply
 		many = 2000
 	}
 	put := control.SourcePut{Epoch: "e", Generation: 1}

@@ -43,7 +43,8 @@ func alone(t *testing.T) bool {
 		t.Fatal(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute) // on a busy machine; seconds otherwise
+	// Seconds, unless others use the machine.
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.timeout=230s")
 	cmd.Env = append(os.Environ(), envAlone+"="+t.Name(), "TUND_RUN_DIR="+dir, "TUND_STATE_DIR="+dir+"/state")

@@ -97,7 +97,7 @@ func TestHost_readsAndRefuses(t *testing.T) {
 		{HostID: control.HostID{MAC: mac}, Peer: key(1).String(), Seq: 3, Sticky: true},
 		{HostID: control.HostID{MAC: mac, VLAN: -1}, Peer: key(1).String()},
 		{HostID: control.HostID{MAC: mac, VLAN: 65536}, Peer: key(1).String()},
-		{HostID: control.HostID{MAC: "03:00:00:00:00:01"}, Peer: key(1).String()}, // a group address
+		{HostID: control.HostID{MAC: "03:00:00:00:00:01"}, Peer: key(1).String()}, // a group
 		{HostID: control.HostID{MAC: mac, VLAN: 9}, Peer: "nonsense"},
 		{HostID: control.HostID{MAC: mac, VLAN: 7}, Peer: key(2).String(), TTLS: 1.5},
 		{HostID: control.HostID{MAC: mac, VLAN: 8}, Peer: key(2).String(), TTLS: 1e18},
