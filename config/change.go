@@ -140,3 +140,12 @@ func unplaced(faults Errors) error {
 	}
 	return errors.New(strings.Join(lines, "\n"))
 }
+
+// PeerKeys returns the public keys of the peers of c.
+func (c *Config) PeerKeys() map[keys.PublicKey]bool {
+	known := make(map[keys.PublicKey]bool, len(c.Peers))
+	for i := range c.Peers {
+		known[c.Peers[i].PublicKey] = true
+	}
+	return known
+}

@@ -24,16 +24,9 @@ import (
 // agentState is what the agent has handed in. It is written with both changing and mu held, and
 // read with either.
 type agentState struct {
-	peers      *sources.Peers
-	hosts      *sources.Hosts
-	epoch      string
-	generation uint64
-	applied    time.Time
-	rejected   int  // elements refused in the last change
-	stale      bool // somebody else has changed its peers: it has to hand in everything again
-	// What the agent has handed in goes when it is silent for longer than hold; 0: never.
-	hold  time.Duration
-	heard time.Time
+	peers *sources.Peers
+	hosts *sources.Hosts
+	state handin.State
 
 	// What the configuration says about it, for the configuration that memo belongs to.
 	memo   *config.Config
@@ -125,10 +118,8 @@ func (c *agentChange) Commit(head control.SourceHead) (control.SourceAnswer, err
 		return control.SourceAnswer{}, errStopping
 	}
 	s := &d.agent
-	if !c.whole && (s.stale || head.Epoch != s.epoch || head.IfGeneration != s.generation) {
-		return control.SourceAnswer{}, &control.Error{Code: control.CodeGeneration, Message: fmt.Sprintf(
-			"the change starts from generation %d of epoch %q; in force is %d of %q: hand in everything (PUT)",
-			head.IfGeneration, head.Epoch, s.generation, s.epoch)}
+	if err := s.state.Follows(head); err != nil && !c.whole {
+		return control.SourceAnswer{}, err
 	}
 	if s.memo != d.config { // a reload came between
 		s.memo, s.others, s.reader = d.config, d.others(d.config), d.config.NewPeerReader()
@@ -145,11 +136,7 @@ func (c *agentChange) Commit(head control.SourceHead) (control.SourceAnswer, err
 	d.changeHosts(c.Batch, c.whole, head)
 	rejected, refused := c.Rejections()
 	d.mu.Lock()
-	if s.heard = time.Now(); c.whole {
-		s.hold = head.Hold
-	}
-	s.epoch, s.generation, s.stale = head.Epoch, head.Generation, false
-	s.applied, s.rejected = time.Now(), refused
+	s.state.Applied(head, c.whole, refused, time.Now())
 	d.mu.Unlock()
 	answer := control.SourceAnswer{Generation: head.Generation, Start: d.runName(), RejectedTotal: refused, Rejected: rejected}
 	if err := d.followAgent(diff); err != nil {
@@ -163,14 +150,14 @@ func (c *agentChange) Commit(head control.SourceHead) (control.SourceAnswer, err
 func (a agentAPI) Clear() (int, error) { return a.clear(nil) }
 
 // clear is Clear, if the state of the agent is still as wanted (nil: always).
-func (a agentAPI) clear(wanted func(*agentState) bool) (int, error) {
+func (a agentAPI) clear(wanted func(*handin.State) bool) (int, error) {
 	d := a.d
 	d.changing.Lock()
 	defer d.changing.Unlock()
 	if d.stopping || d.life.Err() != nil {
 		return 0, errStopping
 	}
-	if wanted != nil && !wanted(&d.agent) {
+	if wanted != nil && !wanted(&d.agent.state) {
 		return 0, nil
 	}
 	removed, _ := d.agent.peers.Len()
@@ -181,8 +168,8 @@ func (a agentAPI) clear(wanted func(*agentState) bool) (int, error) {
 		return 0, err
 	}
 	d.mu.Lock()
-	d.agent.epoch, d.agent.generation, d.agent.rejected, d.agent.applied = "", 0, 0, time.Now()
-	d.agent.hosts, d.agent.hold = sources.NewHosts(), 0
+	d.agent.hosts = sources.NewHosts()
+	d.agent.state.Cleared(time.Now())
 	d.mu.Unlock()
 	d.tellSwitch(l2.Assignment{Whole: true})
 	return removed, d.followAgent(diff)

@@ -95,8 +95,7 @@ func (d *Daemon) goBack(former *config.Config, why error) error {
 }
 
 // keepFormer remembers that a restart, too, is to have the former configuration as long as the file
-// has the one on trial.
-// undo takes that back.
+// has the one on trial. undo takes that back.
 func (d *Daemon) keepFormer(onTrial, former *config.Config) (undo func(), err error) {
 	back, err := trialfile.Keep(stamps.Dir(d.config.Instance), onTrial.Source(), former.Source())
 	if err != nil {

@@ -45,20 +45,11 @@ func checkLoops(ctx context.Context, every time.Duration, pulse func() []tunnel.
 // logSessions reports the states of the peers until ctx ends: in the log, and in the line that
 // `systemctl status` shows.
 func (d *Daemon) logSessions(ctx context.Context) {
-	l := sessionlog.New(d.log)
 	told := ""
-	tick := time.NewTicker(sessionlog.Interval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			l.Look(d.peers(), d.tunnel.PeerState, now)
-			if text := d.summary(); text != told {
-				d.tell(d.notify.Status(text))
-				told = text
-			}
+	sessionlog.New(d.log).Run(ctx, d.peers, d.tunnel.PeerState, func() {
+		if text := d.summary(); text != told {
+			d.tell(d.notify.Status(text))
+			told = text
 		}
-	}
+	})
 }

@@ -26,7 +26,7 @@ func (d *Daemon) changeHosts(c *handin.Batch, whole bool, head control.SourceHea
 		return
 	}
 	c.CompleteHosts(s.hosts, whole, head)
-	c.Hosts.NewSequences = head.Epoch != s.epoch
+	c.Hosts.NewSequences = s.state.Renumbers(head)
 	d.mu.Lock()
 	diff := s.hosts.Change(c.Hosts, d.config.Agent, d.lookup())
 	d.mu.Unlock()
@@ -101,7 +101,7 @@ func (d *Daemon) expireAgent() {
 			return
 		case now := <-tick.C:
 			d.mu.Lock()
-			silent := d.agent.hold > 0 && now.Sub(d.agent.heard) > d.agent.hold
+			silent := d.agent.state.Silent(now)
 			due := silent || d.agent.hosts.Timed()
 			d.mu.Unlock()
 			if due {
@@ -113,7 +113,7 @@ func (d *Daemon) expireAgent() {
 
 func (d *Daemon) expireNow(now time.Time, silent bool) {
 	if silent {
-		if n, err := (agentAPI{d}).clear(func(s *agentState) bool { return s.hold > 0 && now.Sub(s.heard) > s.hold }); n > 0 || err != nil {
+		if n, err := (agentAPI{d}).clear(func(s *handin.State) bool { return s.Silent(now) }); n > 0 || err != nil {
 			d.log.Warn("the agent has been silent for longer than it said: what it handed in is gone", zap.Int("peers", n), zap.Error(err))
 		}
 		return

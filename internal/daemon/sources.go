@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"net/netip"
-
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/control"
@@ -40,10 +38,7 @@ func (d *Daemon) fileConfig() *config.Config {
 // sourceNames returns a function that says who a peer belongs to, and whether the agent's peer of
 // that key is shadowed. Callers hold mu, also for each call.
 func (d *Daemon) sourceNames() func(keys.PublicKey) (source string, shadows bool) {
-	inFile := make(map[keys.PublicKey]bool)
-	for i := range d.fileConfig().Peers {
-		inFile[d.fileConfig().Peers[i].PublicKey] = true
-	}
+	inFile := d.fileConfig().PeerKeys()
 	return func(key keys.PublicKey) (string, bool) {
 		has, shadowed := d.agent.peers.Has(key)
 		switch {
@@ -67,22 +62,19 @@ func (d *Daemon) noteByHand(r uapi.Request) {
 	if d.mode.fixed != nil {
 		return
 	}
-	inFile := make(map[keys.PublicKey]bool, len(d.config.Peers))
-	for i := range d.config.Peers {
-		inFile[d.config.Peers[i].PublicKey] = true
-	}
+	inFile := d.config.PeerKeys()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if r.RemovePeers {
 		clear(d.byHand)
 		d.agent.peers.TouchAll()
-		d.agent.stale = true
+		d.agent.state.Touched()
 	}
 	for i := range r.Peers {
 		key := r.Peers[i].PublicKey
 		switch {
 		case d.agent.peers.Touch(key):
-			d.agent.stale = true
+			d.agent.state.Touched()
 		case inFile[key]:
 		case r.Peers[i].Remove:
 			delete(d.byHand, key)
@@ -99,17 +91,13 @@ func (d *Daemon) sources() []control.Source {
 	defer d.mu.Unlock()
 	file := len(d.fileConfig().Peers)
 	all, shadowed := d.agent.peers.Len()
-	hosts, neighbors := d.agent.hosts.Len()
 	byHand := max(0, status-len(d.config.Peers)-(all-shadowed))
 	list := []control.Source{
 		{Name: sources.File, Applied: control.At(d.loaded), Peers: file},
 		{Name: sources.Runtime, Applied: control.At(d.override.since), Peers: byHand + max(0, len(d.config.Peers)-file)},
 	}
 	if d.config.Agent != nil {
-		list = append(list, control.Source{
-			Name: sources.Agent, Generation: d.agent.generation, Epoch: d.agent.epoch, Applied: control.At(d.agent.applied),
-			Peers: all, Shadowed: shadowed, FDB: hosts, Neighbors: neighbors, Rejected: d.agent.rejected, HoldS: d.agent.hold.Seconds(),
-		})
+		list = append(list, d.agent.state.Source(d.agent.peers, d.agent.hosts))
 	}
 	return list
 }
@@ -124,13 +112,4 @@ func (d *Daemon) rejudge(next *config.Config) sources.Diff {
 	defer d.mu.Unlock()
 	d.agent.memo = nil
 	return d.agent.peers.Rejudge(next.Agent, others)
-}
-
-// agentPrefixes returns the allowed IPs of the agent's peers. Callers hold changing.
-func (d *Daemon) agentPrefixes() []netip.Prefix {
-	var list []netip.Prefix
-	for _, p := range d.agent.peers.InForce() {
-		list = append(list, p.AllowedIPs...)
-	}
-	return list
 }

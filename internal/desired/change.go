@@ -92,10 +92,7 @@ func WithChange(c *config.Config, change control.PeerChange) (*config.Config, ke
 func Reload(old, next *config.Config, agent sources.Diff, endpoints Endpoints) tunnel.Change {
 	change := Peers(next, endpoints)
 	change.ReplacePeers = false
-	stays := make(map[keys.PublicKey]bool, len(next.Peers))
-	for i := range next.Peers {
-		stays[next.Peers[i].PublicKey] = true
-	}
+	stays := next.PeerKeys()
 	for _, s := range agent.Steps {
 		if s.Is != nil {
 			stays[s.Key] = true

@@ -1,6 +1,7 @@
 package handin
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -220,5 +221,48 @@ func TestCompleteHosts_listsThatAreNotNamedStay(t *testing.T) {
 	b.RemoveHost(control.HostID{MAC: "02:00:00:00:00:01"})
 	if !b.HasHosts(false, control.SourceHead{}) {
 		t.Error("a removal is not about hosts")
+	}
+}
+
+func TestState_generationsAndSilence(t *testing.T) {
+	t.Parallel()
+	var s State
+	put := control.SourceHead{Epoch: "e", Generation: 3, Hold: time.Minute}
+	patch := control.SourceHead{Epoch: "e", IfGeneration: 3, Generation: 4}
+	if s.Follows(patch) == nil || !s.Renumbers(put) {
+		t.Error("a patch of nothing is taken")
+	}
+	s.Applied(put, true, 2, now)
+	if err := s.Follows(patch); err != nil || s.Renumbers(patch) {
+		t.Errorf("the next patch: %v", err)
+	}
+	var refused *control.Error
+	for _, head := range []control.SourceHead{{Epoch: "other", IfGeneration: 3}, {Epoch: "e", IfGeneration: 2}, {Epoch: "e", IfGeneration: 4}} {
+		if err := s.Follows(head); !errors.As(err, &refused) || refused.Code != control.CodeGeneration || !strings.Contains(refused.Message, "PUT") {
+			t.Errorf("%+v: %v", head, err)
+		}
+	}
+	if s.Silent(now.Add(time.Minute)) || !s.Silent(now.Add(time.Minute+1)) {
+		t.Error("silence does not count from the last change, or not to the end of hold")
+	}
+	s.Applied(patch, false, 0, now.Add(time.Minute)) // a patch says nothing of hold
+	if s.Silent(now.Add(2*time.Minute)) || !s.Silent(now.Add(3*time.Minute)) {
+		t.Error("a patch changed for how long the agent may be silent")
+	}
+	s.Touched()
+	next := control.SourceHead{Epoch: "e", IfGeneration: 4, Generation: 5}
+	if s.Follows(next) == nil {
+		t.Error("a patch is taken although somebody else has changed the agent's peers")
+	}
+	s.Applied(put, true, 0, now)
+	if err := s.Follows(patch); err != nil {
+		t.Errorf("after a PUT: %v", err)
+	}
+	if got := s.Source(sources.NewPeers(), present(t)); got.Generation != 3 || got.Epoch != "e" || got.HoldS != 60 || got.FDB != 1 || got.Neighbors != 1 {
+		t.Errorf("described as %+v", got)
+	}
+	s.Cleared(now)
+	if s.Silent(now.Add(time.Hour)) || s.Follows(patch) == nil {
+		t.Error("something is left of the agent")
 	}
 }

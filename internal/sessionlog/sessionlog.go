@@ -1,11 +1,12 @@
 // Package sessionlog logs when sessions with peers come up, are lost and recover, and summarizes
 // the states of all peers in one line.
 //
-// The caller passes the states and the time; the package keeps only what it last logged for each
+// The caller passes the peers and their states; the package keeps only what it last logged for each
 // peer. It does not explain why a peer is down; `tunctl status` does.
 package sessionlog
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"strings"
@@ -19,8 +20,8 @@ import (
 )
 
 const (
-	// Interval is how often Look is to be called. For ten thousand peers, a call takes 2 ms.
-	Interval = 2 * time.Second
+	// interval is how often Run looks. For ten thousand peers, a look takes 2 ms.
+	interval = 2 * time.Second
 	// maxLines is how many lines are written about peers per minute. Changes beyond that are
 	// counted in one line: an uplink that fails would otherwise write a line for each of thousands
 	// of peers.
@@ -49,6 +50,21 @@ type said struct {
 	lost int64  // when it was seen to be lost, in nanoseconds since 1970; 0: never
 	look uint32 // in which the peer was configured
 	up   bool
+}
+
+// Run looks at the peers at intervals until ctx ends, and calls looked after each time.
+func (c *Log) Run(ctx context.Context, peers func() []*config.Peer, state func(keys.PublicKey) tunnel.State, looked func()) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			c.Look(peers(), state, now)
+			looked()
+		}
+	}
 }
 
 // Look compares the states of the peers with those of the last call and logs what changed. A

@@ -126,7 +126,7 @@ func TestLog_isWhatTheManualSays(t *testing.T) {
 	}
 	manual := strings.Join(strings.Fields(string(text)), " ")
 	for _, want := range []string{
-		fmt.Sprintf("looked at every %d seconds", int(Interval.Seconds())),
+		fmt.Sprintf("looked at every %d seconds", int(interval.Seconds())),
 		fmt.Sprintf("at most %d lines a minute", maxLines),
 		"`" + Summary(peersNamed("a", "b", "berlin"), states(tunnel.StateUp, tunnel.StateUp, tunnel.StateDown), 51820) + "`",
 	} {

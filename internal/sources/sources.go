@@ -198,6 +198,16 @@ func (a *Peers) InForce() []*config.Peer {
 	return list
 }
 
+// AllowedIPs returns those of all peers in force, in no particular order. One that several of them
+// have is there several times.
+func (a *Peers) AllowedIPs() []netip.Prefix {
+	var list []netip.Prefix
+	for _, p := range a.InForce() {
+		list = append(list, p.AllowedIPs...)
+	}
+	return list
+}
+
 // DefaultRoutes returns those of the allowed IPs in force that are default routes.
 func (a *Peers) DefaultRoutes() []netip.Prefix {
 	var list []netip.Prefix
