@@ -11,10 +11,12 @@ import (
 	"time"
 
 	"github.com/google/gopacket/pcapgo"
+	"golang.org/x/sys/unix"
 
 	"tund/internal/capture"
 	"tund/tunnel/l2"
 	"tund/tunnel/udp"
+	"tund/tunnel/udp/udptest"
 )
 
 // captured is a capture that a test reads like tunctl.
@@ -210,6 +212,62 @@ func TestTunnel_captureOfGarbage(t *testing.T) {
 		synctest.Wait()
 		if c.contents(t); c.sum.Packets < 200 {
 			t.Errorf("%+v", c.sum)
+		}
+	})
+}
+
+// What is dropped before it can be decrypted, or after it was encrypted, is shown with the reason
+// among the datagrams.
+func TestTunnel_captureSaysWhyDatagramsAreDropped(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.connected()
+		name := "berlin"
+		b.knows(a, false, func(p *PeerChange) { p.Name = &name })
+		c := b.captures(CaptureOptions{Outer: true, Filter: "dropped"})
+		s := w.stranger(elsewhere)
+		send := func(msg []byte) {
+			s.sends(b.addr, msg)
+			passes(time.Second)
+		}
+		good := a.sealed(b, 100, packet(a.inner, b.inner, 12))
+		send(good)
+		send(good)
+		forged := bytes.Clone(good)
+		forged[len(forged)-1] ^= 1
+		send(forged)
+		unknown := bytes.Clone(good)
+		unknown[4] ^= 1
+		send(unknown)
+		send([]byte("no message"))
+		hello := initiation(w, newKey(t), b.key.Public(), w.clock.Wall())
+		send(hello)
+		send(hello)
+		send(initiation(w, newKey(t), newKey(t).Public(), w.clock.Wall()))
+		send(initiation(w, a.key, b.key.Public(), w.clock.Wall().Add(-time.Hour)))
+		w.net.Filter(func(d udptest.Datagram) error {
+			if d.From == b.addr {
+				return unix.ENOBUFS
+			}
+			return nil
+		})
+		b.sends(a, 10)
+		passes(time.Second)
+		w.net.Filter(nil)
+
+		rest := c.contents(t)
+		for _, want := range []string{
+			"from peer berlin, dropped: replay", "from peer berlin, dropped: bad-tag", "dropped: unknown-index", "dropped: malformed",
+			"dropped: handshake-failed", "dropped: duplicate-initiation", "dropped: bad-mac1",
+			"from peer berlin, dropped: handshake-failed", "to peer berlin, dropped: send-error",
+		} {
+			if _, after, ok := strings.Cut(rest, want); ok {
+				rest = after
+			} else {
+				t.Errorf("no datagram %q at its place", want)
+			}
+		}
+		if c.sum.Packets != 9 {
+			t.Errorf("%d datagrams", c.sum.Packets)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/capture/stream"
+	"tund/internal/drop"
 	"tund/tunnel/offload"
 	"tund/tunnel/peer"
 )
@@ -19,6 +20,7 @@ type Datagram struct {
 	Local  netip.Addr // the zero Addr: the kernel chose it
 	Port   uint16     // local
 	Class  uint8      // traffic class: DSCP and ECN
+	Reason drop.Reason
 	Peer   *peer.Peer // nil: not known
 	Time   boottime.Time
 }
@@ -42,7 +44,7 @@ func (s *Session) datagram(w Writer, d *Datagram, wait bool) {
 	defer r.writing.Unlock()
 	if s.filter != nil {
 		r.view.Reset(d.Data)
-		r.view.Encrypted, r.view.In = true, d.In
+		r.view.Encrypted, r.view.In, r.view.Dropped = true, d.In, d.Reason != drop.None
 		if !r.match(s.filter, d.Peer) {
 			return
 		}
@@ -50,6 +52,7 @@ func (s *Session) datagram(w Writer, d *Datagram, wait bool) {
 	head := r.headers(d)
 	h := stream.Header{
 		Kind: stream.KindPacket, Interface: uint8(s.outer), Time: int64(d.Time), Length: uint32(len(head) + len(d.Data)),
+		Reason: uint16(d.Reason),
 	}
 	if d.In {
 		h.Flags |= stream.In

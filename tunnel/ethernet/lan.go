@@ -203,7 +203,7 @@ func (e *LAN) kick() {
 // Run is the clock of the switch. It sends the switch's messages through the socket of the lane,
 // and ends with the tunnel.
 func (e *LAN) Run(l *lane.Lane) {
-	out := lane.NewBatch(e.env, l, lane.MaxDatagram)
+	out := lane.NewBatch(e.env, l, lane.MaxDatagram).MayWait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -257,7 +257,7 @@ func (e *LAN) Goodbye(l *lane.Lane) {
 		return
 	}
 	now := e.env.Clock.Now()
-	e.sendAll(lane.NewBatch(e.env, l, lane.MaxDatagram), e.sw.Goodbye(now), now)
+	e.sendAll(lane.NewBatch(e.env, l, lane.MaxDatagram).MayWait(), e.sw.Goodbye(now), now)
 }
 
 // writeFrame writes a frame that the switch itself made to the TAP.

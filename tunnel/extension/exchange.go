@@ -204,7 +204,7 @@ const atOnce boottime.Time = 1
 
 // Run handles messages and deadlines, and sends through the socket of l, until the tunnel ends.
 func (x *Exchange) Run(l *lane.Lane) {
-	x.out = lane.NewBatch(x.env, l, lane.MaxDatagram)
+	x.out = lane.NewBatch(x.env, l, lane.MaxDatagram).MayWait()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {

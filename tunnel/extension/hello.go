@@ -200,7 +200,7 @@ func (x *Exchange) goodbye(m *Message) drop.Reason {
 // Goodbye tells the peers that we stop, through the socket of l, so that none of them has to wait
 // for a timeout. Nothing may be sent to them afterwards. It is called once, while Run ends.
 func (x *Exchange) Goodbye(l *lane.Lane) {
-	out := lane.NewBatch(x.env, l, lane.MaxDatagram)
+	out := lane.NewBatch(x.env, l, lane.MaxDatagram).MayWait()
 	now := x.env.Clock.Now()
 	message := AppendMessage(nil, TypeGoodbye, nil)
 	for _, p := range x.peers.All() {

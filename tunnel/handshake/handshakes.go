@@ -152,7 +152,7 @@ type Worker struct {
 
 // NewWorker returns a worker that sends through the socket of a lane.
 func (h *Handshakes) NewWorker(l *lane.Lane, progress *watchdog.Progress) *Worker {
-	return &Worker{Handshakes: h, progress: progress, out: lane.NewBatch(h.env, l, lane.MaxDatagram)}
+	return &Worker{Handshakes: h, progress: progress, out: lane.NewBatch(h.env, l, lane.MaxDatagram).MayWait()}
 }
 
 // Run handles queued handshake messages and ICMP reports until the tunnel ends.

@@ -44,7 +44,8 @@ type message struct {
 	data [wire.InitiationSize]byte
 	size int
 	from udp.Endpoint
-	to   *identity // the one of ours for which the message was made; nil in a cookie reply
+	at   boottime.Time // when it was received
+	to   *identity     // the one of ours for which the message was made; nil in a cookie reply
 }
 
 func newQueue() *queue {
@@ -59,7 +60,7 @@ func (q *queue) put(load *Load, kind byte, d []byte, from udp.Endpoint, to *iden
 	if kind == wire.TypeInitiation && q.recent.add(wire.MAC1(d), now) {
 		return drop.DuplicateInit
 	}
-	m := message{kind: kind, size: len(d), from: from, to: to}
+	m := message{kind: kind, size: len(d), from: from, at: now, to: to}
 	copy(m.data[:], d)
 	if len(q.messages) >= UnderLoadDepth {
 		load.Raise(now.Add(keepUnderLoad))
@@ -96,12 +97,12 @@ type intake struct {
 
 // Message makes the inexpensive checks of a handshake message and queues it for the workers.
 // Garbage is rejected here: it never fills the queue, so it cannot make us appear under load.
-func (i *intake) Message(kind byte, d []byte, from *udp.Endpoint, now boottime.Time) {
+func (i *intake) Message(kind byte, d []byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
 	to, reason := i.check(kind, d, from, now)
 	if reason == drop.None {
 		reason = i.h.queue.put(&i.h.Load, kind, d, *from, to, now)
 	}
-	i.h.env.Drops.Add(reason, 1)
+	return reason
 }
 
 func (i *intake) check(kind byte, d []byte, from *udp.Endpoint, now boottime.Time) (to *identity, reason drop.Reason) {

@@ -14,43 +14,48 @@ import (
 
 // message handles one message from the queue.
 func (w *Worker) message(m *message) {
-	now := w.env.Clock.Now()
 	msg := m.data[:m.size]
-	if m.kind == wire.TypeCookieReply {
-		w.env.Drops.Add(w.consumeCookie(msg, now), 1)
-		return
-	}
-	if reason := w.provesAddress(m, msg, now); reason != drop.None {
-		w.env.Drops.Add(reason, 1)
-		return
-	}
-	if m.kind == wire.TypeInitiation {
-		w.env.Drops.Add(w.consumeInitiation(m.to.noise, msg, &m.from, now), 1)
-	} else {
-		w.env.Drops.Add(w.consumeResponse(msg, &m.from, now), 1)
-	}
+	p, reason := w.consume(m, msg, w.env.Clock.Now())
+	w.env.Drops.Add(reason, 1)
+	w.out.CaptureReceived(p, msg, &m.from, m.at, reason)
 }
 
-// consumeInitiation answers a genuine initiation (whitepaper §5.4.2, §5.4.3).
-func (w *Worker) consumeInitiation(id *noise.Identity, msg []byte, from *udp.Endpoint, now boottime.Time) drop.Reason {
+// consume acts on a message. It returns the peer that an initiation names, which is nil if it was
+// not looked for or is not known, and why the message was dropped.
+func (w *Worker) consume(m *message, msg []byte, now boottime.Time) (*peer.Peer, drop.Reason) {
+	if m.kind == wire.TypeCookieReply {
+		return nil, w.consumeCookie(msg, now)
+	}
+	if reason := w.provesAddress(m, msg, now); reason != drop.None {
+		return nil, reason
+	}
+	if m.kind == wire.TypeInitiation {
+		return w.consumeInitiation(m.to.noise, msg, &m.from, now)
+	}
+	return nil, w.consumeResponse(msg, &m.from, now)
+}
+
+// consumeInitiation answers a genuine initiation (whitepaper §5.4.2, §5.4.3). It returns the peer
+// that it names, even if somebody else has sent it.
+func (w *Worker) consumeInitiation(id *noise.Identity, msg []byte, from *udp.Endpoint, now boottime.Time) (*peer.Peer, drop.Reason) {
 	in, err := id.OpenInitiation(msg)
 	if err != nil {
-		return drop.HandshakeFailed
+		return nil, drop.HandshakeFailed
 	}
 	p := w.peers.Get(in.Public())
 	if p == nil {
 		w.unknown(id, in, from, now)
-		return drop.HandshakeFailed
+		return nil, drop.HandshakeFailed
 	}
 	var response [wire.ResponseSize]byte
 	if reason := w.respond(p, id, in, msg, &response, from, now); reason != drop.None {
-		return reason
+		return p, reason
 	}
 	// The response goes to the source of the initiation. For everything else the peer's endpoint
 	// stays unchanged: somebody may have recorded the initiation and sent it again after we forgot
 	// its timestamp. The first message of the session proves where the peer is.
 	_ = w.out.SendToPeerAt(p, response[:], from, now) // counts a failure; the peer asks again
-	return drop.None
+	return p, drop.None
 }
 
 // respond makes the response to an authenticated initiation of p and installs the session.

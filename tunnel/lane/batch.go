@@ -58,7 +58,8 @@ type Batch struct {
 	infos []runInfo
 	nonce session.Scratch
 
-	tap capture.Writer // the zero Writer unless a loop of a lane owns the batch
+	tap   capture.Writer // the zero Writer unless a loop of a lane owns the batch
+	waits bool           // see MayWait
 }
 
 // runInfo is what has to be known about a run after it was sent.
@@ -77,6 +78,13 @@ func NewBatch(env *Env, l *Lane, arena int) *Batch {
 		env: env, lane: l, arena: make([]byte, arena),
 		runs: make([]udp.Run, 0, maxRuns), infos: make([]runInfo, 0, maxRuns),
 	}
+}
+
+// MayWait makes b wait, for the copying of one packet, where another goroutine writes to the same
+// captures, instead of losing packets there. It is not for lanes.
+func (b *Batch) MayWait() *Batch {
+	b.waits = true
+	return b
 }
 
 // full reports whether a datagram with n bytes of payload might no longer fit.
@@ -329,9 +337,10 @@ func (b *Batch) SendMessage(msg []byte, to *udp.Endpoint) (sourceGone bool, err 
 
 // sendMessage is SendMessage to a peer, which is nil if it is not known.
 func (b *Batch) sendMessage(p *peer.Peer, msg []byte, to *udp.Endpoint) (sourceGone bool, err error) {
-	b.captureMessage(p, msg, to)
+	at := b.env.Clock.Now() // before the answer can have come
 	run := [1]udp.Run{{Buf: msg, Segment: len(msg), To: *to, Class: b.env.DSCP.plain()}}
 	b.via().Send(run[:])
+	b.captureMessage(p, msg, to, at, run[0].Err)
 	return run[0].SourceGone, run[0].Err
 }
 

@@ -2,6 +2,7 @@ package lane
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"tund/crypto/wire"
 	"tund/internal/boottime"
@@ -9,6 +10,7 @@ import (
 	"tund/tunnel/capture"
 	"tund/tunnel/offload"
 	"tund/tunnel/peer"
+	"tund/tunnel/tundev"
 	"tund/tunnel/udp"
 )
 
@@ -56,14 +58,30 @@ func (o *SendLoop) dropRead(buf []byte, reason drop.Reason) {
 
 // ── peer to device ───────────────────────────────────────────────────────────
 
-// captureInner hands over a packet from the peer of the present run: what the device gets or would
-// have got, or else the plaintext, if that was dropped. What is neither, half a frame, is not
-// handed over.
-func (in *ReceiveLoop) captureInner(dev *Device, plaintext, packet []byte, reason drop.Reason) {
+// capture hands over what was written to the device: superpackets in the form that it got, because
+// the packets of a fast flow, one by one, are more than anybody takes in time.
+func (w *deviceWriter) capture(captures *capture.Set, frame []byte, index uint32, err error) {
+	var h offload.VirtioHeader
+	h.Decode(frame)
+	data := frame[offload.VirtioHeaderLen:]
+	one := capture.Packet{Data: data, Device: w.dev.Index, In: true, Segments: 1, Time: w.now}
+	if size := int(h.GSOSize); size > 0 {
+		one.Segments = (len(data) - int(h.HdrLen) + size - 1) / size
+	}
+	if owner, ok := w.env.Index.Get(index); ok { // the session may have ended since
+		one.Peer = owner.Peer
+	}
+	// What was refused is written in another form.
+	if err != nil && !errors.Is(err, tundev.ErrRefused) {
+		one.Reason = drop.DeviceWrite
+	}
+	captures.Packet(w.tap, &one)
+}
+
+// captureDropped hands over a packet from the peer of the present run that was dropped: what the
+// device would have got, or else the plaintext.
+func (in *ReceiveLoop) captureDropped(dev *Device, plaintext, packet []byte, reason drop.Reason) {
 	if packet == nil {
-		if reason == drop.None {
-			return
-		}
 		packet = payloadOf(plaintext, dev)
 	}
 	in.captures.Packet(in.tap, &capture.Packet{
@@ -74,7 +92,7 @@ func (in *ReceiveLoop) captureInner(dev *Device, plaintext, packet []byte, reaso
 // captureRefused hands over a plaintext that was dropped before its device had it.
 func (in *ReceiveLoop) captureRefused(link offload.Link, plaintext []byte, reason drop.Reason) {
 	if w := in.writers[link]; in.captures != nil && w != nil {
-		in.captureInner(w.dev, plaintext, nil, reason)
+		in.captureDropped(w.dev, plaintext, nil, reason)
 	}
 }
 
@@ -100,25 +118,37 @@ func payloadOf(plaintext []byte, dev *Device) []byte {
 	return b[:n]
 }
 
-// captureTrain hands over the datagrams of a train as they came.
-func (in *ReceiveLoop) captureTrain(tr *udp.Train, size int) {
-	port := in.lane.Conn().Port()
+// captureDatagram hands over one datagram of a train, and why it was dropped.
+func (in *ReceiveLoop) captureDatagram(tr *udp.Train, data []byte, reason drop.Reason) {
 	class := uint8(0)
 	if tr.CE {
 		class = ecnCE
 	}
-	for off := 0; off < tr.N; off += size {
-		data := tr.Buf[off:min(off+size, tr.N)]
-		in.captures.Datagram(in.tap, &capture.Datagram{
-			Data: data, In: true, Remote: tr.From.Addr, Local: tr.From.Source, Port: port, Class: class,
-			Peer: in.senderOf(data), Time: in.now,
-		}, false)
+	in.captures.Datagram(in.tap, &capture.Datagram{
+		Data: data, In: true, Remote: tr.From.Addr, Local: tr.From.Source, Port: in.lane.Conn().Port(), Class: class,
+		Reason: reason, Peer: in.env.senderOf(data), Time: in.now,
+	}, false)
+}
+
+// CaptureReceived hands over a handshake message that was received at a time, with the reason for
+// which it was dropped. p is the peer that it claims to be from; nil: that named by its receiver
+// index, if there is one.
+func (b *Batch) CaptureReceived(p *peer.Peer, msg []byte, from *udp.Endpoint, at boottime.Time, reason drop.Reason) {
+	captures := b.env.Taps.Load()
+	if captures == nil || !captures.Outer() {
+		return
 	}
+	if p == nil {
+		p = b.env.senderOf(msg)
+	}
+	captures.Datagram(b.tap, &capture.Datagram{
+		Data: msg, In: true, Remote: from.Addr, Local: from.Source, Port: b.lane.Conn().Port(), Reason: reason, Peer: p, Time: at,
+	}, b.waits)
 }
 
 // senderOf returns the peer that a datagram claims to be from, by its receiver index; nil if it has
 // none, or one that nobody has.
-func (in *ReceiveLoop) senderOf(d []byte) *peer.Peer {
+func (e *Env) senderOf(d []byte) *peer.Peer {
 	kind, ok := wire.Kind(d)
 	if !ok {
 		return nil
@@ -129,16 +159,18 @@ func (in *ReceiveLoop) senderOf(d []byte) *peer.Peer {
 		index = wire.TransportReceiver(d)
 	case wire.TypeResponse:
 		index = wire.ResponseReceiver(d)
+	case wire.TypeCookieReply:
+		index = wire.CookieReplyReceiver(d)
 	default:
 		return nil
 	}
-	owner, _ := in.env.Index.Get(index)
+	owner, _ := e.Index.Get(index)
 	return owner.Peer
 }
 
 // ── datagrams sent ───────────────────────────────────────────────────────────
 
-// captureRuns hands over the datagrams of the batch that the kernel has taken.
+// captureRuns hands over the datagrams of the batch, and which the kernel has refused.
 func (b *Batch) captureRuns(now boottime.Time) {
 	captures := b.env.Taps.Load()
 	if captures == nil || !captures.Outer() {
@@ -146,30 +178,37 @@ func (b *Batch) captureRuns(now boottime.Time) {
 	}
 	for i := range b.runs {
 		r := &b.runs[i]
-		rest := r.Buf
-		for range r.Sent {
-			n := min(len(rest), r.Segment)
-			captures.Datagram(b.tap, &capture.Datagram{
-				Data: rest[:n], Remote: r.To.Addr, Local: r.To.Source, Port: b.lane.Conn().Port(), Class: r.Class,
-				Peer: b.infos[i].peer, Time: now,
-			}, false)
-			rest = rest[n:]
+		one := capture.Datagram{
+			Remote: r.To.Addr, Local: r.To.Source, Port: b.lane.Conn().Port(), Class: r.Class, Peer: b.infos[i].peer, Time: now,
+		}
+		for n, rest := 0, r.Buf; len(rest) > 0; n++ {
+			size := min(len(rest), r.Segment)
+			one.Data, rest = rest[:size], rest[size:]
+			if n >= r.Sent {
+				one.Reason = ReasonOf(r.Err)
+			}
+			captures.Datagram(b.tap, &one, b.waits)
 		}
 	}
 }
 
-// captureMessage hands over a datagram of a handshake that is about to be sent to a peer, which is
-// nil if it is not known.
-func (b *Batch) captureMessage(p *peer.Peer, msg []byte, to *udp.Endpoint) {
+// captureMessage hands over a datagram of a handshake that was sent at a time to a peer, which is
+// nil if it is not known, or that the kernel refused with err.
+func (b *Batch) captureMessage(p *peer.Peer, msg []byte, to *udp.Endpoint, at boottime.Time, err error) {
 	captures := b.env.Taps.Load()
 	if captures == nil || !captures.Outer() {
 		return
+	}
+	reason := drop.None
+	if err != nil {
+		reason = ReasonOf(err)
 	}
 	local := to.Source
 	if !local.IsValid() {
 		local = capture.LocalAddr(to.Addr)
 	}
 	captures.Datagram(b.tap, &capture.Datagram{
-		Data: msg, Remote: to.Addr, Local: local, Port: b.lane.Conn().Port(), Class: b.env.DSCP.plain(), Peer: p, Time: b.env.Clock.Now(),
-	}, true)
+		Data: msg, Remote: to.Addr, Local: local, Port: b.lane.Conn().Port(), Class: b.env.DSCP.plain(),
+		Reason: reason, Peer: p, Time: at,
+	}, b.waits)
 }

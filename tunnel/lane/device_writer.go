@@ -3,7 +3,9 @@ package lane
 import (
 	"errors"
 
+	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/tunnel/capture"
 	"tund/tunnel/offload"
 	"tund/tunnel/tundev"
 )
@@ -20,17 +22,25 @@ type deviceWriter struct {
 	join    *offload.Coalescer
 	forward Forwarder
 	split   offload.Splitter // for what the device refuses
+	tap     capture.Writer
+	now     boottime.Time // when what is written has arrived, or a little later
 
 	packets, bytes uint64 // since the last flush
 }
 
-func newDeviceWriter(env *Env, l *Lane, d *Device) *deviceWriter {
+func newDeviceWriter(env *Env, l *Lane, d *Device, tap capture.Writer) *deviceWriter {
 	q := d.Queues[l.ID%len(d.Queues)]
-	w := &deviceWriter{env: env, dev: d, queue: q, forward: d.NewForwarder(l, q)}
+	w := &deviceWriter{env: env, dev: d, queue: q, forward: d.NewForwarder(l, q), tap: tap}
 	f := offload.Features{Checksum: d.Features.Checksum, TSO: d.Features.TSO, USO: d.Features.USO}
 	w.join = offload.NewCoalescer(d.Link, d.Prefix, f, w.write)
 	w.join.VerifyChecksums(env.VerifyChecksums)
 	return w
+}
+
+// from says that what follows was received in the session with the given local index.
+func (w *deviceWriter) from(index uint32, now boottime.Time) {
+	w.join.From(index)
+	w.now = now
 }
 
 // put hands over the forwarder's result for the plaintext in the open slot: a packet in the slot, a
@@ -80,10 +90,14 @@ func (w *deviceWriter) avoid(frame []byte) {
 	w.join.SetFeatures(f)
 }
 
-// write writes one frame to the device. A superpacket that the kernel refuses is written again as
-// single packets: some kernels refuse under load what they accepted before.
-func (w *deviceWriter) write(frame []byte) {
+// write writes one frame to the device, from the peer whose session has the given index. A
+// superpacket that the kernel refuses is written again as single packets: some kernels refuse under
+// load what they accepted before.
+func (w *deviceWriter) write(frame []byte, index uint32) {
 	err := w.queue.Write(frame)
+	if captures := w.env.Taps.Load(); captures != nil {
+		w.capture(captures, frame, index, err)
+	}
 	if err == nil {
 		return
 	}

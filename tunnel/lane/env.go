@@ -15,8 +15,9 @@ import (
 // Handshakes takes the handshake messages that one receive loop finds.
 type Handshakes interface {
 	// Message takes a message of the given kind (wire.Kind) whose length has been checked. It
-	// copies what it keeps, counts what it drops, and never blocks.
-	Message(kind byte, msg []byte, from *udp.Endpoint, now boottime.Time)
+	// copies what it keeps, and never blocks. It returns why it dropped the message, which the
+	// caller counts; or None, and then whoever handles the message hands it to those who capture.
+	Message(kind byte, msg []byte, from *udp.Endpoint, now boottime.Time) drop.Reason
 }
 
 // Env is shared by all loops of a tunnel. Its fields are constant once the first loop runs, and

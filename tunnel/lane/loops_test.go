@@ -81,7 +81,9 @@ type bench struct {
 // noHandshakes takes no handshake message.
 type noHandshakes struct{}
 
-func (noHandshakes) Message(byte, []byte, *udp.Endpoint, boottime.Time) {}
+func (noHandshakes) Message(byte, []byte, *udp.Endpoint, boottime.Time) drop.Reason {
+	return drop.HandshakeQueue
+}
 
 func newBench(t testing.TB, f tundev.Features) *bench {
 	t.Helper()

@@ -60,7 +60,7 @@ func newReceiveLoop(env *Env, l *Lane, devices []*Device, tap capture.Writer) *R
 		in.trains[i].Buf, room = room[:trainBytes:trainBytes], room[trainBytes:]
 	}
 	for _, d := range devices {
-		in.writers[d.Link] = newDeviceWriter(env, l, d)
+		in.writers[d.Link] = newDeviceWriter(env, l, d, tap)
 	}
 	return in
 }
@@ -139,11 +139,13 @@ func (in *ReceiveLoop) train(tr *udp.Train) {
 	}
 	in.congested, in.captures = tr.CE, in.env.Taps.Load()
 	in.inspects = in.congested || in.captures != nil
-	if in.captures != nil && in.captures.Outer() {
-		in.captureTrain(tr, size)
-	}
+	outer := in.captures != nil && in.captures.Outer()
 	for off := 0; off < tr.N; off += size {
-		in.datagram(tr.Buf[off:min(off+size, tr.N)], &tr.From)
+		d := tr.Buf[off:min(off+size, tr.N)]
+		reason, queued := in.datagram(d, &tr.From)
+		if outer && !queued { // otherwise it is captured when it is known what becomes of it
+			in.captureDatagram(tr, d, reason)
+		}
 	}
 	in.leave()
 	for _, w := range in.writers {
@@ -154,37 +156,44 @@ func (in *ReceiveLoop) train(tr *udp.Train) {
 	in.captures = nil
 }
 
-func (in *ReceiveLoop) datagram(d []byte, from *udp.Endpoint) {
+// datagram handles one datagram, and counts it if it is dropped. It reports the reason, and whether
+// the datagram waits for somebody else instead.
+func (in *ReceiveLoop) datagram(d []byte, from *udp.Endpoint) (reason drop.Reason, queued bool) {
 	kind, ok := wire.Kind(d)
-	if !ok {
-		in.env.Drops.Add(drop.Malformed, 1)
-		return
-	}
-	if kind != wire.TypeTransport {
+	switch {
+	case !ok:
+		reason = drop.Malformed
+	case kind == wire.TypeTransport:
+		reason = in.transport(d, from)
+	case in.env.Link.Down():
 		in.leave()
-		if in.env.Link.Down() {
-			in.env.Drops.Add(drop.DeviceDown, 1)
-			return
-		}
-		in.shakes.Message(kind, d, from, in.now)
-		return
+		reason = drop.DeviceDown
+	default:
+		in.leave()
+		reason = in.shakes.Message(kind, d, from, in.now)
+		queued = reason == drop.None
 	}
+	if reason != drop.None {
+		in.env.Drops.Add(reason, 1)
+	}
+	return reason, queued
+}
+
+// transport handles one transport message.
+func (in *ReceiveLoop) transport(d []byte, from *udp.Endpoint) drop.Reason {
 	if index := wire.TransportReceiver(d); in.run.keypair == nil || index != in.run.index {
 		in.leave()
 		if !in.enter(index, from) {
-			in.env.Drops.Add(drop.UnknownIndex, 1)
-			return
+			return drop.UnknownIndex
 		}
 	}
-	if reason := in.transport(d); reason != drop.None {
-		in.env.Drops.Add(reason, 1)
-	}
+	return in.open(d)
 }
 
-// transport decrypts one transport message of the present run and delivers its content. The order
+// open decrypts one transport message of the present run and delivers its content. The order
 // is that of the whitepaper §5.4.6: nothing changes before the tag has been verified and the
 // counter is fresh.
-func (in *ReceiveLoop) transport(d []byte) drop.Reason {
+func (in *ReceiveLoop) open(d []byte) drop.Reason {
 	r := &in.run
 	counter := wire.TransportCounter(d)
 	if !r.keypair.Usable(in.now) || counter >= session.RejectAfterMessages {
@@ -256,17 +265,17 @@ func (in *ReceiveLoop) deliver(w *deviceWriter, plaintext []byte) drop.Reason {
 	return reason
 }
 
-// inspect does what few trains need: it hands the mark of congestion on, and the packet to those
-// who capture. plaintext, packet and reason are Deliver's; it returns what is left of the latter
-// two.
+// inspect does what few trains need: it hands the mark of congestion on, and what is dropped to
+// those who capture. plaintext, packet and reason are Deliver's; it returns what is left of the
+// latter two.
 func (in *ReceiveLoop) inspect(dev *Device, plaintext, packet []byte, reason drop.Reason) ([]byte, drop.Reason) {
 	shown := packet
 	if in.congested && packet != nil && !meetCongestion(ipIn(packet, dev.Link)) {
 		in.run.keypair.Peer.CountDrop(drop.Congestion, 1)
 		packet, reason = nil, drop.Congestion
 	}
-	if in.captures != nil {
-		in.captureInner(dev, plaintext, shown, reason)
+	if in.captures != nil && reason != drop.None {
+		in.captureDropped(dev, plaintext, shown, reason)
 	}
 	return packet, reason
 }

@@ -30,6 +30,11 @@ func (in *ReceiveLoop) enter(index uint32, from *udp.Endpoint) bool {
 		keypair: owner.Keypair, index: index, from: from, locked: true,
 		refuse: owner.Peer.Strict() && !owner.Keypair.IsPostQuantum(),
 	}
+	for _, w := range in.writers {
+		if w != nil {
+			w.from(index, in.now)
+		}
+	}
 	owner.Keypair.Session.LockReceive()
 	return true
 }

@@ -48,7 +48,8 @@ type Coalescer struct {
 	prefix   int
 	verify   bool
 	features Features
-	write    func(frame []byte)
+	write    func(frame []byte, from uint32)
+	from     uint32 // of the packets to come
 
 	trains [maxTrains]*train // most recently used first
 	open   int               // trains in use
@@ -65,9 +66,9 @@ type Coalescer struct {
 
 // NewCoalescer returns a Coalescer for a device of kind link. prefix is 0 or 4: the number of bytes
 // before each packet in a plaintext that are not for the device. write is called with one frame, a
-// virtio_net_hdr and a packet, which it borrows until it returns and may change; it must not call
-// the Coalescer, save SetFeatures.
-func NewCoalescer(link Link, prefix int, features Features, write func(frame []byte)) *Coalescer {
+// virtio_net_hdr and a packet, which it borrows until it returns and may change, and with the
+// origin of the packet (From); it must not call the Coalescer, save SetFeatures.
+func NewCoalescer(link Link, prefix int, features Features, write func(frame []byte, from uint32)) *Coalescer {
 	if prefix < 0 || prefix > VirtioHeaderLen {
 		panic("tunnel/offload: a prefix has the room of the virtio header")
 	}
@@ -86,6 +87,10 @@ func (c *Coalescer) SetFeatures(features Features) {
 
 // Features returns what is in force.
 func (c *Coalescer) Features() Features { return c.features }
+
+// From says where the packets committed from now on come from, by a number of the caller's. Packets
+// of different origin are never joined, so that each frame has one.
+func (c *Coalescer) From(from uint32) { c.from = from }
 
 // VerifyChecksums chooses between trusting the TCP and UDP checksums of what peers sent (false, the
 // default: the kernel is told to regard them as right, as its own WireGuard does) and verifying
@@ -151,7 +156,7 @@ func (c *Coalescer) Commit(length int) {
 	}
 	packet := c.into.buf[c.at+c.prefix : c.at+length]
 	if c.borrows {
-		if t := c.into; t.continues(packet) && c.allowed(&t.head) && (!c.verify || checksumValid(packet, &t.head)) {
+		if t := c.into; t.from == c.from && t.continues(packet) && c.allowed(&t.head) && (!c.verify || checksumValid(packet, &t.head)) {
 			flags := t.tcpFlags(packet)
 			c.restore()
 			c.into = nil
@@ -188,7 +193,8 @@ func (c *Coalescer) commitElsewhere(packet []byte) {
 	// At most one train is of this flow: what does not continue it ends it.
 	if s.kind >= kindFlow {
 		if i := c.find(packet, &s); i >= 0 {
-			if t := c.trains[i]; s.kind == kindJoin && !(c.borrows && t == c.into) && t.continues(packet) {
+			t := c.trains[i]
+			if s.kind == kindJoin && t.from == c.from && !(c.borrows && t == c.into) && t.continues(packet) {
 				flags := t.tcpFlags(packet)
 				payload := packet[s.headers:]
 				copy(t.buf[t.end:], payload)
@@ -209,6 +215,7 @@ func (c *Coalescer) commitElsewhere(packet []byte) {
 		}
 	}
 	own.begin(packet, &s)
+	own.from = c.from
 	if s.kind != kindJoin || own.gso < minJoined || own.closed() {
 		c.emit(own)
 		c.giveFree(own)
@@ -323,5 +330,5 @@ func (c *Coalescer) emit(t *train) {
 		partialChecksum(packet, s, &h)
 	}
 	h.Encode(frame)
-	c.write(frame)
+	c.write(frame, t.from)
 }

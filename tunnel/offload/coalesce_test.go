@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -30,10 +31,11 @@ type device struct {
 	t      testing.TB
 	link   Link
 	frames [][]byte
+	from   []uint32 // of each
 }
 
-func (d *device) write(frame []byte) {
-	d.frames = append(d.frames, append([]byte(nil), frame...))
+func (d *device) write(frame []byte, from uint32) {
+	d.frames, d.from = append(d.frames, append([]byte(nil), frame...)), append(d.from, from)
 	clear(frame) // borrowed, and may be changed
 }
 
@@ -285,12 +287,51 @@ func TestCoalescer_udpWithoutChecksumStaysSo(t *testing.T) {
 	}
 }
 
+// What two peers sent does not leave as one, even if it continues each other, and stays in order.
+func TestCoalescer_joinsNoPacketsOfDifferentOrigin(t *testing.T) {
+	t.Parallel()
+	c, d := newPair(t, IP, allFeatures)
+	s, other := data(IP), data(IP)
+	other.sport = 4001
+	var in [][]byte
+	var want []uint32
+	for _, from := range []uint32{7, 7, 7, 9, 9, 7} {
+		c.From(from)
+		in = append(in, s.build(t))
+		feed(t, c, in[len(in)-1])
+		s = after(s)
+		if from == 9 { // another flow, so that the packet after it is looked for among the trains
+			feed(t, c, other.build(t))
+			other = after(other)
+		}
+		want = append(want, from)
+	}
+	c.Flush()
+	var got []uint32
+	var out [][]byte
+	for i, f := range d.frames {
+		for _, p := range slowSplit(t, IP, f) {
+			if binary.BigEndian.Uint16(p[20:]) == s.sport {
+				got, out = append(got, d.from[i]), append(out, p)
+			}
+		}
+	}
+	if !slices.Equal(got, want) || len(d.frames) != 4 {
+		t.Errorf("packets from %d in %d frames, want from %d in 4", got, len(d.frames), want)
+	}
+	for i := range in {
+		if !bytes.Equal(out[i], in[i]) {
+			t.Errorf("packet %d has changed", i)
+		}
+	}
+}
+
 func TestCoalescer_SetFeaturesWithinWrite(t *testing.T) {
 	t.Parallel()
 	var c *Coalescer
 	var frames int
 	var sp Splitter
-	c = NewCoalescer(IP, 0, allFeatures, func(frame []byte) {
+	c = NewCoalescer(IP, 0, allFeatures, func(frame []byte, _ uint32) {
 		if frame[1] != GSONone { // the device refuses: fall back, and do not try again
 			c.SetFeatures(Features{})
 			sp.Plain(frame, IP, func([]byte) { frames++ })
@@ -342,7 +383,7 @@ func TestCoalescer_doesNotAllocate(t *testing.T) {
 			s = after(s)
 		}
 	}
-	c := NewCoalescer(IP, 0, allFeatures, func([]byte) {})
+	c := NewCoalescer(IP, 0, allFeatures, func([]byte, uint32) {})
 	c.VerifyChecksums(true)
 	got := testing.AllocsPerRun(20, func() {
 		for _, p := range packets {
@@ -377,7 +418,7 @@ func BenchmarkCoalescer(b *testing.B) {
 					test.spec = after(test.spec)
 				}
 				frames := 0
-				c := NewCoalescer(IP, 0, allFeatures, func([]byte) { frames++ })
+				c := NewCoalescer(IP, 0, allFeatures, func([]byte, uint32) { frames++ })
 				c.VerifyChecksums(verify)
 				b.SetBytes(int64(test.n * len(test.spec.payload)))
 				b.ReportAllocs()

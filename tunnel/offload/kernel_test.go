@@ -137,7 +137,7 @@ func TestKernel_forwardsWhatIsJoined(t *testing.T) {
 					prefix = 4
 				}
 				written := 0
-				c := NewCoalescer(link, prefix, allFeatures, func(f []byte) { written++; r.write(f) })
+				c := NewCoalescer(link, prefix, allFeatures, func(f []byte, _ uint32) { written++; r.write(f) })
 				g := newTraffic(rand.New(rand.NewPCG(21, uint64(link))), link, false)
 				for i := range g.flows {
 					g.flows[i].udp = i >= 3

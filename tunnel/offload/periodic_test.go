@@ -173,7 +173,7 @@ func TestSoakCoalescer_shortAndPeriodicPacketsRoundTrip(t *testing.T) {
 func BenchmarkCoalescer_short(b *testing.B) {
 	for _, payload := range []int{16, 64, 256, 1000} {
 		b.Run(size(payload), func(b *testing.B) {
-			c := NewCoalescer(IP, 0, allFeatures, func([]byte) {})
+			c := NewCoalescer(IP, 0, allFeatures, func([]byte, uint32) {})
 			s := data(IP)
 			s.udp, s.payload = true, pattern(payload)
 			packets := make([][]byte, 32)

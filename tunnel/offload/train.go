@@ -8,7 +8,8 @@ type train struct {
 	buf      []byte
 	end      int // of the payload so far
 	segments int
-	gso      int // payload of the first segment, and of all but the last
+	from     uint32 // the origin of each
+	gso      int    // payload of the first segment, and of all but the last
 	head     segment
 	nextSeq  uint32
 	fixedID  bool  // the IPv4 ID stays the same instead of counting

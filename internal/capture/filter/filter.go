@@ -43,7 +43,7 @@ func is(b bool) verdict {
 
 // Match reports whether the capture takes the packet in v. A datagram of the underlay is left out
 // only if it cannot be one that the expression asks for: terms about peers and about the
-// direction decide, those about inner packets do not. No datagram counts as dropped.
+// direction, and whether the datagram was dropped, decide; those about inner packets do not.
 func (f *Filter) Match(v *View) bool {
 	if f == nil {
 		return true
@@ -93,7 +93,7 @@ func ofPeer(key Key) term {
 	return func(v *View) verdict {
 		if !v.HasPeer {
 			if v.Encrypted {
-				return unknown // an initiation, of which nobody knows yet who sent it
+				return unknown // a message of a handshake that names nobody whom we know
 			}
 			return no
 		}
