@@ -155,7 +155,7 @@ func (s *Page) Peers(instances []control.Instance) {
 func (s *Page) peers(i *control.Instance) {
 	t := table{columns: []column{
 		{title: "PEER", min: 8}, {title: "STATE"}, {title: "ENDPOINT", min: 17}, {title: "HANDSHAKE", right: true},
-		{title: "RX", right: true, drop: 1}, {title: "TX", right: true, drop: 2},
+		{title: "CIPHER", spare: true}, {title: "RX", right: true, drop: 1}, {title: "TX", right: true, drop: 2},
 		{title: "DROPS", right: true, drop: 3}, {title: "ALLOWED / MACS", min: 14, drop: 4},
 	}}
 	list := byUrgency(i.Peers)
@@ -219,9 +219,41 @@ func (s *Page) peerRow(p *control.Peer) []cell {
 	}
 	return []cell{
 		{text: s.Clean(p.Name), paint: Bold}, {text: state, paint: colour}, {text: s.Clean(endpoint)},
-		{text: since(p.LastHandshake.Time, s.now)}, {text: rx}, {text: tx},
+		{text: since(p.LastHandshake.Time, s.now)}, {text: s.Clean(cipher(p))}, {text: rx}, {text: tx},
 		{text: strconv.FormatUint(sum(p.Drops), 10)}, s.items(reach),
 	}
+}
+
+// cipher names in short what seals packets for a peer; status has the full names below the table.
+func cipher(p *control.Peer) string {
+	if p.Suite == "" {
+		return "-"
+	}
+	name := strings.TrimSuffix(strings.TrimSuffix(p.Suite, "-poly1305"), "-gcm")
+	if p.PostQuantum {
+		name += "+pq"
+	}
+	return name
+}
+
+// ciphers counts the sessions of an instance by cipher, the most frequent first; "" if there are
+// none.
+func ciphers(peers []control.Peer) string {
+	count := make(map[string]int)
+	for n := range peers {
+		if p := &peers[n]; p.Suite != "" && p.PostQuantum {
+			count[p.Suite+" with post-quantum keys"]++
+		} else if p.Suite != "" {
+			count[p.Suite]++
+		}
+	}
+	names := slices.SortedFunc(maps.Keys(count), func(a, b string) int {
+		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
+	})
+	for n, name := range names {
+		names[n] = strconv.Itoa(count[name]) + " " + name
+	}
+	return strings.Join(names, ", ")
 }
 
 // macs formats how many stations are behind a peer, and how many are allowed.
@@ -243,6 +275,10 @@ func (s *Page) counters(i *control.Instance) {
 	s.WriteString("  " + s.Paint(Dim, "handshakes") + "  ")
 	s.line(14, 14, fmt.Sprintf("%d completed, %d failed, cookies sent %d, received %d, under load %s",
 		h.Completed, h.Failed, h.CookiesTx, h.CookiesRx, load))
+	if text := ciphers(i.Peers); text != "" {
+		s.WriteString("  " + s.Paint(Dim, "sessions") + "    ")
+		s.line(14, 14, s.Clean(text))
+	}
 	s.WriteString("  " + s.Paint(Dim, "drops") + "       ")
 	s.line(14, 14, s.Clean(reasons(i.Drops)))
 	s.WriteString("  " + s.Paint(Dim, "path") + "        ")

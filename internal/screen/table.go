@@ -15,6 +15,7 @@ type column struct {
 	right bool // numbers
 	min   int  // may be shortened to this many columns of the terminal; 0: never shortened
 	drop  int  // left out if space is short, the greatest value first; 0: never
+	spare bool // left out as soon as another column would have to be shortened for it
 }
 
 // cell is one value. With items, it shows as many of them as fit, and how many are left out.
@@ -72,9 +73,9 @@ func (t *table) writeRow(b *bytes.Buffer, s Style, margin string, row []cell, wi
 	b.WriteByte('\n')
 }
 
-// fit decides which columns are shown, and how wide. First the flexible columns shrink to their
-// minimum, the widest first; if that is not enough, the least important column is removed, and the
-// procedure starts again.
+// fit decides which columns are shown, and how wide. If not everything fits, spare columns are
+// removed. Then the flexible columns shrink to their minimum, the widest first; if that is not
+// enough, the least important column is removed, and the procedure starts again.
 func (t *table) fit(s Style, indent int) (widths []int, shown []bool) {
 	natural := make([]int, len(t.columns))
 	for i, c := range t.columns {
@@ -86,6 +87,11 @@ func (t *table) fit(s Style, indent int) (widths []int, shown []bool) {
 	shown = make([]bool, len(t.columns))
 	for i := range shown {
 		shown[i] = true
+	}
+	if s.Width > 0 && total(natural, shown) > s.Width-indent {
+		for i, c := range t.columns {
+			shown[i] = !c.spare
+		}
 	}
 	for {
 		widths = append([]int(nil), natural...)
@@ -105,15 +111,20 @@ func (t *table) fit(s Style, indent int) (widths []int, shown []bool) {
 	}
 }
 
-// shrink cuts flexible columns until the row fits, and reports whether it does.
-func (t *table) shrink(widths []int, shown []bool, room int) bool {
-	total := -len(gap)
+// total is the width of a row.
+func total(widths []int, shown []bool) int {
+	n := -len(gap)
 	for i, w := range widths {
 		if shown[i] {
-			total += w + len(gap)
+			n += w + len(gap)
 		}
 	}
-	for total > room {
+	return n
+}
+
+// shrink cuts flexible columns until the row fits, and reports whether it does.
+func (t *table) shrink(widths []int, shown []bool, room int) bool {
+	for need := total(widths, shown); need > room; need-- {
 		widest := -1
 		for i, c := range t.columns {
 			if shown[i] && c.min > 0 && widths[i] > max(c.min, columns(c.title)) && (widest < 0 || widths[i] > widths[widest]) {
@@ -124,7 +135,6 @@ func (t *table) shrink(widths []int, shown []bool, room int) bool {
 			return false
 		}
 		widths[widest]--
-		total--
 	}
 	return true
 }

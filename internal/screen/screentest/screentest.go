@@ -41,6 +41,7 @@ func Office() control.Instance {
 				Endpoint: "198.51.100.7:51820", Endpoints: []string{"berlin.example.org:51820"}, LastHandshake: Ago(48 * time.Second),
 				RxBytes: 1_400_000_000_000, TxBytes: 848_000_000_000, RxPackets: 1_000_000_000, TxPackets: 1,
 				AllowedIPs: []string{"10.20.0.0/16", "fd20::/48"}, KeepaliveS: 25, PresharedKey: true, PathMTU: 1500, LastRx: Ago(time.Second),
+				Suite: "chacha20-poly1305", Lanes: 1,
 				Session:   &control.Session{AgeS: 48, Initiator: true, RekeyS: 120, RejectS: 180, TxMessages: 88123, RxHighest: 90211, Suite: "chacha20-poly1305"},
 				Handshake: control.Handshakes{InitiationsTx: 500, InitiationsRx: 300, ResponsesTx: 300, ResponsesRx: 498, Completed: 798, Failed: 2}},
 			{Name: "laptop-ana", PublicKey: Key("ana"), State: control.StateIdle, Active: true, Endpoint: "[2001:db8::9]:40112",
@@ -50,7 +51,7 @@ func Office() control.Instance {
 				LastError:  "no answer to 17 initiations; the last could not be sent: no route to host",
 				AllowedIPs: []string{"10.30.0.0/16", "10.31.0.0/16", "10.32.0.0/16", "10.33.0.0/16"}, Handshake: control.Handshakes{Tries: 17}, Staged: 128},
 			{Name: "vm-host-3", PublicKey: Key("vmhost"), State: control.StateUp, Active: true, StateSince: Ago(49 * time.Hour), Endpoint: "192.0.2.33:51821",
-				LastHandshake: Ago(70 * time.Second), RxBytes: 98_900_000_000, TxBytes: 97_000_000_000, Ethernet: true, MACs: 14, MaxMACs: 256,
+				LastHandshake: Ago(70 * time.Second), RxBytes: 98_900_000_000, TxBytes: 97_000_000_000, Suite: "aes-256-gcm", Lanes: 2, PostQuantum: true, Ethernet: true, MACs: 14, MaxMACs: 256,
 				Capabilities: []string{"ethernet", "fragments"}, Drops: map[string]uint64{"storm-broadcast": 1204}},
 		},
 		FDB: []control.FDBEntry{
