@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,16 +17,12 @@ import (
 	"tund/crypto/keys"
 	"tund/internal/control"
 	"tund/internal/tomledit"
-	"tund/internal/wgquick"
 )
 
-// peerFlags are the keys of [[peer]] that have a flag, and whether to write them to the
+// peerFlags are the flags for a peer that are no peerKeys, and whether to write the change to the
 // configuration.
 type peerFlags struct {
 	name, publicKey, pskFile string
-	endpoint, allowedIPs     []string
-	keepalive                int
-	ethernet                 bool
 	save                     bool
 }
 
@@ -37,12 +32,8 @@ func (a *app) saveFlags(cmd *cobra.Command, f *peerFlags) {
 }
 
 func (f *peerFlags) add(cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.StringSliceVar(&f.endpoint, "endpoint", nil, `where the peer is called, HOST:PORT, or a list of them; "" for none`)
-	flags.StringSliceVar(&f.allowedIPs, "allowed-ips", nil, `all that the peer may send from and is sent, as in 10.9.0.2,10.20.0.0/16; "" for none`)
-	flags.IntVar(&f.keepalive, "keepalive", 0, "seconds, 0: off")
-	flags.BoolVar(&f.ethernet, "ethernet", false, "the peer carries frames of [tap]")
-	flags.StringVar(&f.pskFile, "preshared-key-file", "", `file with the preshared key; "" for none`)
+	addPeerKeys(cmd)
+	cmd.Flags().StringVar(&f.pskFile, "preshared-key-file", "", `file with the preshared key; "" for none`)
 }
 
 func (a *app) peerAddCommand() *cobra.Command {
@@ -129,21 +120,11 @@ func (f *peerFlags) settings(cmd *cobra.Command) ([]setting, error) {
 		}
 		list = append(list, setting{"preshared_key", nil}, setting{"preshared_key_file", path})
 	}
-	words := func(flag, key string, list []string) []setting {
-		if !given(flag) {
-			return nil
-		}
-		return []setting{{key, slices.DeleteFunc(slices.Clone(list), func(w string) bool { return w == "" })}}
+	more, err := givenPeerKeys(cmd)
+	if err != nil {
+		return nil, err
 	}
-	list = append(list, words("endpoint", "endpoint", f.endpoint)...)
-	list = append(list, words("allowed-ips", "allowed_ips", f.allowedIPs)...)
-	if given("keepalive") {
-		list = append(list, setting{"keepalive", f.keepalive})
-	}
-	if given("ethernet") {
-		list = append(list, setting{"ethernet", f.ethernet})
-	}
-	if len(list) == 0 && cmd.Name() == "set" {
+	if list = append(list, more...); len(list) == 0 && cmd.Name() == "set" {
 		return nil, exit.Usage("nothing to change: see tunctl peer set --help")
 	}
 	return list, nil
@@ -245,7 +226,7 @@ func (a *app) savePeer(ctx context.Context, op, wanted string, list []setting) e
 		}
 		name = p.Name
 		number := slices.IndexFunc(c.Peers, func(q config.Peer) bool { return q.PublicKey == p.PublicKey })
-		if text, err = editPeer(old, op, number, list); errors.Is(err, tomledit.ErrNoTable) {
+		if text, err = editPeer(old, op, number, withoutFrames(list)); errors.Is(err, tomledit.ErrNoTable) {
 			return exit.Errorf(exit.Failed, "%s: peer %s has no [[peer]] section of its own: change it by hand", path, name)
 		} else if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
@@ -292,17 +273,4 @@ func editPeer(doc []byte, op string, number int, list []setting) ([]byte, error)
 		}
 	}
 	return doc, nil
-}
-
-// tomlValue writes a value as a file does: an endpoint alone, and allowed IPs too, as a list.
-func tomlValue(value any) string {
-	switch v := value.(type) {
-	case string:
-		return wgquick.Quote(v)
-	case []string:
-		return wgquick.QuoteList(v)
-	case int:
-		return strconv.Itoa(v)
-	}
-	return fmt.Sprint(value)
 }

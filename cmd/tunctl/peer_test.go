@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -41,6 +43,10 @@ func TestPeer_changesAreOfTheRunningInstance(t *testing.T) {
 			control.PeerChange{Op: "set", Peer: berlin, Values: map[string]any{"allowed_ips": []any{}, "preshared_key": psk, "ethernet": false}}},
 		{[]string{"peer", "set", name, "--preshared-key-file", ""}, "changed",
 			control.PeerChange{Op: "set", Peer: berlin, Values: map[string]any{"preshared_key": nil}}},
+		{[]string{"peer", "set", name, "--vlans", "5,7-9", "--trust", "", "--priority", "0", "--extensions", "off"}, "changed",
+			control.PeerChange{Op: "set", Peer: berlin, Values: map[string]any{
+				"vlans": []any{int64(5), "7-9"}, "trust": []any{}, "priority": int64(0), "extensions": "off",
+			}}},
 		{[]string{"peer", "remove", name}, "removed, in force now; a reload", control.PeerChange{Op: "remove", Peer: berlin}},
 	} {
 		w.expect(0, c.said, "", c.args...)
@@ -52,6 +58,61 @@ func TestPeer_changesAreOfTheRunningInstance(t *testing.T) {
 	w.expect(2, "", "nothing to change", "peer", "set", name)
 	w.expect(2, "", "--public-key: give", "peer", "add", "x")
 	w.expect(2, "", "--config is for --save", "peer", "remove", name, "-c", file)
+}
+
+// Each key of [[peer]] that the reference has can be set by a flag, and a file takes its value.
+func TestPeer_everyKeyHasAFlag(t *testing.T) {
+	t.Parallel()
+	reference, err := os.ReadFile("../../docs/config.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(reference), "\n## [[peer]]\n")
+	section, _, _ = strings.Cut(section, "\n### ")
+	documented := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(section, -1) {
+		documented[row[1]] = true
+	}
+	for _, key := range []string{"name", "public_key", "preshared_key", "preshared_key_file"} {
+		delete(documented, key)
+	}
+	values := map[string][2]string{ // as a flag, and in a file
+		"endpoint": {"[::1]:1,b:2", `["[::1]:1", "b:2"]`}, "allowed_ips": {"10.9.0.9", `["10.9.0.9"]`}, "priority": {"7", "7"},
+		"keepalive": {"25", "25"}, "extensions": {"on", `"on"`}, "liveness": {"2", "2"}, "post_quantum": {"require", `"require"`},
+		"ethernet": {"true", "true"}, "macs": {"02:00:00:00:00:01", `["02:00:00:00:00:01"]`}, "max_macs": {"9", "9"},
+		"vlans": {"10-19,30", `["10-19", 30]`}, "pvid": {"30", "30"}, "trust": {"dhcp,ra", `["dhcp", "ra"]`},
+		"broadcast_limit": {"1", "1"}, "multicast_limit": {"2", "2"}, "unknown_unicast_limit": {"3", "3"},
+		"isolated": {"true", "true"}, "bum": {"false", "false"}, "neighbor_suppression": {"false", "false"},
+	}
+	w := newWorld(t)
+	w.width = 0
+	path := w.write("hub.toml", hub(newKey(t), newKey(t))+"\n[tap]\ndevice = \"hub-tap\"\nhub = true\n")
+	w.start(control.Instance{Name: "hub", Config: path})
+	args := []string{"peer", "set", "anna", "--save"}
+	for _, k := range peerKeys {
+		if !documented[k.key] {
+			t.Errorf("the flag --%s is of no key", k.flag())
+		}
+		delete(documented, k.key)
+		args = append(args, "--"+k.flag()+"="+values[k.key][0])
+	}
+	for key := range documented {
+		t.Errorf("the key %s has no flag", key)
+	}
+	w.expect(0, "peer anna changed", "", args...)
+	got := w.read(path)
+	for key, v := range values {
+		if line := key + " = " + v[1] + "\n"; !strings.Contains(got, line) {
+			t.Errorf("no %q in:\n%s", line, got)
+		}
+	}
+	w.expect(0, "peer anna changed", "", "peer", "set", "anna", "--save", "--ethernet=false")
+	got = w.read(path)
+	for _, k := range peerKeys {
+		if strings.Contains(got, "\n"+k.key+" = ") == onlyFrames(k.key) {
+			t.Errorf("without frames, %s is right neither way:\n%s", k.key, got)
+		}
+	}
 }
 
 func TestPeer_saveKeepsCommentsAndOrder(t *testing.T) {
