@@ -72,52 +72,6 @@ func TestOptions_check(t *testing.T) {
 }
 
 // The search finds what a device carries, however fast the sender is.
-func TestSearch(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct{ carries, sends, want float64 }{
-		{800, 1e9, 800}, {21_000, 1e9, 21_000}, {333_000, 1e9, 333_000}, {5e6, 1e9, 5e6},
-		{1e9, 400_000, 400_000}, // the sender is the limit
-	} {
-		trials := 0
-		got, err := search(func(rate float64) (trial, error) {
-			trials++
-			sent := min(rate, test.sends)
-			return trial{sent: uint64(sent), received: uint64(min(sent, test.carries)), seconds: 1}, nil
-		})
-		if err != nil || got < test.want/closeEnough/1.01 || got > test.want*1.01 {
-			t.Errorf("%+v: %v, %v", test, got, err)
-		}
-		if trials >= maxTrials {
-			t.Errorf("%+v took %d trials", test, trials)
-		}
-	}
-}
-
-func TestSearch_fails(t *testing.T) {
-	t.Parallel()
-	_, err := search(func(float64) (trial, error) { return trial{sent: 1000, seconds: 1}, nil })
-	if !errors.Is(err, errNoRate) {
-		t.Errorf("%v", err)
-	}
-	broken := errors.New("broken")
-	if _, err := search(func(float64) (trial, error) { return trial{}, broken }); !errors.Is(err, broken) {
-		t.Errorf("%v", err)
-	}
-	// A hiccup is not the device's.
-	calls := 0
-	got, err := search(func(rate float64) (trial, error) {
-		calls++
-		t := trial{sent: uint64(rate), received: uint64(min(rate, 100_000)), seconds: 1}
-		if calls == 1 {
-			t.received = 0
-		}
-		return t, nil
-	})
-	if err != nil || got < 90_000 {
-		t.Errorf("%v, %v", got, err)
-	}
-}
-
 func TestParseCPU(t *testing.T) {
 	t.Parallel()
 	got, err := parseCPU("cpu  100 20 30 4000 500 6 7 800 9 10\ncpu0 1 2 3\n")

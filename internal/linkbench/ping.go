@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tund/internal/linkbench/traffic"
 )
 
 // pingGap is the time between two pings: enough for a 99th percentile in a second, and too few to
@@ -90,7 +92,7 @@ func (st *stage) pings(ctx context.Context, length time.Duration) ([]float64, er
 		switch {
 		case err == nil:
 			trips = append(trips, float64(trip)/1e3)
-		case !passing(err):
+		case !traffic.Passing(err):
 			return nil, fmt.Errorf("ping: %w", err)
 		}
 	}

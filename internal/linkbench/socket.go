@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,59 +85,4 @@ func impatient(fd int) error {
 	wait := unix.NsecToTimeval(int64(patience))
 	return errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait))
-}
-
-// passing reports whether an error of a socket means that nothing came or went this time.
-func passing(err error) bool {
-	for _, no := range []unix.Errno{unix.EAGAIN, unix.EINTR, unix.ECONNREFUSED, unix.ENOBUFS} {
-		if errors.Is(err, no) {
-			return true
-		}
-	}
-	return false
-}
-
-// batchSize is how many packets one system call moves at most.
-const batchSize = 64
-
-// mmsghdr is the kernel's struct mmsghdr (include/linux/socket.h).
-type mmsghdr struct {
-	header unix.Msghdr
-	length uint32
-}
-
-// batch has buffers for sendmmsg(2) and recvmmsg(2). It is for one goroutine.
-type batch struct {
-	buffers [batchSize][]byte
-	vectors [batchSize]unix.Iovec
-	headers [batchSize]mmsghdr
-}
-
-// newBatch makes buffers of size bytes each.
-func newBatch(size int) *batch {
-	b := &batch{}
-	for i := range b.buffers {
-		b.buffers[i] = make([]byte, size)
-		b.vectors[i].Base = &b.buffers[i][0]
-		b.vectors[i].SetLen(size)
-		b.headers[i].header.Iov = &b.vectors[i]
-		b.headers[i].header.SetIovlen(1)
-	}
-	return b
-}
-
-// send sends the first n buffers and returns how many the kernel took.
-func (b *batch) send(fd, n int) (int, error) { return b.call(unix.SYS_SENDMMSG, fd, n, 0) }
-
-// receive waits for at least one packet.
-func (b *batch) receive(fd int) (int, error) {
-	return b.call(unix.SYS_RECVMMSG, fd, batchSize, unix.MSG_WAITFORONE)
-}
-
-func (b *batch) call(number uintptr, fd, n, flags int) (int, error) {
-	done, _, errno := unix.Syscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&b.headers[0])), uintptr(n), uintptr(flags), 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(done), nil
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tund/internal/linkbench/traffic"
 )
 
 const (
@@ -124,7 +126,7 @@ func push(fd int, stop *atomic.Bool) {
 	defer runtime.UnlockOSThread()
 	buf := make([]byte, flowBuffer)
 	for !stop.Load() {
-		if _, err := unix.Write(fd, buf); err != nil && !passing(err) {
+		if _, err := unix.Write(fd, buf); err != nil && !traffic.Passing(err) {
 			return // the receiver sees that nothing comes any more
 		}
 	}
@@ -142,7 +144,7 @@ func pull(fd int, stop *atomic.Bool, received *atomic.Int64) {
 			return
 		case err == nil:
 			received.Add(int64(n))
-		case !passing(err):
+		case !traffic.Passing(err):
 			return
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"tund/internal/linkbench/traffic"
 )
 
 // errNoRate means that no rate was found that the contender carries without loss.
@@ -42,15 +44,15 @@ func udpRate(sizes ...int) func(context.Context, *measurement) (metrics, error) 
 		defer sender.stop()
 		u := &udpTrials{sender: sender, receiver: receiver, sizes: sizes}
 		short := max(m.length/10, 300*time.Millisecond)
-		rate, err := searchRate(func(rate float64) (trial, error) { return u.run(ctx, rate, short) })
+		rate, err := searchRate(func(rate float64) (traffic.Trial, error) { return u.run(ctx, rate, short) })
 		if err != nil {
 			return nil, err
 		}
 		var used cpuTimes
-		confirmed, err := confirmRate(rate, func(rate float64) (trial, error) {
+		confirmed, err := confirmRate(rate, func(rate float64) (traffic.Trial, error) {
 			before, err := readCPU()
 			if err != nil {
-				return trial{}, err
+				return traffic.Trial{}, err
 			}
 			t, err := u.run(ctx, rate, m.length)
 			if err != nil {
@@ -63,15 +65,15 @@ func udpRate(sizes ...int) func(context.Context, *measurement) (metrics, error) 
 		if err != nil {
 			return nil, err
 		}
-		flood, err := u.run(ctx, 3*confirmed.offered(), max(m.length/2, time.Second))
+		flood, err := u.run(ctx, 3*confirmed.Offered(), max(m.length/2, time.Second))
 		if err != nil {
 			return nil, err
 		}
 		return metrics{
-			"kpps":             confirmed.delivered() / 1e3,
-			"cpu_us":           used.seconds() * 1e6 / float64(confirmed.received),
-			"overload":         flood.delivered() / confirmed.delivered(),
-			"overload_offered": flood.offered() / confirmed.offered(),
+			"kpps":             confirmed.Delivered() / 1e3,
+			"cpu_us":           used.seconds() * 1e6 / float64(confirmed.Received),
+			"overload":         flood.Delivered() / confirmed.Delivered(),
+			"overload_offered": flood.Offered() / confirmed.Offered(),
 		}, nil
 	}
 }
@@ -90,11 +92,11 @@ const (
 	calm   = 60 * time.Millisecond
 )
 
-func (u *udpTrials) run(ctx context.Context, rate float64, length time.Duration) (trial, error) {
-	u.number = (u.number + 1) % maxTrials
+func (u *udpTrials) run(ctx context.Context, rate float64, length time.Duration) (traffic.Trial, error) {
+	u.number = (u.number + 1) % traffic.MaxTrials
 	var sent sendReport
 	if err := u.sender.ask(ctx, sendOrder{Trial: u.number, Rate: rate, Sizes: u.sizes, For: length}, &sent); err != nil {
-		return trial{}, err
+		return traffic.Trial{}, err
 	}
 	var got countReport
 	last := ^uint64(0)
@@ -102,12 +104,12 @@ func (u *udpTrials) run(ctx context.Context, rate float64, length time.Duration)
 		last = got.Received
 		select {
 		case <-ctx.Done():
-			return trial{}, ctx.Err()
+			return traffic.Trial{}, ctx.Err()
 		case <-time.After(calm):
 		}
 		if err := u.receiver.ask(ctx, countOrder{Trial: u.number}, &got); err != nil {
-			return trial{}, err
+			return traffic.Trial{}, err
 		}
 	}
-	return trial{sent: sent.Sent, received: got.Received, seconds: sent.Took.Seconds()}, nil
+	return traffic.Trial{Sent: sent.Sent, Received: got.Received, Seconds: sent.Took.Seconds()}, nil
 }

@@ -12,7 +12,12 @@
 // sysctl of the host is touched, no process is pinned, no queue length changed. Every TCP flow asks
 // for cubic.
 //
-// The program runs itself again inside a namespace for what iperf3 cannot do (see worker.go).
+// The program runs itself again inside a namespace for what iperf3 cannot do (see worker.go). What
+// generates and counts datagrams is that of `tunctl bench` (internal/linkbench/traffic). Two things
+// are not shared, because they measure something else. TCP flows are iperf3's here, so that others
+// can compare our figures with theirs, whereas tunctl has to work without another program. And
+// pings are sent here whether answers come or not, because they are measured beside a load, whereas
+// those of tunctl, on an idle device, wait for each other.
 //
 // Usage: make bench [ROUNDS=5] [T=5] [CASES=tcp1,…] [CONTENDERS=tund,…] [LINK=veth|nic|veth,nic]
 // [STORE=FILE]

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"tund/internal/linkbench/traffic"
 )
 
 func TestQuantile_interpolatesAndLeavesItsInputAlone(t *testing.T) {
@@ -67,90 +67,20 @@ func TestRoundOrder_isAPermutationAndOddRoundsAreTheReverse(t *testing.T) {
 	}
 }
 
-func TestSearchRate_findsTheKneeWithinFivePercent(t *testing.T) {
-	t.Parallel()
-	for _, limit := range []float64{12_000, 37_500, 190_000, 1_400_000} {
-		got, err := searchRate(func(rate float64) (trial, error) { return carry(rate, limit, math.Inf(1)), nil })
-		if err != nil {
-			t.Fatalf("limit %v: %v", limit, err)
-		}
-		if got > limit*1.001 || got < limit/closeEnough/1.001 {
-			t.Errorf("limit %v: found %v", limit, got)
-		}
-	}
-}
-
-func TestSearchRate_stopsWhereTheSenderCanDoNoMore(t *testing.T) {
-	t.Parallel()
-	got, err := searchRate(func(rate float64) (trial, error) { return carry(rate, math.Inf(1), 250_000), nil })
-	if err != nil || math.Abs(got-250_000) > 1 {
-		t.Errorf("searchRate = %v, %v, want the sender's 250000", got, err)
-	}
-}
-
-func TestSearchRate_forgivesOneHiccup(t *testing.T) {
-	t.Parallel()
-	seen := map[float64]bool{}
-	got, err := searchRate(func(rate float64) (trial, error) {
-		tr := carry(rate, 100_000, math.Inf(1))
-		if !seen[rate] {
-			tr.received -= 50 // the first try of every rate loses something
-		}
-		seen[rate] = true
-		return tr, nil
-	})
-	if err != nil || got < 90_000 {
-		t.Errorf("searchRate = %v, %v, want nearly 100000", got, err)
-	}
-}
-
 func TestConfirmRate_backsOffUntilNothingIsLost(t *testing.T) {
 	t.Parallel()
-	got, err := confirmRate(120_000, func(rate float64) (trial, error) { return carry(rate, 100_000, math.Inf(1)), nil })
-	if err != nil || got.delivered() > 100_000 || got.delivered() < 90_000 {
-		t.Errorf("confirmRate = %v a second, %v, want between 90000 and 100000", got.delivered(), err)
+	got, err := confirmRate(120_000, func(rate float64) (traffic.Trial, error) { return carry(rate, 100_000, math.Inf(1)), nil })
+	if err != nil || got.Delivered() > 100_000 || got.Delivered() < 90_000 {
+		t.Errorf("confirmRate = %v a second, %v, want between 90000 and 100000", got.Delivered(), err)
 	}
-	if _, err := confirmRate(1e6, func(rate float64) (trial, error) { return carry(rate, 1000, math.Inf(1)), nil }); err != errNoRate {
+	if _, err := confirmRate(1e6, func(rate float64) (traffic.Trial, error) { return carry(rate, 1000, math.Inf(1)), nil }); err != errNoRate {
 		t.Errorf("confirmRate of a hopeless rate: %v, want %v", err, errNoRate)
 	}
 }
 
 // carry is a tunnel that carries limit datagrams a second, fed by a sender that makes at most
 // sender.
-func carry(rate, limit, sender float64) trial {
+func carry(rate, limit, sender float64) traffic.Trial {
 	offered := min(rate, sender)
-	return trial{sent: uint64(offered), received: uint64(min(offered, limit)), seconds: 1}
-}
-
-func TestBatch_offersAMixInTurn(t *testing.T) {
-	t.Parallel()
-	b := newBatch(imix...)
-	if b.count != batchSize-batchSize%len(imix) {
-		t.Fatalf("%d buffers, want whole mixes", b.count)
-	}
-	for i, buf := range b.buffers[:b.count] {
-		if len(buf) != imix[i%len(imix)] {
-			t.Errorf("buffer %d has %d bytes, want %d", i, len(buf), imix[i%len(imix)])
-		}
-	}
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(ends[0])
-	defer unix.Close(ends[1])
-	for i := 0; i < 2*b.count; {
-		n, err := b.send(ends[0], 7)
-		if err != nil || n == 0 {
-			t.Fatalf("send = %d, %v", n, err)
-		}
-		for range n {
-			room := make([]byte, 2000)
-			got, _, err := unix.Recvfrom(ends[1], room, 0)
-			if err != nil || got != imix[i%len(imix)] {
-				t.Fatalf("datagram %d has %d bytes, want %d (%v)", i, got, imix[i%len(imix)], err)
-			}
-			i++
-		}
-	}
+	return traffic.Trial{Sent: uint64(offered), Received: uint64(min(offered, limit)), Seconds: 1}
 }
