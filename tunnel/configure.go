@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -261,6 +262,7 @@ func (t *Tunnel) removePeers(gone map[*peer.Peer]bool) {
 		}
 	})
 	t.peers.Remove(gone)
+	t.extensions.Removed(t.lanes[0], slices.Collect(maps.Keys(gone)))
 	for p := range gone {
 		p.Remove(t.env.Index)
 		t.env.Deadlines.Remove(&p.Deadline)

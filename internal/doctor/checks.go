@@ -154,6 +154,7 @@ var sessionRemedies = []struct{ words, remedy string }{
 	{"through the tunnel itself", "leave the endpoint out of the peer's allowed_ips, or add a route to it outside the tunnel"},
 	{"firewall of this host", "find the rule (nft -a list ruleset, chains at hook output) and let UDP to that address pass"},
 	{"stopped: the peer", "start it there"},
+	{"removed: the peer", "if that was not intended: there, put back its [[peer]] with our public key, and reload"},
 	{"port unreachable", "at the peer: does tund run, is this its listen_port, and does its firewall not reject UDP to it?"},
 	{"says the network", "the host is off, or a router on the way knows no way to it: ping ADDRESS, traceroute ADDRESS"},
 	{"no route", "add a route to the endpoint: ip route get ADDRESS"},

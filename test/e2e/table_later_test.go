@@ -82,7 +82,7 @@ var laterFaults = []tableFault{
 		p.a.Process.Signal(syscall.SIGHUP)
 	}, paris: []string{"own.key"}, passes: true, mend: func(_ *testing.T, p *pair) { p.a.reload() }},
 	{name: "peer removed at the other end", provoke: func(_ *testing.T, p *pair) { p.b.peers = p.b.peers[:0]; p.b.reload() },
-		paris: []string{"no answer"}, berlin: []string{"its public key is in no [[peer]] here"},
+		paris: []string{"removed: the peer said"}, berlin: []string{"its public key is in no [[peer]] here"},
 		mend: func(_ *testing.T, p *pair) { p.b.peers = p.b.peers[:1]; p.b.reload() }},
 	{name: "their allowed IPs lack ours after a reload", provoke: func(_ *testing.T, p *pair) { p.b.peers[0].allowed = []string{"10.9.0.77/32"}; p.b.reload() },
 		paris: []string{"drops our packets from 10.9.0.1"}, berlin: []string{"10.9.0.1", "allowed_ips"},

@@ -192,24 +192,42 @@ func (x *Exchange) goodbye(m *Message) drop.Reason {
 	if cur := p.Current(); cur != nil && cur != m.Keypair && cur.Heard() {
 		return drop.None
 	}
-	p.Stopped(x.env.Index, x.now, x.env.Clock.Wall())
+	p.Stopped(x.env.Index, len(m.Body) > 0 && m.Body[0] == goodbyeRemoved, x.now, x.env.Clock.Wall())
 	x.env.SessionChanged(p)
 	return drop.None
 }
 
 // Goodbye tells the peers that we stop, through the socket of l, so that none of them has to wait
 // for a timeout. Nothing may be sent to them afterwards. It is called once, while Run ends.
-func (x *Exchange) Goodbye(l *lane.Lane) {
-	out := lane.NewBatch(x.env, l, lane.MaxDatagram).MayWait()
+func (x *Exchange) Goodbye(l *lane.Lane) { x.sayGoodbye(l, x.peers.All(), nil) }
+
+// Removed tells peers, through the socket of l, that they are about to be removed from the
+// configuration: their next packets would otherwise be lost until a timeout, and nothing would tell
+// them why. Any goroutine may call it.
+func (x *Exchange) Removed(l *lane.Lane, peers []*peer.Peer) {
+	x.sayGoodbye(l, peers, []byte{goodbyeRemoved})
+}
+
+// goodbyeRemoved is the body of a goodbye to a peer that was removed from the configuration. That
+// of a stop is empty.
+const goodbyeRemoved = 1
+
+func (x *Exchange) sayGoodbye(l *lane.Lane, peers []*peer.Peer, body []byte) {
+	var out *lane.Batch // large, and often there is nobody to tell
 	now := x.env.Clock.Now()
-	message := AppendMessage(nil, TypeGoodbye, nil)
-	for _, p := range x.peers.All() {
+	message := AppendMessage(nil, TypeGoodbye, body)
+	for _, p := range peers {
 		if Features(p.Extension.Features())&FeatureGoodbye == 0 || p.Endpoint() == nil {
 			continue
 		}
 		if kp := p.Current(); kp != nil && kp.Usable(now) {
+			if out == nil {
+				out = lane.NewBatch(x.env, l, lane.MaxDatagram).MayWait()
+			}
 			out.Transmit(p, message, now)
 		}
 	}
-	out.Flush(now)
+	if out != nil {
+		out.Flush(now)
+	}
 }

@@ -139,17 +139,24 @@ func (p *Peer) stateInSession(now boottime.Time) State {
 	return StateConnecting
 }
 
-// stoppedText explains why a peer that has said goodbye is down.
-const stoppedText = "stopped: the peer said that it stops"
+// What explains why a peer that has said goodbye is down.
+const (
+	stoppedText = "stopped: the peer said that it stops"
+	removedText = "removed: the peer said that this host is no longer in its configuration"
+)
 
 // Stopped notes that the peer has said goodbye: it has no sessions from now on, and is down until
-// it has one again.
-func (p *Peer) Stopped(ix *Index, now boottime.Time, wall time.Time) {
+// it has one again. removed: it does not stop, but has removed us from its configuration.
+func (p *Peer) Stopped(ix *Index, removed bool, now boottime.Time, wall time.Time) {
+	why := stoppedText
+	if removed {
+		why = removedText
+	}
 	p.DropSessions(ix)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = true
-	p.fail(now, wall, stoppedText)
+	p.fail(now, wall, why)
 }
 
 // silent reports whether handshakes have no response and nothing authenticated has come since the

@@ -1,0 +1,53 @@
+package tunnel
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"tund/tunnel/peer"
+)
+
+// A peer that is removed from the configuration at the other end learns it at once, and is back
+// when it is put back.
+func TestExtension_removedPeerIsTold(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.tundPair(peer.ExtensionsAuto, peer.ExtensionsAuto)
+		a.pings(b, 2*time.Second)
+		remove := Change{Peers: []PeerChange{{PublicKey: a.key.Public(), Remove: true}}}
+		if err := b.tun.Configure(remove); err != nil {
+			t.Fatal(err)
+		}
+		passes(time.Millisecond)
+		s := a.told()
+		if s.State != StateDown || !strings.Contains(s.LastError, "removed: the peer said") {
+			t.Fatalf("%s: %q", s.State, s.LastError)
+		}
+		a.sends(b, 10)
+		passes(6 * time.Second)
+		if s := a.told(); s.State != StateDown || !strings.Contains(s.LastError, "removed: the peer said") {
+			t.Errorf("after an attempt: %s: %q", s.State, s.LastError)
+		}
+		b.knows(a, false, extensions(peer.ExtensionsAuto))
+		a.pings(b, 10*time.Second)
+		if s := a.told(); s.State != StateUp || s.LastError != "" {
+			t.Errorf("put back: %s: %q", s.State, s.LastError)
+		}
+	})
+}
+
+// Plain WireGuard peers are sent nothing that they would not understand.
+func TestExtension_removedPlainPeerIsSentNothing(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.tundPair(peer.ExtensionsOff, peer.ExtensionsOff)
+		a.pings(b, 2*time.Second)
+		w.ears.take()
+		if err := b.tun.Configure(Change{Peers: []PeerChange{{PublicKey: a.key.Public(), Remove: true}}}); err != nil {
+			t.Fatal(err)
+		}
+		passes(time.Second)
+		if i, r, c, data, empty := w.ears.take(); i+r+c+data+empty != 0 {
+			t.Errorf("sent %d %d %d %d %d", i, r, c, data, empty)
+		}
+	})
+}
