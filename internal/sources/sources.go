@@ -33,7 +33,10 @@ const (
 	// maxPrefixes bounds the allowed IPs of all its peers, each of which is a route and a guard in
 	// the kernel.
 	maxPrefixes = 1 << 18
-	maxMACs     = 1 << 16 // bounds the MACs pinned to all its peers
+	// maxHolders bounds the peers that share one allowed IP, all of which are compared whenever one
+	// of them comes.
+	maxHolders = 64
+	maxMACs    = 1 << 16 // bounds the MACs pinned to all its peers
 	// maxEndpoints bounds the endpoints of one peer: each is tried for 5 s when the peer is lost.
 	maxEndpoints = 16
 )
@@ -98,6 +101,7 @@ type Peers struct {
 	prefixes map[netip.Prefix]keys.PublicKey
 	// Further peers that have a prefix: each with another priority.
 	also     map[netip.Prefix][]keys.PublicKey
+	sharing  int // peers in also
 	macs     map[config.MAC]keys.PublicKey
 	shadowed int
 }
@@ -131,6 +135,7 @@ func (a *Peers) holders(p netip.Prefix) int {
 func (a *Peers) hold(p netip.Prefix, key keys.PublicKey) {
 	if _, held := a.prefixes[p]; held {
 		a.also[p] = append(a.also[p], key)
+		a.sharing++
 		return
 	}
 	a.prefixes[p] = key
@@ -138,6 +143,8 @@ func (a *Peers) hold(p netip.Prefix, key keys.PublicKey) {
 
 func (a *Peers) release(p netip.Prefix, key keys.PublicKey) {
 	others := a.also[p]
+	before := len(others)
+	defer func() { a.sharing += len(a.also[p]) - before }()
 	switch {
 	case a.prefixes[p] != key:
 		others = slices.DeleteFunc(slices.Clone(others), func(k keys.PublicKey) bool { return k == key })
@@ -291,7 +298,7 @@ func (a *Peers) judge(p *config.Peer, b *config.Agent, o *Others) (*entry, Code,
 	switch {
 	case len(a.byKey) >= b.Peers:
 		return nil, Limit, fmt.Sprintf("the agent has %d peers, as many as [agent] peers allows", len(a.byKey))
-	case len(a.prefixes)+len(p.AllowedIPs) > maxPrefixes:
+	case len(a.prefixes)+a.sharing+len(p.AllowedIPs) > maxPrefixes:
 		return nil, Limit, fmt.Sprintf("the agent's peers have more than %d allowed IPs", maxPrefixes)
 	case len(a.macs)+len(p.MACs) > maxMACs:
 		return nil, Limit, fmt.Sprintf("the agent's peers have more than %d pinned MACs", maxMACs)
@@ -302,6 +309,9 @@ func (a *Peers) judge(p *config.Peer, b *config.Agent, o *Others) (*entry, Code,
 	for _, prefix := range p.AllowedIPs {
 		if o.prefixes[prefix] {
 			return nil, Prefix, fmt.Sprintf("%v is an allowed IP of another peer, which the agent did not hand in", prefix)
+		}
+		if a.holders(prefix) >= maxHolders {
+			return nil, Limit, fmt.Sprintf("%v is shared by %d peers, as many as may share one", prefix, maxHolders)
 		}
 		if other := a.rival(prefix, p.Priority); other != nil {
 			return nil, Prefix, fmt.Sprintf("%v is an allowed IP of %s, which has the same priority", prefix, other.Name)

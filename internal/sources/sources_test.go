@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"tund/config"
@@ -221,8 +222,16 @@ func TestChange_priorities(t *testing.T) {
 			t.Errorf("without %d: %d have it, want %d", i+1, a.holders(p), want)
 		}
 	}
-	if len(a.prefixes)+len(a.also) != 0 {
-		t.Errorf("left behind: %v %v", a.prefixes, a.also)
+	if len(a.prefixes)+len(a.also)+a.sharing != 0 {
+		t.Errorf("left behind: %v %v, %d", a.prefixes, a.also, a.sharing)
+	}
+	var many []*config.Peer
+	for i := range maxHolders + 5 {
+		many = append(many, with(10+i, i, "10.2.0.0/16"))
+	}
+	d = a.Change(set(many...), &config.Agent{Peers: 1000, Within: bounds.Within}, nobody)
+	if p = netip.MustParsePrefix("10.2.0.0/16"); strings.Count(codes(d), ":limit") != 5 || a.holders(p) != maxHolders || a.sharing != maxHolders-1 {
+		t.Errorf("refused %q, %d have it, %d share", codes(d), a.holders(p), a.sharing)
 	}
 }
 
