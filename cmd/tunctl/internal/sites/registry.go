@@ -72,7 +72,9 @@ func (v *Verbs) revoke(store *dirstore.Store, network string, key ed25519.Privat
 		}
 		list.Revoked[grants[i].Site] = max(list.Revoked[grants[i].Site], grants[i].Serial)
 	}
-	list.Sequence++
+	// Counted by the clock: in a registry that was restored from a backup the last number is lower
+	// than the one that agents have seen, and they would refuse the list.
+	list.Sequence = max(list.Sequence+1, uint64(max(v.Now().Unix(), 0)))
 	list.NextUpdate = next.UTC().Truncate(time.Second)
 	if data, err = record.SignRevocations(list, key); err != nil {
 		return err
