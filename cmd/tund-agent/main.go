@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -239,6 +240,7 @@ func serve(f *agentfile.File, log *zap.Logger) error {
 	a, err := agent.New(agent.Options{
 		View: view.Options{
 			Trust: f.Trust, Self: f.Site, Keepalive: f.Keepalive, Ethernet: f.Ethernet, VLANs: f.Own.VLANs, Leaf: f.Leaf, Leases: f.Dir == "",
+			Replicator: slices.Contains(f.Own.Capabilities, record.CapReplicator),
 		},
 		Store:  store,
 		Daemon: control.NewAgentClient(rundir.Path(), f.Instance), Disk: agent.Files(f.StateDir), Log: log,

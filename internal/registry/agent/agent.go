@@ -67,6 +67,10 @@ type News struct {
 	Key   string
 	Value []byte // nil: the key is gone
 	Err   error  // the store does not answer; nothing else counts
+	// With All: how many values were passed over because no document belongs at their keys, or one
+	// site has too many, and the prefix of the first.
+	Surplus int
+	Whose   string
 }
 
 // Daemon is a running tund, by its agent.sock (control.AgentClient).
@@ -102,14 +106,14 @@ type Options struct {
 type Agent struct {
 	o     Options
 	view  *view.View
-	news  chan News
+	in    *inbox
 	epoch string // of the generations we count
 
 	remembered bool // the state of an earlier run was there
 	listed     bool // the store has shown everything
 
-	applied    map[string]string // by public key: what the daemon was told
-	synced     bool              // the daemon has just that
+	applied    []view.Peer // what the daemon was told, by site, ascending
+	synced     bool        // the daemon has just that
 	generation uint64
 	handedIn   time.Time // when everything was handed in last
 	doubtSince time.Time // zero: no doubt
@@ -139,8 +143,8 @@ func New(o Options) (*Agent, error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // it never fails
 	a := &Agent{
-		o: o, view: view.New(o.View), news: make(chan News, 256), epoch: hex.EncodeToString(id[:]),
-		applied: make(map[string]string), told: make(map[string]bool), own: newOwnHosts(&o),
+		o: o, view: view.New(o.View), in: newInbox(), epoch: hex.EncodeToString(id[:]),
+		told: make(map[string]bool), own: newOwnHosts(&o),
 	}
 	saved, err := o.Disk.Load(stateName)
 	if err != nil {
@@ -178,12 +182,7 @@ func (a *Agent) Run(ctx context.Context) {
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		a.o.Store.Run(ctx, func(n News) {
-			select {
-			case a.news <- n:
-			case <-ctx.Done():
-			}
-		})
+		a.o.Store.Run(ctx, func(n News) { a.in.put(ctx, n) })
 	}()
 	defer func() { <-stopped }()
 	if a.own.lan != nil {
@@ -191,54 +190,51 @@ func (a *Agent) Run(ctx context.Context) {
 		go func() { defer close(followed); a.followLAN(ctx) }()
 		defer func() { <-followed }()
 	}
-	wake := time.NewTimer(0)
-	defer wake.Stop()
+	due := alarm{timer: time.NewTimer(0), set: true, at: time.Now()}
+	defer due.timer.Stop()
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			a.read(time.Now())
 			a.save(time.Now(), true)
 			return
-		case n := <-a.news:
-			a.take(n)
-			wake.Reset(settle)
+		case <-a.in.kick:
+			due.within(settle)
 		case <-a.own.news:
 			a.own.dirty = true
-			wake.Reset(settle)
+			due.within(settle)
 		case <-ticker.C:
-			wake.Reset(0)
-		case <-wake.C:
-			a.step(ctx)
+			due.within(0)
+		case <-due.timer.C:
+			due.set = false
+			if a.step(ctx) {
+				due.within(settle)
+			}
 			if a.soon || a.own.dirty && a.own.lan != nil {
-				wake.Reset(lookPause)
+				due.within(lookPause)
 			}
 		}
 	}
 }
 
-// take takes news of the store.
-func (a *Agent) take(n News) {
-	now := time.Now()
-	a.warn("store", n.Err)
-	switch {
-	case n.Err != nil:
-		a.status.StoreError = n.Err.Error()
+// alarm is when the next step is due. What comes later does not put it off, or a registry in which
+// something changes all the time would never be followed.
+type alarm struct {
+	timer *time.Timer
+	set   bool
+	at    time.Time
+}
+
+// within has the alarm ring within d.
+func (a *alarm) within(d time.Duration) {
+	at := time.Now().Add(d)
+	if a.set && !at.Before(a.at) {
 		return
-	case n.All != nil:
-		a.warn("documents", a.view.List(n.All, now))
-		a.listed, a.dirty = true, true
-		a.status.Listed = now
-	case n.Value == nil:
-		a.view.Gone(n.Key, now)
-		a.dirty = true
-	default:
-		if err := a.view.Put(n.Key, n.Value, now); err != nil {
-			a.o.Log.Debug("a document is refused", zap.Error(err))
-		}
-		a.dirty = true
 	}
-	a.status.StoreError = ""
+	a.timer.Reset(d)
+	a.set, a.at = true, at
 }
 
 // warn logs an error about something once, until it is gone or another one.
@@ -256,9 +252,11 @@ func (a *Agent) warn(what string, err error) {
 	a.o.Log.Warn(what, zap.Error(err))
 }
 
-// step decides, tells the daemon, publishes and saves.
-func (a *Agent) step(ctx context.Context) {
+// step reads, decides, tells the daemon, publishes and saves. It reports whether there is more to
+// read.
+func (a *Agent) step(ctx context.Context) (more bool) {
 	now := time.Now()
+	more = a.read(now)
 	a.soon = false
 	if a.listed || a.remembered {
 		d := a.view.Decide(now)
@@ -273,6 +271,7 @@ func (a *Agent) step(ctx context.Context) {
 	a.publish(ctx, now)
 	a.save(now, false)
 	a.show()
+	return more
 }
 
 // show makes the status visible to others. What it points to is not changed later.
@@ -308,6 +307,7 @@ func (a *Agent) report(d *view.Decision) {
 	}
 	a.warn("hosts", a.frozen(d))
 	a.status.Frozen, a.status.Hosts, a.status.HostsSurplus, a.status.HostsAbsent = len(d.Frozen), len(d.Hosts), d.Surplus, d.Absent
+	a.status.Replicators = d.Replicators
 	a.status.Up, a.status.Present = a.view.Up()
 	a.status.Sites, a.status.Held, a.status.Conflicts = a.view.Sites(), d.Held, d.Conflicts
 	a.status.Refused = a.view.Refused()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,19 +81,7 @@ func (a *Agent) apply(ctx context.Context, d *view.Decision, now time.Time) erro
 // what it was told.
 func (a *Agent) patch(ctx context.Context, wanted []view.Peer) error {
 	patch := control.SourcePatch{Epoch: a.epoch, IfGeneration: a.generation, Generation: a.generation}
-	stay := 0
-	for i := range wanted {
-		text, there := a.applied[wanted[i].Key]
-		if text != wanted[i].Text {
-			patch.Peers.Set = append(patch.Peers.Set, wanted[i].Values)
-		}
-		if there {
-			stay++
-		}
-	}
-	if stay < len(a.applied) {
-		patch.Peers.Remove = missing(a.applied, wanted)
-	}
+	patch.Peers.Set, patch.Peers.Remove = difference(a.applied, wanted)
 	a.patchHosts(&patch)
 	if len(patch.Peers.Set)+len(patch.Peers.Remove) > 0 || !patch.FDB.IsZero() || !patch.Neighbors.IsZero() {
 		patch.Generation++
@@ -110,18 +99,34 @@ func (a *Agent) patch(ctx context.Context, wanted []view.Peer) error {
 	return nil
 }
 
-// missing returns the keys that were applied and are no longer wanted.
-func missing(applied map[string]string, wanted []view.Peer) (keys []string) {
-	stay := make(map[string]bool, len(wanted))
-	for i := range wanted {
-		stay[wanted[i].Key] = true
-	}
-	for key := range applied {
-		if !stay[key] {
-			keys = append(keys, key)
+// difference returns the values of the peers that are to be set, and the keys of those that are to
+// go, between two lists in ascending order. Of thousands of peers, few differ: what has not changed
+// is the same string in memory, of which a comparison costs nothing.
+func difference(applied, wanted []view.Peer) (set []map[string]any, remove []string) {
+	for len(applied) > 0 || len(wanted) > 0 {
+		order := 0
+		switch {
+		case len(applied) == 0:
+			order = 1
+		case len(wanted) == 0:
+			order = -1
+		default:
+			order = bytes.Compare(applied[0].Site[:], wanted[0].Site[:])
+		}
+		if order > 0 || order == 0 && applied[0].Text != wanted[0].Text {
+			set = append(set, wanted[0].Values)
+		}
+		if order < 0 {
+			remove = append(remove, applied[0].Key)
+		}
+		if order <= 0 {
+			applied = applied[1:]
+		}
+		if order >= 0 {
+			wanted = wanted[1:]
 		}
 	}
-	return keys
+	return set, remove
 }
 
 // patchHosts adds to a change what has changed of the hosts.
@@ -153,10 +158,7 @@ func (a *Agent) patchHosts(patch *control.SourcePatch) {
 
 // done notes that the daemon has what was wanted.
 func (a *Agent) done(answer control.SourceAnswer, wanted []view.Peer) {
-	a.applied = make(map[string]string, len(wanted))
-	for i := range wanted {
-		a.applied[wanted[i].Key] = wanted[i].Text
-	}
+	a.applied = wanted
 	a.synced, a.generation = true, answer.Generation
 	a.status.Peers, a.status.Applied, a.status.Generation = len(wanted), time.Now(), answer.Generation
 	a.status.Rejected = answer.RejectedTotal

@@ -29,13 +29,13 @@ func (d Directory) Run(ctx context.Context, sink func(News)) {
 	var shown map[string][]byte
 	var at time.Time
 	for {
-		all, err := d.Store.List()
+		all, err := d.Store.Listing()
 		switch {
 		case err != nil:
 			sink(News{Err: err})
-		case shown == nil || time.Since(at) >= quietLists || !maps.EqualFunc(all, shown, bytes.Equal):
-			sink(News{All: all})
-			shown, at = all, time.Now()
+		case shown == nil || time.Since(at) >= quietLists || !maps.EqualFunc(all.Values, shown, bytes.Equal):
+			sink(News{All: all.Values, Surplus: all.Surplus, Whose: all.Whose})
+			shown, at = all.Values, time.Now()
 		}
 		select {
 		case <-ctx.Done():

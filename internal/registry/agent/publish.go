@@ -19,6 +19,9 @@ type Status struct {
 	Listed     time.Time `json:"listed"`      // when the store last showed everything
 	StoreError string    `json:"store_error"` // why it does not answer; "": it does
 	Sites      int       `json:"sites"`       // with a grant
+	// StoreSurplus counts values of the store that are no documents, or that one site has too many
+	// of, when it last showed everything.
+	StoreSurplus int `json:"store_surplus"`
 
 	Peers       int       `json:"peers"`    // that the daemon was told of
 	Rejected    int       `json:"rejected"` // of these, refused by the daemon
@@ -37,6 +40,8 @@ type Status struct {
 	HostsSurplus int `json:"hosts_surplus"`
 	HostsAbsent  int `json:"hosts_absent"`
 	Frozen       int `json:"hosts_frozen"`
+	// Replicators are the sites that pass on broadcasts for leaves.
+	Replicators []string `json:"replicators"`
 	// Hosts on our LAN that we publish, and those that our grant does not permit, or that are too
 	// many.
 	HostsPublished  int `json:"hosts_published"`

@@ -36,33 +36,69 @@ const suffix = ".json"
 // List returns all documents by key. A directory that is not there is an error, because that is a
 // disk that is not mounted or a typing error, and no empty network.
 func (s *Store) List() (map[string][]byte, error) {
-	values := make(map[string][]byte)
+	all, err := s.Listing()
+	if err != nil {
+		return nil, err
+	}
+	return all.Values, nil
+}
+
+// Listing returns all documents, and how many files were passed over because no site may have them:
+// one that fills its part of the directory keeps nobody from the rest.
+func (s *Store) Listing() (*record.Listing, error) {
+	all := &record.Listing{Values: make(map[string][]byte)}
 	err := filepath.WalkDir(s.root, func(path string, entry fs.DirEntry, err error) error {
+		rel, relErr := filepath.Rel(s.root, path)
+		key := filepath.ToSlash(rel)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && path != s.root:
 			return nil // it went while we were looking
-		case err != nil:
-			return err
+		case err != nil && all.Unreadable(key+"/"):
+			return fs.SkipDir
+		case err != nil || relErr != nil:
+			return errors.Join(err, relErr)
+		case entry.IsDir() && tooDeep(key):
+			return fs.SkipDir
 		case !entry.Type().IsRegular() || !strings.HasSuffix(path, suffix):
 			return nil
-		case len(values) >= maxFiles:
+		case len(all.Values) >= maxFiles:
 			return fmt.Errorf("more than %d documents", maxFiles)
 		}
-		key, err := filepath.Rel(s.root, strings.TrimSuffix(path, suffix))
-		if err != nil {
-			return err
-		}
-		value, err := read(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		values[filepath.ToSlash(key)] = value
-		return err
+		return add(all, strings.TrimSuffix(key, suffix), path)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the registry: %w", err)
 	}
-	return values, nil
+	return all, nil
+}
+
+// tooDeep reports whether no document lies below a directory, which may be one of git's.
+func tooDeep(dir string) bool {
+	kind, _, _ := strings.Cut(dir, "/")
+	deepest := map[string]int{".": 0, "grant": 0, "site": 1, "l2": 2}
+	depth, known := deepest[kind]
+	return !known || strings.Count(dir, "/") > depth
+}
+
+// add reads the file of a key, unless its site has too many already.
+func add(all *record.Listing, key, path string) error {
+	if all.Overrun(key) != "" {
+		return fs.SkipDir
+	}
+	if _, limit := record.Place(key); limit == 0 {
+		all.Add(key, nil)
+		return nil
+	}
+	value, err := read(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // it went while we were looking
+	case err != nil && all.Unreadable(key):
+	case err != nil:
+		return err
+	default:
+		all.Add(key, value)
+	}
+	return nil
 }
 
 // read returns a file, or as much of a file that is too large as makes it no document.

@@ -3,6 +3,7 @@ package dirstore
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -45,5 +46,44 @@ func TestStore(t *testing.T) {
 	}
 	if _, err := s.Get("grant/b"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Get of nothing: %v", err)
+	}
+}
+
+// A site that fills its part of a shared directory, or makes it unreadable, keeps nobody from the
+// rest.
+func TestStore_aHostileSite(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := New(dir, "acme")
+	for _, key := range []string{"crl", "grant/a", "site/a/rec", "site/z/rec", "site/a/x/y/rec", ".git/x"} {
+		if err := s.Put(key, []byte("1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 500 {
+		if err := os.WriteFile(filepath.Join(dir, "acme", "site", "a", fmt.Sprintf("%03d.json", i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "acme", "site", "c", "rec.json"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Listing()
+	if err != nil || len(all.Values) != 3 || all.Values["site/z/rec"] == nil || all.Surplus < 64 || all.Whose != "site/a/" {
+		t.Errorf("%d documents, %d passed over of %q, %v", len(all.Values), all.Surplus, all.Whose, err)
+	}
+	if os.Geteuid() == 0 {
+		return // who can read everything
+	}
+	for _, name := range []string{"z", "z/rec.json"} {
+		path := filepath.Join(dir, "acme", "site", name)
+		if err := os.Chmod(path, 0); err != nil {
+			t.Fatal(err)
+		}
+		all, err = s.Listing()
+		_ = os.Chmod(path, 0o700)
+		if err != nil || all.Values["crl"] == nil {
+			t.Errorf("with %s unreadable: %v", name, err)
+		}
 	}
 }

@@ -160,7 +160,7 @@ func (s *Store) Run(ctx context.Context, sink func(agent.News)) {
 		start := time.Now()
 		all, at, err := s.list(ctx)
 		if err == nil {
-			sink(agent.News{All: all})
+			sink(agent.News{All: all.Values, Surplus: all.Surplus, Whose: all.Whose})
 			err = s.watch(ctx, at, sink)
 		} else if ctx.Err() == nil {
 			sink(agent.News{Err: fmt.Errorf("etcd: %w", err)})
@@ -184,55 +184,7 @@ type moment struct {
 	revision int64
 }
 
-// list reads everything at one revision.
-func (s *Store) list(ctx context.Context) (all map[string][]byte, at moment, err error) {
-	all = make(map[string][]byte)
-	for _, r := range s.ranges {
-		if err := s.listRange(ctx, r[0], r[1], &at, all); err != nil {
-			return nil, at, err
-		}
-	}
-	return all, at, nil
-}
-
-// listRange reads a range of keys into all, at a moment; without one at the newest, which it notes.
-func (s *Store) listRange(ctx context.Context, from, end string, at *moment, all map[string][]byte) error {
-	for {
-		options := []clientv3.OpOption{
-			clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend),
-		}
-		if at.revision != 0 {
-			options = append(options, clientv3.WithRev(at.revision))
-		}
-		call, cancel := context.WithTimeout(ctx, s.callTimeout)
-		page, err := s.client.Get(call, from, options...)
-		cancel()
-		if err != nil {
-			return err
-		}
-		if at.revision == 0 {
-			*at = moment{page.Header.ClusterId, page.Header.Revision}
-		}
-		for _, kv := range page.Kvs {
-			all[s.relative(kv.Key)] = value(kv.Value)
-		}
-		if !page.More || len(page.Kvs) == 0 {
-			return nil
-		}
-		if len(all) >= maxKeys {
-			return fmt.Errorf("more than %d documents", maxKeys)
-		}
-		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
-	}
-}
-
 func (s *Store) relative(key []byte) string { return strings.TrimPrefix(string(key), s.prefix) }
-
-// value is never nil, and as much of a value that is too large as makes it no document.
-func value(v []byte) []byte {
-	v = v[:min(len(v), record.MaxRevocations+2)]
-	return append(make([]byte, 0, len(v)), v...)
-}
 
 // errSilent ends a watch of which nothing is heard any more.
 var errSilent = errors.New("nothing was heard of the watch for long")
@@ -273,7 +225,9 @@ func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) err
 			for _, e := range change.Events {
 				news := agent.News{Key: s.relative(e.Kv.Key)}
 				if e.Type == clientv3.EventTypePut {
-					news.Value = value(e.Kv.Value)
+					news.Value = record.Clip(news.Key, e.Kv.Value)
+				} else {
+					s.holding.gone(news.Key)
 				}
 				sink(news)
 			}

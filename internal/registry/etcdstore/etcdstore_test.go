@@ -128,6 +128,8 @@ type mirror struct {
 	values map[string]string
 	lists  int
 	errs   int
+
+	surplus int // of the last list
 }
 
 func follow(t *testing.T, s *Store) *mirror {
@@ -147,6 +149,7 @@ func (m *mirror) take(n agent.News) {
 		m.errs++
 	case n.All != nil:
 		m.lists++
+		m.surplus = n.Surplus
 		m.values = map[string]string{}
 		for key, value := range n.All {
 			m.values[key] = string(value)
@@ -188,13 +191,28 @@ func TestStore_followsACluster(t *testing.T) {
 		_, err := writer.client.Put(ctx, "/tund/v1/acme2/crl", "another network")
 		return err
 	})
+	// A site that fills its own part of the registry keeps nobody from the rest.
+	c.put(writer, "site/a/rec", "after what is no document")
+	c.put(writer, "site/b/rec", "of another site")
+	c.do("fill a part", func(ctx context.Context) error {
+		for i := 0; i < 2*pageSize; i += 100 {
+			var writes []clientv3.Op
+			for n := range 100 {
+				writes = append(writes, clientv3.OpPut(fmt.Sprintf("/tund/v1/acme/site/a/%04d", i+n), "x"))
+			}
+			if _, err := writer.client.Txn(ctx).Then(writes...).Commit(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	reader := c.open()
 	reader.progressEvery, reader.silence, reader.callTimeout = 200*time.Millisecond, time.Second, time.Second
 	m := follow(t, reader)
 	m.has(t, "the second page", fmt.Sprintf("grant/%04d", pageSize+19), "x")
 	m.mu.Lock()
-	if len(m.values) != pageSize+20 {
-		t.Errorf("%d documents, want %d", len(m.values), pageSize+20)
+	if len(m.values) != pageSize+21 || m.values["site/b/rec"] == "" || m.surplus == 0 || m.surplus > pageSize {
+		t.Errorf("%d documents, want %d; %d values were passed over one by one", len(m.values), pageSize+21, m.surplus)
 	}
 	m.mu.Unlock()
 	lists, _ := m.count()
@@ -309,7 +327,7 @@ func TestStore_followsACluster(t *testing.T) {
 	}
 	testnet.Await(t, "an outage is told", limit, func() bool { _, errs := m.count(); return errs > 0 })
 	m.mu.Lock()
-	if m.values["crl"] != "2" || len(m.values) != pageSize+20 {
+	if m.values["crl"] != "2" || len(m.values) != pageSize+21 {
 		t.Errorf("the outage changes what is known: %d documents", len(m.values))
 	}
 	m.mu.Unlock()

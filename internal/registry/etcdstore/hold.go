@@ -36,11 +36,12 @@ type holding struct {
 	wanted map[string][]byte
 	dirty  map[string]bool // not written as it is to be
 	kick   chan struct{}
+	lost   chan struct{} // the registry has lost one of them
 	err    error
 }
 
 func newHolding() holding {
-	return holding{wanted: make(map[string][]byte), dirty: make(map[string]bool), kick: make(chan struct{}, 1)}
+	return holding{wanted: make(map[string][]byte), dirty: make(map[string]bool), kick: make(chan struct{}, 1), lost: make(chan struct{}, 1)}
 }
 
 // Hold keeps a document in the registry for as long as we are there (agent.Holder).
@@ -53,9 +54,24 @@ func (s *Store) Hold(key string, value []byte) {
 		return
 	}
 	h.wanted[key], h.dirty[key] = value, true
+	signal(h.kick)
+}
+
+// signal makes sure that something is in a channel with room for one.
+func signal(c chan struct{}) {
 	select {
-	case h.kick <- struct{}{}:
+	case c <- struct{}{}:
 	default:
+	}
+}
+
+// gone notes that the registry no longer has a key. If it is one of ours its lease has ended, which
+// the client would notice only when it renews the lease.
+func (h *holding) gone(key string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ours := h.wanted[key]; ours {
+		signal(h.lost)
 	}
 }
 
@@ -137,6 +153,10 @@ var errLost = errors.New("etcd: the lease of this site has ended; another one fo
 
 // lease makes a lease and writes what is to hang on it, until it is lost.
 func (s *Store) lease(ctx context.Context) error {
+	select {
+	case <-s.holding.lost: // with the lease before
+	default:
+	}
 	call, cancel := context.WithTimeout(ctx, s.callTimeout)
 	granted, err := s.client.Grant(call, leaseTTL)
 	cancel()
@@ -171,6 +191,8 @@ func (s *Store) lease(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-s.holding.lost:
+			return errLost
 		case answer, open := <-alive:
 			if !open || answer == nil {
 				return errLost

@@ -195,6 +195,13 @@ func (r *Record) Newer(than *Record) bool {
 	return r.Epoch > than.Epoch || r.Epoch == than.Epoch && r.Serial > than.Serial
 }
 
+// SameClaims reports whether a record that replaces r, or is replaced by it, differs in nothing
+// that concerns other sites, as one with another endpoint does.
+func (r *Record) SameClaims(o *Record) bool {
+	return r.Grant == o.Grant && r.Gone == o.Gone && slices.Equal(r.Prefixes, o.Prefixes) &&
+		slices.Equal(r.VLANs, o.VLANs) && slices.Equal(r.Capabilities, o.Capabilities)
+}
+
 // Record verifies a record against the grant of its site, and that it counts now.
 func (g *Grant) Record(data []byte, now time.Time) (Record, error) {
 	var r Record

@@ -36,6 +36,8 @@ type Decision struct {
 	Frozen    []HostID // hosts that have moved too often, ascending
 	Surplus   int      // hosts and their addresses beyond a bound, which are passed over
 	Absent    int      // hosts whose site is not present
+	// Replicators are the names of the sites that pass on broadcasts for others, ascending.
+	Replicators []string
 	// Held is the number of removals that are held.
 	Held int
 	// Outdated: a newer list of revocations should have come.
@@ -46,8 +48,42 @@ type Decision struct {
 	Next time.Time
 }
 
-// Decide returns the peers that the site is to have now.
+// Decide returns the peers that the site is to have now. It costs little while nothing has become
+// known but records that concern the peers of their own sites alone.
 func (v *View) Decide(now time.Time) Decision {
+	var d Decision
+	if v.redo || now.Before(v.baseAt) || !now.Before(v.base.Next) {
+		d = v.decide(now)
+		v.redo = false
+	} else {
+		d = v.decideTouched()
+	}
+	v.touched, v.baseAt = nil, now
+	v.base = d
+	d.Conflicts = slices.Clone(d.Conflicts) // hosts adds its own
+	v.hosts(&d, now)
+	d.Outdated = !v.revoked.NextUpdate.IsZero() && now.After(v.revoked.NextUpdate)
+	return d
+}
+
+// decideTouched is the last decision, with the peers of touched sites described anew.
+func (v *View) decideTouched() Decision {
+	d := v.base
+	if len(v.touched) == 0 {
+		return d
+	}
+	d.Peers = slices.Clone(d.Peers)
+	for _, id := range v.touched {
+		i, there := slices.BinarySearchFunc(d.Peers, id, func(p Peer, id record.Site) int { return compare(p.Site, id) })
+		if there {
+			d.Peers[i] = v.sites[id].describe(v, id)
+		}
+	}
+	return d
+}
+
+// decide decides about the peers as if nothing had been decided before.
+func (v *View) decide(now time.Time) Decision {
 	var d Decision
 	due := func(at time.Time) {
 		if at.After(now) && (d.Next.IsZero() || at.Before(d.Next)) {
@@ -66,9 +102,9 @@ func (v *View) Decide(now time.Time) Decision {
 		case why == "":
 			wanted[id] = true
 			delete(v.held, id)
-			due(s.grant.NotAfter.Add(record.Slack))
+			due(s.grant.NotAfter.Add(record.Slack + 1)) // Expired is true after that moment
 			if !s.absent.IsZero() {
-				due(s.absent.Add(Silence))
+				due(s.absent.Add(Silence + 1))
 			}
 		case why == revoked:
 			delete(v.held, id) // at once
@@ -84,8 +120,6 @@ func (v *View) Decide(now time.Time) Decision {
 	v.inForce = wanted
 	v.forget(now)
 	v.describe(&d)
-	v.hosts(&d, now)
-	d.Outdated = !v.revoked.NextUpdate.IsZero() && now.After(v.revoked.NextUpdate)
 	return d
 }
 
@@ -192,6 +226,7 @@ func (v *View) describe(d *Decision) {
 		}
 	}
 	slices.Sort(d.Conflicts)
+	d.Replicators = v.elect(ids)
 	d.Peers = make([]Peer, 0, len(ids))
 	for _, id := range ids {
 		d.Peers = append(d.Peers, v.sites[id].peer(v, id, owner, d.standby))
@@ -221,13 +256,19 @@ func (s *site) peer(v *View, id record.Site, owner map[netip.Prefix]record.Site,
 	if s.described.Key != "" && slices.Equal(owned, s.owned) {
 		return s.described
 	}
-	values := v.values(id, owned)
+	s.owned = owned
+	return s.describe(v, id)
+}
+
+// describe describes a site that has the prefixes it has had before.
+func (s *site) describe(v *View, id record.Site) Peer {
+	values := v.values(id, s.owned)
 	text, err := json.Marshal(values)
 	if err != nil {
 		// They are strings and numbers.
 		panic("internal/registry/view: cannot encode a peer: " + err.Error())
 	}
-	s.owned, s.described = owned, Peer{id, id.String(), values, string(text)}
+	s.described = Peer{id, id.String(), values, string(text)}
 	return s.described
 }
 
@@ -252,7 +293,7 @@ func (v *View) values(id record.Site, owned []netip.Prefix) map[string]any {
 		values["keepalive"] = v.o.Keepalive
 	}
 	if v.o.Ethernet && slices.Contains(s.rec.Capabilities, record.CapEthernet) {
-		v.frames(s, values)
+		v.frames(id, s, values)
 	}
 	return values
 }
@@ -270,15 +311,15 @@ func (v *View) standsBy(id record.Site, s *site, owner record.Site, sharing []re
 }
 
 // frames adds what concerns frames.
-func (v *View) frames(s *site, values map[string]any) {
+func (v *View) frames(id record.Site, s *site, values map[string]any) {
 	values["ethernet"] = true
-	if v.o.Leaf && !slices.Contains(s.rec.Capabilities, record.CapReplicator) {
+	if v.leaf && !v.relays[id] {
 		values["bum"] = false
 	}
 	vlans := []any{}
-	for _, id := range s.rec.VLANs {
-		if slices.Contains(s.grant.VLANs, id) {
-			vlans = append(vlans, int(id))
+	for _, vlan := range s.rec.VLANs {
+		if slices.Contains(s.grant.VLANs, vlan) {
+			vlans = append(vlans, int(vlan))
 		}
 	}
 	if len(vlans) > 0 {

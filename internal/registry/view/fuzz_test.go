@@ -64,6 +64,10 @@ func FuzzStore(f *testing.F) {
 				t.Fatalf("%d peers, after %d", len(d.Peers), before)
 			}
 			before = len(d.Peers)
+			v.redo = true
+			if again := v.Decide(noon); !reflect.DeepEqual(again.Peers, d.Peers) || !reflect.DeepEqual(again.Conflicts, d.Conflicts) {
+				t.Fatalf("decided anew: %v, and from what has changed: %v", again, d)
+			}
 			for _, p := range d.Peers {
 				i := int(p.Site[2])
 				if p.Site != siteOf(i) || i >= sites || i == 0 || fmt.Sprint(p.Values["allowed_ips"]) != "["+prefix(i).String()+"]" {

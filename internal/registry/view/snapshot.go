@@ -42,6 +42,7 @@ func (v *View) Snapshot() Snapshot {
 // Restore takes a state into a view that knows nothing. Documents that are not signed as they have
 // to be are left out; the error says which. What the store has shown before is not a complete list.
 func (v *View) Restore(s Snapshot) error {
+	v.redo = true
 	var errs []error
 	if len(s.CRL) > 0 {
 		if err := v.putRevocations("crl", s.CRL); err != nil {

@@ -58,6 +58,8 @@ type Options struct {
 	// Leaf: broadcasts, multicast and frames to unknown hosts are sent to sites with the capability
 	// record.CapReplicator alone.
 	Leaf bool
+	// Replicator: we pass on what leaves send us, while we are elected for that.
+	Replicator bool
 }
 
 // View is what is known of a network. See New.
@@ -74,6 +76,16 @@ type View struct {
 	removals []time.Time               // of the last guardWindow, which count for the guard
 	held     map[record.Site]time.Time // when a removal was first due
 	counts   map[Refusal]uint64
+
+	// The last decision about peers, and what has become known since: records that concern their
+	// own peers alone, or anything else, after which all has to be decided anew.
+	base    Decision
+	baseAt  time.Time
+	touched []record.Site
+	redo    bool
+
+	relays map[record.Site]bool // replicators of the last decision
+	leaf   bool                 // what we flood is sent to them alone
 
 	lastAt  map[HostID]record.Site // where hosts were at the last decision
 	moved   map[HostID]*moves
@@ -113,7 +125,7 @@ func New(o Options) *View {
 	return &View{
 		o: o, sites: make(map[record.Site]*site), inForce: make(map[record.Site]bool),
 		held: make(map[record.Site]time.Time), counts: make(map[Refusal]uint64),
-		lastAt: make(map[HostID]record.Site), moved: make(map[HostID]*moves),
+		redo: true, lastAt: make(map[HostID]record.Site), moved: make(map[HostID]*moves),
 	}
 }
 
@@ -135,6 +147,7 @@ func (v *View) refuse(r Refusal, key string, why error) error {
 // List takes everything that the store has, by key, at one moment. It returns why values were
 // refused, the first few.
 func (v *View) List(values map[string][]byte, now time.Time) error {
+	v.redo = true
 	keys := slices.SortedFunc(maps.Keys(values), func(a, b string) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
 	})
@@ -194,8 +207,13 @@ func (v *View) Put(key string, value []byte, now time.Time) error {
 // to be there.
 func (v *View) setUp(id string, up bool) {
 	if where, err := record.ParseID(id); err == nil && v.sites[where] != nil {
-		v.sites[where].up = up
+		v.setPresent(v.sites[where], up)
 	}
+}
+
+func (v *View) setPresent(s *site, up bool) {
+	v.redo = v.redo || s.up != up && (s.replicates() || v.o.Replicator || v.leaf)
+	s.up = up
 }
 
 // Gone notes that the store no longer has a key. That is no reason to remove anything: the site of
@@ -214,7 +232,7 @@ func (v *View) Gone(key string, now time.Time) {
 		v.unshown = true
 	}
 	if s := v.sites[id]; err == nil && s != nil && s.absent.IsZero() {
-		s.absent = now
+		s.absent, v.redo = now, true
 	}
 }
 
@@ -231,7 +249,7 @@ func (v *View) putRevocations(key string, value []byte) error {
 	case r.Sequence == v.revoked.Sequence && v.crl != nil && !reflect.DeepEqual(r, v.revoked):
 		return v.refuse(Superseded, key, nil)
 	}
-	v.crl, v.revoked = bytes.Clone(value), r
+	v.crl, v.revoked, v.redo = bytes.Clone(value), r, true
 	return nil
 }
 
@@ -260,7 +278,7 @@ func (v *View) putGrant(key, id string, value []byte, now time.Time) error {
 		known = &site{absent: now}
 		v.sites[where] = known
 	}
-	known.grant, known.grantText, known.described = g, bytes.Clone(value), Peer{}
+	known.grant, known.grantText, known.described, v.redo = g, bytes.Clone(value), Peer{}, true
 	return nil
 }
 
@@ -285,6 +303,11 @@ func (v *View) putRecord(key, id string, value []byte, now time.Time) error {
 		return v.refuse(BadValue, key, err)
 	case known.rec != nil && !r.Newer(known.rec):
 		return v.refuse(Replayed, key, fmt.Errorf("epoch %d serial %d, after %d and %d", r.Epoch, r.Serial, known.rec.Epoch, known.rec.Serial))
+	}
+	if known.rec != nil && v.inForce[where] && known.rec.SameClaims(&r) {
+		v.touched = append(v.touched, where)
+	} else {
+		v.redo = true
 	}
 	known.rec, known.recText, known.absent, known.described = &r, bytes.Clone(value), time.Time{}, Peer{}
 	v.unshown = v.unshown && !own
