@@ -1,12 +1,15 @@
 package ethernet
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tund/internal/testnet"
 )
@@ -134,4 +137,83 @@ func TestRegistry_hostsOfSites(t *testing.T) {
 	}
 	r.tunctl("net", "revoke", "--signer", r.signer, "--store", r.dir, "--network", "acme", "oslo")
 	testnet.Await(t, "the hosts of a revoked site are gone", startLimit, func() bool { return berlin.where(b.mac, 0) == "" })
+}
+
+// once has a host send broadcasts, each of which arrives at each of the others once.
+func once(t *testing.T, when string, from *host, others ...*host) {
+	t.Helper()
+	const count = 20
+	sender := from.raw()
+	var receivers []*raw
+	for _, h := range others {
+		receivers = append(receivers, h.raw())
+	}
+	mark := "once " + when
+	for n := range count {
+		frame := append(slices.Repeat([]byte{0xff}, 6), make([]byte, 6)...)
+		from.mac.Put(frame[6:])
+		frame = append(frame, 0x88, 0xb5, byte(n)) // IEEE 802: local experimental
+		sender.send(append(frame, fmt.Sprintf("%-60s", mark)...))
+	}
+	for i, r := range receivers {
+		got := 0
+		for deadline := time.Now().Add(startLimit); ; {
+			frame := r.next(deadline)
+			if frame == nil {
+				break
+			}
+			if !strings.Contains(string(frame), mark) {
+				continue
+			}
+			if got++; got == count { // a second copy would follow at once
+				deadline = time.Now().Add(300 * time.Millisecond)
+			}
+		}
+		if got != count {
+			t.Errorf("%s, %s gets %d of %d broadcasts of %s", when, others[i].v4, got, count, from.v4)
+		}
+	}
+}
+
+// Two sites pass on broadcasts for leaves: whoever sends one, each LAN gets it once. When the one
+// that does so is revoked, the other takes its place.
+func TestRegistry_twoReplicators(t *testing.T) {
+	beside(t)
+	w := newWAN(t)
+	r := newRegistry(t, w)
+	sites := []*site{w.site("oslo"), w.site("rome"), w.site("berlin"), w.site("paris")}
+	var hosts []*host
+	for i, s := range sites {
+		if i < 2 {
+			s.tap = []string{"hub = true"}
+		}
+		hosts = append(hosts, s.host(i+1))
+	}
+	r.join(sites[0], "", "replicator = true", "--priority", "2")
+	r.join(sites[1], "", "replicator = true", "--priority", "1")
+	r.join(sites[2], "bum = false", "")
+	r.join(sites[3], "bum = false", "")
+	elected := func(sites []*site, name string) {
+		t.Helper()
+		for _, s := range sites {
+			testnet.Await(t, s.Name+" has "+name+" as its replicator", startLimit, func() bool {
+				out, err := s.NS.Try(agentOf(s, "--status")...)
+				var status struct {
+					Replicators []string
+				}
+				return err == nil && json.Unmarshal([]byte(out), &status) == nil && slices.Equal(status.Replicators, []string{name})
+			})
+		}
+		for _, s := range sites {
+			testnet.Await(t, s.Name+" has peers", startLimit, func() bool { return len(s.Status().Peers) == len(sites)-1 })
+			s.linked(startLimit)
+		}
+	}
+	elected(sites, "oslo")
+	for i, h := range hosts {
+		once(t, fmt.Sprint("with both, from ", sites[i].Name), h, slices.Concat(hosts[:i], hosts[i+1:])...)
+	}
+	r.tunctl("net", "revoke", "--signer", r.signer, "--store", r.dir, "--network", "acme", "oslo")
+	elected(sites[1:], "rome")
+	once(t, "without oslo", hosts[2], hosts[1], hosts[3])
 }
