@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -275,4 +276,25 @@ func (c *cluster) compact() {
 		}
 		return err
 	})
+}
+
+// processorTime returns what the members have used.
+func (c *cluster) processorTime() (total time.Duration) {
+	const tick = 10 * time.Millisecond // USER_HZ
+	for _, p := range c.procs {
+		if p == nil {
+			continue
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Process.Pid))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(text), ") ")
+		fields := strings.Fields(rest)
+		for _, n := range fields[11:13] { // utime and stime, proc_pid_stat(5)
+			ticks, _ := strconv.Atoi(n)
+			total += time.Duration(ticks) * tick
+		}
+	}
+	return total
 }

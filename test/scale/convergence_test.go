@@ -15,12 +15,20 @@ import (
 // result is what was measured with some number of agents.
 type result struct {
 	agents     int
-	start      time.Duration   // until all have all peers, from nothing
-	each, last []time.Duration // from a change to a daemon, and to the last one
+	start      time.Duration // until all have all peers, from nothing, at once
+	joins      time.Duration // the same for one agent, while all others run
+	flows      []flow
 	revocation time.Duration
 	storm      time.Duration // one change of every mover at once
 	cpu        time.Duration // of the agents in idleTime
 	heap       uint64        // bytes in use, of all agents
+}
+
+// flow is what was measured at some number of changes in a second.
+type flow struct {
+	perSecond    int
+	each, last   []time.Duration // from a change to a daemon, and to the last one
+	agents, etcd time.Duration   // processor time for one change at one agent, and of all members
 }
 
 const idleTime = 10 * time.Second
@@ -77,20 +85,23 @@ func measure(t *testing.T, n int) (r result) {
 	f.startAll()
 	f.agree("start")
 	r.start = time.Since(began)
-	// Each agent writes its state at first, and then only what has changed.
 	seconds := 5
 	if long() {
 		seconds = 20
 	}
-	f.changes(20*seconds, 20)
-	f.agree("changes")
-	r.each, r.last = f.laps.take()
+	for _, perSecond := range []int{20, 5, 1} {
+		r.flows = append(r.flows, f.flow(perSecond, seconds))
+		if quantile(r.flows[len(r.flows)-1].last, 0.99) < 2*time.Second {
+			break // otherwise changes came faster than all agents together could follow
+		}
+	}
 	f.c.put("crl", f.net.revoke(f.mover(0)))
 	r.revocation = f.agree("a revocation")
 	began = time.Now()
 	f.parallel(movers-1, func(i int) { f.change(i + 1) })
 	f.agree("changes at once")
 	r.storm = time.Since(began)
+	r.joins = f.joins(0)
 	r.heap = heapInUse() - before
 	used := processorTime()
 	time.Sleep(idleTime)
@@ -99,16 +110,57 @@ func measure(t *testing.T, n int) (r result) {
 	return r
 }
 
+// flow measures changes, a number of them in a second.
+func (f *fleet) flow(perSecond, seconds int) (w flow) {
+	f.laps.take()
+	w.perSecond = perSecond
+	agents, etcd := processorTime(), f.c.processorTime()
+	f.changes(perSecond*seconds, perSecond)
+	f.agree(fmt.Sprint(perSecond, " changes a second"))
+	w.each, w.last = f.laps.take()
+	figures(w.each) // sorts
+	figures(w.last)
+	changes := time.Duration(perSecond * seconds * len(f.agents))
+	w.agents, w.etcd = (processorTime()-agents)/changes, (f.c.processorTime()-etcd)/changes
+	return w
+}
+
+// joins returns how long an agent takes that knows nothing, with a daemon that knows nothing.
+func (f *fleet) joins(i int) time.Duration {
+	f.t.Helper()
+	m := f.agents[i]
+	m.stop()
+	m.disk = &disk{files: map[string][]byte{}}
+	m.daemon.restart()
+	began := time.Now()
+	f.startAgent(i)
+	for m.daemon.differs(f.net.versions()) != "" {
+		if time.Since(began) > limit() {
+			f.t.Fatalf("an agent that joins: %s", m.daemon.differs(f.net.versions()))
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return time.Since(began)
+}
+
 // table shows results as Markdown.
 func table(results []result) string {
 	var b strings.Builder
 	host, _ := os.ReadFile("/proc/loadavg")
 	fmt.Fprintf(&b, "%d processors, load %s\n\n", runtime.NumCPU(), strings.TrimSpace(string(host)))
-	b.WriteString("| Agents | all peers from nothing | change at one daemon | change at the last | revoked everywhere | " +
-		"19 changes at once | idle, each agent | heap, each agent |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("| Agents | changes a second | change at one daemon | change at the last | processor time of a change, each agent and etcd for it |\n" +
+		"| --- | --- | --- | --- | --- |\n")
+	for _, r := range results {
+		for _, w := range r.flows {
+			fmt.Fprintf(&b, "| %d | %d | %s | %s | %v and %v |\n", r.agents, w.perSecond, figures(w.each), figures(w.last),
+				w.agents.Round(time.Microsecond), w.etcd.Round(time.Microsecond))
+		}
+	}
+	b.WriteString("\n| Agents | all start from nothing | one more starts | revoked everywhere | 19 changes at once | idle, each agent | heap, each agent |\n" +
+		"| --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range results {
 		n := float64(r.agents)
-		fmt.Fprintf(&b, "| %d | %.1f s | %s | %s | %v | %v | %.2f %% of a core | %.1f MB |\n", r.agents, r.start.Seconds(), figures(r.each), figures(r.last),
+		fmt.Fprintf(&b, "| %d | %.1f s | %v | %v | %v | %.2f %% of a core | %.1f MB |\n", r.agents, r.start.Seconds(), r.joins.Round(time.Millisecond),
 			r.revocation.Round(time.Millisecond), r.storm.Round(time.Millisecond), 100*r.cpu.Seconds()/idleTime.Seconds()/n, float64(r.heap)/n/1e6)
 	}
 	return b.String()
@@ -119,8 +171,7 @@ func plot(results []result) string {
 	const width, height, left, bottom, top, right = 720, 400, 70, 60, 40, 50
 	most, worst := 0, time.Duration(0)
 	for _, r := range results {
-		figures(r.last) // sorts
-		most, worst = max(most, r.agents), max(worst, quantile(r.last, 0.99))
+		most, worst = max(most, r.agents), max(worst, quantile(r.flows[0].last, 0.99))
 	}
 	step := niceStep(worst)
 	ceiling := (worst/step + 1) * step
@@ -152,7 +203,7 @@ func plot(results []result) string {
 		var points []string
 		end := 0.0
 		for _, r := range results {
-			end = y(quantile(r.last, line.q))
+			end = y(quantile(r.flows[0].last, line.q))
 			points = append(points, fmt.Sprintf("%.1f,%.1f", x(r.agents), end))
 			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`+"\n", x(r.agents), end, line.color)
 		}

@@ -34,6 +34,7 @@ func TestFaults(t *testing.T) {
 		{"the leader stands still", f.leaderStandsStill},
 		{"a third of the agents is cut off", f.cutOff},
 		{"a site is revoked", f.revoked},
+		{"leases expire", f.leasesExpire},
 		{"daemons are killed in the middle of a change", f.killedDaemons},
 		{"a certificate expires", f.expiredCertificate},
 		{"the quota is reached", f.quota},
