@@ -150,6 +150,9 @@ func (a *app) saveCapture(ctx context.Context, c capturing, in io.Reader, limits
 		return err // whoever watched has seen enough
 	}
 	fmt.Fprintf(a.env.stderr, "%d packets captured, %d lost because they were not taken in time\n", done.Packets, done.Lost)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return exit.Errorf(exit.Unreachable, "the instance ended the capture without a word (was it killed?): the file has what came before")
+	}
 	if err == nil && done.Ended != "" {
 		err = fmt.Errorf("the capture ended early: %s", done.Ended)
 	}

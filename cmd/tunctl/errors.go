@@ -8,10 +8,22 @@ import (
 
 	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/control"
+	"tund/internal/screen"
 )
 
-// explain turns any error of a command into a failure.
+// explain turns any error of a command into a failure, whose text is safe to print: it may contain
+// what an instance answered, or names that a peer chose.
 func (a *app) explain(err error) *exit.Failure {
+	f := a.failure(err)
+	lines := strings.Split(f.Text, "\n")
+	for i := range lines {
+		lines[i] = screen.Style{UTF8: true}.Clean(lines[i])
+	}
+	return exit.Errorf(f.Code, "%s", strings.Join(lines, "\n"))
+}
+
+// failure finds the code and the next step for an error.
+func (a *app) failure(err error) *exit.Failure {
 	var f *exit.Failure
 	var dial *control.DialError
 	var answer *control.Error

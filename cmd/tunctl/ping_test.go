@@ -40,6 +40,8 @@ func TestPing_exitCodes(t *testing.T) {
 	w.expect(1, "", `no peer "munich"`, "ping", "munich")
 	f.noEcho = &control.Error{Code: control.CodeUnsupported, Message: "cannot ping this peer: it is no tund"}
 	w.expect(1, "", "cannot ping this peer: it is no tund", "ping", "branch-berlin")
+	f.noEcho = &control.Error{Code: control.CodeInternal, Message: "\x1b[2Jline one\nline two\u202e"}
+	w.expect(1, "", "tunctl: ?[2Jline one\nline two?\n", "ping", "branch-berlin")
 	for _, flags := range [][]string{
 		{"--count", "0"}, {"--interval", "1ms"}, {"--size", "15"}, {"--size", "9001"}, {"--wait", "6s"}, {"--wait", "0s"},
 	} {

@@ -97,5 +97,5 @@ func (a *AgentClient) Clear(ctx context.Context) (int, error) {
 
 // Handshake asks POST /v1/peers/handshake.
 func (a *AgentClient) Handshake(ctx context.Context, publicKey string) error {
-	return a.c.call(ctx, http.MethodPost, "/v1/peers/handshake", handshakeWith{publicKey}, nil)
+	return a.c.do(ctx, "/v1/peers/handshake", handshakeWith{publicKey})
 }

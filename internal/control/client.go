@@ -61,7 +61,8 @@ func NewClient(runDir, instance string) *Client {
 
 func newClient(instance, socket string) *Client {
 	c := &Client{instance: instance, socket: socket, patience: AnswerTimeout}
-	c.http = &http.Client{Transport: &http.Transport{
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // tund never redirects
+	c.http = &http.Client{CheckRedirect: stay, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var dialer net.Dialer
@@ -116,12 +117,12 @@ func (c *Client) Version(ctx context.Context) (Version, error) {
 // Reload asks POST /v1/reload. With a confirm other than 0, the former configuration comes back
 // after that time unless Confirm is called.
 func (c *Client) Reload(ctx context.Context, confirm time.Duration) error {
-	return c.call(ctx, http.MethodPost, "/v1/reload", reload{confirm.Seconds()}, nil)
+	return c.do(ctx, "/v1/reload", reload{confirm.Seconds()})
 }
 
 // Confirm asks POST /v1/confirm.
 func (c *Client) Confirm(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/v1/confirm", struct{}{}, nil)
+	return c.do(ctx, "/v1/confirm", struct{}{})
 }
 
 // LogLevel asks GET /v1/log-level.
@@ -133,7 +134,12 @@ func (c *Client) LogLevel(ctx context.Context) (string, error) {
 
 // SetLogLevel asks POST /v1/log-level.
 func (c *Client) SetLogLevel(ctx context.Context, level string) error {
-	return c.call(ctx, http.MethodPost, "/v1/log-level", logLevel{level}, nil)
+	var l logLevel
+	err := c.call(ctx, http.MethodPost, "/v1/log-level", logLevel{level}, &l)
+	if err == nil && l.Level != level {
+		err = c.notDone()
+	}
+	return err
 }
 
 // FlushFDB asks POST /v1/fdb/flush and returns how many entries went.
@@ -145,7 +151,7 @@ func (c *Client) FlushFDB(ctx context.Context, filter FDBFilter) (int, error) {
 
 // PinFDB asks POST /v1/fdb/pin.
 func (c *Client) PinFDB(ctx context.Context, pin FDBPin) error {
-	return c.call(ctx, http.MethodPost, "/v1/fdb/pin", pin, nil)
+	return c.do(ctx, "/v1/fdb/pin", pin)
 }
 
 // Routes asks GET /v1/routes.
@@ -164,7 +170,22 @@ func (c *Client) Sources(ctx context.Context) (SourceTable, error) {
 
 // ChangePeer asks POST /v1/peer.
 func (c *Client) ChangePeer(ctx context.Context, change PeerChange) error {
-	return c.call(ctx, http.MethodPost, "/v1/peer", change, nil)
+	return c.do(ctx, "/v1/peer", change)
+}
+
+// do asks for a change that has no result but that it was made.
+func (c *Client) do(ctx context.Context, path string, request any) error {
+	var d done
+	err := c.call(ctx, http.MethodPost, path, request, &d)
+	if err == nil && !d.OK {
+		err = c.notDone()
+	}
+	return err
+}
+
+// notDone is the error of an answer that does not say that a change was made.
+func (c *Client) notDone() error {
+	return fmt.Errorf("%s does not confirm that it was done: are tund and tunctl of the same version?", c.socket)
 }
 
 // call makes one request. Failures are a *DialError, an *Error from the daemon, or a broken
@@ -239,8 +260,12 @@ func (c *Client) ask(ctx context.Context, method, path string, request any) (*ht
 		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 			return nil, &Error{Code: CodeBusy, Message: "tund hung up: too many connections to the control socket"}
 		}
+		if errors.Is(err, io.EOF) {
+			return nil, &DialError{Instance: c.instance, Socket: c.socket, Err: errStreamEnded}
+		}
 		if ctx.Err() == nil {
-			return nil, fmt.Errorf("%s: no answer of tund: %w (is this the socket of another program?)", c.socket, unwrapped(err))
+			why := clip(unwrapped(err).Error(), 160)
+			return nil, fmt.Errorf("%s: no answer of tund: %s (is this the socket of another program?)", c.socket, why)
 		}
 		return nil, fmt.Errorf("%s: %w", c.socket, err)
 	}
@@ -277,9 +302,6 @@ func (c *Client) read(response *http.Response, answer any) error {
 			return failure.Error
 		}
 		return fmt.Errorf("%s: unexpected answer %s (are tund and tunctl of the same version?)", c.socket, strconv.QuoteToASCII(clip(response.Status, 80)))
-	}
-	if answer == nil {
-		return nil
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
 		return fmt.Errorf("%s: cannot decode the answer: %w (are tund and tunctl of the same version?)", c.socket, err)

@@ -72,6 +72,8 @@ func TestClient_neverWaitsForeverOrTrusts(t *testing.T) {
 		{"noise", func(w net.Conn) { _, _ = io.WriteString(w, "\x00\xff nothing\r\n") }, false, "socket of another program?", "socket of another program?"},
 		{"other-json", func(w net.Conn) { _, _ = io.WriteString(w, ok+"[1, 2") }, false, "of the same version?", "of the same version?"},
 		{"proxy", func(w net.Conn) { _, _ = io.WriteString(w, "HTTP/1.1 502 B\x1b[2J\r\n\r\n") }, false, `"502 B\x1b[2J" (are`, `"502 B\x1b[2J" (are`},
+		{"hangs-up", func(net.Conn) {}, true, "(was it stopped?)", "(was it stopped?)"},
+		{"redirects", func(w net.Conn) { _, _ = io.WriteString(w, "HTTP/1.1 302 x\r\nLocation: http://elsewhere/\r\n\r\n") }, false, `"302 x"`, `"302 x"`},
 		{"long-line", func(w net.Conn) { _, _ = io.WriteString(w, ok); repeat(w, strings.Repeat("x", 1<<16), 0) }, false, "", "more than 65536 bytes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -103,5 +105,22 @@ func TestClient_neverWaitsForeverOrTrusts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An answer that does not say that a change was made is no success.
+func TestClient_believesNoChangeThatIsNotConfirmed(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	for name, body := range map[string]string{"empty": "", "nothing": "{}", "part": `{"ok": tr`, "other": `{"ok": false}`} {
+		c := impostor(t, dir, name, func(w net.Conn) { _, _ = io.WriteString(w, "HTTP/1.1 200 OK\r\n\r\n"+body) })
+		for what, err := range map[string]error{
+			"reload": c.Reload(t.Context(), 0), "confirm": c.Confirm(t.Context()), "level": c.SetLogLevel(t.Context(), "info"),
+			"pin": c.PinFDB(t.Context(), FDBPin{}), "peer": c.ChangePeer(t.Context(), PeerChange{}),
+		} {
+			if err == nil || !strings.Contains(err.Error(), "of the same version?") {
+				t.Errorf("%s answered with %q: %v", what, body, err)
+			}
+		}
 	}
 }
