@@ -146,12 +146,10 @@ func (a *app) changePeer(cmd *cobra.Command, op, wanted string, f *peerFlags) er
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), control.ReloadTimeout)
-	defer cancel()
 	change := control.PeerChange{Op: op, Values: make(map[string]any)}
 	name := f.name
 	if op != "add" {
-		if change.Peer, name, err = runningPeer(ctx, c, wanted); err != nil {
+		if change.Peer, name, err = runningPeer(cmd.Context(), c, wanted); err != nil {
 			return err
 		}
 	}
@@ -166,6 +164,8 @@ func (a *app) changePeer(cmd *cobra.Command, op, wanted string, f *peerFlags) er
 		}
 		change.Values[s.key] = s.value
 	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), control.ReloadTimeout)
+	defer cancel()
 	if err := c.ChangePeer(ctx, change); err != nil {
 		return fmt.Errorf("%s: peer %s: %w", c.Instance(), op, err)
 	}
@@ -179,6 +179,8 @@ var done = map[string]string{"add": "added", "set": "changed", "remove": "remove
 
 // runningPeer finds a peer of a running instance by name, public key, or the beginning of either.
 func runningPeer(ctx context.Context, c *control.Client, wanted string) (key, name string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, control.AnswerTimeout)
+	defer cancel()
 	s, err := c.Status(ctx)
 	if err != nil {
 		return "", "", err
