@@ -61,7 +61,8 @@ func NewClient(runDir, instance string) *Client {
 
 func newClient(instance, socket string) *Client {
 	c := &Client{instance: instance, socket: socket, patience: AnswerTimeout}
-	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // tund never redirects
+	// tund never redirects.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	c.http = &http.Client{CheckRedirect: stay, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
