@@ -28,8 +28,9 @@ type changing struct {
 // change makes a change, and begins to measure.
 func change(t *testing.T, what string, do func()) changing {
 	t.Helper()
+	began := time.Now()
 	do()
-	return changing{t, what, time.Now()}
+	return changing{t, what, began}
 }
 
 // soon fails the test if what was waited for came too late.
