@@ -66,8 +66,19 @@ cd /opt/net/forwarding 2>/dev/null || {
 	tar -xf /opt/selftests.tar -C /opt/net
 	cd /opt/net/forwarding || exit 70
 }
-# Debian's tcpdump runs as a user of that name.
+# Debian's tcpdump runs as a user of that name, and scripts look for bash with env.
 printf '%s:x:0:0::/:/bin/sh\n' root tcpdump >/etc/passwd
+[ -e /usr/bin/env ] || ln -s /bin/env /usr/bin/env
+# sleep waits for the sum of what it is given.
+# shellcheck disable=SC2154 # from settings
+if [ "$slow" -gt 1 ]; then
+	{
+		echo '#!/usr/bin/bash'
+		printf 'exec /usr/bin/sleep'
+		printf ' "$@"%.0s' $(seq "$slow")
+	} >/opt/sleep
+	chmod +x /opt/sleep
+fi
 case ${1:-} in
 apart | one)
 	"$@"

@@ -8,6 +8,8 @@
 #                       for the guest's kernel is downloaded once (130 MB; apt, no root)
 #   WIRES               which wires to run with ("plain tund"); also "cable": see wires.sh
 #   JOBS                how many tests run at once (2); they wait more than they work
+#   SLOW                how many times longer the tests wait before they look (1): 2 or 3 on a
+#                       busy machine, but not for bridge_igmp and bridge_mld, whose groups expire
 #
 # Without arguments the tests of `tests` below run, which takes an hour. Exit status 0 when no
 # check fails with tund that passes without, 1 when one does.
@@ -58,6 +60,7 @@ tar -cf "$work/selftests.tar" -C "$(dirname "$selftests")" forwarding
 	printf 'tests=(%s)\n' "${tests[*]}"
 	printf 'wires=(%s)\n' "${WIRES:-plain tund}"
 	printf 'jobs=%d\n' "${JOBS:-2}"
+	printf 'slow=%d\n' "${SLOW:-1}"
 	# Of one test: no_forwarding pings for 18 minutes hosts that must not answer.
 	printf 'seconds=%d\n' 4500
 } >"$work/settings"
