@@ -29,10 +29,14 @@ const (
 )
 
 // Window remembers which counters of one session were accepted. The zero Window has seen none and
-// is ready for use. It is 1032 bytes large and not safe for concurrent use.
+// is ready for use. It is not safe for concurrent use.
+//
+// Its kilobyte of memory is allocated with the first counter that is not among the first 64. Of
+// very many sessions most carry a few keepalives and are then replaced.
 type Window struct {
-	highest uint64 // greatest counter accepted; 0 also before the first
-	ring    [blocks]uint64
+	highest uint64          // greatest counter accepted; 0 also before the first
+	first   uint64          // block 0, as long as it is the only one
+	ring    *[blocks]uint64 // all blocks; nil: first is the only one
 }
 
 // Accept reports whether the counter is new, and marks it as seen. A counter is not new when it was
@@ -41,21 +45,42 @@ func (w *Window) Accept(counter uint64) bool {
 	if counter >= Limit {
 		return false
 	}
+	ring := w.ring
+	if ring == nil {
+		if counter < blockBits {
+			w.highest = max(w.highest, counter)
+			return mark(&w.first, counter)
+		}
+		ring = w.grow()
+	}
 	block := counter / blockBits
 	if counter > w.highest {
 		current := w.highest / blockBits
 		for range min(block-current, blocks) {
 			current++
-			w.ring[current%blocks] = 0
+			ring[current%blocks] = 0
 		}
 		w.highest = counter
 	} else if w.highest-counter > Size {
 		return false
 	}
+	return mark(&ring[block%blocks], counter)
+}
+
+// mark marks a counter in its block as seen, and reports whether it was not.
+func mark(block *uint64, counter uint64) (fresh bool) {
 	bit := uint64(1) << (counter % blockBits)
-	fresh := w.ring[block%blocks]&bit == 0
-	w.ring[block%blocks] |= bit
+	fresh = *block&bit == 0
+	*block |= bit
 	return fresh
+}
+
+// grow allocates the ring. It is a function of its own so that Accept remains small.
+//
+//go:noinline
+func (w *Window) grow() *[blocks]uint64 {
+	w.ring = &[blocks]uint64{w.first}
+	return w.ring
 }
 
 // Highest returns the greatest counter accepted, 0 when there was none.
@@ -68,14 +93,22 @@ type Saved struct {
 }
 
 // Save returns the window's contents.
-func (w *Window) Save() Saved { return Saved{Highest: w.highest, Ring: slices.Clone(w.ring[:])} }
+func (w *Window) Save() Saved {
+	ring := [blocks]uint64{w.first}
+	if w.ring != nil {
+		ring = *w.ring
+	}
+	return Saved{Highest: w.highest, Ring: slices.Clone(ring[:])}
+}
 
 // Restore makes w what Save was called for. It refuses contents of another size.
 func (w *Window) Restore(s Saved) error {
 	if len(s.Ring) != blocks || s.Highest >= Limit {
 		return errors.New("replay window is of another form")
 	}
-	w.highest = s.Highest
-	copy(w.ring[:], s.Ring)
+	w.highest, w.first, w.ring = s.Highest, s.Ring[0], nil
+	if s.Highest >= blockBits {
+		w.ring = (*[blocks]uint64)(slices.Clone(s.Ring))
+	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // step is one counter and whether it is to be accepted.
@@ -179,5 +180,52 @@ func (w *Window) check(counter uint64) bool {
 	if counter > w.highest {
 		return true
 	}
-	return w.highest-counter <= Size && w.ring[counter/blockBits%blocks]&(1<<(counter%blockBits)) == 0
+	return w.highest-counter <= Size && w.block(counter)&(1<<(counter%blockBits)) == 0
+}
+
+// block returns the block of a counter that is not above the greatest.
+func (w *Window) block(counter uint64) uint64 {
+	if w.ring == nil {
+		return w.first
+	}
+	return w.ring[counter/blockBits%blocks]
+}
+
+// Whatever it has seen, a saved window goes on where it was, with its ring or without.
+func TestWindow_savedAndRestored(t *testing.T) {
+	t.Parallel()
+	for _, last := range []uint64{0, 1, blockBits - 1, blockBits, 3 * ringBits} {
+		w := new(Window)
+		for c := last % 2; c <= last; c += 2 {
+			w.Accept(c)
+		}
+		var again Window
+		again.Accept(9)
+		if err := again.Restore(w.Save()); err != nil {
+			t.Fatal(err)
+		}
+		for c := range last + 2*blockBits {
+			if got, want := again.Accept(c), w.Accept(c); got != want {
+				t.Fatalf("saved at %d: Accept(%d) = %t, want %t", last, c, got, want)
+			}
+		}
+		if again.Highest() != w.Highest() {
+			t.Errorf("saved at %d: highest is %d, want %d", last, again.Highest(), w.Highest())
+		}
+	}
+}
+
+// The sessions of very many peers carry a few messages each: these need no kilobyte.
+func TestWindow_fewCountersTakeNoMemory(t *testing.T) {
+	var w Window
+	if got := testing.AllocsPerRun(1, func() {
+		for c := range uint64(blockBits) {
+			w.Accept(c)
+		}
+	}); got != 0 {
+		t.Errorf("%v allocations for the first %d counters, want none", got, blockBits)
+	}
+	if size := unsafe.Sizeof(w); size > 32 {
+		t.Errorf("a window takes %d bytes", size)
+	}
 }
