@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -299,29 +300,30 @@ func (m *Manager) Release() error {
 	return err
 }
 
-// Fenced reports whether the kernel has guards, or rules of a full tunnel, of this instance: those
-// of a process that was killed, for example.
-func (m *Manager) Fenced() (bool, error) {
+// Fenced returns the networks for which the kernel has guards of this instance: those of a process
+// that was killed, for example. With the rules of a full tunnel these are 0.0.0.0/0, ::/0 or both.
+func (m *Manager) Fenced() (networks []netip.Prefix, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return false, ErrClosed
+		return nil, ErrClosed
 	}
 	f, err := m.k.read()
 	if err != nil {
-		return false, newOpError("read", "the kernel's network state", nil, err)
+		return nil, newOpError("read", "the kernel's network state", nil, err)
 	}
+	set := make(map[netip.Prefix]bool)
 	for o := range f.rules {
 		if o.table == mark.Table(m.instance) {
-			return true, nil
+			set[fence(m.instance, o.v6).dst] = true
 		}
 	}
 	for o := range f.routes {
 		if o.dev == "" && o.metric == mark.GuardMetric(m.instance) {
-			return true, nil
+			set[o.dst] = true
 		}
 	}
-	return false, nil
+	return slices.Collect(maps.Keys(set)), nil
 }
 
 // end is Close with a choice of what is removed. It returns how many objects that were.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/user"
 	"strconv"
 	"time"
@@ -27,6 +28,10 @@ type agentState struct {
 	peers *sources.Peers
 	hosts *sources.Hosts
 	state handin.State
+	// Networks whose traffic an earlier process has left blocked. Those that may be the agent's
+	// stay so until it has handed in its peers: it may be absent, and has not said that they are
+	// gone.
+	blocked []netip.Prefix
 
 	// What the configuration says about it, for the configuration that memo belongs to.
 	memo   *config.Config
@@ -134,12 +139,13 @@ func (c *agentChange) Commit(head control.SourceHead) (control.SourceAnswer, err
 	}
 	d.hostsFollow(diff)
 	d.changeHosts(c.Batch, c.whole, head)
+	freed := c.whole && d.unblock()
 	rejected, refused := c.Rejections()
 	d.mu.Lock()
 	s.state.Applied(head, c.whole, refused, time.Now())
 	d.mu.Unlock()
 	answer := control.SourceAnswer{Generation: head.Generation, Start: d.runName(), RejectedTotal: refused, Rejected: rejected}
-	if err := d.followAgent(diff); err != nil {
+	if err := d.followAgent(diff, freed); err != nil {
 		answer.Warning = "the kernel refused a part, which will be tried again: " + oneLine(err)
 	}
 	d.heap.Worked(len(c.Peers.Set))
@@ -172,7 +178,7 @@ func (a agentAPI) clear(wanted func(*handin.State) bool) (int, error) {
 	d.agent.state.Cleared(time.Now())
 	d.mu.Unlock()
 	d.tellSwitch(l2.Assignment{Whole: true})
-	return removed, d.followAgent(diff)
+	return removed, d.followAgent(diff, d.unblock())
 }
 
 // changeAgent changes the agent's peers and the tunnel accordingly, or neither. Callers hold
@@ -197,9 +203,22 @@ func (d *Daemon) undoAgent(diff sources.Diff) {
 	d.agent.peers.Undo(diff)
 }
 
-// followAgent makes the kernel's routes follow a change of the agent's peers. Callers hold
-// changing.
-func (d *Daemon) followAgent(diff sources.Diff) error {
+// unblock notes that the agent has said which networks it has, and reports whether others were
+// blocked. Callers hold changing.
+func (d *Daemon) unblock() (freed bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	freed = len(d.agent.blocked) > 0
+	d.agent.blocked = nil
+	return freed
+}
+
+// followAgent makes the kernel's routes follow a change of the agent's peers; freed says that more
+// may have changed than that. Callers hold changing.
+func (d *Daemon) followAgent(diff sources.Diff, freed bool) error {
+	if freed {
+		return d.applyRoutes(d.life)
+	}
 	come, leave := d.agent.peers.Prefixes(diff)
 	if len(come)+len(leave) == 0 || d.config.Tun == nil || !d.config.Tun.Routes {
 		return nil

@@ -388,7 +388,7 @@ func (d *Daemon) closeRoutes() error {
 	if !d.keepGuards {
 		return d.routes.Close()
 	}
-	if stands, err := d.routes.Fenced(); err == nil && stands {
+	if stands, err := d.routes.Fenced(); err == nil && len(stands) > 0 {
 		d.log.Warn("traffic for the tunnel stays blocked, so that it does not leave in the clear, until the instance "+
 			"runs again or `tund --cleanup` unblocks it", zap.String("instance", d.config.Instance))
 	}

@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
+	"tund/internal/control"
 	"tund/route"
 )
 
@@ -75,4 +77,61 @@ func TestGuard_whenSiteTrafficGoesNowhere(t *testing.T) {
 	}
 	n.stop()
 	pristine("reloaded from always to crash")
+}
+
+// TestGuard_ofTheAgentsNetworks: what an agent has handed in before a crash or a restart is not
+// known to the next process until the agent speaks. Until then, traffic for these networks does not
+// leave in the clear, unless the file no longer has them within what is the agent's.
+func TestGuard_ofTheAgentsNetworks(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	uplink(t)
+	n := newInstance(t, fmt.Sprintf(agentFile, ""))
+	leaks := func(when, host string, want bool) {
+		t.Helper()
+		out, err := tryRoute(host)
+		if leaks := err == nil && !strings.Contains(out, "dev "+device()+" "); leaks != want {
+			t.Errorf("%s: traffic for %s leaves in the clear: %t, want %t (%s)", when, host, leaks, want, out)
+		}
+	}
+	put := func(generation uint64, peers ...int) {
+		t.Helper()
+		p := control.SourcePut{Epoch: "e", Generation: generation, Peers: []map[string]any{}}
+		for _, i := range peers {
+			p.Peers = append(p.Peers, sitePeer(i))
+		}
+		if _, err := n.agent().Put(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	crash := func() {
+		t.Helper()
+		sh(t, "ip link delete %s", device())
+		if err := n.ended(); err == nil {
+			t.Error("ended without an error")
+		}
+		n.cancel()
+	}
+	n.start()
+	put(1, 1, 2)
+	crash()
+	leaks("after a crash", "10.100.1.1", false)
+	n.start()
+	leaks("the agent has not spoken", "10.100.1.1", false)
+	if err := n.reloads(fmt.Sprintf(agentFile, "")); err != nil {
+		t.Error(err)
+	}
+	leaks("nor after a reload", "10.100.2.1", false)
+	put(2, 2)
+	leaks("the agent has taken a network back", "10.100.1.1", true)
+	leaks("and kept the other", "10.100.2.1", false)
+	crash()
+	n.write(strings.Replace(fmt.Sprintf(agentFile, ""), "10.0.0.0/8", "10.99.0.0/16", 1))
+	n.start()
+	leaks("the network is no longer the agent's", "10.100.2.1", true)
+	n.stop()
+	if r, g := routesTo(t, "10.0.0.0/8"); r+g != 0 {
+		t.Errorf("after a stop: %d routes, %d guards", r, g)
+	}
 }

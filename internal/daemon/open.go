@@ -51,9 +51,11 @@ func (d *Daemon) openRoutes(context.Context) error {
 	d.routes = m
 	m.Bind(d.config.Tunnel.BindDevice)
 	d.undo.push(d.closeRoutes)
-	if d.fenced, err = m.Fenced(); err != nil {
+	blocked, err := m.Fenced()
+	if err != nil {
 		return err
 	}
+	d.agent.blocked, d.fenced = blocked, len(blocked) > 0
 	if d.fenced {
 		d.log.Info("traffic for the tunnel is still blocked since an earlier run", zap.String("instance", d.config.Instance))
 	}

@@ -33,6 +33,11 @@ func (d *Daemon) mark(c *config.Config) uint32 {
 	// The mark is needed once per peer when paths change, and ten thousand peers make a large
 	// state. Of the agent's allowed IPs only default routes matter to it.
 	defaults := d.agent.peers.DefaultRoutes()
+	for _, p := range d.agentsFormer(c) {
+		if p.Bits() == 0 {
+			defaults = append(defaults, p)
+		}
+	}
 	if memo == nil || memo.of != c || memo.defaults != len(defaults) {
 		memo = &configMark{c, len(defaults), d.routes.Mark(d.mode.wanted(c, defaults, 0))}
 		d.marks.Store(memo)

@@ -256,7 +256,7 @@ func (d *Daemon) applyRoutes(ctx context.Context) error {
 	if mark != 0 { // before a rule refers to it …
 		setMark()
 	}
-	applied, err := d.routes.Apply(ctx, d.mode.wanted(d.config, d.agent.peers.AllowedIPs(), mtu))
+	applied, err := d.routes.Apply(ctx, d.mode.wanted(d.config, d.agentPrefixes(), mtu))
 	errs = append(errs, err)
 	if mark == 0 { // … and until no rule does any longer
 		setMark()

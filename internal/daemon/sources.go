@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"net/netip"
+
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/control"
@@ -112,4 +114,21 @@ func (d *Daemon) rejudge(next *config.Config) sources.Diff {
 	defer d.mu.Unlock()
 	d.agent.memo = nil
 	return d.agent.peers.Rejudge(next.Agent, others)
+}
+
+// agentPrefixes returns the allowed IPs of the agent's peers, and those that it may have had in an
+// earlier process. Callers hold changing.
+func (d *Daemon) agentPrefixes() []netip.Prefix {
+	return append(d.agentsFormer(d.config), d.agent.peers.AllowedIPs()...)
+}
+
+// agentsFormer returns the networks that may have been the agent's in an earlier process, under a
+// configuration. Callers hold changing or mu.
+func (d *Daemon) agentsFormer(c *config.Config) (list []netip.Prefix) {
+	for _, p := range d.agent.blocked {
+		if c.Agent != nil && sources.MayHave(c.Agent, p) {
+			list = append(list, p)
+		}
+	}
+	return list
 }

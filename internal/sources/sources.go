@@ -336,17 +336,23 @@ func permitted(p *config.Peer, b *config.Agent) (Code, string) {
 		return Invalid, fmt.Sprintf("%d endpoints, of at most %d", len(p.Endpoints), maxEndpoints)
 	}
 	for _, prefix := range p.AllowedIPs {
-		if prefix.Bits() == 0 {
-			if !b.DefaultRoute {
-				return DefaultRoute, fmt.Sprintf("%v: [agent] default_route does not permit it", prefix)
-			}
-			continue
-		}
-		if !slices.ContainsFunc(b.Within, func(w netip.Prefix) bool { return w.Bits() <= prefix.Bits() && w.Contains(prefix.Addr()) }) {
+		switch {
+		case MayHave(b, prefix):
+		case prefix.Bits() == 0:
+			return DefaultRoute, fmt.Sprintf("%v: [agent] default_route does not permit it", prefix)
+		default:
 			return Outside, fmt.Sprintf("%v is not in a network of [agent] within", prefix)
 		}
 	}
 	return "", ""
+}
+
+// MayHave reports whether a network may be an allowed IP of the agent's peers.
+func MayHave(b *config.Agent, network netip.Prefix) bool {
+	if network.Bits() == 0 {
+		return b.DefaultRoute
+	}
+	return slices.ContainsFunc(b.Within, func(w netip.Prefix) bool { return w.Bits() <= network.Bits() && w.Contains(network.Addr()) })
 }
 
 // name returns the name of a peer here: as handed in or, where that is missing or taken, the
