@@ -9,6 +9,7 @@ import (
 	"tund/internal/drop"
 	"tund/tunnel/datasession"
 	"tund/tunnel/peer"
+	"tund/tunnel/timers"
 	"tund/tunnel/udp/udptest"
 )
 
@@ -136,4 +137,33 @@ func TestDataSessions_requireRefusesPeersThatCannot(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A peer that refused data sessions and was started again, without them in its way any longer, is
+// found as soon as any other that has forgotten its session, although nothing but control messages
+// may be sent to it.
+func TestDataSessions_requireFindsAPeerThatHasStartedAgain(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.dataPair(datasession.Require, datasession.Off)
+		a.sends(b, 10)
+		passes(20 * time.Second)
+		w.net.Filter(func(d udptest.Datagram) error { // it crashes: nobody says goodbye
+			if d.From == b.addr {
+				return udptest.Lost
+			}
+			return nil
+		})
+		b.tun.Close()
+		w.net.Filter(nil)
+		w.startWith(b, w.clock, withCiphers(testCiphers...))
+		b.knows(a, false, postQuantum(datasession.Prefer))
+		began := time.Now()
+		for b.got() == 0 && time.Since(began) < 5*time.Minute {
+			a.sends(b, 10)
+			passes(time.Second)
+		}
+		if took := time.Since(began); took > timers.UnansweredAfter+timers.RekeyTimeout {
+			t.Errorf("found after %v", took)
+		}
+	})
 }

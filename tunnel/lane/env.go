@@ -121,7 +121,7 @@ func (e *Env) Drop(p *peer.Peer, r drop.Reason, n uint64) {
 	p.CountDrop(r, n)
 }
 
-// Stage keeps plaintext until p has a session, and asks for one.
+// Stage keeps plaintext until p has a session in which it may leave, and asks for one.
 func (e *Env) Stage(p *peer.Peer, plaintext []byte, now boottime.Time) {
 	if lost := p.Staged.Put(plaintext, e.Waiting); lost > 0 {
 		e.Drop(p, drop.StagedFull, uint64(lost))
@@ -132,8 +132,12 @@ func (e *Env) Stage(p *peer.Peer, plaintext []byte, now boottime.Time) {
 		e.Deadlines.Arm(&p.Deadline, now)
 	case p.SendingControl(0, now) == nil:
 		e.WantHandshake(p, now)
+	default:
+		// There are no data sessions yet, or none any longer. What waits for them counts like
+		// something sent: a peer from which nothing comes either may have forgotten the session.
+		p.Timers.DataSent(now)
+		e.Arm(p)
 	}
-	// Otherwise data sessions are being agreed on, and what waits is sent as soon as they stand.
 }
 
 // SessionUp is called when p has a new session that the peer is known to have as well: the timers
