@@ -106,7 +106,7 @@ func TestReload_goesBackUnlessItIsConfirmed(t *testing.T) {
 
 	// Without a record on the disk, a restart could not end the trial: it does not begin.
 	before = kernelState(t)
-	blocked := filepath.Join(stamps.Dir("office"), "trial.new")
+	blocked := filepath.Join(stamps.Dir("office"), "trial") // a directory stands in its place
 	if err := os.Mkdir(blocked, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"tund/crypto/keys"
+	"tund/internal/atomicfile"
 )
 
 const (
@@ -90,7 +91,7 @@ func (c *Contacts) Save(list []Contact) (size int, err error) {
 	if bytes.Equal(text, c.saved) || c.saved == nil && len(list) == 0 {
 		return 0, nil
 	}
-	if err := replace(c.path, text); err != nil {
+	if err := atomicfile.Replace(c.path, text, 0o600); err != nil {
 		c.last, c.saved = nil, nil
 		return 0, fmt.Errorf("save the peers of this run: %w", err)
 	}

@@ -27,6 +27,7 @@ import (
 
 	"tund/crypto/keys"
 	"tund/crypto/noise"
+	"tund/internal/atomicfile"
 )
 
 const (
@@ -206,7 +207,7 @@ func (s *Store) Save(configured func(keys.PublicKey) bool) (size int, err error)
 	if text == nil {
 		return 0, nil
 	}
-	if err := replace(s.path(), text); err != nil {
+	if err := atomicfile.Replace(s.path(), text, 0o600); err != nil {
 		s.mu.Lock()
 		s.dirty = true
 		s.mu.Unlock()
@@ -240,24 +241,4 @@ func (s *Store) take(configured func(keys.PublicKey) bool) []byte {
 		text = append(text, line...)
 	}
 	return append(text, checksum(text)...)
-}
-
-// replace writes a file next to path and renames it to path once it is on the disk.
-func replace(path string, text []byte) error {
-	next := path + ".new"
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(next, path)
-	}
-	if err != nil {
-		_ = os.Remove(next)
-	}
-	return err
 }

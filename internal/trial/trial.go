@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"tund/internal/atomicfile"
 )
 
 const (
@@ -43,14 +45,14 @@ func Keep(dir string, onTrial, former []byte) (undo func() error, err error) {
 	record := append([]byte(header), of[:]...)
 	record = append(append(record, sum[:]...), former...)
 	defer clear(record)
-	if err := replace(path, record); err != nil {
+	if err := atomicfile.Replace(path, record, 0o600); err != nil {
 		return nil, fmt.Errorf("remember the former configuration: %w", err)
 	}
 	return func() error {
 		if old == nil {
 			return Forget(dir)
 		}
-		return replace(path, old)
+		return atomicfile.Replace(path, old, 0o600)
 	}, nil
 }
 
@@ -64,41 +66,6 @@ func readRecord(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, int64(maxSize)+1))
 }
 
-// replace writes a file next to path and renames it to path once it is on the disk. When it returns
-// without an error, the new name is on the disk, too.
-func replace(path string, text []byte) (err error) {
-	next := path + ".new"
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(next)
-		}
-	}()
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(next, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir writes the names in a directory to the disk (fsync(2)).
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
 // Forget removes the record, if there is one, for good: a host that loses power afterwards does not
 // have it again.
 func Forget(dir string) error {
@@ -107,7 +74,7 @@ func Forget(dir string) error {
 		return nil
 	}
 	if err == nil {
-		err = syncDir(dir)
+		err = atomicfile.SyncDir(dir)
 	}
 	if err != nil {
 		return fmt.Errorf("forget the former configuration: %w", err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"tund/internal/atomicfile"
 	"tund/internal/registry/dirstore"
 )
 
@@ -64,18 +65,5 @@ func (f Files) Load(name string) ([]byte, error) {
 
 // Save replaces a file (Disk). After a crash there is either the old one or the new one.
 func (f Files) Save(name string, data []byte) error {
-	path := filepath.Join(string(f), name)
-	file, err := os.CreateTemp(string(f), "."+name+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(file.Name())
-	}
-	return err
+	return atomicfile.Replace(filepath.Join(string(f), name), data, 0o600)
 }

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"tund/internal/atomicfile"
 	"tund/internal/registry/record"
 )
 
@@ -120,17 +121,7 @@ func (s *Store) Put(key string, value []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write the registry: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return fmt.Errorf("write the registry: %w", err)
-	}
-	_, err = f.Write(value)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
+	if err := atomicfile.Replace(path, value, 0o644); err != nil {
 		return fmt.Errorf("write the registry: %w", err)
 	}
 	return nil

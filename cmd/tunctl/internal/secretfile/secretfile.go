@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 
 	"tund/cmd/tunctl/internal/exit"
+	"tund/internal/atomicfile"
 )
 
 // MaxKey bounds what is read of a key, in bytes: a key is 44 characters, and some space around it
@@ -78,24 +79,13 @@ func Replace(path string, data []byte, mode fs.FileMode) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	if info, statErr := os.Stat(path); statErr == nil {
+	own := func(f *os.File) error { return giveToService(f, path) }
+	if info, err := os.Stat(path); err == nil {
 		mode = info.Mode().Perm()
-		err = keepOwner(f, info)
-	} else {
-		err = giveToService(f, path)
+		own = func(f *os.File) error { return keepOwner(f, info) }
 	}
-	if err == nil {
-		_, err = f.Write(data)
-	}
-	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(f.Name())))
+	if err := atomicfile.Replace(path, data, mode, own); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
