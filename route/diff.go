@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"tund/route/mark"
+	"tund/route/refused"
 	"tund/route/sysctl"
 )
 
@@ -14,7 +15,7 @@ type action string
 const (
 	doAdd     action = "add"
 	doReplace action = "change"
-	doRemove  action = "remove"
+	doRemove  action = refused.Remove
 )
 
 // change is one step from the facts to the plan. It is comparable, to remember which steps failed.

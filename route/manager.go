@@ -87,7 +87,7 @@ func (m *Manager) Mark(s State) uint32 {
 }
 
 // Apply makes the kernel have s and nothing of an earlier State. It adds before it removes and
-// goes on after single failures; the error joins one *OpError for each. The Applied that it
+// goes on after single failures; the error joins one *refused.Error for each. The Applied that it
 // returns is read back from the kernel, also when there is an error. An invalid State changes
 // nothing. When ctx ends, Apply stops between two changes. Applying the same State again is cheap
 // and changes nothing.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/route/mark"
+	"tund/route/refused"
 	"tund/route/sysctl"
 )
 
@@ -125,9 +126,9 @@ func TestManager_failureAtAnyStepLeavesNothing(t *testing.T) {
 			}
 			_, err := m.Apply(context.Background(), s.state)
 			reached := k.step >= step
-			var op *OpError
+			var op *refused.Error
 			if reached && (!errors.As(err, &op) || !errors.Is(err, unix.EIO)) && !softAt(k.log) {
-				t.Errorf("%s: failure at step %d: Apply = %v, want an OpError", s.name, step, err)
+				t.Errorf("%s: failure at step %d: Apply = %v, want an Error", s.name, step, err)
 			}
 			if err := m.Close(); err != nil {
 				t.Errorf("%s: failure at step %d: Close: %v", s.name, step, err)

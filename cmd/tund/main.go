@@ -33,6 +33,7 @@ import (
 	"tund/internal/trial"
 	"tund/internal/uapi"
 	"tund/route"
+	"tund/route/refused"
 )
 
 // version is set by the Makefile.
@@ -272,13 +273,13 @@ func afterService(getenv func(string) string) removal {
 
 func exitCode(err error) int {
 	var faults config.Errors
-	var refused *route.OpError
+	var refusal *refused.Error
 	switch {
 	case errors.Is(err, daemon.ErrNotPermitted):
 		return exitPermission
 	case errors.As(err, &faults):
 		return exitConfig
-	case errors.As(err, &refused) && errors.Is(refused.Err, syscall.EACCES):
+	case errors.As(err, &refusal) && errors.Is(refusal.Err, syscall.EACCES):
 		// What the kernel says where IPv6 is switched off; for want of a privilege it says EPERM.
 		return exitFailure
 	case errors.Is(err, os.ErrPermission):

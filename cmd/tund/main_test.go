@@ -15,7 +15,7 @@ import (
 
 	"tund/config"
 	"tund/internal/daemon"
-	"tund/route"
+	"tund/route/refused"
 )
 
 func TestParse_commandLines(t *testing.T) {
@@ -166,8 +166,8 @@ func TestExitCode_ofErrors(t *testing.T) {
 		{"configuration", fmt.Errorf("reload: %w", config.Errors{{Msg: "x"}}), exitConfig},
 		{"a file we may not read", fmt.Errorf("x: %w", permission), exitPermission},
 		{"no /dev/net/tun", fmt.Errorf("x: %w", daemon.ErrNotPermitted), exitPermission},
-		{"no CAP_NET_ADMIN", fmt.Errorf("x: %w", &route.OpError{Op: "add", Object: "route", Err: syscall.EPERM}), exitPermission},
-		{"IPv6 switched off", fmt.Errorf("x: %w", &route.OpError{Op: "add", Object: "address", Err: syscall.EACCES}), exitFailure},
+		{"no CAP_NET_ADMIN", fmt.Errorf("x: %w", &refused.Error{Op: "add", Object: "route", Err: syscall.EPERM}), exitPermission},
+		{"IPv6 switched off", fmt.Errorf("x: %w", &refused.Error{Op: "add", Object: "address", Err: syscall.EACCES}), exitFailure},
 	} {
 		if got := exitCode(test.err); got != test.want {
 			t.Errorf("%s: exit code %d, want %d", test.what, got, test.want)

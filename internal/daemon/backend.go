@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"cmp"
-	"errors"
 	"maps"
 	"time"
 
@@ -12,10 +11,9 @@ import (
 	"tund/internal/control"
 	"tund/internal/desired"
 	"tund/internal/events"
-	"tund/internal/names"
+	"tund/internal/fdbverbs"
 	"tund/internal/statusview"
 	"tund/tunnel"
-	"tund/tunnel/l2"
 )
 
 // tunctl is the instance from the point of view of the control socket (control.Backend).
@@ -116,46 +114,11 @@ func (t tunctl) SetLogLevel(level string) error {
 }
 
 // FlushFDB removes entries of the forwarding database (control.Backend).
-func (t tunctl) FlushFDB(f control.FDBFilter) (int, error) {
-	filter := l2.Filter{Static: f.Static}
-	if f.MAC != "" {
-		station, err := names.Station(f.MAC)
-		if err != nil {
-			return 0, invalid(err)
-		}
-		mac := l2.MACFromBytes(station[:])
-		filter.MAC = &mac
-	}
-	if f.VLAN != nil {
-		vlan := uint16(*f.VLAN)
-		filter.VLAN = &vlan
-	}
-	n, err := t.d.tunnel.FlushFDB(filter, f.Port)
-	return n, switchError(err, f.Port)
-}
+func (t tunctl) FlushFDB(f control.FDBFilter) (int, error) { return fdbverbs.Flush(t.d.tunnel, f) }
 
 // PinFDB adds a static entry to the forwarding database (control.Backend).
-func (t tunctl) PinFDB(p control.FDBPin) error {
-	station, err := names.Station(p.MAC)
-	if err != nil {
-		return invalid(err)
-	}
-	return switchError(t.d.tunnel.PinFDB(uint16(p.VLAN), l2.MACFromBytes(station[:]), p.Port), p.Port)
-}
+func (t tunctl) PinFDB(p control.FDBPin) error { return fdbverbs.Pin(t.d.tunnel, p) }
 
 func invalid(err error) error {
 	return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
-}
-
-// switchError gives an error of the switch the code that clients expect.
-func switchError(err error, port string) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, tunnel.ErrNoEthernet):
-		return &control.Error{Code: control.CodeUnsupported, Message: "this instance has no [tap], and so no forwarding database"}
-	case errors.Is(err, l2.ErrNoPort):
-		return &control.Error{Code: control.CodeNotFound, Message: "no peer or device is called " + port}
-	}
-	return invalid(err)
 }

@@ -1,0 +1,31 @@
+package refused
+
+import (
+	"errors"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestError_saysTheNextStep(t *testing.T) {
+	t.Parallel()
+	const object = "route 10.20.0.0/16 dev office"
+	for _, test := range []struct {
+		op     string
+		err    error
+		advice string
+		want   string
+	}{
+		{"add", unix.EPERM, "advice", "add " + object + ": operation not permitted (needs CAP_NET_ADMIN: run as root or by the tund@ service)"},
+		{"add", unix.ENODEV, "", "add " + object + ": no such device (the device is gone: see `ip link`)"},
+		{Remove, unix.EBUSY, "advice", "remove " + object + ": device or resource busy (remove it by hand with ip(8) or nft(8), or run `tund --cleanup`)"},
+		{"add", unix.EEXIST, "choose another metric", "add " + object + ": file exists (choose another metric)"},
+		{"add", unix.EOPNOTSUPP, "", "add " + object + ": operation not supported (this kernel lacks it: see `dmesg`, `modprobe`, and the kernel's configuration)"},
+		{"read", unix.EIO, "", "read " + object + ": input/output error"},
+	} {
+		err := New(test.op, object, test.err, test.advice)
+		if err.Error() != test.want || !errors.Is(err, test.err) {
+			t.Errorf("got %q, want %q", err, test.want)
+		}
+	}
+}
