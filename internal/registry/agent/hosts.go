@@ -94,7 +94,7 @@ func newOwnHosts(o *Options) ownHosts {
 
 // followLAN reports whenever tund's forwarding database has changed, until ctx ends.
 func (a *Agent) followLAN(ctx context.Context) {
-	kinds := []events.Kind{events.MACLearned, events.MACMoved, events.MACGone, events.MACLost}
+	kinds := []events.Kind{events.MACLearned, events.MACMoved, events.MACGone, events.MACLost, events.Neighbor}
 	for ctx.Err() == nil {
 		_ = a.own.lan.Follow(ctx, nil, kinds, func(e *events.Event, _ []byte) error {
 			if slices.Contains(kinds, e.Kind) {

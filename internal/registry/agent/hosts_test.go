@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type lanDaemon struct {
 	addrs map[control.NeighborID]control.NeighborEntry
 	local map[control.HostID][]string // IP addresses of the hosts on the LAN
 	news  chan struct{}
+	kind  events.Kind // of news; "": MACLearned
 }
 
 func newLANDaemon() *lanDaemon {
@@ -106,13 +108,17 @@ func (f *lanDaemon) FDB(context.Context) (control.FDBTable, error) {
 	return control.FDBTable{Instances: []control.FDBInstance{i}}, f.down
 }
 
-func (f *lanDaemon) Follow(ctx context.Context, _ *uint64, _ []events.Kind, each func(*events.Event, []byte) error) error {
+func (f *lanDaemon) Follow(ctx context.Context, _ *uint64, kinds []events.Kind, each func(*events.Event, []byte) error) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-f.news:
-			if err := each(&events.Event{Kind: events.MACLearned}, nil); err != nil {
+			kind := cmp.Or(f.kind, events.MACLearned)
+			if !slices.Contains(kinds, kind) {
+				continue // nobody has asked for it
+			}
+			if err := each(&events.Event{Kind: kind}, nil); err != nil {
 				return err
 			}
 		}
@@ -242,6 +248,13 @@ func TestHosts_publishedAndApplied(t *testing.T) {
 		w.lan.hears(mac1, "10.0.0.1", "fe80::1") // of the latter no advertisement was seen
 		w.passes(time.Second)
 		w.want("a host on our LAN", "01:0[10.0.0.1]", "")
+		w.lan.kind = events.Neighbor
+		w.lan.hears(mac1, "10.0.0.1", "10.0.0.5")
+		w.passes(time.Second)
+		w.want("it has a further address", "01:0[10.0.0.1 10.0.0.5]", "")
+		w.lan.hears(mac1, "10.0.0.1")
+		w.passes(time.Second)
+		w.lan.kind = ""
 		w.lan.hears("00:00:5e:00:01:07", "10.0.0.9") // the router that was elected on our LAN
 		w.passes(time.Second)
 		w.want("an address that routers share", "01:0[10.0.0.1]", "")
