@@ -206,6 +206,8 @@ func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) err
 	course := newCourse(at, len(s.ranges), time.Now())
 	for {
 		select {
+		case <-ctx.Done(): // the watches may have ended without a word
+			return ctx.Err()
 		case <-end.C:
 			return nil
 		case <-look.C:

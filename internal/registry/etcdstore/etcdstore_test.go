@@ -273,6 +273,21 @@ func TestStore_followsACluster(t *testing.T) {
 		cancel()
 	}
 
+	// A watch ends as soon as it is told to, or an agent could not be stopped.
+	patient := c.open()
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { _ = patient.watch(ctx, at, func(agent.News) {}); close(ended) }()
+		time.Sleep(20 * time.Millisecond) // the watches have begun
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(patient.silence / 2):
+			t.Fatal("a watch that is told to end goes on")
+		}
+	}
+
 	// What hangs on a lease comes back after the lease was lost, and VLANs of no interest are not
 	// read.
 	site, err := Open(Options{Endpoints: c.clients, Network: "acme", Hosts: true, VLANs: []uint16{7}})
