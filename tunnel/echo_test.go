@@ -257,3 +257,20 @@ func TestEcho_wireIsAsDocumented(t *testing.T) {
 		t.Errorf("% x", message)
 	}
 }
+
+// A path with a round trip longer than the interval of liveness, as queues make it, answers all
+// requests late. It works all the same.
+func TestLiveness_lateAnswersAreAnswers(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.tundPair(peer.ExtensionsAuto, peer.ExtensionsAuto)
+		a.knows(b, true, alive(time.Second))
+		passes(5 * time.Second)
+		w.net.Set(udptest.Conditions{Latency: 800 * time.Millisecond})
+		for range 60 {
+			passes(time.Second)
+			if !a.tun.Alive(b.key.Public()) {
+				t.Fatalf("down: %+v", a.tun.Status().Peers[0])
+			}
+		}
+	})
+}

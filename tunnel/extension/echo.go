@@ -18,6 +18,9 @@ const (
 	// maxEchoes is the number of echo requests to one peer that wait for their replies. The oldest
 	// make room for new ones.
 	maxEchoes = 48
+	// maxLate is the number of requests after one whose reply, however late, is still believed to
+	// answer it.
+	maxLate = 1000
 	// maxPings is the number of requests of operators that wait for Run, and for one peer.
 	maxPings = 16
 	// MaxPingSize is the size of the longest plaintext of a ping, in bytes.
@@ -134,8 +137,11 @@ func (x *Exchange) echoReply(m *Message) drop.Reason {
 	}
 	e, ok := s.echoes.take(r.Number)
 	switch {
-	case !ok:
-		return drop.None // it came too late
+	case !ok: // it came too late, and shows all the same that requests arrive
+		if s.echoes.last-r.Number < maxLate {
+			x.heardUs(m.Peer, s)
+		}
+		return drop.None
 	case r.Clock != uint64(e.sentAt) || int(r.Size) != e.size:
 		return drop.BadInnerPacket
 	}
