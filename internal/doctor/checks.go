@@ -174,6 +174,10 @@ func sessionRemedy(p *control.Peer, i *control.Instance) string {
 	if p.Endpoint == "" {
 		return "give the peer an endpoint here, or let it begin: it has to have one for this host"
 	}
+	if len(p.Endpoints) == 0 && strings.Contains(p.LastError, "no answer from") {
+		return fmt.Sprintf("it has no endpoint here, so it can be reached only where it was last, at %s: behind NAT it needs "+
+			"keepalive = 25 in its [[peer]] for this host, or the way back closes while it is silent; otherwise, does it run?", p.Endpoint)
+	}
 	return fmt.Sprintf("at the peer: does it run, has it public_key = %q for us, and does its firewall accept UDP at %s? Its own tunctl doctor says more",
 		i.PublicKey, p.Endpoint)
 }

@@ -20,7 +20,8 @@ func healthy() control.Instance {
 			{Name: "office", Kind: "tun", MTU: 1420, Offload: true, Up: true}, {Name: "lan", Kind: "tap", Offload: true, Up: true, Bridge: "br0"},
 		},
 		Peers: []control.Peer{
-			{Name: "berlin", PublicKey: "berlin=", State: control.StateUp, Endpoint: "192.0.2.2:51820", Session: &control.Session{}},
+			{Name: "berlin", PublicKey: "berlin=", State: control.StateUp, Endpoint: "192.0.2.2:51820", Endpoints: []string{"192.0.2.2:51820"},
+				Session: &control.Session{}},
 			{Name: "paris", State: control.StateIdle},
 		},
 		FDBLimit: 16384,
@@ -104,6 +105,14 @@ func TestExamine_namesCauseEvidenceAndRemedy(t *testing.T) {
 		words    string // separated by |
 	}{
 		{"no answer", down("no answer from 192.0.2.2:51820"), "sessions", Problem, `no answer|initiations sent 9|public_key = "us="|192.0.2.2:51820`},
+		{"no answer from a peer behind NAT", func(e *Evidence) {
+			down("no answer from 192.0.2.2:51820")(e)
+			e.Instance.Peers[0].Endpoints = nil
+		}, "sessions", Problem, "only where it was last, at 192.0.2.2:51820|keepalive = 25"},
+		{"what the peer drops", down("the peer drops our packets from 10.9.0.1: the address is not among the allowed_ips of this host there"),
+			"sessions", Problem, "at the peer: add the address to allowed_ips"},
+		{"a peer that has removed us", down("removed: the peer said that this host is no longer in its configuration"), "sessions", Problem,
+			"put back its [[peer]]"},
 		{"a preshared key", down("preshared keys differ"), "sessions", Problem, "preshared keys differ|compare preshared_key"},
 		{"a clock of the peer", down("initiation with an old timestamp"), "sessions", Problem, "set the clock of the peer"},
 		{"a key used twice", down("two hosts use the key of this peer at once"), "sessions", Problem, "key of its own"},
