@@ -82,11 +82,12 @@ type SavedBlock struct {
 
 // Save returns what a successor needs. Nothing may be forwarded any more.
 func (s *Switch) Save() Saved {
+	entries := s.fdb.save()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := Saved{
 		Secret: s.secret, Own: s.own, LAN: s.lan, Derived: s.derived, LANProbes: s.lanProbes, Ports: make(map[PortID]SavedPort),
-		Entries: s.fdb.save(),
+		Entries: entries,
 	}
 	for id, p := range s.ports {
 		if !p.up || !p.peer.known {
@@ -255,7 +256,7 @@ func (v *view) couldLearn(e *SavedEntry, port PortID) bool {
 		return false
 	}
 	p := v.port(port)
-	if p == nil || len(p.cfg.MACs) > 0 && !slices.Contains(p.cfg.MACs, e.MAC) {
+	if p == nil || !p.cfg.Ethernet || len(p.cfg.MACs) > 0 && !slices.Contains(p.cfg.MACs, e.MAC) {
 		return false
 	}
 	_, carried := p.vlans.egress(e.VLAN)
