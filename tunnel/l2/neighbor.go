@@ -20,9 +20,9 @@ import (
 //     peer that is up. A neighbour solicitation is answered only if an advertisement was seen,
 //     since only that says whether the host is a router.
 //   - Unless the host has shown that within bindingSure, the request is not answered here, but goes
-//     to the peer of the host alone, and the host answers for itself. So an address that was handed
-//     to another host at the same site is found there at once. If the host is silent until
-//     claimWait, the request goes to the other peers after all.
+//     to the peer of the host alone (if that gets broadcasts), and the host answers for itself. So
+//     an address that was handed to another host at the same site is found there at once. If the
+//     host is silent until claimWait, the request goes to the other peers after all.
 //   - It answers only genuine requests, not probes for duplicate addresses or announcements, and
 //     not twice to the same asker within retryGap, because a host that asks again could not use the
 //     answer. Nor does it answer a host whose own address has just moved to another MAC: its
@@ -185,11 +185,16 @@ func (t *neighbors) claim(now boottime.Time, key neighborKey, b *binding, rival 
 	return t.askOwner(now, now.Add(claimGrace), key, b, question{wait: claimWait})
 }
 
-// ask looks up the answer to m, a request in VLAN vid by asker. heard tells for a MAC whether its
-// host was heard recently enough, and whether it is local. Unless ok is set in the result, the
-// request must be flooded.
-func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMessage,
-	heard func(MAC) (local, ok bool)) (a answer) {
+// whereabouts is what the forwarding database knows of the host that has a binding.
+type whereabouts struct {
+	heard bool // recently enough
+	local bool // on our LAN
+	mute  bool // behind a peer that gets no broadcasts
+}
+
+// ask looks up the answer to m, a request in VLAN vid by asker. find tells where the host with a
+// MAC is. Unless ok is set in the result, the request must be flooded.
+func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMessage, find func(MAC) whereabouts) (a answer) {
 	key := neighborKey{vid, m.target}
 	t.mu.Lock()
 	b, ok := t.table[key]
@@ -200,11 +205,11 @@ func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMes
 		return a
 	}
 	// Takes the lock of the forwarding database, so it is called without ours.
-	local, ok := heard(b.mac)
+	at := find(b.mac)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	cur, known := t.table[key]
-	if !ok || !known || cur.mac != b.mac || !t.answerable(now, key, &cur) {
+	if !at.heard || !known || cur.mac != b.mac || !t.answerable(now, key, &cur) {
 		return a
 	}
 	sec := second(now)
@@ -214,13 +219,13 @@ func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMes
 		}
 		return a
 	}
-	if !local && now.Sub(cur.confirmed) > bindingSure {
+	if !at.local && !at.mute && now.Sub(cur.confirmed) > bindingSure {
 		return t.direct(now, key, &cur, question{asker: asker, askerIP: m.ip, v6: m.v6})
 	}
 	cur.asker, cur.answered = asker, sec
 	t.table[key] = cur
-	a = answer{mac: cur.mac, router: cur.router, local: local, ok: true}
-	if !local && cur.asked == 0 {
+	a = answer{mac: cur.mac, router: cur.router, local: at.local, ok: true}
+	if !at.local && cur.asked == 0 {
 		q := question{wait: answerWait, asker: asker, askerIP: m.ip, v6: m.v6}
 		a.wake = t.askOwner(now, now.Add(claimGrace), key, &cur, q)
 	}
@@ -322,20 +327,23 @@ func (t *neighbors) addresses() map[uint64][]hostAddr {
 // flooded.
 func (s *Switch) answer(f *frameInfo, v *Verdict) bool {
 	sec := second(f.now)
-	heard := func(mac MAC) (local, ok bool) {
+	find := func(mac MAC) (at whereabouts) {
 		e, slot, known := s.fdb.find(entryKey(f.vid, mac))
 		if !known || e&flagClaimed != 0 {
-			return false, false
+			return at
 		}
 		age := since(sec, s.fdb.seenAt(slot))
-		if e.port() == LocalPort {
-			return true, age <= heardLocal
+		if at.local = e.port() == LocalPort; at.local {
+			at.heard = age <= heardLocal
+			return at
 		}
 		p := f.view.port(e.port())
-		return false, age <= heardRemote && p != nil && p.ready && !p.cfg.NoSuppression &&
+		at.heard = age <= heardRemote && p != nil && p.ready && !p.cfg.NoSuppression &&
 			(p.blocked == nil || !p.blocked.has(f.vid))
+		at.mute = at.heard && p.cfg.NoBUM
+		return at
 	}
-	a := s.hosts.ask(f.now, f.vid, f.h.Src, &v.neigh, heard)
+	a := s.hosts.ask(f.now, f.vid, f.h.Src, &v.neigh, find)
 	if a.ok && a.direct {
 		if e, _, known := s.fdb.find(entryKey(f.vid, a.mac)); !known || f.sendTo(e.port(), v) != drop.None {
 			a.ok = false // nobody is asked: flood it

@@ -322,6 +322,24 @@ func TestQuestion_goesToTheOwnersPeerAlone(t *testing.T) {
 	})
 }
 
+// A peer that gets no broadcasts gets no request either: the switch answers for its hosts.
+func TestQuestion_isNotSentWhereNoBroadcastsGo(t *testing.T) {
+	eachFamily(t, func(t *testing.T, ip string) {
+		w := newTown(t)
+		if err := w.s.SetPort(2, PortConfig{Ethernet: true, NoBUM: true}); err != nil {
+			t.Fatal(err)
+		}
+		h := w.appear(hostMAC(1), 2, ip)
+		w.pass(time.Second)
+		w.ask(ip)
+		w.pass(10 * time.Second)
+		asked := h.asked
+		if got := w.ask(ip); got != h.mac || h.asked != asked {
+			t.Errorf("answered with %v, and the request was sent %d times to the peer", got, h.asked-asked)
+		}
+	})
+}
+
 // TestQuestion_areBounded: a peer claims every address there is.
 func TestQuestion_areBounded(t *testing.T) {
 	t.Parallel()
@@ -335,9 +353,9 @@ func TestQuestion_areBounded(t *testing.T) {
 	if len(n.questions) != maxQuestions {
 		t.Errorf("%d questions", len(n.questions))
 	}
-	heard := func(MAC) (bool, bool) { return false, true }
+	find := func(MAC) whereabouts { return whereabouts{heard: true} }
 	for key := range n.table {
-		if a := n.ask(start, 0, hostMAC(9), &neighborMessage{target: key.ip}, heard); a.ok {
+		if a := n.ask(start, 0, hostMAC(9), &neighborMessage{target: key.ip}, find); a.ok {
 			t.Fatalf("a claimed address is answered for: %+v", a)
 		}
 	}
