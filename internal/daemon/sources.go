@@ -21,11 +21,12 @@ func (d *Daemon) peers() []*config.Peer {
 // peersOf is peers with another configuration in place of the one in force. Callers hold changing
 // or mu.
 func (d *Daemon) peersOf(c *config.Config) []*config.Peer {
-	list := make([]*config.Peer, 0, len(c.Peers))
+	agent := d.agent.peers.InForce()
+	list := make([]*config.Peer, 0, len(c.Peers)+len(agent))
 	for i := range c.Peers {
 		list = append(list, &c.Peers[i])
 	}
-	return append(list, d.agent.peers.InForce()...)
+	return append(list, agent...)
 }
 
 // fileConfig is the configuration of the file, without what tunctl has changed. Callers hold

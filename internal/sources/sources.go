@@ -97,10 +97,10 @@ func NewOthers(peers []config.Peer, further map[keys.PublicKey]bool) *Others {
 // Peers are those of the agent.
 type Peers struct {
 	byKey    map[keys.PublicKey]*entry
-	names    map[string]keys.PublicKey // of peers in force
-	prefixes map[netip.Prefix]keys.PublicKey
+	names    map[string]*entry // of peers in force
+	prefixes map[netip.Prefix]*entry
 	// Further peers that have a prefix: each with another priority.
-	also     map[netip.Prefix][]keys.PublicKey
+	also     map[netip.Prefix][]*entry
 	sharing  int // peers in also
 	macs     map[config.MAC]keys.PublicKey
 	shadowed int
@@ -117,9 +117,9 @@ type entry struct {
 // NewPeers returns an agent's peers, of which there are none yet.
 func NewPeers() *Peers {
 	return &Peers{
-		byKey: make(map[keys.PublicKey]*entry), names: make(map[string]keys.PublicKey),
-		prefixes: make(map[netip.Prefix]keys.PublicKey), macs: make(map[config.MAC]keys.PublicKey),
-		also: make(map[netip.Prefix][]keys.PublicKey),
+		byKey: make(map[keys.PublicKey]*entry), names: make(map[string]*entry),
+		prefixes: make(map[netip.Prefix]*entry), macs: make(map[config.MAC]keys.PublicKey),
+		also: make(map[netip.Prefix][]*entry),
 	}
 }
 
@@ -132,22 +132,22 @@ func (a *Peers) holders(p netip.Prefix) int {
 }
 
 // hold notes that a peer has a prefix, and release that it no longer has.
-func (a *Peers) hold(p netip.Prefix, key keys.PublicKey) {
+func (a *Peers) hold(p netip.Prefix, e *entry) {
 	if _, held := a.prefixes[p]; held {
-		a.also[p] = append(a.also[p], key)
+		a.also[p] = append(a.also[p], e)
 		a.sharing++
 		return
 	}
-	a.prefixes[p] = key
+	a.prefixes[p] = e
 }
 
-func (a *Peers) release(p netip.Prefix, key keys.PublicKey) {
+func (a *Peers) release(p netip.Prefix, e *entry) {
 	others := a.also[p]
 	before := len(others)
 	defer func() { a.sharing += len(a.also[p]) - before }()
 	switch {
-	case a.prefixes[p] != key:
-		others = slices.DeleteFunc(slices.Clone(others), func(k keys.PublicKey) bool { return k == key })
+	case a.prefixes[p] != e:
+		others = slices.DeleteFunc(slices.Clone(others), func(o *entry) bool { return o == e })
 	case len(others) > 0:
 		a.prefixes[p], others = others[0], others[1:]
 	default:
@@ -161,13 +161,13 @@ func (a *Peers) release(p netip.Prefix, key keys.PublicKey) {
 // rival returns the peer because of which another of that priority cannot have a prefix; nil: it
 // can.
 func (a *Peers) rival(p netip.Prefix, priority int) *config.Peer {
-	key, held := a.prefixes[p]
+	first, held := a.prefixes[p]
 	if !held {
 		return nil
 	}
-	for _, k := range append([]keys.PublicKey{key}, a.also[p]...) {
-		if other := a.byKey[k].peer; other.Priority == priority {
-			return other
+	for _, e := range append([]*entry{first}, a.also[p]...) {
+		if e.peer.Priority == priority {
+			return e.peer
 		}
 	}
 	return nil
@@ -265,7 +265,7 @@ func (a *Peers) take(key keys.PublicKey) *entry {
 	}
 	delete(a.names, e.peer.Name)
 	for _, p := range e.peer.AllowedIPs {
-		a.release(p, key)
+		a.release(p, e)
 	}
 	for _, m := range e.peer.MACs {
 		delete(a.macs, m)
@@ -281,9 +281,9 @@ func (a *Peers) put(e *entry) {
 		a.shadowed++
 		return
 	}
-	a.names[e.peer.Name] = key
+	a.names[e.peer.Name] = e
 	for _, p := range e.peer.AllowedIPs {
-		a.hold(p, key)
+		a.hold(p, e)
 	}
 	for _, m := range e.peer.MACs {
 		a.macs[m] = key

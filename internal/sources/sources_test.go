@@ -195,9 +195,13 @@ func TestChange_random(t *testing.T) {
 // holdings names every prefix with the priority of each peer that has it.
 func (a *Peers) holdings() map[string]bool {
 	out := map[string]bool{}
-	for p, key := range a.prefixes {
-		for _, k := range append([]keys.PublicKey{key}, a.also[p]...) {
-			out[fmt.Sprint(p, a.byKey[k].peer.Priority)] = true
+	for p, first := range a.prefixes {
+		for _, e := range append([]*entry{first}, a.also[p]...) {
+			id := fmt.Sprint(p, e.peer.Priority)
+			if a.byKey[e.peer.PublicKey] != e {
+				id += ", by a peer that is gone"
+			}
+			out[id] = true
 		}
 	}
 	return out
