@@ -241,9 +241,8 @@ func (t *Tunnel) Endpoint(key keys.PublicKey) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Endpoints lists the endpoints that are known, in order of configuration.
-func (t *Tunnel) Endpoints() []PeerEndpoint {
-	var list []PeerEndpoint
+// Endpoints describes the endpoints that are known, in order of configuration.
+func (t *Tunnel) Endpoints(yield func(PeerEndpoint) bool) {
 	for _, p := range t.peers.All() {
 		ep := p.Endpoint()
 		if ep == nil {
@@ -253,9 +252,10 @@ func (t *Tunnel) Endpoints() []PeerEndpoint {
 		if owner, ok := t.routes.Lookup(ep.Addr.Addr().WithZone("")); ok {
 			e.Via = owner.DisplayName()
 		}
-		list = append(list, e)
+		if !yield(e) {
+			return
+		}
 	}
-	return list
 }
 
 // SetDSCP changes which differentiated services code point our datagrams carry: 0 to 63, or

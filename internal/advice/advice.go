@@ -159,7 +159,7 @@ func (a *Adviser) readFilters(t *hostcheck.Tunnel, c *config.Config, port uint16
 	start := time.Now()
 	if !start.Before(a.filtersNext) {
 		traffic := hostcheck.Traffic{Port: port}
-		for _, e := range a.Tunnel.Endpoints() {
+		for e := range a.Tunnel.Endpoints {
 			traffic.Endpoints = append(traffic.Endpoints, e.Addr)
 		}
 		var err error
@@ -215,9 +215,10 @@ func (a *Adviser) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck
 		}
 		return ""
 	}
-	ends := a.Tunnel.Endpoints()
-	for _, e := range ends[:min(len(ends), maxAdviceLookups)] {
-		t.Uplinks = append(t.Uplinks, by(e.Addr.Addr(), mark))
+	for e := range a.Tunnel.Endpoints {
+		if t.Uplinks = append(t.Uplinks, by(e.Addr.Addr(), mark)); len(t.Uplinks) == maxAdviceLookups {
+			break
+		}
 	}
 	for _, addr := range desired.StandIns {
 		t.Uplinks = append(t.Uplinks, by(addr, mark))

@@ -1,6 +1,8 @@
 package advice
 
 import (
+	"iter"
+
 	"tund/internal/statusview"
 	"tund/route"
 	"tund/tunnel"
@@ -12,10 +14,14 @@ const maxLoopLookups = 256
 // FindLoops warns about peers whose endpoint is reached through one of our own devices. The tunnel
 // itself keeps such a loop from growing; here it is reported. One peer behind another is intended,
 // and not warned about. mark is the fwmark of our datagrams.
-func FindLoops(routes *route.Manager, problems *statusview.Problems, endpoints []tunnel.PeerEndpoint, mark uint32) {
+func FindLoops(routes *route.Manager, problems *statusview.Problems, endpoints iter.Seq[tunnel.PeerEndpoint], mark uint32) {
 	inside := make(map[string]bool) // peers by name
-	for _, e := range endpoints {
-		if e.Via == "" && len(endpoints) > maxLoopLookups {
+	all := 0
+	for range endpoints {
+		all++
+	}
+	for e := range endpoints {
+		if e.Via == "" && all > maxLoopLookups {
 			continue
 		}
 		if into, err := routes.LeadsIntoTunnel(e.Addr.Addr(), mark); err == nil && into {
@@ -23,7 +29,7 @@ func FindLoops(routes *route.Manager, problems *statusview.Problems, endpoints [
 		}
 	}
 	problems.SolvedWhere(statusview.KindRoutingLoop, func(peer string) bool { return !inside[peer] })
-	for _, e := range endpoints {
+	for e := range endpoints {
 		if !inside[e.Name] || e.Via != "" && e.Via != e.Name && !inside[e.Via] {
 			continue
 		}

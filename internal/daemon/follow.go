@@ -70,7 +70,7 @@ func (d *Daemon) lookAround() {
 	d.checkPaths(false)
 	// No change waits for this, which asks the kernel thousands of questions. A change that comes
 	// meanwhile and makes another check necessary asks for it.
-	path := desired.LookUpPaths(d.routes, d.names, peers, d.tunnel.Endpoints(), mark)
+	path := desired.LookUpPaths(d.routes, d.names, peers, d.tunnel.Endpoints, mark)
 	d.takePaths(path, mark)
 	d.heap.Worked(d.tunnel.PeerCount())
 }
@@ -115,7 +115,7 @@ func (d *Daemon) takePaths(path desired.Paths, mark uint32) {
 		}
 	}
 	d.applyBridgeVLANs() // a bridge may have become VLAN-aware, which nothing announces
-	advice.FindLoops(d.routes, &d.problems, d.tunnel.Endpoints(), mark)
+	advice.FindLoops(d.routes, &d.problems, d.tunnel.Endpoints, mark)
 }
 
 // followVia gives the tunnel the routes of the host by which a packet chooses its peer. Callers

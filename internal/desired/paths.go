@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"iter"
 	"net/netip"
 
 	"tund/config"
@@ -58,12 +59,15 @@ func (l *pathLookup) addConfigured(addr netip.Addr) {
 }
 
 // LookUpPaths looks up the paths to the configured endpoints of peers, as far as names has resolved
-// them, and to those at which they are now.
-func LookUpPaths(m *route.Manager, names *resolve.Resolver, peers []*config.Peer, now []tunnel.PeerEndpoint, mark uint32) Paths {
+// them, and to those at which they are now; now is nil while there are none.
+func LookUpPaths(m *route.Manager, names *resolve.Resolver, peers []*config.Peer, now iter.Seq[tunnel.PeerEndpoint], mark uint32) Paths {
 	l := &pathLookup{routes: m, mark: mark, Paths: Paths{MTU: make(map[netip.Addr]int)}}
 	l.addAllConfigured(names, peers)
 	widest := 0
-	for _, e := range now {
+	if now == nil {
+		now = func(func(tunnel.PeerEndpoint) bool) {}
+	}
+	for e := range now {
 		mtu := l.Least
 		if len(l.MTU) < maxPaths {
 			if own, ok := l.add(e.Addr.Addr()); ok {

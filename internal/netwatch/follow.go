@@ -143,16 +143,20 @@ func (f *follower) glance() {
 	}
 }
 
-// concerns reports whether a notice may be about the device. A device with the same index in
-// another namespace costs one needless read.
+// concerns reports whether a notice may be about the device, and worth reading it. A device with
+// the same index in another namespace costs one needless read. Of the routes through the device,
+// which may be tens of thousands and come and go, those matter that set an MTU; while there are
+// such, any other may have replaced one.
 func (f *follower) concerns(n Notice) bool {
 	switch n.Kind {
 	case Overflow:
 		return true
 	case Link:
 		return n.Index == f.index || n.Name == f.dev.Name()
-	case Route, Addr:
+	case Addr:
 		return n.Index == f.index
+	case Route:
+		return n.Index == f.index && (n.MTU != 0 || len(f.last.RouteMTUs) > 0)
 	}
 	return false
 }

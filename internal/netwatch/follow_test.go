@@ -130,3 +130,28 @@ func TestFollow_letsTheNamespaceGo(t *testing.T) {
 	ip("netns", "delete", name)
 	testnet.Await(t, "end of the namespace and the device", 10*time.Second, func() bool { return f.dev.Name() == "" })
 }
+
+// A gateway has a route for each of ten thousand peers: those that set no MTU are no reason to read
+// all of them again.
+func TestFollower_concerns(t *testing.T) {
+	t.Parallel()
+	f := follower{index: 7}
+	for _, c := range []struct {
+		n    Notice
+		mtus []int // known so far
+		want bool
+	}{
+		{Notice{Kind: Route, Index: 7}, nil, false},
+		{Notice{Kind: Route, Index: 7, Del: true}, nil, false},
+		{Notice{Kind: Route, Index: 7, MTU: 1300}, nil, true},
+		{Notice{Kind: Route, Index: 8, MTU: 1300}, nil, false},
+		{Notice{Kind: Route, Index: 7}, []int{1300}, true}, // it may have replaced that one
+		{Notice{Kind: Addr, Index: 7}, nil, true},
+		{Notice{Kind: Overflow}, nil, true},
+	} {
+		f.last.RouteMTUs = c.mtus
+		if got := f.concerns(c.n); got != c.want {
+			t.Errorf("%+v with MTUs %v: concerns is %t", c.n, c.mtus, got)
+		}
+	}
+}

@@ -14,6 +14,7 @@ type RouteMessage struct {
 	Dst      netip.Prefix
 	Table    uint32
 	Metric   uint32
+	MTU      int        // that it sets, in bytes; 0: none
 	Index    int        // of the outgoing link; 0 for none or several
 	Gateway  netip.Addr // invalid: none, or several
 	Protocol uint8
@@ -42,6 +43,8 @@ func ParseRoute(b []byte) (r RouteMessage, ok bool) {
 			r.Table = binary.NativeEndian.Uint32(value)
 		case typ == unix.RTA_PRIORITY && len(value) == 4:
 			r.Metric = binary.NativeEndian.Uint32(value)
+		case typ == unix.RTA_METRICS:
+			r.MTU = mtuOf(value)
 		case typ == unix.RTA_OIF && len(value) == 4:
 			r.Index = int(binary.NativeEndian.Uint32(value))
 		case typ == unix.RTA_GATEWAY && len(value) == addr.BitLen()/8:
@@ -52,6 +55,16 @@ func ParseRoute(b []byte) (r RouteMessage, ok bool) {
 	}
 	r.Dst = netip.PrefixFrom(addr, bits)
 	return r, true
+}
+
+// mtuOf returns the MTU among the metrics of a route, in bytes; 0: there is none.
+func mtuOf(metrics []byte) (mtu int) {
+	for typ, value := range rtnl.Attributes(metrics) {
+		if typ == unix.RTAX_MTU && len(value) == 4 {
+			mtu = int(binary.NativeEndian.Uint32(value))
+		}
+	}
+	return mtu
 }
 
 // unspecified returns the zero address of an address family; ok is false for all but IPv4 and IPv6.

@@ -18,6 +18,7 @@ type Notice struct {
 	Name     string       // of the link or of the nftables table
 	Prefix   netip.Prefix // the destination of a route, or an address with its network's length
 	Table    uint32       // of a route
+	MTU      int          // that a route sets, in bytes; 0: none
 	Protocol uint8        // of a route or rule
 	Port     uint32       // netlink port of the process that asked for the change; 0: the kernel
 }
@@ -70,7 +71,7 @@ func parseNotice(typ uint16, body []byte) Notice {
 		if r, ok := ParseRoute(body); ok && !r.Cloned {
 			return Notice{
 				Kind: Route, Del: typ == unix.RTM_DELROUTE, Index: r.Index, Prefix: r.Dst,
-				Table: r.Table, Protocol: r.Protocol,
+				Table: r.Table, Protocol: r.Protocol, MTU: r.MTU,
 			}
 		}
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:

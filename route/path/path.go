@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"tund/internal/netwatch"
 	"tund/internal/rtnl"
 )
 
@@ -78,25 +79,14 @@ func (l Lookup) route(q question) (index, mtu int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	if len(answer) < unix.SizeofRtMsg {
+	r, ok := netwatch.ParseRoute(answer)
+	switch {
+	case !ok:
 		return 0, 0, unix.EBADMSG
-	}
-	for typ, value := range rtnl.Attributes(answer[unix.SizeofRtMsg:]) {
-		switch {
-		case typ == unix.RTA_OIF && len(value) == 4:
-			index = int(binary.NativeEndian.Uint32(value))
-		case typ == unix.RTA_METRICS:
-			for metric, value := range rtnl.Attributes(value) {
-				if metric == unix.RTAX_MTU && len(value) == 4 {
-					mtu = int(binary.NativeEndian.Uint32(value))
-				}
-			}
-		}
-	}
-	if index == 0 && !q.entry {
+	case r.Index == 0 && !q.entry:
 		return 0, 0, unix.EHOSTUNREACH // blackhole, unreachable and prohibit routes name no link
 	}
-	return index, mtu, nil
+	return r.Index, r.MTU, nil
 }
 
 // body is the body of the message that asks: struct rtmsg, with attributes.
