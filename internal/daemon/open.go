@@ -55,7 +55,9 @@ func (d *Daemon) openRoutes(context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.agent.blocked, d.fenced = blocked, len(blocked) > 0
+	if d.fenced = len(blocked) > 0; d.config.Agent != nil {
+		d.agent.blocked = blocked
+	}
 	if d.fenced {
 		d.log.Info("traffic for the tunnel is still blocked since an earlier run", zap.String("instance", d.config.Instance))
 	}
