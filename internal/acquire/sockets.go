@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os/user"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -84,4 +85,13 @@ func Conns(sockets []*udp.Socket) []udp.Conn {
 		list[i] = s
 	}
 	return list
+}
+
+// UserID returns the number of the user who may use the agent's socket.
+func UserID(name string) (int, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, fmt.Errorf("[agent] user: %w: create it, name another one, or remove [agent]", err)
+	}
+	return strconv.Atoi(u.Uid)
 }

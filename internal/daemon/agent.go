@@ -3,9 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
-	"os/user"
 	"strconv"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 
 	"tund/config"
 	"tund/crypto/keys"
+	"tund/internal/acquire"
 	"tund/internal/control"
 	"tund/internal/desired"
 	"tund/internal/events"
@@ -46,7 +45,7 @@ func (d *Daemon) openAgentSocket(context.Context) error {
 		return nil
 	}
 	name := d.config.Agent.User
-	uid, err := userID(name)
+	uid, err := acquire.UserID(name)
 	if err == nil {
 		d.agentSocket, err = d.control.ListenAgent(uid)
 	}
@@ -57,15 +56,6 @@ func (d *Daemon) openAgentSocket(context.Context) error {
 	}
 	d.undo.push(d.agentSocket.Close)
 	return nil
-}
-
-// userID returns the number of a user.
-func userID(name string) (int, error) {
-	u, err := user.Lookup(name)
-	if err != nil {
-		return 0, fmt.Errorf("[agent] user: %w: create it, name another one, or remove [agent]", err)
-	}
-	return strconv.Atoi(u.Uid)
 }
 
 // serveAgent answers the agent until its socket is closed.

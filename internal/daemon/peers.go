@@ -8,6 +8,7 @@ import (
 	"tund/internal/control"
 	"tund/internal/desired"
 	"tund/internal/news"
+	"tund/route/refused"
 )
 
 // changePeer changes one peer and its routes. A peer that the file does not have stays when the
@@ -51,7 +52,7 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 	d.lookSoon()
 	news.Config(d.events, "changed", "a peer was changed until the next reload ("+change.Op+" "+key.Short()+")", "")
 	if err != nil {
-		return partly(err)
+		return refused.InPart(err)
 	}
 	d.log.Info("peer changed at run time", zap.String("op", change.Op), zap.String("key", key.Short()))
 	return nil

@@ -19,6 +19,7 @@ import (
 	"tund/internal/sources"
 	"tund/internal/statusview"
 	"tund/internal/web"
+	"tund/route/refused"
 	"tund/tunnel"
 )
 
@@ -58,11 +59,11 @@ func (d *Daemon) reload(confirm time.Duration) error {
 		keep = d.keeping(former)
 	}
 	err := d.change(func() (*config.Config, error) { return config.Load(d.config.Path) }, keep)
-	var refused *control.Error
+	var refusal *control.Error
 	switch {
-	case errors.As(err, &refused): // nothing has changed, and a trial goes on
+	case errors.As(err, &refusal): // nothing has changed, and a trial goes on
 		return err
-	case err != nil && (confirm > 0 || !errors.Is(err, errPartly)) && d.life.Err() == nil:
+	case err != nil && (confirm > 0 || !errors.Is(err, refused.ErrInPart)) && d.life.Err() == nil:
 		if t := d.endTrial(); t != nil {
 			former = t.former
 		}
@@ -77,15 +78,15 @@ func (d *Daemon) reload(confirm time.Duration) error {
 }
 
 // change puts a configuration in force. An error that is a *control.Error means that nothing has
-// changed; errPartly, that all of it is in force but what the kernel refused. Callers hold
+// changed; refused.ErrInPart, that all of it is in force but what the kernel refused. Callers hold
 // changing.
 //
 // keep is called when the configuration is known to be applicable, and before anything changes. Its
 // error refuses the change.
 func (d *Daemon) change(read func() (*config.Config, error), keep func(*config.Config) (undo func(), err error)) error {
 	p, err := d.prepare(read, keep)
-	var refused *control.Error
-	if errors.As(err, &refused) { // for a reason that is not in the file
+	var refusal *control.Error
+	if errors.As(err, &refusal) { // for a reason that is not in the file
 		return err
 	}
 	if err != nil {
@@ -129,7 +130,7 @@ func (d *Daemon) change(read func() (*config.Config, error), keep func(*config.C
 	d.lookSoon()
 	if err != nil {
 		news.Config(d.events, "partly", "the configuration was reloaded, but not all of it was applied", oneLine(err))
-		return partly(err)
+		return refused.InPart(err)
 	}
 	news.Config(d.events, "reloaded", "the configuration was reloaded", "")
 	d.log.Info("reloaded", zap.Int("peers", len(next.Peers)))
@@ -144,22 +145,6 @@ func reloadFailure(err error) string {
 	}
 	return "reload incomplete"
 }
-
-// errPartly matches, with errors.Is, the error of a change that the kernel refused in part.
-var errPartly = errors.New("refused in part")
-
-// partly reports that the kernel refused a part of a new configuration.
-func partly(err error) error {
-	lines := strings.Split(err.Error(), "\n")
-	return inPart{fmt.Errorf("the new configuration is in force, but the kernel refused a part of it, which will be tried again "+
-		"when the network changes; not applied:\n  %s", strings.Join(lines, "\n  "))}
-}
-
-// inPart makes an error match errPartly without changing its text.
-type inPart struct{ error }
-
-func (inPart) Is(target error) bool { return target == errPartly }
-func (e inPart) Unwrap() error      { return e.error }
 
 // prepared is a reload that is about to be made: the configuration of the file and of tunctl, and
 // what follows for the agent's peers and for the address of metrics.

@@ -3,12 +3,12 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
+	"tund/internal/acquire"
 	"tund/internal/netwatch"
 	"tund/internal/news"
 	"tund/internal/statusview"
@@ -31,7 +31,7 @@ func (d *Daemon) watch(ctx context.Context) {
 func (d *Daemon) kernelChanged(e route.Event) {
 	if len(e.Gone) > 0 && d.mode.managed {
 		select {
-		case d.gone <- d.whatHappened(e.Gone[0], e.By):
+		case d.gone <- acquire.Gone(d.config, d.devices, e.Gone[0], somebody(e.By)):
 		default:
 		}
 		return
@@ -92,22 +92,6 @@ func somebody(by string) string {
 		return "another program"
 	}
 	return by
-}
-
-// whatHappened explains why a device is no longer where it was.
-func (d *Daemon) whatHappened(name, by string) error {
-	how := "was deleted by " + somebody(by)
-	for _, dev := range d.devices {
-		switch now := dev.Name(); {
-		case dev.Kind() == tundev.TUN && (d.config.Tun == nil || name != d.config.Tun.Device),
-			dev.Kind() == tundev.TAP && (d.config.Tap == nil || name != d.config.Tap.Device):
-		case now == name:
-			how = "was moved to another network namespace by " + somebody(by)
-		case now != "":
-			how = "was renamed to " + now + " by " + somebody(by)
-		}
-	}
-	return fmt.Errorf("device %s %s: start the instance again to have it back", name, how)
 }
 
 // whoWait is how long to wait for the kernel's notification that a device was deleted, once reading

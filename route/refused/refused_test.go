@@ -29,3 +29,13 @@ func TestError_saysTheNextStep(t *testing.T) {
 		}
 	}
 }
+
+func TestInPart(t *testing.T) {
+	t.Parallel()
+	err := InPart(errors.Join(errors.New("one"), errors.New("two")))
+	const want = "the new configuration is in force, but the kernel refused a part of it, which will be tried again " +
+		"when the network changes; not applied:\n  one\n  two"
+	if err.Error() != want || !errors.Is(err, ErrInPart) || errors.Is(errors.New("other"), ErrInPart) {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}

@@ -130,18 +130,18 @@ func byRank(a, b string) int {
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
 }
 
-// failure returns why the store does not answer, and whether it has said anything since the last
-// call.
-func (b *inbox) failure() (err error, heard bool) {
+// failure returns whether the store has said anything since the last call, and why it does not
+// answer.
+func (b *inbox) failure() (heard bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	heard, b.heard = b.heard, false
-	return b.err, heard
+	return heard, b.err
 }
 
 // read takes what the store has told. It reports whether something is left for another step.
 func (a *Agent) read(now time.Time) (more bool) {
-	if err, heard := a.in.failure(); heard {
+	if heard, err := a.in.failure(); heard {
 		a.warn("store", err)
 		a.status.StoreError = ""
 		if err != nil {
