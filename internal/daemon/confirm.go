@@ -71,14 +71,17 @@ func (d *Daemon) expire(t *trial) {
 		return
 	}
 	d.endTrial()
-	_ = d.goBack(t.former, errors.New("it was not confirmed in time"))
+	_ = d.goBack(t.former, true, errors.New("it was not confirmed in time"))
 }
 
 // goBack puts the former configuration in force again, and returns why, with what failed meanwhile.
-// The file still has the other one, as status says. Callers hold changing.
-func (d *Daemon) goBack(former *config.Config, why error) error {
-	if _, err := d.keepFormer(d.fileConfig(), former); err != nil {
-		d.log.Warn("a restart puts the configuration on trial in force for good", zap.Error(err))
+// The file still has the other one, as status says. kept: a restart, too, has the former one, by
+// what is on the disk since the trial began. Callers hold changing.
+func (d *Daemon) goBack(former *config.Config, kept bool, why error) error {
+	if !kept {
+		if _, err := d.keepFormer(d.fileConfig(), former); err != nil {
+			d.log.Warn("a restart puts the configuration of the file in force", zap.Error(err))
+		}
 	}
 	err := d.change(func() (*config.Config, error) { return former, nil }, nothingToKeep)
 	text := fmt.Sprintf("%s: not kept: %v; the former configuration is in force again, and the file still has the other one",

@@ -67,7 +67,7 @@ func (d *Daemon) reload(confirm time.Duration) error {
 		if t := d.endTrial(); t != nil {
 			former = t.former
 		}
-		return d.goBack(former, err)
+		return d.goBack(former, confirm > 0, err)
 	case confirm > 0:
 		d.beginTrial(former, confirm)
 	default:
