@@ -38,8 +38,12 @@ import (
 
 // Times and bounds.
 const (
-	pageSize = 500     // documents in one page
-	maxKeys  = 100_000 // documents in all: three for each of 20,000 sites, and those about hosts
+	pageSize = 500 // documents in one page
+	// maxAnswer bounds an answer of a member, and with it the memory that a page takes, in bytes: a
+	// document may have 1.5 MB in etcd, whoever wrote it. Pages beyond that are asked for again,
+	// with fewer documents.
+	maxAnswer = 8 << 20
+	maxKeys   = 100_000 // documents in all: three for each of 20,000 sites, and those about hosts
 	// callTimeout bounds a request.
 	callTimeout = 10 * time.Second
 	// A document is written up to putTries times, which leads to the same as once.
@@ -80,7 +84,8 @@ type Store struct {
 func Open(o Options) (*Store, error) {
 	config := clientv3.Config{
 		Endpoints: o.Endpoints, DialTimeout: callTimeout, DialKeepAliveTime: 20 * time.Second, DialKeepAliveTimeout: callTimeout,
-		Logger: zap.NewNop(), // what matters is in the errors
+		MaxCallRecvMsgSize: maxAnswer,
+		Logger:             zap.NewNop(), // what matters is in the errors
 		// Without this, a member that was away for long is tried again after up to two minutes.
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRetry}, MinConnectTimeout: callTimeout,

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"tund/internal/registry/record"
 )
@@ -23,9 +25,10 @@ func (s *Store) list(ctx context.Context) (all *record.Listing, at moment, err e
 
 // listRange reads a range of keys into all, at a moment; without one at the newest, which it notes.
 func (s *Store) listRange(ctx context.Context, from, end string, at *moment, all *record.Listing) error {
+	limit := int64(pageSize)
 	for {
 		options := []clientv3.OpOption{
-			clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend),
+			clientv3.WithRange(end), clientv3.WithLimit(limit), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend),
 		}
 		if at.revision != 0 {
 			options = append(options, clientv3.WithRev(at.revision))
@@ -33,6 +36,10 @@ func (s *Store) listRange(ctx context.Context, from, end string, at *moment, all
 		call, cancel := context.WithTimeout(ctx, s.callTimeout)
 		page, err := s.client.Get(call, from, options...)
 		cancel()
+		if status.Code(err) == codes.ResourceExhausted && limit > 1 { // more than maxAnswer
+			limit /= 2
+			continue
+		}
 		if err != nil {
 			return err
 		}
