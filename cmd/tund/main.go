@@ -148,7 +148,7 @@ func serve(c command, stderr io.Writer) int {
 		cfg = former
 	}
 	schedule()
-	heap.Suit(len(cfg.Peers))
+	heap.Suit(mostPeers(cfg))
 	keepMemory(log)
 	o := daemon.Options{
 		Config: cfg, Former: former != nil, Log: log, Level: level, Version: buildinfo.Version(version), Reload: s.reload, Restart: s.again.Load,
@@ -159,6 +159,14 @@ func serve(c command, stderr io.Writer) int {
 		return exitCode(err)
 	}
 	return exitOK
+}
+
+// mostPeers is how many peers the instance has, or may be given by its agent.
+func mostPeers(c *config.Config) int {
+	if c.Agent != nil {
+		return len(c.Peers) + c.Agent.Peers
+	}
+	return len(c.Peers)
 }
 
 // formerOf returns the configuration that is to be in force instead of that of the file, because

@@ -62,7 +62,7 @@ func (d *Daemon) stampsFailed(err error) {
 // configured returns a function that reports whether a peer is in the configuration in force.
 func (d *Daemon) configured() func(keys.PublicKey) bool {
 	peers := d.peers()
-	var known map[keys.PublicKey]bool // made on first use, because there is seldom anything new
+	var known map[keys.PublicKey]bool // made on first use: an end without any handshake needs none
 	return func(key keys.PublicKey) bool {
 		if known == nil {
 			known = make(map[keys.PublicKey]bool, len(peers))

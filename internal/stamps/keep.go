@@ -46,6 +46,9 @@ func (k Keeper) Run(ctx context.Context) {
 	failed := false
 	files := [...]keptFile{
 		{pause: stampsPause, save: func() (int, error) {
+			if !k.Store.Changed() {
+				return 0, nil // the usual case, which is not worth a list of very many peers
+			}
 			size, err := k.Store.Save(k.Configured())
 			if err != nil && !failed { // if it failed at the start, it was logged then
 				k.Log.Warn("handshakes recorded from now on may be taken for fresh ones after a restart", zap.Error(err))

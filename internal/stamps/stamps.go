@@ -216,6 +216,13 @@ func (s *Store) Save(configured func(keys.PublicKey) bool) (size int, err error)
 	return len(text), nil
 }
 
+// Changed reports whether there is anything to save.
+func (s *Store) Changed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dirty
+}
+
 // take returns the text of the file, or nil if nothing is new.
 func (s *Store) take(configured func(keys.PublicKey) bool) []byte {
 	s.mu.Lock()
