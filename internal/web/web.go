@@ -92,6 +92,9 @@ func New(source Source, log *zap.Logger) *Site {
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /page.json", s.pageJSON)
 	mux.HandleFunc("GET /{$}", pageHTML)
+	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent) // browsers ask for one, and log that there is none
+	})
 	s.handler = mux
 	return s
 }
