@@ -137,6 +137,13 @@ func TestExamine_namesCauseEvidenceAndRemedy(t *testing.T) {
 			down("cannot send")(e)
 			e.Host.Rules = []hostcheck.Rule{{Hook: "output", Table: "inet fw", Chain: "o", Handle: 5, Accept: "udp sport 51820"}}
 		}, "firewall", Problem, "on their way out|handle 5"},
+		{"a redirected port", func(e *Evidence) {
+			e.Host.Rules = []hostcheck.Rule{{Hook: "nat", Table: "ip nat", Chain: "pre", Handle: 6}}
+		}, "firewall", Warning, "another destination|table ip nat, chain pre, handle 6|nft delete rule ip nat pre handle 6"},
+		{"a redirected port, and no peer", func(e *Evidence) {
+			down("no answer")(e)
+			e.Host.Rules = []hostcheck.Rule{{Hook: "nat", Table: "ip nat", Chain: "pre", Handle: 6}}
+		}, "firewall", Problem, "cannot begin a session|handle 6"},
 		{"forwarding", warn("forwarding", "eth1 IPv4", "this host does not forward", "sysctl"), "forwarding", Warning, "does not forward|sysctl"},
 		{"a rule against forwarding", func(e *Evidence) { e.Host.Rules = []hostcheck.Rule{rule} }, "forwarding", Warning, "handle 7|iifname \"office\" accept"},
 		{"a path that takes less", func(e *Evidence) { e.Probes[0].LargeBack = 0 }, "paths", Problem, "large packets|1420 bytes|mtu = 1280"},

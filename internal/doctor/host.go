@@ -12,7 +12,7 @@ import (
 // Host is what was seen of the host from outside the instance.
 type Host struct {
 	ClockUnsynced bool
-	// Rules drop packets of the instance; nil: see RulesUnseen.
+	// Rules drop packets of the instance or lead them elsewhere; nil: see RulesUnseen.
 	Rules       []hostcheck.Rule
 	RulesUnseen string
 	Overlaps    []Overlap
@@ -53,6 +53,18 @@ func (e *Evidence) firewall() []Finding {
 				})
 			}
 		}
+	}
+	for _, r := range e.rules("nat") {
+		severity := Warning // what peers begin is lost; what this host begins is not
+		if !slices.ContainsFunc(e.Instance.Peers, func(p control.Peer) bool { return p.State == control.StateUp }) {
+			severity = Problem
+		}
+		list = append(list, Finding{
+			Severity: severity, Subject: r.Table,
+			Cause: fmt.Sprintf("a rule of this host gives datagrams to UDP port %d another destination: peers cannot begin a session with it",
+				e.Instance.ListenPort),
+			Evidence: r.String(), Remedy: r.Remedy(),
+		})
 	}
 	if e.Host != nil {
 		list = append(list, unseen("rules of the firewall", e.Host.RulesUnseen)...)

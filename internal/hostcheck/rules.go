@@ -12,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rule is a rule of nftables, or the policy of a chain, that drops packets of an instance.
+// Rule is a rule of nftables, or the policy of a chain, that drops packets of an instance or leads
+// them elsewhere.
 type Rule struct {
-	Hook   string // "input", "forward" or "output"
+	Hook   string // "input", "forward" or "output"; "nat": it gives them another destination
 	Table  string // "inet filter"
 	Chain  string
 	Handle uint64 // of the rule; 0: it is the policy of the chain
@@ -32,6 +33,10 @@ func (r Rule) String() string {
 
 // Remedy returns the command that lets the packets pass.
 func (r Rule) Remedy() string {
+	if r.Hook == "nat" {
+		return fmt.Sprintf("nft delete rule %s %s handle %d, also in what loads the rules at boot; or another listen_port, at both ends",
+			r.Table, r.Chain, r.Handle)
+	}
 	text := fmt.Sprintf("nft insert rule %s %s %s accept", r.Table, r.Chain, r.Accept)
 	if r.Back != "" {
 		text += fmt.Sprintf("; nft insert rule %s %s %s accept", r.Table, r.Chain, r.Back)
@@ -50,9 +55,9 @@ type Traffic struct {
 	Device string
 }
 
-// ReadRules returns the rules that drop the traffic, as far as they are certain to: a rule with a
-// condition that is not understood here is passed over. It needs CAP_NET_ADMIN. Rules of legacy
-// iptables and of eBPF are not visible to it.
+// ReadRules returns the rules that drop the traffic, or lead what is for our port elsewhere, as far
+// as they are certain to: a rule with a condition that is not understood here is passed over. It
+// needs CAP_NET_ADMIN. Rules of legacy iptables and of eBPF are not visible to it.
 func ReadRules(t Traffic) ([]Rule, error) { return readRules(t, false) }
 
 // ReadForward returns the rules that drop what is to be forwarded between the TUN device and
@@ -67,7 +72,17 @@ func readRules(t Traffic, forwardOnly bool) ([]Rule, error) {
 	var list []Rule
 	for _, c := range chains {
 		family, known := families[c.Table.Family]
-		if !known || c.Hooknum == nil || c.Type != nftables.ChainTypeFilter {
+		if !known || c.Hooknum == nil {
+			continue
+		}
+		if c.Type == nftables.ChainTypeNAT && *c.Hooknum == *nftables.ChainHookPrerouting && !forwardOnly {
+			found, err := t.redirects(conn, chains, c)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, found...)
+		}
+		if c.Type != nftables.ChainTypeFilter {
 			continue
 		}
 		if forwardOnly && *c.Hooknum != *nftables.ChainHookForward {

@@ -58,6 +58,15 @@ func TestReadRules_findsWhatDropsTheTraffic(t *testing.T) {
 			"add rule inet fw c iifname office ip saddr 10.1.1.1 drop", nil},
 		{"a last rule of iptables", "iptables -A FORWARD -j REJECT", []string{"forward", "chain FORWARD, handle"}},
 		{"a rule of iptables against the port", "iptables -A INPUT -p udp --dport 51820 -j REJECT", []string{"input", "chain INPUT, handle"}},
+		{"DNAT of our port", "add table ip n; add chain ip n c { type nat hook prerouting priority dstnat; }; " +
+			"add rule ip n c iifname eth7 udp dport 51820 counter dnat to 192.0.2.9:51820",
+			[]string{"nat", "table ip n, chain c, handle 2", "nft delete rule ip n c handle 2"}},
+		{"a redirection in a chain of its own", "add table inet n; add chain inet n c { type nat hook prerouting priority dstnat; }; add chain inet n sub; " +
+			"add rule inet n c jump sub; add rule inet n sub udp dport 51820 redirect to :53", []string{"nat", "chain sub, handle"}},
+		{"DNAT of iptables", "iptables -t nat -A PREROUTING -p udp --dport 51820 -j DNAT --to 192.0.2.9", []string{"nat", "chain PREROUTING, handle"}},
+		{"DNAT of others", "add table ip n; add chain ip n c { type nat hook prerouting priority dstnat; }; " +
+			"add rule ip n c tcp dport 51820 dnat to 192.0.2.9; add rule ip n c udp dport 443 redirect to :51820; " +
+			"add rule ip n c ip daddr 192.0.2.7 udp dport 51820 dnat to 192.0.2.9", nil},
 		{"forwarding of one host only", base + "forward priority 0; policy drop; }; add rule inet fw c ip saddr 10.1.1.1 accept", nil},
 		{"a rule against all forwarding", base + "forward priority 0; }; add rule inet fw c iifname eth7 accept; add rule inet fw c reject",
 			[]string{"forward", "handle 3", `nft insert rule inet fw c oifname "office" accept`}},
