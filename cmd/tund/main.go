@@ -125,6 +125,7 @@ func loadCode(err error) int {
 
 // serve runs the instance until a signal ends it.
 func serve(c command, stderr io.Writer) int {
+	outliveReaders()
 	s := catchSignals(os.Exit)
 	defer s.close()
 	journal := toJournal(2)
@@ -155,7 +156,7 @@ func serve(c command, stderr io.Writer) int {
 		Confine: func() error { return confine.Files(filesOf(cfg)) },
 	}
 	if err := daemon.Run(s.ctx, o); err != nil {
-		log.Error("instance ended: " + err.Error())
+		log.Error("instance ended: " + explained(err))
 		return exitCode(err)
 	}
 	return exitOK
@@ -277,6 +278,14 @@ func afterService(getenv func(string) string) removal {
 		return nothing
 	}
 	return allButFences
+}
+
+// explained is the text of an error, with the next step where it depends on the process alone.
+func explained(err error) string {
+	if errors.Is(err, syscall.EMFILE) {
+		return err.Error() + ": raise the limit for this process (`ulimit -n`, or LimitNOFILE= in the unit)"
+	}
+	return err.Error()
 }
 
 func exitCode(err error) int {

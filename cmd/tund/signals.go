@@ -26,6 +26,10 @@ type signals struct {
 	log *zap.Logger
 }
 
+// outliveReaders keeps the process alive when nobody reads its log any more: a write into a pipe
+// without a reader would end it (tund … 2>&1 | logger, and logger is killed).
+func outliveReaders() { signal.Ignore(syscall.SIGPIPE) }
+
 // catchSignals begins to catch. From here on SIGHUP never ends the process, also while it starts.
 func catchSignals(exit func(code int)) *signals {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -48,6 +48,7 @@ func serveInterface(c command, stderr io.Writer) int {
 	if !c.foreground && os.Getenv(envForeground) != "1" {
 		return background(stderr)
 	}
+	outliveReaders()
 	say := readiness()
 	o, err := interfaceOptions(c)
 	if err != nil {
@@ -64,7 +65,7 @@ func serveInterface(c command, stderr io.Writer) int {
 	signal.Ignore(syscall.SIGHUP) // there is no file to read again
 	o.Interface.Ready = func() { say(nil) }
 	if err := daemon.RunInterface(ctx, o); err != nil {
-		o.Log.Error("ended: " + err.Error())
+		o.Log.Error("ended: " + explained(err))
 		say(err)
 		return exitCode(err)
 	}

@@ -135,13 +135,13 @@ func (c *Claim) sign() error {
 func (c *Claim) makeDir(runDir string) error {
 	if _, err := os.Stat(runDir); errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(runDir, 0o755); err != nil {
-			return fmt.Errorf("make run directory: %w", err)
+			return fmt.Errorf("make run directory: %w (TUND_RUN_DIR names another place)", err)
 		}
 		_ = os.Chmod(runDir, 0o755) // whatever the umask: what is in it guards itself
 	}
 	err := os.Mkdir(c.dir, 0o750)
 	if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("make run directory: %w", err)
+		return fmt.Errorf("make run directory: %w (TUND_RUN_DIR names another place)", err)
 	}
 	info, err := os.Lstat(c.dir)
 	if errors.Is(err, fs.ErrNotExist) {
