@@ -72,8 +72,16 @@ var counters = regexp.MustCompile(`(?m)expires \S+|qlen \d+|state [A-Z]+|NO-CARR
 // kernelState returns, as text, everything that a network daemon can change in this namespace.
 func kernelState(t *testing.T) string {
 	t.Helper()
-	text := sh(t, "ip -o link; ip -o address; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule; nft list ruleset; "+
-		"cd /proc/sys/net; grep . ipv4/conf/all/src_valid_mark ipv4/ip_forward ipv4/conf/*/forwarding ipv6/conf/all/forwarding ipv6/conf/up*/accept_ra")
+	var text string
+	// A new IPv6 address is tentative, and has no route, until the kernel finds time for it.
+	for range 400 {
+		text = sh(t, "ip -o link; ip -o address; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule; nft list ruleset; "+
+			"cd /proc/sys/net; grep . ipv4/conf/all/src_valid_mark ipv4/ip_forward ipv4/conf/*/forwarding ipv6/conf/all/forwarding ipv6/conf/up*/accept_ra")
+		if !strings.Contains(text, " tentative ") {
+			break
+		}
+		<-time.After(5 * time.Millisecond)
+	}
 	lines := strings.SplitAfter(counters.ReplaceAllString(text, ""), "\n")
 	slices.Sort(lines) // the kernel's order is that of making
 	return strings.Join(lines, "")
