@@ -8,6 +8,7 @@
 #   - Each package has a row in the codemap, and a rule of its own in .golangci.yml says what it may
 #     import.
 #   - Each file that the document names exists.
+# shellcheck disable=SC2016 # $ and backquotes are those of awk, sed, Go and Markdown
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 go=${1:?which go command?}
@@ -46,7 +47,6 @@ unranked=$(comm -23 <(grep -E '^tunnel(/|$)' <<<"$packages" | grep -v 'test$' | 
 held=$(git grep -nE '\*(tunnel\.)?Tunnel\b' -- 'tunnel/*/*.go' || true)
 [ -z "$held" ] || fail "Only tunnel itself knows the whole of it:" "$held"
 
-# shellcheck disable=SC2016 # $0 and $2 are awk's
 large=$(git ls-files -z '*.go' | grep -zvE '_test\.go$|^test/|^tunnel/l2/|/testdata/' | xargs -0 wc -l | awk '
 	$2 == "total" { next }
 	{ sub(/\/[^\/]*$/, "", $2); sum[$2] += $1 }
@@ -55,7 +55,7 @@ large=$(git ls-files -z '*.go' | grep -zvE '_test\.go$|^test/|^tunnel/l2/|/testd
 long=$(git ls-files -z '*.go' | xargs -0 wc -l | awk '$2 != "total" && $1 > 400 { print "  " $2 ": " $1 " lines" }')
 [ -z "$long" ] || fail "Files of more than 400 lines:" "$long"
 
-# names DIR-OR-FILE…: what stands in backquotes in the document, one a line.
+# What stands in backquotes in the document, one a line.
 names=$(grep -oE '`[^`]+`' "$doc" | tr -d '`' | sort -u)
 
 # Below the path of the first name of a row the following names may be relative to its directory, as
