@@ -126,6 +126,9 @@ func (m *topModel) ask() tea.Msg {
 
 // press handles a key.
 func (m *topModel) press(k tea.KeyPressMsg) tea.Cmd {
+	if k.String() == "ctrl+z" { // the terminal does not turn it into a signal here
+		return tea.Suspend
+	}
 	if m.typing {
 		m.edit(k)
 		return nil

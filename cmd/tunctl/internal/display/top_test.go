@@ -50,6 +50,11 @@ func press(m *topModel, keys ...string) (quits bool) {
 func TestTop_keys(t *testing.T) {
 	t.Parallel()
 	m := model(t, 80, 20)
+	if _, cmd := m.Update(tea.KeyPressMsg{Code: 'z', Mod: tea.ModCtrl}); cmd == nil {
+		t.Error("Ctrl-Z does nothing")
+	} else if _, suspends := cmd().(tea.SuspendMsg); !suspends {
+		t.Error("Ctrl-Z does not suspend")
+	}
 	shows := func(want ...string) {
 		t.Helper()
 		screen := m.draw()
