@@ -258,10 +258,11 @@ func (c *cluster) expire(leases map[string]clientv3.LeaseID) {
 // of sites that are away the addresses of hosts are no longer answered for, at once, which is all.
 func (f *fleet) leasesExpire(t *testing.T) {
 	before := f.removed()
-	all := f.c.leases(root)
-	if len(all) != len(f.agents)+reals {
-		t.Fatalf("%d sites are present, of %d", len(all), len(f.agents)+reals)
-	}
+	var all map[string]clientv3.LeaseID
+	testnet.Await(t, "all sites are present", limit(), func() bool {
+		all = f.c.leases(root)
+		return len(all) == len(f.agents)+reals
+	})
 	f.c.expire(all)
 	began := time.Now()
 	testnet.Await(t, "all sites are present again", limit(), func() bool { return len(f.c.leases(root)) == len(all) })
