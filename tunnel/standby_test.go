@@ -159,3 +159,30 @@ func TestStandby_reloadMovesNothing(t *testing.T) {
 		}
 	})
 }
+
+// A plain WireGuard peer that is heard but does not hear us any longer asks for session after
+// session. That is no sign of life: the standby takes over as it does from a dead peer.
+func TestStandby_takesOverFromAPeerThatOnlyAsksForSessions(t *testing.T) {
+	inBubble(t, func(w *world) {
+		s := w.newSite()
+		s.talks(5*time.Second, func() bool { return false })
+		w.net.Filter(func(d udptest.Datagram) error {
+			if d.From == s.addr && d.To == s.main.addr {
+				return udptest.Lost
+			}
+			return nil
+		})
+		limit := timers.UnansweredAfter + 2*timers.RekeyTimeout + 3*timers.RekeyTimeoutJitterMax + time.Second
+		if took := s.talks(3*time.Minute, func() bool { return s.active(s.standby) }); took > limit {
+			t.Errorf("taken over after %v, want at most %v", took, limit)
+		}
+		s.talks(5*time.Minute, func() bool { return false })
+		if s.active(s.main) {
+			t.Error("given back although the peer hears nothing")
+		}
+		w.net.Filter(nil)
+		if took := s.talks(time.Minute, func() bool { return s.active(s.main) }); took > failover.Health+2*timers.RekeyTimeout {
+			t.Errorf("given back after %v", took)
+		}
+	})
+}

@@ -297,6 +297,9 @@ func (p *Peer) Responded(ix *Index, kp *Keypair, own keys.PublicKey, e Event) (u
 	p.begin(ix, kp, own)
 	p.Timers.SessionDerived(e.Now, e.Delay)
 	p.history().count.ResponsesSent++
+	if p.unconfirmed == 0 {
+		p.blame().unheardSince = e.Now
+	}
 	p.unconfirmed++
 	return int(p.unconfirmed)
 }

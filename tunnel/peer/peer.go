@@ -86,13 +86,15 @@ type Peer struct {
 type faults struct {
 	vainSince boottime.Time // when the first of the handshakes in vain began
 	// When the first of several echo requests was sent that had no answer; 0: none.
-	deadSince   boottime.Time
-	deadWhy     string // what that looks like, in words
-	deaf        bool   // things come from the peer all the same, and prove nothing
-	lastError   string
-	lastErrorAt boottime.Time
-	doubt       string        // what recent handshakes suggest against the peer, in any state
-	doubtAt     boottime.Time // when
+	deadSince boottime.Time
+	deadWhy   string // what that looks like, in words
+	deaf      bool   // things come from the peer all the same, and prove nothing
+	// When the first of our responses was sent that have led to no session.
+	unheardSince boottime.Time
+	lastError    string
+	lastErrorAt  boottime.Time
+	doubt        string        // what recent handshakes suggest against the peer, in any state
+	doubtAt      boottime.Time // when
 }
 
 // blame returns where to note a fault. p.mu is held.

@@ -27,9 +27,9 @@ const (
 	// refusedTooLong is how long the kernel may refuse everything that we send to a peer before the
 	// peer is down: routes and addresses come and go within seconds while a link changes.
 	refusedTooLong = 15 * time.Second
-	// UnconfirmedResponses is how many responses in a row may lead to no session before a peer
-	// without one is down. The peer asked for each of them, at least 5 seconds after the one
-	// before.
+	// UnconfirmedResponses is how many responses in a row may lead to no session before a peer is
+	// down that has none, or from which nothing else comes. The peer asked for each of them, at
+	// least 5 seconds after the one before.
 	UnconfirmedResponses = 3
 )
 
@@ -43,7 +43,7 @@ func (p *Peer) State(now boottime.Time) State {
 // state is the only rule by which a peer is judged. Keys that are still valid do not make it up,
 // since they only show that it was there up to three minutes ago. Callers hold mu.
 func (p *Peer) state(now boottime.Time) State {
-	if p.refused(now) || p.silent() || p.dead() {
+	if p.refused(now) || p.silent() || p.dead() || p.unheard() {
 		return StateDown
 	}
 	if cur := p.current.Load(); cur != nil && cur.Usable(now) {
@@ -165,6 +165,13 @@ func (p *Peer) silent() bool {
 	return p.vain >= silentHandshakes && p.LastReceived() < p.blamed().vainSince
 }
 
+// unheard reports whether the peer has asked for a session again and again, has used none that we
+// answered with, and has sent nothing else since: what we send does not arrive there. Callers hold
+// mu.
+func (p *Peer) unheard() bool {
+	return p.unconfirmed >= UnconfirmedResponses && p.LastReceived() < p.blamed().unheardSince
+}
+
 // inVain notes that the last initiation had no response. Callers hold mu.
 func (p *Peer) inVain() {
 	if p.vain == 0 || p.LastReceived() >= p.blamed().vainSince {
@@ -188,6 +195,9 @@ func (p *Peer) downSince(now boottime.Time, wall time.Time) time.Time {
 	}
 	if dead := p.blamed().deadSince; p.dead() && (since == 0 || dead < since) {
 		since = dead
+	}
+	if unheard := p.blamed().unheardSince; p.unheard() && (since == 0 || unheard < since) {
+		since = unheard
 	}
 	if at := boottime.Time(p.refusedSince.Load()); p.refused(now) && (since == 0 || at < since) {
 		since = at
