@@ -28,7 +28,7 @@ memory=${TUND_LAB_MEMORY:-1536}
 # the same.
 accel=${TUND_LAB_ACCEL:-tcg,thread=multi}
 programs=(bash ip tc bridge ss wg iperf3 ping nft ethtool)
-modules=(wireguard tun veth bridge br_netfilter 8021q vxlan geneve ipvlan macvlan macvtap dummy sch_netem
+modules=(wireguard tun veth vrf bridge br_netfilter 8021q vxlan geneve ipvlan macvlan macvtap dummy sch_netem
 	nf_tables nft_numgen nft_fib_inet nft_ct nft_masq nft_chain_nat nft_limit nft_redir)
 
 die() {

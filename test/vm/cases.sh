@@ -5,7 +5,7 @@
 # shellcheck disable=SC2034,SC2154
 cases=(v4_subject_initiates v4_kernel_initiates v4_psk_subject v4_psk_kernel v6_subject_initiates v6_psk_kernel
 	tcp fragments kernel_roams kernel_changes_port subject_roams subject_changes_port kernel_restarts
-	subject_restarts loss psk_differs offload_off)
+	subject_restarts loss psk_differs offload_off vrf vrf_v6)
 long_cases=(rekey_by_the_clock)
 
 # works FROM: both families inside; FROM speaks first.
@@ -127,6 +127,23 @@ case_psk_differs() {
 	! at s ping -n -q -c 3 -W 2 10.9.0.1 || fail "a ping crossed although the preshared keys differ"
 	[ "$(at k wg show wg0 latest-handshakes | cut -f 2)" = 0 ] || fail "the kernel saw a handshake"
 	[ "$subject" = kernel ] || grep -qi -e preshared -e psk /run/subject.log || fail "tund's log does not say why"
+}
+
+# The subject's uplink is in a VRF, and its tunnel in the main table. Datagrams go both ways only
+# through the VRF, whose routes the main table lacks. The kernel's WireGuard cannot be bound.
+case_vrf() { in_vrf underlay=v4; }
+case_vrf_v6() { in_vrf underlay=v6; }
+
+in_vrf() {
+	[ "$subject" = tund ] || return 0
+	pair vrf=red initiator=s "$1"
+	! at s ip route get 192.0.2.1 2>/dev/null || fail "the main table knows the way to the peer"
+	works s
+	note "$(tcp s v4 2) out Mbit/s"
+	kill "$(cat /run/tund.pid)"
+	await 50 "end of tund" tund_gone
+	start_tund
+	works s
 }
 
 case_offload_off() {

@@ -11,6 +11,7 @@ underlay=v4 # v4 | v6: what the endpoints are given in
 psk=        # a preshared key, empty for none
 initiator=s # k | s: who knows the other's endpoint
 offload=auto
+vrf=     # not empty: the subject's underlay is in a VRF, to which it binds
 port_k=51820
 port_s=51820
 
@@ -42,8 +43,8 @@ take_down() {
 	return 0
 }
 
-# pair [underlay=v6] [psk=yes] [initiator=k] [offload=off] [subject_psk=KEY]: both sides configured
-# and up.
+# pair [underlay=v6] [psk=yes] [initiator=k] [offload=off] [vrf=red] [subject_psk=KEY]: both sides
+# configured and up.
 pair() {
 	local setting subject_psk='' want_psk=''
 	for setting in "$@"; do
@@ -52,6 +53,7 @@ pair() {
 		psk=*) want_psk=${setting#*=} ;;
 		initiator=*) initiator=${setting#*=} ;;
 		offload=*) offload=${setting#*=} ;;
+		vrf=*) vrf=${setting#*=} ;;
 		subject_psk=*) subject_psk=${setting#*=} ;;
 		*) fail "pair: what is $setting?" ;;
 		esac
@@ -64,6 +66,11 @@ pair() {
 	ip netns add k
 	ip netns add s
 	ip link add ul netns k type veth peer name ul netns s
+	if [ -n "$vrf" ]; then
+		ip -n s link add "$vrf" type vrf table 10
+		ip -n s link set "$vrf" up
+		ip -n s link set ul master "$vrf"
+	fi
 	local ns last=1
 	for ns in k s; do
 		at "$ns" sysctl -qw net.ipv4.conf.all.promote_secondaries=1
@@ -112,6 +119,7 @@ tund_config() { # tund_config PSK ENDPOINT
 		private_key = "$key_s"
 		listen_port = $port_s
 		offload = "$offload"
+		$([ -z "$vrf" ] || echo "bind_device = \"$vrf\"")
 		[tun]
 		device = "wg0"
 		address = ["10.9.0.2/24", "fd09::2/64"]
