@@ -149,7 +149,11 @@ func (a *app) saveCapture(ctx context.Context, c capturing, in io.Reader, limits
 	if errors.Is(err, syscall.EPIPE) {
 		return err // whoever watched has seen enough
 	}
-	fmt.Fprintf(a.env.stderr, "%d packets captured, %d lost because they were not taken in time\n", done.Packets, done.Lost)
+	least := ""
+	if done.Behind {
+		least = "at least "
+	}
+	fmt.Fprintf(a.env.stderr, "%d packets captured, %s%d lost because they were not taken in time\n", done.Packets, least, done.Lost)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return exit.Errorf(exit.Unreachable, "the instance ended the capture without a word (was it killed?): the file has what came before")
 	}

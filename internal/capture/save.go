@@ -25,6 +25,9 @@ const (
 	// wait for its predecessors twice, and soon enough for people who watch.
 	gatherBytes = 1 << 20
 	gatherFor   = 50 * time.Millisecond
+	// maxLag is how old the newest counters may be that are still called complete: the daemon sends
+	// some at least each second.
+	maxLag = 1500 * time.Millisecond
 	// maxHeld bounds the packets that wait for their predecessors, in bytes. The rings of a daemon
 	// hold less.
 	maxHeld = 1 << 30
@@ -47,6 +50,9 @@ type Output struct {
 type Summary struct {
 	Packets int64  // written
 	Lost    uint64 // taken by the filter, but nobody read them in time
+	// Behind: the capture was ended here while much had not been read yet, so that more may be
+	// lost.
+	Behind bool
 	// Why the capture ended, if not by a limit or because the reader was closed: in words.
 	Ended string
 	Limit string // the limit that was reached, in words
@@ -100,6 +106,7 @@ func Save(in io.Reader, to Output, limits Limits, stopped func() bool) (Summary,
 	if s.file == nil || errors.Is(err, ErrOutput) {
 		return s.done, err
 	}
+	s.done.Behind = cut && time.Since(s.wall(s.mark.Until)) > maxLag
 	if cut && !stopped() {
 		s.done.Ended = "the connection to the daemon broke: " + err.Error()
 	}

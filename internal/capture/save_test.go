@@ -110,6 +110,24 @@ func TestSave_keysComeBeforeThePacketsOfTheirTime(t *testing.T) {
 	}
 }
 
+// A capture that is ended before its reader has caught up does not pretend to know what was lost.
+func TestSave_endedWhileBehind(t *testing.T) {
+	t.Parallel()
+	for _, late := range []bool{false, true} {
+		until := time.Now()
+		if late {
+			until = until.Add(-2 * maxLag)
+		}
+		start := stream.Start{Schema: stream.Schema, SnapLength: 100, Interfaces: []stream.Interface{{Name: "office", Kind: stream.KindTUN}}}
+		b := stream.AppendJSON(nil, stream.KindStart, start)
+		b = stream.AppendJSON(b, stream.KindMark, stream.Mark{Until: until.UnixNano(), Taken: []uint64{5}, Lost: []uint64{3}})
+		done, err := Save(bytes.NewReader(b), Output{Packets: io.Discard}, Limits{}, func() bool { return true })
+		if err != nil || done.Lost != 3 || done.Behind != late {
+			t.Errorf("late %v: %+v, %v", late, done, err)
+		}
+	}
+}
+
 func TestSave_limits(t *testing.T) {
 	t.Parallel()
 	var file bytes.Buffer
