@@ -89,7 +89,8 @@ type bridgeFollower struct {
 	datagrams chan []byte   // one datagram of the kernel; nil: messages were lost
 	taken     chan struct{} // the datagram has been handled
 
-	port, bridge int // indices; bridge is 0 while there is none to read
+	port, bridge int     // indices; bridge is 0 while there is none to read
+	mac          [6]byte // of the port itself
 	ageing       time.Duration
 	vlans        portVLANs
 
@@ -171,7 +172,7 @@ func (f *bridgeFollower) handle(b []byte) {
 			st, ok := f.station(e)
 			switch {
 			case !ok:
-			case typ == unix.RTM_NEWNEIGH && e.port != f.port:
+			case typ == unix.RTM_NEWNEIGH && f.local(e):
 				heard = append(heard, st)
 			default:
 				f.flushHeard(&heard)
@@ -193,7 +194,7 @@ func (f *bridgeFollower) departed(typ uint16, e fdbEntry, st Station) {
 	switch {
 	case typ == unix.RTM_NEWNEIGH:
 		f.lan.Departed(st, Moved)
-	case e.port == f.port: // the bridge has forgotten what was behind us
+	case !f.local(e): // the bridge has forgotten what was behind us
 	case !e.fixed && f.ageing > 0 && e.idle+time.Second >= f.ageing:
 		f.lan.Departed(st, Aged)
 	default:
@@ -258,7 +259,8 @@ func (f *bridgeFollower) find() error {
 	if err != nil {
 		return err
 	}
-	f.port = port.Attrs().Index
+	f.port, f.mac = port.Attrs().Index, [6]byte{}
+	copy(f.mac[:], port.Attrs().HardwareAddr)
 	var bridge *netlink.Bridge
 	if index := port.Attrs().MasterIndex; index != 0 {
 		master, err := netlink.LinkByIndex(index)
@@ -307,13 +309,18 @@ func (f *bridgeFollower) readStations() ([]Station, error) {
 	return slices.Clip(all), err
 }
 
-// eachEntry visits the entries that the bridge has at other ports.
+// local reports whether an entry stands for a host of the LAN: one at another port, or this host by
+// the port's own address. The kernel sends from that address too (reports of IPv6 multicast), and
+// nobody answers for it who could show that a peer that uses it is wrong.
+func (f *bridgeFollower) local(e fdbEntry) bool { return e.port != f.port || e.mac == f.mac }
+
+// eachEntry visits the entries that the bridge has at other ports, and the port's own address.
 func (f *bridgeFollower) eachEntry(visit func(fdbEntry)) error {
 	req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
 	req.AddData(nl.NewIfInfomsg(unix.AF_BRIDGE))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(f.bridge))))
 	return req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH, func(m []byte) bool {
-		if e, ok := parseFDB(m); ok && e.bridge == f.bridge && e.port != f.port {
+		if e, ok := parseFDB(m); ok && e.bridge == f.bridge && f.local(e) {
 			visit(e)
 		}
 		return true

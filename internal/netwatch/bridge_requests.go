@@ -75,7 +75,7 @@ func (f *bridgeFollower) ask(st Station) (Station, bool) {
 		return st, false
 	}
 	for _, m := range answers {
-		if e, ok := parseFDB(m); ok && e.port != f.port && e.mac == st.MAC {
+		if e, ok := parseFDB(m); ok && f.local(e) && e.mac == st.MAC {
 			st.Idle, st.Fixed = e.idle, e.fixed
 			return st, true
 		}

@@ -147,6 +147,12 @@ func TestFollowBridge_hostsComeMoveAndGo(t *testing.T) {
 		t.Errorf("fixed: %+v, learned: %+v, all VLANs: %v", st, l.stations[early+"/0"], l.allVLANs)
 	}
 	l.mu.Unlock()
+	own := ns.Run(t, "cat", "/sys/class/net/p0/address")
+	l.mu.Lock()
+	if st, ok := l.stations[strings.TrimSpace(own)+"/0"]; !ok || !st.Fixed {
+		t.Errorf("the followed port's own address: %+v", st)
+	}
+	l.mu.Unlock()
 	ns.Run(t, "bridge", "fdb", "add", late, "dev", "p1", "master", "dynamic")
 	l.awaitStation(t, late+"/0", true)
 	ns.Run(t, "bridge", "fdb", "add", mobile, "dev", "p1", "master", "dynamic")
