@@ -10,16 +10,21 @@ import (
 	"tund/tunnel/udp/udptest"
 )
 
+// liveness has the site and both gateways ask each other in this interval.
+func (s *site) liveness(every time.Duration) {
+	on := peer.ExtensionsOn
+	for _, gateway := range []*end{s.main, s.standby} {
+		for _, x := range [][2]*end{{s.end, gateway}, {gateway, s.end}} {
+			x[0].configure(Change{Peers: []PeerChange{{PublicKey: x[1].key.Public(), Extensions: &on, Liveness: &every}}})
+		}
+	}
+}
+
 // With liveness of a second, the standby takes over within three seconds.
 func TestStandby_livenessFindsADeadPeerInThreeSeconds(t *testing.T) {
 	inBubble(t, func(w *world) {
 		s := w.newSite()
-		on, every := peer.ExtensionsOn, time.Second
-		for _, gateway := range []*end{s.main, s.standby} {
-			for _, x := range [][2]*end{{s.end, gateway}, {gateway, s.end}} {
-				x[0].configure(Change{Peers: []PeerChange{{PublicKey: x[1].key.Public(), Extensions: &on, Liveness: &every}}})
-			}
-		}
+		s.liveness(time.Second)
 		s.talks(30*time.Second, func() bool { return false })
 		w.net.Filter(func(d udptest.Datagram) error {
 			if d.To == s.main.addr || d.From == s.main.addr {
@@ -50,12 +55,7 @@ func TestStandby_livenessFindsADeadPeerInThreeSeconds(t *testing.T) {
 func TestStandby_takesOverFromAPeerThatDoesNotHearUs(t *testing.T) {
 	inBubble(t, func(w *world) {
 		s := w.newSite()
-		on, every := peer.ExtensionsOn, time.Second
-		for _, gateway := range []*end{s.main, s.standby} {
-			for _, x := range [][2]*end{{s.end, gateway}, {gateway, s.end}} {
-				x[0].configure(Change{Peers: []PeerChange{{PublicKey: x[1].key.Public(), Extensions: &on, Liveness: &every}}})
-			}
-		}
+		s.liveness(time.Second)
 		s.talks(30*time.Second, func() bool { return false })
 		w.net.Filter(func(d udptest.Datagram) error {
 			if d.From == s.addr && d.To == s.main.addr {
