@@ -21,6 +21,7 @@ import (
 	"tund/internal/rundir"
 	"tund/internal/screen"
 	"tund/internal/screen/screentest"
+	"tund/internal/unixsock/unixsocktest"
 )
 
 // fake is a Backend.
@@ -112,16 +113,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "tunctl-") // t.TempDir is too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return &world{t: t, dir: dir, env: map[string]string{"LANG": "en_US.UTF-8"}}
+	return &world{t: t, dir: unixsocktest.Dir(t), env: map[string]string{"LANG": "en_US.UTF-8"}}
 }
 
 // start serves an instance.

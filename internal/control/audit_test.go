@@ -8,13 +8,15 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"tund/internal/unixsock/unixsocktest"
 )
 
 // Each change leaves one line: who, what, and what became of it. None has a secret in it.
 func TestAudit_oneLineForEachChange(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.InfoLevel)
-	dir := shortDir(t)
+	dir := unixsocktest.Dir(t)
 	s, err := Listen(Options{RunDir: dir, Instance: "office", Log: zap.New(core)})
 	if err != nil {
 		t.Fatal(err)

@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"tund/internal/rundir"
+	"tund/internal/unixsock/unixsocktest"
 )
 
 func TestClient_tellsMissingFromStaleFromSilent(t *testing.T) {
 	t.Parallel()
-	dir := shortDir(t)
+	dir := unixsocktest.Dir(t)
 	var dial *DialError
 
 	_, err := NewClient(dir, "never").Status(context.Background())

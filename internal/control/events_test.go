@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tund/internal/events"
+	"tund/internal/unixsock/unixsocktest"
 )
 
 // giveUp is how long a test waits for what should come at once.
@@ -78,7 +79,7 @@ func TestEvents_refusals(t *testing.T) {
 // Readers are few, keep no other request out, and end with the server.
 func TestEvents_readersAreBounded(t *testing.T) {
 	t.Parallel()
-	dir := shortDir(t)
+	dir := unixsocktest.Dir(t)
 	s, err := Listen(Options{RunDir: dir, Instance: "office"})
 	if err != nil {
 		t.Fatal(err)

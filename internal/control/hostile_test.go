@@ -13,6 +13,7 @@ import (
 
 	"tund/internal/events"
 	"tund/internal/rundir"
+	"tund/internal/unixsock/unixsocktest"
 )
 
 // impostor answers at the control socket of an instance, whatever is asked, until the test ends.
@@ -57,7 +58,7 @@ func repeat(w io.Writer, text string, pause time.Duration) {
 
 func TestClient_neverWaitsForeverOrTrusts(t *testing.T) {
 	t.Parallel()
-	dir := shortDir(t)
+	dir := unixsocktest.Dir(t)
 	const ok = "HTTP/1.1 200 OK\r\n\r\n"
 	for _, test := range []struct {
 		name   string
@@ -111,7 +112,7 @@ func TestClient_neverWaitsForeverOrTrusts(t *testing.T) {
 // An answer that does not say that a change was made is no success.
 func TestClient_believesNoChangeThatIsNotConfirmed(t *testing.T) {
 	t.Parallel()
-	dir := shortDir(t)
+	dir := unixsocktest.Dir(t)
 	for name, body := range map[string]string{"empty": "", "nothing": "{}", "part": `{"ok": tr`, "other": `{"ok": false}`} {
 		c := impostor(t, dir, name, func(w net.Conn) { _, _ = io.WriteString(w, "HTTP/1.1 200 OK\r\n\r\n"+body) })
 		for what, err := range map[string]error{

@@ -11,11 +11,12 @@ import (
 	"testing"
 
 	"tund/internal/rundir"
+	"tund/internal/unixsock/unixsocktest"
 )
 
 func TestListen_makesGuardedFilesAndCloseRemovesThem(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(shortDir(t), "run", "tund")
+	dir := filepath.Join(unixsocktest.Dir(t), "run", "tund")
 	s, err := Listen(Options{RunDir: dir, Instance: "office"})
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +50,7 @@ func TestListen_makesGuardedFilesAndCloseRemovesThem(t *testing.T) {
 
 func TestListen_refusesALiveInstanceAndReplacesADeadOne(t *testing.T) {
 	t.Parallel()
-	dir := shortDir(t)
+	dir := unixsocktest.Dir(t)
 	s, err := Listen(Options{RunDir: dir, Instance: "office"})
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +85,7 @@ func TestListen_refusesALiveInstanceAndReplacesADeadOne(t *testing.T) {
 
 func TestListen_saysWhatIsInTheWay(t *testing.T) {
 	t.Parallel()
-	dir := shortDir(t)
+	dir := unixsocktest.Dir(t)
 	write := func(path string) {
 		t.Helper()
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -125,7 +126,7 @@ func TestListen_saysWhatIsInTheWay(t *testing.T) {
 // Starters and stoppers of one instance meet in every order: at most one ever holds it.
 func TestListen_isWonByOneAtATime(t *testing.T) {
 	t.Parallel()
-	dir := shortDir(t)
+	dir := unixsocktest.Dir(t)
 	var mu sync.Mutex
 	holders, wins := 0, 0
 	var group sync.WaitGroup

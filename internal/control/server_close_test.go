@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"tund/internal/unixsock/unixsocktest"
 )
 
 func TestServer_closeDoesNotWaitForIdleClients(t *testing.T) {
 	t.Parallel()
-	dir := shortDir(t)
+	dir := unixsocktest.Dir(t)
 	s, err := Listen(Options{RunDir: dir, Instance: "office"})
 	if err != nil {
 		t.Fatal(err)

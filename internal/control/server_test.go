@@ -23,6 +23,7 @@ import (
 
 	"tund/internal/control/admission"
 	"tund/internal/events"
+	"tund/internal/unixsock/unixsocktest"
 )
 
 // No goroutine outlives the tests: what the server started has ended when Close returns.
@@ -130,7 +131,7 @@ func serve(t *testing.T, backend Backend) (*Server, *Client) {
 // serveAs is serve with another idea of who connects.
 func serveAs(t *testing.T, backend Backend, identify func(net.Conn) admission.Caller) (*Server, *Client) {
 	t.Helper()
-	dir := shortDir(t)
+	dir := unixsocktest.Dir(t)
 	s, err := Listen(Options{RunDir: dir, Instance: "office", Version: "1.2.3", Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
@@ -147,21 +148,6 @@ func serveAs(t *testing.T, backend Backend, identify func(net.Conn) admission.Ca
 		}
 	})
 	return s, NewClient(dir, "office")
-}
-
-// shortDir is t.TempDir without the test's name in it, which would not fit in a socket path.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "tund-control-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
 }
 
 // request makes a raw request and returns status and body.

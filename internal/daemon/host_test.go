@@ -23,6 +23,7 @@ import (
 	"tund/internal/control"
 	"tund/internal/rundir"
 	"tund/internal/testnet"
+	"tund/internal/unixsock/unixsocktest"
 )
 
 // envAlone is set in a process that runs one test in a network namespace of its own.
@@ -38,11 +39,7 @@ func alone(t *testing.T) bool {
 	}
 	testnet.Require(t)
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "td") // short: paths of unix sockets are limited
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
+	dir := unixsocktest.Dir(t)
 	// Seconds, unless others use the machine.
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"tund/internal/unixsock/unixsocktest"
 )
 
 func TestListen_filesAndTheirModes(t *testing.T) {
@@ -81,11 +83,7 @@ func TestListen_oneOfManyWins(t *testing.T) {
 
 func TestListen_takesOverASocket(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "uapi")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := unixsocktest.Dir(t)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "wg7.sock")})
 	if err != nil {
 		t.Fatal(err)

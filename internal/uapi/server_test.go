@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tund/internal/unixsock/unixsocktest"
 	"tund/tunnel"
 )
 
@@ -44,12 +45,7 @@ func (f *fake) Set(r Request) error {
 // serve runs a server for f in a new directory until the test ends.
 func serve(t *testing.T, f *fake) *Server {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "uapi")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return serveIn(t, f, filepath.Join(dir, "wireguard"))
+	return serveIn(t, f, filepath.Join(unixsocktest.Dir(t), "wireguard"))
 }
 
 func serveIn(t *testing.T, f *fake, dir string) *Server {
@@ -324,11 +320,7 @@ func socketPair(t *testing.T) (a, b *net.UnixConn) {
 // Running out of descriptors must not end the socket.
 func TestServe_survivesErrorsOfAccept(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "uapi")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := unixsocktest.Dir(t)
 	s, err := Listen(Options{Dir: dir, Device: "wg0"})
 	if err != nil {
 		t.Fatal(err)

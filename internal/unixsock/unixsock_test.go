@@ -12,24 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/internal/unixsock"
+	"tund/internal/unixsock/unixsocktest"
 )
-
-// directory is a new one whose path is short enough for a socket in it.
-func directory(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "sock")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
 
 // TestListen_modeWhateverTheUmask is not parallel: the umask is the process's.
 func TestListen_modeWhateverTheUmask(t *testing.T) {
 	for _, umask := range []int{0, 0o022, 0o077, 0o777} {
 		for _, mode := range []fs.FileMode{0o600, 0o660} {
-			path := filepath.Join(directory(t), "s")
+			path := filepath.Join(unixsocktest.Dir(t), "s")
 			was := unix.Umask(umask)
 			l, err := unixsock.Listen(path, unixsock.Options{Mode: mode, Group: -1})
 			unix.Umask(was)
@@ -49,7 +39,7 @@ func TestListen_modeWhateverTheUmask(t *testing.T) {
 
 func TestListen_doesNotReplaceAFile(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(directory(t), "s")
+	path := filepath.Join(unixsocktest.Dir(t), "s")
 	l, err := unixsock.Listen(path, unixsock.Options{Mode: 0o600, Group: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +58,7 @@ func TestListen_doesNotReplaceAFile(t *testing.T) {
 
 func TestExists_tellsSocketsFromOtherFiles(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(directory(t), "s")
+	path := filepath.Join(unixsocktest.Dir(t), "s")
 	if there, err := unixsock.Exists(path); there || err != nil {
 		t.Errorf("nothing is there: %v, %v", there, err)
 	}

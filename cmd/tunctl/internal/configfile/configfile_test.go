@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"tund/cmd/tunctl/internal/exit"
+	"tund/cmd/tunctl/internal/exit/exittest"
 	"tund/config"
 	"tund/crypto/keys"
 	"tund/internal/control"
+	"tund/internal/unixsock/unixsocktest"
 )
 
 // place is a host with a directory of configurations and one of running instances.
@@ -24,15 +26,7 @@ type place struct {
 
 func newPlace(t *testing.T) *place {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "configfile-") // t.TempDir is too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := unixsocktest.Dir(t)
 	p := &place{Finder{RunDir: filepath.Join(dir, "run"), ConfigDir: filepath.Join(dir, "etc")}, t}
 	if err := os.Mkdir(p.ConfigDir, 0o700); err != nil {
 		t.Fatal(err)
@@ -98,15 +92,6 @@ func (p *place) run(name, path string, refuse error) *instance {
 	return i
 }
 
-// ends fails the test unless err ends tunctl with this code and says what it should.
-func ends(t *testing.T, err error, code int, says string) {
-	t.Helper()
-	var failure *exit.Failure
-	if !errors.As(err, &failure) || failure.Code != code || !strings.Contains(err.Error(), says) {
-		t.Errorf("ended with %v, want code %d and %q", err, code, says)
-	}
-}
-
 func TestPath_whichConfiguration(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -118,7 +103,7 @@ func TestPath_whichConfiguration(t *testing.T) {
 		}
 	}
 	_, err := p.Path(ctx, "", "")
-	ends(t, err, exit.Misused, "no configuration in "+p.ConfigDir+": name its file")
+	exittest.Ends(t, err, exit.Misused, "no configuration in "+p.ConfigDir+": name its file")
 
 	office, _ := p.write("office.toml")
 	find("", "", office)
@@ -128,16 +113,16 @@ func TestPath_whichConfiguration(t *testing.T) {
 
 	p.write("branch.toml")
 	_, err = p.Path(ctx, "", "")
-	ends(t, err, exit.Misused, "choose one with -i (branch, office)")
+	exittest.Ends(t, err, exit.Misused, "choose one with -i (branch, office)")
 
 	p.run("lab", "/srv/lab.toml", nil)
 	find("", "", "/srv/lab.toml") // the only one that runs
 	find("", "lab", "/srv/lab.toml")
 	p.run("wg0", "", nil)
 	_, err = p.Path(ctx, "", "wg0")
-	ends(t, err, exit.Failed, "configured with wg(8)")
+	exittest.Ends(t, err, exit.Failed, "configured with wg(8)")
 	_, err = p.Path(ctx, "", "")
-	ends(t, err, exit.Misused, "choose one with -i")
+	exittest.Ends(t, err, exit.Misused, "choose one with -i")
 }
 
 func TestReplace_ofAnInstanceThatDoesNotRun(t *testing.T) {
@@ -154,9 +139,9 @@ func TestReplace_ofAnInstanceThatDoesNotRun(t *testing.T) {
 	has(t, path, next)
 
 	_, err = p.Replace(ctx, path, old, old)
-	ends(t, err, exit.Failed, "changed by another program in the meantime")
+	exittest.Ends(t, err, exit.Failed, "changed by another program in the meantime")
 	_, err = p.Replace(ctx, path, next, []byte("[tunnel]\n"))
-	ends(t, err, exit.Config, "was not changed, because the result would have errors")
+	exittest.Ends(t, err, exit.Config, "was not changed, because the result would have errors")
 	has(t, path, next)
 }
 
@@ -227,12 +212,12 @@ func TestLoad_codes(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Load(bad)
-	ends(t, err, exit.Config, "the configuration has errors:\n"+bad+":1:1: ")
+	exittest.Ends(t, err, exit.Config, "the configuration has errors:\n"+bad+":1:1: ")
 	_, err = Load(filepath.Join(p.ConfigDir, "none.toml"))
-	ends(t, err, exit.Config, "no such file")
+	exittest.Ends(t, err, exit.Config, "no such file")
 	_, _, err = Read(bad)
-	ends(t, err, exit.Config, "the configuration has errors:")
-	ends(t, Failure(&os.PathError{Op: "open", Path: path, Err: os.ErrPermission}), exit.Permission, path)
+	exittest.Ends(t, err, exit.Config, "the configuration has errors:")
+	exittest.Ends(t, Failure(&os.PathError{Op: "open", Path: path, Err: os.ErrPermission}), exit.Permission, path)
 }
 
 func TestFindPeer(t *testing.T) {
@@ -251,9 +236,9 @@ func TestFindPeer(t *testing.T) {
 		}
 	}
 	_, err = FindPeer(c, "an")
-	ends(t, err, exit.Failed, `"an" fits 2 peers: ann, anna`)
+	exittest.Ends(t, err, exit.Failed, `"an" fits 2 peers: ann, anna`)
 	_, err = FindPeer(c, "carla")
-	ends(t, err, exit.Failed, `no peer "carla" (there is ann, anna, berta)`)
+	exittest.Ends(t, err, exit.Failed, `no peer "carla" (there is ann, anna, berta)`)
 	_, err = FindPeer(&config.Config{Path: path}, "carla")
-	ends(t, err, exit.Failed, `no peer "carla": `+path+" has none")
+	exittest.Ends(t, err, exit.Failed, `no peer "carla": `+path+" has none")
 }

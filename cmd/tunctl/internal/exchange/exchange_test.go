@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tund/cmd/tunctl/internal/exit"
+	"tund/cmd/tunctl/internal/exit/exittest"
 	"tund/cmd/tunctl/internal/secretfile"
 	"tund/config"
 	"tund/crypto/keys"
@@ -84,15 +85,6 @@ func (d *desk) run(verb func(*Verbs) *cobra.Command, args ...string) error {
 	return cmd.ExecuteContext(context.Background())
 }
 
-// ends fails the test unless err ends tunctl with this code and says what it should.
-func ends(t *testing.T, err error, code int, says string) {
-	t.Helper()
-	var failure *exit.Failure
-	if !errors.As(err, &failure) || failure.Code != code || !strings.Contains(err.Error(), says) {
-		t.Errorf("ended with %v, want code %d and %q", err, code, says)
-	}
-}
-
 func TestImport_refusesAsAWhole(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
@@ -104,7 +96,7 @@ func TestImport_refusesAsAWhole(t *testing.T) {
 	} {
 		path := d.write("wg0.conf", text)
 		err := d.run((*Verbs).Import, path, "-o", out)
-		ends(t, err, exit.Config, says)
+		exittest.Ends(t, err, exit.Config, says)
 		if !strings.Contains(err.Error(), "nothing was imported") {
 			t.Errorf("ended with %v", err)
 		}
@@ -149,7 +141,7 @@ func TestExport_flagsOfTheWrongSide(t *testing.T) {
 			}
 			continue
 		}
-		ends(t, err, exit.Misused, says)
+		exittest.Ends(t, err, exit.Misused, says)
 	}
 	if d.out.Len() > 0 {
 		t.Errorf("wrote %q", &d.out)
@@ -181,7 +173,7 @@ func TestExport_saysBeforeItWritesWhatIsThere(t *testing.T) {
 	there := d.write("anna.png", "")
 	out := filepath.Join(d.dir, "anna.conf")
 	err := d.run((*Verbs).Export, "--png", there, "-o", out)
-	ends(t, err, exit.Failed, there+" exists already")
+	exittest.Ends(t, err, exit.Failed, there+" exists already")
 	if _, err := os.Stat(out); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("one of two files was written: %v", err)
 	}
@@ -226,9 +218,9 @@ func TestInvite_refusedLeavesNothing(t *testing.T) {
 	if err := d.run((*Verbs).Invite, "berta", "--endpoint", "a:1"); !errors.Is(err, d.refuse) {
 		t.Errorf("ended with %v", err)
 	}
-	ends(t, d.run((*Verbs).Invite, "anna", "--endpoint", "a:1"), exit.Failed, `peer "anna" exists already`)
-	ends(t, d.run((*Verbs).Invite, "berta"), exit.Misused, "--endpoint: give the name or address")
-	ends(t, d.run((*Verbs).Invite, "berta", "--endpoint", "a:1", "--address", "nonsense"), exit.Misused, `"nonsense" is not an address`)
+	exittest.Ends(t, d.run((*Verbs).Invite, "anna", "--endpoint", "a:1"), exit.Failed, `peer "anna" exists already`)
+	exittest.Ends(t, d.run((*Verbs).Invite, "berta"), exit.Misused, "--endpoint: give the name or address")
+	exittest.Ends(t, d.run((*Verbs).Invite, "berta", "--endpoint", "a:1", "--address", "nonsense"), exit.Misused, `"nonsense" is not an address`)
 	entries, err := os.ReadDir(d.dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("left %v, %v", entries, err)
