@@ -27,6 +27,8 @@ type tundForm struct {
 	tunnel string // more lines of [tunnel]
 	peer   string // more lines of [[peer]]
 	env    string // more of the environment
+	// build makes a program of its own; nil: bin/tund.
+	build func(context.Context, *workshop) (string, error)
 }
 
 // tundForms are the contenders made of this project's daemon. Two of them agree on data sessions,
@@ -46,6 +48,7 @@ var tundForms = map[string]tundForm{
 	},
 	"tund-1lane":  {cipher: "the faster of AES-256-GCM and ChaCha20-Poly1305", tunnel: "lanes = 1\n"},
 	"tund-4lanes": {cipher: "the faster of AES-256-GCM and ChaCha20-Poly1305", tunnel: "lanes = 4\n"},
+	"tund-null":   {cipher: "none: messages are copied", build: nullCipher},
 }
 
 func newTund(name string) (*tund, bool) {
@@ -68,6 +71,9 @@ func (t *tund) about() about {
 // noteCipher asks a gateway of a pair which cipher carries its packets. If it does not say, the
 // report has what was configured.
 func (t *tund) noteCipher(ctx context.Context, p *pair) {
+	if t.form.build != nil {
+		return // it says what it was asked to use, not what it does
+	}
 	s, err := api.NewClient(filepath.Join(p.dir, "run"), p.deviceOf(p.a)).Status(ctx)
 	if err == nil && len(s.Instances) > 0 && len(s.Instances[0].Peers) > 0 {
 		t.seen = s.Instances[0].Peers[0].Suite
@@ -82,7 +88,15 @@ func (t *tund) shapes() []shape {
 }
 
 func (t *tund) prepare(ctx context.Context, shop *workshop) error {
-	if t.binary == "" {
+	switch {
+	case t.binary != "":
+	case t.form.build != nil:
+		program, err := t.form.build(ctx, shop)
+		if err != nil {
+			return err
+		}
+		t.binary = program
+	default:
 		t.binary = filepath.Join(shop.top, "bin", "tund")
 	}
 	path, err := filepath.Abs(t.binary)
