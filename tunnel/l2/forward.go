@@ -231,6 +231,7 @@ func (s *Switch) admit(f *frameInfo, v *Verdict) drop.Reason {
 		return reason
 	}
 	if !s.classify(f) {
+		s.suspect(f.now)
 		return stormReason[f.class]
 	}
 	return s.learn(f, v)
@@ -258,6 +259,7 @@ func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
 	}
 	if h.Src == s.mac {
 		if in.id == LocalPort {
+			s.suspect(f.now)
 			return drop.LoopBlocked // a frame that we wrote to the LAN has come back from it
 		}
 		return drop.SourceForeign
@@ -265,6 +267,7 @@ func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
 	if in.node != 0 && h.Src == in.node && (f.isChallenge() || f.isQuery()) {
 		f.node = true
 	} else if f.view.pinned != nil && !f.pinnedHere(h.Src) {
+		s.suspect(f.now)
 		return drop.SourceForeign
 	}
 	if len(in.cfg.MACs) > 0 && !f.node && f.speaksOfForeign() {
@@ -345,6 +348,9 @@ func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 		return drop.None
 	}
 	if reason, done := s.assignedSource(f); done {
+		if reason != drop.None {
+			s.suspect(f.now)
+		}
 		return reason
 	}
 	if f.view.cfg.NoLearning {
@@ -361,6 +367,9 @@ func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 	if o == (outcome{fresh: true}) {
 		s.appeared(f.now, entryKey(f.vid, f.h.Src), f.in.id)
 		return drop.None
+	}
+	if o.reason != drop.MACLimit {
+		s.suspect(f.now)
 	}
 	v.Wake = v.Wake || o.claimed || o.moved
 	if o.claimed {

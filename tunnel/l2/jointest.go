@@ -8,6 +8,34 @@ import (
 	"tund/internal/drop"
 )
 
+// suspectPair tests whether the peers at two ports serve the same LAN, because a host that lives at
+// port owner has also been seen at port by. The tests tell the two that they are suspected, so that
+// they send probes; without these, nothing is blocked. Peers that know no tests are left alone.
+func (s *Switch) suspectPair(now boottime.Time, owner, by PortID, vid uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range []PortID{owner, by} {
+		if p := s.ports[id]; id == LocalPort || p == nil || !p.carries() || !p.peer.keyed || s.isBlocked(id, vid) {
+			return
+		}
+	}
+	key := pairKey{min(owner, by), max(owner, by), vid}
+	p := s.pairs[key]
+	if p == nil || p.suspected == 0 {
+		if owner == by || s.ports[by].seenBy >= maxSeenBy {
+			return
+		}
+		s.ports[by].seenBy++
+		if p == nil {
+			p = &pair{}
+			s.pairs[key] = p
+		}
+		p.suspector = by
+	}
+	p.suspected = now
+	s.test(now, key, p)
+}
+
 // newTestMAC returns a source MAC for a join test: three random bytes, and a two-byte check value
 // by which we, and nobody else, recognize it without a table lookup. mu is held.
 func (s *Switch) newTestMAC() MAC {
@@ -74,6 +102,7 @@ func (s *Switch) joinTest(now boottime.Time, p *port, body []byte) drop.Reason {
 	if !p.state.joinTests.Take(now, 1, testRate) {
 		return drop.ControlRate
 	}
+	s.suspect(now)
 	b := appendHeader(make([]byte, 0, 64), Broadcast, mac, vid, vid != 0, typeARP)
 	b = appendARP(b, 1, mac, []byte{0, 0, 0, 0}, 0, []byte{169, 254, byte(mac>>24)%254 + 1, byte(mac >> 16)})
 	s.mu.Lock()

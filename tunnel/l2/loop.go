@@ -9,9 +9,10 @@ import (
 
 // Loop guard: detection of sites that are also connected outside the tunnel.
 //
-// Every switch sends a loop probe out of its TAP once per ProbeInterval (quickInterval if it is one
-// of two gateways), untagged and in each VLAN that some peer carries (probe.go). Where a probe
-// reappears shows how the LANs are connected:
+// Every switch sends loop probes out of its TAP, untagged and in each VLAN that some peer carries
+// (probe.go): once per restInterval as long as nothing looks like a loop, otherwise once per
+// ProbeInterval, and once per quickInterval if it is one of two gateways (proberate.go). Where a
+// probe reappears shows how the LANs are connected:
 //
 //	whose probe   seen at    meaning                                 port blocked in that VLAN
 //	a peer's      our TAP    the peer and we serve the same LAN      the peer's
@@ -120,12 +121,15 @@ func (s *Switch) judge(f *frameInfo, id PortID, named uint32) (fresh bool) {
 	case id == LocalPort && named != uint32(f.vid), id != LocalPort && !s.joins(f, id, named):
 		return false // the tunnel does not connect that VLAN with this one
 	case id == LocalPort && in == LocalPort:
+		s.suspect(f.now)
 		s.event(f.now, Event{Kind: EventLANLoop, VLAN: f.vid})
 		s.lanLoops[f.vid] = f.now
 		return false
 	case id == LocalPort:
+		s.suspect(f.now)
 		return s.block(f.now, block{port: in, vid: f.vid})
 	case in == LocalPort:
+		s.suspect(f.now)
 		f.relay = id
 		return s.block(f.now, block{port: id, vid: f.vid, cause: id})
 	case in == id || s.ports[in] == nil || !s.ports[in].carries():

@@ -37,8 +37,8 @@ const (
 	retestTime = 30 * time.Second
 	proofTime  = 100 * time.Second // three tests in a row may be lost
 	longGaps   = 8
-	// All VLANs are probed in turn within 64 intervals.
-	neighbourTime = 2 * (maxVID + 1) / maxProbedVLANs * ProbeInterval
+	// Two rounds of the probes of a switch at rest, of 64 intervals each if it has all VLANs.
+	neighbourTime = 2 * (restInterval + (maxVID+1)/maxProbedVLANs*ProbeInterval)
 	maxSeenBy     = 256  // suspicions that one port may raise: four gateways in 64 VLANs
 	testMACByte   = 0x02 // locally administered, unicast
 )
@@ -64,6 +64,9 @@ type pair struct {
 	test  [2]MAC
 	askAt boottime.Time // when the next tests are due
 	tries int           // tests since the last proof
+
+	suspected boottime.Time // when a host was last seen at both ports; 0: not recently
+	suspector PortID        // whose claim said so first
 }
 
 // rhythm is the interval at which probes arrive.
@@ -192,7 +195,7 @@ func (s *Switch) isProven(now boottime.Time, key pairKey, p *pair) bool {
 // cut blocks one port of the pair, or extends its block, if the join is proven. It reports whether
 // the block is new. mu is held.
 func (s *Switch) cut(now boottime.Time, key pairKey, p *pair) (fresh bool) {
-	if !s.isProven(now, key, p) || s.cutOff(now, key, p) {
+	if p.seen[0] == 0 || p.seen[1] == 0 || !s.isProven(now, key, p) || s.cutOff(now, key, p) {
 		return false
 	}
 	stays, goes := s.rank(key)
@@ -275,7 +278,11 @@ func (s *Switch) agePairs(now boottime.Time) (next boottime.Time) {
 				s.ports[key.port(i)].seenBy--
 			}
 		}
-		if p.seen == [2]boottime.Time{} {
+		if p.suspected != 0 && now.Sub(p.suspected) > holdTime {
+			s.ports[p.suspector].seenBy--
+			p.suspected = 0
+		}
+		if p.seen == [2]boottime.Time{} && p.suspected == 0 {
 			s.forgetPair(key, p)
 		}
 	}
@@ -297,6 +304,9 @@ func (s *Switch) forgetPair(key pairKey, p *pair) {
 			s.ports[key.port(i)].seenBy--
 		}
 		delete(s.tests, p.test[i])
+	}
+	if p.suspected != 0 {
+		s.ports[p.suspector].seenBy--
 	}
 	delete(s.pairs, key)
 }

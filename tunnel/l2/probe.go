@@ -37,18 +37,6 @@ const (
 	tagSize        = 8
 	maxTags        = 128 // tags in one probe, which then has 1,078 bytes and fits every path
 
-	// quickInterval is the interval between probes of a gateway that is one of two: short enough
-	// for TCP, which doubles the time between its attempts, to go on within 3 s after a failure.
-	quickInterval = 2 * ProbeInterval / 5
-	// maxQuickProbes is how many a gateway may send at that interval: peers relay no more than
-	// maxProbedVLANs in each ProbeInterval.
-	maxQuickProbes = maxProbedVLANs / 3
-
-	// easeSteps is how many probes are sent at intervals between quickInterval and ProbeInterval
-	// when the former is given up. Of the first three the receiver takes the one in the middle as
-	// what it has to expect (see rhythm).
-	easeSteps = 4
-
 	relayBurst = 2 // intervals' worth of an origin's probes that may be relayed at once
 )
 
@@ -136,9 +124,7 @@ func (s *Switch) probeFrame(f *frameInfo, v *Verdict) (mine bool, reason drop.Re
 	}
 	node := binary.BigEndian.Uint64(b[8:])
 	if f.in.id == LocalPort && node != s.node {
-		s.mu.Lock()
-		s.lanProbes[f.vid] = f.now // at most one entry per VLAN
-		s.mu.Unlock()
+		v.Wake = s.heardProbe(f) || v.Wake
 	}
 	if node == s.node || len(f.view.probers[node]) > 0 {
 		s.mu.Lock()
@@ -207,45 +193,18 @@ type relayed struct {
 	n     uint8
 }
 
-// pace returns the interval between our probes: slightly less than ProbeInterval, and different for
-// each switch. Otherwise two loops through the same LANs, made by switches that started together,
-// would cut each other at the same moment again and again. A switch that is one of two gateways of
-// a LAN probes more often, unless it has many VLANs: the other sites notice by its probes that it
-// has failed. It returns to the longer interval by steps: the others, who have come to expect the
-// short one, would take a single long one for a failure. mu is held.
-func (s *Switch) pace() time.Duration {
-	interval := ProbeInterval
-	switch {
-	case s.probes <= maxQuickProbes && s.isGateway():
-		interval, s.easing = quickInterval, easeSteps
-	case s.easing > 0:
-		s.easing--
-		interval = quickInterval * 3 / 2
-		if s.easing == 0 {
-			interval = quickInterval * 2
-		}
-	}
-	return interval - interval/8*time.Duration(s.node>>8&0x7f)/0x7f
-}
-
-// isGateway reports whether a peer uses us as one of two gateways of our LAN. mu is held.
-func (s *Switch) isGateway() bool {
-	for _, p := range s.ports {
-		if len(p.standby)+len(p.active) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// sendProbes queues the probes of this interval: one in each VLAN, or as many as are needed to
-// carry the tags. mu is held.
+// sendProbes queues the probes of this interval: those to other hubs, and on our LAN one in each
+// VLAN, or as many as are needed to carry the tags. mu is held.
 func (s *Switch) sendProbes(now boottime.Time) {
 	view := s.view.Load()
 	if len(view.peers) == 0 {
 		return // without a tunnel there is no loop
 	}
+	s.sendHubProbes(now, view)
 	carried := view.carried()
+	if !s.mayProbe(now, &carried) {
+		return
+	}
 	sent, first := 0, s.probeVID
 	for i := range uint16(maxVID + 1) {
 		vid := (first + i) % (maxVID + 1)
@@ -259,6 +218,7 @@ func (s *Switch) sendProbes(now boottime.Time) {
 			break
 		}
 		s.probes = sent
+		s.unprobed--
 		for ok := true; ok; ok = len(keys) > 0 {
 			n := min(len(keys), maxTags-1)
 			b := appendHeader(make([]byte, 0, 128+n*tagSize), Broadcast, s.mac, vid, vid != 0, typeProbe)
@@ -268,7 +228,6 @@ func (s *Switch) sendProbes(now boottime.Time) {
 			keys = keys[n:]
 		}
 	}
-	s.sendHubProbes(now, view)
 }
 
 // keysFor returns the keys of the peers that carry the VLAN and support tags. mu is held.

@@ -151,7 +151,7 @@ func (s *Switch) Continue(now boottime.Time, saved *Saved, renamed func(PortID) 
 		s.continueBlock(b, there)
 	}
 	s.querier.soon(now)
-	s.watchAt = dueNow
+	s.watchAt, s.watchUntil = dueNow, now.Add(watchTime)
 	s.rebuild()
 	s.mu.Unlock()
 	view := s.view.Load()

@@ -112,6 +112,9 @@ func (s *Switch) AddStations(now boottime.Time, stations []Station) {
 		if o.fresh {
 			s.appeared(now, st.key(), LocalPort)
 		}
+		if o.fresh && st.Fixed {
+			s.suspect(now) // the address of another port of the bridge: a new path between LANs
+		}
 		o.station = true
 		s.noteOutcome(now, st.key(), LocalPort, o)
 	}

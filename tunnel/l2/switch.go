@@ -125,6 +125,8 @@ type Switch struct {
 
 	suppression suppressionCounts
 
+	suspected atomic.Int64 // boottime of the last suspicion of a loop; see proberate.go
+
 	tell   limit.Bucket // limits gratuitous frames to the LAN
 	view   atomic.Pointer[view]
 	maxMTU atomic.Int64 // Config.MTU, until SetMTU changes it
@@ -167,8 +169,13 @@ type Switch struct {
 	lateAt     boottime.Time // when Tick was last called too late
 	ageAt      boottime.Time // next ageing of multicast groups and neighbours
 
-	probeVID uint16 // VLAN at which the next round of probes starts
-	probes   int    // sent in the last round
+	probeVID uint16 // VLAN at which the next probes start
+	probes   int    // sent in the last interval
+	// What follows is explained in proberate.go.
+	watchUntil boottime.Time // there is no rest before
+	resting    bool          // as of the last Tick
+	roundAt    boottime.Time // when the next round through the VLANs begins, at rest
+	unprobed   int           // VLANs that are left in this round
 }
 
 // portState is the part of a port that survives when the view is replaced.

@@ -126,10 +126,7 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 	s.tickedAt = now
 	pairs := s.agePairs(now)
 	s.unblock(now, func(b *block) bool { return b.over(now, s.lateAt) })
-	if !now.Before(s.probeAt) {
-		s.probeAt = now.Add(s.pace())
-		s.sendProbes(now)
-	}
+	s.tickProbes(now)
 	var announce []PortID
 	for id, p := range s.ports {
 		s.tickHello(now, id, p)
@@ -295,6 +292,12 @@ func (s *Switch) noteOutcome(now boottime.Time, key uint64, port PortID, o outco
 	s.mu.Lock()
 	s.event(now, e)
 	s.mu.Unlock()
+	if o.moved || o.alive {
+		s.suspect(now)
+	}
+	if o.alive {
+		s.suspectPair(now, port, o.owner, keyVID(key))
+	}
 	if o.moved {
 		s.moved(now, key, o)
 	}
