@@ -258,24 +258,31 @@ func TestBridge_madeWhenAbsentAndRemovedAtTheEnd(t *testing.T) {
 	}
 }
 
-// A host that the other site never heard is found: the question is flooded, and the answer comes
-// straight back.
-func TestSwitch_answersNeighbourQuestionsFromWhatItKnows(t *testing.T) {
+// The request for a neighbour that has just spoken goes to its site alone. That for an unknown host
+// goes to all.
+func TestSwitch_sendsRequestsToTheSiteOfTheNeighbour(t *testing.T) {
 	beside(t)
-	berlin, paris := twoSites(t)
-	a, b := berlin.host(1), paris.host(2)
-	start(t, berlin, paris)
+	w := newWAN(t)
+	berlin, paris, rome := w.site("berlin"), w.site("paris"), w.site("rome")
+	mesh(berlin, paris, rome)
+	a, b, c := berlin.host(1), paris.host(2), rome.host(3)
+	start(t, berlin, paris, rome)
 	a.pings(b.v4, 2)
-	port, watch := a.raw(), b.raw()
-	asked := func(frame []byte) bool { return from(a.mac)(frame) && frame[12] == 0x08 && frame[13] == 0x06 }
-	port.send(arp(t, l2.Broadcast, a.mac, 1, a.v4, 0, b.v4))
-	port.expect("answer in the name of b", time.Second, func(frame []byte) bool {
-		return from(b.mac)(frame) && frame[12] == 0x08 && frame[13] == 0x06 && frame[21] == 2
-	})
-	watch.never("question that berlin can answer itself", 300*time.Millisecond, asked)
-	if n := berlin.tapDevice().Drops["suppressed-neighbor"]; n == 0 {
-		t.Error("berlin counts no suppressed question")
+	port, watch := a.raw(), c.raw()
+	isARP := func(frame []byte) bool { return frame[12] == 0x08 && frame[13] == 0x06 }
+	asked := func(frame []byte) bool { return from(a.mac)(frame) && isARP(frame) }
+	// The first request goes to all: it tests that nobody else has the address.
+	for range 2 {
+		watch.drain()
+		port.send(arp(t, l2.Broadcast, a.mac, 1, a.v4, 0, b.v4))
+		port.expect("answer of b", time.Second, func(frame []byte) bool {
+			return from(b.mac)(frame) && isARP(frame) && frame[21] == 2
+		})
+	}
+	watch.never("request for a host of paris", 300*time.Millisecond, asked)
+	if n := berlin.Status().Suppression; n == nil || n.Answered == 0 {
+		t.Errorf("berlin counts no suppressed request: %+v", n)
 	}
 	port.send(arp(t, l2.Broadcast, a.mac, 1, a.v4, 0, "10.7.0.77"))
-	watch.expect("question for an unknown host", time.Second, asked)
+	watch.expect("request for an unknown host", time.Second, asked)
 }

@@ -3,7 +3,6 @@ package l2
 import (
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"tund/internal/boottime"
@@ -15,23 +14,25 @@ import (
 //
 // The table must never do worse than flooding, neither when hosts change nor when they lie.
 //
-//   - It answers only for a host that has itself shown within bindingFresh that it has the address
+//   - Only the request for a host that has itself shown within bindingSure that it has the address
 //     (in ARP, in neighbour discovery, or as the source of its traffic), and whose MAC is behind a
-//     peer that is up. A neighbour solicitation is answered only if an advertisement was seen,
+//     peer that is up, is not flooded. It goes to that peer alone, as it is, and the host answers
+//     for itself. An address that was handed to another host at the same site is thus found there
+//     at once. If the host does not answer within twice the time that hosts of this peer took
+//     before, the request goes to the other peers as well.
+//   - An address changes hands in silence: the request for a host that has said nothing for longer
+//     is flooded. So is the first request for each binding, because whoever spoke first may not be
+//     the one who has the address, and the second of an asker within retryGap, which got no answer.
+//   - A peer that gets no broadcasts (NoBUM) gets no requests either. For its hosts the switch
+//     answers, if they have shown their address within bindingFresh. Each of these answers is
+//     verified: the owner is asked, by unicast, whether it still has the address. If it is silent,
+//     the binding is removed and the request is flooded after all on behalf of the asker
+//     (askAgain). So the switch answers for a dead host at most once, and a replacement host is
+//     found a second later. A neighbour solicitation is answered only if an advertisement was seen,
 //     since only that says whether the host is a router.
-//   - Unless the host has shown that within bindingSure, the request is not answered here, but goes
-//     to the peer of the host alone (if that gets broadcasts), and the host answers for itself. So
-//     an address that was handed to another host at the same site is found there at once. If the
-//     host is silent until claimWait, the request goes to the other peers after all.
-//   - It answers only genuine requests, not probes for duplicate addresses or announcements, and
-//     not twice to the same asker within retryGap, because a host that asks again could not use the
-//     answer. Nor does it answer a host whose own address has just moved to another MAC: its
-//     request is what informs the others.
-//   - Each answer is verified: the owner is asked, by unicast, whether it still has the address. If
-//     it is silent, the binding is removed and the request is flooded after all on behalf of the
-//     asker (askAgain). So the switch answers for a dead host at most once, and a replacement host
-//     is found a second later. The first answer from a binding is verified by flooding the request
-//     in any case: if another host has the address too, it will reply.
+//   - Only genuine requests are kept back, not probes for duplicate addresses or announcements, and
+//     not those of a host whose own address has just moved to another MAC: its request is what
+//     informs the others.
 //   - Unicast requests of our own hosts to a neighbour, by which they check that it is reachable,
 //     start the same verification.
 //   - Another MAC that uses the address, even as a source of traffic or in a probe for duplicates,
@@ -49,7 +50,7 @@ const (
 	// The same for a local host, within which we do not forward the request.
 	heardLocal   = 10
 	bindingFresh = 60 * time.Second // since the host last showed that it has the address
-	// The same, within which it need not be asked. A host that talks to us shows it every second.
+	// The same, within which it is not in doubt. A host that talks to us shows it every second.
 	bindingSure  = 2 * time.Second
 	bindingLife  = 600 // seconds for which an unconfirmed binding is kept
 	contestTime  = 30 * time.Second
@@ -76,6 +77,7 @@ type binding struct {
 	tested    bool          // a request was flooded since the binding is known
 	asked     boottime.Time // when the pending question to the owner was asked; 0: none
 	proof     boottime.Time // what the owner says from this time on answers the question
+	direct    bool          // the question is the request of a host; only ARP or ND answers it
 	rival     MAC           // the MAC that claims the address
 	rivalPort PortID
 	answered  uint32 // second of the last answer, or of the last request not forwarded
@@ -90,11 +92,14 @@ type neighbors struct {
 	table     map[neighborKey]binding
 	perPort   map[PortID]int
 	questions []question
+	delays    map[PortID]time.Duration // see tookTo
 	changes   changes[NeighborChange]
 }
 
 func newNeighbors() *neighbors {
-	return &neighbors{table: make(map[neighborKey]binding), perPort: make(map[PortID]int)}
+	return &neighbors{
+		table: make(map[neighborKey]binding), perPort: make(map[PortID]int), delays: make(map[PortID]time.Duration),
+	}
 }
 
 // observe records what message m, which arrived at port from the MAC src, says. It reports whether
@@ -138,14 +143,18 @@ func (t *neighbors) observe(now boottime.Time, port PortID, vid uint16, src MAC,
 	t.perPort[old.port]--
 	t.perPort[port]++
 	old.port = port
-	t.confirm(now, key, &old)
+	t.confirm(now, key, &old, true)
 	return wake
 }
 
-// confirm records that the host of binding b has shown its address.
-func (t *neighbors) confirm(now boottime.Time, key neighborKey, b *binding) {
+// confirm records that the host of binding b has shown its address; said: in ARP or neighbour
+// discovery.
+func (t *neighbors) confirm(now boottime.Time, key neighborKey, b *binding, said bool) {
 	b.confirmed = now
-	if b.asked != 0 && !now.Before(b.proof) {
+	if b.asked != 0 && !now.Before(b.proof) && (said || !b.direct) {
+		if b.direct {
+			t.tookTo(b.port, now.Sub(b.asked))
+		}
 		if b.rival != 0 {
 			t.changed(NeighborDisputed, key, b, b.rival)
 		}
@@ -166,7 +175,7 @@ func (t *neighbors) witness(now boottime.Time, port PortID, vid uint16, src MAC,
 	case b.mac != src:
 		return t.claim(now, key, &b, 0, port)
 	}
-	t.confirm(now, key, &b)
+	t.confirm(now, key, &b, false)
 	return false
 }
 
@@ -219,7 +228,7 @@ func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMes
 		}
 		return a
 	}
-	if !at.local && !at.mute && now.Sub(cur.confirmed) > bindingSure {
+	if !at.local && !at.mute {
 		return t.direct(now, key, &cur, question{asker: asker, askerIP: m.ip, v6: m.v6})
 	}
 	cur.asker, cur.answered = asker, sec
@@ -232,11 +241,11 @@ func (t *neighbors) ask(now boottime.Time, vid uint16, asker MAC, m *neighborMes
 	return a
 }
 
-// direct has request q sent only to the peer of the host that is believed to have the address. A
-// binding that no flooded request has tested yet is tested now.
+// direct has request q sent only to the peer of the host that has the address, if that is sure and
+// a flooded request has tested the binding. Otherwise q is flooded, and is the test.
 func (t *neighbors) direct(now boottime.Time, key neighborKey, b *binding, q question) (a answer) {
 	switch {
-	case !b.tested:
+	case !b.tested || now.Sub(b.confirmed) > bindingSure:
 		b.tested = true
 		t.table[key] = *b
 		return a
@@ -244,7 +253,7 @@ func (t *neighbors) direct(now boottime.Time, key neighborKey, b *binding, q que
 		return a
 	}
 	b.asker, b.answered = q.asker, second(now)
-	q.wait, q.sent = claimWait, true
+	q.wait, q.early, q.sent = claimWait, t.patience(b.port), true
 	a.wake = t.askOwner(now, now, key, b, q)
 	a.ok, a.direct, a.mac = b.asked == now, true, b.mac
 	return a
@@ -286,7 +295,12 @@ func (t *neighbors) age(now boottime.Time) {
 }
 
 // flush removes the bindings learned at port.
-func (t *neighbors) flush(port PortID) { t.purge(func(b *binding) bool { return b.port == port }) }
+func (t *neighbors) flush(port PortID) {
+	t.purge(func(b *binding) bool { return b.port == port })
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.delays, port)
+}
 
 func (t *neighbors) purge(gone func(*binding) bool) {
 	t.mu.Lock()
@@ -362,25 +376,4 @@ func (s *Switch) answer(f *frameInfo, v *Verdict) bool {
 		s.suppression.answered.Add(1)
 	}
 	return a.ok
-}
-
-// suppressionCounts counts what became of ARP requests and neighbour solicitations of our LAN.
-type suppressionCounts struct{ answered, local, flooded, again atomic.Uint64 }
-
-// Suppression says what neighbour suppression has saved: counts of broadcast requests of our LAN,
-// since the start.
-type Suppression struct {
-	// Answered on behalf of a host behind a peer, or sent to that peer alone.
-	Answered uint64
-	Local    uint64 // not sent to the peers, because the host is on our LAN and answers itself
-	Flooded  uint64 // sent to all peers
-	// Sent to all peers after they had been answered, because the answer had to be verified or was
-	// wrong. They are among Answered.
-	Again uint64
-}
-
-// Suppression returns what neighbour suppression has saved so far.
-func (s *Switch) Suppression() Suppression {
-	c := &s.suppression
-	return Suppression{c.answered.Load(), c.local.Load(), c.flooded.Load(), c.again.Load()}
 }

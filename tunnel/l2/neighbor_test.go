@@ -39,11 +39,18 @@ func suppressing(t testing.TB) *Switch {
 	return s
 }
 
+// answering returns a switch that answers for hosts of port 1, whose peer gets no broadcasts.
+func answering(t testing.TB) *Switch {
+	s := newSwitch(t, Config{NeighborSuppression: true})
+	addPeer(t, s, 1, PortConfig{Name: "one", NoBUM: true, VLANs: []uint16{0, 10}})
+	addPeer(t, s, 2, PortConfig{Name: "two", VLANs: []uint16{0, 10}})
+	return s
+}
+
 func TestNeighbors_answerForARemoteHost(t *testing.T) {
 	t.Parallel()
 	for _, tag := range [][]uint16{nil, {10}} {
-		s := newSwitch(t, Config{NeighborSuppression: true})
-		addPeer(t, s, 1, PortConfig{VLANs: []uint16{0, 10}})
+		s := answering(t)
 		remote, local := hostMAC(1), hostMAC(2)
 		retag := func(frame []byte) []byte {
 			if tag == nil {
@@ -81,7 +88,7 @@ func TestNeighbors_answerForARemoteHost(t *testing.T) {
 
 func TestNeighbors_answerNDFromAdvertisementsOnly(t *testing.T) {
 	t.Parallel()
-	s := suppressing(t)
+	s := answering(t)
 	router, host, asker := hostMAC(1), hostMAC(3), hostMAC(2)
 	fromPeer(s, start, 1, neighborAdvert(t, hostMAC(9), router, "fe80::1", true))
 	fromPeer(s, start, 1, neighborSolicit(t, host, "fe80::3", "fe80::77"))
@@ -133,7 +140,7 @@ func TestNeighbors_neverMakeItWorse(t *testing.T) {
 		{"a claim is pending", func(s *Switch) { fromPeer(s, at(ms), 2, eth(Broadcast, hostMAC(1), 0x1234)) }, ask(9), drop.None},
 		{"off", func(s *Switch) { s.SetConfig(Config{}) }, ask(9), drop.None},
 	} {
-		s := suppressing(t)
+		s := answering(t)
 		fromPeer(s, start, 1, gratuitous(t, hostMAC(1), "10.0.0.1"))
 		c.do(s)
 		if _, r := fromDevice(s, at(time.Second), c.ask); r != c.want {
@@ -209,8 +216,8 @@ func FuzzParseNeighbor(f *testing.F) {
 func TestNeighbors_offInAVLANOrForAPeer(t *testing.T) {
 	t.Parallel()
 	s := newSwitch(t, Config{NeighborSuppression: true, UnsuppressedVLANs: []uint16{10}})
-	addPeer(t, s, 1, PortConfig{VLANs: []uint16{0, 10}})
-	addPeer(t, s, 2, PortConfig{NoSuppression: true})
+	addPeer(t, s, 1, PortConfig{VLANs: []uint16{0, 10}, NoBUM: true})
+	addPeer(t, s, 2, PortConfig{VLANs: []uint16{0, 10}, NoSuppression: true})
 	own := hostMAC(9)
 	tagged10 := func(frame []byte) []byte {
 		return append(append(append([]byte(nil), frame[:12]...), 0x81, 0, 0, 10), frame[12:]...)

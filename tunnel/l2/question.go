@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"sync/atomic"
 	"time"
 
 	"tund/internal/boottime"
@@ -14,6 +15,12 @@ const (
 	// net/ipv4/arp.c).
 	answerWait = 1200 * time.Millisecond
 
+	// After a request has gone to the peer of its target alone: how long to wait for the answer
+	// before it goes to all, at least, and as long as it is not known how long the answers of that
+	// peer's hosts take. A host needs a millisecond; the rest is for the scheduler, and the path.
+	leastPatience = 30 * time.Millisecond
+	firstPatience = 100 * time.Millisecond
+
 	// maxQuestions bounds the number of pending questions, and thereby what one tick sends.
 	maxQuestions = 512
 )
@@ -23,6 +30,7 @@ type question struct {
 	key     neighborKey
 	at      boottime.Time
 	wait    time.Duration // after which silence counts as an answer
+	early   time.Duration // after which the request goes to all nevertheless; 0: not before
 	sent    bool
 	v6      bool
 	asker   MAC // the host that our answer was given to; 0: none
@@ -37,11 +45,28 @@ func (t *neighbors) askOwner(now, proof boottime.Time, key neighborKey, b *bindi
 		t.forget(key, b)
 		return false
 	}
-	b.asked, b.proof = now, proof
+	b.asked, b.proof, b.direct = now, proof, q.early != 0
 	t.table[key] = *b
 	q.key, q.at = key, now
 	t.questions = append(t.questions, q)
 	return true
+}
+
+// tookTo records how long a host behind the port took to answer a request. The longest time counts,
+// and fades by an eighth with each answer.
+func (t *neighbors) tookTo(port PortID, took time.Duration) {
+	known := t.delays[port]
+	t.delays[port] = max(took, known-(known-took)/8)
+}
+
+// patience returns how long a request that has gone to the peer at the port alone waits for the
+// answer before it goes to all.
+func (t *neighbors) patience(port PortID) time.Duration {
+	known, ok := t.delays[port]
+	if !ok {
+		return firstPatience
+	}
+	return min(max(2*known, leastPatience), claimWait)
 }
 
 // dueQuestions returns the owners to be asked now, the questions that have to be flooded after all,
@@ -53,10 +78,18 @@ func (t *neighbors) dueQuestions(now boottime.Time) (ask []challenge, again []qu
 	for _, q := range t.questions {
 		b, known := t.table[q.key]
 		pending := known && b.asked == q.at
-		if !pending && q.asker == 0 {
+		if !pending && (q.asker == 0 || q.early != 0 && known) {
 			continue
 		}
 		due := q.at.Add(q.wait)
+		if early := q.at.Add(q.early); q.early != 0 {
+			if now.Before(early) {
+				due = early
+			} else {
+				again = append(again, q)
+				q.early, q.asker = 0, 0
+			}
+		}
 		if !now.Before(due) {
 			if q.asker != 0 && (!known || pending || !b.tested) {
 				again = append(again, q)
@@ -125,9 +158,9 @@ func (s *Switch) settleQuestions(now boottime.Time) boottime.Time {
 	return next
 }
 
-// askAgain floods to all peers a question that we answered wrongly, or for the first time. It does
-// not if the asker may have moved in the meantime, because a frame with its source MAC would claim
-// that MAC for our LAN.
+// askAgain floods to all peers a question that we answered wrongly, or for the first time, or that
+// has gone to one peer alone and found no answer. It does not if the asker may have moved in the
+// meantime, because a frame with its source MAC would claim that MAC for our LAN.
 func (s *Switch) askAgain(q *question) {
 	v, _, ok := s.fdb.find(entryKey(q.key.vid, q.asker))
 	if !ok || v.port() != LocalPort || v&flagClaimed != 0 {
@@ -170,4 +203,26 @@ func (s *Switch) witness(f *frameInfo) (wake bool) {
 		return s.hosts.witness(f.now, f.in.id, f.vid, f.h.Src, [16]byte(b[8:24]))
 	}
 	return false
+}
+
+// suppressionCounts counts what became of ARP requests and neighbour solicitations of our LAN.
+type suppressionCounts struct{ answered, local, flooded, again atomic.Uint64 }
+
+// Suppression says what neighbour suppression has saved: counts of broadcast requests of our LAN,
+// since the start.
+type Suppression struct {
+	// Sent to the peer of the host alone, or answered on behalf of a host whose peer gets no
+	// broadcasts.
+	Answered uint64
+	Local    uint64 // not sent to the peers, because the host is on our LAN and answers itself
+	Flooded  uint64 // sent to all peers
+	// Sent to all peers after they had been answered, because the answer had to be verified or was
+	// wrong. They are among Answered.
+	Again uint64
+}
+
+// Suppression returns what neighbour suppression has saved so far.
+func (s *Switch) Suppression() Suppression {
+	c := &s.suppression
+	return Suppression{c.answered.Load(), c.local.Load(), c.flooded.Load(), c.again.Load()}
 }

@@ -58,8 +58,7 @@ func TestWithdraw_peersAreTold(t *testing.T) {
 // its behalf any more.
 func TestWithdraw_aSuccessorIsFoundAtOnce(t *testing.T) {
 	t.Parallel()
-	s := newSwitch(t, Config{NeighborSuppression: true})
-	addPeer(t, s, 1, PortConfig{})
+	s := answering(t)
 	asker, host := hostMAC(1), hostMAC(2)
 	fromDevice(s, start, gratuitous(t, asker, "10.0.0.1"))
 	fromPeer(s, start, 1, gratuitous(t, host, "10.0.0.2"))
