@@ -61,7 +61,7 @@ tar -cf "$work/selftests.tar" -C "$(dirname "$selftests")" forwarding
 	printf 'wires=(%s)\n' "${WIRES:-plain tund}"
 	printf 'jobs=%d\n' "${JOBS:-2}"
 	printf 'slow=%d\n' "${SLOW:-1}"
-	# Of one test: no_forwarding pings for 18 minutes hosts that must not answer.
+	# Of one test.
 	printf 'seconds=%d\n' 4500
 } >"$work/settings"
 # The tests want more than busybox has: dates with milliseconds, among others.

@@ -43,7 +43,7 @@ wire_plain() {
 	bridged "p$1" "w${1}b"
 }
 
-# The VLANs are those of the tests: in each one that a peer carries, tund looks for loops.
+# The VLANs are those of the tests.
 wire_cable() { wire_tund "$1" "learning = false"; }
 
 wire_tund() {
@@ -76,7 +76,7 @@ name = "other"
 public_key = "$(/opt/tunctl pubkey <"/run/wire/$i/$other.key")"
 endpoint = "172.31.255.$((3 - address)):51820"
 ethernet = true
-vlans = [0, 1, 2, 10, 20, 100, 333, 555]
+vlans = [0, 1, 2, 5, 10, 20, 50, 100, 200, 333, 500, 555, 1000, 2000, 4000, 4094]
 trust = ["dhcp", "ra"]
 TOML
 		chmod 600 "/run/wire/$i/$side.toml"
