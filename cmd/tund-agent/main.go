@@ -204,14 +204,15 @@ func printRequest(f *agentfile.File, w io.Writer) error {
 
 // printStatus prints what a running agent has left for us.
 func printStatus(f *agentfile.File, w io.Writer) error {
-	text, err := agent.Files(f.StateDir).Load(agent.StatusName)
+	text, err := agent.Files(f.StateDir).Open(agent.StatusName)
 	if err == nil && text == nil {
 		err = errors.New("the agent has not run yet")
 	}
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(text)
+	defer text.Close()
+	_, err = io.Copy(w, text)
 	return err
 }
 

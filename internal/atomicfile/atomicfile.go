@@ -10,6 +10,7 @@ package atomicfile
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -39,6 +40,11 @@ func Replace(path string, data []byte, mode fs.FileMode, prepare ...func(*os.Fil
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return SyncDir(filepath.Dir(path))
+}
+
+// Write is Replace by what write writes, which need not be in memory at once.
+func Write(path string, mode fs.FileMode, write func(io.Writer) error) error {
+	return Replace(path, nil, mode, func(f *os.File) error { return write(f) })
 }
 
 // SyncDir writes the names in a directory to the disk: after a file was replaced, made or removed,

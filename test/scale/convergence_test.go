@@ -130,7 +130,7 @@ func (f *fleet) joins(i int) time.Duration {
 	f.t.Helper()
 	m := f.agents[i]
 	m.stop()
-	m.disk = &disk{files: map[string][]byte{}}
+	m.disk = newDisk()
 	m.daemon.restart()
 	began := time.Now()
 	f.startAgent(i)

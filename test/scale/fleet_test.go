@@ -1,13 +1,16 @@
 package scale
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unique"
 
 	"go.uber.org/zap"
 
@@ -45,22 +48,51 @@ type member struct {
 	stop   func()
 }
 
-// disk is the memory of an agent across restarts (agent.Disk).
+// disk is the memory of an agent across restarts (agent.Disk). Agents write mostly the same lines,
+// of which there is one in memory.
 type disk struct {
 	mu    sync.Mutex
-	files map[string][]byte
+	files map[string][]unique.Handle[string] // lines
 }
 
-func (d *disk) Load(name string) ([]byte, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.files[name], nil
+func newDisk() *disk { return &disk{files: map[string][]unique.Handle[string]{}} }
+
+func lines(data []byte) (list []unique.Handle[string]) {
+	for line := range bytes.Lines(data) {
+		list = append(list, unique.Make(string(line)))
+	}
+	return list
 }
 
-func (d *disk) Save(name string, data []byte) error {
+func (d *disk) Open(name string) (io.ReadCloser, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.files[name] = data
+	file, there := d.files[name]
+	if !there {
+		return nil, nil
+	}
+	var data bytes.Buffer
+	for _, line := range file {
+		data.WriteString(line.Value())
+	}
+	return io.NopCloser(&data), nil
+}
+
+func (d *disk) Save(name string, write func(io.Writer) error) error {
+	var data bytes.Buffer
+	if err := write(&data); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files[name] = lines(data.Bytes())
+	return nil
+}
+
+func (d *disk) Append(name string, data []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files[name] = append(d.files[name], lines(data)...)
 	return nil
 }
 
@@ -75,7 +107,7 @@ func newFleet(t *testing.T, n int, options ...string) *fleet {
 	}
 	log := events.New(time.Now())
 	for i := range n {
-		m := &member{disk: &disk{files: map[string][]byte{}}}
+		m := &member{disk: newDisk()}
 		m.daemon = &daemon{net: f.net, laps: f.laps, self: i, log: log, fault: f.fault, have: make([]int, len(f.net.sites))}
 		f.agents = append(f.agents, m)
 		m.daemon.serve(t, f.runDir, f.net.name(i))

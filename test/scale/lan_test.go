@@ -114,7 +114,7 @@ func (l *lan) site(i int) *lanSite {
 	s.agent, err = agent.New(agent.Options{
 		View: view.Options{Trust: record.Trust{Network: "lan", Signers: []record.Key{public(f.net.signer)}, Threshold: 1},
 			Self: s.id, Ethernet: true, Leases: true},
-		Store: store, Daemon: control.NewAgentClient(f.runDir, name), Disk: &disk{files: map[string][]byte{}}, Log: zap.NewNop(),
+		Store: store, Daemon: control.NewAgentClient(f.runDir, name), Disk: newDisk(), Log: zap.NewNop(),
 		Key: key, Own: record.Record{Prefixes: []netip.Prefix{prefix}, Capabilities: []string{record.CapEthernet}}, Lifetime: lifetime,
 	})
 	if err != nil {

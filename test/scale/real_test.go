@@ -35,7 +35,7 @@ func (f *fleet) newReals() {
 	for n := range reals {
 		i := len(f.agents) + n
 		r := &real{Instance: instance.New(f.t, testnet.New(f.t), f.net.name(i)), site: i}
-		r.disk = &disk{files: map[string][]byte{}}
+		r.disk = newDisk()
 		gateway := netip.AddrFrom4([4]byte{192, 0, 2, byte(4*n + 1)})
 		testnet.Veth(f.t, router, r.NS, []string{gateway.String() + "/30"}, []string{gateway.Next().String() + "/30"})
 		r.NS.Run(f.t, "ip", "route", "add", "default", "via", gateway.String())

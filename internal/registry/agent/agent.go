@@ -16,9 +16,9 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -45,8 +45,6 @@ const (
 	lastRetry  = 30 * time.Second
 	// doubt is for how long an agent without memory does not believe a store that shows few peers.
 	doubt = time.Hour
-	// savePause is the least time between two writes of the state.
-	savePause = 10 * time.Second
 	// callTimeout bounds one request to the daemon.
 	callTimeout = 2 * time.Minute
 )
@@ -80,11 +78,15 @@ type Daemon interface {
 	Sources(context.Context) (control.SourceTable, error)
 }
 
-// Disk keeps bytes across restarts.
+// Disk keeps files across restarts.
 type Disk interface {
-	// Load returns what was saved under a name; nil: nothing was.
-	Load(name string) ([]byte, error)
-	Save(name string, data []byte) error
+	// Open returns what was saved under a name; nil: nothing was.
+	Open(name string) (io.ReadCloser, error)
+	// Save replaces a file by what write writes. After a crash there is either the old one or the
+	// new one.
+	Save(name string, write func(io.Writer) error) error
+	// Append adds to a file that was saved. After a crash a part of data may be missing.
+	Append(name string, data []byte) error
 }
 
 // Options is what an agent is made of.
@@ -120,22 +122,20 @@ type Agent struct {
 	retry      time.Duration
 	retryAt    time.Time // of the daemon; zero: at once
 
-	dirty   bool // the view differs from the one on disk
+	dirty   bool // the view may differ from the one on disk
 	savedAt time.Time
+	state   stateFile
 
-	own    ownHosts
-	wanted struct { // what tund is to have of the hosts of all sites
-		hosts map[view.HostID]control.HostEntry
-		addrs map[view.AddrID]control.NeighborEntry
-	}
-	begun time.Time // of Run
-	held  bool      // the store was given what it may forget
-	soon  bool      // another step is due
+	own          ownHosts
+	wanted, told toldHosts // what tund is to have of the hosts of all sites, and what it has
+	begun        time.Time // of Run
+	held         bool      // the store was given what it may forget
+	soon         bool      // another step is due
 
 	published publishing
 	status    Status
 	shown     atomic.Pointer[Status] // a copy for others
-	told      map[string]bool        // warnings that were logged and still hold
+	warned    map[string]bool        // warnings that were logged and still hold
 }
 
 // New returns an agent with the state that an earlier run has left on disk.
@@ -144,36 +144,9 @@ func New(o Options) (*Agent, error) {
 	_, _ = rand.Read(id[:]) // it never fails
 	a := &Agent{
 		o: o, view: view.New(o.View), in: newInbox(), epoch: hex.EncodeToString(id[:]),
-		told: make(map[string]bool), own: newOwnHosts(&o),
+		warned: make(map[string]bool), own: newOwnHosts(&o),
 	}
-	saved, err := o.Disk.Load(stateName)
-	if err != nil {
-		return nil, err
-	}
-	if saved == nil {
-		return a, nil
-	}
-	var s state
-	if err := json.Unmarshal(saved, &s); err != nil {
-		o.Log.Warn("the state of the earlier run cannot be read; waiting for the store", zap.Error(err))
-		return a, nil
-	}
-	err = a.view.Restore(s.View)
-	if err != nil {
-		// Other signers may be trusted than before. Peers that tund has are not to go for that.
-		o.Log.Warn("a part of the state of the earlier run is not used; waiting for the store", zap.Error(err))
-	}
-	a.remembered, a.published.epoch, a.published.serial = err == nil && len(s.View.Sites) > 0, s.Epoch, s.Serial
-	return a, nil
-}
-
-// stateName is the name of the state on disk.
-const stateName = "state.json"
-
-// state is what is kept across restarts.
-type state struct {
-	View          view.Snapshot `json:"view"`
-	Epoch, Serial uint64        // of our last record
+	return a, a.restore()
 }
 
 // Run works until ctx ends.
@@ -240,15 +213,15 @@ func (a *alarm) within(d time.Duration) {
 // warn logs an error about something once, until it is gone or another one.
 func (a *Agent) warn(what string, err error) {
 	text := what + ": "
-	for known := range a.told {
+	for known := range a.warned {
 		if len(known) > len(text) && known[:len(text)] == text && (err == nil || known != text+err.Error()) {
-			delete(a.told, known)
+			delete(a.warned, known)
 		}
 	}
-	if err == nil || a.told[text+err.Error()] {
+	if err == nil || a.warned[text+err.Error()] {
 		return
 	}
-	a.told[text+err.Error()] = true
+	a.warned[text+err.Error()] = true
 	a.o.Log.Warn(what, zap.Error(err))
 }
 
@@ -335,23 +308,3 @@ func (a *Agent) frozen(d *view.Decision) error {
 
 var errHeld = errors.New("many peers would go at once, by expiry or because the store has lacked them for long: " +
 	"they stay for an hour, unless they are revoked")
-
-// save writes the state, if it has changed, but not often.
-func (a *Agent) save(now time.Time, last bool) {
-	if !last && now.Sub(a.savedAt) < savePause {
-		return
-	}
-	a.savedAt = now
-	status, err := json.MarshalIndent(&a.status, "", "  ")
-	if err == nil {
-		err = a.o.Disk.Save(StatusName, append(status, '\n'))
-	}
-	if a.dirty && (a.listed || a.remembered) {
-		var text []byte
-		if text, err = json.Marshal(state{a.view.Snapshot(), a.published.epoch, a.published.serial}); err == nil {
-			err = a.o.Disk.Save(stateName, text)
-		}
-		a.dirty = err != nil
-	}
-	a.warn("save the state", err)
-}

@@ -20,8 +20,8 @@ func (a *Agent) tell(ctx context.Context, d *view.Decision, now time.Time) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if a.own.lan != nil {
-		a.wanted.hosts, a.wanted.addrs = a.wantedHosts(d, now)
+	if a.own.lan != nil && a.wanted.version != d.HostsVersion {
+		a.wanted = a.wantedHosts(d, now)
 	}
 	err := a.apply(ctx, d, now)
 	var refused *control.Error
@@ -69,11 +69,10 @@ func (a *Agent) apply(ctx context.Context, d *view.Decision, now time.Time) erro
 		return nil
 	}
 	if !knows {
-		clear(a.own.hosts)
-		clear(a.own.addrs)
+		a.told = toldHosts{}
 		return a.patch(ctx, d.Peers)
 	}
-	a.own.hosts, a.own.addrs = a.wanted.hosts, a.wanted.addrs
+	a.told = a.wanted
 	return nil
 }
 
@@ -90,11 +89,9 @@ func (a *Agent) patch(ctx context.Context, wanted []view.Peer) error {
 	if err != nil {
 		return err
 	}
+	a.told = a.wanted
 	if patch.Generation != patch.IfGeneration {
 		a.done(answer, wanted)
-		if a.own.lan != nil {
-			a.own.hosts, a.own.addrs = a.wanted.hosts, a.wanted.addrs
-		}
 	}
 	return nil
 }
@@ -131,25 +128,25 @@ func difference(applied, wanted []view.Peer) (set []map[string]any, remove []str
 
 // patchHosts adds to a change what has changed of the hosts.
 func (a *Agent) patchHosts(patch *control.SourcePatch) {
-	if a.own.lan == nil {
+	if a.own.lan == nil || a.told.version == a.wanted.version {
 		return
 	}
 	for id, e := range a.wanted.hosts {
-		if was, known := a.own.hosts[id]; !known || was != e {
+		if was, known := a.told.hosts[id]; !known || was != e {
 			patch.FDB.Set = append(patch.FDB.Set, e)
 		}
 	}
-	for id, e := range a.own.hosts {
+	for id, e := range a.told.hosts {
 		if _, stays := a.wanted.hosts[id]; !stays {
 			patch.FDB.Remove = append(patch.FDB.Remove, e.HostID)
 		}
 	}
 	for id, e := range a.wanted.addrs {
-		if was, known := a.own.addrs[id]; !known || was != e {
+		if was, known := a.told.addrs[id]; !known || was != e {
 			patch.Neighbors.Set = append(patch.Neighbors.Set, e)
 		}
 	}
-	for id, e := range a.own.addrs {
+	for id, e := range a.told.addrs {
 		if _, stays := a.wanted.addrs[id]; !stays {
 			patch.Neighbors.Remove = append(patch.Neighbors.Remove, e.NeighborID)
 		}

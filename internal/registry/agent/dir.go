@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -54,16 +55,29 @@ func (d Directory) Put(_ context.Context, key string, value []byte) error {
 // Files is the Disk of a directory, which is there.
 type Files string
 
-// Load reads a file (Disk).
-func (f Files) Load(name string) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(string(f), name))
+// Open reads a file (Disk).
+func (f Files) Open(name string) (io.ReadCloser, error) {
+	file, err := os.Open(filepath.Join(string(f), name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return data, err
+	if err != nil {
+		return nil, err // not file, which would be no nil interface
+	}
+	return file, nil
 }
 
-// Save replaces a file (Disk). After a crash there is either the old one or the new one.
-func (f Files) Save(name string, data []byte) error {
-	return atomicfile.Replace(filepath.Join(string(f), name), data, 0o600)
+// Save replaces a file (Disk).
+func (f Files) Save(name string, write func(io.Writer) error) error {
+	return atomicfile.Write(filepath.Join(string(f), name), 0o600, write)
+}
+
+// Append adds to a file, and returns once that is on the disk (Disk).
+func (f Files) Append(name string, data []byte) error {
+	file, err := os.OpenFile(filepath.Join(string(f), name), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	return errors.Join(err, file.Sync(), file.Close())
 }

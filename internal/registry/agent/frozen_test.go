@@ -17,7 +17,7 @@ import (
 func TestReport_frozenHostsAreNamedInOneWarning(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zapcore.WarnLevel)
-	a := &Agent{o: Options{Log: zap.New(core)}, view: view.New(view.Options{}), told: make(map[string]bool)}
+	a := &Agent{o: Options{Log: zap.New(core)}, view: view.New(view.Options{}), warned: make(map[string]bool)}
 	for round := range 3 {
 		var d view.Decision
 		for n := range 100 {
@@ -29,7 +29,7 @@ func TestReport_frozenHostsAreNamedInOneWarning(t *testing.T) {
 	if lines := logs.All(); len(lines) != 3 || !strings.Contains(fmt.Sprint(lines[2].ContextMap()), "02:00:00:00:02:07") {
 		t.Errorf("%d lines: %v", len(lines), lines)
 	}
-	if a.report(&view.Decision{}); len(a.told) != 0 {
-		t.Errorf("remembered for ever: %v", a.told)
+	if a.report(&view.Decision{}); len(a.warned) != 0 {
+		t.Errorf("remembered for ever: %v", a.warned)
 	}
 }

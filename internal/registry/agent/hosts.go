@@ -69,9 +69,13 @@ type ownHosts struct {
 	failed bool           // the last look has failed
 
 	serial uint64
-	// what tund has of the hosts of all sites, as it was told
-	hosts map[view.HostID]control.HostEntry
-	addrs map[view.AddrID]control.NeighborEntry
+}
+
+// toldHosts is what tund is told of the hosts of all sites. Its maps are not changed.
+type toldHosts struct {
+	version uint64 // of the decision; 0: nothing was told
+	hosts   map[view.HostID]control.HostEntry
+	addrs   map[view.AddrID]control.NeighborEntry
 }
 
 // seenHost is a host that tund has, or had, on our LAN.
@@ -84,7 +88,6 @@ type seenHost struct {
 func newOwnHosts(o *Options) ownHosts {
 	h := ownHosts{
 		news: make(chan struct{}, 1), dirty: true, seen: make(map[view.HostID]seenHost), parts: make(map[uint16]int),
-		hosts: make(map[view.HostID]control.HostEntry), addrs: make(map[view.AddrID]control.NeighborEntry),
 	}
 	if o.View.Ethernet {
 		h.lan, _ = o.Daemon.(LAN)
@@ -214,7 +217,7 @@ func (a *Agent) claim(d *view.Decision, id view.HostID, was record.Station, had 
 	if best, there := d.Hosts[id]; !contested || had && there && best.Site == a.o.View.Self {
 		return record.Station{MAC: id.MAC, Seq: was.Seq}, true
 	}
-	told, known := a.own.hosts[id]
+	told, known := a.told.hosts[id]
 	switch {
 	case rival.Granted, rival.Station.Sticky, rival.Station.Seq == math.MaxUint32:
 		return record.Station{}, false // it cannot move
@@ -373,23 +376,24 @@ func (a *Agent) holdAgain() {
 }
 
 // wantedHosts describes the hosts of all sites for tund.
-func (a *Agent) wantedHosts(d *view.Decision, now time.Time) (map[view.HostID]control.HostEntry, map[view.AddrID]control.NeighborEntry) {
-	hosts, addrs := make(map[view.HostID]control.HostEntry, len(d.Hosts)), make(map[view.AddrID]control.NeighborEntry, len(d.Neighbors))
+func (a *Agent) wantedHosts(d *view.Decision, now time.Time) toldHosts {
+	t := toldHosts{d.HostsVersion, make(map[view.HostID]control.HostEntry, len(d.Hosts)),
+		make(map[view.AddrID]control.NeighborEntry, len(d.Neighbors))}
 	for id, h := range d.Hosts {
 		if h.Site == a.o.View.Self && !h.Station.Sticky {
 			continue // tund has learned it itself
 		}
-		hosts[id] = control.HostEntry{
+		t.hosts[id] = control.HostEntry{
 			HostID: control.HostID{MAC: id.MAC, VLAN: int(id.VLAN)}, Peer: h.Site.String(), Seq: h.Station.Seq,
 			Sticky: h.Granted || h.Station.Sticky || a.view.Frozen(id, now),
 		}
 	}
 	for id, h := range d.Neighbors {
 		if h.Site != a.o.View.Self {
-			addrs[id] = control.NeighborEntry{
+			t.addrs[id] = control.NeighborEntry{
 				NeighborID: control.NeighborID{IP: id.IP.String(), VLAN: int(id.VLAN)}, MAC: h.MAC, Peer: h.Site.String(), Router: h.Station.Router,
 			}
 		}
 	}
-	return hosts, addrs
+	return t
 }

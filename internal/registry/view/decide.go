@@ -29,8 +29,11 @@ type Decision struct {
 	// Conflicts are prefixes and addresses that several sites claim, one line each, ascending; not
 	// all of them if there are very many.
 	Conflicts []string
-	// Hosts is where each host is, ours among them, and Rivals where it is if it is not here.
+	// Hosts is where each host is, ours among them, and Rivals where it is if it is not here. These
+	// maps, and Neighbors, are not to be written to: they are those of the decision before unless
+	// HostsVersion has changed, which is never 0.
 	Hosts, Rivals map[HostID]Host
+	HostsVersion  uint64
 	// Neighbors is which host has which IP address, of the sites that are present.
 	Neighbors map[AddrID]Host
 	Frozen    []HostID // hosts that have moved too often, ascending
@@ -54,7 +57,7 @@ func (v *View) Decide(now time.Time) Decision {
 	var d Decision
 	if v.redo || now.Before(v.baseAt) || !now.Before(v.base.Next) {
 		d = v.decide(now)
-		v.redo = false
+		v.redo, v.redoHosts = false, true
 	} else {
 		d = v.decideTouched()
 	}

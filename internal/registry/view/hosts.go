@@ -81,8 +81,9 @@ func (a AddrID) Compare(o AddrID) int {
 
 // part is a document about hosts.
 type part struct {
-	text []byte
-	doc  record.Stations
+	text  []byte
+	doc   record.Stations
+	saved bool // text was in an Entry
 }
 
 // newPart leaves out the addresses that routers share: they say by their election where one is, and
@@ -92,7 +93,7 @@ func newPart(text []byte, doc record.Stations) *part {
 		mac, err := names.Station(s.MAC)
 		return err == nil && names.SharedStation(mac)
 	})
-	return &part{text, doc}
+	return &part{text: text, doc: doc}
 }
 
 type partID struct {
@@ -139,7 +140,7 @@ func (v *View) putStations(key string, parts []string, value []byte, now time.Ti
 	if s.parts == nil {
 		s.parts = make(map[partID]*part)
 	}
-	s.parts[id] = newPart(bytes.Clone(value), doc)
+	s.parts[id], v.redoHosts = newPart(bytes.Clone(value), doc), true
 	return nil
 }
 
@@ -155,7 +156,7 @@ func (s *site) carries(vlan uint16) bool {
 }
 
 // each calls take for the hosts of a site that count, as many as it may have.
-func (v *View) each(id record.Site, s *site, now time.Time, take func(Host)) {
+func (l *lan) each(v *View, id record.Site, s *site, now time.Time, take func(Host)) {
 	limit := cmp.Or(s.grant.MaxMACs, hostsPerSite)
 	ids := make([]partID, 0, len(s.parts))
 	for part := range s.parts {
@@ -167,13 +168,14 @@ func (v *View) each(id record.Site, s *site, now time.Time, take func(Host)) {
 		if p.doc.Expired(now) || id != v.o.Self && !s.carries(part.vlan) {
 			continue
 		}
+		l.due(p.doc.NotAfter.Add(record.Slack+1), now) // Expired is true after that moment
 		for i := range p.doc.Stations {
 			h := Host{HostID{part.vlan, p.doc.Stations[i].MAC}, id, p.doc.Stations[i], false}
 			if !s.grant.Permits(h.VLAN, h.MAC) { // the grant may be newer than the document
 				continue
 			}
 			if limit--; limit < 0 {
-				v.surplus++
+				l.surplus++
 				return
 			}
 			h.Granted = len(s.grant.MACs) > 0
@@ -206,35 +208,69 @@ func (v *View) beats(h, o *Host) bool {
 	return v.sites[h.Site].grant.Precedes(&v.sites[o.Site].grant)
 }
 
-// hosts fills in where hosts are.
-func (v *View) hosts(d *Decision, now time.Time) {
-	d.Hosts, d.Rivals = make(map[HostID]Host), make(map[HostID]Host)
-	if !v.o.Ethernet {
-		return
+// lan is what was decided about hosts. It is not changed afterwards.
+type lan struct {
+	version         uint64 // of the decision
+	hosts, rivals   map[HostID]Host
+	neighbors       map[AddrID]Host
+	frozen          []HostID
+	conflicts       []string
+	surplus, absent int
+	next            time.Time // when it may change although nothing new is known; zero: never
+}
+
+// due notes that something may change at a moment.
+func (l *lan) due(at, now time.Time) {
+	if at.After(now) && (l.next.IsZero() || at.Before(l.next)) {
+		l.next = at
 	}
-	v.surplus = 0
+}
+
+// hosts fills in where hosts are, as in the last decision unless something about them may have
+// changed: a site may have thousands, and decisions are made every few seconds.
+func (v *View) hosts(d *Decision, now time.Time) {
+	if l := &v.lan; v.redoHosts || now.Before(v.lanAt) || !l.next.IsZero() && !now.Before(l.next) {
+		v.lan = v.decideHosts(now, l.version+1)
+		v.redoHosts = false
+	}
+	v.lanAt = now
+	l := &v.lan
+	d.Hosts, d.Rivals, d.Neighbors, d.Frozen, d.HostsVersion = l.hosts, l.rivals, l.neighbors, l.frozen, l.version
+	d.Surplus, d.Absent = l.surplus, l.absent
+	d.Conflicts = append(d.Conflicts, l.conflicts...)
+	slices.Sort(d.Conflicts)
+	d.Conflicts = slices.Compact(d.Conflicts)
+	d.Conflicts = d.Conflicts[:min(len(d.Conflicts), maxConflicts)]
+}
+
+// decideHosts decides where hosts are as if nothing had been decided before.
+func (v *View) decideHosts(now time.Time, version uint64) lan {
+	l := lan{version: version, hosts: make(map[HostID]Host), rivals: make(map[HostID]Host), neighbors: make(map[AddrID]Host)}
+	if !v.o.Ethernet {
+		return l
+	}
 	take := func(h Host) {
-		best, there := d.Hosts[h.HostID]
+		best, there := l.hosts[h.HostID]
 		switch {
-		case !there && len(d.Hosts) >= MaxHosts:
-			v.surplus++
+		case !there && len(l.hosts) >= MaxHosts:
+			l.surplus++
 			return
 		case !there || v.beats(&h, &best):
-			d.Hosts[h.HostID] = h
+			l.hosts[h.HostID] = h
 		}
 		if h.Site == v.o.Self {
 			return
 		}
-		if rival, there := d.Rivals[h.HostID]; !there || v.beats(&h, &rival) {
-			d.Rivals[h.HostID] = h
+		if rival, there := l.rivals[h.HostID]; !there || v.beats(&h, &rival) {
+			l.rivals[h.HostID] = h
 		}
 	}
 	for _, id := range v.order() {
-		v.each(id, v.sites[id], now, take)
+		l.each(v, id, v.sites[id], now, take)
 	}
-	d.Surplus = v.surplus
-	v.watchMoves(d, now)
-	v.neighbors(d)
+	v.watchMoves(&l, now)
+	v.neighbors(&l)
+	return l
 }
 
 // order returns the sites whose hosts count, ascending.
@@ -253,8 +289,8 @@ func (v *View) order() []record.Site {
 }
 
 // watchMoves notes which hosts have moved since the last decision, and which are frozen.
-func (v *View) watchMoves(d *Decision, now time.Time) {
-	for id, h := range d.Hosts {
+func (v *View) watchMoves(l *lan, now time.Time) {
+	for id, h := range l.hosts {
 		was, known := v.lastAt[id]
 		v.lastAt[id] = h.Site
 		if !known || was == h.Site {
@@ -272,7 +308,7 @@ func (v *View) watchMoves(d *Decision, now time.Time) {
 		m.times = m.times[max(0, len(m.times)-FreezeMoves):]
 	}
 	for id := range v.lastAt {
-		if _, there := d.Hosts[id]; !there {
+		if _, there := l.hosts[id]; !there {
 			delete(v.lastAt, id)
 		}
 	}
@@ -281,12 +317,13 @@ func (v *View) watchMoves(d *Decision, now time.Time) {
 			delete(v.moved, id)
 		}
 	}
-	for id := range v.moved {
+	for id, m := range v.moved {
+		l.due(m.times[len(m.times)-1].Add(FreezeTime), now)
 		if v.Frozen(id, now) {
-			d.Frozen = append(d.Frozen, id)
+			l.frozen = append(l.frozen, id)
 		}
 	}
-	slices.SortFunc(d.Frozen, HostID.Compare)
+	slices.SortFunc(l.frozen, HostID.Compare)
 }
 
 // Frozen reports whether a host has moved so often that nobody should claim it: a further move
@@ -301,34 +338,33 @@ func (v *View) Frozen(id HostID, now time.Time) bool {
 }
 
 // neighbors fills in which host has which IP address.
-func (v *View) neighbors(d *Decision) {
-	d.Neighbors = make(map[AddrID]Host)
+func (v *View) neighbors(l *lan) {
 	self := v.sites[v.o.Self]
 	strict := v.o.Leases && self != nil && self.up
-	for _, h := range d.Hosts {
+	for _, h := range l.hosts {
 		if strict && h.Site != v.o.Self && !v.sites[h.Site].up {
-			d.Absent++
+			l.absent++
 			continue
 		}
 		for _, ip := range h.Station.IPs {
 			id := AddrID{h.VLAN, ip}
-			other, taken := d.Neighbors[id]
+			other, taken := l.neighbors[id]
 			if taken && other.MAC != h.MAC && other.Site != h.Site {
-				d.Conflicts = append(d.Conflicts, fmt.Sprintf("%v in VLAN %d is used by hosts of %s and %s", ip, h.VLAN,
+				l.conflicts = append(l.conflicts, fmt.Sprintf("%v in VLAN %d is used by hosts of %s and %s", ip, h.VLAN,
 					min(v.Name(h.Site), v.Name(other.Site)), max(v.Name(h.Site), v.Name(other.Site))))
 			}
 			if !taken || v.prefers(&h, &other) {
-				d.Neighbors[id] = h
+				l.neighbors[id] = h
 			}
 		}
 	}
-	slices.Sort(d.Conflicts)
-	d.Conflicts = slices.Compact(d.Conflicts)
-	d.Conflicts = d.Conflicts[:min(len(d.Conflicts), maxConflicts)]
-	if len(d.Neighbors) > MaxNeighbors { // the same ones every time, and everywhere
-		for _, id := range slices.SortedFunc(maps.Keys(d.Neighbors), AddrID.Compare)[MaxNeighbors:] {
-			delete(d.Neighbors, id)
-			d.Surplus++
+	slices.Sort(l.conflicts)
+	l.conflicts = slices.Compact(l.conflicts)
+	l.conflicts = l.conflicts[:min(len(l.conflicts), maxConflicts)]
+	if len(l.neighbors) > MaxNeighbors { // the same ones every time, and everywhere
+		for _, id := range slices.SortedFunc(maps.Keys(l.neighbors), AddrID.Compare)[MaxNeighbors:] {
+			delete(l.neighbors, id)
+			l.surplus++
 		}
 	}
 }
@@ -343,46 +379,4 @@ func (v *View) prefers(h, o *Host) bool {
 		return v.sites[h.Site].grant.Precedes(&v.sites[o.Site].grant)
 	}
 	return h.MAC < o.MAC
-}
-
-// Name returns the name of a site; "": it is not known.
-func (v *View) Name(id record.Site) string {
-	if s := v.sites[id]; s != nil {
-		return s.grant.Name
-	}
-	return ""
-}
-
-// OwnStations returns our own documents about hosts, by key, as they are known.
-func (v *View) OwnStations() map[string]*record.Stations {
-	docs := make(map[string]*record.Stations)
-	if s := v.sites[v.o.Self]; s != nil {
-		for id, p := range s.parts {
-			docs[record.StationsKey(v.o.Self, id.vlan, id.part)] = &p.doc
-		}
-	}
-	return docs
-}
-
-// OwnDocuments returns our own documents about hosts as they were signed, by key. The texts are not
-// to be changed.
-func (v *View) OwnDocuments() map[string][]byte {
-	texts := make(map[string][]byte)
-	if s := v.sites[v.o.Self]; s != nil {
-		for id, p := range s.parts {
-			texts[record.StationsKey(v.o.Self, id.vlan, id.part)] = p.text
-		}
-	}
-	return texts
-}
-
-// Up returns how many sites the store shows as present, and whether it shows us.
-func (v *View) Up() (sites int, self bool) {
-	for id, s := range v.sites {
-		if s.up {
-			sites++
-			self = self || id == v.o.Self
-		}
-	}
-	return sites, self
 }

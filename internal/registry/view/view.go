@@ -12,8 +12,8 @@
 // What follows depends on the documents and the time only, so all sites that know the same decide
 // the same, for instance who of two sites has a prefix that both claim.
 //
-// The package computes, and has no lock, clock or file. Snapshot and Restore are for whoever keeps
-// the state across restarts.
+// The package computes, and has no lock, clock or file. Snapshot, Changes and Restore are for
+// whoever keeps the state across restarts.
 package view
 
 import (
@@ -68,7 +68,9 @@ type View struct {
 	sites   map[record.Site]*site
 	crl     []byte
 	revoked record.Revocations
-	listed  bool // the store has shown everything since the start
+
+	savedCRL *byte // which list was in an Entry last
+	listed   bool  // the store has shown everything since the start
 	// unshown: the store lacks our own newest record, or shows something else in its place.
 	unshown bool
 
@@ -87,9 +89,11 @@ type View struct {
 	relays map[record.Site]bool // replicators of the last decision
 	leaf   bool                 // what we flood is sent to them alone
 
-	lastAt  map[HostID]record.Site // where hosts were at the last decision
-	moved   map[HostID]*moves
-	surplus int // hosts beyond a bound
+	lan       lan // the last decision about hosts
+	lanAt     time.Time
+	redoHosts bool                   // something about them may have changed since
+	lastAt    map[HostID]record.Site // where hosts were at the last decision
+	moved     map[HostID]*moves
 }
 
 // site is what is known of one site.
@@ -100,6 +104,7 @@ type site struct {
 	absent             time.Time      // since when the store lacks its record; zero: it has it
 	parts              map[partID]*part
 	up                 bool // the store shows it as present
+	saved              saved
 
 	// The peer of the last decision, with these prefixes; without a key: to be described anew.
 	described Peer
@@ -212,8 +217,11 @@ func (v *View) setUp(id string, up bool) {
 }
 
 func (v *View) setPresent(s *site, up bool) {
-	v.redo = v.redo || s.up != up && (s.replicates() || v.o.Replicator || v.leaf)
-	s.up = up
+	if s.up == up {
+		return
+	}
+	v.redo = v.redo || s.replicates() || v.o.Replicator || v.leaf
+	s.up, v.redoHosts = up, true
 }
 
 // Gone notes that the store no longer has a key. That is no reason to remove anything: the site of

@@ -307,13 +307,13 @@ func TestView_hostileStore(t *testing.T) {
 		if got := v.Decide(noon); !reflect.DeepEqual(got.Peers, want.Peers) {
 			t.Fatalf("seed %d: in the end %s, want %s", seed, peerNames(got), peerNames(want))
 		}
-		text, err := json.Marshal(v.Snapshot())
-		var s Snapshot
+		text, err := json.Marshal(slices.Collect(v.Snapshot()))
+		var s []Entry
 		if err != nil || json.Unmarshal(text, &s) != nil {
 			t.Fatal(err)
 		}
 		again := New(Options{Trust: trust, Self: siteOf(0), Keepalive: 25})
-		if err := again.Restore(s); err != nil {
+		if err := again.Restore(slices.Values(s)); err != nil {
 			t.Fatal(err)
 		}
 		if got := again.Decide(noon); !reflect.DeepEqual(got.Peers, want.Peers) {

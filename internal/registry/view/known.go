@@ -1,0 +1,45 @@
+package view
+
+import "tund/internal/registry/record"
+
+// Name returns the name of a site; "": it is not known.
+func (v *View) Name(id record.Site) string {
+	if s := v.sites[id]; s != nil {
+		return s.grant.Name
+	}
+	return ""
+}
+
+// OwnStations returns our own documents about hosts, by key, as they are known.
+func (v *View) OwnStations() map[string]*record.Stations {
+	docs := make(map[string]*record.Stations)
+	if s := v.sites[v.o.Self]; s != nil {
+		for id, p := range s.parts {
+			docs[record.StationsKey(v.o.Self, id.vlan, id.part)] = &p.doc
+		}
+	}
+	return docs
+}
+
+// OwnDocuments returns our own documents about hosts as they were signed, by key. The texts are not
+// to be changed.
+func (v *View) OwnDocuments() map[string][]byte {
+	texts := make(map[string][]byte)
+	if s := v.sites[v.o.Self]; s != nil {
+		for id, p := range s.parts {
+			texts[record.StationsKey(v.o.Self, id.vlan, id.part)] = p.text
+		}
+	}
+	return texts
+}
+
+// Up returns how many sites the store shows as present, and whether it shows us.
+func (v *View) Up() (sites int, self bool) {
+	for id, s := range v.sites {
+		if s.up {
+			sites++
+			self = self || id == v.o.Self
+		}
+	}
+	return sites, self
+}
