@@ -156,6 +156,8 @@ type FDBEntry struct {
 type BlockedPort struct {
 	Port string `json:"port"` // name of a peer
 	VLAN int    `json:"vlan"` // 0: untagged; AllVLANs
+	// OurLAN: the LAN behind it is ours, which has two gateways: that one and this.
+	OurLAN bool `json:"our_lan"`
 }
 
 // FDBFilter selects FDB entries to remove. The zero value selects all learned ones; each field that

@@ -25,7 +25,7 @@ func FDB(instance string, s *tunnel.EthernetStatus, place func(l2.MAC, uint16) (
 	out := control.FDBInstance{Name: instance, FDB: entries(s), Limit: s.Limit}
 	for _, p := range s.Ports {
 		for _, vid := range p.Blocked {
-			out.Blocked = append(out.Blocked, control.BlockedPort{Port: s.Names[p.ID], VLAN: int(vid)})
+			out.Blocked = append(out.Blocked, control.BlockedPort{Port: s.Names[p.ID], VLAN: int(vid), OurLAN: slices.Contains(p.OurLAN, vid)})
 		}
 	}
 	for i, e := range s.Entries {

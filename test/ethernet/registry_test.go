@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"tund/internal/control"
+	"tund/internal/registry/record"
 	"tund/internal/testnet"
 )
 
@@ -216,4 +218,72 @@ func TestRegistry_twoReplicators(t *testing.T) {
 	r.tunctl("net", "revoke", "--signer", r.signer, "--store", r.dir, "--network", "acme", "oslo")
 	elected(sites[1:], "rome")
 	once(t, "without oslo", hosts[2], hosts[1], hosts[3])
+}
+
+// claims returns which sequence number each site that publishes a host says, by the site's id.
+func (r *registry) claims(h *host) map[string]uint32 {
+	r.t.Helper()
+	claims := map[string]uint32{}
+	files, err := filepath.Glob(filepath.Join(r.dir, "acme", "l2", "0", "*", "*.json"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		doc, err := record.KeptStations(text)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, s := range doc.Stations {
+			if s.MAC == h.mac.String() {
+				claims[doc.Site.ID()] = s.Seq
+			}
+		}
+	}
+	return claims
+}
+
+// Two gateways of one LAN that are sites of a registry: their agents do not take its hosts from
+// each other again and again, until these are frozen, and the second takes over from the first.
+func TestRegistry_twoGatewaysOfALAN(t *testing.T) {
+	beside(t)
+	w := newWAN(t)
+	r := newRegistry(t, w)
+	berlin, first, second := w.site("berlin"), w.site("first"), w.site("second")
+	sites := []*site{berlin, first, second}
+	a, b := berlin.host(1), first.host(2)
+	backDoor(t, first, second)
+	// Nobody has this address: both gateways hear the host ask for it.
+	b.ns.Start(t, "ping", "-n", "-i", "0.2", "10.7.0.99")
+	for _, s := range sites {
+		r.join(s, "", "")
+	}
+	for _, s := range sites {
+		testnet.Await(t, s.Name+" has peers", startLimit, func() bool { return len(s.Status().Peers) == 2 })
+	}
+	testnet.Await(t, "one gateway to be blocked", startLimit, func() bool { return berlin.Lines("loop", "blocked") == 1 })
+	testnet.Await(t, "the host is published", startLimit, func() bool { return len(r.claims(b)) > 0 })
+	pause(10 * time.Second) // a move takes a second or two, and there would be five
+	a.reaches(b.v4, startLimit)
+	for id, seq := range r.claims(b) {
+		if seq > 3 { // those before it was known that they serve one LAN
+			t.Errorf("the gateways have taken a host from each other: %s claims it with number %d", id, seq)
+		}
+	}
+	for _, s := range sites {
+		if status := s.NS.Run(t, agentOf(s, "--status")...); !strings.Contains(status, `"hosts_frozen": 0`) {
+			t.Errorf("the agent of %s has frozen hosts:\n%s", s.Name, status)
+		}
+	}
+	var table control.FDBTable
+	berlin.tunctl(&table, "fdb", "--json")
+	used := first
+	if slices.ContainsFunc(table.Instances[0].Blocked, func(p control.BlockedPort) bool { return p.Port == "first" }) {
+		used = second
+	}
+	used.Kill()
+	a.reaches(b.v4, startLimit)
 }

@@ -146,7 +146,8 @@ type PortStatus struct {
 	Ethernet bool // frames are sent to the peer
 	Entries  int  // learned
 	Blocked  []uint16
-	BPDU     bool // blocked by BPDU guard
+	OurLAN   []uint16 // those of Blocked in which the LAN behind it is ours, which has two gateways
+	BPDU     bool     // blocked by BPDU guard
 	// What its hello said, without secrets; Node is 0 before the first hello.
 	Peer Hello
 	// Frames received here and dropped, by the reason names of package drop.
@@ -154,7 +155,7 @@ type PortStatus struct {
 }
 
 // Ports returns the state of all ports, the TAP first, then by id. Blocked lists VLANs: 0 for
-// untagged frames, AnyVLAN for all. The caller owns the result.
+// untagged frames, AnyVLAN for all, and so does OurLAN. The caller owns the result.
 func (s *Switch) Ports(now boottime.Time) []PortStatus {
 	counts := s.fdb.counts()
 	s.mu.Lock()
@@ -175,6 +176,9 @@ func (s *Switch) Ports(now boottime.Time) []PortStatus {
 		for i := range out {
 			if out[i].ID == b.port {
 				out[i].Blocked = append(out[i].Blocked, b.vid)
+				if b.other == LocalPort {
+					out[i].OurLAN = append(out[i].OurLAN, b.vid)
+				}
 			}
 		}
 	}

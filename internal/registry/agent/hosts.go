@@ -67,6 +67,9 @@ type ownHosts struct {
 	seen   map[view.HostID]seenHost
 	parts  map[uint16]int // number of parts of each VLAN
 	failed bool           // the last look has failed
+	// sharing are the ports of sites that serve our own LAN as well, as of the last look.
+	sharing []control.BlockedPort
+	raised  map[view.HostID]time.Time // when a host was last taken from another site
 
 	serial uint64
 }
@@ -88,6 +91,7 @@ type seenHost struct {
 func newOwnHosts(o *Options) ownHosts {
 	h := ownHosts{
 		news: make(chan struct{}, 1), dirty: true, seen: make(map[view.HostID]seenHost), parts: make(map[uint16]int),
+		raised: make(map[view.HostID]time.Time),
 	}
 	if o.View.Ethernet {
 		h.lan, _ = o.Daemon.(LAN)
@@ -132,7 +136,13 @@ func (a *Agent) look(ctx context.Context, now time.Time) bool {
 	if err != nil {
 		return false
 	}
+	h.sharing = nil
 	for _, instance := range table.Instances {
+		for _, p := range instance.Blocked {
+			if p.OurLAN {
+				h.sharing = append(h.sharing, p)
+			}
+		}
 		for i := range instance.FDB {
 			h.note(&instance.FDB[i], now)
 		}
@@ -169,6 +179,7 @@ func (a *Agent) claims(d *view.Decision, now time.Time, fresh bool) map[view.Hos
 			mine[view.HostID{VLAN: doc.VLAN, MAC: s.MAC}] = s
 		}
 	}
+	h.forgetRaised(now)
 	out := make(map[view.HostID]record.Station)
 	for _, s := range a.o.Static {
 		out[s.HostID] = record.Station{MAC: s.MAC, Seq: mine[s.HostID].Seq, Sticky: true, IPs: s.IPs, Router: s.Router}
@@ -208,25 +219,6 @@ func (a *Agent) claims(d *view.Decision, now time.Time, fresh bool) map[view.Hos
 		}
 	}
 	return out
-}
-
-// claim decides whether a host on our LAN is ours. here says that tund has it on our LAN although
-// it knows where else it was.
-func (a *Agent) claim(d *view.Decision, id view.HostID, was record.Station, had bool, now time.Time, here bool) (record.Station, bool) {
-	rival, contested := d.Rivals[id]
-	if best, there := d.Hosts[id]; !contested || had && there && best.Site == a.o.View.Self {
-		return record.Station{MAC: id.MAC, Seq: was.Seq}, true
-	}
-	told, known := a.told.hosts[id]
-	switch {
-	case rival.Granted, rival.Station.Sticky, rival.Station.Seq == math.MaxUint32:
-		return record.Station{}, false // it cannot move
-	case !here, !known, told.Peer != rival.Site.String(), told.Seq != rival.Station.Seq:
-		return record.Station{}, false // it has moved there, and was not seen here since
-	case a.view.Frozen(id, now):
-		return record.Station{}, false
-	}
-	return record.Station{MAC: id.MAC, Seq: rival.Station.Seq + 1}, true
 }
 
 // publishHosts writes what we say of the hosts on our LAN, where it has changed. It reports whether

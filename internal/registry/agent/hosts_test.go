@@ -27,6 +27,8 @@ type lanDaemon struct {
 	local map[control.HostID][]string // IP addresses of the hosts on the LAN
 	news  chan struct{}
 	kind  events.Kind // of news; "": MACLearned
+	// Ports that the loop guard has blocked.
+	blocked []control.BlockedPort
 }
 
 func newLANDaemon() *lanDaemon {
@@ -96,7 +98,7 @@ func (f *lanDaemon) Patch(ctx context.Context, p control.SourcePatch) (control.S
 func (f *lanDaemon) FDB(context.Context) (control.FDBTable, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	i := control.FDBInstance{}
+	i := control.FDBInstance{Blocked: f.blocked}
 	for id, ips := range f.local {
 		i.FDB = append(i.FDB, control.FDBEntry{MAC: id.MAC, VLAN: id.VLAN, Kind: "local", IPs: ips})
 	}
@@ -301,7 +303,7 @@ func TestHosts_pingPongEnds(t *testing.T) {
 		for round := range 6 {
 			w.says(1, uint64(round+1), record.Station{MAC: mac1, Seq: uint32(2*round + 1)})
 			w.lan.hears(mac1)
-			w.passes(time.Second)
+			w.passes(raisePause + beat)
 		}
 		// The other site is not as restrained as we are: it has the last word, and we none.
 		w.want("after eleven moves", "", "01@"+one+":11!")

@@ -326,6 +326,14 @@ func (v *View) watchMoves(l *lan, now time.Time) {
 	slices.SortFunc(l.frozen, HostID.Compare)
 }
 
+// Moved returns when a host was last seen to move between sites, if that was lately.
+func (v *View) Moved(id HostID) (at time.Time, known bool) {
+	if m := v.moved[id]; m != nil && len(m.times) > 0 {
+		return m.times[len(m.times)-1], true
+	}
+	return at, false
+}
+
 // Frozen reports whether a host has moved so often that nobody should claim it: a further move
 // would be the one of FreezeMoves within moveWindow.
 func (v *View) Frozen(id HostID, now time.Time) bool {
