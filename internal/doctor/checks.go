@@ -162,6 +162,10 @@ var sessionRemedies = []struct{ words, remedy string }{
 }
 
 func sessionRemedy(p *control.Peer, i *control.Instance) string {
+	if p.Source == "agent" && strings.Contains(p.LastError, "removed: the peer") {
+		return "ask our agent what has become of our grant (tund-agent --status): after a revocation, or its end, other sites remove us, " +
+			"until the signers grant it anew"
+	}
 	host := "ADDRESS"
 	if a, err := netip.ParseAddrPort(p.Endpoint); err == nil {
 		host = a.Addr().String()

@@ -113,6 +113,10 @@ func TestExamine_namesCauseEvidenceAndRemedy(t *testing.T) {
 			"sessions", Problem, "at the peer: add the address to allowed_ips"},
 		{"a peer that has removed us", down("removed: the peer said that this host is no longer in its configuration"), "sessions", Problem,
 			"put back its [[peer]]"},
+		{"a peer of the agent that has removed us", func(e *Evidence) {
+			down("removed: the peer said that this host is no longer in its configuration")(e)
+			e.Instance.Peers[0].Source = "agent"
+		}, "sessions", Problem, "removed: the peer said|what has become of our grant"},
 		{"a preshared key", down("preshared keys differ"), "sessions", Problem, "preshared keys differ|compare preshared_key"},
 		{"a clock of the peer", down("initiation with an old timestamp"), "sessions", Problem, "set the clock of the peer"},
 		{"a key used twice", down("two hosts use the key of this peer at once"), "sessions", Problem, "key of its own"},

@@ -94,6 +94,7 @@ func (a *Peers) Change(c Change, b *config.Agent, o *Others) Diff {
 	for _, key := range refused {
 		a.restore(d.before[key], b, o)
 	}
+	a.noteRemoved(order, named, d.before)
 	d.steps(a, order)
 	return d
 }

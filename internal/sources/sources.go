@@ -104,6 +104,7 @@ type Peers struct {
 	sharing  int // peers in also
 	macs     map[config.MAC]keys.PublicKey
 	shadowed int
+	former   []former // which it has removed, the latest last
 }
 
 // entry is one peer of the agent.

@@ -104,6 +104,33 @@ func TestChange_aRefusedPeerStaysAsItWas(t *testing.T) {
 	}
 }
 
+// Who was removed is remembered by name, until he is handed in again: not whom the file excludes,
+// and not whose successor was refused.
+func TestRemoved(t *testing.T) {
+	t.Parallel()
+	a, nobody := NewPeers(), NewOthers(nil, nil)
+	a.Change(whole(site(1, "10.1.0.0/16"), site(2, "10.2.0.0/16"), site(3, "10.3.0.0/16"), site(4, "10.4.0.0/16")), bounds, nobody)
+	a.Change(Change{Remove: []keys.PublicKey{key(1), key(9)}}, bounds, nobody)
+	a.Change(whole(site(3, "8.8.8.0/24"), site(4, "10.4.0.0/16")), bounds, nobody)
+	a.Rejudge(bounds, NewOthers([]config.Peer{*site(7, "10.4.0.0/16")}, nil))
+	if got := a.Removed(); len(got) != 2 || got[key(1)] != "site-1" || got[key(2)] != "site-2" {
+		t.Errorf("removed: %v", got)
+	}
+	a.Change(set(site(1, "10.1.0.0/16")), bounds, nobody)
+	if got := a.Removed(); len(got) != 1 {
+		t.Errorf("after one was handed in again: %v", got)
+	}
+	for i := range maxFormer + 10 {
+		p := *site(1)
+		p.PublicKey = keys.PublicKey{1, byte(i >> 8), byte(i)}
+		a.Change(set(&p), bounds, nobody)
+		a.Change(Change{Remove: []keys.PublicKey{p.PublicKey}}, bounds, nobody)
+	}
+	if got := a.Removed(); len(got) != maxFormer {
+		t.Errorf("%d are remembered", len(got))
+	}
+}
+
 func TestRejudge_fileComesAndGoes(t *testing.T) {
 	t.Parallel()
 	a, nobody := NewPeers(), NewOthers(nil, nil)

@@ -44,6 +44,8 @@ type View struct {
 	Peers  []*config.Peer // of the configuration and of the agent
 	// Sources says who each peer of Tunnel belongs to.
 	Sources map[keys.PublicKey]Source
+	// Removed are the names of peers that the agent has had and has removed, by key.
+	Removed map[keys.PublicKey]string
 	// ReloadError tells why the last reload was refused, or is "" if it was not.
 	ReloadError string
 	LogLevel    string
@@ -156,12 +158,10 @@ func (v *View) warnings() []control.Warning {
 // refused describes the hosts that ask for a session and get none.
 func (v *View) refused() []Problem {
 	var list []Problem
-	for _, s := range v.Tunnel.Strangers {
-		list = append(list, Problem{
-			Kind: KindUnknownPeer, Since: s.First,
-			Message: fmt.Sprintf("a host at %s asks for a session, and its public key is in no [[peer]] here: %s", s.Endpoint, s.PublicKey),
-			Remedy:  fmt.Sprintf("if it is yours, add [[peer]] with public_key = \"%s\" and its allowed_ips, and reload", s.PublicKey),
-		})
+	for n := range v.Tunnel.Strangers {
+		s := &v.Tunnel.Strangers[n]
+		message, remedy := v.stranger(s)
+		list = append(list, Problem{Kind: KindUnknownPeer, Since: s.First, Message: message, Remedy: remedy})
 	}
 	if k := v.Tunnel.WrongKey; k != nil && !v.upAt(k.From) {
 		list = append(list, Problem{
@@ -171,6 +171,23 @@ func (v *View) refused() []Problem {
 		})
 	}
 	return list
+}
+
+// stranger says who asks for a session and is no peer. One that the agent has removed was probably
+// revoked: a section in the file would let it in again.
+func (v *View) stranger(s *tunnel.Stranger) (message, remedy string) {
+	if name, removed := v.Removed[s.PublicKey]; removed {
+		return fmt.Sprintf("%s, at %s, asks for a session, and the agent has removed it: %s", name, s.Endpoint, s.PublicKey),
+			"nothing is to be done if it was revoked, has left, or its grant has ended: [[peer]] would let it in again; " +
+				"if it is to come back, the signers have to grant it anew (tunctl net grant)"
+	}
+	message = fmt.Sprintf("a host at %s asks for a session, and its public key is in no [[peer]] here: %s", s.Endpoint, s.PublicKey)
+	remedy = fmt.Sprintf("if it is yours, add [[peer]] with public_key = \"%s\" and its allowed_ips, and reload", s.PublicKey)
+	if v.Config.Agent == nil {
+		return message, remedy
+	}
+	return message + ", and the agent has not handed it in", "if it is a site of the registry, tund-agent --status says what it refuses, " +
+		"and tunctl net verify whether the site was revoked; " + remedy
 }
 
 // upAt reports whether a peer is up at an address: what came from there before is corrected.

@@ -7,9 +7,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"tund/internal/control"
 	"tund/internal/testnet"
 	"tund/test/instance"
 )
@@ -185,6 +187,17 @@ func TestSites_joinLeaveAndOutage(t *testing.T) {
 	}
 	t.Logf("a revoked site is gone everywhere after %v", time.Since(start))
 	first.reaches(second)
+	// It asks for sessions again. Nobody is told to let it in, and it is told what has happened.
+	testnet.Await(t, "what is said of the revoked site", instance.Limit, func() bool {
+		_, _ = fourth.NS.Try("ping", "-qc1", "-W1", "10.30.0.1")
+		return slices.ContainsFunc(first.Status().Warnings, func(w control.Warning) bool {
+			return w.Kind == "unknown-peer" && strings.HasPrefix(w.Message, "site3, at ") && strings.Contains(w.Message, "the agent has removed it") &&
+				!strings.Contains(w.Remedy, "add [[peer]]")
+		})
+	})
+	testnet.Await(t, "the revoked site knows", instance.Limit, func() bool {
+		return strings.Contains(fourth.NS.Run(t, fourth.agentCommand("--status")...), `"grant": "revoked"`)
+	})
 	var status struct {
 		Sites, Peers int
 	}

@@ -233,7 +233,7 @@ func (a *Agent) step(ctx context.Context) (more bool) {
 	a.soon = false
 	if a.listed || a.remembered {
 		d := a.view.Decide(now)
-		a.report(&d)
+		a.report(&d, now)
 		a.tell(ctx, &d, now)
 		if a.listed {
 			a.holdAgain()
@@ -263,7 +263,7 @@ func (a *Agent) Status() Status {
 }
 
 // report logs what an operator should know about a decision.
-func (a *Agent) report(d *view.Decision) {
+func (a *Agent) report(d *view.Decision, now time.Time) {
 	var held, outdated error
 	if d.Held > 0 {
 		held = errHeld
@@ -273,6 +273,8 @@ func (a *Agent) report(d *view.Decision) {
 	}
 	a.warn("removals", held)
 	a.warn("revocations", outdated)
+	a.status.Grant = a.view.Standing(now)
+	a.warn("our own grant", standing(a.status.Grant))
 	for _, c := range d.Conflicts {
 		if !slices.Contains(a.status.Conflicts, c) {
 			a.o.Log.Warn("two sites claim the same", zap.String("conflict", c))
@@ -284,6 +286,18 @@ func (a *Agent) report(d *view.Decision) {
 	a.status.Up, a.status.Present = a.view.Up()
 	a.status.Sites, a.status.Held, a.status.Conflicts = a.view.Sites(), d.Held, d.Conflicts
 	a.status.Refused = a.view.Refused()
+}
+
+// standing says what is wrong with our own grant; nil: nothing is, or it has not come yet.
+func standing(s view.Standing) error {
+	switch s {
+	case view.Revoked:
+		return errors.New("is revoked: other sites have removed us as a peer, and only a new one of the signers changes that " +
+			"(for a new key, if somebody else may have ours)")
+	case view.Ended:
+		return errors.New("has expired: other sites remove us as a peer until the signers grant it anew")
+	}
+	return nil
 }
 
 // maxFrozenNamed bounds the hosts that one warning names: a hostile site may have many of them

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -23,13 +24,13 @@ func TestReport_frozenHostsAreNamedInOneWarning(t *testing.T) {
 		for n := range 100 {
 			d.Frozen = append(d.Frozen, view.HostID{MAC: fmt.Sprintf("02:00:00:00:%02x:%02x", round, n)})
 		}
-		a.report(&d)
-		a.report(&d)
+		a.report(&d, time.Now())
+		a.report(&d, time.Now())
 	}
 	if lines := logs.All(); len(lines) != 3 || !strings.Contains(fmt.Sprint(lines[2].ContextMap()), "02:00:00:00:02:07") {
 		t.Errorf("%d lines: %v", len(lines), lines)
 	}
-	if a.report(&view.Decision{}); len(a.warned) != 0 {
+	if a.report(&view.Decision{}, time.Now()); len(a.warned) != 0 {
 		t.Errorf("remembered for ever: %v", a.warned)
 	}
 }

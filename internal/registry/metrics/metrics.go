@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"tund/internal/registry/agent"
+	"tund/internal/registry/view"
 )
 
 const (
@@ -61,6 +62,7 @@ func Families() []Family {
 		{"tund_agent_daemon_applied_timestamp_seconds", "when tund was last told of a change; 0: never", func(s *agent.Status) float64 { return since(s.Applied) }},
 		{"tund_agent_publish_ok", "1 if our record could be written", func(s *agent.Status) float64 { return flag(s.PublishError == "") }},
 		{"tund_agent_lease_ok", "1 if what hangs on our lease could be written", func(s *agent.Status) float64 { return flag(s.LeaseError == "") }},
+		{"tund_agent_grant_ok", "1 if our own grant counts", func(s *agent.Status) float64 { return flag(s.Grant == view.Granted) }},
 		{"tund_agent_sites", "sites with a grant", count(func(s *agent.Status) int { return s.Sites })},
 		{"tund_agent_sites_up", "sites that etcd shows as present", count(func(s *agent.Status) int { return s.Up })},
 		{"tund_agent_peers", "peers that tund was told of", count(func(s *agent.Status) int { return s.Peers })},

@@ -1,6 +1,35 @@
 package view
 
-import "tund/internal/registry/record"
+import (
+	"time"
+
+	"tund/internal/registry/record"
+)
+
+// Standing is what has become of our own grant.
+type Standing string
+
+// The standings.
+const (
+	Granted    Standing = "valid"
+	NotGranted Standing = "none" // no store has shown one yet
+	Revoked    Standing = "revoked"
+	Ended      Standing = "expired"
+)
+
+// Standing returns what has become of our own grant, as far as we know.
+func (v *View) Standing(now time.Time) Standing {
+	s := v.sites[v.o.Self]
+	switch {
+	case s == nil:
+		return NotGranted
+	case v.revoked.Revokes(&s.grant):
+		return Revoked
+	case s.grant.Expired(now):
+		return Ended
+	}
+	return Granted
+}
 
 // Name returns the name of a site; "": it is not known.
 func (v *View) Name(id record.Site) string {

@@ -324,11 +324,10 @@ func (v *View) putRecord(key, id string, value []byte, now time.Time) error {
 
 // Own returns our own grant, if there is one that counts.
 func (v *View) Own(now time.Time) (record.Grant, bool) {
-	s := v.sites[v.o.Self]
-	if s == nil || v.revoked.Revokes(&s.grant) || s.grant.Expired(now) {
+	if v.Standing(now) != Granted {
 		return record.Grant{}, false
 	}
-	return s.grant, true
+	return v.sites[v.o.Self].grant, true
 }
 
 // OwnRecord returns the newest record of ours that the store has shown, or nil, and whether the
