@@ -6,10 +6,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -205,23 +207,21 @@ func (c *cluster) addUser(name, role string) {
 	})
 }
 
-// allow makes the user and the role of a site.
-func (c *cluster) allow(name, id string) {
+// addRole makes the role of a site, which may read everything and write below its own prefix.
+func (c *cluster) addRole(name, id string) {
 	c.t.Helper()
-	role := "site-" + name
-	c.do("role "+role, func(ctx context.Context) error {
-		_, err := c.admin.RoleAdd(ctx, role)
+	c.do("role "+name, func(ctx context.Context) error {
+		_, err := c.admin.RoleAdd(ctx, name)
 		err = there(err)
 		for prefix, kind := range map[string]clientv3.PermissionType{
 			root: clientv3.PermissionType(clientv3.PermRead), root + "site/" + id + "/": clientv3.PermissionType(clientv3.PermReadWrite),
 		} {
 			if err == nil {
-				_, err = c.admin.RoleGrantPermission(ctx, role, prefix, clientv3.GetPrefixRangeEnd(prefix), kind)
+				_, err = c.admin.RoleGrantPermission(ctx, name, prefix, clientv3.GetPrefixRangeEnd(prefix), kind)
 			}
 		}
 		return err
 	})
-	c.addUser(name, role)
 }
 
 // root is above all keys of the network.
@@ -234,6 +234,21 @@ func (c *cluster) put(key string, value []byte) {
 		_, err := c.admin.Put(ctx, root+key, string(value))
 		return err
 	})
+}
+
+// putAll writes documents by key, as many in one transaction as etcd takes (--max-txn-ops).
+func (c *cluster) putAll(documents map[string][]byte) {
+	c.t.Helper()
+	for keys := range slices.Chunk(slices.Sorted(maps.Keys(documents)), 100) {
+		var puts []clientv3.Op
+		for _, key := range keys {
+			puts = append(puts, clientv3.OpPut(root+key, string(documents[key])))
+		}
+		c.do("put many", func(ctx context.Context) error {
+			_, err := c.admin.Txn(ctx).Then(puts...).Commit()
+			return err
+		})
+	}
 }
 
 func (c *cluster) delete(key string) {

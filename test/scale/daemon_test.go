@@ -23,6 +23,7 @@ type daemon struct {
 
 	server *control.Server
 	agent  *control.AgentServer
+	served chan error // what became of it
 
 	mu         sync.Mutex // guards what follows
 	epoch      string
@@ -35,7 +36,7 @@ type daemon struct {
 	lost       int  // patches that were cut so
 }
 
-// serve starts the sockets of a daemon.
+// serve starts the sockets of a daemon, which are there until close.
 func (d *daemon) serve(t *testing.T, runDir, name string) {
 	t.Helper()
 	var err error
@@ -46,15 +47,17 @@ func (d *daemon) serve(t *testing.T, runDir, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- d.agent.Serve(d) }()
-	t.Cleanup(func() {
-		_ = d.agent.Close()
-		_ = d.server.Close()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	d.served = make(chan error, 1)
+	go func() { d.served <- d.agent.Serve(d) }()
+}
+
+// close removes the sockets.
+func (d *daemon) close(t *testing.T) {
+	_ = d.agent.Close()
+	_ = d.server.Close()
+	if err := <-d.served; err != nil {
+		t.Error(err)
+	}
 }
 
 // restart forgets everything, as a tund that is started again does.

@@ -19,7 +19,6 @@ import (
 // have what was signed, and no peer may have gone that was not revoked.
 func TestFaults(t *testing.T) {
 	f := newFleet(t, agents(t), "--quota-backend-bytes", "67108864")
-	t.Logf("%d sites: etcd took %v of processor time for their users and documents", len(f.net.sites), f.c.processorTime())
 	f.startAll()
 	took := f.agree("start").Round(time.Millisecond)
 	t.Logf("%d agents: all have their peers after %v, and took %v of processor time", len(f.agents), took, processorTime().Round(time.Millisecond))

@@ -39,6 +39,7 @@ type fleet struct {
 	gates   []*gate // the way to the cluster of one agent in three
 	faults  atomic.Int64
 	perhaps sync.Mutex // guards reports
+	ended   time.Time  // when everything began to be taken down; zero: not yet
 }
 
 // member is a site with an agent.
@@ -98,9 +99,15 @@ func (d *disk) Append(name string, data []byte) error {
 
 // newFleet makes a cluster, a network of n sites with agents, the real ones and the movers, and the
 // documents of all in the registry. No agent runs yet.
-func newFleet(t *testing.T, n int, options ...string) *fleet {
+func newFleet(t *testing.T, n int, options ...string) (f *fleet) {
 	t.Helper()
-	f := &fleet{t: t, c: newCluster(t, options...), net: newNetwork(t, n+reals+movers), runDir: testnet.Scratch(t),
+	began := time.Now()
+	t.Cleanup(func() {
+		if f != nil && !f.ended.IsZero() {
+			t.Logf("taking down took %v", time.Since(f.ended).Round(100*time.Millisecond))
+		}
+	})
+	f = &fleet{t: t, c: newCluster(t, options...), net: newNetwork(t, n+reals+movers), runDir: testnet.Scratch(t),
 		laps: &laps{daemons: n, open: map[[2]int]*lap{}}}
 	for _, client := range f.c.clients {
 		f.gates = append(f.gates, newGate(t, client))
@@ -112,39 +119,50 @@ func newFleet(t *testing.T, n int, options ...string) *fleet {
 		f.agents = append(f.agents, m)
 		m.daemon.serve(t, f.runDir, f.net.name(i))
 	}
+	t.Cleanup(func() { f.parallel(n, func(i int) { f.agents[i].daemon.close(t) }) })
 	for i := range n + reals {
 		f.c.ca.issue(f.net.name(i), time.Now().Add(24*time.Hour))
 	}
 	f.newReals()
 	t.Cleanup(f.stopAll)
+	t.Cleanup(func() { f.ended = time.Now() })
 	f.users()
 	f.documents()
+	t.Logf("%d sites: their users and documents are there after %v, and etcd took %v of processor time for them",
+		len(f.net.sites), time.Since(began).Round(100*time.Millisecond), f.c.processorTime())
 	return f
 }
 
 // of makes a test the one that fails.
 func (f *fleet) of(t *testing.T) { f.t, f.c.t, f.c.ca.t, f.net.t = t, t, t, t }
 
-// users lets each site read everything and write its own record.
+// users lets each site read everything and write its own record. With each change of a user, or of
+// what a role permits, etcd works out what every user may do: all roles are made before there are
+// users.
 func (f *fleet) users() {
 	f.t.Helper()
-	f.parallel(len(f.agents)+reals, func(i int) { f.c.allow(f.net.name(i), f.net.sites[i].id.ID()) })
+	sites := len(f.agents) + reals
+	f.parallel(sites, func(i int) { f.c.addRole(f.role(i), f.net.sites[i].id.ID()) })
+	f.parallel(sites, func(i int) { f.c.addUser(f.net.name(i), f.role(i)) })
 }
+
+func (f *fleet) role(i int) string { return "site-" + f.net.name(i) }
 
 // documents writes all documents into the registry, as they are now.
 func (f *fleet) documents() {
 	f.t.Helper()
-	f.c.put("crl", f.net.revoke())
-	f.parallel(len(f.net.sites), func(i int) {
-		f.c.put(f.net.grantKey(i), f.net.grant(i))
+	all := map[string][]byte{"crl": f.net.revoke()}
+	for i := range f.net.sites {
+		all[f.net.grantKey(i)] = f.net.grant(i)
 		version := f.net.want(i)
 		if version == 0 && !f.net.sites[i].gone {
 			version, _ = f.net.next(i)
 		}
 		if version > 0 {
-			f.c.put(f.net.recordKey(i), f.net.record(i, version))
+			all[f.net.recordKey(i)] = f.net.record(i, version)
 		}
-	})
+	}
+	f.c.putAll(all)
 }
 
 // parallel runs f for 0 to n-1, some at a time.

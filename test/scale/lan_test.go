@@ -3,7 +3,9 @@ package scale
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
@@ -244,14 +247,18 @@ func (c *cluster) leases(prefix string) map[string]clientv3.LeaseID {
 }
 
 // expire ends leases, as if nobody had renewed them.
-func (c *cluster) expire(leases map[string]clientv3.LeaseID) {
-	c.t.Helper()
-	for key, lease := range leases {
-		c.do("end the lease of "+key, func(ctx context.Context) error {
-			_, err := c.admin.Revoke(ctx, lease)
+func (f *fleet) expire(leases map[string]clientv3.LeaseID) {
+	f.t.Helper()
+	keys := slices.Collect(maps.Keys(leases))
+	f.parallel(len(keys), func(i int) {
+		f.c.do("end the lease of "+keys[i], func(ctx context.Context) error {
+			_, err := f.c.admin.Revoke(ctx, leases[keys[i]])
+			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+				err = nil // an attempt before this one has ended it
+			}
 			return err
 		})
-	}
+	})
 }
 
 // leasesExpire: of all sites at once. That removes nobody, the sites are back within seconds, and
@@ -263,7 +270,7 @@ func (f *fleet) leasesExpire(t *testing.T) {
 		all = f.c.leases(root)
 		return len(all) == len(f.agents)+reals
 	})
-	f.c.expire(all)
+	f.expire(all)
 	began := time.Now()
 	testnet.Await(t, "all sites are present again", limit(), func() bool { return len(f.c.leases(root)) == len(all) })
 	t.Logf("%d leases have expired: all sites are present again after %v", len(all), time.Since(began).Round(time.Millisecond))
@@ -285,7 +292,7 @@ func (f *fleet) leasesExpire(t *testing.T) {
 	away := f.c.leases(lanRoot)
 	delete(away, lanRoot+"site/"+first.id.ID()+"/up")
 	began = time.Now()
-	f.c.expire(away)
+	f.expire(away)
 	testnet.Await(t, "nobody answers for the addresses of sites that are away", limit(), func() bool {
 		_, _, addrs, _ := first.counts()
 		return addrs == 0
