@@ -53,6 +53,7 @@ type sender struct {
 	// behind.
 	stale    int
 	patience time.Duration
+	whole    bool // the batch is a run with DontFragment
 
 	// sendmmsg and writable are the seams through which tests make the kernel fail on schedule.
 	sendmmsg func(fd int, hdrs []mmsghdr) (int, syscall.Errno)
@@ -94,17 +95,6 @@ func writable(fd int, patience time.Duration) {
 
 // Send implements Sender.
 func (x *sender) Send(runs []Run) {
-	if len(runs) == 1 && runs[0].DontFragment {
-		x.socket.whole.Lock()
-		defer x.socket.whole.Unlock()
-		x.socket.dontFragment(true)
-		defer x.socket.dontFragment(false)
-	}
-	x.send(runs)
-}
-
-// send is Send, with the socket as it is.
-func (x *sender) send(runs []Run) {
 	for i := range runs {
 		runs[i].Err, runs[i].Sent, runs[i].SourceGone = nil, 0, false
 	}
@@ -118,11 +108,12 @@ func (x *sender) send(runs []Run) {
 	defer ref.Leave()
 	x.start(0)
 	x.patience = sendPatience
+	x.whole = len(runs) == 1 && runs[0].DontFragment
 	for x.run < len(runs) {
 		if !x.fill(runs) {
 			continue
 		}
-		sent, errno := x.sendmmsg(ref.FD(), x.hdrs[:x.count])
+		sent, errno := x.transmit()
 		if errno == 0 {
 			// The kernel keeps the reason to itself, and forgets it: perhaps ICMP.
 			if sent < x.count {
@@ -133,6 +124,23 @@ func (x *sender) send(runs []Run) {
 			x.refused(runs, errno)
 		}
 	}
+}
+
+// transmit hands the messages of the batch to the kernel. Those that must not be fragmented go
+// alone: the option that says so is one of the socket, and would concern whatever another goroutine
+// sends at that moment. None of the calls waits, so neither does anybody for longer than they take.
+func (x *sender) transmit() (int, syscall.Errno) {
+	s := x.socket
+	if !x.whole {
+		s.sending.RLock()
+		defer s.sending.RUnlock()
+		return x.sendmmsg(s.ref.FD(), x.hdrs[:x.count])
+	}
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	s.dontFragment(true)
+	defer s.dontFragment(false)
+	return x.sendmmsg(s.ref.FD(), x.hdrs[:x.count])
 }
 
 // start moves to the beginning of a run.

@@ -44,7 +44,9 @@ type Socket struct {
 
 	errors errorQueue // what ICMP says of what we sent
 
-	whole sync.Mutex // held while dontFragment is on
+	// Held exclusively while dontFragment is on, and shared by everybody else who sends: once for
+	// each system call, none of which waits.
+	sending sync.RWMutex
 }
 
 // Open binds a socket: AF_INET6 for both families, or AF_INET where the kernel has no IPv6. Buffer
@@ -208,12 +210,9 @@ func (o *option) set(fd int, bound bool) error {
 
 // dontFragment makes the socket send datagrams that nobody fragments, or as usual again. For IPv4
 // there is no way to ask for that in a single call (ip(7)). A failure is harmless: the datagram is
-// sent as usual, and a path may seem wider than it is, as if nobody had asked.
+// sent as usual, and a path may seem wider than it is, as if nobody had asked. The caller holds
+// sending, and has entered ref.
 func (s *Socket) dontFragment(on bool) {
-	if !s.ref.Enter() {
-		return
-	}
-	defer s.ref.Leave()
 	discover, whole := noPathMTU4.value, 0
 	if on {
 		// DF, and no regard for a path MTU that the kernel has learned.

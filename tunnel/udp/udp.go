@@ -70,8 +70,8 @@ type Run struct {
 	// Class is the traffic class of the datagrams: DSCP and ECN, as in byte 1 of an IPv4 header.
 	Class uint8
 	// DontFragment makes sure that the datagrams are fragmented neither here nor on the way: one
-	// that the interface does not take gets EMSGSIZE. A run with it is sent alone. What other
-	// goroutines send through the same socket at that moment may share the fate.
+	// that the interface does not take gets EMSGSIZE. A run with it is sent alone, and does not
+	// concern what other goroutines send through the same socket.
 	DontFragment bool
 
 	// Err is set by Send: nil when the kernel took everything, otherwise why it did not (the first
