@@ -196,7 +196,10 @@ func (b *Batch) SendStaged(p *peer.Peer, now boottime.Time) bool {
 		}
 		if kp == nil {
 			b.sendStagedControl(p, ep, now)
-			return false
+			if p.Sending(b.lane.ID, now) == nil {
+				return false
+			}
+			continue // whoever gave it data sessions meanwhile found the packets taken
 		}
 		packets := p.Staged.Take(b.env.Waiting)
 		if packets == nil {

@@ -18,7 +18,7 @@ import (
 // dataSessions gives the peer a data session for each of n lanes, and returns their far ends.
 func (b *bench) dataSessions(t testing.TB, suite aead.Suite, n int) (far []*session.Session) {
 	t.Helper()
-	a := &datasession.Agreement{Suite: suite, Lanes: make([]datasession.Lane, n)}
+	a := &datasession.Agreement{Suite: suite, PostQuantum: b.postQuantum, Lanes: make([]datasession.Lane, n)}
 	for i, index := range b.peer.ReserveData(b.env.Index, b.main, n, n) {
 		l := &a.Lanes[i]
 		*l = datasession.Lane{Send: [32]byte{3, byte(i)}, Receive: [32]byte{4, byte(i)}, Local: index, Remote: uint32(100 + i)}

@@ -76,6 +76,8 @@ type bench struct {
 	mem   []byte
 	train udp.Train
 	nonce session.Scratch
+	// Of data sessions to come.
+	postQuantum bool
 }
 
 // noHandshakes takes no handshake message.
