@@ -5,18 +5,15 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	"tund/crypto/keys"
-	"tund/internal/drop"
 	"tund/tunnel/datasession"
 	"tund/tunnel/l2"
 	"tund/tunnel/l3"
 	"tund/tunnel/peer"
-	"tund/tunnel/udp"
 )
 
 // maxPeers bounds the configured peers, as the kernel does (MAX_PEERS_PER_DEVICE).
@@ -97,8 +94,13 @@ func (t *Tunnel) Configure(c Change) error {
 	if c.PrivateKey != nil {
 		t.rekey(*c.PrivateKey, c.PreviousKey, c.CallPeers)
 	}
-	touched := t.updatePeers(&c)
-	t.updateRoutes(&c, touched)
+	u := t.updatePeers(&c)
+	t.updateRoutes(&c, u)
+	t.removePeers(u.gone)
+	maps.Copy(u.gone, u.left)
+	if err := t.lan.SetPorts(u.ports, u.gone); err != nil { // fits would have refused it
+		t.log.Error("bug: ports of the switch not configured", zap.Error(err))
+	}
 	t.applyVia()
 	return nil
 }
@@ -193,174 +195,11 @@ func (t *Tunnel) ownAfter(c *Change) keys.PublicKey {
 	return t.handshakes.PublicKey()
 }
 
-// updatePeers makes, changes and removes peers. It returns the peer of each change, nil where there
-// is none.
-func (t *Tunnel) updatePeers(c *Change) []*peer.Peer {
-	touched := make([]*peer.Peer, len(c.Peers))
-	own := t.handshakes.PublicKey()
-	// Removed together, since each removal copies the list of peers.
-	gone := map[*peer.Peer]bool{}
-	left := map[*peer.Peer]bool{} // all that were removed
-	ports := map[*peer.Peer]l2.PortConfig{}
-	if c.RemovePeers || c.ReplacePeers {
-		stay := make(map[keys.PublicKey]bool, len(c.Peers))
-		for i := range c.Peers {
-			stay[c.Peers[i].PublicKey] = !c.RemovePeers && !c.Peers[i].Remove
-		}
-		for _, p := range t.peers.All() {
-			if !stay[p.PublicKey()] {
-				gone[p] = true
-			}
-		}
-		t.removePeers(gone)
-		maps.Copy(left, gone)
-		clear(gone)
-	}
-	for i := range c.Peers {
-		pc := &c.Peers[i]
-		p := t.peers.Get(pc.PublicKey)
-		if p != nil && gone[p] {
-			t.removePeers(gone)
-			maps.Copy(left, gone)
-			clear(gone)
-			p = nil
-		}
-		switch {
-		case pc.Remove, pc.PublicKey == own && !own.IsZero():
-			if p != nil {
-				gone[p] = true
-			}
-			continue
-		case p == nil && pc.UpdateOnly:
-			continue
-		case p == nil:
-			p = t.peers.Add(pc.PublicKey)
-		}
-		t.changePeer(p, pc)
-		touched[i] = p
-		if pc.Ethernet != nil {
-			ports[p] = *pc.Ethernet
-		}
-	}
-	t.removePeers(gone)
-	maps.Copy(left, gone)
-	if err := t.lan.SetPorts(ports, left); err != nil { // fits would have refused it
-		t.log.Error("bug: ports of the switch not configured", zap.Error(err))
-	}
-	return touched
-}
-
-// removePeers takes peers out of every table but the switch's. A lane that holds one finishes its
-// batch.
-func (t *Tunnel) removePeers(gone map[*peer.Peer]bool) {
-	if len(gone) == 0 {
-		return
-	}
-	t.routes.Update(func(tx *l3.Tx[*peer.Peer]) {
-		for p := range gone {
-			tx.RemoveOwner(p)
-		}
-	})
-	t.peers.Remove(gone)
-	t.extensions.Removed(t.lanes[0], slices.Collect(maps.Keys(gone)))
-	for p := range gone {
-		p.Remove(t.env.Index)
-		t.env.Deadlines.Remove(&p.Deadline)
-		t.extensions.SessionChanged(p)
-		t.env.Drops.Add(drop.NoPeer, uint64(p.Staged.Close(t.env.Waiting)))
-	}
-}
-
 // SetCiphers sets the ciphers that data sessions may use from the next session on, with what each
 // costs this host: at least one, for a tunnel that was made with some.
 func (t *Tunnel) SetCiphers(costs []datasession.Cost) {
 	if t.negotiator != nil {
 		t.negotiator.SetCosts(costs)
-	}
-}
-
-func (t *Tunnel) changePeer(p *peer.Peer, c *PeerChange) {
-	now := t.env.Clock.Now()
-	if c.Name != nil {
-		p.SetName(*c.Name)
-	}
-	if c.Priority != nil {
-		p.SetPriority(*c.Priority)
-	}
-	if c.PresharedKey != nil {
-		p.SetPresharedKey(*c.PresharedKey)
-	}
-	if c.Endpoints != nil {
-		p.SetCandidates(c.Endpoints, now)
-	}
-	if c.Endpoint.IsValid() {
-		p.SetEndpoint(udp.Endpoint{Addr: c.Endpoint})
-	}
-	if c.PostQuantum != nil && p.SetPostQuantum(*c.PostQuantum) && p.Current() != nil {
-		t.env.WantHandshake(p, now)
-	}
-	changed := c.Extensions != nil && p.Extension.SetMode(*c.Extensions)
-	if c.Liveness != nil && p.Extension.SetLiveness(*c.Liveness) || changed {
-		t.extensions.SessionChanged(p)
-	}
-	if c.Keepalive != nil {
-		if p.SetKeepalive(*c.Keepalive, now) && !t.env.Link.KnownDown() {
-			// Says at once that we are here, and begins a handshake if need be.
-			t.env.WantKeepalive(p, now)
-		}
-		t.env.Arm(p)
-	}
-}
-
-// updateRoutes changes the table of allowed IPs for all peers of a change at once.
-func (t *Tunnel) updateRoutes(c *Change, touched []*peer.Peer) {
-	any := false
-	for i := range c.Peers {
-		pc := &c.Peers[i]
-		any = any || touched[i] != nil && pc.changesRoutes()
-	}
-	if !any {
-		return
-	}
-	t.routes.Update(func(tx *l3.Tx[*peer.Peer]) {
-		// First, so that a prefix can move from one peer of the change to another.
-		for i, p := range touched {
-			if p != nil && c.Peers[i].ReplaceAllowedIPs {
-				tx.RemoveOwner(p)
-			}
-		}
-		for i, p := range touched {
-			if p == nil || p.Removed() {
-				continue
-			}
-			pc := &c.Peers[i]
-			if pc.ReplaceAllowedIPs { // if the change has named the peer before
-				tx.RemoveOwner(p)
-			}
-			removeAll(tx, pc.RemoveAllowedIPs, p)
-			for _, prefix := range pc.AllowedIPs {
-				tx.Insert(prefix, p)
-			}
-			for _, prefix := range pc.SharedIPs {
-				tx.Share(prefix, p)
-			}
-		}
-		t.chooseActive(tx)
-	})
-	select {
-	case t.sharing <- struct{}{}:
-	default: // it is about to look
-	}
-}
-
-// changesRoutes reports whether c touches the table of allowed IPs, or who carries them.
-func (c *PeerChange) changesRoutes() bool {
-	return c.ReplaceAllowedIPs || c.Priority != nil || len(c.AllowedIPs)+len(c.SharedIPs)+len(c.RemoveAllowedIPs) > 0
-}
-
-func removeAll(tx *l3.Tx[*peer.Peer], prefixes []netip.Prefix, owner *peer.Peer) {
-	for _, prefix := range prefixes {
-		tx.Remove(prefix, owner)
 	}
 }
 
@@ -380,6 +219,7 @@ func (t *Tunnel) rekey(k, previous keys.PrivateKey, call bool) {
 	}
 	if p := t.peers.Get(k.Public()); p != nil && !k.IsZero() {
 		gone := map[*peer.Peer]bool{p: true}
+		t.routes.Update(func(tx *l3.Tx[*peer.Peer]) { tx.RemoveOwner(p) })
 		t.removePeers(gone)
 		_ = t.lan.SetPorts(nil, gone) // nothing of a removal is refused
 	}
