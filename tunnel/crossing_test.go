@@ -5,6 +5,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tund/crypto/wire"
+	"tund/tunnel/datasession"
 	"tund/tunnel/udp/udptest"
 )
 
@@ -39,5 +41,60 @@ func TestTunnel_handshakesThatCrossLoseNothing(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Both sides renew a session at the same moment, and one response is lost, or none. The side that
+// has no new session yet goes on in the last one, which the other keeps until it hears of a newer
+// one: nothing is lost.
+func TestTunnel_renewalsThatCrossLoseNothing(t *testing.T) {
+	for _, data := range []bool{false, true} {
+		for _, pq := range []datasession.PostQuantum{datasession.Prefer, datasession.Require} {
+			if !data && pq == datasession.Require {
+				continue
+			}
+			for lost := range 3 {
+				for _, age := range []time.Duration{20 * time.Second, 115 * time.Second} {
+					inBubble(t, func(w *world) {
+						w.net.Set(udptest.Conditions{Latency: 40 * time.Millisecond})
+						a, b := w.end(), w.end()
+						if data {
+							a.tun.Close()
+							b.tun.Close()
+							w.startWith(a, w.clock, withCiphers(testCiphers...))
+							w.startWith(b, w.clock, withCiphers(testCiphers...))
+							a.knows(b, true, postQuantum(pq))
+							b.knows(a, true, postQuantum(pq))
+						} else {
+							a.knows(b, true)
+							b.knows(a, true)
+						}
+						a.sends(b, 10)
+						passes(age)
+						b.expect(1, "to connect")
+						r := w.record()
+						r.hold(func(d udptest.Datagram) bool {
+							kind, _ := wire.Kind(d.Payload)
+							return kind == wire.TypeResponse && (lost == 1 && d.From == a.addr || lost == 2 && d.From == b.addr)
+						})
+						const packets = 300
+						for i := range packets {
+							if i == 20 {
+								a.tun.Handshake(b.key.Public())
+								b.tun.Handshake(a.key.Public())
+							}
+							a.queue.Inject(packet(a.inner, b.inner, 56))
+							b.queue.Inject(packet(b.inner, a.inner, 56))
+							passes(10 * time.Millisecond)
+						}
+						passes(time.Second)
+						if toA, toB := a.got(), b.got(); toA != packets || toB != packets {
+							t.Errorf("data sessions %t, post_quantum %v, lost response %d, age %v: %d and %d of %d packets arrived; drops %v and %v",
+								data, pq, lost, age, toA, toB, packets, a.tun.drops.Snapshot(), b.tun.drops.Snapshot())
+						}
+					})
+				}
+			}
+		}
 	}
 }

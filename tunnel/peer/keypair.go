@@ -83,21 +83,35 @@ func (p *Peer) Current() *Keypair { return p.current.Load() }
 func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
 	kp.own = own
 	ix.assign(kp.Session.LocalIndex(), kp)
-	if kp.Session.Initiator() {
-		if p.next != nil { // the peer began a handshake at the same time, and will use that session
-			p.retire(ix, p.current.Load())
-			p.retire(ix, p.previous)
-			p.previous, p.next = p.next, nil
-			kp.crossed, kp.renewAfter = true, kp.renewAfter+p.putOff(own)
-		} else {
-			p.replaced(ix)
-		}
-		p.current.Store(kp)
-		p.superseded(kp)
+	if !kp.Session.Initiator() {
+		p.retire(ix, p.next)
+		p.next = kp
 		return
 	}
-	p.retire(ix, p.next)
-	p.next = kp
+	crossed := p.crosses()
+	if crossed {
+		kp.crossed, kp.renewAfter = true, kp.renewAfter+p.putOff(own)
+	} else {
+		p.retire(ix, p.next)
+		p.next = nil
+	}
+	p.replaced(ix)
+	p.current.Store(kp)
+	if crossed { // the peer lets go of the last session as soon as it has heard of this one
+		p.data.Store(nil)
+	} else {
+		p.superseded(kp)
+	}
+}
+
+// crosses reports whether the peer has begun a handshake at the same time as we: there is a session
+// for which we sent a response since the current one was made. It will be used if that response
+// arrives; until then, and until ours arrives, the peer sends under the current one, which is kept
+// therefore. (The kernel lets it go at once, noise.c, add_new_keypair.) A session that was made
+// before the current one is left over from an earlier crossing. Callers hold mu.
+func (p *Peer) crosses() bool {
+	cur := p.current.Load()
+	return p.next != nil && (cur == nil || p.next.Established > cur.Established)
 }
 
 // replaced makes previous whichever of the two older sessions the peer sends under, so that
@@ -155,8 +169,14 @@ func (p *Peer) confirmNext(ix *Index, kp *Keypair, wall time.Time) bool {
 	if p.next != kp {
 		return false
 	}
-	p.replaced(ix)
 	p.next = nil
+	if cur := p.current.Load(); cur != nil && cur.crossed && kp.Established <= cur.Established {
+		// The peer uses the session that it began, and we ours. The one before has done its duty.
+		p.retire(ix, p.previous)
+		p.previous = kp
+		return false
+	}
+	p.replaced(ix)
 	p.current.Store(kp)
 	p.superseded(kp)
 	p.completed(wall)
