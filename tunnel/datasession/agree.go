@@ -63,6 +63,10 @@ var (
 	errTheirs  = errors.New("post_quantum is off at the peer, or its tund does not know it")
 )
 
+// Demanded reports whether err, which Exchange.Err returned, says that the peer drops what does not
+// come in data sessions of a kind that there cannot be.
+func Demanded(err error) bool { return errors.Is(err, errOurOff) }
+
 // offer makes an offer. key is nil without a post-quantum secret.
 func offer(t *Terms, indices []uint32, key *mlkem.DecapsulationKey768) []byte {
 	m := message{costs: t.Costs, indices: indices, demand: t.PostQuantum == Require}

@@ -17,10 +17,11 @@ const (
 	// as long, up to longestWait.
 	firstWait   = 250 * time.Millisecond
 	longestWait = 4 * time.Second
-	// maxTries is how often a message is sent: the last wait ends 7.75 s after the first.
+	// maxTries is how often a message is sent: the last time 7.75 s after the first, and the wait
+	// for its answer ends after 11.75 s.
 	maxTries = 6
 	// GiveUpAfter is when an exchange has certainly ended that began with its session.
-	GiveUpAfter = 8 * time.Second
+	GiveUpAfter = 12 * time.Second
 )
 
 var (
@@ -200,6 +201,12 @@ func (x *Exchange) Next() boottime.Time { return x.next }
 
 // Standing reports whether the data sessions stand: the peer is known to have them.
 func (x *Exchange) Standing() bool { return x.state == stateDone }
+
+// Refused reports whether one side has refused the other's terms, so that the next exchange would
+// end in the same way.
+func (x *Exchange) Refused() bool {
+	return errors.Is(x.err, errOurOff) || errors.Is(x.err, errTheirs) || errors.Is(x.err, errNoSuite)
+}
 
 // Err says, in words for an operator, why there are no data sessions; nil while there may be some.
 func (x *Exchange) Err() error { return x.err }

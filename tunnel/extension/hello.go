@@ -15,6 +15,10 @@ const (
 	// helloEvery is the interval between them. A responder waits as long before the first, which is
 	// usually not necessary: the hello of the initiator comes first, and is answered.
 	helloEvery = time.Second
+	// helloAgain is the interval at which a peer is asked on that must answer, or no packets pass
+	// (post_quantum = "require"), or that did and is to be watched (liveness): a pause of the
+	// network, of a few seconds, would otherwise last as long as the session.
+	helloAgain = 5 * time.Second
 	// maxSilent is the number of sessions in a row in which a peer that is known as tund may leave
 	// the hellos unanswered before it is taken for one that is none any longer. They may be lost,
 	// all of them and in both directions: on a path that loses three datagrams in ten, that happens
@@ -140,20 +144,32 @@ func (x *Exchange) followSession(p *peer.Peer, s *state) {
 
 // sayHello asks p for a hello, or gives up.
 func (x *Exchange) sayHello(p *peer.Peer, s *state) {
+	wait := helloEvery
 	if s.tries == maxHellos {
-		s.silent++
-		s.helloAt, s.known = 0, s.known && s.silent < maxSilent
-		p.Extension.SetFeatures(0)
-		x.forgetPath(p, s)
-		for _, f := range x.silence {
-			f(p)
+		x.noHello(p, s)
+	}
+	if s.tries >= maxHellos {
+		if wait = helloAgain; !p.Strict() && !(s.known && p.Extension.Liveness() != 0) {
+			s.helloAt = 0
+			return
 		}
-		return
 	}
 	s.asked = true
 	s.tries++
-	s.helloAt = x.now.Add(helloEvery)
+	s.helloAt = x.now.Add(wait)
 	x.sendHello(p, true)
+}
+
+// noHello is called when p has not answered the hellos of its session, and is taken for plain
+// WireGuard until it does.
+func (x *Exchange) noHello(p *peer.Peer, s *state) {
+	s.silent++
+	s.known = s.known && s.silent < maxSilent
+	p.Extension.SetFeatures(0)
+	x.forgetPath(p, s)
+	for _, f := range x.silence {
+		f(p)
+	}
 }
 
 func (x *Exchange) sendHello(p *peer.Peer, answer bool) {

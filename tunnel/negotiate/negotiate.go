@@ -12,6 +12,7 @@ package negotiate
 
 import (
 	"sync/atomic"
+	"time"
 
 	"tund/crypto/keys"
 	"tund/internal/boottime"
@@ -27,6 +28,11 @@ const (
 	notTund = "the peer does not answer as tund: it is another WireGuard, an older tund, or has extensions = \"off\""
 	tooOld  = "the peer's tund does not know data sessions: update it"
 )
+
+// answerWithin is how long after the beginning of a session its initiator's offer may come, where
+// packets must not pass without: until an exchange that began with the session has ended, and the
+// last messages of it have arrived.
+const answerWithin = datasession.GiveUpAfter + 2*time.Second
 
 // Negotiator agrees on the data sessions of all peers of a tunnel.
 type Negotiator struct {
@@ -44,7 +50,7 @@ func New(env *lane.Env, x *extension.Exchange, lanes int) *Negotiator {
 	x.Handle(extension.TypeAnswer, n.answer)
 	x.Announce(extension.FeatureDataSessions)
 	x.OnHello(n.greeted)
-	x.OnSilence(func(p *peer.Peer) { n.none(p, p.Current(), notTund) })
+	x.OnSilence(func(p *peer.Peer) { n.none(p, p.Current(), notTund, false) })
 	x.OnDue(n.due)
 	return n
 }
@@ -60,8 +66,8 @@ func (n *Negotiator) terms(p *peer.Peer) datasession.Terms {
 // greeted begins the agreement about a session that we have initiated, once the peer is known to be
 // tund.
 func (n *Negotiator) greeted(p *peer.Peer, kp *peer.Keypair, initiator bool) {
-	if extension.Features(p.Extension.Features())&extension.FeatureDataSessions == 0 {
-		n.none(p, kp, tooOld)
+	if !knowsDataSessions(p) {
+		n.none(p, kp, tooOld, false)
 		return
 	}
 	if !initiator || kp.Agreement != nil {
@@ -78,7 +84,7 @@ func (n *Negotiator) greeted(p *peer.Peer, kp *peer.Keypair, initiator bool) {
 	a, err := datasession.Offer(n.terms(p), &exporter, indices, n.x.Now())
 	clear(exporter[:])
 	if err != nil {
-		n.none(p, kp, err.Error())
+		n.none(p, kp, err.Error(), false)
 		return
 	}
 	kp.Agreement = a
@@ -151,10 +157,39 @@ func (n *Negotiator) due(p *peer.Peer) boottime.Time {
 	case kp == nil:
 		return 0
 	case kp.Agreement == nil:
-		return n.dueWithout(p, kp)
+		return earlier(n.dueWithout(p, kp), n.dueAnew(p, kp))
 	}
 	n.drive(p, kp)
-	return kp.Agreement.Next()
+	return earlier(kp.Agreement.Next(), n.dueAnew(p, kp))
+}
+
+// dueAnew is due where packets must not pass without data sessions, and the peer has initiated the
+// session. It makes offers for a while only if it can do without them, and the session would go on
+// as long as it sends packets, which are dropped here. So a new session is begun, in which the
+// offer is ours.
+func (n *Negotiator) dueAnew(p *peer.Peer, kp *peer.Keypair) boottime.Time {
+	if !p.Strict() || kp.Session.Initiator() || p.Standing(kp) || !knowsDataSessions(p) ||
+		kp.Agreement != nil && kp.Agreement.Refused() {
+		return 0
+	}
+	if at := kp.Established.Add(answerWithin); n.x.Now() < at {
+		return at
+	}
+	n.env.WantHandshake(p, n.x.Now())
+	return 0
+}
+
+// knowsDataSessions reports whether the peer's hello says so.
+func knowsDataSessions(p *peer.Peer) bool {
+	return extension.Features(p.Extension.Features())&extension.FeatureDataSessions != 0
+}
+
+// earlier returns the earlier of two times, where zero means none.
+func earlier(a, b boottime.Time) boottime.Time {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // dueWithout is due for a session without an agreement. If another process began it and did not
@@ -182,7 +217,7 @@ func (n *Negotiator) drive(p *peer.Peer, kp *peer.Keypair) {
 		n.send(kp)
 	}
 	if err := a.Err(); err != nil {
-		n.none(p, kp, err.Error())
+		n.none(p, kp, err.Error(), datasession.Demanded(err))
 	}
 	if next := a.Next(); next != 0 {
 		n.x.Later(p, next)
@@ -200,9 +235,10 @@ func (n *Negotiator) send(kp *peer.Keypair) {
 	}
 }
 
-// none notes that there will be no data sessions for kp, and why.
-func (n *Negotiator) none(p *peer.Peer, kp *peer.Keypair, why string) {
-	if kp == nil || !p.StopData(kp, why, n.env.Clock.Wall()) {
+// none notes that there will be no data sessions for kp, and why; demanded: the peer takes packets
+// in no others.
+func (n *Negotiator) none(p *peer.Peer, kp *peer.Keypair, why string, demanded bool) {
+	if kp == nil || !p.StopData(kp, why, demanded, n.env.Clock.Wall()) {
 		return
 	}
 	n.env.SessionChanged(p)

@@ -44,8 +44,9 @@ type DataSessions struct {
 
 // dataTrouble says why there are no data sessions, in words, and since when.
 type dataTrouble struct {
-	why   string
-	since time.Time
+	why      string
+	since    time.Time
+	demanded bool // the peer drops packets that come in no data session
 }
 
 // secret is a key that must not be printed.
@@ -283,8 +284,9 @@ func (p *Peer) Standing(main *Keypair) bool {
 }
 
 // StopData ends the use of the data sessions of WireGuard sessions before kp, the current one, as
-// there are none in it. why says so to an operator. It reports whether that is news.
-func (p *Peer) StopData(kp *Keypair, why string, wall time.Time) (news bool) {
+// there are none in it. why says so to an operator; demanded: the peer drops what comes in no data
+// session, so it is down. It reports whether that is news.
+func (p *Peer) StopData(kp *Keypair, why string, demanded bool, wall time.Time) (news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.current.Load() != kp || kp.sessions != nil && kp.sessions.standing.Load() {
@@ -299,7 +301,7 @@ func (p *Peer) StopData(kp *Keypair, why string, wall time.Time) (news bool) {
 	if p.dataTrouble != nil {
 		wall = p.dataTrouble.since
 	}
-	p.dataTrouble = &dataTrouble{why, wall}
+	p.dataTrouble = &dataTrouble{why, wall, demanded}
 	return true
 }
 

@@ -128,10 +128,12 @@ func (p *Peer) dead() bool {
 	return f.deadSince != 0 && (f.deaf || p.LastReceived() < f.deadSince)
 }
 
-// stateInSession is the state of a peer with a session that answers. Callers hold mu.
+// stateInSession is the state of a peer with a session that answers: it is up if packets pass.
+// Callers hold mu.
 func (p *Peer) stateInSession(now boottime.Time) State {
+	demanded := p.dataTrouble != nil && p.dataTrouble.demanded
 	switch {
-	case p.Sending(0, now) != nil:
+	case p.Sending(0, now) != nil && !demanded:
 		return StateUp
 	case p.dataTrouble != nil:
 		return StateDown

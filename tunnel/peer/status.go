@@ -121,6 +121,8 @@ func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
 		text = faults.deadWhy
 	case state != StateUp && p.Strict() && p.dataTrouble != nil && p.usable(now) != nil:
 		text = "post_quantum = \"require\": " + p.dataTrouble.why
+	case state == StateDown && p.dataTrouble != nil && p.dataTrouble.demanded && p.usable(now) != nil:
+		text = "no packets pass: " + p.dataTrouble.why
 	case state == StateUp:
 		text = ""
 		if ep != nil {
