@@ -105,7 +105,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 		return err
 	}
 	d.names = resolve.New(resolve.Options{
-		Log: d.log, Lookup: resolve.MarkedLookup(d.currentMark, d.outsideDNS), Reachable: d.reachable, Changed: d.setEndpoints, PrefixChanged: d.prefixChanged,
+		Log: d.log, Lookup: resolve.MarkedLookup(d.currentMark, d.outsideDNS), Reachable: d.reachable, Changed: d.resolved, PrefixChanged: d.prefixChanged,
 		Down: func(key keys.PublicKey) bool { return d.tunnel.PeerState(key) == tunnel.StateDown },
 	})
 	d.names.SetPeers(c.Peers)
@@ -211,7 +211,17 @@ func (d *Daemon) currentMark() uint32 {
 	return d.mark(d.config)
 }
 
-// setEndpoints gives the tunnel the endpoints of a peer after its names were resolved.
+// resolved gives the tunnel the endpoints of a peer after its names were resolved, unless the peer
+// has been changed meanwhile: what changed it has set the endpoints.
+func (d *Daemon) resolved(p config.Peer) {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.names.Has(p) {
+		d.setEndpoints(p)
+	}
+}
+
+// setEndpoints gives the tunnel the endpoints of a peer. Callers hold changing.
 func (d *Daemon) setEndpoints(p config.Peer) {
 	err := d.tunnel.Configure(tunnel.Change{Peers: []tunnel.PeerChange{{
 		PublicKey: p.PublicKey, UpdateOnly: true, Endpoints: d.names.Endpoints(p),
@@ -226,6 +236,8 @@ func (d *Daemon) setEndpoints(p config.Peer) {
 // IPv4 addresses in another way.
 func (d *Daemon) prefixChanged() {
 	d.log.Info("IPv4 endpoints are reached in another way now: by NAT64 of this network, or no longer")
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	for _, p := range d.peers() {
 		d.setEndpoints(*p)
 	}

@@ -142,3 +142,23 @@ func TestReload_saysWhatTheKernelRefusedAndTriesAgain(t *testing.T) {
 		return strings.Contains(sh(t, "ip route show 10.30.0.0/16"), device()) && len(n.warned("network")) == 0
 	})
 }
+
+// A name whose answer comes while a reload gives its peer other endpoints changes nothing any more.
+func TestReload_aLateAnswerDoesNotBringOldEndpointsBack(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	uplink(t)
+	const file = "[tun]\ndevice = \"DEVICE\"\n" + onePeer
+	n := newInstance(t, strings.Replace(file, `"192.0.2.2:51820"`, `["192.0.2.9:1", "localhost:2"]`, 1))
+	n.start()
+	defer n.stop()
+	late := n.d.config.Peers[0]
+	if err := n.reloads(file); err != nil {
+		t.Fatal(err)
+	}
+	n.d.resolved(late)
+	if at := n.d.tunnel.Endpoint(late.PublicKey).String(); at != "192.0.2.2:51820" {
+		t.Errorf("the peer is looked for at %s, want the endpoint of the file", at)
+	}
+}

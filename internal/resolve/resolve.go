@@ -248,6 +248,14 @@ func (r *Resolver) Endpoints(p config.Peer) []netip.AddrPort {
 	return out
 }
 
+// Has reports whether p is among the peers whose names are looked up, with the same endpoints.
+func (r *Resolver) Has(p config.Peer) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, ok := r.peers[p.PublicKey]
+	return ok && slices.Equal(known.Endpoints, p.Endpoints)
+}
+
 // Failures says, for each peer with a name that has never resolved, why the last lookup failed.
 func (r *Resolver) Failures() map[keys.PublicKey]string {
 	r.mu.Lock()
