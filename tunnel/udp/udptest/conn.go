@@ -23,6 +23,7 @@ type Conn struct {
 	network *Network
 
 	addrs []netip.AddrPort // guarded by network.mu
+	lanes []*Conn          // all that share the addresses; nil: it is alone. Guarded by network.mu
 
 	mark      atomic.Uint32
 	overflows atomic.Uint64
@@ -73,6 +74,31 @@ func (c *Conn) Receive(trains []udp.Train, wait bool) (int, error) {
 		}
 		c.await(next)
 	}
+}
+
+// Share returns n Conns that have the addresses of c together, as the sockets of lanes do; c is the
+// first. Each datagram goes to one of them by its fifth byte, as by udp.Socket.Steer.
+func (c *Conn) Share(n int) []*Conn {
+	c.network.mu.Lock()
+	defer c.network.mu.Unlock()
+	lanes := []*Conn{c}
+	for len(lanes) < n {
+		another := &Conn{network: c.network, addrs: c.addrs}
+		another.init()
+		lanes = append(lanes, another)
+	}
+	for _, l := range lanes {
+		l.lanes = lanes
+	}
+	return lanes
+}
+
+// steer returns the Conn that gets a datagram for c. Callers hold network.mu.
+func (c *Conn) steer(payload []byte) *Conn {
+	if len(c.lanes) == 0 || len(payload) < 5 {
+		return c
+	}
+	return c.lanes[int(payload[4])%len(c.lanes)]
 }
 
 // StopReceiving implements udp.Conn.
@@ -206,8 +232,12 @@ func (c *Conn) Move(addrs ...netip.AddrPort) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.forget(c)
-	c.addrs = append([]netip.AddrPort(nil), addrs...)
-	for _, a := range c.addrs {
+	addrs = append([]netip.AddrPort(nil), addrs...)
+	c.addrs = addrs
+	for _, l := range c.lanes {
+		l.addrs = addrs
+	}
+	for _, a := range addrs {
 		n.conns[a] = c
 	}
 }

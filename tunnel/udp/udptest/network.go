@@ -138,6 +138,7 @@ func (n *Network) transmit(from *Conn, r *udp.Run, payload []byte, useSource boo
 	if target == nil || c.PathMTU > 0 && len(payload)+overhead(to.Addr) > c.PathMTU || n.chance(c.Loss) {
 		return nil
 	}
+	target = target.steer(payload)
 	n.deliver(target, d)
 	if n.chance(c.Duplicate) {
 		n.deliver(target, d)
