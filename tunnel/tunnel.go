@@ -98,7 +98,7 @@ func New(o Options) (*Tunnel, error) {
 	}
 	t.env = &lane.Env{
 		Clock: o.Clock, Drops: &t.drops, Index: new(peer.Index), Waiting: new(peer.Budget), Log: peerlog.New(o.Log),
-		Link: new(lane.LinkState), Routes: lane.NewRouteLoops(), Flows: new(lane.Flows), Stop: t.stop,
+		Link: new(lane.LinkState), Routes: lane.NewRouteLoops(), Flows: lane.NewFlows(len(o.Conns)), Stop: t.stop,
 		VerifyChecksums: o.VerifyInnerChecksums,
 	}
 	t.handshakes = handshake.New(t.env, t.peers, o.PrivateKey, o.Timestamps)

@@ -115,7 +115,7 @@ func newBench(t testing.TB, f tundev.Features) *bench {
 	b.peer = peer.New(keys.PublicKey{9})
 	b.peer.SetEndpoint(udp.Endpoint{Addr: b.from.Addr})
 	routes.Update(func(tx *l3.Tx[*peer.Peer]) { tx.Insert(netip.PrefixFrom(b.inner, 32), b.peer) })
-	b.env.Flows = new(Flows)
+	b.env.Flows = NewFlows(1)
 	index := b.env.Index.Reserve(b.peer)
 	near := noise.Keys{Send: [32]byte{1}, Receive: [32]byte{2}, LocalIndex: index, RemoteIndex: 7, Initiator: true}
 	b.far = session.New(&noise.Keys{Send: near.Receive, Receive: near.Send, LocalIndex: 7, RemoteIndex: index})

@@ -339,13 +339,13 @@ func (o *SendLoop) prepare(to []Recipient, count, longest int) []Recipient {
 	return kept
 }
 
-// laneFor returns the lane whose session the present packet leaves in for p: this one, or that in
-// which earlier packets of its flow have left.
+// laneFor returns the lane whose session the present packet leaves in for p: this one, or that of
+// its flow.
 func (o *SendLoop) laneFor(p *peer.Peer) int {
 	if !p.Leads() {
 		return o.lane.ID
 	}
-	return o.env.Flows.lane(offload.Flow(o.packet.Packet, o.dev.Link), o.lane.ID)
+	return o.env.Flows.lane(o.packet.Packet, o.dev.Link, o.lane.ID)
 }
 
 // segment encrypts one segment for every recipient. A recipient that fails never stops the others.

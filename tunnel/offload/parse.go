@@ -121,3 +121,36 @@ func Flow(frame []byte, link Link) uint64 {
 	}
 	return h
 }
+
+// Stage is what a packet says about the course of its flow.
+type Stage uint8
+
+// The stages.
+const (
+	AnyStage Stage = iota // nothing: it is not TCP
+	Opening               // a TCP segment with SYN, from either side
+	Running               // another TCP segment, or a fragment of one
+)
+
+// FlowStage tells where in the course of its flow a packet stands. TCP behind extension headers of
+// IPv6 is not looked for, and nothing is validated.
+func FlowStage(frame []byte, link Link) Stage {
+	offset, version := network(frame, link)
+	if version == 0 {
+		return AnyStage
+	}
+	ip := frame[offset:]
+	proto, tcp := ip[9], int(ip[0]&15)*4
+	if version == 6 {
+		proto, tcp = ip[6], ipv6Header
+	}
+	switch {
+	case proto != protoTCP:
+		return AnyStage
+	case version == 4 && binary.BigEndian.Uint16(ip[6:])&0x1fff != 0: // no first fragment
+		return Running
+	case len(ip) > tcp+13 && ip[tcp+13]&tcpSYN != 0:
+		return Opening
+	}
+	return Running
+}
