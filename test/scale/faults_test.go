@@ -310,7 +310,7 @@ func (f *fleet) emptied(t *testing.T) {
 	})
 	t.Logf("the records of all agents are there again after %v", time.Since(began).Round(time.Millisecond))
 	f.unchanged("an empty store", before)
-	f.documents()
+	f.documents(false)
 	f.change(11)
 	f.agree("a store that was filled again")
 	f.unchanged("a store that was filled again", before)
@@ -365,7 +365,7 @@ func (f *fleet) hostile(t *testing.T) {
 		}
 		f.c.put(n.grantKey(i), n.grant(i))
 	}
-	f.documents()
+	f.documents(false)
 	f.change(15)
 	f.agree("in the end")
 	f.unchanged("a hostile store", before)

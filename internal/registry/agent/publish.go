@@ -80,20 +80,23 @@ func (a *Agent) publish(ctx context.Context, now time.Time) {
 	r := a.o.Own
 	r.Network, r.Site, r.Grant = g.Network, g.Site, g.Serial
 	r.NotAfter = now.Add(a.o.Lifetime).UTC().Truncate(time.Second)
-	known, shown := a.view.OwnRecord()
-	if shown && a.says(known, &r, now) {
+	known, data, shown := a.view.OwnRecord()
+	stays := known != nil && a.says(known, &r, now)
+	if stays && shown {
 		a.status.PublishError = ""
 		return
 	}
 	if known != nil && (known.Epoch > a.published.epoch || known.Epoch == a.published.epoch && known.Serial > a.published.serial) {
 		a.published.epoch, a.published.serial = known.Epoch, known.Serial
 	}
-	r.Epoch, r.Serial = max(a.published.epoch, 1), a.published.serial+1
 	a.published.next = now.Add(publishPause + rand.N(publishJitter))
 	key := "site/" + g.Site.ID() + "/rec"
-	data, err := record.SignRecord(r, a.o.Key)
-	if err == nil {
-		_, err = g.Record(data, now) // what others would say of it
+	var err error
+	if !stays { // otherwise the registry gets the same one again, which others know
+		r.Epoch, r.Serial = max(a.published.epoch, 1), a.published.serial+1
+		if data, err = record.SignRecord(r, a.o.Key); err == nil {
+			_, err = g.Record(data, now) // what others would say of it
+		}
 	}
 	if err == nil {
 		err = a.o.Store.Put(ctx, key, data)
@@ -103,7 +106,9 @@ func (a *Agent) publish(ctx context.Context, now time.Time) {
 		a.status.PublishError = err.Error()
 		return
 	}
-	a.published.epoch, a.published.serial, a.dirty = r.Epoch, r.Serial, true
+	if !stays {
+		a.published.epoch, a.published.serial, a.dirty = r.Epoch, r.Serial, true
+	}
 	a.status.Published, a.status.PublishError = now, ""
 	if err := a.view.Put(key, data, now); err != nil {
 		a.warn("publish", fmt.Errorf("our own record: %w", err))

@@ -185,6 +185,7 @@ func compare(a, b record.Site) int { return bytes.Compare(a[:], b[:]) }
 func (v *View) forget(now time.Time) {
 	for id, s := range v.sites {
 		if !v.inForce[id] && id != v.o.Self && now.Sub(s.grant.NotAfter) > Silence {
+			v.setPresent(s, false)
 			delete(v.sites, id)
 		}
 	}

@@ -64,11 +64,6 @@ func (v *View) OwnDocuments() map[string][]byte {
 
 // Up returns how many sites the store shows as present, and whether it shows us.
 func (v *View) Up() (sites int, self bool) {
-	for id, s := range v.sites {
-		if s.up {
-			sites++
-			self = self || id == v.o.Self
-		}
-	}
-	return sites, self
+	s := v.sites[v.o.Self]
+	return v.ups, s != nil && s.up
 }

@@ -70,6 +70,7 @@ type View struct {
 	revoked record.Revocations
 
 	savedCRL *byte // which list was in an Entry last
+	ups      int   // sites that the store shows as present
 	listed   bool  // the store has shown everything since the start
 	// unshown: the store lacks our own newest record, or shows something else in its place.
 	unshown bool
@@ -168,7 +169,8 @@ func (v *View) List(values map[string][]byte, now time.Time) error {
 		} else if known.absent.IsZero() {
 			known.absent = now
 		}
-		_, known.up = values["site/"+s.ID()+"/up"]
+		_, up := values["site/"+s.ID()+"/up"]
+		v.setPresent(known, up)
 	}
 	if _, there := values["site/"+v.o.Self.ID()+"/rec"]; !there {
 		v.unshown = true
@@ -221,7 +223,11 @@ func (v *View) setPresent(s *site, up bool) {
 		return
 	}
 	v.redo = v.redo || s.replicates() || v.o.Replicator || v.leaf
-	s.up, v.redoHosts = up, true
+	if s.up, v.redoHosts = up, true; up {
+		v.ups++
+	} else {
+		v.ups--
+	}
 }
 
 // Gone notes that the store no longer has a key. That is no reason to remove anything: the site of
@@ -330,13 +336,14 @@ func (v *View) Own(now time.Time) (record.Grant, bool) {
 	return v.sites[v.o.Self].grant, true
 }
 
-// OwnRecord returns the newest record of ours that the store has shown, or nil, and whether the
-// store still has it: one that was emptied or restored lacks it, or has an older one.
-func (v *View) OwnRecord() (r *record.Record, shown bool) {
+// OwnRecord returns the newest record of ours that the store has shown, or nil, its document, and
+// whether the store still has it: one that was emptied or restored lacks it, or has an older one.
+// The document is not to be changed.
+func (v *View) OwnRecord() (r *record.Record, document []byte, shown bool) {
 	if s := v.sites[v.o.Self]; s != nil {
-		r = s.rec
+		r, document = s.rec, s.recText
 	}
-	return r, r != nil && !v.unshown
+	return r, document, r != nil && !v.unshown
 }
 
 // claimed returns what the site claims of its prefixes within its newest grant.
