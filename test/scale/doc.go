@@ -7,6 +7,9 @@
 // data of the cluster, and the daemons. After each fault, what each daemon has is compared with
 // what follows from the signed documents: that and nothing else counts.
 //
+// Then it has an adversary write, replay, swap, mutate, delete and end what he likes, for
+// TUND_TEST_SCALE_HOSTILE (30s), beside a real agent, whose memory is bounded.
+//
 // It has tests only, which `make scale` runs. The number of sites is TUND_TEST_SCALE. All agents
 // share the processors of the machine with etcd, so the times say what this machine takes for all
 // of them, not how long a site waits whose agent has a host of its own.
