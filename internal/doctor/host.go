@@ -41,7 +41,9 @@ func (e *Evidence) firewall() []Finding {
 	list := e.warnings(Problem, "firewall")
 	for _, chain := range []string{"input", "output"} {
 		for n, evidence := 0, e.rules(chain); n < len(evidence); n++ {
-			i := slices.IndexFunc(list, func(f Finding) bool { return strings.Contains(f.Cause, "chain "+evidence[n].Chain) })
+			i := slices.IndexFunc(list, func(f Finding) bool {
+				return strings.Contains(f.Cause, "table "+evidence[n].Table+", chain "+evidence[n].Chain+")")
+			})
 			switch {
 			case i >= 0:
 				list[i].Evidence = evidence[n].String()
@@ -94,7 +96,7 @@ func (e *Evidence) forwarding() []Finding {
 			continue // the instance says so itself
 		}
 		severity := Warning
-		if r.Handle == 0 { // nobody may want anything forwarded
+		if r.Policy { // nobody may want anything forwarded
 			severity = Note
 		}
 		list = append(list, Finding{

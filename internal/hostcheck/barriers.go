@@ -5,14 +5,14 @@ import (
 	"slices"
 )
 
-// barriers finds firewalls that keep the networks of a gateway from the tunnel. The policy of a
-// chain counts less than a rule about the device: container engines and hypervisors forward for the
+// barriers finds firewalls that keep the networks of a gateway from the tunnel. A policy counts less
+// than a rule about the device: container engines and hypervisors forward for the
 // bridges that they make, and set the policy to drop for everybody else.
 func (t *Tunnel) barriers(h Host) (list []Finding) {
 	lans := t.served(h)
 	certain := t.Forwards || slices.ContainsFunc(lans, func(l *Link) bool { return !l.Bridge })
 	for _, r := range t.Barriers {
-		if r.Handle == 0 && !certain || len(lans) == 0 && !t.Forwards {
+		if r.Policy && !certain || len(lans) == 0 && !t.Forwards {
 			continue
 		}
 		list = append(list, Finding{

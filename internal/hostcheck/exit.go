@@ -1,7 +1,6 @@
 package hostcheck
 
 import (
-	"bytes"
 	"fmt"
 	"net/netip"
 	"os"
@@ -43,63 +42,33 @@ func Translates(src netip.Addr) (bool, error) {
 	if slices.Contains(strings.Fields(string(legacy)), "nat") {
 		return true, nil
 	}
-	conn, err := nftables.New()
+	rules, err := newRuleset()
 	if err != nil {
-		return false, fmt.Errorf("open nftables: %w", err)
+		return false, err
 	}
-	chains, err := conn.ListChains()
-	if err != nil {
-		return false, fmt.Errorf("list chains of nftables: %w", err)
-	}
-	for _, c := range chains {
+	p := packet{src: src, state: expr.CtStateBitNEW}
+	for _, c := range rules.chains {
 		if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookPostrouting || c.Type != nftables.ChainTypeNAT {
 			continue
 		}
-		for _, other := range chains { // chains to which it may jump
+		for _, other := range rules.chains { // chains to which it may jump
 			if other.Table.Name != c.Table.Name || other.Table.Family != c.Table.Family {
 				continue
 			}
-			rules, err := conn.GetRules(other.Table, other)
+			list, err := rules.in(other.Table, other.Name)
 			if err != nil {
-				return false, fmt.Errorf("list rules of nftables: %w", err)
+				return false, err
 			}
-			if slices.ContainsFunc(rules, func(r *nftables.Rule) bool { return translates(r.Exprs, src) }) {
-				return true, nil
+			for _, r := range list {
+				j, err := rules.judge(other.Table, r.Exprs, &p)
+				if err != nil {
+					return false, err
+				}
+				if j.hides && j.fits != no {
+					return true, nil
+				}
 			}
 		}
 	}
 	return false, nil
-}
-
-// translates reports whether a rule gives packets from src, which is IPv4, another source address.
-func translates(rule []expr.Any, src netip.Addr) bool {
-	var loaded []byte // of the source address, with a mask applied; nil: something else
-	for _, e := range rule {
-		switch e := e.(type) {
-		case *expr.Payload:
-			loaded = nil
-			// RFC 791 §3.1
-			if e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 12 && e.Len <= 4 {
-				loaded = src.AsSlice()[:e.Len]
-			}
-			continue
-		case *expr.Bitwise:
-			for i := range min(len(loaded), len(e.Mask)) {
-				loaded[i] &= e.Mask[i]
-			}
-			continue
-		case *expr.Cmp:
-			if loaded != nil && bytes.Equal(loaded, e.Data) != (e.Op == expr.CmpOpEq) && (e.Op == expr.CmpOpEq || e.Op == expr.CmpOpNeq) {
-				return false
-			}
-		case *expr.Masq:
-			return true
-		case *expr.NAT:
-			return e.Type == expr.NATTypeSourceNAT
-		case *expr.Target: // of iptables-nft
-			return e.Name == "MASQUERADE" || e.Name == "SNAT"
-		}
-		loaded = nil
-	}
-	return false
 }

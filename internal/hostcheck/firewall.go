@@ -1,87 +1,24 @@
 package hostcheck
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"golang.org/x/sys/unix"
 )
 
-// Filter is a table of nftables through which datagrams for this host pass, as far as it concerns
-// our UDP port.
+// Filter is a chain of nftables that keeps datagrams from our UDP port.
 type Filter struct {
-	Name  string // "inet filter"
-	Chain string // the chain at the hook input or prerouting
-	// Certain: a rule drops all datagrams to the port, or all from those of the peers.
+	Rule // what drops them
+	// Certain: a rule about our port, or about peers, drops all datagrams to it, or all from a peer,
+	// whoever has begun.
 	Certain bool
-	// Drops: a rule drops or rejects datagrams to the port, perhaps only some of them.
+	// Drops: a rule about the port drops or rejects datagrams to it, perhaps only some of them.
 	Drops bool
-	// Closed: the chain drops what no rule accepts, and no rule of the table concerns the port.
+	// Closed: what is not accepted is dropped, and no rule accepts datagrams to the port from
+	// somebody who begins.
 	Closed bool
-}
-
-// listChains returns the chains of nftables, and the connection by which to ask for their rules.
-func listChains() (*nftables.Conn, []*nftables.Chain, error) {
-	conn, err := nftables.New()
-	if err != nil {
-		return nil, nil, fmt.Errorf("open nftables: %w", err)
-	}
-	chains, err := conn.ListChains()
-	if err != nil {
-		return nil, nil, fmt.Errorf("list chains of nftables: %w", err)
-	}
-	return conn, chains, nil
-}
-
-// ReadFilters reads the tables of nftables, including those of iptables-nft, that have a chain at
-// the hook input or prerouting. The device of t does not matter. Rules of legacy iptables and of
-// eBPF are not visible to it.
-func ReadFilters(t Traffic) ([]Filter, error) {
-	conn, chains, err := listChains()
-	if err != nil {
-		return nil, err
-	}
-	var list []Filter
-	for _, c := range chains {
-		if c.Hooknum == nil || c.Type != nftables.ChainTypeFilter ||
-			*c.Hooknum != *nftables.ChainHookInput && *c.Hooknum != *nftables.ChainHookPrerouting {
-			continue
-		}
-		family, known := families[c.Table.Family]
-		if !known {
-			continue
-		}
-		f := Filter{Name: family + " " + c.Table.Name, Chain: c.Name}
-		f.Closed = c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop
-		for _, other := range chains { // chains to which it may jump
-			if other.Table.Name != c.Table.Name || other.Table.Family != c.Table.Family {
-				continue
-			}
-			rules, err := conn.GetRules(other.Table, other)
-			if err != nil {
-				return nil, fmt.Errorf("list rules of nftables: %w", err)
-			}
-			accepted := false
-			for _, r := range rules {
-				about, drops := judge(r.Exprs, t.Port)
-				if other.Name == c.Name {
-					f.Certain = f.Certain || !accepted && t.dropsAll(r.Exprs)
-					accepted = accepted || accepts(r.Exprs)
-				}
-				f.Drops = f.Drops || drops && other.Name == c.Name
-				f.Closed = f.Closed && !about
-			}
-		}
-		if f.Certain || f.Drops || f.Closed {
-			list = append(list, f)
-		}
-	}
-	return list, nil
 }
 
 // families are those through which datagrams for this host pass, with their names in nft(8).
@@ -89,107 +26,90 @@ var families = map[nftables.TableFamily]string{
 	nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet",
 }
 
-// What a rule may compare that shows whether it concerns our datagrams.
-const (
-	something = iota // anything else
-	protocol
-	destination
-	link
-)
-
-// judge reports whether a rule concerns UDP datagrams that come from the network to a port, by
-// accepting them or by being about them alone, and whether it drops them. A condition that is not
-// understood here is assumed to be met by our datagrams.
-func judge(rule []expr.Any, port uint16) (about, drops bool) {
-	loaded, exact, ends, accepts, others := something, false, false, false, false
-	for _, e := range rule {
-		switch e := e.(type) {
-		case *expr.Meta, *expr.Payload:
-			loaded = loads(e)
+// ReadFilters returns what of nftables, including iptables-nft, keeps datagrams from the port, at the
+// hooks input and prerouting. The device of t does not matter. It needs CAP_NET_ADMIN. Rules of
+// legacy iptables and of eBPF are not visible to it.
+func ReadFilters(t Traffic) ([]Filter, error) {
+	rules, err := newRuleset()
+	if err != nil {
+		return nil, err
+	}
+	var list []Filter
+	for _, c := range rules.chains {
+		family, known := families[c.Table.Family]
+		if !known || hookOf(c) != "input" || c.Type != nftables.ChainTypeFilter {
 			continue
-		case *expr.Ct:
-			others = true // accepts what belongs to a connection that we opened
-		case *expr.Cmp:
-			if e.Op == expr.CmpOpEq && !suits(loaded, e.Data, port) {
-				return false, false
+		}
+		f, err := t.filter(rules, c)
+		if err != nil {
+			return nil, err
+		}
+		if f.Certain || f.Drops || f.Closed {
+			f.Hook, f.Table, f.Accept = "input", family+" "+c.Table.Name, fmt.Sprintf("udp dport %d", t.Port)
+			f.manager = managerOf(rules, c.Table)
+			list = append(list, f)
+		}
+	}
+	return list, nil
+}
+
+// filter judges one chain at the hook input or prerouting.
+func (t *Traffic) filter(rules *ruleset, c *nftables.Chain) (f Filter, err error) {
+	take := func(by *dropper) { f.Chain, f.Handle = by.chain, by.handle }
+	for _, p := range t.arriving(c.Table.Family) {
+		begun, err := rules.base(c, &p)
+		if err != nil {
+			return f, err
+		}
+		if begun.certain() {
+			p.state = expr.CtStateBitESTABLISHED
+			answer, err := rules.base(c, &p)
+			if err != nil {
+				return f, err
 			}
-			exact = exact || loaded == destination && e.Op == expr.CmpOpEq
-		case *expr.Verdict:
-			ends, accepts = e.Kind == expr.VerdictDrop, e.Kind == expr.VerdictAccept
-		case *expr.Reject, *expr.Target:
-			ends = rejects(e)
+			switch by := begun.by.about; {
+			case answer.certain() && (by[portField] || by[peerField]):
+				f.Certain = true
+				take(&begun.by)
+				return f, nil
+			case by[portField]:
+				f.Drops = true
+				take(&begun.by)
+			case !f.Drops:
+				f.Closed = true
+				take(&begun.by)
+			}
+			continue
 		}
-		loaded = something
-	}
-	return exact || accepts && !others, exact && ends
-}
-
-// loads reports what an expression loads for the next one to compare.
-func loads(e expr.Any) int {
-	switch e := e.(type) {
-	case *expr.Meta:
-		switch e.Key {
-		case expr.MetaKeyL4PROTO:
-			return protocol
-		case expr.MetaKeyIIFNAME:
-			return link
-		}
-	case *expr.Payload:
-		switch {
-		case e.Base == expr.PayloadBaseTransportHeader && e.Offset == 2 && e.Len == 2:
-			return destination
-		case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 9 && e.Len == 1: // IPv4
-			return protocol
+		if begun.against != nil && !f.Drops {
+			f.Drops = true
+			take(begun.against)
 		}
 	}
-	return something
+	return f, nil
 }
 
-// suits reports whether our datagrams may have a value that a rule compares with.
-func suits(loaded int, value []byte, port uint16) bool {
-	switch loaded {
-	case protocol:
-		return bytes.Equal(value, []byte{unix.IPPROTO_UDP})
-	case destination:
-		return bytes.Equal(value, binary.BigEndian.AppendUint16(nil, port))
-	case link:
-		return string(bytes.TrimRight(value, "\x00")) != "lo"
+// arriving are datagrams to our port from somebody who begins: from anywhere, and from each peer.
+func (t *Traffic) arriving(family nftables.TableFamily) []packet {
+	list := []packet{{udp: true, dport: t.Port, local: true, state: expr.CtStateBitNEW}}
+	for _, a := range t.endpoints(family) {
+		list = append(list, packet{udp: true, sport: a.Port(), dport: t.Port, src: a.Addr(), local: true, state: expr.CtStateBitNEW})
 	}
-	return true
+	return list
 }
 
-// dropsAll reports whether a rule drops all datagrams to our port, or all from the ports or the
-// addresses of peers.
-func (t *Traffic) dropsAll(rule []expr.Any) bool {
-	exact := false
-	verdict := read(rule, something, func(field int, value []byte) bool {
-		among := func(of func(netip.AddrPort) []byte) bool {
-			exact = true
-			return slices.ContainsFunc(t.Endpoints, func(a netip.AddrPort) bool { return bytes.Equal(value, of(a)) })
-		}
-		switch field {
-		case protocol:
-			return bytes.Equal(value, []byte{unix.IPPROTO_UDP})
-		case destination:
-			exact = true
-			return bytes.Equal(value, binary.BigEndian.AppendUint16(nil, t.Port))
-		case source:
-			return among(func(a netip.AddrPort) []byte { return binary.BigEndian.AppendUint16(nil, a.Port()) })
-		case from4, from6:
-			return among(func(a netip.AddrPort) []byte { return a.Addr().Unmap().AsSlice() })
-		}
-		return false
-	})
-	return exact && verdict == dropping
-}
+// maxFollowed is how many endpoints of peers are followed through the rules.
+const maxFollowed = 64
 
-// accepts reports whether a rule accepts something, such as what belongs to a connection, or leaves
-// that to another chain.
-func accepts(rule []expr.Any) bool {
-	return slices.ContainsFunc(rule, func(e expr.Any) bool {
-		v, ok := e.(*expr.Verdict)
-		return ok && (v.Kind == expr.VerdictAccept || v.Kind == expr.VerdictJump || v.Kind == expr.VerdictGoto)
-	})
+// endpoints are those whose datagrams pass the tables of a family.
+func (t *Traffic) endpoints(family nftables.TableFamily) (list []netip.AddrPort) {
+	for _, a := range t.Endpoints {
+		addr := a.Addr().Unmap()
+		if len(list) < maxFollowed && addr.IsValid() && (family == nftables.TableFamilyINet || addr.Is6() == (family == nftables.TableFamilyIPv6)) {
+			list = append(list, netip.AddrPortFrom(addr, a.Port()))
+		}
+	}
+	return list
 }
 
 // firewall finds what keeps datagrams from our port. While a peer is up, only rules count that
@@ -210,9 +130,9 @@ func (t *Tunnel) firewall() []Finding {
 				"and drops the rest", t.Port)
 		}
 		list = append(list, Finding{
-			Kind: Firewall, Subject: f.Name + " " + f.Chain,
-			Message: fmt.Sprintf("%s (nftables: table %s, chain %s)", how, f.Name, f.Chain),
-			Remedy:  fmt.Sprintf("accept it (nft insert rule %s %s udp dport %d accept), also in what loads the rules at boot", f.Name, f.Chain, t.Port),
+			Kind: Firewall, Subject: f.Table + " " + f.Chain,
+			Message: fmt.Sprintf("%s (nftables: table %s, chain %s)", how, f.Table, f.Chain),
+			Remedy:  f.admit(),
 		})
 	}
 	return list

@@ -30,7 +30,7 @@ func gateway() (Tunnel, Host) {
 
 // barrier is a rule, or a policy, that drops what is forwarded.
 func barrier(handle uint64) []Rule {
-	return []Rule{{Hook: "forward", Table: "inet fw", Chain: "f", Handle: handle, Accept: "iifname office", Back: "oifname office"}}
+	return []Rule{{Hook: "forward", Table: "inet fw", Chain: "f", Handle: handle, Policy: handle == 0, Accept: "iifname office", Back: "oifname office"}}
 }
 
 // bridgeTAP gives an instance a TAP that is to be in the bridge br0.

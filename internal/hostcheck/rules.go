@@ -1,15 +1,12 @@
 package hostcheck
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"golang.org/x/sys/unix"
 )
 
 // Rule is a rule of nftables, or the policy of a chain, that drops packets of an instance or leads
@@ -21,6 +18,10 @@ type Rule struct {
 	Handle uint64 // of the rule; 0: it is the policy of the chain
 	Accept string // what a rule that lets the packets pass has to match, in the words of nft(8)
 	Back   string // the same for the other direction; "": there is none to accept
+	// Policy: nothing is against these packets in particular. What no rule accepts is dropped, by
+	// the policy of the chain or by a last rule.
+	Policy  bool
+	manager manager
 }
 
 // String names the rule as `nft -a list ruleset` does.
@@ -37,14 +38,25 @@ func (r Rule) Remedy() string {
 		return fmt.Sprintf("nft delete rule %s %s handle %d, also in what loads the rules at boot; or another listen_port, at both ends",
 			r.Table, r.Chain, r.Handle)
 	}
+	if command := r.managed(); command != "" {
+		return command
+	}
 	text := fmt.Sprintf("nft insert rule %s %s %s accept", r.Table, r.Chain, r.Accept)
 	if r.Back != "" {
 		text += fmt.Sprintf("; nft insert rule %s %s %s accept", r.Table, r.Chain, r.Back)
 	}
-	if r.Handle != 0 {
+	if r.Handle != 0 && !r.Policy {
 		text += fmt.Sprintf(", or: nft delete rule %s %s handle %d", r.Table, r.Chain, r.Handle)
 	}
 	return text + "; also in what loads the rules at boot"
+}
+
+// admit returns the command that lets datagrams reach our port, in short.
+func (r Rule) admit() string {
+	if command := r.managed(); command != "" {
+		return "accept it: " + command
+	}
+	return fmt.Sprintf("accept it (nft insert rule %s %s %s accept), also in what loads the rules at boot", r.Table, r.Chain, r.Accept)
 }
 
 // Traffic is what the packets of an instance look like to a firewall.
@@ -56,8 +68,8 @@ type Traffic struct {
 }
 
 // ReadRules returns the rules that drop the traffic, or lead what is for our port elsewhere, as far
-// as they are certain to: a rule with a condition that is not understood here is passed over. It
-// needs CAP_NET_ADMIN. Rules of legacy iptables and of eBPF are not visible to it.
+// as they are certain to: conditions that are not understood here may be met or not. It needs
+// CAP_NET_ADMIN. Rules of legacy iptables and of eBPF are not visible to it.
 func ReadRules(t Traffic) ([]Rule, error) { return readRules(t, false) }
 
 // ReadForward returns the rules that drop what is to be forwarded between the TUN device and
@@ -65,233 +77,98 @@ func ReadRules(t Traffic) ([]Rule, error) { return readRules(t, false) }
 func ReadForward(device string) ([]Rule, error) { return readRules(Traffic{Device: device}, true) }
 
 func readRules(t Traffic, forwardOnly bool) ([]Rule, error) {
-	conn, chains, err := listChains()
+	rules, err := newRuleset()
 	if err != nil {
 		return nil, err
 	}
 	var list []Rule
-	for _, c := range chains {
+	for _, c := range rules.chains {
 		family, known := families[c.Table.Family]
-		if !known || c.Hooknum == nil {
+		hook := hookOf(c)
+		if !known || hook == "" || forwardOnly && hook != "forward" || hook == "forward" && t.Device == "" {
 			continue
 		}
-		if c.Type == nftables.ChainTypeNAT && *c.Hooknum == *nftables.ChainHookPrerouting && !forwardOnly {
-			found, err := t.redirects(conn, chains, c)
-			if err != nil {
-				return nil, err
+		var found []Rule
+		switch c.Type {
+		case nftables.ChainTypeFilter:
+			found, err = t.drops(rules, c, hook)
+		case nftables.ChainTypeNAT:
+			if *c.Hooknum == *nftables.ChainHookPrerouting {
+				found, err = t.redirects(rules, c)
 			}
-			list = append(list, found...)
 		}
-		if c.Type != nftables.ChainTypeFilter {
-			continue
-		}
-		if forwardOnly && *c.Hooknum != *nftables.ChainHookForward {
-			continue
-		}
-		r := Rule{Table: family + " " + c.Table.Name, Chain: c.Name}
-		var judge func([]expr.Any) verdict
-		switch *c.Hooknum {
-		case *nftables.ChainHookInput, *nftables.ChainHookPrerouting:
-			r.Hook, r.Accept, judge = "input", fmt.Sprintf("udp dport %d", t.Port), t.incoming
-		case *nftables.ChainHookOutput, *nftables.ChainHookPostrouting:
-			r.Hook, r.Accept, judge = "output", fmt.Sprintf("udp sport %d", t.Port), t.outgoing
-		case *nftables.ChainHookForward:
-			if t.Device == "" {
-				continue
-			}
-			r.Hook, r.Accept, r.Back, judge = "forward", fmt.Sprintf("iifname %q", t.Device), fmt.Sprintf("oifname %q", t.Device), t.forwarded
-		default:
-			continue
-		}
-		found, err := drops(conn, chains, c, r, judge)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, found...)
+		for _, r := range found {
+			r.Table, r.manager = family+" "+c.Table.Name, managerOf(rules, c.Table)
+			list = append(list, r)
+		}
 	}
 	return list, nil
 }
 
-// verdict is what one rule does with the traffic.
-type verdict uint8
-
-const (
-	indifferent verdict = iota
-	dropping            // it drops all of it, or one end of it
-	accepting           // it may accept it, or leave that to another chain
-)
+// hookOf names the hook of a chain; "": none, or one that our packets do not pass.
+func hookOf(c *nftables.Chain) string {
+	if c.Hooknum == nil {
+		return ""
+	}
+	switch *c.Hooknum {
+	case *nftables.ChainHookInput, *nftables.ChainHookPrerouting:
+		return "input"
+	case *nftables.ChainHookOutput, *nftables.ChainHookPostrouting:
+		return "output"
+	case *nftables.ChainHookForward:
+		return "forward"
+	}
+	return ""
+}
 
 // drops returns what drops the traffic in one chain.
-func drops(conn *nftables.Conn, chains []*nftables.Chain, c *nftables.Chain, r Rule, judge func([]expr.Any) verdict) ([]Rule, error) {
-	rules, err := conn.GetRules(c.Table, c)
-	if err != nil {
-		return nil, fmt.Errorf("list rules of nftables: %w", err)
+func (t *Traffic) drops(rules *ruleset, c *nftables.Chain, hook string) (list []Rule, err error) {
+	r := Rule{Hook: hook}
+	var packets []packet
+	switch hook {
+	case "input":
+		r.Accept, packets = fmt.Sprintf("udp dport %d", t.Port), t.arriving(c.Table.Family)
+	case "output":
+		r.Accept, packets = fmt.Sprintf("udp sport %d", t.Port), t.leaving(c.Table.Family)
+	case "forward":
+		r.Accept, r.Back = fmt.Sprintf("iifname %q", t.Device), fmt.Sprintf("oifname %q", t.Device)
+		packets = []packet{{in: t.Device, state: expr.CtStateBitNEW}, {out: t.Device, state: expr.CtStateBitNEW}}
 	}
-	var list []Rule
-	accepted := false
-	for _, rule := range rules {
-		switch judge(rule.Exprs) {
-		case dropping:
-			if !accepted {
-				r.Handle = rule.Handle
-				list = append(list, r)
-			}
-		case accepting:
-			accepted = true
-		}
-	}
-	closed := c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop
-	if !closed || accepted || len(list) > 0 {
-		return list, nil
-	}
-	for _, other := range chains { // those to which it may jump
-		if other.Table.Name != c.Table.Name || other.Table.Family != c.Table.Family || other.Hooknum != nil {
-			continue
-		}
-		rules, err := conn.GetRules(other.Table, other)
+	general := 0 // packets that are dropped by what is not about them
+	for i := range packets {
+		f, err := rules.base(c, &packets[i])
 		if err != nil {
-			return nil, fmt.Errorf("list rules of nftables: %w", err)
+			return nil, err
 		}
-		if slices.ContainsFunc(rules, func(x *nftables.Rule) bool { return judge(x.Exprs) == accepting }) {
-			return list, nil
-		}
-	}
-	r.Handle = 0
-	return append(list, r), nil
-}
-
-// incoming judges a rule at the hook input, for datagrams from the network to our port.
-func (t *Traffic) incoming(rule []expr.Any) verdict {
-	about, drop := judge(rule, t.Port)
-	switch {
-	case drop:
-		return dropping
-	case about:
-		return accepting
-	}
-	return indifferent
-}
-
-// outgoing judges a rule at the hook output, for our datagrams.
-func (t *Traffic) outgoing(rule []expr.Any) verdict {
-	return read(rule, something, func(field int, value []byte) bool {
-		switch field {
-		case protocol:
-			return slices.Equal(value, []byte{unix.IPPROTO_UDP})
-		case source:
-			return slices.Equal(value, binary.BigEndian.AppendUint16(nil, t.Port))
-		case destination:
-			return slices.ContainsFunc(t.Endpoints, func(a netip.AddrPort) bool {
-				return slices.Equal(value, binary.BigEndian.AppendUint16(nil, a.Port()))
-			})
-		case host4, host6:
-			return slices.ContainsFunc(t.Endpoints, func(a netip.AddrPort) bool { return slices.Equal(value, a.Addr().Unmap().AsSlice()) })
-		}
-		return false
-	})
-}
-
-// forwarded judges a rule at the hook forward, for packets from the TUN device or to it. They have
-// any addresses, protocols and ports.
-func (t *Traffic) forwarded(rule []expr.Any) verdict {
-	return read(rule, link, func(_ int, value []byte) bool {
-		// nft(8) compares only the beginning for a name that ends in a star, and otherwise also the
-		// zero behind it.
-		name, whole := strings.CutSuffix(string(value), "\x00")
-		name = strings.TrimRight(name, "\x00")
-		return name == t.Device || !whole && strings.HasPrefix(t.Device, name)
-	})
-}
-
-// Further fields of a packet that a rule may compare.
-const (
-	source = link + 1 + iota // port
-	host4                    // destination
-	host6
-	from4 // source
-	from6
-	family // of the packet: any
-)
-
-// read judges a rule by its comparisons: fits reports whether the traffic, or a part of it, has a
-// value in a field. A rule with anything else in it is indifferent if it drops, and may accept; so
-// is one that compares another field than only, unless that is something.
-func read(rule []expr.Any, only int, fits func(field int, value []byte) bool) verdict {
-	field, certain := something, true
-	for _, e := range rule {
-		switch e := e.(type) {
-		case *expr.Meta, *expr.Payload:
-			field = fieldOf(e)
+		if !f.certain() {
 			continue
-		case *expr.Cmp:
-			switch {
-			case field == family:
-			case e.Op != expr.CmpOpEq || field == something || only != something && field != only:
-				certain = false
-			case !fits(field, e.Data):
-				return indifferent
-			}
-		case *expr.Counter, *expr.Log:
-		case *expr.Reject, *expr.Target:
-			if certain && rejects(e) {
-				return dropping
-			}
-			return indifferent
-		case *expr.Verdict:
-			switch {
-			case e.Kind == expr.VerdictDrop && certain:
-				return dropping
-			case e.Kind == expr.VerdictAccept && !established(rule):
-				return accepting
-			}
-			return indifferent
-		default:
-			certain = false
 		}
-		field = something
+		about := f.by.about
+		if r.Policy = !about[portField] && !about[peerField] && !(hook == "forward" && about[linkField]); r.Policy {
+			general++
+		}
+		r.Chain, r.Handle = f.by.chain, f.by.handle
+		same := func(x Rule) bool { return x.Chain == r.Chain && x.Handle == r.Handle }
+		// One direction alone may be meant to be closed to those who begin.
+		if hook == "forward" && r.Policy && general < len(packets) || slices.ContainsFunc(list, same) {
+			continue
+		}
+		list = append(list, r)
 	}
-	return indifferent
+	return list, nil
 }
 
-// rejects reports whether an expression ends with a refusal: that of nftables, or the target of
-// iptables.
-func rejects(e expr.Any) bool {
-	target, ok := e.(*expr.Target)
-	return !ok || target.Name == "REJECT"
-}
-
-// established reports whether a rule is about the state of connections: it accepts what belongs to
-// one that began otherwise.
-func established(rule []expr.Any) bool {
-	return slices.ContainsFunc(rule, func(e expr.Any) bool {
-		_, ct := e.(*expr.Ct)
-		return ct
-	})
-}
-
-// fieldOf returns what an expression loads for the next one to compare.
-func fieldOf(e expr.Any) int {
-	switch e := e.(type) {
-	case *expr.Meta:
-		switch e.Key {
-		case expr.MetaKeyOIFNAME:
-			return link
-		case expr.MetaKeyNFPROTO, expr.MetaKeyPROTOCOL:
-			return family
-		}
-	case *expr.Payload:
-		switch {
-		case e.Base == expr.PayloadBaseTransportHeader && e.Offset == 0 && e.Len == 2:
-			return source
-		case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 16 && e.Len == 4:
-			return host4
-		case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 24 && e.Len == 16:
-			return host6
-		case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 12 && e.Len == 4:
-			return from4
-		case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 8 && e.Len == 16:
-			return from6
-		}
+// leaving are datagrams from our port to peers.
+func (t *Traffic) leaving(family nftables.TableFamily) []packet {
+	var list []packet
+	for _, a := range t.endpoints(family) {
+		list = append(list, packet{udp: true, sport: t.Port, dport: a.Port(), dst: a.Addr(), state: expr.CtStateBitNEW})
 	}
-	return loads(e)
+	if list == nil {
+		list = []packet{{udp: true, sport: t.Port, state: expr.CtStateBitNEW}}
+	}
+	return list
 }

@@ -11,6 +11,28 @@ import (
 	"tund/internal/testnet"
 )
 
+// firewalldLike is how firewalld 2 writes a zone, without what makes no difference.
+func firewalldLike(allowed string) string {
+	return "add table inet firewalld; add chain inet firewalld filter_INPUT { type filter hook input priority filter + 10; policy accept; }; " +
+		"add chain inet firewalld filter_INPUT_POLICIES; add chain inet firewalld filter_IN_public; add chain inet firewalld filter_IN_public_allow; " +
+		"add rule inet firewalld filter_INPUT ct state { established, related } accept; add rule inet firewalld filter_INPUT ct status dnat accept; " +
+		"add rule inet firewalld filter_INPUT iifname lo accept; add rule inet firewalld filter_INPUT ct state invalid drop; " +
+		"add rule inet firewalld filter_INPUT jump filter_INPUT_POLICIES; add rule inet firewalld filter_INPUT reject with icmpx admin-prohibited; " +
+		"add rule inet firewalld filter_INPUT_POLICIES iifname eth7 jump filter_IN_public; add rule inet firewalld filter_INPUT_POLICIES jump filter_IN_public; " +
+		"add rule inet firewalld filter_IN_public jump filter_IN_public_allow; add rule inet firewalld filter_IN_public meta l4proto { icmp, ipv6-icmp } accept; " +
+		"add rule inet firewalld filter_IN_public_allow " + allowed
+}
+
+// ufwLike is how ufw writes the chains of IPv4, without what makes no difference.
+const ufwLike = "iptables -P INPUT DROP; for c in before-input not-local user-input logging-deny skip-to-policy-input; do iptables -N ufw-$c; done; " +
+	"iptables -A INPUT -j ufw-before-input; iptables -A ufw-before-input -i lo -j ACCEPT; " +
+	"iptables -A ufw-before-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; " +
+	"iptables -A ufw-before-input -m conntrack --ctstate INVALID -j ufw-logging-deny; iptables -A ufw-before-input -m conntrack --ctstate INVALID -j DROP; " +
+	"iptables -A ufw-before-input -p icmp --icmp-type echo-request -j ACCEPT; iptables -A ufw-before-input -p udp --sport 67 --dport 68 -j ACCEPT; " +
+	"iptables -A ufw-before-input -j ufw-not-local; iptables -A ufw-not-local -m addrtype --dst-type LOCAL -j RETURN; " +
+	"iptables -A ufw-not-local -m addrtype --dst-type MULTICAST -j RETURN; iptables -A ufw-not-local -j DROP; " +
+	"iptables -A ufw-before-input -d 224.0.0.251/32 -p udp --dport 5353 -j ACCEPT; iptables -A ufw-before-input -j ufw-user-input; "
+
 // TestReadRules_findsWhatDropsTheTraffic lets nft(8) write rules as administrators do, in a network
 // namespace of its own for each set of rules.
 func TestReadRules_findsWhatDropsTheTraffic(t *testing.T) {
@@ -23,12 +45,20 @@ func TestReadRules_findsWhatDropsTheTraffic(t *testing.T) {
 		if out, err := command.CombinedOutput(); err != nil {
 			t.Fatalf("nft %s: %v\n%s", rules, err, out)
 		}
-		list, err := ReadRules(Traffic{Port: 51820, Endpoints: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:51821")}, Device: "office"})
+		traffic := Traffic{Port: 51820, Endpoints: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:51821")}, Device: "office"}
+		list, err := ReadRules(traffic)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, r := range list {
 			t.Logf("FOUND %s | %s | %s", r.Hook, r, r.Remedy())
+		}
+		filters, err := ReadFilters(traffic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range (&Tunnel{Filters: filters, Port: 51820}).firewall() {
+			t.Logf("FILTER %s | %s", f.Message, f.Remedy)
 		}
 		return
 	}
@@ -68,6 +98,28 @@ func TestReadRules_findsWhatDropsTheTraffic(t *testing.T) {
 			"add rule ip n c tcp dport 51820 dnat to 192.0.2.9; add rule ip n c udp dport 443 redirect to :51820; " +
 			"add rule ip n c ip daddr 192.0.2.7 udp dport 51820 dnat to 192.0.2.9", nil},
 		{"forwarding of one host only", base + "forward priority 0; policy drop; }; add rule inet fw c ip saddr 10.1.1.1 accept", nil},
+		{"sets and maps of an ordinary firewall", base + "input priority 0; policy drop; }; add rule inet fw c iif lo accept; " +
+			"add rule inet fw c ct state vmap { established : accept, related : accept, invalid : drop }; " +
+			"add rule inet fw c meta l4proto { icmp, ipv6-icmp } accept; add rule inet fw c udp dport { 53, 51820 } accept", nil},
+		{"the same without our port", base + "input priority 0; policy drop; }; add rule inet fw c iif lo accept; " +
+			"add rule inet fw c ct state vmap { established : accept, related : accept, invalid : drop }; " +
+			"add rule inet fw c meta l4proto { icmp, ipv6-icmp } accept; add rule inet fw c udp dport { 53, 1000-2000 } accept",
+			[]string{"the policy is drop", "FILTER no peer is up, and the firewall of this host accepts nothing for UDP port 51820"}},
+		{"a range with our port", base + "input priority 0; policy drop; }; add rule inet fw c udp dport 50000-52000 accept", nil},
+		{"a list of blocked addresses", "add table inet fw; add set inet fw bad { type ipv4_addr; flags interval; elements = { 198.51.100.0/24 }; }; " +
+			base + "input priority 0; }; add rule inet fw c ip saddr @bad drop", nil},
+		{"a list in which a peer is", "add table inet fw; add set inet fw bad { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 }; }; " +
+			base + "input priority 0; }; add rule inet fw c ip saddr @bad drop",
+			[]string{"chain c, handle", "FILTER a rule of the firewall of this host drops the datagrams of peers"}},
+		{"a limit", base + "input priority 0; }; add rule inet fw c udp dport 51820 limit rate over 1000/second drop", nil},
+		{"chains for links", base + "input priority 0; policy drop; }; add chain inet fw wan; " +
+			"add rule inet fw wan udp dport 51820 accept; add rule inet fw c iifname vmap { eth7 : jump wan, lo : accept }", nil},
+		// As firewalld writes them: the policy is accept, and the last rule rejects.
+		{"firewalld that lets our port in", firewalldLike("udp dport 51820 accept"), nil},
+		{"firewalld that does not", firewalldLike("tcp dport 22 accept"), []string{"input", "chain filter_INPUT, handle",
+			"firewall-cmd --permanent --add-port=51820/udp && firewall-cmd --reload", "FILTER no peer is up, and the firewall"}},
+		{"ufw that lets our port in", ufwLike + "iptables -A ufw-user-input -p udp --dport 51820 -j ACCEPT", nil},
+		{"ufw that does not", ufwLike + "true", []string{"the policy is drop", "ufw allow 51820/udp", "FILTER no peer is up"}},
 		{"a rule against all forwarding", base + "forward priority 0; }; add rule inet fw c iifname eth7 accept; add rule inet fw c reject",
 			[]string{"forward", "handle 3", `nft insert rule inet fw c oifname "office" accept`}},
 		{"a policy against forwarding", base + "forward priority 0; policy drop; }; add rule inet fw c ct state established accept; " +
