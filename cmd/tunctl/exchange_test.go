@@ -84,7 +84,7 @@ func TestImport_writesAndReports(t *testing.T) {
 	bad := w.write("bad.conf", strings.Replace(conf, "10.9.0.1/24", "10.9.0/24", 1)+"MTU = 12\nPrivateKey = "+key.Base64()+"x\n")
 	code, stdout, stderr := w.run("import", bad)
 	if code != 78 || stdout != "" || strings.Contains(stderr, key.Base64()) || !strings.Contains(stderr, "bad.conf:3: Address: \"10.9.0/24\" is not an address") ||
-		!strings.Contains(stderr, "bad.conf:7: PrivateKey: ") || !strings.Contains(stderr, "bad.conf:MTU: 12 is out of range") {
+		!strings.Contains(stderr, "bad.conf:7: PrivateKey: ") || !strings.Contains(stderr, "bad.conf:6: MTU: 12 is out of range") {
 		t.Errorf("%d\n%s\n%s", code, stdout, stderr)
 	}
 }

@@ -60,6 +60,8 @@ func (p *parser) end() {
 
 func (p *parser) checkMTU() {
 	f := &p.file
+	p.line = p.mtuLine
+	defer func() { p.line = 0 }()
 	switch {
 	case f.MTU == 0:
 	case f.MTU < minMTU || f.MTU > maxMTU:

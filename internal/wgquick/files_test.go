@@ -48,6 +48,35 @@ func TestParse_filesAsPeopleHaveThem(t *testing.T) {
 	}
 }
 
+// TestParse_filesThatAreRefused reads each file of testdata/refused and compares what is said of it
+// with the file beside it.
+func TestParse_filesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/refused/*.conf")
+	if err != nil || len(files) < 7 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, path := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".conf"), func(t *testing.T) {
+			t.Parallel()
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _, faults := Parse(string(data), "wg0")
+			var said strings.Builder
+			for _, f := range faults {
+				said.WriteString(f.Error() + "\n")
+			}
+			if len(faults) == 0 {
+				t.Error("it is accepted")
+			}
+			compare(t, strings.TrimSuffix(path, ".conf")+".faults", said.String())
+			quotesNoKey(t, said.String(), string(data))
+		})
+	}
+}
+
 func compare(t *testing.T, path, got string) {
 	t.Helper()
 	if *update {

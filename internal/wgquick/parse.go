@@ -48,6 +48,8 @@ type parser struct {
 	seen     bool // an [Interface]
 	device   string
 	dnsLine  int // the first with DNS; 0: none
+	mtuLine  int // the last with MTU
+	hookLine int // the last with a hook that ends in a backslash; 0: none
 }
 
 // peerState is a peer while its section is read.
@@ -144,6 +146,11 @@ func (p *parser) header(code, comment string) {
 // assignment reads key = value.
 func (p *parser) assignment(line, code, comment string) {
 	p.comments = nil
+	if p.hookLine > 0 && p.hookLine == p.line-1 {
+		p.fault("", "goes on with the command of the line above, which wg-quick does not understand: write the command in one line")
+		p.continues(line)
+		return
+	}
 	name, value, ok := strings.Cut(code, "=")
 	name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 	if !ok || name == "" {
@@ -154,6 +161,7 @@ func (p *parser) assignment(line, code, comment string) {
 	case interfaceSection:
 		if key := canonical(name, interfaceKeys); isHook(key) {
 			_, whole, _ := strings.Cut(line, "=") // a # is the shell's to understand
+			p.continues(line)
 			p.hook(key, strings.TrimSpace(whole))
 		} else if value != "" || key == "" {
 			p.interfaceKey(key, name, value)
@@ -169,6 +177,14 @@ func (p *parser) assignment(line, code, comment string) {
 		}
 	case noSection:
 		p.fault("", "%s stands before the first section: want [Interface] or [Peer] above it", shown(name))
+	}
+}
+
+// continues notes whether a command ends in a backslash: with wg-quick, lines do not go on in the
+// next one.
+func (p *parser) continues(line string) {
+	if strings.HasSuffix(line, `\`) {
+		p.hookLine = p.line
 	}
 }
 
@@ -197,7 +213,7 @@ func (p *parser) interfaceKey(key, name, value string) {
 	case "FwMark":
 		f.FwMark = uint32(p.number(key, value, 32))
 	case "MTU":
-		f.MTU = int(p.number(key, value, 16))
+		f.MTU, p.mtuLine = int(p.number(key, value, 16)), p.line
 	case "Table":
 		p.table(value)
 	case "Address":
