@@ -34,7 +34,7 @@ type Sample struct {
 }
 
 // families describes the sample in the data model of Prometheus. The names are documented in
-// docs/metrics.md.
+// docs/howto/monitoring.md.
 func families(s *Sample) []*dto.MetricFamily {
 	var b builder
 	b.gauge("tund_info", "Version and name of the instance; always 1.").add(1, "name", s.Name, "version", s.Version)
