@@ -14,6 +14,7 @@ import (
 
 	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/capture"
+	"tund/internal/capture/filter"
 	"tund/internal/control"
 )
 
@@ -66,8 +67,12 @@ does not take in time are missing in the file, and counted.`,
 	return cmd
 }
 
-// check reports what is wrong with the flags, and returns the limits.
-func (c *capturing) check(terminal bool) (l capture.Limits, err error) {
+// check reports what is wrong with the flags and the filter, and returns the limits. Which peers
+// there are is for the instance to know.
+func (c *capturing) check(terminal bool, words []string) (l capture.Limits, err error) {
+	if _, err := filter.Parse(strings.Join(words, " "), func(string) (filter.Key, bool) { return filter.Key{}, true }); err != nil {
+		return l, exit.Usage("%v", err)
+	}
 	secrets := c.keys || c.keylog != ""
 	switch {
 	case c.write == "":
@@ -97,8 +102,8 @@ func (c *capturing) check(terminal bool) (l capture.Limits, err error) {
 }
 
 // capture copies packets of one instance until a limit is reached or somebody ends it.
-func (a *app) capture(ctx context.Context, c capturing, filter []string) error {
-	limits, err := c.check(a.env.width > 0)
+func (a *app) capture(ctx context.Context, c capturing, words []string) error {
+	limits, err := c.check(a.env.width > 0, words)
 	if err != nil {
 		return err
 	}
@@ -109,7 +114,7 @@ func (a *app) capture(ctx context.Context, c capturing, filter []string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	in, err := client.Capture(ctx, control.CaptureRequest{
-		Devices: c.devices, Filter: strings.Join(filter, " "), SnapLength: c.snap, Outer: c.outer,
+		Devices: c.devices, Filter: strings.Join(words, " "), SnapLength: c.snap, Outer: c.outer,
 		Secrets: c.keys || c.keylog != "", Rekey: c.rekey,
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/choose"
 	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/control"
 	"tund/internal/doctor"
@@ -57,7 +58,7 @@ func (a *app) doctor(ctx context.Context, peer string) error {
 	}
 	names := make([]string, len(instances)) // the peer of interest in each
 	if peer != "" && len(instances) > 0 {
-		found, err := selectPeer(instances, peer)
+		found, err := choose.Peer(instances, peer)
 		if err != nil {
 			return err
 		}

@@ -118,6 +118,9 @@ frames. With --static, remove pinned entries instead.`,
 	cmd.Flags().IntVar(&vlan, "vlan", 0, "only in this VLAN (0: untagged)")
 	cmd.Flags().BoolVar(&filter.Static, "static", false, "pinned entries instead of learned ones")
 	cmd.RunE = a.do(func(cmd *cobra.Command, _ []string) error {
+		if err := control.CheckVLAN(vlan); err != nil {
+			return exit.Usage("--vlan: %v", err)
+		}
 		if cmd.Flags().Changed("vlan") {
 			filter.VLAN = &vlan
 		}
@@ -160,6 +163,9 @@ func (a *app) pinCommand() *cobra.Command {
 		mac, err := control.CanonicalMAC(args[0])
 		if err != nil {
 			return exit.Usage("%v", err)
+		}
+		if err := control.CheckVLAN(pin.VLAN); err != nil {
+			return exit.Usage("--vlan: %v", err)
 		}
 		pin.MAC, pin.Port = mac, args[1]
 		c, err := a.client()

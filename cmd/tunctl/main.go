@@ -31,6 +31,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/cmd/tunctl/internal/exit"
+	"tund/internal/output"
 	"tund/internal/rundir"
 	"tund/internal/screen"
 )
@@ -115,6 +116,10 @@ func (e *environment) style(color string) (screen.Style, error) {
 
 // run executes one command line and returns the exit code.
 func run(args []string, env *environment) int {
+	out := output.New(env.stdout)
+	if env.width == 0 { // a terminal has to be seen as one, and is never full
+		env.stdout = out
+	}
 	a := &app{env: env}
 	root := a.commands()
 	root.SetArgs(append([]string{}, args...)) // of a nil slice cobra would make os.Args
@@ -122,6 +127,10 @@ func run(args []string, env *environment) int {
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
 	err := root.ExecuteContext(context.Background())
+	if lost := out.Err(); lost != nil && (err == nil || errors.Is(err, lost)) {
+		a.started = true // also for help: nothing is wrong with the command line
+		err = lost       // of help and single lines, where nobody else looks at it
+	}
 	if err == nil || errors.Is(err, syscall.EPIPE) {
 		return exit.OK
 	}

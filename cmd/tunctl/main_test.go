@@ -253,6 +253,7 @@ func TestRun_failuresSayCausePlaceAndNextStep(t *testing.T) {
 	w.expect(2, "", "choose one with -i", "fdb", "flush")
 	w.expect(1, "", "lab: flush: this instance has no [tap]", "-i", "lab", "fdb", "flush")
 	w.expect(1, "", `no peer "munich" (there is `, "status", "munich")
+	w.expect(1, "", `no peer "laptop-anna": did you mean "laptop-ana"?`, "status", "laptop-anna")
 	w.expect(1, "", `"branch-" fits 2 peers: branch-berlin, branch-oslo`, "status", "branch-")
 
 	w.expect(2, "", "unknown command \"stauts\"", "stauts")
@@ -262,7 +263,9 @@ func TestRun_failuresSayCausePlaceAndNextStep(t *testing.T) {
 	w.expect(2, "", "accepts 2 arg(s)", "fdb", "pin", "02:00:00:00:00:01")
 	w.expect(2, "", "is not a MAC address", "-i", "office", "fdb", "pin", "02:00:00:00:00", "a")
 	w.expect(2, "", "--mac: ", "-i", "office", "fdb", "flush", "--mac", "ff:ff:ff:ff:ff:ff")
-	w.expect(1, "", "vlan 5000 is not between", "-i", "office", "fdb", "flush", "--vlan", "5000")
+	w.expect(2, "", "--vlan: 5000 is not between 0", "-i", "office", "fdb", "flush", "--vlan", "5000")
+	w.expect(2, "", "--vlan: -1 is not between 0", "-i", "office", "fdb", "pin", "02:00:00:00:00:01", "vm-host-3", "--vlan", "-1")
+	w.expect(2, "", "filter, at \"hots\" (character 1): want peer NAME", "-i", "office", "capture", "-w", "f", "hots", "10.9.0.1")
 	w.expect(2, "", `log level "loud" is not one of`, "-i", "office", "log-level", "loud")
 	w.expect(2, "", `--color "blue" is not one of`, "--color", "blue")
 	w.expect(2, "", `-i: instance name "../x" begins with`, "-i", "../x")

@@ -3,17 +3,16 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"tund/cmd/tunctl/internal/exit"
+	"tund/cmd/tunctl/internal/follow"
 	"tund/internal/control"
 	"tund/internal/events"
 	"tund/internal/screen"
@@ -28,17 +27,14 @@ type monitorOptions struct {
 	count int
 }
 
-// reconnectPause is the time between two attempts to follow an instance that has stopped.
-const reconnectPause = time.Second
-
 func (a *app) monitorCommand() *cobra.Command {
 	var o monitorOptions
 	cmd := &cobra.Command{
 		Use:   "monitor [PEER]",
 		Short: "Show what happens in instances as it happens, until Ctrl-C",
 		Long: `Show what happens as it happens: handshakes, peers that come up, go down (and why) or move, MAC
-addresses that are learned or move, loops, and packets dropped at a high rate. With PEER (its name
-or its public key) show only what concerns that peer. An instance that stops is followed again
+addresses that are learned or move, loops, and packets dropped at a high rate. With PEER (its name,
+its public key, or the beginning of either) show only what concerns that peer. An instance that stops is followed again
 once it runs.`,
 		Example: `  tunctl monitor                              everything, of every instance
   tunctl monitor berlin                       what concerns one peer
@@ -56,12 +52,6 @@ once it runs.`,
 	cmd.Flags().Uint64Var(&o.after, "after", 0, "begin after this number; 0: with the oldest that is remembered (default: what comes next)")
 	cmd.Flags().IntVar(&o.count, "count", 0, "end after so many events (0: never)")
 	return cmd
-}
-
-// followed is an event of an instance, as --json prints it.
-type followed struct {
-	Instance string `json:"instance"`
-	events.Event
 }
 
 // monitor follows all instances, or the one chosen.
@@ -85,13 +75,20 @@ func (a *app) monitor(ctx context.Context, o monitorOptions, peer string) error 
 	defer stop()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	lines, failed := make(chan followed), make(chan error, len(clients))
+	wanted, err := a.monitored(ctx, clients, peer, o.all)
+	if err != nil {
+		return err
+	}
+	lines, failed := make(chan follow.Event), make(chan error, len(clients))
 	for _, c := range clients {
-		f := follower{client: c, kinds: kinds, lines: lines, log: func(text string) { fmt.Fprintln(a.env.stderr, "tunctl: "+text) }}
-		if o.all {
-			f.after = &o.after
+		f := follow.Follower{
+			Client: c, Kinds: kinds, Lines: lines, Now: a.env.now, Explain: func(err error) string { return a.explain(err).Text },
+			Log: func(text string) { fmt.Fprintln(a.env.stderr, "tunctl: "+text) },
 		}
-		go func() { failed <- f.run(ctx, a) }()
+		if o.all {
+			f.After = &o.after
+		}
+		go func() { failed <- f.Run(ctx) }()
 	}
 	shown := 0
 	for {
@@ -103,7 +100,7 @@ func (a *app) monitor(ctx context.Context, o monitorOptions, peer string) error 
 				return err
 			}
 		case line := <-lines:
-			if peer != "" && line.Peer != peer && line.PublicKey != peer && line.Port != peer && line.Kind != control.LineGone {
+			if !wanted(&line) {
 				continue
 			}
 			if err := a.printEvent(style, &line, o.json, len(clients) > 1); err != nil {
@@ -134,7 +131,7 @@ func monitorKinds(names []string) ([]events.Kind, error) {
 
 // printEvent prints one event: its time, the instance if there are several, its kind, and what
 // happened.
-func (a *app) printEvent(style screen.Style, e *followed, asJSON, instance bool) error {
+func (a *app) printEvent(style screen.Style, e *follow.Event, asJSON, instance bool) error {
 	if asJSON {
 		return json.NewEncoder(a.env.stdout).Encode(e)
 	}
@@ -151,7 +148,7 @@ func (a *app) printEvent(style screen.Style, e *followed, asJSON, instance bool)
 }
 
 // eventPaint is the colour of an event; its words say the same.
-func eventPaint(e *followed) screen.Paint {
+func eventPaint(e *follow.Event) screen.Paint {
 	switch {
 	case e.Kind == events.PeerState && e.State == "up":
 		return screen.Green
@@ -163,61 +160,22 @@ func eventPaint(e *followed) screen.Paint {
 	return screen.Plain
 }
 
-// follower follows one instance, and again after it was restarted.
-type follower struct {
-	client *control.Client
-	kinds  []events.Kind
-	after  *uint64 // continue after; nil: with what comes next
-	lines  chan<- followed
-	log    func(text string)
-}
-
-// run follows the instance until ctx ends. The error is that it could not be followed at first.
-func (f *follower) run(ctx context.Context, a *app) error {
-	connected, lost := false, false
-	for {
-		err := f.client.Follow(ctx, f.after, f.kinds, func(e *events.Event, _ []byte) error {
-			if lost {
-				f.log(f.client.Instance() + " runs again")
-			}
-			connected, lost = true, false
-			f.after = &e.N
-			if e.Kind == control.LineHeartbeat {
-				return nil
-			}
-			return f.pass(ctx, *e)
-		})
-		var answer *control.Error
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.As(err, &answer) && answer.Code == control.CodeGone:
-			f.after = new(uint64) // with the oldest that is remembered
-			gap := events.Event{Time: a.env.now(), Kind: control.LineGone, Message: "events are missing here: " + f.client.Instance() + " was restarted, or had too many to remember"}
-			if err := f.pass(ctx, gap); err != nil {
-				return nil
-			}
-			continue
-		case !connected:
-			return err
-		case !lost:
-			f.log(a.explain(err).Text)
-			lost = true
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(reconnectPause):
-		}
+// monitored finds out which events concern a peer, and says so if there is none yet.
+func (a *app) monitored(ctx context.Context, clients []*control.Client, wanted string, past bool) (follow.Concerns, error) {
+	if wanted == "" {
+		return func(*follow.Event) bool { return true }, nil
 	}
-}
-
-// pass hands an event over to be printed.
-func (f *follower) pass(ctx context.Context, e events.Event) error {
-	select {
-	case f.lines <- followed{f.client.Instance(), e}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	answers, failures := gather(ctx, clients, func(ctx context.Context, c *control.Client) (control.Status, error) { return c.Status(ctx) })
+	var instances []control.Instance
+	for _, answer := range answers {
+		instances = append(instances, answer.Instances...)
 	}
+	if len(instances) == 0 {
+		return nil, a.report(failures)
+	}
+	concerns, waits, err := follow.About(instances, wanted, past)
+	if waits != "" {
+		fmt.Fprintf(a.env.stderr, "tunctl: no peer is called %q now: waiting for events about it, since %s\n", wanted, waits)
+	}
+	return concerns, err
 }

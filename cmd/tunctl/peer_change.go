@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/choose"
 	"tund/cmd/tunctl/internal/configfile"
 	"tund/cmd/tunctl/internal/exit"
 	"tund/cmd/tunctl/internal/secretfile"
@@ -185,7 +186,7 @@ func runningPeer(ctx context.Context, c *control.Client, wanted string) (key, na
 	if err != nil {
 		return "", "", err
 	}
-	found, err := selectPeer(s.Instances, wanted)
+	found, err := choose.Peer(s.Instances, wanted)
 	if err != nil {
 		return "", "", err
 	}

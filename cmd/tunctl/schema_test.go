@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tund/cmd/tunctl/internal/display"
+	"tund/cmd/tunctl/internal/follow"
 	"tund/internal/control"
 	"tund/internal/doctor"
 	"tund/internal/events"
@@ -36,7 +37,7 @@ var schemas = map[string]struct {
 	"check":   {"tunctl check --json", reflect.TypeFor[checkDocument]()},
 	"doctor":  {"tunctl doctor --json", reflect.TypeFor[doctor.Document]()},
 	"top":     {"a line of tunctl top --json", reflect.TypeFor[display.TopLine]()},
-	"monitor": {"a line of tunctl monitor --json", reflect.TypeFor[followed]()},
+	"monitor": {"a line of tunctl monitor --json", reflect.TypeFor[follow.Event]()},
 	"bench":   {"tunctl bench --json", reflect.TypeFor[result.Report]()},
 }
 

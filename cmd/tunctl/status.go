@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"tund/cmd/tunctl/internal/choose"
 	"tund/cmd/tunctl/internal/display"
-	"tund/cmd/tunctl/internal/exit"
 	"tund/internal/control"
 	"tund/internal/screen"
 )
@@ -86,7 +85,7 @@ func (a *app) askStatus(ctx context.Context, peer string) (document control.Stat
 		document.Instances = append(document.Instances, answer.Instances...)
 	}
 	if peer != "" && len(document.Instances) > 0 {
-		found, err := selectPeer(document.Instances, peer)
+		found, err := choose.Peer(document.Instances, peer)
 		if err != nil {
 			failures = append(failures, err)
 		}
@@ -112,65 +111,4 @@ func (a *app) drawStatus(style screen.Style, document control.Status, peer strin
 		s.Status(document.Instances)
 	}
 	return s
-}
-
-// selectPeer reduces instances to the ones that have the peer, and these to it. Exact names and
-// keys win over beginnings of them; a beginning must belong to one peer only.
-func selectPeer(instances []control.Instance, wanted string) ([]control.Instance, error) {
-	exact := func(p *control.Peer) bool { return p.Name == wanted || p.PublicKey == wanted }
-	prefix := func(p *control.Peer) bool {
-		return strings.HasPrefix(p.Name, wanted) || strings.HasPrefix(p.PublicKey, wanted)
-	}
-	for _, match := range []func(*control.Peer) bool{exact, prefix} {
-		var found []control.Instance
-		keys := make(map[string]string)
-		for n := range instances {
-			for m := range instances[n].Peers {
-				p := &instances[n].Peers[m]
-				if match(p) {
-					found = append(found, onlyPeer(instances[n], p))
-					keys[p.PublicKey] = p.Name
-				}
-			}
-		}
-		switch {
-		case len(keys) == 1:
-			return found, nil
-		case len(keys) > 1:
-			return nil, exit.Errorf(exit.Failed, "%q fits %d peers: %s", wanted, len(keys), screen.Some(sortedValues(keys)))
-		}
-	}
-	var names []string
-	for n := range instances {
-		for _, p := range instances[n].Peers {
-			names = append(names, p.Name)
-		}
-	}
-	if len(names) == 0 {
-		return nil, exit.Errorf(exit.Failed, "no peer %q: no peers are configured", wanted)
-	}
-	slices.Sort(names)
-	return nil, exit.Errorf(exit.Failed, "no peer %q (there is %s)", wanted, screen.Some(names))
-}
-
-// onlyPeer returns the instance with one peer, and the FDB entries behind it.
-func onlyPeer(i control.Instance, p *control.Peer) control.Instance {
-	i.Peers = []control.Peer{*p}
-	fdb := []control.FDBEntry{}
-	for _, e := range i.FDB {
-		if e.Port == p.Name {
-			fdb = append(fdb, e)
-		}
-	}
-	i.FDB = fdb
-	return i
-}
-
-func sortedValues(m map[string]string) []string {
-	var list []string
-	for _, v := range m {
-		list = append(list, v)
-	}
-	slices.Sort(list)
-	return list
 }

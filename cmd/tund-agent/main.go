@@ -32,6 +32,7 @@ import (
 
 	"tund/internal/buildinfo"
 	"tund/internal/control"
+	"tund/internal/output"
 	"tund/internal/registry/agent"
 	"tund/internal/registry/agentfile"
 	"tund/internal/registry/dirstore"
@@ -67,8 +68,19 @@ const usage = `usage: tund-agent -c FILE [--request | --status | --check]
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run executes one command line and returns the exit code.
+// run executes one command line and returns the exit code. What could not be written to standard
+// output is a failure.
 func run(args []string, stdout, stderr io.Writer) int {
+	out := output.New(stdout)
+	code := execute(args, out, stderr)
+	if err := out.Err(); err != nil && code == 0 {
+		fmt.Fprintf(stderr, "tund-agent: %v\n", err)
+		return exitFailure
+	}
+	return code
+}
+
+func execute(args []string, stdout, stderr io.Writer) int {
 	f := flag.NewFlagSet("tund-agent", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	var path string

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -102,6 +103,22 @@ func TestManual_listsEveryFlag(t *testing.T) {
 	for _, flag := range []string{"-c", "--config", "--request", "--status", "-t", "--check", "--log-level", "--version"} {
 		if !strings.Contains(usage, flag) || !strings.Contains(string(text), "`"+flag+"`") {
 			t.Errorf("%s is not documented", flag)
+		}
+	}
+}
+
+// full is a standard output on a full disk.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestRun_whatCannotBeWrittenIsAFailure(t *testing.T) {
+	t.Parallel()
+	path, _ := write(t, good)
+	for _, args := range [][]string{{"--version"}, {"--help"}, {"-c", path, "--check"}, {"-c", path, "--request"}} {
+		var errs bytes.Buffer
+		if code := run(args, full{}, &errs); code != exitFailure || !strings.Contains(errs.String(), "no space left on device") {
+			t.Errorf("tund-agent %s: %d %q", strings.Join(args, " "), code, &errs)
 		}
 	}
 }

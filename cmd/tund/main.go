@@ -28,6 +28,7 @@ import (
 	"tund/internal/daemon"
 	"tund/internal/desired"
 	"tund/internal/heap"
+	"tund/internal/output"
 	"tund/internal/rundir"
 	"tund/internal/stamps"
 	"tund/internal/trial"
@@ -50,7 +51,19 @@ const (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
+// run executes one command line and returns the exit code. What could not be written to standard
+// output is a failure.
 func run(args []string, stdout, stderr io.Writer) int {
+	out := output.New(stdout)
+	code := execute(args, out, stderr)
+	if err := out.Err(); err != nil && code == exitOK {
+		fmt.Fprintf(stderr, "tund: %v\n", err)
+		return exitFailure
+	}
+	return code
+}
+
+func execute(args []string, stdout, stderr io.Writer) int {
 	c, err := parse(args)
 	switch {
 	case errors.Is(err, errHelp):

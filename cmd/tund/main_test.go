@@ -295,3 +295,19 @@ func TestLogger_forTheJournal(t *testing.T) {
 		t.Errorf("printed %q, %d, %v", b.String(), n, err)
 	}
 }
+
+// full is a standard output on a full disk.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestRun_whatCannotBeWrittenIsAFailure(t *testing.T) {
+	t.Parallel()
+	good := write(t, "office.toml", "[tunnel]\nprivate_key = \""+strings.Repeat("A", 42)+"E=\"\n[tun]\n", 0o600)
+	for _, args := range [][]string{{"--version"}, {"--help"}, {"--check", "-c", good}} {
+		var errs bytes.Buffer
+		if code := run(args, full{}, &errs); code != exitFailure || !strings.Contains(errs.String(), "tund: no space left on device") {
+			t.Errorf("tund %s: %d %q", strings.Join(args, " "), code, &errs)
+		}
+	}
+}

@@ -59,16 +59,10 @@ func (k *Set) Suggest(section, key string) string {
 	if instead := absent[folded]; instead != "" {
 		return ": " + instead
 	}
-	best, meant := 1+max(1, len(folded)/3), ""
-	for _, known := range k.Sections[section] {
-		if d := distance(folded, Fold(known)); d < best {
-			best, meant = d, known
-		}
+	if meant := Nearest(key, k.Sections[section]); meant != "" {
+		return didYouMean(section, meant)
 	}
-	if meant == "" {
-		return ""
-	}
-	return didYouMean(section, meant)
+	return ""
 }
 
 // Respelt returns the key of a section that is spelt in another way, or known to others by another
@@ -81,6 +75,25 @@ func (k *Set) Respelt(section, key string) string {
 		}
 	}
 	return ""
+}
+
+// Nearest returns the one of the known names that was probably meant by another one: the first of
+// those that differ least, in a third of its letters at most; "" when there is none.
+func Nearest(name string, known []string) string {
+	if len(name) > maxKey {
+		return ""
+	}
+	folded := Fold(name)
+	best, meant := 1+max(1, len(folded)/3), ""
+	for _, k := range known {
+		if len(k) > maxKey {
+			continue
+		}
+		if d := distance(folded, Fold(k)); d < best {
+			best, meant = d, k
+		}
+	}
+	return meant
 }
 
 // Find returns a key, however it is spelt and in whichever section it stands, and what it takes;

@@ -185,9 +185,18 @@ func wholeNumbers(value any) (any, error) {
 	return value, nil
 }
 
-func checkVLAN(vlan int) error {
+// CheckVLAN returns why a number is none of a VLAN in a FDBFilter or FDBPin, where 0 stands for
+// untagged frames.
+func CheckVLAN(vlan int) error {
 	if vlan < 0 || vlan > maxVLAN {
-		return invalid("vlan %d is not between 0 (untagged) and %d", vlan, maxVLAN)
+		return fmt.Errorf("%d is not between 0 (untagged) and %d", vlan, maxVLAN)
+	}
+	return nil
+}
+
+func checkVLAN(vlan int) error {
+	if err := CheckVLAN(vlan); err != nil {
+		return invalid("vlan %v", err)
 	}
 	return nil
 }

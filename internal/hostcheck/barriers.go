@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// barriers finds firewalls that keep the networks of a gateway from the tunnel. A policy counts less
-// than a rule about the device: container engines and hypervisors forward for the
-// bridges that they make, and set the policy to drop for everybody else.
+// barriers finds firewalls that keep the networks of a gateway from the tunnel. A policy counts
+// less than a rule about the device: container engines and hypervisors forward for the bridges that
+// they make, and set the policy to drop for everybody else.
 func (t *Tunnel) barriers(h Host) (list []Finding) {
 	lans := t.served(h)
 	certain := t.Forwards || slices.ContainsFunc(lans, func(l *Link) bool { return !l.Bridge })

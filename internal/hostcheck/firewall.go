@@ -11,8 +11,8 @@ import (
 // Filter is a chain of nftables that keeps datagrams from our UDP port.
 type Filter struct {
 	Rule // what drops them
-	// Certain: a rule about our port, or about peers, drops all datagrams to it, or all from a peer,
-	// whoever has begun.
+	// Certain: a rule about our port, or about peers, drops all datagrams to it, or all from a
+	// peer, whoever has begun.
 	Certain bool
 	// Drops: a rule about the port drops or rejects datagrams to it, perhaps only some of them.
 	Drops bool
@@ -26,8 +26,8 @@ var families = map[nftables.TableFamily]string{
 	nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet",
 }
 
-// ReadFilters returns what of nftables, including iptables-nft, keeps datagrams from the port, at the
-// hooks input and prerouting. The device of t does not matter. It needs CAP_NET_ADMIN. Rules of
+// ReadFilters returns what of nftables, including iptables-nft, keeps datagrams from the port, at
+// the hooks input and prerouting. The device of t does not matter. It needs CAP_NET_ADMIN. Rules of
 // legacy iptables and of eBPF are not visible to it.
 func ReadFilters(t Traffic) ([]Filter, error) {
 	rules, err := newRuleset()

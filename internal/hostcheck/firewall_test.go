@@ -76,8 +76,8 @@ const (
 	ourPort  = 51820
 )
 
-// What single rules of a chain whose policy is drop do with a datagram to our port from somebody who
-// begins.
+// What single rules of a chain whose policy is drop do with a datagram to our port from somebody
+// who begins.
 func TestRuleset_whatARuleDoes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -14,7 +14,7 @@ import (
 type packet struct {
 	udp          bool // otherwise of any protocol
 	sport, dport uint16
-	src, dst     netip.Addr // which also say the family; without them it is IPv4 except in a table of IPv6
+	src, dst     netip.Addr // they say the family; without them it is that of the table
 	in, out      string     // links; "" for one that is not known, and not the loopback device
 	local        bool       // it is for this host
 	state        uint32     // of its connection: a bit of CtKeySTATE

@@ -7,8 +7,9 @@ import (
 
 // redirects returns the rules of a table that give datagrams to our port another destination before
 // tund gets them: those of c, a chain for NAT at the hook prerouting, and of the chains without a
-// hook to which it may jump. A rule with a condition that is not understood may be meant for another
-// address of this host, and is passed over; by which link the datagrams come does not matter.
+// hook to which it may jump. A rule with a condition that is not understood may be meant for
+// another address of this host, and is passed over; by which link the datagrams come does not
+// matter.
 func (t *Traffic) redirects(rules *ruleset, c *nftables.Chain) ([]Rule, error) {
 	p := packet{udp: true, dport: t.Port, local: true, state: expr.CtStateBitNEW, anyLink: true}
 	var list []Rule

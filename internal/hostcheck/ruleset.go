@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ruleset is what nftables has, including iptables-nft: chains at once, rules and sets when they are
-// asked for, each once. Rules of legacy iptables and of eBPF are not visible to it.
+// ruleset is what nftables has, including iptables-nft: chains at once, rules and sets when they
+// are asked for, each once. Rules of legacy iptables and of eBPF are not visible to it.
 type ruleset struct {
 	conn   *nftables.Conn
 	chains []*nftables.Chain

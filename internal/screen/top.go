@@ -21,6 +21,7 @@ type Top struct {
 	Reverse   bool
 	Above     int // peers above and below those shown
 	Below     int
+	Filter    string // by name, which Peers have passed; "": none
 }
 
 // graphWidth is how many rates a graph shows.
@@ -57,6 +58,14 @@ func (s *Page) Top(t *Top) {
 	table.write(&s.Buffer, s.Style, 0)
 	if t.Below > 0 {
 		fmt.Fprintf(s, "  %s %d below\n", s.ellipsis(), t.Below)
+	}
+	if len(t.Peers) == 0 {
+		text := "no peers"
+		if t.Filter != "" {
+			text = fmt.Sprintf("no peer has %q in its name", s.Clean(t.Filter))
+		}
+		s.WriteString("  ")
+		s.line(2, 4, text)
 	}
 }
 

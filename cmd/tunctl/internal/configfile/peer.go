@@ -6,6 +6,7 @@ import (
 
 	"tund/cmd/tunctl/internal/exit"
 	"tund/config"
+	"tund/config/spelling"
 	"tund/internal/screen"
 )
 
@@ -35,7 +36,16 @@ func FindPeer(c *config.Config, wanted string) (*config.Peer, error) {
 	for i := range c.Peers {
 		all[i] = &c.Peers[i]
 	}
-	return nil, exit.Errorf(exit.Failed, "no peer %q (there is %s)", wanted, screen.Some(peerNames(all)))
+	return nil, NoPeer(wanted, peerNames(all))
+}
+
+// NoPeer is the error that there is no peer called wanted, with the one that was probably meant, or
+// those that there are.
+func NoPeer(wanted string, names []string) error {
+	if meant := spelling.Nearest(wanted, names); meant != "" {
+		return exit.Errorf(exit.Failed, "no peer %q: did you mean %q?", wanted, meant)
+	}
+	return exit.Errorf(exit.Failed, "no peer %q (there is %s)", wanted, screen.Some(names))
 }
 
 func peerNames(peers []*config.Peer) []string {

@@ -42,7 +42,7 @@ func (m *topModel) draw() string {
 
 // table draws as many peers as there is room for, among them the one that is picked.
 func (m *topModel) table(page *screen.Page, list []live.Peer, picked int) {
-	t := screen.Top{Instances: m.meter.Instances, Selected: -1, Key: m.key, Reverse: m.reverse}
+	t := screen.Top{Instances: m.meter.Instances, Selected: -1, Key: m.key, Reverse: m.reverse, Filter: m.filter}
 	// Everything but the peers: what it takes depends on the width.
 	empty := screen.NewPage(page.Style, m.Now(), false)
 	empty.Top(&t)

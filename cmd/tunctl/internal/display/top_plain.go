@@ -65,7 +65,9 @@ func (m *topModel) print() error {
 	now := m.Now()
 	if !m.JSON {
 		page := screen.NewPage(m.Style, now, true)
-		page.Top(&screen.Top{Instances: m.meter.Instances, Peers: m.peers(), Selected: -1, Key: m.key, Reverse: m.reverse})
+		page.Top(&screen.Top{
+			Instances: m.meter.Instances, Peers: m.peers(), Selected: -1, Key: m.key, Reverse: m.reverse, Filter: m.filter,
+		})
 		_, err := fmt.Fprintf(m.Out, "%s\n%s\n", now.Format(time.RFC3339), page.Bytes())
 		return err
 	}

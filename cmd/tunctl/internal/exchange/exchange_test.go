@@ -2,11 +2,14 @@ package exchange
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -26,7 +29,8 @@ type desk struct {
 	path      string // of the configuration
 	in        string
 	out, errs bytes.Buffer
-	refuse    error // what replacing the configuration returns
+	refuse    error     // what replacing the configuration returns
+	broken    io.Writer // in place of out; nil: out
 }
 
 // newDesk returns a desk with a configuration of one peer, anna.
@@ -63,7 +67,7 @@ func (d *desk) run(verb func(*Verbs) *cobra.Command, args ...string) error {
 	d.out.Reset()
 	d.errs.Reset()
 	v := &Verbs{
-		Streams:      &secretfile.Streams{In: strings.NewReader(d.in), Out: &d.out, Err: &d.errs},
+		Streams:      &secretfile.Streams{In: strings.NewReader(d.in), Out: cmp.Or(d.broken, io.Writer(&d.out)), Err: &d.errs},
 		Style:        func() (screen.Style, error) { return screen.Style{UTF8: true}, nil },
 		Do:           func(f func(*cobra.Command, []string) error) func(*cobra.Command, []string) error { return f },
 		CompletePeer: cobra.NoFileCompletions,
@@ -230,5 +234,23 @@ func TestInvite_refusedLeavesNothing(t *testing.T) {
 	}
 	if d.out.Len() > 0 {
 		t.Errorf("gave away a key that no configuration has: %q", &d.out)
+	}
+}
+
+// closed is a pipe whose reader has gone.
+type closed struct{}
+
+func (closed) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+// The key of an invited peer is in this one output: that nobody has read it is a failure, even
+// where a reader that has gone is none.
+func TestInvite_saysThatTheFileIsLost(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.broken = closed{}
+	err := d.run((*Verbs).Invite, "berta", "--endpoint", "a:1")
+	exittest.Ends(t, err, exit.Failed, `peer "berta" is there, but its file is lost`)
+	if errors.Is(err, syscall.EPIPE) {
+		t.Error("it counts as a reader that has seen enough")
 	}
 }

@@ -140,7 +140,8 @@ func (i *invitation) carryOut(ctx context.Context) error {
 	}
 	fmt.Fprintf(i.verbs.Streams.Err, "tunctl: peer %q with %s added to %s: %s\n", i.name, prefixes(i.addresses), i.path, said)
 	if err := i.delivery.write(i.verbs, i.flags); err != nil {
-		return fmt.Errorf("the peer is there, but its file is lost (remove the peer and invite it again): %w", err)
+		// Whoever has closed the pipe does not have the file either, so this is a failure, too.
+		return exit.Errorf(exit.Failed, "%s: peer %q is there, but its file is lost (remove the peer and invite it again): %v", i.path, i.name, err)
 	}
 	return nil
 }
