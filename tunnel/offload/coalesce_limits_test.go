@@ -1,6 +1,7 @@
 package offload
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 )
@@ -110,6 +111,28 @@ func BenchmarkCoalescer(b *testing.B) {
 				}
 				b.ReportMetric(float64(frames)/float64(b.N), "frames/op")
 			})
+		}
+	}
+}
+
+// DHCP is not joined, and keeps its checksum: its programs read with packet sockets, which show
+// superpackets and unfinished checksums as they are.
+func TestCoalescer_DHCPPassesAsItIs(t *testing.T) {
+	t.Parallel()
+	for _, ports := range [][2]uint16{{67, 68}, {68, 67}, {67, 67}, {40000, 67}, {1067, 1068}} {
+		c, d := newPair(t, Ethernet, allFeatures)
+		s := data(Ethernet)
+		s.udp, s.sport, s.dport = true, ports[0], ports[1]
+		p := s.build(t)
+		feed(t, c, p)
+		feed(t, c, p)
+		c.Flush()
+		asItIs := len(d.frames) == 2
+		for _, f := range d.frames {
+			asItIs = asItIs && bytes.Equal(f[:VirtioHeaderLen], make([]byte, VirtioHeaderLen)) && bytes.Equal(f[VirtioHeaderLen:], p)
+		}
+		if want := ports[0] != 1067; asItIs != want {
+			t.Errorf("from port %d to %d: passes as it is: %v, want %v", ports[0], ports[1], asItIs, want)
 		}
 	}
 }

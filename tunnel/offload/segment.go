@@ -84,6 +84,9 @@ func (s *segment) parseUDP(l4 []byte) {
 	if int(binary.BigEndian.Uint16(l4[4:])) != len(l4) {
 		return // a length of its own (UDP options, or wrong): pass it as it is
 	}
+	if isDHCP(l4) {
+		return
+	}
 	s.noSum = binary.BigEndian.Uint16(l4[udpChecksum:]) == 0
 	if s.noSum && s.version == 6 {
 		return // only tunnels may (RFC 6935): for the kernel to judge
@@ -92,6 +95,19 @@ func (s *segment) parseUDP(l4 []byte) {
 	if len(l4) > udpHeader {
 		s.kind = kindJoin
 	}
+}
+
+// isDHCP says whether a datagram is to or from a DHCP server or client (RFC 2131 §4.1). These read
+// the network with packet sockets, which show superpackets and unfinished checksums as they are,
+// and not all of them are prepared for that: DHCP passes as it is.
+func isDHCP(l4 []byte) bool {
+	const server, client = 67, 68
+	for _, port := range [...]uint16{binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:])} {
+		if port == server || port == client {
+			return true
+		}
+	}
+	return false
 }
 
 // lengthExact says whether the IP length is that of ip.
