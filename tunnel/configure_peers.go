@@ -119,7 +119,7 @@ func (t *Tunnel) changePeer(p *peer.Peer, c *PeerChange) {
 		t.env.WantHandshake(p, now)
 	}
 	changed := c.Extensions != nil && p.Extension.SetMode(*c.Extensions)
-	if c.Liveness != nil && p.Extension.SetLiveness(*c.Liveness) || changed {
+	if c.Liveness != nil && p.SetLiveness(*c.Liveness) || changed {
 		t.extensions.SessionChanged(p)
 	}
 	if c.Keepalive != nil {

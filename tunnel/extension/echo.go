@@ -100,7 +100,7 @@ func (e *echoes) loss() float64 {
 
 // publish shows round trip and loss in status.
 func (x *Exchange) publish(p *peer.Peer, s *state) {
-	p.Extension.SetReport(&peer.PathReport{RTT: s.echoes.rtt, Loss: s.echoes.loss()})
+	p.SetReport(&peer.PathReport{RTT: s.echoes.rtt, Loss: s.echoes.loss()})
 }
 
 // answersEchoes reports whether p answers echo requests now.

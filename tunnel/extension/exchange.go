@@ -163,7 +163,7 @@ func (x *Exchange) Take(kp *peer.Keypair, plaintext []byte, now boottime.Time) d
 	if t >= maxType || x.handlers[t] == nil {
 		return drop.None // of a later version
 	}
-	if !p.Extension.Rate.Take(now, 1, messageRate) {
+	if !p.ControlRate().Take(now, 1, messageRate) {
 		return drop.ControlRate
 	}
 	var m *received
@@ -194,8 +194,11 @@ func (x *Exchange) giveBack(m *received) {
 // SessionChanged is called when a peer has gained or lost a session, or was configured. It does not
 // block.
 func (x *Exchange) SessionChanged(p *peer.Peer) {
+	if !p.Extension.Extended() && p.Current() == nil {
+		return // nothing to do before the first session, as for most of very many peers
+	}
 	if p.Extension.Mode() != peer.ExtensionsOff || p.Extension.Features() != 0 || p.Removed() {
-		x.due.Arm(&p.Extension.Deadline, atOnce)
+		x.due.Arm(p.ExtensionDeadline(), atOnce)
 	}
 }
 
@@ -246,7 +249,7 @@ func (x *Exchange) deadlines() time.Duration {
 		}
 		x.env.Guard("extensions of a peer", func() {
 			if next := x.check(p); next != 0 {
-				x.due.Arm(&p.Extension.Deadline, next)
+				x.due.Arm(p.ExtensionDeadline(), next)
 			}
 		})
 	}
@@ -280,4 +283,4 @@ func (x *Exchange) SendKeepalive(p *peer.Peer) { x.out.Transmit(p, nil, x.now) }
 
 // Later has the functions of OnDue called for p at the given time, or before. Only functions called
 // by Run call it.
-func (x *Exchange) Later(p *peer.Peer, at boottime.Time) { x.due.Arm(&p.Extension.Deadline, at) }
+func (x *Exchange) Later(p *peer.Peer, at boottime.Time) { x.due.Arm(p.ExtensionDeadline(), at) }

@@ -65,7 +65,7 @@ func (x *Exchange) check(p *peer.Peer) (next boottime.Time) {
 		return 0
 	}
 	if x.states[p] == nil && p.Current() == nil && p.Extension.Liveness() == 0 {
-		return 0 // nothing to do before the first session, as for most of very many peers
+		return 0 // nothing to do before the first session
 	}
 	s := x.stateOf(p)
 	x.followSession(p, s)
@@ -106,7 +106,7 @@ func (x *Exchange) forget(p *peer.Peer) {
 	}
 	delete(x.states, p)
 	p.Extension.SetFeatures(0)
-	p.Extension.SetReport(nil)
+	p.SetReport(nil)
 }
 
 // stateOf returns the state of p, which it makes if there is none.

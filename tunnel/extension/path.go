@@ -41,7 +41,7 @@ func (x *Exchange) topOf(to netip.Addr) int {
 
 // PathInUse is called by lanes when large packets are sent to p again, so that a path that has
 // become narrower is noticed. It does not block.
-func (x *Exchange) PathInUse(p *peer.Peer) { x.due.Arm(&p.Extension.Deadline, atOnce) }
+func (x *Exchange) PathInUse(p *peer.Peer) { x.due.Arm(p.ExtensionDeadline(), atOnce) }
 
 // pathState is the path MTU of a peer, and the search for it.
 type pathState struct {
@@ -142,7 +142,7 @@ func (x *Exchange) publishPath(p *peer.Peer, s *state) {
 	if t := &s.path; t.known != 0 && t.known < maxProbeMTU {
 		limit = t.known - t.overhead
 	}
-	if p.Extension.SetPath(s.path.known, limit) && x.pathChanged != nil {
+	if p.SetPath(s.path.known, limit) && x.pathChanged != nil {
 		x.pathChanged()
 	}
 }

@@ -51,7 +51,7 @@ func ParseRefusal(body []byte) (r Refusal, ok bool) {
 // among its allowed IPs, at most once a second. It does not block.
 func (x *Exchange) ForeignSource(p *peer.Peer) {
 	if Features(p.Extension.Features())&FeatureRefusal != 0 {
-		x.due.Arm(&p.Extension.Deadline, atOnce)
+		x.due.Arm(p.ExtensionDeadline(), atOnce)
 	}
 }
 

@@ -16,7 +16,7 @@ func (w *Worker) reveal(p *peer.Peer, id *noise.Identity, of interface{ Ephemera
 		return
 	}
 	secret := stream.Secret{
-		Remote: p.PublicKey(), Ephemeral: of.Ephemeral(), Preshared: p.Handshake.PresharedKey,
+		Remote: p.PublicKey(), Ephemeral: of.Ephemeral(), Preshared: p.Handshake.PresharedKey(),
 	}
 	ids := w.identities.Load()
 	for _, one := range []*identity{ids.current, ids.previous} {

@@ -55,7 +55,8 @@ func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, no
 	if p.Endpoint() == nil {
 		return false
 	}
-	remote := hs.Remote(id, p.PublicKey())
+	state := hs.State()
+	remote := state.Remote(id, p.PublicKey())
 	hs.DropPending(w.env.Index)
 	local := w.env.Index.Reserve(p)
 	stamp := w.stamp(p)
@@ -67,7 +68,7 @@ func (w *Worker) makeInitiation(p *peer.Peer, msg *[wire.InitiationSize]byte, no
 		w.purge(p) // these packets wait for a session that will never come up
 		return false
 	}
-	hs.Pending, hs.PendingIndex, hs.PendingAs, hs.LastSent = pending, local, id, stamp
+	state.Pending, state.PendingIndex, state.PendingAs, state.LastSent = pending, local, id, stamp
 	if w.timestamps != nil {
 		w.timestamps.Sent(p.PublicKey(), stamp)
 	}
@@ -86,7 +87,7 @@ func (w *Worker) knownAs(p *peer.Peer) *noise.Identity {
 		return ids.current.noise
 	}
 	first, second := ids.current.noise, ids.previous.noise
-	if p.Handshake.KnownAs == second {
+	if p.Handshake.State().KnownAs == second {
 		first, second = second, first
 	}
 	if p.Unanswered()%2 == 1 {
@@ -99,7 +100,7 @@ func (w *Worker) knownAs(p *peer.Peer) *noise.Identity {
 // first one after the last, because the peer accepts none that is older. The handshake lock of p is
 // held.
 func (w *Worker) stamp(p *peer.Peer) noise.Timestamp {
-	hs := &p.Handshake
+	hs := p.Handshake.State()
 	now := noise.NewTimestamp(w.env.Clock.Wall())
 	if hs.LastSent == (noise.Timestamp{}) && w.timestamps != nil {
 		hs.LastSent = w.timestamps.LastSent(p.PublicKey())
@@ -153,19 +154,20 @@ func (w *Worker) finish(p *peer.Peer, msg []byte, from *udp.Endpoint, now bootti
 	hs := &p.Handshake
 	hs.Lock()
 	defer hs.Unlock()
-	if hs.Pending == nil || hs.PendingIndex != wire.ResponseReceiver(msg) {
+	state := hs.State()
+	if state.Pending == nil || state.PendingIndex != wire.ResponseReceiver(msg) {
 		return drop.UnknownIndex
 	}
-	id := hs.PendingAs
-	k, err := id.Finish(hs.Pending, hs.Remote(id, p.PublicKey()), hs.PresharedKey, msg)
+	id := state.PendingAs
+	k, err := id.Finish(state.Pending, state.Remote(id, p.PublicKey()), hs.PresharedKey(), msg)
 	if err != nil {
 		if errors.Is(err, noise.ErrResponse) {
 			w.refused(p, now, "response does not decrypt: the preshared keys differ", zap.Stringer("endpoint", from.Addr))
 		}
 		return drop.HandshakeFailed
 	}
-	hs.Pending.Zero()
-	hs.Pending, hs.KnownAs = nil, id
+	state.Pending.Zero()
+	state.Pending, state.KnownAs = nil, id
 	w.moved(p, from)
 	p.Finished(w.env.Index, peer.NewKeypair(p, &k, now), id.Public(), w.event(now, len(msg)))
 	k.Zero()

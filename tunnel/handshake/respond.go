@@ -71,34 +71,35 @@ func (w *Worker) respond(p *peer.Peer, id *noise.Identity, in *noise.Incoming, m
 	if w.env.Link.KnownDown() {
 		return drop.DeviceDown
 	}
-	remote := hs.Remote(id, p.PublicKey())
+	state := hs.State()
+	remote := state.Remote(id, p.PublicKey())
 	stamp, err := in.Authenticate(remote)
 	if err != nil {
 		return drop.HandshakeFailed
 	}
-	if w.timestamps != nil && hs.LastTimestamp == (noise.Timestamp{}) {
-		hs.LastTimestamp = w.timestamps.Last(p.PublicKey())
+	if w.timestamps != nil && state.LastTimestamp == (noise.Timestamp{}) {
+		state.LastTimestamp = w.timestamps.Last(p.PublicKey())
 	}
-	if !stamp.After(hs.LastTimestamp) {
+	if !stamp.After(state.LastTimestamp) {
 		why := "initiation with an old timestamp: replayed, or the peer's clock went back"
 		p.Doubt(now, why) // a replayed initiation must not make the peer look down
 		w.env.Log.Peer(p, now, why, zap.Stringer("endpoint", from.Addr))
 		return drop.HandshakeFailed
 	}
-	if hs.LastInitiation != 0 && now.Sub(hs.LastInitiation) < timers.InitiationInterval {
+	if state.LastInitiation != 0 && now.Sub(state.LastInitiation) < timers.InitiationInterval {
 		return drop.RateLimited
 	}
-	hs.LastTimestamp, hs.LastInitiation = stamp, now
+	state.LastTimestamp, state.LastInitiation = stamp, now
 	if w.timestamps != nil {
 		w.timestamps.Accepted(p.PublicKey(), stamp)
 	}
-	hs.KnownAs = id
+	state.KnownAs = id
 	p.InitiationReceived()
 	if words := p.Called(from.Addr, now); words != "" {
 		w.env.Log.Peer(p, now, words)
 	}
 	local := w.env.Index.Reserve(p)
-	k, err := in.Respond(response, remote, hs.PresharedKey, local)
+	k, err := in.Respond(response, remote, hs.PresharedKey(), local)
 	if err != nil {
 		w.env.Index.Release(local)
 		return drop.HandshakeFailed

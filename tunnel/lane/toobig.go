@@ -49,7 +49,7 @@ func (f *ipForwarder) tooLong(to []Recipient, p *Outgoing, owner *peer.Peer, lim
 // tell writes to the device the ICMP message that pkt is longer than mtu, as far as the rate
 // allows.
 func (f *ipForwarder) tell(pkt []byte, owner *peer.Peer, mtu int, now boottime.Time) {
-	if !owner.Extension.TooBig.Take(now, 1, tooBigRate) {
+	if !owner.TooBig().Take(now, 1, tooBigRate) {
 		return
 	}
 	b := make([]byte, offload.VirtioHeaderLen, offload.VirtioHeaderLen+sizes.MinIPv6MTU)

@@ -42,7 +42,9 @@ func (p *Peer) Sent(packets, bytes uint64) {
 // MessageSent notes a handshake message that the kernel accepted.
 func (p *Peer) MessageSent(bytes int) {
 	p.txBytes.Add(uint64(bytes))
-	p.sendFailure.Store(nil)
+	if i := p.incidents.Load(); i != nil {
+		i.sendFailure.Store(nil)
+	}
 	p.accepted()
 }
 

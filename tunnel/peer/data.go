@@ -86,10 +86,10 @@ func (kp *Keypair) HasExporter() bool { return kp.exporter != secret{} }
 // the current one. nil: there is none, and packets have to wait. It takes no lock.
 func (p *Peer) Sending(lane int, now boottime.Time) *Keypair {
 	d := p.data.Load()
-	if d != nil && int64(now) < d.until.Load() && (d.PostQuantum || !p.strict.Load()) {
+	if d != nil && int64(now) < d.until.Load() && (d.PostQuantum || !p.Strict()) {
 		return d.byLane[lane%len(d.byLane)]
 	}
-	if p.strict.Load() {
+	if p.Strict() {
 		return nil
 	}
 	return p.usable(now)
@@ -131,7 +131,6 @@ func (p *Peer) usable(now boottime.Time) *Keypair {
 // SetPostQuantum says whether data sessions with a post-quantum secret are wanted, and reports
 // whether that is new. With datasession.Require, packets leave and are accepted in nothing else.
 func (p *Peer) SetPostQuantum(pq datasession.PostQuantum) (changed bool) {
-	p.strict.Store(pq == datasession.Require)
 	return datasession.PostQuantum(p.postQuantum.Swap(uint32(pq))) != pq
 }
 
@@ -141,7 +140,7 @@ func (p *Peer) PostQuantum() datasession.PostQuantum {
 }
 
 // Strict reports whether packets may pass in data sessions only.
-func (p *Peer) Strict() bool { return p.strict.Load() }
+func (p *Peer) Strict() bool { return p.PostQuantum() == datasession.Require }
 
 // ReserveData picks receiver indices for n data sessions of a WireGuard session. Number i belongs
 // to the lane that messages with this index are steered to. nil: the session has ended.

@@ -51,10 +51,11 @@ type moves struct {
 // NoteRoamed remembers when the peer moved, for status. It takes no lock. It returns the limiter of
 // messages about the peer's moves.
 func (p *Peer) NoteRoamed(wall time.Time) *limit.Every {
-	m := p.moves.Load()
+	i := p.incident()
+	m := i.moves.Load()
 	if m == nil {
-		p.moves.CompareAndSwap(nil, new(moves))
-		m = p.moves.Load()
+		i.moves.CompareAndSwap(nil, new(moves))
+		m = i.moves.Load()
 	}
 	m.at.Store(wall.UnixNano())
 	return &m.logEvery
@@ -74,8 +75,10 @@ func (p *Peer) ClearSource() {
 func (p *Peer) SetCandidates(list []netip.AddrPort, now boottime.Time) {
 	p.Handshake.Lock()
 	defer p.Handshake.Unlock()
-	p.Handshake.Candidates = append([]netip.AddrPort(nil), list...)
-	p.Handshake.Candidate, p.Handshake.learned = 0, nil
+	p.Handshake.candidates = append([]netip.AddrPort(nil), list...)
+	if s := p.Handshake.state; s != nil {
+		s.candidate, s.learned = 0, nil
+	}
 	kp := p.current.Load()
 	if len(list) > 0 && (p.endpoint.Load() == nil || kp == nil || !kp.Usable(now)) {
 		p.SetEndpoint(udp.Endpoint{Addr: list[0]})
@@ -97,7 +100,7 @@ func (p *Peer) renewZone() {
 	if ep == nil || ep.Addr.Addr().Zone() == "" {
 		return
 	}
-	for _, c := range p.Handshake.Candidates {
+	for _, c := range p.Handshake.candidates {
 		if c.Port() == ep.Addr.Port() && c.Addr().WithZone("") == ep.Addr.Addr().WithZone("") {
 			p.SetEndpoint(udp.Endpoint{Addr: c})
 			return
@@ -110,11 +113,11 @@ func (p *Peer) renewZone() {
 // Callers hold Handshake.
 func (p *Peer) NextCandidate() {
 	h := &p.Handshake
-	if len(h.Candidates) == 0 {
+	if len(h.candidates) == 0 {
 		return
 	}
 	if p.endpoint.Load() == nil {
-		p.SetEndpoint(udp.Endpoint{Addr: h.Candidates[h.Candidate%len(h.Candidates)]})
+		p.SetEndpoint(udp.Endpoint{Addr: h.candidates[int(h.State().candidate)%len(h.candidates)]})
 		return
 	}
 	if p.unanswered.Load() == 0 || p.lastReceived.Load() >= int64(p.Timers.InitiatedAt()) && !p.isDeaf() {
@@ -131,19 +134,20 @@ func (p *Peer) NextCandidate() {
 // endpoint learned by roaming comes the configured endpoint that worked last, then the others in
 // turn, and finally the learned one again. There is at least one candidate, and the lock is held.
 func (h *Handshake) after(at netip.AddrPort) netip.AddrPort {
-	n := h.Candidate
-	if n >= len(h.Candidates) || h.Candidates[n] != at {
-		n = slices.Index(h.Candidates, at)
+	s := h.State()
+	n := int(s.candidate)
+	if n >= len(h.candidates) || h.candidates[n] != at {
+		n = slices.Index(h.candidates, at)
 	}
 	switch {
-	case n == len(h.Candidates)-1 && h.learned != nil:
-		h.Candidate = 0
-		return *h.learned
+	case n == len(h.candidates)-1 && s.learned != nil:
+		s.candidate = 0
+		return *s.learned
 	case n >= 0:
-		h.Candidate = n + 1
-	case h.learned == nil || *h.learned != at:
-		h.learned = &at
+		s.candidate = int32(n + 1)
+	case s.learned == nil || *s.learned != at:
+		s.learned = &at
 	}
-	h.Candidate %= len(h.Candidates)
-	return h.Candidates[h.Candidate]
+	s.candidate %= int32(len(h.candidates))
+	return h.candidates[s.candidate]
 }

@@ -25,35 +25,65 @@ const (
 // Extension is what a peer does beyond WireGuard, as far as lanes and status need it. Everything is
 // atomic. Except for the mode, it is written only by tunnel/extension.
 type Extension struct {
-	// Rate bounds the control messages of the peer.
-	Rate limit.Bucket
-	// TooBig bounds the ICMP messages about packets too large for the path to the peer. It belongs
-	// to tunnel/lane.
-	TooBig limit.Bucket
-	// Deadline is when tunnel/extension looks at the peer.
-	Deadline timers.Deadline[Peer]
-
 	mode     atomic.Uint32
 	features atomic.Uint32
-	liveness atomic.Int64 // ns
-	report   atomic.Pointer[PathReport]
-	path     atomic.Int32 // path MTU in bytes; 0: not known
 	limit    atomic.Int32 // see Limit
 	large    atomic.Bool  // large datagrams have been sent since TakeLarge
+	// What a peer needs that has, or has had, a session; nil: nothing yet.
+	more atomic.Pointer[extensionState]
 }
+
+// extensionState is the part of Extension that no packet needs.
+type extensionState struct {
+	rate, tooBig limit.Bucket
+	deadline     timers.Deadline[Peer]
+	liveness     atomic.Int64 // ns
+	report       atomic.Pointer[PathReport]
+	path         atomic.Int32 // path MTU in bytes; 0: not known
+}
+
+// extended returns the part of Extension that no packet needs, to be written to.
+func (p *Peer) extended() *extensionState {
+	e := &p.Extension
+	if e.more.Load() == nil {
+		s := new(extensionState)
+		s.deadline.Owner = p
+		e.more.CompareAndSwap(nil, s)
+	}
+	return e.more.Load()
+}
+
+// Extended reports whether anything has been noted of what the peer does beyond WireGuard, or is to
+// be done about it.
+func (e *Extension) Extended() bool { return e.more.Load() != nil }
+
+// ControlRate bounds the control messages of the peer.
+func (p *Peer) ControlRate() *limit.Bucket { return &p.extended().rate }
+
+// TooBig bounds the ICMP messages about packets too large for the path to the peer. It belongs to
+// tunnel/lane.
+func (p *Peer) TooBig() *limit.Bucket { return &p.extended().tooBig }
+
+// ExtensionDeadline is when tunnel/extension looks at the peer.
+func (p *Peer) ExtensionDeadline() *timers.Deadline[Peer] { return &p.extended().deadline }
 
 // PathMTU returns the size of the largest IP packet that the path to the peer has been found to
 // carry, in bytes; 0: that is not known.
-func (e *Extension) PathMTU() int { return int(e.path.Load()) }
+func (e *Extension) PathMTU() int {
+	if s := e.more.Load(); s != nil {
+		return int(s.path.Load())
+	}
+	return 0
+}
 
 // Limit returns the size of the largest plaintext that fits into such a packet, in bytes; 0: none
 // is known.
 func (e *Extension) Limit() int { return int(e.limit.Load()) }
 
 // SetPath notes what the path has been found to carry, and reports whether that is new.
-func (e *Extension) SetPath(mtu, limit int) (changed bool) {
-	old := e.path.Swap(int32(mtu))
-	return e.limit.Swap(int32(limit)) != int32(limit) || old != int32(mtu)
+func (p *Peer) SetPath(mtu, limit int) (changed bool) {
+	old := p.extended().path.Swap(int32(mtu))
+	return p.Extension.limit.Swap(int32(limit)) != int32(limit) || old != int32(mtu)
 }
 
 // NoteLarge notes that a large datagram was sent to the peer. It reports whether that is the first
@@ -75,18 +105,35 @@ type PathReport struct {
 }
 
 // Liveness returns the interval in which the peer is asked whether it is alive; 0: it is not.
-func (e *Extension) Liveness() time.Duration { return time.Duration(e.liveness.Load()) }
+func (e *Extension) Liveness() time.Duration {
+	if s := e.more.Load(); s != nil {
+		return time.Duration(s.liveness.Load())
+	}
+	return 0
+}
 
 // SetLiveness changes the interval, and reports whether it is new.
-func (e *Extension) SetLiveness(every time.Duration) (changed bool) {
-	return time.Duration(e.liveness.Swap(int64(every))) != every
+func (p *Peer) SetLiveness(every time.Duration) (changed bool) {
+	if every == 0 && !p.Extension.Extended() {
+		return false
+	}
+	return time.Duration(p.extended().liveness.Swap(int64(every))) != every
 }
 
 // Report returns what is known of the path, or nil.
-func (e *Extension) Report() *PathReport { return e.report.Load() }
+func (e *Extension) Report() *PathReport {
+	if s := e.more.Load(); s != nil {
+		return s.report.Load()
+	}
+	return nil
+}
 
-// SetReport notes what is known of the path. The report does not change afterwards.
-func (e *Extension) SetReport(r *PathReport) { e.report.Store(r) }
+// SetReport notes what is known of the path; nil: nothing. The report does not change afterwards.
+func (p *Peer) SetReport(r *PathReport) {
+	if r != nil || p.Extension.Extended() {
+		p.extended().report.Store(r)
+	}
+}
 
 // Mode returns whether the peer is asked for extensions.
 func (e *Extension) Mode() ExtensionMode { return ExtensionMode(e.mode.Load()) }

@@ -41,51 +41,60 @@ type icmpNote struct {
 func (p *Peer) NoteICMP(errno syscall.Errno, now boottime.Time) (ask boottime.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.icmp == nil {
-		p.icmp = new(icmpNote)
-	}
-	p.icmp.errno, p.icmp.at = errno, now
+	note := &p.incident().icmp
+	note.errno, note.at = errno, now
 	kp := p.current.Load()
 	if kp == nil || !kp.Usable(now) || p.Timers.Handshaking() ||
 		now.Sub(p.Timers.LastTraversal()) >= timers.KeepaliveTimeout {
 		return 0
 	}
-	if p.icmp.suspect == 0 || p.icmp.suspect < boottime.Time(p.lastReceived.Load()) {
-		p.icmp.suspect = now
+	if note.suspect == 0 || note.suspect < boottime.Time(p.lastReceived.Load()) {
+		note.suspect = now
 	}
-	return p.askAt()
+	return p.askAt(note)
+}
+
+// icmp returns the note of the last ICMP message; nil: there was no incident at all. Callers hold
+// mu.
+func (p *Peer) icmp() *icmpNote {
+	if i := p.incidents.Load(); i != nil {
+		return &i.icmp
+	}
+	return nil
 }
 
 // askAt returns when to begin a handshake with a peer in doubt. Callers hold mu.
-func (p *Peer) askAt() boottime.Time {
+func (p *Peer) askAt(note *icmpNote) boottime.Time {
 	// While the peer's host reports that nobody is listening, a handshake now would only delay the
 	// next one by RekeyTimeout.
-	at := min(p.icmp.at, p.icmp.suspect.Add(icmpPatience))
+	at := min(note.at, note.suspect.Add(icmpPatience))
 	at = max(at, boottime.Time(p.lastReceived.Load())).Add(icmpSilence)
 	return p.Timers.MayInitiate(at)
 }
 
 // doubted reports whether a handshake is due because of an ICMP message. Callers hold mu.
 func (p *Peer) doubted(now boottime.Time) bool {
-	if p.icmp == nil || p.icmp.suspect == 0 {
+	note := p.icmp()
+	if note == nil || note.suspect == 0 {
 		return false
 	}
-	since := p.icmp.suspect
+	since := note.suspect
 	over := boottime.Time(p.lastReceived.Load()) > since || p.Timers.Handshaking() || p.current.Load() == nil
-	if !over && now < p.askAt() {
+	if !over && now < p.askAt(note) {
 		return false
 	}
-	p.icmp.suspect = 0
+	note.suspect = 0
 	return !over
 }
 
 // said returns the text for the last ICMP message about the peer if it came after since, and ""
 // otherwise. Callers hold mu.
 func (p *Peer) said(since boottime.Time) string {
-	if p.icmp == nil || p.icmp.at < since {
+	note := p.icmp()
+	if note == nil || note.at == 0 || note.at < since {
 		return ""
 	}
-	switch p.icmp.errno {
+	switch note.errno {
 	case unix.ECONNREFUSED:
 		return "port unreachable: nothing listens there"
 	case unix.EHOSTUNREACH, unix.EHOSTDOWN:
@@ -95,7 +104,7 @@ func (p *Peer) said(since boottime.Time) string {
 	case unix.EACCES:
 		return "forbidden by a router"
 	}
-	return p.icmp.errno.Error()
+	return note.errno.Error()
 }
 
 // saidText describes a peer that has been silent since the network said words of it. It is the same

@@ -223,17 +223,7 @@ func (p *Peer) DropSessions(ix *Index) {
 func (p *Peer) KeepIdentities(ix *Index, ours func(keys.PublicKey) bool) (ended, lost bool) {
 	p.Handshake.Lock()
 	defer p.Handshake.Unlock()
-	h := &p.Handshake
-	if h.remoteFor != nil && !ours(h.remoteFor.Public()) {
-		h.remote, h.remoteFor, h.macs = nil, nil, nil
-	}
-	if h.KnownAs != nil && !ours(h.KnownAs.Public()) {
-		h.KnownAs = nil
-	}
-	pending := h.Pending != nil && !ours(h.PendingAs.Public())
-	if pending {
-		h.DropPending(ix)
-	}
+	pending := p.Handshake.keepIdentities(ix, ours)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	end := func(kp *Keypair) bool {
@@ -262,6 +252,26 @@ func (p *Peer) KeepIdentities(ix *Index, ours func(keys.PublicKey) bool) (ended,
 		p.Timers.Stop()
 	}
 	return ended || pending, lost
+}
+
+// keepIdentities is KeepIdentities for what the handshakes have left. It reports whether a handshake
+// in progress has ended. The lock is held.
+func (h *Handshake) keepIdentities(ix *Index, ours func(keys.PublicKey) bool) (pending bool) {
+	s := h.state
+	if s == nil {
+		return false
+	}
+	if s.remoteFor != nil && !ours(s.remoteFor.Public()) {
+		s.remote, s.remoteFor, s.macs = nil, nil, nil
+	}
+	if s.KnownAs != nil && !ours(s.KnownAs.Public()) {
+		s.KnownAs = nil
+	}
+	pending = s.Pending != nil && !ours(s.PendingAs.Public())
+	if pending {
+		h.DropPending(ix)
+	}
+	return pending
 }
 
 // retire takes a session, with its data sessions, out of use. Its keys are left to the garbage
@@ -300,11 +310,15 @@ func (p *Peer) InitiationReceived() {
 // clockAhead returns how far the peer's clock is ahead of ours, which says wall at now, by its last
 // initiation; 0 when that is long ago. The lock is held.
 func (h *Handshake) clockAhead(now boottime.Time, wall time.Time) time.Duration {
-	age := now.Sub(h.LastInitiation)
-	if h.LastInitiation == 0 || age >= timers.RejectAfterTime {
+	s := h.state
+	if s == nil || s.LastInitiation == 0 {
 		return 0
 	}
-	return h.LastTimestamp.Time().Add(age).Sub(wall)
+	age := now.Sub(s.LastInitiation)
+	if age >= timers.RejectAfterTime {
+		return 0
+	}
+	return s.LastTimestamp.Time().Add(age).Sub(wall)
 }
 
 // Responded installs the session of an initiation that we answer. It returns how many answers in a

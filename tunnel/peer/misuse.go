@@ -2,7 +2,6 @@ package peer
 
 import (
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"tund/internal/boottime"
@@ -24,21 +23,6 @@ const (
 	repeatsWithin = 10 * time.Second
 )
 
-// misuses are what a peer does that it should not.
-type misuses struct {
-	twin    atomic.Pointer[twin]
-	foreign atomic.Pointer[foreignSource] // of a packet that was dropped
-	refusal atomic.Pointer[refusal]       // what the peer drops of ours
-}
-
-// misused returns where to note a misuse.
-func (p *Peer) misused() *misuses {
-	if p.misuses.Load() == nil {
-		p.misuses.CompareAndSwap(nil, new(misuses))
-	}
-	return p.misuses.Load()
-}
-
 // twin is a host that goes on to use a session of a peer although another host, at another address,
 // has replaced it by a newer one: two hosts have the key. It does not change.
 type twin struct {
@@ -56,9 +40,9 @@ func (p *Peer) noteStale(cur, kp *Keypair, from netip.AddrPort, now boottime.Tim
 	if kp.stale.Add(1) < repeats {
 		return
 	}
-	m := p.misused()
-	if last := m.twin.Load(); last == nil || now.Sub(last.at) >= repeatsEvery {
-		m.twin.Store(&twin{from, ep.Addr, now})
+	i := p.incident()
+	if last := i.twin.Load(); last == nil || now.Sub(last.at) >= repeatsEvery {
+		i.twin.Store(&twin{from, ep.Addr, now})
 	}
 }
 
@@ -78,8 +62,8 @@ func (p *Peer) DropForeign(src netip.Addr, now boottime.Time) (goesOn bool) {
 	if !src.IsGlobalUnicast() {
 		return false // a host speaks from such an address without being asked to
 	}
-	seen, m := 1, p.misused()
-	if last := m.foreign.Load(); last != nil {
+	seen, i := 1, p.incident()
+	if last := i.foreign.Load(); last != nil {
 		switch pause := now.Sub(last.at); {
 		case pause < repeatsEvery:
 			return false
@@ -87,18 +71,18 @@ func (p *Peer) DropForeign(src netip.Addr, now boottime.Time) (goesOn bool) {
 			seen += last.seen
 		}
 	}
-	m.foreign.Store(&foreignSource{src, now, seen})
+	i.foreign.Store(&foreignSource{src, now, seen})
 	return seen >= repeats
 }
 
 // ForeignSource returns the source address of packets of the peer that are dropped because it does
 // not belong to the peer, and when the last came, if there have been several lately.
 func (p *Peer) ForeignSource(now boottime.Time) (src netip.Addr, at boottime.Time, ok bool) {
-	m := p.misuses.Load()
-	if m == nil {
+	i := p.incidents.Load()
+	if i == nil {
 		return src, 0, false
 	}
-	f := m.foreign.Load()
+	f := i.foreign.Load()
 	if f == nil || f.seen < repeats || now.Sub(f.at) >= repeatsWithin {
 		return src, 0, false
 	}
@@ -125,16 +109,16 @@ type refusal struct {
 // NoteRefusal notes that the peer has said that it drops our packets from an address, because it is
 // not among what this host may send from there.
 func (p *Peer) NoteRefusal(src netip.Addr, now boottime.Time) {
-	p.misused().refusal.Store(&refusal{src, now})
+	p.incident().refusal.Store(&refusal{src, now})
 }
 
 // refusalWords says that the peer drops packets of ours, or returns "".
 func (p *Peer) refusalWords(now boottime.Time) string {
-	m := p.misuses.Load()
-	if m == nil {
+	i := p.incidents.Load()
+	if i == nil {
 		return ""
 	}
-	r := m.refusal.Load()
+	r := i.refusal.Load()
 	if r == nil || now.Sub(r.at) >= RefusalShown {
 		return ""
 	}
@@ -148,8 +132,8 @@ func (p *Peer) sharedKey(now boottime.Time) string {
 	if words := past.callers.words(now); words != "" {
 		return words
 	}
-	if m := p.misuses.Load(); m != nil {
-		if t := m.twin.Load(); t != nil && now.Sub(t.at) < repeatsWithin {
+	if i := p.incidents.Load(); i != nil {
+		if t := i.twin.Load(); t != nil && now.Sub(t.at) < repeatsWithin {
 			return sharedWords(t.addr, t.other)
 		}
 	}

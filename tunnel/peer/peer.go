@@ -27,17 +27,18 @@ import (
 )
 
 // Peer is one configured remote. It has no goroutine, timer, channel or packet buffer of its own.
-// The record is compact, because there may be 10,000 of them: what most peers never need is
-// allocated on demand.
+// The record is compact, because there may be 10,000 of them: what packets need is in it, and what
+// most peers never need, or only with their first handshake, is allocated on demand.
 type Peer struct {
 	// These fields synchronize themselves.
 	Timers    timers.Timers
 	Deadline  timers.Deadline[Peer] // when the timers are to be looked at
 	Staged    Staged                // packets that wait for a session
 	Handshake Handshake             // belongs to tunnel/handshake
-	Port      atomic.Uint32         // port at the switch, 0: none; belongs to tunnel/ethernet
 	Extension Extension             // belongs to tunnel/extension
-	LogEvery  limit.Every           // messages about the peer; belongs to tunnel/peerlog
+	Port      atomic.Uint32         // port at the switch, 0: none; belongs to tunnel/ethernet
+
+	priority atomic.Int32 // among peers with the same allowed IPs
 
 	key keys.PublicKey // constant
 
@@ -50,37 +51,57 @@ type Peer struct {
 	rxPackets    atomic.Uint64 // authenticated datagrams
 	txPackets    atomic.Uint64
 	lastReceived atomic.Int64 // boottime of the newest authenticated datagram; 0: never
-	unanswered   atomic.Int32 // initiations in a row without a response
-	removed      atomic.Bool
-	priority     atomic.Int32 // among peers with the same allowed IPs
-	// Boottime at which the peer last asked to exchange frames, where there is no [tap]; 0: never.
-	wantsFrames atomic.Int64
 	// Boottime since which the kernel has refused every send; 0: it does not.
 	refusedSince atomic.Int64
+	// The data sessions in which packets leave; nil: they leave in the current session.
+	data        atomic.Pointer[DataSessions]
+	lanes       atomic.Pointer[[]laneCounts] // by lane; nil: the peer has one
+	drops       atomic.Pointer[drop.Counters]
+	incidents   atomic.Pointer[incidents] // nil: there were none
+	postQuantum atomic.Uint32             // datasession.PostQuantum
+	unanswered  atomic.Int32              // initiations in a row without a response
+	removed     atomic.Bool
+
+	mu      sync.Mutex // guards what follows, and the slow methods of Timers
+	stopped bool       // it has said goodbye, and there has been no session since
+	// Handshakes in a row without a response, while nothing was heard either.
+	vain           int32
+	unconfirmed    int32 // responses in a row that led to no session
+	previous, next *Keypair
+	faults         *faults      // why it may be down; nil: nothing is known against it
+	past           *past        // of its handshakes; nil: there was none
+	dataTrouble    *dataTrouble // why there are no data sessions; nil: there are, or there may be
+}
+
+// incidents are what happens with few peers. The first makes the record.
+type incidents struct {
+	logEvery limit.Every // messages about the peer; belongs to tunnel/peerlog
+	// Boottime at which the peer last asked to exchange frames, where there is no [tap]; 0: never.
+	wantsFrames atomic.Int64
 	// Why the kernel last refused to send to the peer; nil: it never did.
 	sendFailure atomic.Pointer[SendFailure]
 	// Boottime at which one of our datagrams to the peer last came back to us; 0: never.
 	loopedAt atomic.Int64
-	misuses  atomic.Pointer[misuses] // nil: there were none
-	drops    atomic.Pointer[drop.Counters]
 	moves    atomic.Pointer[moves] // history of its moves; nil: it never moved
-	// The data sessions in which packets leave; nil: they leave in the current session.
-	data        atomic.Pointer[DataSessions]
-	postQuantum atomic.Uint32                // datasession.PostQuantum
-	strict      atomic.Bool                  // packets pass in data sessions only
-	lanes       atomic.Pointer[[]laneCounts] // by lane; nil: the peer has one
 
-	mu             sync.Mutex // guards what follows, and the slow methods of Timers
-	previous, next *Keypair
-	// Handshakes in a row without a response, while nothing was heard either.
-	vain        int32
-	unconfirmed int32        // responses in a row that led to no session
-	stopped     bool         // it has said goodbye, and there has been no session since
-	faults      *faults      // why it may be down; nil: nothing is known against it
-	icmp        *icmpNote    // last ICMP message; nil: none
-	past        *past        // of its handshakes; nil: there was none
-	dataTrouble *dataTrouble // why there are no data sessions; nil: there are, or there may be
+	// What the peer does that it should not.
+	twin    atomic.Pointer[twin]
+	foreign atomic.Pointer[foreignSource] // of a packet that was dropped
+	refusal atomic.Pointer[refusal]       // what the peer drops of ours
+
+	icmp icmpNote // last ICMP message; guarded by the peer's lock
 }
+
+// incident returns where to note an incident.
+func (p *Peer) incident() *incidents {
+	if p.incidents.Load() == nil {
+		p.incidents.CompareAndSwap(nil, new(incidents))
+	}
+	return p.incidents.Load()
+}
+
+// LogEvery limits the messages about the peer. It belongs to tunnel/peerlog.
+func (p *Peer) LogEvery() *limit.Every { return &p.incident().logEvery }
 
 // faults is what is known against a peer since it last had a new session.
 type faults struct {
@@ -155,21 +176,27 @@ func (p *Peer) known() past {
 	return *p.past
 }
 
-// Handshake is the state for handshakes with one peer. Its lock is held across key agreement, so no
+// Handshake is what handshakes with one peer need. Its lock is held across key agreement, so no
 // lane takes it.
 type Handshake struct {
 	sync.Mutex // guards the rest
 
-	PresharedKey   keys.PresharedKey
+	psk        *keys.PresharedKey // nil: none
+	candidates []netip.AddrPort
+	state      *HandshakeState // nil until the first handshake
+}
+
+// HandshakeState is what is known from handshakes with one peer. The lock of its Handshake is held
+// to read it or to write to it.
+type HandshakeState struct {
 	Pending        *noise.Pending // the initiation that waits for its response; nil: none
 	PendingIndex   uint32
+	candidate      int32           // index of the candidate in use
 	PendingAs      *noise.Identity // our identity in that initiation
 	KnownAs        *noise.Identity // our identity in the last that succeeded; nil: none has
 	LastTimestamp  noise.Timestamp // newest timestamp of the peer
 	LastSent       noise.Timestamp // newest timestamp that we sent
 	LastInitiation boottime.Time   // when we last accepted an initiation; 0: never
-	Candidates     []netip.AddrPort
-	Candidate      int // index of the candidate in use
 	// Where the peer was last before its candidates were tried; nil: it was at a candidate.
 	learned *netip.AddrPort
 
@@ -178,33 +205,54 @@ type Handshake struct {
 	macs      *noise.Macs     // nil until the first handshake needs it
 }
 
-// Remote returns the precomputed values for handshakes between id and the peer with the given key,
-// computing them on first use. The lock is held.
-func (h *Handshake) Remote(id *noise.Identity, key keys.PublicKey) *noise.Remote {
-	if h.remote == nil || h.remoteFor != id {
-		h.remote, h.remoteFor = noise.NewRemote(id, key), id
-		h.macs = noise.NewMacs(h.remote)
+// State returns what is known from handshakes, to be written to. The lock is held.
+func (h *Handshake) State() *HandshakeState {
+	if h.state == nil {
+		h.state = new(HandshakeState)
 	}
-	return h.remote
+	return h.state
 }
 
-// Macs returns what computes the MACs of our messages, or nil before the first call of Remote. The
-// lock is held.
-func (h *Handshake) Macs() *noise.Macs { return h.macs }
+// PresharedKey returns the preshared key, which is zero if there is none. The lock is held.
+func (h *Handshake) PresharedKey() keys.PresharedKey {
+	if h.psk == nil {
+		return keys.PresharedKey{}
+	}
+	return *h.psk
+}
+
+// Macs returns what computes the MACs of our messages, or nil before the first call of
+// HandshakeState.Remote. The lock is held.
+func (h *Handshake) Macs() *noise.Macs {
+	if h.state == nil {
+		return nil
+	}
+	return h.state.macs
+}
 
 // DropPending forgets the initiation in progress. The lock is held.
 func (h *Handshake) DropPending(ix *Index) {
-	if h.Pending != nil {
-		ix.Release(h.PendingIndex)
-		h.Pending.Zero()
-		h.Pending = nil
+	if s := h.state; s != nil && s.Pending != nil {
+		ix.Release(s.PendingIndex)
+		s.Pending.Zero()
+		s.Pending = nil
 	}
+}
+
+// Remote returns the precomputed values for handshakes between id and the peer with the given key,
+// computing them on first use.
+func (s *HandshakeState) Remote(id *noise.Identity, key keys.PublicKey) *noise.Remote {
+	if s.remote == nil || s.remoteFor != id {
+		s.remote, s.remoteFor = noise.NewRemote(id, key), id
+		s.macs = noise.NewMacs(s.remote)
+	}
+	return s.remote
 }
 
 // New returns a peer without any history.
 func New(key keys.PublicKey) *Peer {
 	p := &Peer{key: key}
-	p.Deadline.Owner, p.Extension.Deadline.Owner = p, p
+	p.Deadline.Owner = p
 	return p
 }
 
@@ -241,7 +289,11 @@ func (p *Peer) Priority() int { return int(p.priority.Load()) }
 func (p *Peer) SetPresharedKey(key keys.PresharedKey) {
 	p.Handshake.Lock()
 	defer p.Handshake.Unlock()
-	p.Handshake.PresharedKey = key
+	p.Handshake.psk = nil
+	if !key.IsZero() {
+		k := key
+		p.Handshake.psk = &k
+	}
 }
 
 // Removed reports whether the peer is no longer configured.
@@ -297,8 +349,8 @@ func (p *Peer) NextDeadline() (boottime.Time, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next, ok := p.Timers.Next()
-	if p.icmp != nil && p.icmp.suspect != 0 {
-		if ask := p.askAt(); !ok || ask < next {
+	if note := p.icmp(); note != nil && note.suspect != 0 {
+		if ask := p.askAt(note); !ok || ask < next {
 			next, ok = ask, true
 		}
 	}

@@ -26,11 +26,21 @@ func (p *Peer) SendFailed(err error, now boottime.Time) (fresh bool) {
 	if Unreachable(err) && p.refusedSince.Load() == 0 {
 		p.refusedSince.CompareAndSwap(0, int64(now))
 	}
-	if f := p.sendFailure.Load(); f != nil && now.Sub(f.At) <= time.Second && f.Err == err {
+	failure := &p.incident().sendFailure
+	if f := failure.Load(); f != nil && now.Sub(f.At) <= time.Second && f.Err == err {
 		return false
 	}
-	p.sendFailure.Store(&SendFailure{err, now})
+	failure.Store(&SendFailure{err, now})
 	return true
+}
+
+// sendFailure returns why the kernel last refused to send to the peer; nil: it never did, or it has
+// accepted a handshake message since.
+func (p *Peer) sendFailure() *SendFailure {
+	if i := p.incidents.Load(); i != nil {
+		return i.sendFailure.Load()
+	}
+	return nil
 }
 
 // accepted notes that the kernel accepted a datagram for the peer.
@@ -56,11 +66,11 @@ func (p *Peer) AfterRefusal(first netip.AddrPort, tried int) bool {
 	h.Lock()
 	defer h.Unlock()
 	ep := p.endpoint.Load()
-	if len(h.Candidates) == 0 || ep == nil {
+	if len(h.candidates) == 0 || ep == nil {
 		return false
 	}
 	next := h.after(ep.Addr)
-	if next == first || tried > len(h.Candidates)+1 {
+	if next == first || tried > len(h.candidates)+1 {
 		p.SetEndpoint(udp.Endpoint{Addr: first})
 		p.renewZone() // the kernel may have refused because of the link's index
 		return false

@@ -85,11 +85,13 @@ func (p *Peer) Save() *Saved {
 	defer p.mu.Unlock()
 	past := p.known()
 	s := &Saved{
-		PublicKey: p.key, LastTimestamp: p.Handshake.LastTimestamp, LastSent: p.Handshake.LastSent,
-		LastInitiation: p.Handshake.LastInitiation, LastReceived: p.LastReceived(),
+		PublicKey: p.key, LastReceived: p.LastReceived(),
 		LastHandshake: past.handshakeWall.Time(), UpSince: past.upSince.Time(),
 		RxBytes: p.rxBytes.Load(), TxBytes: p.txBytes.Load(),
 		RxPackets: p.rxPackets.Load(), TxPackets: p.txPackets.Load(),
+	}
+	if hs := p.Handshake.state; hs != nil {
+		s.LastTimestamp, s.LastSent, s.LastInitiation = hs.LastTimestamp, hs.LastSent, hs.LastInitiation
 	}
 	if ep := p.endpoint.Load(); ep != nil {
 		s.Endpoint = *ep
@@ -121,8 +123,8 @@ func (p *Peer) Continue(s *Saved, ix *Index, lanes int, ours func(keys.PublicKey
 	defer p.Handshake.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.Handshake.LastTimestamp, p.Handshake.LastSent = s.LastTimestamp, s.LastSent
-	p.Handshake.LastInitiation = s.LastInitiation
+	hs := p.Handshake.State()
+	hs.LastTimestamp, hs.LastSent, hs.LastInitiation = s.LastTimestamp, s.LastSent, s.LastInitiation
 	var newest boottime.Time
 	for i := range s.Sessions {
 		kp := p.revive(&s.Sessions[i], now)

@@ -20,11 +20,15 @@ const (
 type Staged struct {
 	count atomic.Int32 // waiting, or taken and not sent yet; lanes read it without the lock
 
-	mu      sync.Mutex // guards what follows; never held while sending
-	packets [][]byte
-	taken   bool // somebody has taken packets and not sent them yet
-	closed  bool // the peer was removed: nothing is kept any longer
+	mu     sync.Mutex // guards what follows; never held while sending
+	taken  bool       // somebody has taken packets and not sent them yet
+	closed bool       // the peer was removed: nothing is kept any longer
+	queue  *queue     // nil: it is empty
 }
+
+// queue holds packets, oldest first. There is one only while packets wait, because few of many
+// peers have any.
+type queue struct{ packets [][]byte }
 
 // Budget is shared by all Staged of a tunnel. The zero Budget is ready to use.
 type Budget struct{ bytes atomic.Int64 }
@@ -44,7 +48,7 @@ func (s *Staged) Put(plaintext []byte, budget *Budget) (lost int) {
 	if s.closed {
 		return 1
 	}
-	for len(s.packets) >= MaxStaged {
+	for s.queue != nil && len(s.queue.packets) >= MaxStaged {
 		s.pop(budget)
 		s.count.Add(-1)
 		lost++
@@ -53,7 +57,10 @@ func (s *Staged) Put(plaintext []byte, budget *Budget) (lost int) {
 		budget.bytes.Add(-int64(len(plaintext)))
 		return lost + 1
 	}
-	s.packets = append(s.packets, append([]byte(nil), plaintext...))
+	if s.queue == nil {
+		s.queue = new(queue)
+	}
+	s.queue.packets = append(s.queue.packets, append([]byte(nil), plaintext...))
 	s.count.Add(1)
 	return lost
 }
@@ -64,12 +71,12 @@ func (s *Staged) Put(plaintext []byte, budget *Budget) (lost int) {
 func (s *Staged) Take(budget *Budget) [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taken || len(s.packets) == 0 {
+	if s.taken || s.queue == nil {
 		return nil
 	}
 	s.taken = true
-	packets := s.packets
-	s.packets = nil
+	packets := s.queue.packets
+	s.queue = nil
 	for _, p := range packets {
 		budget.bytes.Add(-int64(len(p)))
 	}
@@ -89,21 +96,22 @@ func (s *Staged) Done(sent int, rest [][]byte, budget *Budget) {
 		budget.bytes.Add(int64(len(p)))
 	}
 	if len(rest) > 0 {
-		s.packets = append(rest, s.packets...)
+		if s.queue != nil {
+			rest = append(rest, s.queue.packets...)
+		}
+		s.queue = &queue{rest}
 	}
 	s.count.Add(-int32(sent)) // only now: until then a lane that looks has to stay behind them
 }
 
-// pop removes the oldest packet; the caller adjusts the count. Callers hold mu.
-func (s *Staged) pop(budget *Budget) []byte {
-	p := s.packets[0]
-	s.packets[0] = nil
-	s.packets = s.packets[1:]
-	budget.bytes.Add(-int64(len(p)))
-	if len(s.packets) == 0 {
-		s.packets = nil
+// pop removes the oldest packet, which there is; the caller adjusts the count. Callers hold mu.
+func (s *Staged) pop(budget *Budget) {
+	q := s.queue
+	budget.bytes.Add(-int64(len(q.packets[0])))
+	q.packets[0] = nil
+	if q.packets = q.packets[1:]; len(q.packets) == 0 {
+		s.queue = nil
 	}
-	return p
 }
 
 // Close drops everything and keeps nothing from now on. It returns how many packets were lost.
@@ -118,7 +126,7 @@ func (s *Staged) Close(budget *Budget) (lost int) {
 func (s *Staged) Purge(budget *Budget) (lost int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.packets) > 0 {
+	for s.queue != nil {
 		s.pop(budget)
 		lost++
 	}

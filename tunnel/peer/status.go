@@ -67,7 +67,7 @@ type SessionStatus struct {
 const wantsFramesFor = 75 * time.Second
 
 // NoteWantsFrames records that the peer has asked to exchange frames, where there is no TAP device.
-func (p *Peer) NoteWantsFrames(now boottime.Time) { p.wantsFrames.Store(int64(now)) }
+func (p *Peer) NoteWantsFrames(now boottime.Time) { p.incident().wantsFrames.Store(int64(now)) }
 
 // Status describes the peer at now, whose wall-clock time is wall. The callers fill in AllowedIPs,
 // Ethernet and Active. Packets continue to flow meanwhile, and the counters are read one after
@@ -80,10 +80,15 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 		Features: p.Extension.Features(), Path: p.Extension.Report(),
 		PathMTU: p.Extension.PathMTU(),
 	}
-	last := boottime.Time(p.wantsFrames.Load())
-	s.WantsFrames = last != 0 && now.Sub(last) < wantsFramesFor
+	if i := p.incidents.Load(); i != nil {
+		last := boottime.Time(i.wantsFrames.Load())
+		s.WantsFrames = last != 0 && now.Sub(last) < wantsFramesFor
+		if m := i.moves.Load(); m != nil {
+			s.Roamed = time.Unix(0, m.at.Load())
+		}
+	}
 	p.Handshake.Lock()
-	s.PresharedKey, s.ClockAhead = p.Handshake.PresharedKey, p.Handshake.clockAhead(now, wall)
+	s.PresharedKey, s.ClockAhead = p.Handshake.PresharedKey(), p.Handshake.clockAhead(now, wall)
 	p.Handshake.Unlock()
 	if last := p.LastReceived(); last != 0 {
 		s.LastReceived = wall.Add(-now.Sub(last))
@@ -98,9 +103,6 @@ func (p *Peer) Status(now boottime.Time, wall time.Time) Status {
 	s.State, s.Session = p.state(now), p.sessionStatus(now)
 	past := p.known()
 	s.LastHandshake, s.Handshakes = past.handshakeWall.Time(), past.count
-	if m := p.moves.Load(); m != nil {
-		s.Roamed = time.Unix(0, m.at.Load())
-	}
 	switch s.State {
 	case StateUp:
 		s.Since = past.upSince.Time()
@@ -135,7 +137,7 @@ func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
 		text = faults.doubt
 	}
 	if state != StateUp && ep != nil && p.refusedSince.Load() != 0 {
-		if f := p.sendFailure.Load(); f != nil {
+		if f := p.sendFailure(); f != nil {
 			text = refusalText(ep.Addr, f.Err)
 		}
 	}
@@ -215,10 +217,10 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 	if p.Looped(now) {
 		return LoopText(ep)
 	}
-	if f := p.sendFailure.Load(); f != nil && now.Sub(f.At) < RefusedFor {
+	if f := p.sendFailure(); f != nil && now.Sub(f.At) < RefusedFor {
 		return refusalText(ep, f.Err)
 	}
-	if p.icmp != nil && now.Sub(p.icmp.at) < ICMPShown {
+	if note := p.icmp(); note != nil && note.at != 0 && now.Sub(note.at) < ICMPShown {
 		if words := p.said(p.LastReceived()); words != "" {
 			return saidText(ep, words)
 		}

@@ -50,7 +50,7 @@ func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f := p.sendFailure.Load()
+	f := p.sendFailure()
 	switch {
 	case p.stopped:
 		return "" // it has said why
@@ -71,13 +71,18 @@ func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
 // NoteLoop notes that a datagram of ours to the peer came back. It reports whether to log that,
 // which it does at most once a second.
 func (p *Peer) NoteLoop(now boottime.Time) bool {
-	last := p.loopedAt.Load()
-	return (last == 0 || now.Sub(boottime.Time(last)) >= time.Second) && p.loopedAt.CompareAndSwap(last, int64(now))
+	at := &p.incident().loopedAt
+	last := at.Load()
+	return (last == 0 || now.Sub(boottime.Time(last)) >= time.Second) && at.CompareAndSwap(last, int64(now))
 }
 
 // Looped reports whether the peer's datagrams came back lately.
 func (p *Peer) Looped(now boottime.Time) bool {
-	at := boottime.Time(p.loopedAt.Load())
+	i := p.incidents.Load()
+	if i == nil {
+		return false
+	}
+	at := boottime.Time(i.loopedAt.Load())
 	return at != 0 && now.Sub(at) < LoopMemory
 }
 

@@ -155,7 +155,7 @@ func (l *Log) Moved(p *peer.Peer, to netip.AddrPort, now boottime.Time, wall tim
 
 // Peer writes a message about one peer, at most once in everyPeer.
 func (l *Log) Peer(p *peer.Peer, now boottime.Time, msg string, fields ...zap.Field) {
-	if counts, ok := l.open(&p.LogEvery, now); ok {
+	if counts, ok := l.open(p.LogEvery(), now); ok {
 		fields = append([]zap.Field{zap.String("peer", p.DisplayName())}, fields...)
 		l.Warn(msg, append(fields, counts...)...)
 	}

@@ -45,12 +45,12 @@ type Timers struct {
 	persistent   atomic.Int64 // interval in ns; 0: off
 	initiatedAt  atomic.Int64 // the last initiation, or attempt to make one; 0: never
 	retransmitAt atomic.Int64 // when to stop waiting for a response; 0: none is awaited
-	jitter       atomic.Int64 // ns, drawn anew for each initiation and session
+	jitter       atomic.Int32 // ns, drawn anew for each initiation and session
 
 	// Guarded by the peer's lock.
-	zeroAt   boottime.Time
-	attempts int32
+	attempts int8 // at most MaxHandshakeAttempts
 	gaveUp   bool
+	zeroAt   boottime.Time
 }
 
 // Actions is the set of actions, as bits, that Due found to be due.
@@ -168,7 +168,7 @@ func (t *Timers) restart() { t.attempts, t.gaveUp = 0, false }
 // HandshakeInitiated is called when an initiation was sent. jitter is random in [0,
 // RekeyTimeoutJitterMax).
 func (t *Timers) HandshakeInitiated(now boottime.Time, jitter time.Duration) {
-	t.jitter.Store(int64(jitter))
+	t.jitter.Store(int32(jitter))
 	t.initiatedAt.Store(int64(now))
 	t.gaveUp = false
 	t.retransmitAt.Store(int64(now.Add(RekeyTimeout + jitter)))
@@ -186,7 +186,7 @@ func (t *Timers) HandshakeComplete() {
 // RekeyTimeoutJitterMax); a responder needs it too, for the handshake after unanswered data.
 func (t *Timers) SessionDerived(now boottime.Time, jitter time.Duration) {
 	t.zeroAt = now.Add(ZeroKeysAfter)
-	t.jitter.Store(int64(jitter))
+	t.jitter.Store(int32(jitter))
 	t.renewedOnReceive.Store(false)
 	t.Granted()
 }
