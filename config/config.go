@@ -254,7 +254,8 @@ const (
 	CipherAES                  // AES-256-GCM alone
 )
 
-// Peer is one [[peer]].
+// Peer is one [[peer]]. The order of its fields and the sizes of its numbers keep it small, because
+// an instance may have 10,000 of them.
 type Peer struct {
 	Name         string            // unique; default: first 8 characters of the public key, or more
 	PublicKey    keys.PublicKey    // unique, never zero, never our own
@@ -263,32 +264,32 @@ type Peer struct {
 	// Masked, IPv4 never mapped into IPv6. A prefix is at several peers only if these have
 	// different priorities.
 	AllowedIPs []netip.Prefix
+	Keepalive  time.Duration // persistent keepalive, whole seconds; 0: off
+	Liveness   time.Duration // interval of echo requests, whole seconds; 0: off
 	// Among the peers that have the same allowed IP: the highest carries, 0 to 65535.
-	Priority    int
-	Keepalive   time.Duration // persistent keepalive, whole seconds; 0: off
-	Extensions  Extensions    // whether the peer is asked for what tund does beyond WireGuard
-	Liveness    time.Duration // interval of echo requests, whole seconds; 0: off
-	PostQuantum PostQuantum   // whether data sessions with it have a post-quantum secret
+	Priority    int32
+	Extensions  Extensions  // whether the peer is asked for what tund does beyond WireGuard
+	PostQuantum PostQuantum // whether data sessions with it have a post-quantum secret
 
 	// What follows concerns layer 2 and is zero unless Ethernet is set.
 
-	Ethernet bool  // carries frames of [tap]
-	MACs     []MAC // pinned: the only source addresses the peer may use; empty: learned
+	Ethernet      bool // carries frames of [tap]
+	TrustDHCP     bool // the peer may send what DHCP servers send
+	TrustRA       bool // the peer may send IPv6 router advertisements
+	Isolated      bool // on a hub: exchanges no frames with other isolated peers
+	NoBUM         bool // broadcasts, multicast and frames to unknown MACs are not sent to it
+	NoSuppression bool // ARP and ND for its hosts are not answered here
+	// VLAN of the peer's untagged frames, 1 to 4094; then 0 is not in VLANs. 0: see VLANs.
+	PVID uint16
 	// Source addresses that the peer may use, others are refused; 0: no such limit.
-	MaxMACs int
+	MaxMACs int32
+	// Storm limits for what the peer sends, as those of Tap; 0: those.
+	BroadcastLimit      int32
+	MulticastLimit      int32
+	UnknownUnicastLimit int32
+	MACs                []MAC // pinned: the only source addresses the peer may use; empty: learned
 	// VLANs carried with their tag, ascending, 1 to 4094; 0 among them: untagged frames too.
 	VLANs []uint16
-	// VLAN of the peer's untagged frames, 1 to 4094; then 0 is not in VLANs. 0: see VLANs.
-	PVID      uint16
-	TrustDHCP bool // the peer may send what DHCP servers send
-	TrustRA   bool // the peer may send IPv6 router advertisements
-	// Storm limits for what the peer sends, as those of Tap; 0: those.
-	BroadcastLimit      int
-	MulticastLimit      int
-	UnknownUnicastLimit int
-	Isolated            bool // on a hub: exchanges no frames with other isolated peers
-	NoBUM               bool // broadcasts, multicast and frames to unknown MACs are not sent to it
-	NoSuppression       bool // ARP and ND for its hosts are not answered here
 }
 
 // MAC is an Ethernet address.

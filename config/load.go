@@ -166,6 +166,7 @@ func load(path string, h host) (*Config, error) {
 		return nil, l.errs.sorted()
 	}
 	l.cfg.text = pack(data)
+	l.cfg.compact()
 	for _, w := range l.warnings.sorted() {
 		l.cfg.Warnings = append(l.cfg.Warnings, Warning(w))
 	}

@@ -101,7 +101,7 @@ func (l *loader) peerPrefixes(s *section) []netip.Prefix {
 	const key = "allowed_ips"
 	var list []netip.Prefix
 	words, at := s.words(key)
-	s.priority = int(s.integer("priority", 0, 0, maxPriority))
+	s.priority = int32(s.integer("priority", 0, 0, maxPriority))
 	for i, word := range words {
 		p, why := scalar.Prefix(word)
 		if why == "" && p.IsSingleIP() && p.Addr().IsUnspecified() {
@@ -178,7 +178,7 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 		s.errorAt(s.where("extensions"), "extensions", `"off" contradicts ethernet = true, which is an extension itself`)
 	}
 	p.MACs = l.peerMACs(s)
-	p.MaxMACs = int(s.integer("max_macs", 0, 0, maxMaxMACs))
+	p.MaxMACs = int32(s.integer("max_macs", 0, 0, maxMaxMACs))
 	if p.MaxMACs != 0 && l.cfg.Tap != nil && !l.cfg.Tap.Learning && l.cfg.Agent == nil {
 		s.errorAt(s.where("max_macs"), "max_macs", "needs learning in [tap]: name the addresses in macs instead")
 	}
@@ -188,9 +188,9 @@ func (l *loader) peerEthernet(s *section, p *Peer) {
 		s.errorAt(s.where("pvid"), "pvid", "vlans has 0: untagged frames are either in a VLAN or in none")
 	}
 	p.TrustDHCP, p.TrustRA = s.trust("trust")
-	p.BroadcastLimit = int(s.integer("broadcast_limit", 0, 0, maxStormLimit))
-	p.MulticastLimit = int(s.integer("multicast_limit", 0, 0, maxStormLimit))
-	p.UnknownUnicastLimit = int(s.integer("unknown_unicast_limit", 0, 0, maxStormLimit))
+	p.BroadcastLimit = int32(s.integer("broadcast_limit", 0, 0, maxStormLimit))
+	p.MulticastLimit = int32(s.integer("multicast_limit", 0, 0, maxStormLimit))
+	p.UnknownUnicastLimit = int32(s.integer("unknown_unicast_limit", 0, 0, maxStormLimit))
 	p.Isolated = s.boolean("isolated", false)
 	if p.Isolated && l.cfg.Tap != nil && !l.cfg.Tap.Hub {
 		s.warnAt(s.where("isolated"), "isolated", "no effect without hub = true in [tap]: peers exchange no frames through us")

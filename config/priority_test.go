@@ -18,7 +18,7 @@ func TestPriority_decidesWhoHasASharedPrefix(t *testing.T) {
 		return src
 	}
 	c := mustLoad(t, file("priority = 10", "", "priority = 5"))
-	for i, want := range []int{10, 0, 5} {
+	for i, want := range []int32{10, 0, 5} {
 		if p := c.Peers[i]; p.Priority != want || len(p.AllowedIPs) != 1 {
 			t.Errorf("peer %d: priority %d, allowed IPs %v", i+1, p.Priority, p.AllowedIPs)
 		}

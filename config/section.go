@@ -28,7 +28,7 @@ type section struct {
 	respelt map[string]string
 
 	publicKey keys.PublicKey // of a peer, once it is known
-	priority  int            // of a peer, once it is known
+	priority  int32          // of a peer, once it is known
 }
 
 // section returns the section called name with the values that the file gives it.

@@ -86,7 +86,7 @@ func Peers(c *config.Config, endpoints Endpoints) tunnel.Change {
 // its allowed IPs, those in shared are also allowed IPs of other peers.
 func Peer(p *config.Peer, shared map[netip.Prefix]bool, endpoints Endpoints) tunnel.PeerChange {
 	name, psk, keepalive, port := p.Name, p.PresharedKey, p.Keepalive, Port(*p)
-	extensions, priority, liveness, pq := extensionMode(*p), p.Priority, p.Liveness, postQuantum[p.PostQuantum]
+	extensions, priority, liveness, pq := extensionMode(*p), int(p.Priority), p.Liveness, postQuantum[p.PostQuantum]
 	pc := tunnel.PeerChange{
 		PublicKey: p.PublicKey, Name: &name, PresharedKey: &psk, Endpoints: endpoints(*p), Keepalive: &keepalive,
 		ReplaceAllowedIPs: true, AllowedIPs: p.AllowedIPs, Priority: &priority, Ethernet: &port,
@@ -131,10 +131,10 @@ func SharedPrefixes(c *config.Config) map[netip.Prefix]bool {
 // Port is a peer from the point of view of the switch.
 func Port(p config.Peer) l2.PortConfig {
 	c := l2.PortConfig{
-		Name: p.Name, Ethernet: p.Ethernet, MaxMACs: p.MaxMACs, VLANs: p.VLANs, PVID: p.PVID,
+		Name: p.Name, Ethernet: p.Ethernet, MaxMACs: int(p.MaxMACs), VLANs: p.VLANs, PVID: p.PVID,
 		TrustDHCP: p.TrustDHCP, TrustRA: p.TrustRA, Isolated: p.Isolated, NoBUM: p.NoBUM, NoSuppression: p.NoSuppression,
 		PublicKey:      [32]byte(p.PublicKey),
-		BroadcastLimit: p.BroadcastLimit, MulticastLimit: p.MulticastLimit, UnknownLimit: p.UnknownUnicastLimit,
+		BroadcastLimit: int(p.BroadcastLimit), MulticastLimit: int(p.MulticastLimit), UnknownLimit: int(p.UnknownUnicastLimit),
 	}
 	for _, m := range p.MACs {
 		c.MACs = append(c.MACs, l2.MACFromBytes(m[:]))

@@ -127,6 +127,9 @@ func (a *Peers) restore(was *entry, b *config.Agent, o *Others) {
 
 // asGiven returns the peer as it was handed in.
 func (e *entry) asGiven() *config.Peer {
+	if e.given == e.peer.Name {
+		return e.peer
+	}
 	p := *e.peer
 	p.Name = e.given
 	return &p

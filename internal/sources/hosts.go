@@ -262,7 +262,7 @@ func (h *Hosts) judgeHost(x *HostCandidate, b *config.Agent, l *Lookup, d *HostD
 	if code != "" || p == nil {
 		return code, why
 	}
-	if p.MaxMACs > 0 && h.perPeer[p.PublicKey] >= p.MaxMACs && !(there && was.Peer == x.Host.Peer) {
+	if p.MaxMACs > 0 && h.perPeer[p.PublicKey] >= int(p.MaxMACs) && !(there && was.Peer == x.Host.Peer) {
 		return Limit, fmt.Sprintf("%s has %d MAC addresses, as many as max_macs allows", p.Name, p.MaxMACs)
 	}
 	return "", ""
@@ -338,7 +338,7 @@ func (h *Hosts) Rejudge(b *config.Agent, l *Lookup, of map[keys.PublicKey]bool) 
 			continue
 		}
 		p, code, _ := l.permitted(x.Peer, at.VLAN, at.MAC, b)
-		if code != "" || p != nil && p.MaxMACs > 0 && h.perPeer[x.Peer] > p.MaxMACs {
+		if code != "" || p != nil && p.MaxMACs > 0 && h.perPeer[x.Peer] > int(p.MaxMACs) {
 			h.dropHost(at, &d)
 		}
 	}

@@ -147,7 +147,7 @@ func TestHosts_random(t *testing.T) {
 		case 0:
 			d = h.Expire(time.Unix(int64(step), 0))
 		case 1:
-			l.Peer(key(2)).MaxMACs = r.IntN(4)
+			l.Peer(key(2)).MaxMACs = r.Int32N(4)
 			d = h.Rejudge(b, l, nil)
 		default:
 			d = h.Change(c, b, l)
@@ -170,7 +170,7 @@ func TestHosts_random(t *testing.T) {
 			t.Fatalf("step %d: %d hosts, %d in the mirror; %d timed, %d counted", step, len(h.hosts), len(mirror), timedOnes, h.timed)
 		}
 		for k, n := range count {
-			if h.perPeer[k] != n || k == key(2) && l.Peer(k).MaxMACs > 0 && n > l.Peer(k).MaxMACs {
+			if h.perPeer[k] != n || k == key(2) && l.Peer(k).MaxMACs > 0 && n > int(l.Peer(k).MaxMACs) {
 				t.Fatalf("step %d: %d hosts of a peer, %d counted", step, n, h.perPeer[k])
 			}
 		}

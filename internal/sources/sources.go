@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"tund/config"
 	"tund/crypto/keys"
@@ -161,7 +162,7 @@ func (a *Peers) release(p netip.Prefix, e *entry) {
 
 // rival returns the peer because of which another of that priority cannot have a prefix; nil: it
 // can.
-func (a *Peers) rival(p netip.Prefix, priority int) *config.Peer {
+func (a *Peers) rival(p netip.Prefix, priority int32) *config.Peer {
 	first, held := a.prefixes[p]
 	if !held {
 		return nil
@@ -323,9 +324,12 @@ func (a *Peers) judge(p *config.Peer, b *config.Agent, o *Others) (*entry, Code,
 			return nil, MAC, fmt.Sprintf("%v is pinned to another peer", m)
 		}
 	}
-	named := *p
-	named.Name = a.name(p, o)
-	return &entry{peer: &named, given: p.Name}, "", ""
+	given := p.Name
+	if name := a.name(p, o); name != given {
+		named := *p
+		named.Name, p = name, &named
+	}
+	return &entry{peer: p, given: given}, "", ""
 }
 
 // permitted returns why the agent may not hand in a peer; "": it may.
@@ -369,7 +373,7 @@ func (a *Peers) name(p *config.Peer, o *Others) string {
 	text := p.PublicKey.String()
 	for n := len(p.PublicKey.Short()); n < len(text); n++ {
 		if free(text[:n]) {
-			return text[:n]
+			return strings.Clone(text[:n])
 		}
 	}
 	return text

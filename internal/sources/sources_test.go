@@ -163,7 +163,7 @@ func TestChange_random(t *testing.T) {
 	others := NewOthers(nil, nil)
 	random := func() *config.Peer {
 		p := site(r.IntN(20))
-		p.Priority = r.IntN(3) / 2
+		p.Priority = r.Int32N(3) / 2
 		for range r.IntN(3) {
 			p.AllowedIPs = append(p.AllowedIPs, netip.PrefixFrom(netip.AddrFrom4([4]byte{[]byte{10, 9}[r.IntN(12)/11], byte(r.IntN(24))}), 16))
 		}
@@ -240,7 +240,7 @@ func TestChange_priorities(t *testing.T) {
 	a, nobody := NewPeers(), NewOthers([]config.Peer{*site(90, "10.90.0.0/16")}, nil)
 	with := func(n, priority int, allowed ...string) *config.Peer {
 		p := site(n, allowed...)
-		p.Priority = priority
+		p.Priority = int32(priority)
 		return p
 	}
 	d := a.Change(set(with(1, 10, "10.1.0.0/16"), with(2, 20, "10.1.0.0/16"), with(3, 10, "10.1.0.0/16"), with(4, 5, "10.90.0.0/16")), bounds, nobody)
@@ -277,7 +277,7 @@ func TestPrefixes_comeAndLeave(t *testing.T) {
 	}
 	shared := func(n, priority int, allowed ...string) *config.Peer {
 		p := site(n, allowed...)
-		p.Priority = priority
+		p.Priority = int32(priority)
 		return p
 	}
 	a := NewPeers()

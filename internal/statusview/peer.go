@@ -57,7 +57,7 @@ func (v *View) peer(s *tunnel.PeerStatus) control.Peer {
 			out.Endpoints = append(out.Endpoints, e.String())
 		}
 		if p.Ethernet && v.Config.Tap != nil {
-			out.MaxMACs = cmp.Or(p.MaxMACs, v.Config.Tap.MaxMACsPerPeer)
+			out.MaxMACs = cmp.Or(int(p.MaxMACs), v.Config.Tap.MaxMACsPerPeer)
 		}
 	}
 	return out
