@@ -8,14 +8,11 @@ import (
 
 	"tund/internal/netwatch"
 	"tund/route/mark"
-	"tund/route/notice"
 	"tund/route/path"
 )
 
 // hostView is what a plan depends on of the links that are not the instance's.
 type hostView struct {
-	// Destinations that the State leads into a device by the main table.
-	routed *notice.Destinations
 	// Indices of links that have such a network, also while they are down.
 	rivals map[int]bool
 	lans   map[netip.Prefix]link // such networks, with a link that has one and is up
@@ -31,13 +28,13 @@ type hostView struct {
 const maxNeighbors = 64
 
 func newHostView(s State, f facts) hostView {
-	h := hostView{
-		routed: notice.NewDestinations(), rivals: make(map[int]bool),
-		lans: make(map[netip.Prefix]link), hides: s.hides(),
-	}
+	h := hostView{rivals: make(map[int]bool), lans: make(map[netip.Prefix]link), hides: s.hides()}
+	routed := make(map[netip.Prefix]bool)
 	for _, d := range s.Devices {
 		for _, r := range d.Routes {
-			h.noteRoute(r, true)
+			if r.inMain() {
+				routed[r.Dst] = true
+			}
 		}
 	}
 	for o := range f.addrs {
@@ -48,7 +45,7 @@ func newHostView(s State, f facts) hostView {
 		if h.hides(o.addr) {
 			h.neighbors = append(h.neighbors, o.addr.Masked())
 		}
-		if !h.routed.Has(o.addr.Masked()) {
+		if !routed[o.addr.Masked()] {
 			continue
 		}
 		h.rivals[l.index] = true
@@ -61,13 +58,6 @@ func newHostView(s State, f facts) hostView {
 	})
 	h.neighbors = slices.Compact(h.neighbors)
 	return h
-}
-
-// noteRoute records that a route of ours is there, or is not.
-func (h hostView) noteRoute(r Route, there bool) {
-	if r.inMain() {
-		h.routed.Note(r.Dst, there)
-	}
 }
 
 // hides returns whether the full tunnel of s, if it is one, leads packets to a network of this host
@@ -94,15 +84,15 @@ func (s State) has(name string) bool {
 }
 
 // affects reports whether a notice about something that is not ours may change the plan, or make
-// the kernel accept what it has refused.
-func (h hostView) affects(n netwatch.Notice) bool {
+// the kernel accept what it has refused. routed reports whether a route of ours leads to a network.
+func (h hostView) affects(n netwatch.Notice, routed func(netip.Prefix) bool) bool {
 	switch n.Kind {
 	case netwatch.Link:
 		return h.rivals[n.Index]
 	case netwatch.Addr:
-		return n.Prefix.IsValid() && (h.routed.Has(n.Prefix.Masked()) || h.hides != nil && h.hides(n.Prefix))
+		return n.Prefix.IsValid() && (routed(n.Prefix.Masked()) || h.hides != nil && h.hides(n.Prefix))
 	case netwatch.Route:
-		return n.Del && n.Protocol != mark.Protocol && h.routed.Has(n.Prefix)
+		return n.Del && n.Protocol != mark.Protocol && routed(n.Prefix)
 	}
 	return false
 }

@@ -31,15 +31,12 @@ type Manager struct {
 
 	mu      sync.Mutex // guards what follows and k's use; held for a whole Apply, Close or restore
 	k       kernel
-	state   State  // as last given to Apply
+	state   State  // as last given to Apply, and changed by Patch; its routes are in order
 	bound   string // link to which the sockets are bound; "": none
 	memory  memory
 	indices map[int]bool // links of the State's devices, as last read; replaced, never changed
 	host    hostView     // as of the last plan; replaced, never changed
 
-	// Where the routes of one device are in state, for Patch; nil: not known.
-	routeAt map[Route]int
-	indexed string // the device
 	// Whether state is a full tunnel, in either address family.
 	fullTunnel bool
 
@@ -100,7 +97,8 @@ func (m *Manager) Apply(ctx context.Context, s State) (Applied, error) {
 	if m.closed {
 		return Applied{}, ErrClosed
 	}
-	m.state, m.routeAt = s.clone(), nil
+	m.state = s.clone()
+	m.state.sort()
 	v4, v6 := s.FullTunnel()
 	m.fullTunnel = v4 || v6
 	for _, d := range s.Devices {

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"net/netip"
 	"slices"
 )
 
@@ -24,9 +25,8 @@ func (m *Manager) Patch(device string, add, remove []Route) bool {
 	if err != nil {
 		return false
 	}
-	m.indexRoutes(device)
-	add = slices.DeleteFunc(slices.Clone(add), func(r Route) bool { _, there := m.routeAt[r]; return there })
-	remove = slices.DeleteFunc(slices.Clone(remove), func(r Route) bool { _, there := m.routeAt[r]; return !there })
+	add = slices.DeleteFunc(slices.Clone(add), func(r Route) bool { return m.has(at, r) })
+	remove = slices.DeleteFunc(slices.Clone(remove), func(r Route) bool { return !m.has(at, r) })
 	added, ok := m.plain(at, add, f)
 	if !ok {
 		return false
@@ -72,36 +72,49 @@ func (m *Manager) plain(at int, routes []Route, f facts) ([]routeObject, bool) {
 	return objects, true
 }
 
-// indexRoutes makes routeAt tell where the routes of a device are in the State. mu is held.
-func (m *Manager) indexRoutes(device string) {
-	if m.routeAt != nil && m.indexed == device {
+// has reports whether the State has a route for a device. mu is held.
+func (m *Manager) has(at int, r Route) bool {
+	_, there := slices.BinarySearchFunc(m.state.Devices[at].Routes, r, Route.compare)
+	return there
+}
+
+// noteRoutes changes the routes of a device in the State. mu is held.
+func (m *Manager) noteRoutes(at int, add, remove []Route) {
+	d := &m.state.Devices[at]
+	if len(add)+len(remove) <= fewRoutes {
+		for _, r := range add {
+			i, _ := slices.BinarySearchFunc(d.Routes, r, Route.compare)
+			d.Routes = slices.Insert(d.Routes, i, r)
+		}
+		for _, r := range remove {
+			if i, there := slices.BinarySearchFunc(d.Routes, r, Route.compare); there {
+				d.Routes = slices.Delete(d.Routes, i, i+1)
+			}
+		}
 		return
 	}
-	m.routeAt, m.indexed = make(map[Route]int), device
+	gone := make(map[Route]bool, len(remove))
+	for _, r := range remove {
+		gone[r] = true
+	}
+	d.Routes = slices.DeleteFunc(append(d.Routes, add...), func(r Route) bool { return gone[r] })
+	m.state.sort()
+}
+
+// fewRoutes is how many routes are put in order one by one, each of which moves those behind it.
+const fewRoutes = 16
+
+// routed reports whether a route of the State leads to a network by the main table.
+func (m *Manager) routed(network netip.Prefix) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, d := range m.state.Devices {
-		if d.Name == device {
-			for i, r := range d.Routes {
-				m.routeAt[r] = i
+		i, _ := slices.BinarySearchFunc(d.Routes, Route{Dst: network}, Route.compare)
+		for ; i < len(d.Routes) && d.Routes[i].Dst == network; i++ {
+			if d.Routes[i].inMain() {
+				return true
 			}
 		}
 	}
-}
-
-// noteRoutes changes the routes of a device in the State. mu is held, and indexRoutes was called.
-func (m *Manager) noteRoutes(at int, add, remove []Route) {
-	d := &m.state.Devices[at]
-	for _, r := range add {
-		m.routeAt[r] = len(d.Routes)
-		d.Routes = append(d.Routes, r)
-		m.host.noteRoute(r, true)
-	}
-	for _, r := range remove {
-		i := m.routeAt[r]
-		last := len(d.Routes) - 1
-		d.Routes[i] = d.Routes[last]
-		m.routeAt[d.Routes[i]] = i
-		d.Routes = d.Routes[:last]
-		delete(m.routeAt, r)
-		m.host.noteRoute(r, false)
-	}
+	return false
 }

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -136,6 +137,18 @@ func (s State) FullTunnel() (ipv4, ipv6 bool) {
 
 // policy reports whether r is a default route that needs policy routing.
 func (r Route) policy() bool { return r.Table == 0 && r.Dst.Bits() == 0 }
+
+// compare orders routes by destination, table and metric.
+func (r Route) compare(o Route) int {
+	return cmp.Or(r.Dst.Compare(o.Dst), cmp.Compare(r.Table, o.Table), cmp.Compare(r.Metric, o.Metric))
+}
+
+// sort puts the routes of s in order.
+func (s State) sort() {
+	for _, d := range s.Devices {
+		slices.SortFunc(d.Routes, Route.compare)
+	}
+}
 
 // inMain reports whether r is in the main table.
 func (r Route) inMain() bool { return !r.policy() && (r.Table == 0 || r.Table == unix.RT_TABLE_MAIN) }

@@ -133,7 +133,7 @@ func (w *watcher) sort(batch []netwatch.Notice) bool {
 		} else if w.m.ours.Explain(n) {
 			continue
 		}
-		if !own.indices[n.Index] && own.host.affects(n) ||
+		if !own.indices[n.Index] && own.host.affects(n, w.m.routed) ||
 			own.refused && n.Kind == netwatch.Addr && own.indices[n.Index] { // IPv6 was switched on
 			w.changed, matters = true, true
 		}

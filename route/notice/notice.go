@@ -6,7 +6,6 @@ package notice
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -111,41 +110,6 @@ func (o *Removals) Forget() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.count = 0
-}
-
-// Destinations are networks that lead into our devices by the main table. They are safe for
-// concurrent use: a watcher reads them while routes are changed.
-type Destinations struct {
-	mu  sync.RWMutex
-	set map[netip.Prefix]struct{}
-}
-
-// NewDestinations returns an empty set.
-func NewDestinations() *Destinations { return &Destinations{set: make(map[netip.Prefix]struct{})} }
-
-// Has reports whether a route of ours leads to p. A nil Destinations has none.
-func (d *Destinations) Has(p netip.Prefix) bool {
-	if d == nil {
-		return false
-	}
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	_, has := d.set[p]
-	return has
-}
-
-// Note records that a route to p is there, or is not. A nil Destinations notes nothing.
-func (d *Destinations) Note(p netip.Prefix, there bool) {
-	if d == nil {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if there {
-		d.set[p] = struct{}{}
-	} else {
-		delete(d.set, p)
-	}
 }
 
 // ProcessOf names the process behind a netlink port number. The kernel gives the first netlink
