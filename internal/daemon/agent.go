@@ -90,6 +90,9 @@ func (a agentAPI) Begin(whole bool) (control.SourceChange, error) {
 	d := a.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if whole {
+		d.heap.Working(d.config.Agent.Peers)
+	}
 	if d.agent.memo != d.config {
 		d.agent.memo, d.agent.reader = d.config, d.config.NewPeerReader()
 		d.agent.others = sources.NewOthers(d.config.Peers, d.byHand)

@@ -37,7 +37,10 @@ var errStopping = &control.Error{Code: control.CodeUnsupported, Message: "the in
 // at once if the kernel refuses anything.
 func (d *Daemon) Reload(confirm time.Duration) error {
 	d.tell(d.notify.Reloading())
+	before := d.tunnel.PeerCount()
+	d.heap.Working(before)
 	err := d.reload(confirm)
+	d.heap.Worked(max(before, d.tunnel.PeerCount()))
 	d.tell(d.notify.Ready(d.summary()))
 	return err
 }
@@ -245,6 +248,9 @@ func (d *Daemon) applyRoutes(ctx context.Context) error {
 	errs = append(errs, err)
 	if mark == 0 { // … and until no rule does any longer
 		setMark()
+	}
+	for i := range applied.Devices {
+		applied.Devices[i].Routes = nil // nobody asks the daemon for them, and there may be many
 	}
 	d.mu.Lock()
 	known := d.applied.Warnings

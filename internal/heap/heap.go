@@ -3,18 +3,34 @@
 // moment does not count as the daemon's for good.
 //
 // It knows neither peers nor sessions, only how many there were. A Trimmer may be used from several
-// goroutines.
+// goroutines. Where the environment sets GOGC, the collector runs as that says.
 package heap
 
 import (
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
 	"sync/atomic"
 	"time"
 )
 
 // manyThings is the number of peers and prefixes whose description takes tens of megabytes.
 const manyThings = 1000
+
+// How much garbage may gather before the collector runs, as a share of what is in use, in percent.
+const (
+	// ordinary is for a daemon with few peers: nothing per packet is garbage; what is, is little.
+	ordinary = 200
+	// working is for a start, a change of very many peers or as many handshakes: with ten thousand
+	// peers this is 4 MB instead of 30, and the collector takes a tenth of the time.
+	working = 30
+	// leastQuiet and working bound what is computed for the time in between.
+	leastQuiet = 8
+)
+
+// slack is how much garbage may gather, in bytes, while nothing happens with very many peers. The
+// looks at them leave 50 KB/s, so the collector runs every 40 seconds, for 20 ms.
+const slack = 2 << 20
 
 // Trimmer gives memory back. The zero Trimmer is ready.
 type Trimmer struct {
@@ -27,33 +43,63 @@ func (t *Trimmer) Worked(things int) {
 	if things >= manyThings && t.trimming.CompareAndSwap(false, true) {
 		time.AfterFunc(time.Second, func() {
 			t.trimming.Store(false)
-			keepHeapSmall()
-			debug.FreeOSMemory()
+			settle()
 		})
 	}
 }
 
+// Working makes the collector fit work that is about to begin on up to so many peers and prefixes.
+// It is followed by Worked.
+func (t *Trimmer) Working(things int) {
+	if things >= manyThings {
+		collectAt(working)
+	}
+}
+
 // Begin makes the collector spare memory while the configuration is read and the instance starts,
-// which takes several times as much as the instance has in use afterwards.
-func Begin() { keepHeapSmall() }
+// which takes several times as much as the instance has in use afterwards. It is followed by Suit.
+func Begin() { collectAt(working) }
 
 // Suit makes the collector fit a daemon with so many peers, once their description was read. What
 // was needed to read very many is given back.
 func Suit(peers int) {
-	switch {
-	case peers >= manyThings:
+	if peers >= manyThings {
 		debug.FreeOSMemory()
-	case os.Getenv("GOGC") == "":
-		debug.SetGCPercent(200) // nothing per packet is garbage; what is, is little
+		return
 	}
+	collectAt(ordinary)
 }
 
-// keepHeapSmall makes the collector run when a third as much garbage has gathered as there is in
-// use, instead of twice as much: with ten thousand peers that is 6 MB instead of 40. Work on so
-// many peers is rare, and packets make no garbage.
-func keepHeapSmall() {
+// settle gives back what is not in use, and lets little garbage gather from now on.
+func settle() {
+	debug.FreeOSMemory() // which collects
+	collectAt(quiet(inUse()))
+	dropCode()
+}
+
+// quiet returns at how much garbage to collect, in percent, when so many bytes are in use.
+func quiet(inUse uint64) int {
+	if inUse == 0 {
+		return working
+	}
+	return min(max(int(slack*100/inUse), leastQuiet), working)
+}
+
+// inUse returns how many bytes the last collection has found in use.
+func inUse() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	if sample[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return sample[0].Value.Uint64()
+}
+
+// collectAt makes the collector run when so much garbage has gathered, in percent of what is in
+// use.
+func collectAt(percent int) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(30)
+		debug.SetGCPercent(percent)
 	}
 }
 
@@ -65,15 +111,17 @@ const waveRate = 100
 // an uplink is back.
 type wave struct{ sessions uint64 }
 
-// ended reports, at each look, whether a wave of at least manyThings sessions is over.
-func (w *wave) ended(sessions uint64) bool {
+// look takes the number of sessions made since the last look. It reports whether a wave begins, and
+// whether one of at least manyThings sessions is over.
+func (w *wave) look(sessions uint64) (begins, ends bool) {
 	if sessions >= waveRate {
+		begins = w.sessions == 0
 		w.sessions += sessions
-		return false
+		return begins, false
 	}
 	was := w.sessions
 	w.sessions = 0
-	return was >= manyThings
+	return false, was >= manyThings
 }
 
 // NewWave returns what to call at each look at the peers with the number of new sessions: when a
@@ -81,9 +129,12 @@ func (w *wave) ended(sessions uint64) bool {
 func NewWave() func(sessions uint64) {
 	var w wave
 	return func(sessions uint64) {
-		if w.ended(sessions) {
-			keepHeapSmall()
-			debug.FreeOSMemory()
+		begins, ends := w.look(sessions)
+		switch {
+		case begins:
+			collectAt(working)
+		case ends:
+			settle()
 		}
 	}
 }
