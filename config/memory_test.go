@@ -24,8 +24,8 @@ func TestParse_keepsNothingOfTheText(t *testing.T) {
 	}
 }
 
-// parsedPeer bounds what is kept of a peer without an endpoint and with one allowed IP, in bytes. It
-// is 290 when all peers share a few blocks, and 350 with a block for each peer's name and allowed IP.
+// parsedPeer bounds what is kept of a peer without an endpoint and with one allowed IP, in bytes.
+// It is 290 when all peers share a few blocks, and 350 with a block for each name and allowed IP.
 const parsedPeer = 330
 
 func TestParse_keepsLittleOfEachPeer(t *testing.T) {

@@ -33,7 +33,7 @@ tunnel/extension tunnel/handshake
 tunnel/lane
 tunnel/capture tunnel/peerlog
 tunnel/peer
-tunnel/timers tunnel/datasession tunnel/udp tunnel/tundev tunnel/l2 tunnel/l3 tunnel/failover
+tunnel/timers tunnel/staged tunnel/datasession tunnel/udp tunnel/tundev tunnel/l2 tunnel/l3 tunnel/failover
 tunnel/offload'
 up=$(awk '
 	NR == FNR { for (i = 1; i <= NF; i++) layer[$i] = NR; next }

@@ -10,7 +10,7 @@ import (
 	"tund/crypto/session"
 	"tund/crypto/wire"
 	"tund/internal/drop"
-	"tund/tunnel/peer"
+	"tund/tunnel/staged"
 	"tund/tunnel/udp/udptest"
 )
 
@@ -31,15 +31,15 @@ func TestStage_keepsTheNewest128InOrder(t *testing.T) {
 			a.queue.Inject(a.numbered(b, i))
 			synctest.Wait()
 		}
-		if n := a.dropped(drop.StagedFull); n != 200-peer.MaxStaged {
-			t.Errorf("%d packets counted as pushed out, want %d", n, 200-peer.MaxStaged)
+		if n := a.dropped(drop.StagedFull); n != 200-staged.Max {
+			t.Errorf("%d packets counted as pushed out, want %d", n, 200-staged.Max)
 		}
-		if n := a.tun.Status().Peers[0].Staged; n != peer.MaxStaged {
-			t.Errorf("%d packets wait, want %d", n, peer.MaxStaged)
+		if n := a.tun.Status().Peers[0].Staged; n != staged.Max {
+			t.Errorf("%d packets wait, want %d", n, staged.Max)
 		}
 		rec.hold(nil)
 		passes(6 * time.Second)
-		if got := b.numbers(); !slices.Equal(got, upTo(200-peer.MaxStaged, 200)) {
+		if got := b.numbers(); !slices.Equal(got, upTo(200-staged.Max, 200)) {
 			t.Errorf("got %v", got)
 		}
 		if n := a.tun.env.Waiting.Bytes(); n != 0 {

@@ -12,6 +12,7 @@ import (
 	"tund/crypto/wire"
 	"tund/internal/drop"
 	"tund/tunnel/peer"
+	"tund/tunnel/staged"
 	"tund/tunnel/timers"
 	"tund/tunnel/udp/udptest"
 )
@@ -241,8 +242,8 @@ func TestTunnel_handshakeGoesOnWhilePacketsCome(t *testing.T) {
 		if n := len(seen.initiations(a)); n < 36 || n > 40 {
 			t.Errorf("%d initiations in 200 s, want one each 5 s", n)
 		}
-		if got := a.tun.Status().Peers[0].Staged; got != peer.MaxStaged {
-			t.Errorf("%d packets wait, want %d", got, peer.MaxStaged)
+		if got := a.tun.Status().Peers[0].Staged; got != staged.Max {
+			t.Errorf("%d packets wait, want %d", got, staged.Max)
 		}
 	})
 }

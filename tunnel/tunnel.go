@@ -38,6 +38,7 @@ import (
 	"tund/tunnel/offload"
 	"tund/tunnel/peer"
 	"tund/tunnel/peerlog"
+	"tund/tunnel/staged"
 	"tund/tunnel/tundev"
 )
 
@@ -97,7 +98,7 @@ func New(o Options) (*Tunnel, error) {
 		sharing: make(chan struct{}, 1),
 	}
 	t.env = &lane.Env{
-		Clock: o.Clock, Drops: &t.drops, Index: new(peer.Index), Waiting: new(peer.Budget), Log: peerlog.New(o.Log),
+		Clock: o.Clock, Drops: &t.drops, Index: new(peer.Index), Waiting: new(staged.Budget), Log: peerlog.New(o.Log),
 		Link: new(lane.LinkState), Routes: lane.NewRouteLoops(), Flows: lane.NewFlows(len(o.Conns)), Stop: t.stop,
 		VerifyChecksums: o.VerifyInnerChecksums,
 	}

@@ -244,13 +244,7 @@ func (a agentAPI) Peers() []control.PeerRow {
 	d := a.d
 	status := d.tunnel.Status()
 	d.heap.Worked(len(status.Peers))
-	rows := make([]control.PeerRow, len(status.Peers))
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	source := d.sourceNames()
-	for i := range status.Peers {
-		name, _ := source(status.Peers[i].PublicKey)
-		rows[i] = statusview.PeerRow(&status.Peers[i], name)
-	}
-	return rows
+	return statusview.PeerRows(status.Peers, d.sourceNames())
 }

@@ -83,6 +83,7 @@ func (d *Daemon) goBack(former *config.Config, kept bool, why error) error {
 			d.log.Warn("a restart puts the configuration of the file in force", zap.Error(err))
 		}
 	}
+	defer d.heap.Work(d.tunnel.PeerCount)()
 	err := d.change(func() (*config.Config, error) { return former, nil }, nothingToKeep)
 	text := fmt.Sprintf("%s: not kept: %v; the former configuration is in force again, and the file still has the other one",
 		former.Path, why)

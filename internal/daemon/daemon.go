@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -273,10 +272,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	if every := sdnotify.WatchdogInterval(); every > 0 {
 		d.background.Go(func() { d.beat(ctx, every, d.tunnel.Pulse, func() { d.tell(d.notify.Watchdog()) }) })
 	}
-	// Memory used to read 10,000 peers is not to count as ours for good.
-	debug.FreeOSMemory()
-	// Nor is the memory that the watchers just used to examine the peers and their routes.
-	d.heap.Worked(len(d.config.Peers))
+	d.heap.Started(len(d.config.Peers))
 	d.log.Info("ready", zap.String("instance", d.config.Instance), zap.Uint16("port", d.port),
 		zap.Stringer("key", d.config.Tunnel.PrivateKey.Public()), zap.Int("peers", len(d.config.Peers)))
 	d.tell(d.notify.Ready(d.summary()))

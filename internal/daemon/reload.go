@@ -37,10 +37,9 @@ var errStopping = &control.Error{Code: control.CodeUnsupported, Message: "the in
 // at once if the kernel refuses anything.
 func (d *Daemon) Reload(confirm time.Duration) error {
 	d.tell(d.notify.Reloading())
-	before := d.tunnel.PeerCount()
-	d.heap.Working(before)
+	worked := d.heap.Work(d.tunnel.PeerCount)
 	err := d.reload(confirm)
-	d.heap.Worked(max(before, d.tunnel.PeerCount()))
+	worked()
 	d.tell(d.notify.Ready(d.summary()))
 	return err
 }
@@ -127,7 +126,6 @@ func (d *Daemon) change(read func() (*config.Config, error), keep func(*config.C
 	for _, w := range next.Warnings {
 		d.log.Warn(w.Place() + ": " + w.Msg)
 	}
-	d.heap.Worked(len(next.Peers))
 	err = d.applyRoutes(d.life)
 	d.announceDNS()
 	d.lookSoon()

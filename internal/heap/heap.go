@@ -56,6 +56,21 @@ func (t *Trimmer) Working(things int) {
 	}
 }
 
+// Work is Working and Worked around work after which there may be another number of things. done is
+// called at its end.
+func (t *Trimmer) Work(things func() int) (done func()) {
+	before := things()
+	t.Working(before)
+	return func() { t.Worked(max(before, things())) }
+}
+
+// Started gives back what a start of an instance with so many peers took, at once and, after the
+// first looks at the peers, once more.
+func (t *Trimmer) Started(peers int) {
+	debug.FreeOSMemory()
+	t.Worked(peers)
+}
+
 // Begin makes the collector spare memory while the configuration is read and the instance starts,
 // which takes several times as much as the instance has in use afterwards. It is followed by Suit.
 func Begin() { collectAt(working) }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"tund/crypto/keys"
 	"tund/internal/control"
 	"tund/tunnel"
 	"tund/tunnel/extension"
@@ -63,8 +64,17 @@ func (v *View) peer(s *tunnel.PeerStatus) control.Peer {
 	return out
 }
 
-// PeerRow describes a peer in few words. source is who the peer belongs to.
-func PeerRow(s *tunnel.PeerStatus, source string) control.PeerRow {
+// PeerRows describes peers in few words. source says who a peer belongs to.
+func PeerRows(peers []tunnel.PeerStatus, source func(keys.PublicKey) (name string, shadows bool)) []control.PeerRow {
+	rows := make([]control.PeerRow, len(peers))
+	for i := range peers {
+		name, _ := source(peers[i].PublicKey)
+		rows[i] = peerRow(&peers[i], name)
+	}
+	return rows
+}
+
+func peerRow(s *tunnel.PeerStatus, source string) control.PeerRow {
 	row := control.PeerRow{
 		Name: s.Name, PublicKey: s.PublicKey.String(), State: control.PeerState(s.State), Source: source,
 		LastHandshake: s.LastHandshake, LastRx: s.LastReceived, RxBytes: s.RxBytes, TxBytes: s.TxBytes, LastError: s.LastError,

@@ -8,6 +8,7 @@ import (
 	"tund/tunnel/capture"
 	"tund/tunnel/peer"
 	"tund/tunnel/peerlog"
+	"tund/tunnel/staged"
 	"tund/tunnel/timers"
 	"tund/tunnel/udp"
 )
@@ -26,7 +27,7 @@ type Env struct {
 	Clock     boottime.Clock
 	Drops     *drop.Counters
 	Index     *peer.Index
-	Waiting   *peer.Budget // for staged packets
+	Waiting   *staged.Budget // for staged packets
 	Deadlines *timers.Heap[peer.Peer]
 	Log       *peerlog.Log
 	Link      *LinkState

@@ -19,6 +19,7 @@ import (
 	"tund/tunnel/l3"
 	"tund/tunnel/peer"
 	"tund/tunnel/peerlog"
+	"tund/tunnel/staged"
 	"tund/tunnel/timers"
 	"tund/tunnel/tundev"
 	"tund/tunnel/tundev/tundevtest"
@@ -94,7 +95,7 @@ func newBench(t testing.TB, f tundev.Features) *bench {
 		from: udp.Endpoint{Addr: netip.MustParseAddrPort("192.0.2.2:51820"), Source: netip.MustParseAddr("192.0.2.1"), Ifindex: 2},
 	}
 	b.env = &Env{
-		Clock: still{}, Drops: new(drop.Counters), Index: new(peer.Index), Waiting: new(peer.Budget),
+		Clock: still{}, Drops: new(drop.Counters), Index: new(peer.Index), Waiting: new(staged.Budget),
 		Deadlines: timers.NewHeap[peer.Peer](func() {}), Log: peerlog.New(zap.NewNop()), Link: new(LinkState),
 		Routes: NewRouteLoops(), Stop: make(chan struct{}), NewHandshakes: func() Handshakes { return noHandshakes{} },
 		Control:        func(*peer.Keypair, []byte, boottime.Time) drop.Reason { return drop.BadInnerPacket },

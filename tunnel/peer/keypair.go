@@ -254,8 +254,8 @@ func (p *Peer) KeepIdentities(ix *Index, ours func(keys.PublicKey) bool) (ended,
 	return ended || pending, lost
 }
 
-// keepIdentities is KeepIdentities for what the handshakes have left. It reports whether a handshake
-// in progress has ended. The lock is held.
+// keepIdentities is KeepIdentities for what the handshakes have left. It reports whether a
+// handshake in progress has ended. The lock is held.
 func (h *Handshake) keepIdentities(ix *Index, ours func(keys.PublicKey) bool) (pending bool) {
 	s := h.state
 	if s == nil {

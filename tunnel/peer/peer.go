@@ -22,6 +22,7 @@ import (
 	"tund/internal/boottime"
 	"tund/internal/drop"
 	"tund/internal/limit"
+	"tund/tunnel/staged"
 	"tund/tunnel/timers"
 	"tund/tunnel/udp"
 )
@@ -33,7 +34,7 @@ type Peer struct {
 	// These fields synchronize themselves.
 	Timers    timers.Timers
 	Deadline  timers.Deadline[Peer] // when the timers are to be looked at
-	Staged    Staged                // packets that wait for a session
+	Staged    staged.Queue          // packets that wait for a session
 	Handshake Handshake             // belongs to tunnel/handshake
 	Extension Extension             // belongs to tunnel/extension
 	Port      atomic.Uint32         // port at the switch, 0: none; belongs to tunnel/ethernet

@@ -1,4 +1,4 @@
-package peer
+package staged
 
 import (
 	"bytes"
@@ -7,10 +7,10 @@ import (
 
 // Packets that are put while others are being sent stay behind them, and no caller waits for
 // another.
-func TestStaged_orderIsKeptWhileSomebodySends(t *testing.T) {
+func TestQueue_orderIsKeptWhileSomebodySends(t *testing.T) {
 	t.Parallel()
 	var budget Budget
-	var s Staged
+	var s Queue
 	s.Put([]byte{1}, &budget)
 	s.Put([]byte{2}, &budget)
 	first := s.Take(&budget)
@@ -30,26 +30,26 @@ func TestStaged_orderIsKeptWhileSomebodySends(t *testing.T) {
 	}
 }
 
-func TestStaged_allPeersShareABound(t *testing.T) {
+func TestQueue_allPeersShareABound(t *testing.T) {
 	t.Parallel()
 	var budget Budget
-	stages := make([]Staged, 200)
+	stages := make([]Queue, 200)
 	lost := 0
 	for i := range stages {
-		for range MaxStaged {
+		for range Max {
 			lost += stages[i].Put(make([]byte, 1420), &budget)
 		}
 	}
-	if n := budget.Bytes(); n > MaxStagedBytes || n < MaxStagedBytes-1420 {
-		t.Errorf("%d bytes wait, want at most %d", n, MaxStagedBytes)
+	if n := budget.Bytes(); n > MaxBytes || n < MaxBytes-1420 {
+		t.Errorf("%d bytes wait, want at most %d", n, MaxBytes)
 	}
-	if want := 200*MaxStaged - MaxStagedBytes/1420; lost != want {
+	if want := 200*Max - MaxBytes/1420; lost != want {
 		t.Errorf("%d packets lost, want %d", lost, want)
 	}
 	for i := range stages {
 		lost += stages[i].Purge(&budget)
 	}
-	if want := 200 * MaxStaged; lost != want {
+	if want := 200 * Max; lost != want {
 		t.Errorf("%d of %d packets counted as lost", lost, want)
 	}
 	if n := budget.Bytes(); n != 0 {
