@@ -132,6 +132,47 @@ names() {
 	sed -i 's/^address = .*/&\ndns = ["10.9.0.2", "corp.example"]/' /etc/tund/berlin.toml
 }
 
+# exit_example: examples/full-tunnel as it is installed, with keys and with the addresses of this
+# place. The client is a host behind a wire, and so is what it wants to reach, which knows no way
+# back to addresses of the tunnel.
+exit_example() {
+	local from=/usr/share/doc/tund/examples/full-tunnel name
+	cat >/etc/systemd/system/exit-net.service <<'UNIT'
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -ec 'for n in cafe web; do ip netns add $n; ip -n $n link set lo up; ip link add $n type veth peer name wire netns $n; \
+  ip link set $n up; ip -n $n link set wire up; done; \
+  ip address add 198.51.100.1/24 dev cafe; ip -n cafe address add 198.51.100.2/24 dev wire; \
+  ip address add 203.0.113.1/24 dev web; ip -n web address add 203.0.113.9/24 dev wire'
+UNIT
+	mkdir -p /etc/systemd/system/tund@client.service.d /etc/systemd/system/tund@exit.service.d
+	printf '[Unit]\nRequires=exit-net.service\nAfter=exit-net.service\n' | tee /etc/systemd/system/tund@exit.service.d/net.conf \
+		>/etc/systemd/system/tund@client.service.d/net.conf
+	printf '[Service]\nNetworkNamespacePath=/run/netns/cafe\n' >>/etc/systemd/system/tund@client.service.d/net.conf
+	systemctl daemon-reload
+	for name in exit client; do tunctl genkey | install -o tund -m 0400 /dev/stdin "/etc/tund/$name.key"; done
+	sed -e "s|PutThePublicKeyOfClientHere0*=|$(tunctl pubkey </etc/tund/client.key)|" -e 's/^listen_port.*/listen_port = 51821/' \
+		-e 's/10\.9\.0/10.8.0/g; s/fd09/fd08/g' "$from/exit.toml" | install -o root -g tund -m 0640 /dev/stdin /etc/tund/exit.toml
+	sed -e "s|PutThePublicKeyOfExitHere0*=|$(tunctl pubkey </etc/tund/exit.key)|" -e 's/^endpoint.*/endpoint = "198.51.100.1:51821"/; /^dns/d' \
+		-e 's/^device.*/device = "client"/; s/10\.9\.0/10.8.0/g; s/fd09/fd08/g' "$from/client.toml" |
+		install -o root -g tund -m 0640 /dev/stdin /etc/tund/client.toml
+	check "the example of an exit, enabled and started" systemctl enable --now tund@exit tund@client
+	if eventually 60 outside; then ok "a client of the exit reaches the Internet"; else
+		bad "the exit does not work: $(tunctl -i exit status; tunctl -i client status; nft list ruleset)"
+	fi
+}
+outside() { ip netns exec cafe ping -q -c 1 -W 5 203.0.113.9; }
+
+exit_after_reboot() {
+	if eventually 60 outside; then ok "and after the reboot, without a command by hand"; else
+		bad "the exit does not work after the reboot: $(tunctl -i exit status; journalctl -b -n 30 -u tund@exit)"
+	fi
+	equal "what is wrong with it" "$(tunctl -i exit status --json | tr -d ' \n' | grep -o '"warnings":\[[^]]*\]')" '"warnings":[]'
+	check "it stops" systemctl stop tund@exit tund@client
+	equal "forwarding and rules after its stop" "$(sysctl -n net.ipv4.ip_forward) $(nft list ruleset | wc -l)" "0 0"
+}
+
 sandbox() {
 	local main exposure
 	main=$(pid berlin)
@@ -300,6 +341,7 @@ first() {
 	sandbox
 	changes
 	names
+	exit_example
 	touch "$state/rebooted"
 }
 
@@ -308,8 +350,9 @@ second() {
 	equal "both run after the reboot" "$(systemctl is-active tund@berlin tund@paris | sort -u)" active
 	if eventually 20 pings; then ok "a tunnel"; else bad "no tunnel: $(journalctl -b -n 30 -u 'tund@*')"; fi
 	if eventually 30 knows "10.9.0.2 corp.example"; then ok "resolved asks its server"; else bad "resolved has $(resolvectl dns berlin)"; fi
+	exit_after_reboot
 	networkd
-	local berlin paris
+	local berlin paris name
 	berlin=$(pid berlin) paris=$(pid paris)
 	check "the package again, as an upgrade does it" dpkg -i /test/tund.deb
 	equal "which restarts nothing" "$(pid berlin) $(pid paris)" "$berlin $paris"
@@ -317,9 +360,9 @@ second() {
 	equal "stops the instances" "$(pgrep -c -x tund)" 0
 	check "and keeps the configuration" test -s /etc/tund/berlin.toml
 	check "purge" dpkg -P tund
-	systemctl stop paris-net
-	ip netns delete paris
-	rm -rf /etc/systemd/system/paris-net.service
+	systemctl stop paris-net exit-net
+	for name in paris cafe web; do ip netns delete "$name"; done
+	rm -rf /etc/systemd/system/{paris,exit}-net.service
 	systemctl daemon-reload
 	snapshot >"$state/after"
 	if diff "$state/before" "$state/after" >"$state/diff"; then ok "the root is as it was"; else bad "purge left: $(head -n 30 "$state/diff")"; fi
