@@ -122,9 +122,23 @@ func Open() (*Firewall, error) {
 // Close releases the connection. The tables stay.
 func (fw *Firewall) Close() error { return fw.conn.CloseLasting() }
 
-// limit bounds the next exchange with the kernel, because a refused batch may be answered by fewer
-// acknowledgements than there were messages.
-func (fw *Firewall) limit() { _ = fw.sock.SetDeadline(time.Now().Add(timeout)) }
+// begin prepares the next exchanges with the kernel. It bounds them, because a refused batch may be
+// answered by fewer acknowledgements than there were messages, and drops what has come in answer to
+// an earlier one that was given up: it would be taken for the next answer, and every later one for
+// that of the exchange before, for as long as the connection lasts.
+func (fw *Firewall) begin() {
+	_ = fw.sock.SetDeadline(time.Now().Add(timeout))
+	raw, err := fw.sock.SyscallConn()
+	if err != nil {
+		return // the exchange itself fails as well
+	}
+	var none [1]byte // the rest of a datagram is dropped with it
+	_ = raw.Control(func(fd uintptr) {
+		for err := error(nil); err == nil || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR); {
+			_, _, err = unix.Recvfrom(int(fd), none[:], unix.MSG_DONTWAIT)
+		}
+	})
+}
 
 // tableOf returns the table of an instance.
 func tableOf(instance string) *nftables.Table {
@@ -133,7 +147,7 @@ func tableOf(instance string) *nftables.Table {
 
 // Read returns what is there of every instance's table.
 func (fw *Firewall) Read() (map[string]Found, error) {
-	fw.limit()
+	fw.begin()
 	tables, err := fw.conn.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
 		return nil, err
@@ -196,13 +210,13 @@ func (fw *Firewall) Add(instance string, o Table) error {
 	if o.Mark != 0 {
 		fw.marks(instance, o.Mark)
 	}
-	fw.limit()
+	fw.begin()
 	err := fw.conn.Flush()
 	if err == nil || o.Mark == 0 {
 		return err
 	}
 	fw.table(instance, o)
-	fw.limit()
+	fw.begin()
 	if fw.conn.Flush() != nil {
 		return err
 	}
@@ -307,13 +321,13 @@ func equals(value []byte) expr.Any {
 // AddRestore hands the duty to switch a setting off again to another instance.
 func (fw *Firewall) AddRestore(heir, setting string) error {
 	fw.conn.AddChain(&nftables.Chain{Name: RestoreChain(setting), Table: tableOf(heir)})
-	fw.limit()
+	fw.begin()
 	return fw.conn.Flush()
 }
 
 // Remove deletes the instance's table.
 func (fw *Firewall) Remove(instance string) error {
 	fw.conn.DelTable(tableOf(instance))
-	fw.limit()
+	fw.begin()
 	return fw.conn.Flush()
 }
