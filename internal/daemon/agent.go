@@ -27,9 +27,9 @@ type agentState struct {
 	peers *sources.Peers
 	hosts *sources.Hosts
 	state handin.State
-	// Networks whose traffic an earlier process has left blocked. Those that may be the agent's
-	// stay so until it has handed in its peers: it may be absent, and has not said that they are
-	// gone.
+	// Networks whose traffic an earlier process has left blocked, or an agent that is silent. Those
+	// that may be the agent's stay so until it has handed in its peers: it may be absent, and has
+	// not said that they are gone.
 	blocked []netip.Prefix
 
 	// What the configuration says about it, for the configuration that memo belongs to.
@@ -148,7 +148,8 @@ func (c *agentChange) Commit(head control.SourceHead) (control.SourceAnswer, err
 // Clear removes all that the agent has handed in (control.AgentBackend).
 func (a agentAPI) Clear() (int, error) { return a.clear(nil) }
 
-// clear is Clear, if the state of the agent is still as wanted (nil: always).
+// clear is Clear, if the state of the agent is still as wanted (nil: always). Silence is no word
+// that the networks are gone: what is sent to them stays blocked then, until the agent speaks.
 func (a agentAPI) clear(wanted func(*handin.State) bool) (int, error) {
 	d := a.d
 	d.changing.Lock()
@@ -159,7 +160,9 @@ func (a agentAPI) clear(wanted func(*handin.State) bool) (int, error) {
 	if wanted != nil && !wanted(&d.agent.state) {
 		return 0, nil
 	}
+	blocks := wanted != nil && d.config.Tun != nil && d.config.Tun.Guard != config.GuardOff
 	removed, _ := d.agent.peers.Len()
+	former := d.agentPrefixes()
 	diff, err := d.changeAgent(func() sources.Diff {
 		return d.agent.peers.Change(sources.Change{Whole: true}, d.config.Agent, d.others(d.config))
 	})
@@ -169,8 +172,14 @@ func (a agentAPI) clear(wanted func(*handin.State) bool) (int, error) {
 	d.mu.Lock()
 	d.agent.hosts = sources.NewHosts()
 	d.agent.state.Cleared(time.Now())
+	if blocks {
+		d.agent.blocked = former
+	}
 	d.mu.Unlock()
 	d.tellSwitch(l2.Assignment{Whole: true})
+	if blocks {
+		return removed, nil // the kernel keeps what it has
+	}
 	return removed, d.followAgent(diff, d.unblock())
 }
 

@@ -126,6 +126,20 @@ func TestGuard_ofTheAgentsNetworks(t *testing.T) {
 	put(2, 2)
 	leaks("the agent has taken a network back", "10.100.1.1", true)
 	leaks("and kept the other", "10.100.2.1", false)
+	if _, err := n.agent().Put(t.Context(), control.SourcePut{
+		Epoch: "e", Generation: 3, HoldS: 0.1, Peers: []map[string]any{sitePeer(1), sitePeer(2)},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	n.await("the agent to have been silent for too long", func() bool { return n.sources() == "berlin:file(shadows)" || n.sources() == "berlin:file" })
+	leaks("silence is no word", "10.100.1.1", false)
+	if err := n.reloads(fmt.Sprintf(agentFile, "")); err != nil {
+		t.Error(err)
+	}
+	leaks("nor is silence and a reload", "10.100.2.1", false)
+	put(4, 2)
+	leaks("the agent has spoken, and not of this network", "10.100.1.1", true)
+	leaks("but of this one", "10.100.2.1", false)
 	crash()
 	n.write(strings.Replace(fmt.Sprintf(agentFile, ""), "10.0.0.0/8", "10.99.0.0/16", 1))
 	n.start()
