@@ -64,6 +64,8 @@ type Adviser struct {
 	barriersNext time.Time                        // not read again before this time
 	queues       map[string]hostcheck.QueueCounts // of our devices, at the last check
 	pathDrops    *uint64                          // at the last check; nil: this is the first
+	parts        []hostcheck.Part                 // of allowed IPs routed elsewhere, read last
+	partsNext    time.Time                        // not read again before this time
 	outward      outward                          // what peers sent on to the Internet last
 	withoutDNS   int                              // checks in a row without them in resolved
 }
@@ -169,7 +171,7 @@ func (a *Adviser) readFilters(t *hostcheck.Tunnel, c *config.Config, port uint16
 		a.filtersNext = start.Add(filterShare * time.Since(start))
 	}
 	for _, f := range a.filters {
-		if f.Certain || f.Drops || called {
+		if f.Certain || f.Drops || f.Hook == "nat" || called {
 			t.Filters = append(t.Filters, f)
 		}
 	}
@@ -239,6 +241,19 @@ func (a *Adviser) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck
 			t.Astray = append(t.Astray, hostcheck.Astray{Prefix: p, Link: a})
 		}
 	}
+	a.readParts(t, host)
+}
+
+// readParts reads which parts of allowed IPs are routed elsewhere. A router's table may be long.
+func (a *Adviser) readParts(t *hostcheck.Tunnel, host hostcheck.Host) {
+	if start := time.Now(); !start.Before(a.partsNext) {
+		var err error
+		if a.parts, err = t.ReadParts(host); err != nil {
+			a.Log.Debug("cannot look at the routes", zap.Error(err))
+		}
+		a.partsNext = start.Add(filterShare * time.Since(start))
+	}
+	t.Parts = append(t.ReadDiverted(host), a.parts...)
 }
 
 // outward is a packet that a peer sent on to the Internet.

@@ -12,7 +12,7 @@ import (
 // known are the kinds of warnings that a check of their own explains.
 var known = []string{
 	"config", "runtime", "network", "routing-loop", "unknown-peer", "wrong-key", "dns", "resolver", "clock", "firewall", "forwarding",
-	"reverse-path", "route-elsewhere", "offload", "switch", "device-queue", "bridge",
+	"reverse-path", "route-elsewhere", "offload", "switch", "device-queue", "bridge", "address",
 }
 
 // File is what was seen of the configuration file.
@@ -70,7 +70,7 @@ func (e *Evidence) devices() []Finding {
 }
 
 func (e *Evidence) network() []Finding {
-	list := e.warnings(Problem, "network", "routing-loop", "route-elsewhere")
+	list := e.warnings(Problem, "network", "routing-loop", "route-elsewhere", "address")
 	list = append(list, unseen("routes and addresses in the kernel", e.RoutesUnseen)...)
 	if e.Routes != nil {
 		for _, o := range e.Routes.Objects {
@@ -155,8 +155,13 @@ var sessionRemedies = []struct{ words, remedy string }{
 	{"firewall of this host", "find the rule (nft -a list ruleset, chains at hook output) and let UDP to that address pass"},
 	{"stopped: the peer", "start it there"},
 	{"removed: the peer", "if that was not intended: there, put back its [[peer]] with our public key, and reload"},
+	{"although small", "find what drops by size on the way there and back: ping -M dont -s 1200 ADDRESS, tracepath ADDRESS; " +
+		"filters that drop fragments or match lengths, a tunnel or switch with a smaller MTU"},
+	{"nothing comes to it from this host", "at the peer: let UDP from this host's address and port in (nft -a list ruleset, hook input); " +
+		"here: does something on the way out drop or redirect it? tcpdump at both ends shows where it ends"},
 	{"port unreachable", "at the peer: does tund run, is this its listen_port, and does its firewall not reject UDP to it?"},
 	{"says the network", "the host is off, or a router on the way knows no way to it: ping ADDRESS, traceroute ADDRESS"},
+	{"bind_device in [tunnel] is gone", "bring the interface back, or change bind_device and reload"},
 	{"no route", "add a route to the endpoint: ip route get ADDRESS"},
 	{"unreachable", "check the route to the endpoint here (ip route get ADDRESS), and the way there (traceroute)"},
 }

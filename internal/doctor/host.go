@@ -57,6 +57,9 @@ func (e *Evidence) firewall() []Finding {
 		}
 	}
 	for _, r := range e.rules("nat") {
+		if slices.ContainsFunc(list, func(f Finding) bool { return strings.Contains(f.Cause, r.String()) }) {
+			continue // it was a warning
+		}
 		severity := Warning // what peers begin is lost; what this host begins is not
 		if !slices.ContainsFunc(e.Instance.Peers, func(p control.Peer) bool { return p.State == control.StateUp }) {
 			severity = Problem

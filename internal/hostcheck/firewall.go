@@ -10,7 +10,7 @@ import (
 
 // Filter is a chain of nftables that keeps datagrams from our UDP port.
 type Filter struct {
-	Rule // what drops them
+	Rule // what drops them, or gives them another destination
 	// Certain: a rule about our port, or about peers, drops all datagrams to it, or all from a
 	// peer, whoever has begun.
 	Certain bool
@@ -37,7 +37,21 @@ func ReadFilters(t Traffic) ([]Filter, error) {
 	var list []Filter
 	for _, c := range rules.chains {
 		family, known := families[c.Table.Family]
-		if !known || hookOf(c) != "input" || c.Type != nftables.ChainTypeFilter {
+		if !known || hookOf(c) != "input" {
+			continue
+		}
+		if c.Type == nftables.ChainTypeNAT && *c.Hooknum == *nftables.ChainHookPrerouting {
+			redirects, err := t.redirects(rules, c)
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range redirects {
+				r.Table, r.manager = family+" "+c.Table.Name, managerOf(rules, c.Table)
+				list = append(list, Filter{Rule: r})
+			}
+			continue
+		}
+		if c.Type != nftables.ChainTypeFilter {
 			continue
 		}
 		f, err := t.filter(rules, c)
@@ -122,6 +136,13 @@ func (t *Tunnel) firewall() []Finding {
 		case f.Certain:
 			how = fmt.Sprintf("a rule of the firewall of this host drops the datagrams of peers to UDP port %d", t.Port)
 		case t.SomeUp:
+			continue
+		case f.Hook == "nat":
+			list = append(list, Finding{
+				Kind: Firewall, Subject: f.Table + " " + f.Chain,
+				Message: fmt.Sprintf("no peer is up, and a rule of the firewall of this host gives datagrams to UDP port %d another destination (%v)", t.Port, f.Rule),
+				Remedy:  f.Remedy(),
+			})
 			continue
 		case f.Drops:
 			how = fmt.Sprintf("no peer is up, and a rule of the firewall of this host drops datagrams to UDP port %d", t.Port)

@@ -28,11 +28,13 @@ const (
 	Queue       Kind = "device-queue"    // the queue of one of our devices overflows
 	Elsewhere   Kind = "route-elsewhere" // a route of somebody else is preferred to ours
 	Bridge      Kind = "bridge"          // the TAP and its bridge are parted, or the bridge is down
+	Address     Kind = "address"         // another link has an address of the TUN device
+	Conntrack   Kind = "conntrack"       // the table of connections is full
 )
 
 // Kinds lists all of them.
 func Kinds() []Kind {
-	return []Kind{Forwarding, ReversePath, Clock, Firewall, Masquerade, Queue, Elsewhere, Bridge}
+	return []Kind{Forwarding, ReversePath, Clock, Firewall, Masquerade, Queue, Elsewhere, Bridge, Address, Conntrack}
 }
 
 // Finding is one setting to correct.
@@ -49,6 +51,7 @@ type Host struct {
 	Forward6 bool // net.ipv6.conf.all.forwarding
 	// Packets dropped for their reverse path since boot.
 	ReversePathDrops uint64
+	Tracking         Tracking
 	Now              time.Time
 }
 
@@ -83,6 +86,8 @@ type Tunnel struct {
 	Routed  bool           // the instance makes a route for every allowed IP
 	// Astray are allowed IPs whose first and last addresses are routed to another link.
 	Astray []Astray
+	// Parts are those of allowed IPs that do not go through the tunnel (ReadParts, ReadDiverted).
+	Parts []Part
 	// Filters are the tables of nftables that keep datagrams from Port; empty while peers are
 	// heard.
 	Filters []Filter
@@ -121,7 +126,7 @@ const clockSlack = 2 * time.Minute
 // Find returns the settings to correct.
 func Find(t Tunnel, h Host) []Finding {
 	return slices.Concat(t.forwarding(h), t.barriers(h), t.elsewhere(h), t.reversePath(h), t.secondUplink(h), t.exit(),
-		t.firewall(), t.queues(h), t.bridge(h), t.clock(h))
+		t.firewall(), t.queues(h), t.bridge(h), t.clock(h), t.addresses(h), t.parts(), t.conntrack(h))
 }
 
 // clock finds a clock that is behind what this host itself has done before.

@@ -80,6 +80,35 @@ func TestFind(t *testing.T) {
 			[]string{"its last handshake was sent at 2027-01-16 08:00 UTC|set the clock"}},
 		{"the clock is a little behind the last handshake", func(x *Tunnel, h *Host) { x.Sent = h.Now.Add(time.Minute) }, nil},
 		{"the clock is as good as that of another", func(x *Tunnel, h *Host) { x.Written = h.Now.Add(time.Minute) }, nil},
+		{"the clock is in 1970", func(x *Tunnel, h *Host) { x.Written, h.Now = h.Now, time.Unix(60, 0) }, []string{"1970-01-01 00:01 UTC, which is before office.toml was written"}},
+		{"the clock is in 1970, and a handshake was sent", func(x *Tunnel, h *Host) { x.Sent, h.Now = h.Now, time.Unix(60, 0) },
+			[]string{"1970-01-01 00:01 UTC, and its last handshake was sent at 2027"}},
+		{"an address of ours at another link", func(_ *Tunnel, h *Host) {
+			h.Links[2].Addrs = append(h.Links[2].Addrs, prefixes("10.9.0.1/32", "fd09::1/128")...)
+		}, []string{"10.9.0.1 is an address of office and of lan|another address", "fd09::1 is an address"}},
+		{"our network is a part of that of another link", func(_ *Tunnel, h *Host) {
+			h.Links[2].Addrs = append(h.Links[2].Addrs, prefixes("10.9.0.77/16")...)
+		}, []string{"10.9.0.0/24, the network of office, is also in that of lan (10.9.0.0/16)|10.9.0.1/32"}},
+		{"our address alone is in the network of another link", func(_ *Tunnel, h *Host) {
+			h.Links[3].Addrs, h.Links[2].Addrs = prefixes("192.168.1.9/32"), prefixes("192.168.1.1/24", "fd01::1/64")
+		}, nil},
+		{"another link's network is a part of ours", func(_ *Tunnel, h *Host) {
+			h.Links[2].Addrs = append(h.Links[2].Addrs, prefixes("10.9.0.129/25")...)
+		}, nil},
+		{"the other link with our address is down", func(_ *Tunnel, h *Host) {
+			h.Links = append(h.Links, Link{Name: "old", Addrs: prefixes("10.9.0.1/24")})
+		}, nil},
+		{"a part of an allowed IP goes elsewhere", func(x *Tunnel, _ *Host) {
+			x.Parts = []Part{{Of: prefixes("10.20.0.0/16")[0], Part: prefixes("10.20.5.0/24")[0], Link: "wan"}}
+		}, []string{"10.20.5.0/24, a part of the allowed IP 10.20.0.0/16, is led to wan|ip route show 10.20.5.0/24"}},
+		{"what comes from the LAN goes elsewhere", func(x *Tunnel, _ *Host) {
+			p := prefixes("10.20.0.0/16")[0]
+			x.Parts = []Part{{Of: p, Part: p, Link: "wan", From: "lan", Src: netip.MustParseAddr("192.168.1.2")}}
+		}, []string{"leads what comes by lan for it to wan|ip route get 10.20.0.1 from 192.168.1.2 iif lan"}},
+		{"the table of connections is full", func(_ *Tunnel, h *Host) { h.Tracking = Tracking{65000, 65536} },
+			[]string{"is full (65000 of 65536)|nf_conntrack_max=131072"}},
+		{"the table of connections has room", func(_ *Tunnel, h *Host) { h.Tracking = Tracking{64000, 65536} }, nil},
+		{"connections are not tracked", func(_ *Tunnel, h *Host) { h.Tracking = Tracking{5, 0} }, nil},
 		{"a rule against what is forwarded", func(x *Tunnel, _ *Host) { x.Barriers = barrier(7) },
 			[]string{"drops what is forwarded between office and other networks (nftables: table inet fw, chain f, handle 7)|iifname office accept"}},
 		{"a policy against it", func(x *Tunnel, _ *Host) { x.Barriers = barrier(0) }, []string{"the policy is drop|oifname office accept"}},

@@ -22,7 +22,7 @@ func Read() (Host, error) {
 		return Host{}, fmt.Errorf("list network interfaces: %w", err)
 	}
 	h := Host{Now: time.Now(), Forward6: setting(6, "all", "forwarding") == "1"}
-	h.ReversePathDrops = reversePathDrops()
+	h.ReversePathDrops, h.Tracking = reversePathDrops(), readTracking()
 	text, _ := os.ReadFile(devPath) // without it there are no counts to compare
 	counts := parseDev(string(text))
 	strict := max(setting(4, "all", "rp_filter"), "0")
