@@ -20,12 +20,15 @@ func (e *end) told() PeerStatus { return e.tun.Status().Peers[0] }
 
 // pings sends a packet from e to other each half second for a while; an echo comes back for each
 // that arrives.
-func (e *end) pings(other *end, d time.Duration) {
+func (e *end) pings(other *end, d time.Duration) { e.pingsOf(other, 10, d) }
+
+// pingsOf is pings with packets of a size.
+func (e *end) pingsOf(other *end, size int, d time.Duration) {
 	e.t.Helper()
 	for began := time.Now(); time.Since(began) < d; {
-		e.sends(other, 10)
+		e.sends(other, size)
 		if other.got() > 0 {
-			other.sends(e, 10)
+			other.sends(e, size)
 		}
 		passes(500 * time.Millisecond)
 	}

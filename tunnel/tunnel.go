@@ -136,7 +136,7 @@ func (t *Tunnel) joinControl() {
 		}
 		return frames(kp.Peer, payload, now)
 	}
-	t.env.PathInUse = t.extensions.PathInUse
+	t.env.PathInUse, t.env.Unanswered = t.extensions.PathInUse, t.extensions.Unanswered
 	t.env.SessionChanged = func(p *peer.Peer) {
 		t.lan.SessionChanged(p)
 		t.extensions.SessionChanged(p)

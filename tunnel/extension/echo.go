@@ -116,6 +116,14 @@ func (x *Exchange) sendEcho(p *peer.Peer, s *state, size int, answered func(time
 	return number
 }
 
+// sendSmall sends the smallest echo request there is, alone. Sent together with a larger one, both
+// would be one packet for the firewalls of the hosts at either end (UDP_SEGMENT).
+func (x *Exchange) sendSmall(p *peer.Peer, s *state, answered func(time.Duration)) {
+	x.out.Flush(x.now)
+	x.sendEcho(p, s, EchoSize, answered)
+	x.out.Flush(x.now)
+}
+
 // echoRequest answers an echo request of a peer.
 func (x *Exchange) echoRequest(m *Message) drop.Reason {
 	e, ok := ParseEchoRequest(m.Body)
@@ -123,7 +131,7 @@ func (x *Exchange) echoRequest(m *Message) drop.Reason {
 		return drop.BadInnerPacket
 	}
 	var body [echoReplyLen]byte
-	x.Send(m.Peer, TypeEchoReply, EchoReply{e, uint32(m.Size)}.Append(body[:0]))
+	x.send(m.Peer, TypeEchoReply, EchoReply{e, uint32(m.Size)}.Append(body[:0]), min(m.Size, watchSize))
 	return drop.None
 }
 
@@ -138,7 +146,7 @@ func (x *Exchange) echoReply(m *Message) drop.Reason {
 	e, ok := s.echoes.take(r.Number)
 	switch {
 	case !ok: // it came too late, and shows all the same that requests arrive
-		if s.echoes.last-r.Number < maxLate {
+		if s.echoes.last-r.Number < maxLate && r.Size >= watchSize {
 			x.heardUs(m.Peer, s)
 		}
 		return drop.None
@@ -147,7 +155,9 @@ func (x *Exchange) echoReply(m *Message) drop.Reason {
 	}
 	rtt := max(m.At.Sub(e.sentAt), time.Microsecond)
 	s.echoes.measured(rtt)
-	x.heardUs(m.Peer, s)
+	if e.size >= watchSize {
+		x.heardUs(m.Peer, s)
+	}
 	if e.answered != nil {
 		e.answered(rtt)
 	}

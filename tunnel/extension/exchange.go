@@ -2,8 +2,8 @@
 // it finds out which peers are tund (hello), says goodbye to them at a stop, measures round trips
 // and losses by echo requests, judges by them whether a peer is alive, finds out how large the
 // packets are that the path to it carries, tells it that its packets are dropped for their source
-// (refusal), and carries the control messages of other parts of the engine, which register a
-// Handler for each type.
+// (refusal) or that nothing comes from it (unheard), and carries the control messages of other
+// parts of the engine, which register a Handler for each type.
 //
 // Exchange is both ends of that. Lanes hand it the control messages that they receive; one
 // goroutine handles these, keeps all state, and sends. What lanes and status need of the result is
@@ -109,6 +109,7 @@ func New(env *lane.Env, peers *peer.Table, progress *watchdog.Progress) *Exchang
 	x.Handle(TypeEchoRequest, x.echoRequest)
 	x.Handle(TypeEchoReply, x.echoReply)
 	x.Handle(TypeRefusal, x.refusal)
+	x.Handle(TypeUnheard, x.unheard)
 	return x
 }
 

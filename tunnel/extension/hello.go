@@ -25,7 +25,7 @@ const (
 	// in one of 1,400 sessions, which is every other day, but not in three sessions in a row.
 	maxSilent = 3
 	// ownFeatures is what this package takes part in.
-	ownFeatures = FeatureEcho | FeatureGoodbye | FeatureRefusal
+	ownFeatures = FeatureEcho | FeatureGoodbye | FeatureRefusal | FeatureUnheard
 )
 
 // state is what Run knows of a peer.
@@ -131,8 +131,8 @@ func (x *Exchange) followSession(p *peer.Peer, s *state) {
 	}
 	s.keypair, s.tries, s.helloAt = kp, 0, 0
 	if s.watch != nil {
-		s.echoes.clear()      // what was asked in an earlier session may have no answer
-		s.live.unanswered = 0 // the new one proves that the peer hears us
+		s.echoes.clear()    // what was asked in an earlier session may have no answer
+		s.live = liveness{} // the new one proves that the peer hears us
 	}
 	if p.Extension.Mode() == peer.ExtensionsOn || s.known || !s.asked {
 		s.helloAt = x.now

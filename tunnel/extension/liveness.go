@@ -4,45 +4,75 @@ import (
 	"fmt"
 	"time"
 
+	"tund/crypto/wire"
 	"tund/internal/boottime"
 	"tund/tunnel/peer"
 	"tund/tunnel/timers"
 )
 
-// maxMissed is the number of echo requests in a row after which a peer that does not answer them is
-// down.
-const maxMissed = 3
-
-// maxUnanswered is the same for a peer from which other things come: it is there, but what we send
-// does not arrive. So many in a row are not lost by chance: on a path that loses one datagram in
-// five, a request or its answer is lost in 36 % of all cases, and 15 of them in a row less than
-// once in two months if one is sent each second.
-const maxUnanswered = 15
+// Bounds on the requests without an answer after which a peer is down.
+const (
+	// maxMissed is the number of echo requests in a row after which a peer with liveness that does
+	// not answer them is down, if nothing else has come either.
+	maxMissed = 3
+	// maxUnanswered is the same for a peer from which other things come: it is there, but what we
+	// send does not arrive. So many in a row are not lost by chance: on a path that loses one
+	// datagram in five, a request or its answer is lost in 36 % of all cases, and 15 of them in a
+	// row less than once in two months if one is sent each second.
+	maxUnanswered = 15
+	// watchSize is the size of these requests and of the answers to them, in bytes of plaintext:
+	// they become datagrams that are a little longer than the initiation of a handshake (148
+	// bytes). A path that loses them carries no handshake and few packets, whatever else passes.
+	watchSize = 128
+	// watchDatagram is the size of those datagrams, in bytes of UDP payload.
+	watchDatagram = watchSize + wire.TransportOverhead
+)
 
 // liveness is the watch on a peer that is to be down soon after it stops answering.
 type liveness struct {
-	next   boottime.Time // of the next echo request; 0: none is due
+	asked  boottime.Time // when the last echo request was sent; 0: none was
 	number uint32        // of the echo request that waits; 0: none
 	missed int           // in a row, while nothing came
 	since  boottime.Time // when the first of those missed was sent
 	// In a row in the present session, whatever came, and when the first of them was sent.
 	unanswered      int
 	unansweredSince boottime.Time
+	small           int           // answers to smaller requests meanwhile
+	unheardAt       boottime.Time // when the peer last said that it does not hear us; 0: never
 }
 
-// checkAlive sends p an echo request in each interval of its liveness, and declares it down when
-// maxMissed of them had no answer while nothing else came either, or maxUnanswered whatever else
-// came. A peer that is to be watched is to have a session, whether or not there is traffic. It
-// returns when to look again; 0: when something happens.
-func (x *Exchange) checkAlive(p *peer.Peer, s *state) (next boottime.Time) {
-	every := p.Extension.Liveness()
-	if every == 0 {
-		s.live = liveness{}
-		x.heardUs(p, s)
-		return 0
+// pace is how a peer is watched: the interval of the echo requests, and how many in a row may have
+// no answer while nothing else comes from it, or while other things do.
+type pace struct {
+	every        time.Duration
+	missed, deaf int
+}
+
+// paceOf returns how p is to be watched now; every is 0 if it is not. Otherwise next is when that
+// may change; 0: when something happens.
+func (x *Exchange) paceOf(p *peer.Peer, s *state) (w pace, next boottime.Time) {
+	w = pace{p.Extension.Liveness(), maxMissed, maxUnanswered}
+	if doubted, at := x.doubted(p, s); !doubted {
+		next = at
+	} else if w.every == 0 || w.every > askAfter { // its own pace is the slower one
+		w = pace{askEvery, maxAsked, maxUnanswered}
 	}
+	if x.saidUnheard(s) {
+		w.deaf = maxUnheard
+	}
+	return w, next
+}
+
+// checkAlive sends p an echo request in each interval of its liveness, or while it is in doubt
+// whether p gets what is sent to it, and declares it down when too many of them had no answer. A
+// peer with liveness is to have a session, whether or not there is traffic. It returns when to look
+// again; 0: when something happens.
+func (x *Exchange) checkAlive(p *peer.Peer, s *state) (next boottime.Time) {
 	if s.keypair == nil {
 		s.live = liveness{}
+		if p.Extension.Liveness() == 0 {
+			return 0
+		}
 		if p.Endpoint() != nil && !p.Timers.Handshaking() && !x.env.Link.KnownDown() {
 			x.env.WantHandshake(p, x.now)
 		}
@@ -52,23 +82,31 @@ func (x *Exchange) checkAlive(p *peer.Peer, s *state) (next boottime.Time) {
 		s.live = liveness{}
 		return s.keypair.Established.Add(timers.RejectAfterTime)
 	}
+	w, next := x.paceOf(p, s)
+	if w.every == 0 {
+		s.live = liveness{}
+		return next
+	}
 	l := &s.live
-	if l.next != 0 && x.now < l.next {
-		return l.next
+	if due := l.asked.Add(w.every); l.asked != 0 && x.now < due {
+		return earlier(due, next)
 	}
 	if l.number != 0 {
-		x.missed(p, s, every)
+		x.missed(p, s, w)
 	}
-	l.number = x.sendEcho(p, s, EchoSize, func(time.Duration) {
+	l.number = x.sendEcho(p, s, watchSize, func(time.Duration) {
 		s.echoes.note(true)
 		l.number, l.missed = 0, 0
 	})
-	l.next = x.now.Add(every)
-	return l.next
+	if l.unanswered > 0 { // is it the size?
+		x.sendSmall(p, s, func(time.Duration) { l.small++ })
+	}
+	l.asked = x.now
+	return earlier(x.now.Add(w.every), next)
 }
 
 // missed notes that the last echo request had no answer in its interval.
-func (x *Exchange) missed(p *peer.Peer, s *state, every time.Duration) {
+func (x *Exchange) missed(p *peer.Peer, s *state, w pace) {
 	l := &s.live
 	e, waiting := s.echoes.take(l.number)
 	if !waiting {
@@ -81,7 +119,7 @@ func (x *Exchange) missed(p *peer.Peer, s *state, every time.Duration) {
 	}
 	if p.LastReceived() >= e.sentAt { // an answer may be late or lost, but the peer is there
 		l.missed = 0
-		if l.unanswered >= maxUnanswered && p.Deaf(l.unansweredSince, deafText(l.unanswered)) {
+		if why := x.whyDeaf(p, s, w); why != "" && p.Deaf(l.unansweredSince, why) {
 			x.lost(p)
 		}
 		return
@@ -89,16 +127,27 @@ func (x *Exchange) missed(p *peer.Peer, s *state, every time.Duration) {
 	if l.missed++; l.missed == 1 {
 		l.since = e.sentAt
 	}
-	if l.missed < maxMissed {
-		return
+	if l.missed >= maxMissed {
+		x.sayUnheard(p)
 	}
-	if p.Dead(l.since, fmt.Sprintf("no answer to %d echo requests, one every %v", maxMissed, every)) {
+	if l.missed >= w.missed && p.Dead(l.since, missedText(p, l.missed, w.every)) {
 		x.lost(p)
 	}
 }
 
-func deafText(requests int) string {
-	return fmt.Sprintf("no answer to %d echo requests in a row, although the peer sends: what we send does not arrive there", requests)
+// whyDeaf explains why what we send does not arrive at p, from which other things come; "" while
+// that may be chance.
+func (x *Exchange) whyDeaf(p *peer.Peer, s *state, w pace) string {
+	l := &s.live
+	switch {
+	case l.unanswered >= maxBySize && l.small >= l.unanswered-2: // the first had none beside it
+		return sizeText(p)
+	case l.unanswered < w.deaf:
+		return ""
+	case x.saidUnheard(s):
+		return unheardText(p)
+	}
+	return fmt.Sprintf("no answer to %d echo requests in a row, although the peer sends: what we send does not arrive there", l.unanswered)
 }
 
 // lost is called when p is found to be down.
@@ -107,9 +156,11 @@ func (x *Exchange) lost(p *peer.Peer) {
 	x.env.SessionChanged(p)
 }
 
-// heardUs notes that p has answered an echo request, or is not watched any longer.
+// heardUs notes that p has answered an echo request of the size of those by which it is watched, or
+// is not watched any longer.
 func (x *Exchange) heardUs(p *peer.Peer, s *state) {
-	s.live.unanswered = 0
+	s.live.unanswered, s.live.small, s.live.unheardAt = 0, 0, 0
+	p.Extension.NoteHeard()
 	if p.Hears() {
 		x.env.SessionChanged(p)
 	}

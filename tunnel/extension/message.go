@@ -39,6 +39,7 @@ const (
 	TypeEchoRequest Type = 3
 	TypeEchoReply   Type = 4
 	TypeRefusal     Type = 5
+	TypeUnheard     Type = 6
 	TypeOffer       Type = 16
 	TypeAnswer      Type = 17
 )
@@ -96,6 +97,8 @@ const (
 	FeatureDataSessions Features = 1 << 2
 	// FeatureRefusal: wants to be told that its packets are dropped.
 	FeatureRefusal Features = 1 << 3
+	// FeatureUnheard: wants to be told that it is not heard.
+	FeatureUnheard Features = 1 << 4
 )
 
 // EchoRequest is the body of an echo request. It is followed by any amount of padding, which counts

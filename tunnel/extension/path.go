@@ -74,7 +74,7 @@ func (x *Exchange) checkPath(p *peer.Peer, s *state) (next boottime.Time) {
 	}
 	if t.goal == rest {
 		if x.now < t.next {
-			if p.Extension.Large() {
+			if p.Extension.Large() || t.known == floorMTU && !t.proven {
 				return t.next
 			}
 			return 0
@@ -105,7 +105,7 @@ func (x *Exchange) proceed(p *peer.Peer, s *state) {
 	}
 	x.probe(p, s, sizes)
 	if small {
-		x.sendEcho(p, s, EchoSize, func(time.Duration) { t.answered(0) })
+		x.sendSmall(p, s, func(time.Duration) { t.answered(0) })
 	}
 }
 
@@ -121,6 +121,10 @@ func (x *Exchange) probe(p *peer.Peer, s *state, sizes []probe) {
 			}
 		})
 		var body [echoRequestLen]byte
+		if t.goal == least { // as packets leave, which routers may fragment
+			x.send(p, TypeEchoRequest, EchoRequest{number, uint64(x.now)}.Append(body[:0]), size-t.overhead)
+			continue
+		}
 		x.scratch = AppendMessage(x.scratch[:0], TypeEchoRequest, EchoRequest{number, uint64(x.now)}.Append(body[:0]))
 		x.scratch = append(x.scratch, make([]byte, size-t.overhead-len(x.scratch))...)
 		if err := x.out.Probe(p, x.scratch, x.now); errors.Is(err, unix.EMSGSIZE) {
@@ -142,7 +146,7 @@ func (x *Exchange) publishPath(p *peer.Peer, s *state) {
 	if t := &s.path; t.known != 0 && t.known < maxProbeMTU {
 		limit = t.known - t.overhead
 	}
-	if p.SetPath(s.path.known, limit) && x.pathChanged != nil {
+	if p.SetPath(s.path.known, limit, s.path.narrow) && x.pathChanged != nil {
 		x.pathChanged()
 	}
 }

@@ -15,6 +15,7 @@ type simulation struct {
 	mtu    int     // of the path
 	loss   float64 // share of probes lost
 	dead   bool    // nothing passes
+	cuts   bool    // what may be fragmented is, and passes
 	random *rand.Rand
 	sent   int // probes
 }
@@ -33,7 +34,7 @@ func (m *simulation) passes() bool { return !m.dead && m.random.Float64() >= m.l
 func (m *simulation) send(sizes []probe, small bool) {
 	for _, p := range sizes {
 		m.sent++
-		if p.size <= m.mtu && m.passes() && m.answered(p.size) {
+		if (p.size <= m.mtu || m.cuts && m.goal == least) && m.passes() && m.answered(p.size) {
 			m.until = m.now
 		}
 	}
@@ -219,4 +220,31 @@ func FuzzSearch(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A path that loses what every path has to carry is not taken for one that carries it, unless it
+// carries it in fragments.
+func TestSearch_pathThatIsTooNarrow(t *testing.T) {
+	t.Parallel()
+	for _, top := range []int{1280, 1500} {
+		for _, cuts := range []bool{false, true} {
+			m := simulate(top, top, 0, 1)
+			m.run(10 * time.Second)
+			m.mtu, m.cuts = 1000, cuts
+			m.run(confirmEvery + 2*(3+narrowRounds)*testWait + time.Second)
+			if m.narrow == cuts || m.known != floorMTU {
+				t.Errorf("top %d, fragments pass: %t: narrow %t, %d in use", top, cuts, m.narrow, m.known)
+			}
+			m.mtu = top
+			m.run(confirmEvery + 2*testWait)
+			if m.narrow {
+				t.Errorf("top %d: narrow after the fault", top)
+			}
+			m.dead = true // nothing is learned from a path on which nothing passes
+			m.run(time.Minute)
+			if m.narrow {
+				t.Errorf("top %d: a dead path is narrow", top)
+			}
+		}
+	}
 }

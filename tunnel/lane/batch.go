@@ -69,6 +69,7 @@ type runInfo struct {
 	count    int  // datagrams
 	open     bool // accepts another datagram of the same size or a last, shorter one
 	hasData  bool // not only keepalives
+	carries  bool // packets or frames, not only control messages
 	endpoint *udp.Endpoint
 }
 
@@ -109,11 +110,12 @@ func (b *Batch) seal(p *peer.Peer, ep *udp.Endpoint, s *session.Session, counter
 			info.count++
 			info.open = n == r.Segment
 			info.hasData = info.hasData || len(plaintext) > 0
+			info.carries = info.carries || !isControl(plaintext)
 			return
 		}
 	}
 	b.runs = append(b.runs, udp.Run{Buf: b.arena[start:b.used:len(b.arena)], Segment: n, To: *ep, Class: class})
-	b.infos = append(b.infos, runInfo{peer: p, session: s, count: 1, open: true, hasData: len(plaintext) > 0, endpoint: ep})
+	b.infos = append(b.infos, runInfo{peer: p, session: s, count: 1, open: true, hasData: len(plaintext) > 0, carries: !isControl(plaintext), endpoint: ep})
 }
 
 // via returns the sender for the lane's socket.
@@ -155,6 +157,9 @@ func (b *Batch) announce(info *runInfo, now boottime.Time) {
 	info.peer.Timers.AuthenticatedSent(now)
 	if info.hasData {
 		info.peer.Timers.DataSent(now)
+	}
+	if info.carries && info.peer.Extension.NoteSent(now) {
+		b.env.Unanswered(info.peer, now)
 	}
 }
 

@@ -48,6 +48,9 @@ type Env struct {
 	// PathInUse is called when large datagrams are sent to a peer with extensions after a pause. It
 	// must not block.
 	PathInUse func(*peer.Peer)
+	// Unanswered is called when packets are sent to a peer with extensions, and none has come from
+	// it since. It must not block.
+	Unanswered func(p *peer.Peer, now boottime.Time)
 	// VerifyChecksums makes the receive loops verify the transport checksums of inner packets.
 	VerifyChecksums bool
 }

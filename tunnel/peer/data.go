@@ -266,6 +266,7 @@ func (d *DataSessions) worn() bool {
 // Carried is called when packets have come in a session. A peer that has data sessions sends none
 // in a WireGuard session: if ours belong to an older one, it does not have them any longer.
 func (p *Peer) Carried(kp *Keypair) {
+	p.Extension.NoteHeard()
 	if kp.data != nil {
 		return
 	}

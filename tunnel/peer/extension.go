@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tund/internal/boottime"
 	"tund/internal/limit"
 	"tund/tunnel/timers"
 )
@@ -33,16 +34,19 @@ type Extension struct {
 	more atomic.Pointer[extensionState]
 }
 
-// extensionState is the part of Extension that no packet needs.
+// extensionState is the part of Extension that only peers need which have, or have had, a session.
 type extensionState struct {
 	rate, tooBig limit.Bucket
 	deadline     timers.Deadline[Peer]
 	liveness     atomic.Int64 // ns
 	report       atomic.Pointer[PathReport]
 	path         atomic.Int32 // path MTU in bytes; 0: not known
+	narrow       atomic.Bool  // see Narrow
+	// Boottime at which the first packet was sent since NoteHeard; 0: none.
+	waiting atomic.Int64
 }
 
-// extended returns the part of Extension that no packet needs, to be written to.
+// extended returns the state of a peer that has, or is to have, a session.
 func (p *Peer) extended() *extensionState {
 	e := &p.Extension
 	if e.more.Load() == nil {
@@ -80,10 +84,44 @@ func (e *Extension) PathMTU() int {
 // is known.
 func (e *Extension) Limit() int { return int(e.limit.Load()) }
 
+// Narrow reports whether not even datagrams of the least size that every path is taken to carry
+// arrive at the peer, although small ones do.
+func (e *Extension) Narrow() bool {
+	s := e.more.Load()
+	return s != nil && s.narrow.Load()
+}
+
 // SetPath notes what the path has been found to carry, and reports whether that is new.
-func (p *Peer) SetPath(mtu, limit int) (changed bool) {
-	old := p.extended().path.Swap(int32(mtu))
-	return p.Extension.limit.Swap(int32(limit)) != int32(limit) || old != int32(mtu)
+func (p *Peer) SetPath(mtu, limit int, narrow bool) (changed bool) {
+	s := p.extended()
+	old, was := s.path.Swap(int32(mtu)), s.narrow.Swap(narrow)
+	return p.Extension.limit.Swap(int32(limit)) != int32(limit) || old != int32(mtu) || was != narrow
+}
+
+// NoteSent notes that packets were sent. It reports whether they are the first since NoteHeard, to
+// a peer that may be asked whether it gets them. Lanes call it once for each run.
+func (e *Extension) NoteSent(now boottime.Time) (first bool) {
+	if e.features.Load() == 0 {
+		return false
+	}
+	s := e.more.Load()
+	return s != nil && s.waiting.Load() == 0 && s.waiting.CompareAndSwap(0, int64(now))
+}
+
+// NoteHeard notes that packets came, or the answer to the question whether the peer gets ours.
+func (e *Extension) NoteHeard() {
+	if s := e.more.Load(); s != nil && s.waiting.Load() != 0 {
+		s.waiting.Store(0)
+	}
+}
+
+// Waiting returns when the first packet was sent since NoteHeard; 0: none, or the peer is not known
+// as tund.
+func (e *Extension) Waiting() boottime.Time {
+	if s := e.more.Load(); s != nil {
+		return boottime.Time(s.waiting.Load())
+	}
+	return 0
 }
 
 // NoteLarge notes that a large datagram was sent to the peer. It reports whether that is the first

@@ -96,6 +96,8 @@ func refusalText(ep netip.AddrPort, err error) string {
 		return text + ": a link-local address needs the interface behind a percent sign"
 	case errors.Is(err, unix.EINVAL):
 		return text + ": a route of type blackhole covers it" + look
+	case errors.Is(err, unix.ENODEV) && ep.Addr().Zone() == "":
+		return text + ": the interface of bind_device in [tunnel] is gone (see: ip link)"
 	case errors.Is(err, unix.ENODEV):
 		return text + ": this host has no interface " + ep.Addr().Zone()
 	case errors.Is(err, unix.EAFNOSUPPORT):

@@ -8,6 +8,7 @@ import (
 
 	"tund/crypto/keys"
 	"tund/internal/boottime"
+	"tund/internal/sizes"
 	"tund/tunnel/timers"
 	"tund/tunnel/udp"
 )
@@ -121,6 +122,9 @@ func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
 	switch {
 	case state == StateDown && p.dead():
 		text = faults.deadWhy
+		if words := p.said(faults.deadSince); words != "" && ep != nil {
+			text = saidText(ep.Addr, words)
+		}
 	case state != StateUp && p.Strict() && p.dataTrouble != nil && p.usable(now) != nil:
 		text = "post_quantum = \"require\": " + p.dataTrouble.why
 	case state == StateDown && p.dataTrouble != nil && p.dataTrouble.demanded && p.usable(now) != nil:
@@ -211,6 +215,15 @@ func (s *SessionStatus) count(kp *Keypair) {
 // timers.KeepaliveTimeout, if only by a keepalive.
 const silence = timers.KeepaliveTimeout + 2*time.Second
 
+// narrowWords says that the path does not carry datagrams of the usual sizes, or returns "".
+func (p *Peer) narrowWords(ep netip.AddrPort) string {
+	if !p.Extension.Narrow() {
+		return ""
+	}
+	return fmt.Sprintf("IP packets of %d bytes do not arrive at %v, although small ones do: something on the path drops large ones",
+		sizes.MinIPv6MTU, ep)
+}
+
 // trouble describes what is wrong with the path to a peer that is up, or returns "" if nothing is
 // known. Callers hold mu.
 func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
@@ -232,5 +245,5 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 	if p.Timers.Handshaking() && now.Sub(p.Timers.InitiatedAt()) >= time.Second && now.Sub(p.LastReceived()) >= silence {
 		return fmt.Sprintf("no answer from %v to a handshake either: %s", ep, cause)
 	}
-	return cmp.Or(p.foreignWords(now), p.refusalWords(now))
+	return cmp.Or(p.foreignWords(now), p.refusalWords(now), p.narrowWords(ep))
 }
