@@ -30,7 +30,7 @@ type tableFault struct {
 
 // named is how long a fault may take to be named. After 15 s a peer that cannot be sent to is down;
 // the rest is for a machine that is busy with other tests. The log has the seconds of each fault.
-const named = 20 * time.Second
+const named = 15 * time.Second
 
 // calmAfter is how long an end may go on to speak of a fault that was mended.
 const calmAfter = 30 * time.Second
@@ -87,7 +87,7 @@ func (g *gateway) runs() bool {
 func TestSoakTable_ofFaults(t *testing.T) {
 	testnet.Soak(t)
 	t.Parallel()
-	for _, f := range slices.Concat(faultTable, laterFaults) {
+	for _, f := range slices.Concat(faultTable, laterFaults, furtherFaults) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPair(t, false)
