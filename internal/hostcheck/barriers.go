@@ -15,6 +15,9 @@ func (t *Tunnel) barriers(h Host) (list []Finding) {
 		if r.Policy && !certain || len(lans) == 0 && !t.Forwards {
 			continue
 		}
+		if r.managed() != "" && slices.ContainsFunc(list, func(x Finding) bool { return x.Remedy == r.managed() }) {
+			continue
+		}
 		list = append(list, Finding{
 			Kind: Forwarding, Subject: r.Table + " " + r.Chain,
 			Message: fmt.Sprintf("the firewall of this host drops what is forwarded between %s and other networks (%s)", t.Device, r),

@@ -3,9 +3,11 @@ package hostcheck
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 )
 
 // Filter is a chain of nftables that keeps datagrams from our UDP port.
@@ -105,9 +107,9 @@ func (t *Traffic) filter(rules *ruleset, c *nftables.Chain) (f Filter, err error
 
 // arriving are datagrams to our port from somebody who begins: from anywhere, and from each peer.
 func (t *Traffic) arriving(family nftables.TableFamily) []packet {
-	list := []packet{{udp: true, dport: t.Port, local: true, state: expr.CtStateBitNEW}}
+	list := []packet{{proto: unix.IPPROTO_UDP, dport: t.Port, local: true, state: expr.CtStateBitNEW}}
 	for _, a := range t.endpoints(family) {
-		list = append(list, packet{udp: true, sport: a.Port(), dport: t.Port, src: a.Addr(), local: true, state: expr.CtStateBitNEW})
+		list = append(list, packet{proto: unix.IPPROTO_UDP, sport: a.Port(), dport: t.Port, src: a.Addr(), local: true, state: expr.CtStateBitNEW})
 	}
 	return list
 }
@@ -149,6 +151,10 @@ func (t *Tunnel) firewall() []Finding {
 		default:
 			how = fmt.Sprintf("no peer is up, and the firewall of this host accepts nothing for UDP port %d by a rule of its own "+
 				"and drops the rest", t.Port)
+		}
+		// One command is for both tables of ufw.
+		if f.managed() != "" && slices.ContainsFunc(list, func(x Finding) bool { return x.Remedy == f.admit() }) {
+			continue
 		}
 		list = append(list, Finding{
 			Kind: Firewall, Subject: f.Table + " " + f.Chain,

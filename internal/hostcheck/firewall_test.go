@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 )
 
 // table is one of the family inet with the rules of its chains, which nobody asks the kernel for.
@@ -104,7 +105,7 @@ func TestRuleset_whatARuleDoes(t *testing.T) {
 	} {
 		s, fw := table(map[string][][]expr.Any{"in": {c.rule}})
 		policy := nftables.ChainPolicyDrop
-		p := packet{udp: true, dport: ourPort, local: true, state: expr.CtStateBitNEW}
+		p := packet{proto: unix.IPPROTO_UDP, dport: ourPort, local: true, state: expr.CtStateBitNEW}
 		f, err := s.base(&nftables.Chain{Name: "in", Table: fw, Policy: &policy}, &p)
 		if err != nil || f.accepted != c.accepted || f.certain() == c.accepted || (f.against != nil) != c.against {
 			t.Errorf("%s: %+v, %v", c.name, f, err)
@@ -136,7 +137,7 @@ func TestRuleset_followsChains(t *testing.T) {
 		{"a chain without end", [][]expr.Any{call(expr.VerdictJump), against}, [][]expr.Any{call(expr.VerdictJump)}, "", 0},
 	} {
 		s, fw := table(map[string][][]expr.Any{"in": c.in, "sub": c.sub})
-		p := packet{udp: true, dport: ourPort, local: true, state: expr.CtStateBitNEW}
+		p := packet{proto: unix.IPPROTO_UDP, dport: ourPort, local: true, state: expr.CtStateBitNEW}
 		f, err := s.base(&nftables.Chain{Name: "in", Table: fw}, &p)
 		if err != nil || f.certain() != (c.by != "") || f.certain() && (f.by.chain != c.by || f.by.handle != c.handle) {
 			t.Errorf("%s: %+v, %v", c.name, f, err)

@@ -12,7 +12,7 @@ import (
 
 // packet is what is known of a packet that a firewall judges. What is not known may be anything.
 type packet struct {
-	udp          bool // otherwise of any protocol
+	proto        byte // 0: not known
 	sport, dport uint16
 	src, dst     netip.Addr // they say the family; without them it is that of the table
 	in, out      string     // links; "" for one that is not known, and not the loopback device
@@ -132,10 +132,10 @@ func link(name string) value {
 }
 
 func (p *packet) protocol() value {
-	if p.udp {
-		return value{data: []byte{unix.IPPROTO_UDP}}
+	if p.proto == 0 {
+		return value{}
 	}
-	return value{}
+	return value{data: []byte{p.proto}}
 }
 
 // payload reads a header: RFC 768, RFC 791 §3.1 and RFC 8200 §3.
@@ -152,7 +152,7 @@ func (p *packet) payload(e *expr.Payload, table nftables.TableFamily) value {
 		}
 	}
 	switch six := p.six(table); {
-	case e.Base == expr.PayloadBaseTransportHeader && p.udp:
+	case e.Base == expr.PayloadBaseTransportHeader && p.proto == unix.IPPROTO_UDP:
 		own, peer := portField, peerField
 		if !p.local {
 			own, peer = peer, own

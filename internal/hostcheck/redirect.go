@@ -3,6 +3,7 @@ package hostcheck
 import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 )
 
 // redirects returns the rules of a table that give datagrams to our port another destination before
@@ -11,7 +12,7 @@ import (
 // another address of this host, and is passed over; by which link the datagrams come does not
 // matter.
 func (t *Traffic) redirects(rules *ruleset, c *nftables.Chain) ([]Rule, error) {
-	p := packet{udp: true, dport: t.Port, local: true, state: expr.CtStateBitNEW, anyLink: true}
+	p := packet{proto: unix.IPPROTO_UDP, dport: t.Port, local: true, state: expr.CtStateBitNEW, anyLink: true}
 	var list []Rule
 	for _, other := range rules.chains {
 		if other.Table.Name != c.Table.Name || other.Table.Family != c.Table.Family ||

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 )
 
 // Rule is a rule of nftables, or the policy of a chain, that drops packets of an instance or leads
@@ -127,33 +128,32 @@ func hookOf(c *nftables.Chain) string {
 // drops returns what drops the traffic in one chain.
 func (t *Traffic) drops(rules *ruleset, c *nftables.Chain, hook string) (list []Rule, err error) {
 	r := Rule{Hook: hook}
-	var packets []packet
+	var kinds [][]packet // of a kind that is dropped, every packet is
 	switch hook {
 	case "input":
-		r.Accept, packets = fmt.Sprintf("udp dport %d", t.Port), t.arriving(c.Table.Family)
+		r.Accept, kinds = fmt.Sprintf("udp dport %d", t.Port), each(t.arriving(c.Table.Family))
 	case "output":
-		r.Accept, packets = fmt.Sprintf("udp sport %d", t.Port), t.leaving(c.Table.Family)
+		r.Accept, kinds = fmt.Sprintf("udp sport %d", t.Port), each(t.leaving(c.Table.Family))
 	case "forward":
 		r.Accept, r.Back = fmt.Sprintf("iifname %q", t.Device), fmt.Sprintf("oifname %q", t.Device)
-		packets = []packet{{in: t.Device, state: expr.CtStateBitNEW}, {out: t.Device, state: expr.CtStateBitNEW}}
+		kinds = [][]packet{forwarded(packet{in: t.Device}), forwarded(packet{out: t.Device})}
 	}
-	general := 0 // packets that are dropped by what is not about them
-	for i := range packets {
-		f, err := rules.base(c, &packets[i])
+	general := 0 // kinds that are dropped by what is not about them
+	for _, kind := range kinds {
+		by, err := rules.dropsAll(c, kind)
 		if err != nil {
 			return nil, err
 		}
-		if !f.certain() {
+		if by == nil {
 			continue
 		}
-		about := f.by.about
-		if r.Policy = !about[portField] && !about[peerField] && !(hook == "forward" && about[linkField]); r.Policy {
+		if r.Policy = !by.about[portField] && !by.about[peerField] && !(hook == "forward" && by.about[linkField]); r.Policy {
 			general++
 		}
-		r.Chain, r.Handle = f.by.chain, f.by.handle
+		r.Chain, r.Handle = by.chain, by.handle
 		same := func(x Rule) bool { return x.Chain == r.Chain && x.Handle == r.Handle }
 		// One direction alone may be meant to be closed to those who begin.
-		if hook == "forward" && r.Policy && general < len(packets) || slices.ContainsFunc(list, same) {
+		if hook == "forward" && r.Policy && general < len(kinds) || slices.ContainsFunc(list, same) {
 			continue
 		}
 		list = append(list, r)
@@ -161,14 +161,47 @@ func (t *Traffic) drops(rules *ruleset, c *nftables.Chain, hook string) (list []
 	return list, nil
 }
 
+// dropsAll returns what drops the first of the packets, if all of them certainly are dropped; nil
+// otherwise.
+func (s *ruleset) dropsAll(c *nftables.Chain, packets []packet) (by *dropper, err error) {
+	for i := range packets {
+		f, err := s.base(c, &packets[i])
+		if err != nil || !f.certain() {
+			return nil, err
+		}
+		if by == nil {
+			by = &f.by
+		}
+	}
+	return by, nil
+}
+
+// each makes every packet a kind of its own.
+func each(packets []packet) [][]packet {
+	var list [][]packet
+	for _, p := range packets {
+		list = append(list, []packet{p})
+	}
+	return list
+}
+
+// forwarded are packets of those who begin, in one direction. That echo requests pass says nothing
+// about the rest, so they are not among them.
+func forwarded(p packet) []packet {
+	p.state = expr.CtStateBitNEW
+	tcp, udp := p, p
+	tcp.proto, udp.proto = unix.IPPROTO_TCP, unix.IPPROTO_UDP
+	return []packet{tcp, udp}
+}
+
 // leaving are datagrams from our port to peers.
 func (t *Traffic) leaving(family nftables.TableFamily) []packet {
 	var list []packet
 	for _, a := range t.endpoints(family) {
-		list = append(list, packet{udp: true, sport: t.Port, dport: a.Port(), dst: a.Addr(), state: expr.CtStateBitNEW})
+		list = append(list, packet{proto: unix.IPPROTO_UDP, sport: t.Port, dport: a.Port(), dst: a.Addr(), state: expr.CtStateBitNEW})
 	}
 	if list == nil {
-		list = []packet{{udp: true, sport: t.Port, state: expr.CtStateBitNEW}}
+		list = []packet{{proto: unix.IPPROTO_UDP, sport: t.Port, state: expr.CtStateBitNEW}}
 	}
 	return list
 }

@@ -124,6 +124,9 @@ func TestReadRules_findsWhatDropsTheTraffic(t *testing.T) {
 			[]string{"forward", "handle 3", `nft insert rule inet fw c oifname "office" accept`}},
 		{"a policy against forwarding", base + "forward priority 0; policy drop; }; add rule inet fw c ct state established accept; " +
 			"add rule inet fw c iifname eth7 accept", []string{"forward", "the policy is drop, and no rule accepts"}},
+		{"a policy against forwarding that lets echo requests pass", "iptables -P FORWARD DROP; " +
+			"iptables -A FORWARD -p icmp --icmp-type echo-request -j ACCEPT", []string{"forward", "the policy is drop"}},
+		{"a policy against forwarding, and one service", "iptables -P FORWARD DROP; iptables -A FORWARD -p tcp --dport 443 -j ACCEPT", nil},
 		{"the same with an accepting rule in a chain of its own", base + "forward priority 0; policy drop; }; add chain inet fw sub; " +
 			"add rule inet fw sub iifname office accept; add rule inet fw c jump sub", nil},
 	} {

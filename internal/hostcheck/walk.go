@@ -4,6 +4,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
+	"golang.org/x/sys/unix"
 )
 
 // fate is what may become of a packet in a chain.
@@ -271,7 +272,7 @@ func (p *packet) matches(e *expr.Match) (about field, is truth) {
 	case *xt.Udp:
 		return p.ports(info)
 	case *xt.Tcp:
-		if p.udp {
+		if p.proto != 0 && p.proto != unix.IPPROTO_TCP {
 			return otherField, no
 		}
 	case *xt.AddrTypeV1:
@@ -284,7 +285,7 @@ func (p *packet) matches(e *expr.Match) (about field, is truth) {
 	case *xt.ConntrackMtinfo2:
 		return otherField, p.tracked(info)
 	}
-	if p.udp && (e.Name == "icmp" || e.Name == "icmp6") {
+	if p.proto != 0 && (e.Name == "icmp" || e.Name == "icmp6") {
 		return otherField, no
 	}
 	return otherField, maybe
@@ -306,8 +307,8 @@ func (p *packet) tracked(info *xt.ConntrackMtinfo2) truth {
 
 // ports compares the ports with ranges, of which that of all ports says nothing.
 func (p *packet) ports(info *xt.Udp) (about field, is truth) {
-	if !p.udp {
-		return otherField, maybe
+	if p.proto != unix.IPPROTO_UDP {
+		return otherField, met(p.proto == 0).not() // that of UDP itself is a condition of its own
 	}
 	is = yes
 	one := func(port uint16, between [2]uint16, invert bool, of field) {
