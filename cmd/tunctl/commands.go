@@ -20,7 +20,8 @@ import (
 // app is one run of tunctl.
 type app struct {
 	env     *environment
-	started bool // a command of ours runs: errors are no longer about the command line
+	verb    string // with the names of those above it, for hints; "": not known yet
+	started bool   // a command of ours runs: errors are no longer about the command line
 
 	// Flags.
 	instance string
@@ -61,6 +62,11 @@ Without a verb it shows the status of every instance.`,
 	root.AddCommand(a.statusCommand(), a.topCommand(), a.monitorCommand(), a.doctorCommand(), a.fdbCommand(), a.routesCommand(), a.sourcesCommand(), a.netCommand(), a.reloadCommand(), a.confirmCommand(), a.logLevelCommand(),
 		a.exchange().Import(), a.exchange().Export(), a.peerCommand(), a.checkCommand(), a.pingCommand(), a.benchCommand(), a.captureCommand(),
 		a.dnsCommand(), a.genkeyCommand(), a.pubkeyCommand(), a.genpskCommand(), a.versionCommand())
+	root.SetIn(a.env.stdin)
+	root.SetOut(a.env.stdout)
+	root.SetErr(a.env.stderr)
+	strictly(root)
+	plainly(root)
 	return root
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,7 +38,7 @@ func (a *app) failure(err error) *exit.Failure {
 	case errors.Is(err, fs.ErrPermission):
 		return exit.Errorf(exit.Permission, "%v (try sudo)", err)
 	case !a.started: // cobra refused the command line before any of our code ran
-		return exit.Errorf(exit.Misused, "%s\nSee: tunctl --help", strings.TrimSpace(err.Error()))
+		return exit.Errorf(exit.Misused, "%s\nSee: %s --help", strings.TrimSpace(err.Error()), cmp.Or(a.verb, "tunctl"))
 	}
 	return exit.Errorf(exit.Failed, "%v", err)
 }

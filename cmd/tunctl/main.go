@@ -123,10 +123,8 @@ func run(args []string, env *environment) int {
 	a := &app{env: env}
 	root := a.commands()
 	root.SetArgs(append([]string{}, args...)) // of a nil slice cobra would make os.Args
-	root.SetIn(env.stdin)
-	root.SetOut(env.stdout)
-	root.SetErr(env.stderr)
-	err := root.ExecuteContext(context.Background())
+	cmd, err := root.ExecuteContextC(context.Background())
+	a.verb = cmd.CommandPath()
 	if lost := out.Err(); lost != nil && (err == nil || errors.Is(err, lost)) {
 		a.started = true // also for help: nothing is wrong with the command line
 		err = lost       // of help and single lines, where nobody else looks at it

@@ -47,7 +47,7 @@ func TestPing_exitCodes(t *testing.T) {
 	} {
 		w.expect(2, "", flags[0], append([]string{"ping", "branch-berlin"}, flags...)...)
 	}
-	w.expect(2, "", "accepts 1 arg(s)", "ping")
+	w.expect(2, "", "ping takes PEER, and was given none", "ping")
 }
 
 func TestPing_summarizesWhenItIsInterrupted(t *testing.T) {

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"tund/internal/screen"
 )
 
 // onlyVerbs refuses arguments of a command that has verbs below it, and says which one was probably
@@ -57,4 +60,49 @@ func suggestFlag(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: did you mean %s?", err, meant)
 	}
 	return err
+}
+
+// plainly says of each verb below cmd, in place of cobra's words for a wrong number of arguments,
+// which ones it takes.
+func plainly(cmd *cobra.Command) {
+	for _, child := range cmd.Commands() {
+		plainly(child)
+	}
+	check := cmd.Args
+	if check == nil {
+		return
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		err := check(cmd, args)
+		if err != nil && (strings.HasPrefix(err.Error(), "accepts ") || strings.HasPrefix(err.Error(), "requires ")) {
+			_, takes, _ := strings.Cut(cmd.Use, " ")
+			given := screen.Plural(len(args), "argument")
+			if len(args) == 0 {
+				given = "none"
+			}
+			return fmt.Errorf("%s takes %s, and was given %s", strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" "), takes, given)
+		}
+		return err
+	}
+}
+
+// strictly makes the verbs that cobra adds refuse what they do not know, instead of printing help
+// with exit code 0. They write where root writes when this is called.
+func strictly(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "completion":
+			cmd.Args = onlyVerbs
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if about, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					return onlyVerbs(cmp.Or(about, root), args[max(len(args)-max(len(rest), 1), 0):])
+				}
+				return nil
+			}
+		}
+	}
 }

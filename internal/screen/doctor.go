@@ -20,8 +20,14 @@ func (s *Page) Doctor(reports []doctor.Report) {
 }
 
 func (s *Page) report(r *doctor.Report) {
-	mark, colour := s.severity(r.Worst)
-	text := "nothing is wrong"
+	worst, text := r.Worst, "nothing is wrong"
+	switch worst {
+	case doctor.Note: // all is well, and there is something to know
+		worst = doctor.OK
+	case doctor.Unseen:
+		text += " with what could be looked at"
+	}
+	mark, colour := s.severity(worst)
 	count := make(map[doctor.Severity]int)
 	for i := range r.Findings {
 		count[r.Findings[i].Severity]++

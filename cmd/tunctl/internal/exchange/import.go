@@ -52,6 +52,9 @@ func (v *Verbs) importFile(path, out string, force bool) error {
 		lines := make([]string, len(faults))
 		for i, f := range faults {
 			lines[i] = name + ":" + f.Error()
+			if f.Line == 0 {
+				lines[i] = name + ": " + f.Error()
+			}
 		}
 		return exit.Errorf(exit.Config, "the file has errors; nothing was imported:\n%s", strings.Join(lines, "\n"))
 	}
