@@ -158,7 +158,7 @@ const keyName = "agent.key"
 
 // loadKey returns the agent's own key, which it makes when there is none.
 func loadKey(dir string) (ed25519.PrivateKey, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeStateDir(dir); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, keyName)
@@ -176,6 +176,18 @@ func loadKey(dir string) (ed25519.PrivateKey, error) {
 		return nil, fmt.Errorf("%s is not a key: restore it, or remove it and ask for a new grant", path)
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+// makeStateDir makes the directory of the agent. Whoever makes its parent, as root does with
+// --request before the service has run, lets the user of the service pass, whatever the umask is.
+func makeStateDir(dir string) error {
+	parent := filepath.Dir(dir)
+	if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
+		if err := errors.Join(os.MkdirAll(parent, 0o755), os.Chmod(parent, 0o755)); err != nil {
+			return err
+		}
+	}
+	return os.MkdirAll(dir, 0o700)
 }
 
 // makeKey makes the key at path, unless another process does so at the same moment: then its key

@@ -122,3 +122,18 @@ func TestRun_whatCannotBeWrittenIsAFailure(t *testing.T) {
 		}
 	}
 }
+
+// Root may ask for the request before the service has run, whose user has to get to its own
+// directory then.
+func TestRequest_leavesTheWayOpen(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "tund-agent", "office")
+	if _, err := loadKey(dir); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{filepath.Dir(dir): 0o755, dir: 0o700, filepath.Join(dir, keyName): 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v, want %v", path, info.Mode().Perm(), err, want)
+		}
+	}
+}
