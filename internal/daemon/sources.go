@@ -125,11 +125,6 @@ func (d *Daemon) agentPrefixes() []netip.Prefix {
 
 // agentsFormer returns the networks that may have been the agent's in an earlier process, under a
 // configuration. Callers hold changing or mu.
-func (d *Daemon) agentsFormer(c *config.Config) (list []netip.Prefix) {
-	for _, p := range d.agent.blocked {
-		if c.Agent != nil && sources.MayHave(c.Agent, p) {
-			list = append(list, p)
-		}
-	}
-	return list
+func (d *Daemon) agentsFormer(c *config.Config) []netip.Prefix {
+	return sources.MayHave(c.Agent, d.agent.blocked)
 }

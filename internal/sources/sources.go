@@ -342,7 +342,7 @@ func permitted(p *config.Peer, b *config.Agent) (Code, string) {
 	}
 	for _, prefix := range p.AllowedIPs {
 		switch {
-		case MayHave(b, prefix):
+		case mayHave(b, prefix):
 		case prefix.Bits() == 0:
 			return DefaultRoute, fmt.Sprintf("%v: [agent] default_route does not permit it", prefix)
 		default:
@@ -352,8 +352,19 @@ func permitted(p *config.Peer, b *config.Agent) (Code, string) {
 	return "", ""
 }
 
-// MayHave reports whether a network may be an allowed IP of the agent's peers.
-func MayHave(b *config.Agent, network netip.Prefix) bool {
+// MayHave returns those of the networks that may be allowed IPs of an agent's peers. Without an
+// agent (nil), that is none. The slice is the caller's.
+func MayHave(b *config.Agent, networks []netip.Prefix) (list []netip.Prefix) {
+	for _, p := range networks {
+		if b != nil && mayHave(b, p) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// mayHave reports whether a network may be an allowed IP of the agent's peers.
+func mayHave(b *config.Agent, network netip.Prefix) bool {
 	if network.Bits() == 0 {
 		return b.DefaultRoute
 	}
