@@ -37,7 +37,7 @@ func (s *Page) entries(entries []control.FDBEntry) {
 	}
 	assigned := slices.ContainsFunc(entries, func(e control.FDBEntry) bool { return e.Source != "" })
 	t := table{columns: []column{
-		{title: "MAC"}, {title: "VLAN", right: true}, {title: "PORT", min: 8}, {title: "BEHIND", min: 6, drop: 3}, {title: "KIND"},
+		{title: "MAC"}, {title: "VLAN", right: true}, {title: "PORT", min: 12}, {title: "BEHIND", min: 12, drop: 3}, {title: "KIND"},
 		{title: "AGE", right: true, drop: 2}, {title: "MOVES", right: true, drop: 5}, {title: "IP", min: 8, drop: 4}, {title: "NOTE", drop: 1},
 	}}
 	if assigned {

@@ -73,9 +73,10 @@ func (t *table) writeRow(b *bytes.Buffer, s Style, margin string, row []cell, wi
 	b.WriteByte('\n')
 }
 
-// fit decides which columns are shown, and how wide. If not everything fits, spare columns are
-// removed. Then the flexible columns shrink to their minimum, the widest first; if that is not
-// enough, the least important column is removed, and the procedure starts again.
+// fit decides which columns are shown, and how wide. If not everything fits, spare columns and
+// those without a value are removed. Then the flexible columns shrink to their minimum, the widest
+// first; if that is not enough, the least important column is removed, and the procedure starts
+// again.
 func (t *table) fit(s Style, indent int) (widths []int, shown []bool) {
 	natural := make([]int, len(t.columns))
 	for i, c := range t.columns {
@@ -90,7 +91,7 @@ func (t *table) fit(s Style, indent int) (widths []int, shown []bool) {
 	}
 	if s.Width > 0 && total(natural, shown) > s.Width-indent {
 		for i, c := range t.columns {
-			shown[i] = !c.spare
+			shown[i] = !c.spare && !(c.drop > 0 && t.empty(i))
 		}
 	}
 	for {
@@ -109,6 +110,16 @@ func (t *table) fit(s Style, indent int) (widths []int, shown []bool) {
 		}
 		shown[least] = false
 	}
+}
+
+// empty reports whether a column has no value in any row.
+func (t *table) empty(column int) bool {
+	for _, row := range t.rows {
+		if c := &row[column]; c.text != "" || len(c.items) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // total is the width of a row.

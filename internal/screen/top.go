@@ -41,10 +41,10 @@ func (s *Page) Top(t *Top) {
 		return name + s.glyph(map[bool]string{false: "▾", true: "▴"}[t.Reverse], map[bool]string{false: "*", true: "^"}[t.Reverse])
 	}
 	table := table{columns: []column{
-		{title: ""}, {title: "INSTANCE", min: 4, drop: 6}, {title: title("PEER", "name"), min: 10}, {title: title("STATE", "state")},
-		{title: title("RX", "rx"), right: true}, {title: title("TX", "tx"), right: true}, {title: title("RTT", "rtt"), right: true, drop: 2},
-		{title: title("HANDSHAKE", "handshake"), right: true, drop: 3}, {title: title("DROPS/s", "drops"), right: true, drop: 1},
-		{title: title("TRAFFIC", "traffic"), drop: 4},
+		{title: ""}, {title: "INSTANCE", min: 4, drop: 1}, {title: title("PEER", "name"), min: 10}, {title: title("STATE", "state")},
+		{title: title("RX", "rx"), right: true}, {title: title("TX", "tx"), right: true}, {title: title("RTT", "rtt"), right: true, drop: 3},
+		{title: title("HANDSHAKE", "handshake"), right: true, drop: 4}, {title: title("DROPS/s", "drops"), right: true, drop: 2},
+		{title: title("TRAFFIC", "traffic"), drop: 5},
 	}}
 	if !several {
 		table.columns = slices.Delete(table.columns, 1, 2)
