@@ -146,12 +146,18 @@ func (t *Tunnel) EthernetStatus() *EthernetStatus { return t.lan.Status() }
 func (t *Tunnel) EthernetLoad() *EthernetLoad { return t.lan.Load() }
 
 // PeerState judges one peer; a peer that is not configured is down.
-func (t *Tunnel) PeerState(key keys.PublicKey) State {
-	p := t.peers.Get(key)
-	if p == nil {
+func (t *Tunnel) PeerState(key keys.PublicKey) State { return t.States()(key) }
+
+// States returns a function that is PeerState at this moment, for very many peers: it reads the
+// clock once, which takes longer than the judgement of a peer.
+func (t *Tunnel) States() func(keys.PublicKey) State {
+	now := t.env.Clock.Now()
+	return func(key keys.PublicKey) State {
+		if p := t.peers.Get(key); p != nil {
+			return p.State(now)
+		}
 		return StateDown
 	}
-	return p.State(t.env.Clock.Now())
 }
 
 // Alive reports whether a peer is worth sending to: see peer.Peer.Alive, which a holder of the peer

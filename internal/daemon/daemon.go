@@ -315,9 +315,9 @@ func (d *Daemon) summary() string {
 	d.mu.Lock()
 	port := d.port
 	d.mu.Unlock()
-	unresolved := d.names.Failures()
+	unresolved, states := d.names.Failures(), sync.OnceValue(d.tunnel.States)
 	return sessionlog.Summary(peers, func(key keys.PublicKey) tunnel.State {
-		state := d.tunnel.PeerState(key)
+		state := states()(key)
 		if _, lost := unresolved[key]; lost && state != tunnel.StateUp && !d.tunnel.Endpoint(key).IsValid() {
 			return tunnel.StateDown // there is no address to send to
 		}

@@ -46,7 +46,7 @@ func checkLoops(ctx context.Context, every time.Duration, pulse func() []tunnel.
 // `systemctl status` shows.
 func (d *Daemon) logSessions(ctx context.Context) {
 	told := ""
-	sessionlog.New(d.log).Run(ctx, d.peers, d.tunnel.PeerState, func() {
+	sessionlog.New(d.log).Run(ctx, d.peers, d.tunnel.States, func() {
 		if text := d.summary(); text != told {
 			d.tell(d.notify.Status(text))
 			told = text

@@ -52,8 +52,9 @@ type said struct {
 	up   bool
 }
 
-// Run looks at the peers at intervals until ctx ends, and calls looked after each time.
-func (c *Log) Run(ctx context.Context, peers func() []*config.Peer, state func(keys.PublicKey) tunnel.State, looked func()) {
+// Run looks at the peers at intervals until ctx ends, and calls looked after each time. states
+// returns what tells the state of each peer now.
+func (c *Log) Run(ctx context.Context, peers func() []*config.Peer, states func() func(keys.PublicKey) tunnel.State, looked func()) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
@@ -61,7 +62,7 @@ func (c *Log) Run(ctx context.Context, peers func() []*config.Peer, state func(k
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			c.Look(peers(), state, now)
+			c.Look(peers(), states(), now)
 			looked()
 		}
 	}
