@@ -288,63 +288,6 @@ func (v *View) order() []record.Site {
 	return ids
 }
 
-// watchMoves notes which hosts have moved since the last decision, and which are frozen.
-func (v *View) watchMoves(l *lan, now time.Time) {
-	for id, h := range l.hosts {
-		was, known := v.lastAt[id]
-		v.lastAt[id] = h.Site
-		if !known || was == h.Site {
-			continue
-		}
-		m := v.moved[id]
-		if m == nil {
-			if len(v.moved) >= maxMoved {
-				continue
-			}
-			m = &moves{}
-			v.moved[id] = m
-		}
-		m.times = append(m.times, now)
-		m.times = m.times[max(0, len(m.times)-FreezeMoves):]
-	}
-	for id := range v.lastAt {
-		if _, there := l.hosts[id]; !there {
-			delete(v.lastAt, id)
-		}
-	}
-	for id, m := range v.moved {
-		if len(m.times) == 0 || now.Sub(m.times[len(m.times)-1]) >= FreezeTime || m.times[len(m.times)-1].After(now) {
-			delete(v.moved, id)
-		}
-	}
-	for id, m := range v.moved {
-		l.due(m.times[len(m.times)-1].Add(FreezeTime), now)
-		if v.Frozen(id, now) {
-			l.frozen = append(l.frozen, id)
-		}
-	}
-	slices.SortFunc(l.frozen, HostID.Compare)
-}
-
-// Moved returns when a host was last seen to move between sites, if that was lately.
-func (v *View) Moved(id HostID) (at time.Time, known bool) {
-	if m := v.moved[id]; m != nil && len(m.times) > 0 {
-		return m.times[len(m.times)-1], true
-	}
-	return at, false
-}
-
-// Frozen reports whether a host has moved so often that nobody should claim it: a further move
-// would be the one of FreezeMoves within moveWindow.
-func (v *View) Frozen(id HostID, now time.Time) bool {
-	m := v.moved[id]
-	if m == nil || len(m.times) < FreezeMoves-1 {
-		return false
-	}
-	last := m.times[len(m.times)-1]
-	return last.Sub(m.times[len(m.times)-(FreezeMoves-1)]) < moveWindow && now.Sub(last) < FreezeTime
-}
-
 // neighbors fills in which host has which IP address.
 func (v *View) neighbors(l *lan) {
 	self := v.sites[v.o.Self]

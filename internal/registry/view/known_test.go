@@ -138,3 +138,22 @@ func TestView_changesSinceASnapshot(t *testing.T) {
 	since("a revocation, and the site that goes", 2)
 	since("nothing more", 0)
 }
+
+// A site that reads late may see what a site says before what another said before: the numbers tell
+// how often a host has moved, so that all sites freeze it at one moment.
+func TestDecide_movesThatWereNotSeen(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t, 3)
+	n.withFrames(3)
+	v := n.lanView(Options{})
+	// Numbers 2 and 3 were said, and have been replaced since.
+	for serial, seq := range []uint32{0, 1, 4} {
+		key := n.stations(1+serial%2, uint64(1+serial), one(1, seq))
+		if err := v.Put(key, n.values[key], noon); err != nil {
+			t.Fatal(err)
+		}
+		if d := v.Decide(noon.Add(time.Duration(serial) * time.Second)); (len(d.Frozen) == 1) != (seq == 4) {
+			t.Errorf("with number %d frozen: %v", seq, d.Frozen)
+		}
+	}
+}

@@ -92,8 +92,8 @@ type View struct {
 
 	lan       lan // the last decision about hosts
 	lanAt     time.Time
-	redoHosts bool                   // something about them may have changed since
-	lastAt    map[HostID]record.Site // where hosts were at the last decision
+	redoHosts bool             // something about them may have changed since
+	lastAt    map[HostID]place // where hosts were at the last decision
 	moved     map[HostID]*moves
 }
 
@@ -131,7 +131,7 @@ func New(o Options) *View {
 	return &View{
 		o: o, sites: make(map[record.Site]*site), inForce: make(map[record.Site]bool),
 		held: make(map[record.Site]time.Time), counts: make(map[Refusal]uint64),
-		redo: true, lastAt: make(map[HostID]record.Site), moved: make(map[HostID]*moves),
+		redo: true, lastAt: make(map[HostID]place), moved: make(map[HostID]*moves),
 	}
 }
 
