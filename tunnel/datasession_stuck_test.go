@@ -146,3 +146,59 @@ func TestDataSessions_whatThePeerDemandsMakesItDown(t *testing.T) {
 		})
 	}
 }
+
+// A host that was suspended for an hour has no sessions left when it is back. Its peer, whose own
+// have aged as far as for a renewal, goes on in the data sessions that the host no longer has,
+// until it notices: from the first packet of the host, though it is one that it must drop.
+func TestDataSessions_aPeerThatWasSuspendedIsHeard(t *testing.T) {
+	for _, pq := range []datasession.PostQuantum{datasession.Prefer, datasession.Require} {
+		inBubble(t, func(w *world) {
+			w.net.Set(udptest.Conditions{Latency: 5 * time.Millisecond})
+			a, b := w.end(), w.end()
+			clock := &steppedClock{bubbleClock: w.clock}
+			a.tun.Close()
+			b.tun.Close()
+			w.startWith(a, w.clock, withCiphers(testCiphers...))
+			w.startWith(b, clock, withCiphers(testCiphers...))
+			a.knows(b, false, postQuantum(pq))
+			b.knows(a, true, postQuantum(datasession.Prefer))
+			b.sends(a, 10)
+			passes(115 * time.Second)
+			carries(t, aead.AES256GCM, true, a, b)
+			clock.step(time.Hour)
+			if took := untilBoth(a, b); took > 2*time.Second {
+				t.Errorf("post_quantum %v: packets pass %v after the host was back", pq, took)
+			}
+			carries(t, aead.AES256GCM, true, a, b)
+		})
+	}
+}
+
+// Who has taken over a session from another process and gets an offer in it cannot answer: it has
+// not got what the keys are made of. It begins another session, rather than wait for the renewal.
+func TestDataSessions_anOfferAfterAHandoverBeginsASession(t *testing.T) {
+	for _, pq := range []datasession.PostQuantum{datasession.Prefer, datasession.Require} {
+		inBubble(t, func(w *world) {
+			w.net.Set(udptest.Conditions{Latency: 5 * time.Millisecond})
+			a, b := w.dataPair(pq, datasession.Prefer)
+			r := w.record()
+			r.hold(func(d udptest.Datagram) bool { return !isHandshake(d) && len(d.Payload) > 1000 })
+			a.sends(b, 10)
+			passes(2 * time.Second)
+			sessions := b.suspend()
+			r.hold(nil)
+			w.assemble(b, w.clock, withCiphers(testCiphers...))
+			b.knows(a, true, postQuantum(datasession.Prefer))
+			if _, err := b.tun.Continue(sessions); err != nil {
+				t.Fatal(err)
+			}
+			b.tun.Start()
+			for range 8 {
+				a.sends(b, 10)
+				b.sends(a, 10)
+				passes(time.Second)
+			}
+			carries(t, aead.AES256GCM, true, a, b)
+		})
+	}
+}

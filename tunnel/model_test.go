@@ -11,6 +11,7 @@ import (
 
 	"tund/crypto/keys"
 	"tund/crypto/noise"
+	"tund/crypto/wire"
 	"tund/internal/boottime"
 	"tund/tunnel/datasession"
 	"tund/tunnel/tundev"
@@ -49,15 +50,16 @@ type modelEnd struct {
 	running atomic.Pointer[Tunnel]
 	// Packets may leave in post-quantum data sessions only.
 	strict atomic.Bool
-	// What it sends is lost.
-	mute atomic.Bool
+	mute   atomic.Bool   // what it sends is lost
+	loses  atomic.Uint32 // what of it is lost, by the number in kinds
 
 	talks   bool              // its host sends packets
 	change  func(*PeerChange) // of what does not change
 	arrived map[int]bool      // packets that its host has got
 	// Since when the other is up and nothing has arrived, although both hosts send and both tunnels
-	// run.
+	// run; and when something authenticated last did.
 	silent time.Time
+	heard  boottime.Time
 }
 
 // modelClock is the clock of one end: the host may be suspended, and its time of day set.
@@ -80,7 +82,7 @@ func newModel(w *world, seed uint64) *model {
 	w.ears.takeAnySize()
 	w.net.Watch(m.watch)
 	w.net.Filter(func(d udptest.Datagram) error {
-		if m.at(d.From).mute.Load() {
+		if e := m.at(d.From); e.mute.Load() || kinds[e.loses.Load()](d) {
 			return udptest.Lost
 		}
 		return nil
@@ -225,6 +227,18 @@ var happenings = []happening{
 	{"good network", func(m *model, _ *modelEnd) { m.heal() }},
 	{"nothing leaves", func(_ *model, e *modelEnd) { e.mute.Store(true) }},
 	{"outage", func(_ *model, e *modelEnd) { e.mute.Store(true); e.other.mute.Store(true) }},
+	{"pause", func(m *model, e *modelEnd) {
+		e.mute.Store(true)
+		e.other.mute.Store(m.r.IntN(2) == 0)
+		m.steps(1 + m.r.IntN(60))
+		e.mute.Store(false)
+		e.other.mute.Store(false)
+	}},
+	{"some are lost", func(m *model, e *modelEnd) { e.loses.Store(uint32(m.r.IntN(len(kinds)))) }},
+	{"some are lost", func(m *model, e *modelEnd) {
+		e.loses.Store(uint32(m.r.IntN(len(kinds))))
+		e.tun.Handshake(e.other.key.Public())
+	}},
 	{"crash", func(m *model, e *modelEnd) { m.restart(e, true) }},
 	{"restart", func(m *model, e *modelEnd) { m.restart(e, false) }},
 	{"handover", func(m *model, e *modelEnd) {
@@ -254,6 +268,18 @@ var happenings = []happening{
 	{"talks again", func(_ *model, e *modelEnd) { e.talks = true }},
 }
 
+// kinds are datagrams of which all may be lost for a while, the others none.
+var kinds = []func(udptest.Datagram) bool{
+	nothing,
+	isHandshake,
+	func(d udptest.Datagram) bool { return !isHandshake(d) },
+	func(d udptest.Datagram) bool { kind, _ := wire.Kind(d.Payload); return kind == wire.TypeResponse },
+	func(d udptest.Datagram) bool { kind, _ := wire.Kind(d.Payload); return kind == wire.TypeInitiation },
+	// What a narrow path does not carry: offers and answers.
+	func(d udptest.Datagram) bool { return len(d.Payload) > 600 },
+	func(d udptest.Datagram) bool { return !isHandshake(d) && len(d.Payload) > wire.MinTransportSize },
+}
+
 // restart ends the process of e and begins another. A crash says no goodbye.
 func (m *model) restart(e *modelEnd, crash bool) {
 	was := e.mute.Load()
@@ -280,6 +306,7 @@ func (m *model) heal() {
 	m.net.Set(udptest.Conditions{Latency: 20 * time.Millisecond})
 	for _, e := range m.ends {
 		e.mute.Store(false)
+		e.loses.Store(0)
 	}
 }
 
@@ -310,6 +337,13 @@ func (m *model) step() {
 	for _, e := range m.ends {
 		m.collect(e)
 		m.judge(e)
+	}
+}
+
+// steps lets n of them pass.
+func (m *model) steps(n int) {
+	for range n {
+		m.step()
 	}
 }
 

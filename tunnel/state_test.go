@@ -231,3 +231,35 @@ func TestState_allEndpointsRefused(t *testing.T) {
 		}
 	})
 }
+
+// Handshakes succeed, and nothing else comes: something on the way drops data. The peer is down
+// after half a minute, and up again with the first message.
+func TestState_aPeerWhoseDataIsDroppedOnTheWayIsDown(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.connected()
+		r := w.record()
+		r.hold(func(d udptest.Datagram) bool { return !isHandshake(d) && d.From == b.addr })
+		down := time.Duration(0)
+		for i := range 120 {
+			a.sends(b, 10)
+			b.sends(a, 10)
+			passes(time.Second)
+			if down == 0 && a.tun.PeerState(b.key.Public()) == StateDown {
+				down = time.Duration(i+1) * time.Second
+			}
+		}
+		if down < 25*time.Second || down > 35*time.Second {
+			t.Errorf("down after %v, want half a minute", down)
+		}
+		s := a.tun.Status().Peers[0]
+		if since := time.Since(s.Since); s.State != StateDown || !strings.Contains(s.LastError, "nothing comes in our sessions") ||
+			since < 115*time.Second || since > 121*time.Second {
+			t.Errorf("%s since %v, %q", s.State, since, s.LastError)
+		}
+		r.hold(nil)
+		b.sends(a, 10)
+		if s := a.tun.Status().Peers[0]; s.State != StateUp {
+			t.Errorf("%s, %q when it is heard again", s.State, s.LastError)
+		}
+	})
+}

@@ -157,7 +157,7 @@ func (x *Exchange) sayHello(p *peer.Peer, s *state) {
 	s.asked = true
 	s.tries++
 	s.helloAt = x.now.Add(wait)
-	x.sendHello(p, true)
+	x.sendHello(s.keypair, true)
 }
 
 // noHello is called when p has not answered the hellos of its session, and is taken for plain
@@ -172,10 +172,12 @@ func (x *Exchange) noHello(p *peer.Peer, s *state) {
 	}
 }
 
-func (x *Exchange) sendHello(p *peer.Peer, answer bool) {
+// sendHello sends a hello in a WireGuard session, and not in the data sessions of the one before,
+// in which packets may still leave: a peer that has begun anew does not have them any longer.
+func (x *Exchange) sendHello(kp *peer.Keypair, answer bool) {
 	h := Hello{Version: helloVersion, Answer: answer, Features: ownFeatures | x.features}
 	var body [helloLen]byte
-	x.Send(p, TypeHello, h.Append(body[:0]))
+	x.SendIn(kp, TypeHello, h.Append(body[:0]))
 }
 
 // hello handles the hello of a peer.
@@ -190,7 +192,7 @@ func (x *Exchange) hello(m *Message) drop.Reason {
 	s.known, s.silent, s.helloAt = true, 0, 0
 	p.Extension.SetFeatures(uint32(h.Features))
 	if h.Answer {
-		x.sendHello(p, false)
+		x.sendHello(m.Keypair, false)
 	}
 	if kp := p.Current(); kp != nil && kp == s.keypair {
 		for _, f := range x.greeted {

@@ -103,6 +103,9 @@ func (e *Env) survive(what string, loop func()) (again bool) {
 func (e *Env) WantHandshake(p *peer.Peer, now boottime.Time) {
 	if at, arm := p.Timers.WantHandshake(now); arm {
 		e.Deadlines.Arm(&p.Deadline, at)
+		if at <= now {
+			e.Deadlines.Wake()
+		}
 	}
 }
 

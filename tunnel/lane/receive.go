@@ -235,13 +235,13 @@ func (in *ReceiveLoop) deliver(w *deviceWriter, plaintext []byte) drop.Reason {
 		from.CountDrop(reason, 1)
 		return reason
 	}
+	in.run.carried = true
 	if in.run.refuse {
 		in.captureRefused(link, plaintext, drop.NotPostQuantum)
 		w.join.Cancel()
 		from.CountDrop(drop.NotPostQuantum, 1)
 		return drop.NotPostQuantum
 	}
-	in.run.carried = true
 	want := in.writers[link]
 	if want == nil {
 		w.join.Cancel()

@@ -193,13 +193,14 @@ func earlier(a, b boottime.Time) boottime.Time {
 }
 
 // dueWithout is due for a session without an agreement. If another process began it and did not
-// agree on data sessions, there will be none in it. Where packets must not pass without, a new
-// session is wanted as soon as there are none of an earlier one either.
+// agree on data sessions, there will be none in it. So a new session is wanted if the peer knows
+// data sessions; and where packets must not pass without, as soon as there are none of an earlier
+// one either.
 func (n *Negotiator) dueWithout(p *peer.Peer, kp *peer.Keypair) boottime.Time {
-	if !p.Strict() || kp.HasExporter() {
+	if kp.HasExporter() || !p.Strict() && (p.Standing(kp) || !knowsDataSessions(p)) {
 		return 0
 	}
-	if p.Sending(0, n.x.Now()) != nil {
+	if p.Strict() && p.Sending(0, n.x.Now()) != nil {
 		return p.DataUntil()
 	}
 	n.env.WantHandshake(p, n.x.Now())

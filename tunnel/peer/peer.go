@@ -142,6 +142,7 @@ type past struct {
 	handshakeWall wallTime // when the newest session was confirmed
 	upSince       wallTime // when a session became usable after there was none
 	failingSince  wallTime // of the first failure since the last session
+	mute          mute
 }
 
 // wallTime is a time of the wall clock in a third of the space: nanoseconds since 1970; 0: none.
@@ -336,6 +337,9 @@ func (p *Peer) Due(now boottime.Time) (due timers.Actions, unanswered bool) {
 	}
 	waiting := p.Timers.Handshaking()
 	due = p.Timers.Due(now)
+	if due&timers.Unanswered != 0 {
+		p.noData(now)
+	}
 	if waiting && !p.Timers.Handshaking() {
 		p.history().count.Failed++
 		p.unanswered.Add(1)

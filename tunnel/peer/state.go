@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"tund/internal/boottime"
+	"tund/tunnel/timers"
 )
 
 // State is the verdict on one peer.
@@ -43,7 +44,7 @@ func (p *Peer) State(now boottime.Time) State {
 // state is the only rule by which a peer is judged. Keys that are still valid do not make it up,
 // since they only show that it was there up to three minutes ago. Callers hold mu.
 func (p *Peer) state(now boottime.Time) State {
-	if p.refused(now) || p.silent() || p.dead() || p.unheard() {
+	if p.refused(now) || p.silent() || p.dead() || p.unheard() || p.isMute(now) {
 		return StateDown
 	}
 	if cur := p.current.Load(); cur != nil && cur.Usable(now) {
@@ -161,6 +162,42 @@ func (p *Peer) Stopped(ix *Index, removed bool, now boottime.Time, wall time.Tim
 	p.fail(now, wall, why)
 }
 
+// mute tells of data without an answer.
+type mute struct {
+	times int32         // sessions in a row in which data had none, and nothing came
+	since boottime.Time // when the first such data was sent
+	at    boottime.Time // when the last was noticed
+}
+
+const (
+	// muteTimes is in how many sessions in a row data has to be without an answer before a peer is
+	// down with which handshakes succeed.
+	muteTimes = 2
+	// muteFor is how long it is then down if no more data is sent to it: nothing else could show
+	// that it has recovered.
+	muteFor = 2 * timers.UnansweredAfter
+
+	muteText = "nothing comes in our sessions, although handshakes succeed: something on the way drops data"
+)
+
+// noData notes that data had no answer for timers.UnansweredAfter. Callers hold mu.
+func (p *Peer) noData(now boottime.Time) {
+	m, cur := &p.history().mute, p.current.Load()
+	switch {
+	case p.LastReceived() >= m.at:
+		*m = mute{times: 1, since: now.Add(-timers.UnansweredAfter), at: now}
+	case cur != nil && cur.Established >= m.at: // a handshake has succeeded meanwhile
+		m.times++
+		m.at = now
+	}
+}
+
+// isMute reports whether data has had no answer in several sessions. Callers hold mu.
+func (p *Peer) isMute(now boottime.Time) bool {
+	m := p.known().mute
+	return m.times >= muteTimes && p.LastReceived() < m.at && now.Sub(m.at) < muteFor
+}
+
 // silent reports whether handshakes have no response and nothing authenticated has come since the
 // first of them began. Callers hold mu.
 func (p *Peer) silent() bool {
@@ -200,6 +237,9 @@ func (p *Peer) downSince(now boottime.Time, wall time.Time) time.Time {
 	}
 	if unheard := p.blamed().unheardSince; p.unheard() && (since == 0 || unheard < since) {
 		since = unheard
+	}
+	if mute := p.known().mute.since; p.isMute(now) && (since == 0 || mute < since) {
+		since = mute
 	}
 	if at := boottime.Time(p.refusedSince.Load()); p.refused(now) && (since == 0 || at < since) {
 		since = at

@@ -125,6 +125,8 @@ func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
 		if words := p.said(faults.deadSince); words != "" && ep != nil {
 			text = saidText(ep.Addr, words)
 		}
+	case state == StateDown && p.isMute(now) && p.usable(now) != nil && p.Sending(0, now) != nil:
+		text = muteText
 	case state != StateUp && p.Strict() && p.dataTrouble != nil && p.usable(now) != nil:
 		text = "post_quantum = \"require\": " + p.dataTrouble.why
 	case state == StateDown && p.dataTrouble != nil && p.dataTrouble.demanded && p.usable(now) != nil:

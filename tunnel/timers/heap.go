@@ -61,6 +61,10 @@ func (h *Heap[T]) arm(d *Deadline[T], at boottime.Time) {
 	}
 }
 
+// Wake calls earlier, for whoever knows that something is due now: one that waits for the next
+// deadline by a timer of Go has stood still with it while the machine was suspended (maxSleep).
+func (h *Heap[T]) Wake() { h.earlier() }
+
 // Remove removes d permanently.
 func (h *Heap[T]) Remove(d *Deadline[T]) {
 	h.mu.Lock()

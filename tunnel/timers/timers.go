@@ -69,6 +69,8 @@ const (
 	// ClearSource: forget the local address used towards the endpoint, as it may be the reason why
 	// nothing comes back.
 	ClearSource
+	// Unanswered: data had no answer. A handshake comes with it.
+	Unanswered
 )
 
 // DataSent is called when a transport message with data was sent.
@@ -240,7 +242,7 @@ func (t *Timers) Due(now boottime.Time) Actions {
 		}
 	}
 	if since := boottime.Time(t.unansweredSince.Load()); since != 0 && since.Add(t.unansweredAfter()) <= now {
-		a |= SendInitiation | ClearSource
+		a |= SendInitiation | ClearSource | Unanswered
 		t.unansweredSince.Store(0)
 		t.restart()
 	}

@@ -132,7 +132,7 @@ func TestTimers_unansweredDataStartsAHandshakeAfterFifteenSeconds(t *testing.T) 
 	if a := tm.Due(at(15*time.Second - 1)); a != 0 {
 		t.Errorf("early: %b", a)
 	}
-	if a := tm.Due(at(15 * time.Second)); a != SendInitiation|ClearSource {
+	if a := tm.Due(at(15 * time.Second)); a != SendInitiation|ClearSource|Unanswered {
 		t.Errorf("due %b", a)
 	}
 	tm.DataSent(at(20 * time.Second))
