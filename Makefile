@@ -33,7 +33,7 @@ PROGRAMS   = bin/tund bin/tunctl bin/tund-agent
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
 	-o \( -name '*.go' -o -name '*.s' -o -name '*.h' -o -name '*.html' \) -print)
 
-.PHONY: need-go help build check test scale test-arm64 test-vm selftests test-deb soak soak-alone soak-hosts soak-units race lint vuln fuzz cover gobench benchstat \
+.PHONY: need-go help build check test scale test-arm64 test-vm lanes selftests test-deb soak soak-alone soak-hosts soak-units race lint vuln fuzz cover gobench benchstat \
 	bench demo demo-sites install install-files install-agent deb release clean
 .DEFAULT_GOAL := help
 
@@ -97,6 +97,10 @@ scale: need-go ## run the agents of SITES=1000 sites against etcd, and break it 
 test-vm: $(PROGRAMS) ## run tund against the kernel's WireGuard in a virtual machine
 	@test/tools.sh vm
 	test/vm/run.sh
+
+lanes: $(PROGRAMS) ## one lane and four, eight flows, in a virtual machine
+	@test/tools.sh vm
+	TUND_LAB_CPUS=4 test/lab/guest.sh test/lab/lanes.sh bin/tund bin/tunctl
 
 selftests: $(PROGRAMS) ## run Linux's tests of forwarding over tund in a virtual machine (an hour)
 	@test/tools.sh vm selftests

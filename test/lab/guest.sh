@@ -11,6 +11,7 @@
 #   TUND_LAB_CACHE    where kernel and base system are kept     (~/.cache/tund-lab)
 #   TUND_LAB_SECONDS  the guest is killed after so long         (300)
 #   TUND_LAB_MEMORY   of the guest, MiB                         (1536)
+#   TUND_LAB_CPUS     processors of the guest                   (2)
 #   TUND_LAB_PROGRAMS more programs of this machine, separated by spaces
 #   TUND_LAB_MODULES  more modules of the kernel
 #   TUND_LAB_ACCEL    qemu's -accel                             (tcg,thread=multi)
@@ -24,6 +25,7 @@ PATH=$PATH:/usr/sbin:/sbin
 cache=${TUND_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tund-lab}
 seconds=${TUND_LAB_SECONDS:-300}
 memory=${TUND_LAB_MEMORY:-1536}
+processors=${TUND_LAB_CPUS:-2}
 # Software emulation works everywhere; /dev/kvm inside a virtual machine may be there and refuse all
 # the same.
 accel=${TUND_LAB_ACCEL:-tcg,thread=multi}
@@ -179,7 +181,7 @@ cp -L "$script" "$work/root/opt/script"
 { cat "$work/base.gz"; (cd "$work/root" && find . | cpio --quiet -o -H newc | gzip -1); } >"$work/initrd.gz"
 
 : >"$work/output"
-timeout --foreground "$seconds" qemu-system-x86_64 -accel "$accel" -cpu max -smp 2 -m "$memory" -nodefaults -no-user-config \
+timeout --foreground "$seconds" qemu-system-x86_64 -accel "$accel" -cpu max -smp "$processors" -m "$memory" -nodefaults -no-user-config \
 	-display none -no-reboot -kernel "$kernel" -initrd "$work/initrd.gz" \
 	-append "console=ttyS0 8250.nr_uarts=4 panic=-1 quiet loglevel=4 no_timer_check" \
 	-serial "file:$work/console" -serial stdio -serial "file:$work/status" </dev/null &
