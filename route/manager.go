@@ -34,6 +34,7 @@ type Manager struct {
 	state   State  // as last given to Apply, and changed by Patch; its routes are in order
 	bound   string // link to which the sockets are bound; "": none
 	memory  memory
+	inherit bool         // what the next converge finds of state is ours: see Inherit
 	indices map[int]bool // links of the State's devices, as last read; replaced, never changed
 	host    hostView     // as of the last plan; replaced, never changed
 
@@ -142,6 +143,9 @@ func (m *Manager) converge(ctx context.Context, allow func(change, facts) bool) 
 		p := newPlan(m.instance, m.state, m.Mark(m.state), f, m.memory)
 		m.noteIndices(f)
 		m.host = p.host
+		if m.inherit {
+			m.takeOver(p.want, f)
+		}
 		changes := slices.DeleteFunc(diff(m.instance, p.want, f, m.memory),
 			func(c change) bool { return !allow(c, f) })
 		untried := slices.DeleteFunc(slices.Clone(changes), func(c change) bool {

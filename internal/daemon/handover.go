@@ -10,8 +10,7 @@ import (
 	"tund/tunnel/udp"
 )
 
-// takeOver takes what the process before has left. If that fails, or anything of it does not fit,
-// the start is as any other.
+// takeOver takes what the process before has left. Without it, the start is as any other.
 func (d *Daemon) takeOver(context.Context) (err error) {
 	d.undo.push(func() error { d.inherited.Close(); return nil })
 	if d.inherited, err = acquire.Take(d.notify, acquire.Place(d.config)); err != nil {
@@ -47,6 +46,7 @@ func (d *Daemon) continueSessions() {
 		return
 	}
 	defer clear(sessions)
+	d.routes.Inherit()
 	n, err := d.tunnel.Continue(sessions)
 	if err != nil {
 		d.log.Warn("the peers need new handshakes", zap.Error(err))

@@ -210,6 +210,17 @@ func TestRestart_afterWhichSomethingDiffers(t *testing.T) {
 	if addrs := p.b.NS.Snapshot(); !strings.Contains(addrs, "10.9.0.3/32") || strings.Contains(addrs, "fd09::2") {
 		t.Errorf("the kernel has\n%s", addrs)
 	}
+	// An address of the last process goes with the configuration that no longer has it.
+	store.restart()
+	works("the same addresses", "continuing where the last process ended")
+	p.b.addresses = []string{"10.9.0.2/24"}
+	p.b.write()
+	if err := p.b.Client().Reload(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	if addrs := p.b.NS.Snapshot(); strings.Contains(addrs, "10.9.0.3/32") {
+		t.Errorf("after a reload without 10.9.0.3 the kernel has\n%s", addrs)
+	}
 	// Another number of lanes: device and sockets are opened anew, sessions go on.
 	p.b.tunnel = append(p.b.tunnel, "lanes = 2")
 	p.b.write()
