@@ -117,7 +117,7 @@ sleep 1
 began=$(now)
 registry revoke oslo
 for name in berlin paris rome; do
-	while tunctl "$name" status | grep -q oslo; do
+	while tunctl "$name" peer list | grep -q '^ *oslo '; do
 		[ $(($(now) - began)) -lt 20000 ] || die "$name keeps oslo"
 		sleep 0.02
 	done

@@ -39,6 +39,7 @@ func TestExport_isTakenByWGAndWGQuick(t *testing.T) {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
 	ns := testnet.New(t)
+	ns.Run(t, "ip", "link", "add", "eth0", "type", "bridge") // wg(8) knows no zone of a link that is not there
 	d := start(t, ns, testnet.Tund(t))
 	dir := testnet.Scratch(t)
 	stripped, toml, conf := filepath.Join(dir, "stripped"), filepath.Join(dir, "x.toml"), filepath.Join(dir, newName()+".conf")

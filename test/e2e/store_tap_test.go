@@ -26,6 +26,7 @@ func TestRestart_switchGoesOn(t *testing.T) {
 	first := startPing(t, p.a.NS, "10.77.0.2", 20*time.Millisecond) // until the switches have met
 	first.goesOn("at first", startLimit)
 	first.finish()
+	waits(t, p.b, "lan0")
 	there, back := startPing(t, p.a.NS, "10.77.0.2", time.Millisecond), startPing(t, p.b.NS, "10.77.0.1", time.Millisecond)
 	there.goesOn("before the restart", startLimit)
 	known := func() int {

@@ -271,15 +271,16 @@ func TestSwitch_sendsRequestsToTheSiteOfTheNeighbour(t *testing.T) {
 	port, watch := a.raw(), c.raw()
 	isARP := func(frame []byte) bool { return frame[12] == 0x08 && frame[13] == 0x06 }
 	asked := func(frame []byte) bool { return from(a.mac)(frame) && isARP(frame) }
-	// The first request goes to all: it tests that nobody else has the address.
-	for range 2 {
+	// The first request goes to all: it tests that nobody else has the address. Later ones go to
+	// all only if the site of b has not answered in time, as on a busy machine.
+	testnet.Await(t, "a request for a host of paris that rome does not get", startLimit, func() bool {
 		watch.drain()
 		port.send(arp(t, l2.Broadcast, a.mac, 1, a.v4, 0, b.v4))
 		port.expect("answer of b", time.Second, func(frame []byte) bool {
 			return from(b.mac)(frame) && isARP(frame) && frame[21] == 2
 		})
-	}
-	watch.never("request for a host of paris", 300*time.Millisecond, asked)
+		return watch.seen(300*time.Millisecond, asked) == nil
+	})
 	if n := berlin.Status().Suppression; n == nil || n.Answered == 0 {
 		t.Errorf("berlin counts no suppressed request: %+v", n)
 	}

@@ -147,14 +147,17 @@ func (r *raw) expect(what string, limit time.Duration, want func(frame []byte) b
 // never fails when a frame has been received, or is within limit, for which bad holds.
 func (r *raw) never(what string, limit time.Duration, bad func(frame []byte) bool) {
 	r.t.Helper()
+	if frame := r.seen(limit, bad); frame != nil {
+		r.t.Errorf("%s: received %x", what, frame[:min(len(frame), 64)])
+	}
+}
+
+// seen returns the first frame of a kind that comes within the limit; nil: there is none.
+func (r *raw) seen(limit time.Duration, kind func(frame []byte) bool) []byte {
+	r.t.Helper()
 	for deadline := time.Now().Add(limit); ; {
-		frame := r.next(deadline)
-		if frame == nil {
-			return
-		}
-		if bad(frame) {
-			r.t.Errorf("%s: received %x", what, frame[:min(len(frame), 64)])
-			return
+		if frame := r.next(deadline); frame == nil || kind(frame) {
+			return frame
 		}
 	}
 }
