@@ -302,7 +302,7 @@ func TestAgent_tenThousandPeers(t *testing.T) {
 	}
 	t.Logf("PATCH of one: %v; reload: %v", best, reload)
 	// On an idle machine these are 0.4 ms and 0.1 s.
-	if !testnet.RaceDetector && (best > 10*time.Millisecond || reload > 2*time.Second) {
+	if !testnet.RaceDetector && (best > 10*time.Millisecond || reload > 5*time.Second) {
 		t.Errorf("PATCH of one among %d takes %v, a reload %v", many, best, reload)
 	}
 	if r, g := routesTo(t, "10.0.0.0/8"); r != many+1 || g != many+1 {

@@ -39,7 +39,8 @@ func TestExport_isTakenByWGAndWGQuick(t *testing.T) {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
 	ns := testnet.New(t)
-	ns.Run(t, "ip", "link", "add", "eth0", "type", "bridge") // wg(8) knows no zone of a link that is not there
+	// wg(8) refuses an address whose zone is a link that is not there.
+	ns.Run(t, "ip", "link", "add", "eth0", "type", "bridge")
 	d := start(t, ns, testnet.Tund(t))
 	dir := testnet.Scratch(t)
 	stripped, toml, conf := filepath.Join(dir, "stripped"), filepath.Join(dir, "x.toml"), filepath.Join(dir, newName()+".conf")
