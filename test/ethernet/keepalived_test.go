@@ -132,9 +132,6 @@ func gap(t *testing.T, clients []*host, do func()) time.Duration {
 // election is what one LAN showed: how long the clients had no answer in each scenario.
 type election struct{ failOver, failBack, crash time.Duration }
 
-// changes is how often the routers of one LAN change places and back.
-const changes = 3
-
 // agreeLimit is how soon there is one master, and the right one. A router that starts, or no longer
 // hears its master, waits for 3.6 s.
 const agreeLimit = 5 * time.Second
@@ -158,27 +155,18 @@ func elect(t *testing.T, r1, r2 *router, clients []*host, between func(joined bo
 		c.reaches(sharedV4, 5*time.Second)
 		c.reaches(sharedV6, 5*time.Second)
 	}
-	// Routers that change places miss one message of the other now and then, on a bridge as well,
-	// and wait a second for the next: of several changes the best one counts.
-	for i := range changes {
-		over := gap(t, clients, func() {
-			if err := r2.daemon.Stop(syscall.SIGTERM, 10*time.Second); err != nil {
-				t.Logf("keepalived: %v", err)
-			}
-			agree("the other router to take over from one that was stopped", r1)
-			pause(2 * time.Second)
-		})
-		back := gap(t, clients, func() {
-			r2.start()
-			agree("the better router to be master again", r2)
-			pause(2 * time.Second)
-		})
-		t.Logf("no answer for %v when the better router stops, and for %v when it is back", over, back)
-		if i == 0 {
-			e.failOver, e.failBack = over, back
+	e.failOver = gap(t, clients, func() {
+		if err := r2.daemon.Stop(syscall.SIGTERM, 10*time.Second); err != nil {
+			t.Logf("keepalived: %v", err)
 		}
-		e.failOver, e.failBack = min(e.failOver, over), min(e.failBack, back)
-	}
+		agree("the other router to take over from one that was stopped", r1)
+		pause(2 * time.Second)
+	})
+	e.failBack = gap(t, clients, func() {
+		r2.start()
+		agree("the better router to be master again", r2)
+		pause(2 * time.Second)
+	})
 	e.crash = gap(t, clients, func() {
 		r2.ns.Run(t, "ip", "link", "set", r2.dev, "down")
 		testnet.Await(t, "the other router to take over from one that is cut off", slowly(5*time.Second),
@@ -205,9 +193,16 @@ func elect(t *testing.T, r1, r2 *router, clients []*host, between func(joined bo
 	return e
 }
 
+// lostElection is how long an address may not answer after a fail-back across the tunnel: there are
+// runs with 0.04 s, with 0.52 s and with 1.53 s. In the last, the switch at the site of the router
+// that stepped down went on taking the address for that of a living host: half a second of silence
+// frees it, or that after the next advertisement. A bridge needs 0.04 s or 1.03 s.
+const lostElection = 1700 * time.Millisecond
+
 // Two routers that share addresses by VRRP, with the MAC addresses of the protocol, one at each
 // site, beside the same on a plain bridge: there is one master five seconds after each change, and
-// clients wait for the better router when it is back no longer than half as long again as there.
+// clients wait for the better router when it is back no longer than half as long again as there, or
+// than lostElection.
 func TestSoakElection_keepalived(t *testing.T) {
 	testnet.Soak(t)
 	if _, err := exec.LookPath("keepalived"); err != nil {
@@ -241,7 +236,7 @@ func TestSoakElection_keepalived(t *testing.T) {
 	} {
 		t.Logf("%s: no answer for %v on a bridge, for %v across the tunnel", c.name, c.plain.Round(time.Millisecond), c.across.Round(time.Millisecond))
 		// What is measured has the resolution of the probes, and the noise of the machine.
-		if limit := slowly(c.plain + c.plain/2 + 100*time.Millisecond); c.across > limit {
+		if limit := slowly(max(c.plain+c.plain/2+100*time.Millisecond, lostElection)); c.across > limit {
 			t.Errorf("%s: no answer for %v, want at most %v", c.name, c.across, limit)
 		}
 	}
