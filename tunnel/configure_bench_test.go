@@ -36,8 +36,8 @@ func network(n int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 8), byte(n)}), 24)
 }
 
-// withPeers returns a tunnel of both devices with that many peers.
-func withPeers(t testing.TB, peers int) *Tunnel {
+// withDevices returns a tunnel with a device of each of these kinds, and no peers.
+func withDevices(t testing.TB, kinds ...tundev.Kind) *Tunnel {
 	t.Helper()
 	key, err := keys.GeneratePrivate()
 	if err != nil {
@@ -47,17 +47,23 @@ func withPeers(t testing.TB, peers int) *Tunnel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tun, err := New(Options{
-		PrivateKey: key, Conns: []udp.Conn{conn}, Log: zap.NewNop(),
-		Devices: []Device{
-			{Name: "tun", Kind: tundev.TUN, MTU: 1420, Queues: []tundev.Queue{tundevtest.New(1, tundev.Features{})}},
-			{Name: "tap", Kind: tundev.TAP, MTU: 1500, Queues: []tundev.Queue{tundevtest.New(1, tundev.Features{})}},
-		},
-	})
+	o := Options{PrivateKey: key, Conns: []udp.Conn{conn}, Log: zap.NewNop()}
+	for _, kind := range kinds {
+		queue := tundevtest.New(1, tundev.Features{})
+		o.Devices = append(o.Devices, Device{Name: kind.String(), Kind: kind, MTU: 1420, Queues: []tundev.Queue{queue}})
+	}
+	tun, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = tun.Close() })
+	return tun
+}
+
+// withPeers returns a tunnel of both devices with that many peers.
+func withPeers(t testing.TB, peers int) *Tunnel {
+	t.Helper()
+	tun := withDevices(t, tundev.TUN, tundev.TAP)
 	var c Change
 	for n := range peers {
 		c.Peers = append(c.Peers, numbered(n, network(n)))

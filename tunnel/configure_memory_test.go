@@ -7,15 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-
 	"tund/crypto/keys"
 	"tund/tunnel/l2"
 	"tund/tunnel/peer"
 	"tund/tunnel/tundev"
-	"tund/tunnel/tundev/tundevtest"
-	"tund/tunnel/udp"
-	"tund/tunnel/udp/udptest"
 )
 
 // idlePeer bounds the memory of a peer that has no session yet, in bytes, with its place in every
@@ -25,7 +20,7 @@ const idlePeer = 750
 // Most of ten thousand peers have no session at any time, and what each takes is paid ten thousand
 // times.
 func TestConfigure_peerWithoutSessionTakesLittleMemory(t *testing.T) {
-	tun := routerWithoutPeers(t)
+	tun := withDevices(t, tundev.TUN)
 	before := inUse()
 	var c Change
 	for n := range manyPeers {
@@ -50,28 +45,6 @@ func TestConfigure_peerWithoutSessionTakesLittleMemory(t *testing.T) {
 	if !tun.HasPeer(key) {
 		t.Error("the last peer is missing")
 	}
-}
-
-// routerWithoutPeers returns a tunnel with a TUN device.
-func routerWithoutPeers(t *testing.T) *Tunnel {
-	t.Helper()
-	key, err := keys.GeneratePrivate()
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := udptest.New(1).Open(netip.MustParseAddrPort("192.0.2.1:1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tun, err := New(Options{
-		PrivateKey: key, Conns: []udp.Conn{conn}, Log: zap.NewNop(),
-		Devices: []Device{{Name: "tun", Kind: tundev.TUN, MTU: 1420, Queues: []tundev.Queue{tundevtest.New(1, tundev.Features{})}}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = tun.Close() })
-	return tun
 }
 
 // inUse returns the bytes of the heap that are in use.
