@@ -106,6 +106,8 @@ func (t *fdb) learn(key uint64, port PortID, now boottime.Time) outcome {
 		return t.ownerSeen(slot, v, now)
 	case v&immovable != 0:
 		return outcome{reason: foreignReason(v)}
+	case port == LocalPort && t.justConceded(slot, now):
+		return outcome{}
 	case port == LocalPort:
 		return t.move(slot, v, port, now)
 	}

@@ -92,13 +92,14 @@ func (v entryValue) port() PortID { return PortID(v) }
 
 // cold is the part of an entry that lookups do not need: one per slot, without pointers.
 type cold struct {
-	created     uint32 // second
-	prev, next  int32  // list of the port's entries, oldest first; -1 ends it
-	moves       uint8  // moves since movesFrom
-	movesFrom   uint32 // second
-	origin      PortID // port that had the MAC at movesFrom, or the TAP if it had it since
-	from        PortID // port that had the MAC before the TAP last took it; LocalPort: none
-	frozenUntil uint32 // second
+	created     uint32        // second
+	prev, next  int32         // list of the port's entries, oldest first; -1 ends it
+	moves       uint8         // moves since movesFrom
+	movesFrom   uint32        // second
+	origin      PortID        // port that had the MAC at movesFrom, or the TAP if it had it since
+	from        PortID        // port that had the MAC before the TAP last took it; LocalPort: none
+	frozenUntil uint32        // second
+	conceded    boottime.Time // see vrrp.go; 0: never
 	claim       claim
 	hostLen     uint8 // 0, 4 or 16
 	host        [16]byte

@@ -204,6 +204,8 @@ func (t *fdb) addStation(st *Station, now boottime.Time) (o outcome) {
 		return o
 	case v&flagStatic != 0, v&flagFrozen != 0 && v.port() != LocalPort:
 		return o
+	case v.port() != LocalPort && !st.Fixed && t.justConceded(slot, now):
+		return o
 	case v.port() != LocalPort:
 		if !st.Fixed && heard <= t.seenAt(slot) && st.Idle >= time.Second {
 			return o // a peer has used it since

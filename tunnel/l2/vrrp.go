@@ -41,7 +41,11 @@ const (
 	vrrpHeader   = 8
 	vrrpPassword = 8    // authentication data of version 2, present in any case
 	vrrp2, vrrp3 = 2, 3 // versions
-	vrrpAdvert   = 1    // the only type
+	// What the former owner sends within this time after a message has decided against it does not
+	// bring the address back, unless it is a message that wins: it was on its way, or sent before
+	// the owner knew, and the bridge of the LAN may be slow to say where it heard it.
+	concedeGrace = time.Second
+	vrrpAdvert   = 1 // the only type
 )
 
 // parseAdvert parses a VRRP advertisement from the address that its group shares.
@@ -157,6 +161,13 @@ func (s *Switch) ageMasters(now boottime.Time) {
 	}
 }
 
+// justConceded reports whether the entry in slot was conceded so recently that other frames of its
+// former owner prove nothing. mu is held.
+func (t *fdb) justConceded(slot int32, now boottime.Time) bool {
+	at := t.cold[slot].conceded
+	return at != 0 && now.Sub(at) < concedeGrace
+}
+
 // concede moves key from one port to another because the host at the first has lost it. If it is
 // not there, or may not move, it is learned as usual.
 func (t *fdb) concede(key uint64, from, to PortID, now boottime.Time) outcome {
@@ -167,5 +178,9 @@ func (t *fdb) concede(key uint64, from, to PortID, now boottime.Time) outcome {
 		return t.learn(key, to, now)
 	}
 	defer t.mu.Unlock()
+	t.cold[slot].conceded = 0
+	if from == LocalPort {
+		t.cold[slot].conceded = now
+	}
 	return t.move(slot, v, to, now)
 }

@@ -246,3 +246,36 @@ func TestVRRP_agentsDoNotDecide(t *testing.T) {
 		}
 	}
 }
+
+// TestVRRP_theLoserDoesNotTakeItBack: what our router has sent before it knew that it lost, and
+// what the bridge tells late, does not bring the address back. A message that wins does, and so
+// does any frame once the other router has had the time to speak again.
+func TestVRRP_theLoserDoesNotTakeItBack(t *testing.T) {
+	t.Parallel()
+	s := newSwitch(t, Config{})
+	addPeer(t, s, 1, PortConfig{})
+	expect := func(what string, want PortID) {
+		t.Helper()
+		if id, _ := portOf(s, 0, vrrpMAC); id != want {
+			t.Errorf("%s: the address is at port %d, want %d", what, id, want)
+		}
+	}
+	answer := append([]byte(nil), advertise(t, 3, "10.0.0.2", 100, nil)...)
+	answer[23] = 17 // no longer VRRP
+	fromDevice(s, start, advertise(t, 3, "10.0.0.2", 100, nil))
+	fromPeer(s, at(ms), 1, advertise(t, 3, "10.0.0.3", 150, nil))
+	expect("the better router speaks", 1)
+	fromDevice(s, at(2*ms), answer)
+	expect("an answer of the one that lost", 1)
+	fromDevice(s, at(3*ms), advertise(t, 3, "10.0.0.2", 100, nil))
+	expect("a message of the one that lost", 1)
+	s.AddStations(at(4*ms), []Station{{MAC: vrrpMAC}})
+	expect("the bridge has heard that answer", 1)
+	fromPeer(s, at(5*ms), 1, advertise(t, 3, "10.0.0.3", 0, nil))
+	fromDevice(s, at(6*ms), advertise(t, 3, "10.0.0.2", 100, nil))
+	expect("the better one has resigned", LocalPort)
+	fromPeer(s, at(7*ms), 1, advertise(t, 3, "10.0.0.3", 150, nil))
+	expect("it is back", 1)
+	fromDevice(s, at(7*ms+concedeGrace), answer)
+	expect("ours is heard later", LocalPort)
+}
