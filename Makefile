@@ -33,7 +33,7 @@ PROGRAMS   = bin/tund bin/tunctl bin/tund-agent
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
 	-o \( -name '*.go' -o -name '*.s' -o -name '*.h' -o -name '*.html' \) -print)
 
-.PHONY: need-go help build check test scale test-arm64 test-vm lanes selftests test-deb soak soak-alone soak-hosts soak-units race lint vuln fuzz cover gobench benchstat \
+.PHONY: need-go help build check test scale test-arm64 test-vm lanes selftests test-deb soak soak-alone soak-waits soak-hosts soak-units race lint vuln fuzz cover gobench benchstat \
 	bench demo demo-sites install install-files install-agent deb release clean
 .DEFAULT_GOAL := help
 
@@ -65,7 +65,7 @@ test-arm64: need-go ## test ciphers, handshake and sessions as arm64 programs, u
 	@test/tools.sh arm64
 	CGO_ENABLED=0 GOARCH=arm64 $(GO) test -short $(TESTFLAGS) -exec qemu-aarch64 ./crypto/... ./tunnel/datasession
 
-soak: soak-alone soak-hosts soak-units ## run the tests that take minutes (root)
+soak: soak-alone soak-waits soak-hosts soak-units ## run the tests that take minutes (root)
 
 SOAK = test -count=1 -timeout 40m -run '^TestSoak' $(TESTFLAGS)
 
@@ -75,11 +75,17 @@ soak-alone: need-go
 	@test/tools.sh test
 	TUND_TEST_SOAK=1 $(GO) -C test $(SOAK) ./compat
 
-# These wait more than they work (rekeys: 405 s), and their limits allow for neighbours: two
-# packages at a time.
+# These send a ping now and then and wait for new sessions (rekeys: 405 s): they disturb nothing,
+# and nothing disturbs them.
+WAITING = ^TestSoak(Rekeys|Idle|TwoLANs)_
+soak-waits: need-go
+	@test/tools.sh test
+	TUND_TEST_SOAK=1 $(GO) -C test test -count=1 -timeout 20m -run '$(WAITING)' $(TESTFLAGS) -p 2 ./e2e ./ethernet
+
+# These wait more than they work, and their limits allow for neighbours: two packages at a time.
 soak-hosts: need-go
 	@test/tools.sh test soak
-	TUND_TEST_SOAK=1 $(GO) -C test $(SOAK) -p 2 $(filter-out ./compat,$(HOSTPKGS))
+	TUND_TEST_SOAK=1 $(GO) -C test $(SOAK) -skip '$(WAITING)' -p 2 $(filter-out ./compat,$(HOSTPKGS))
 
 # These work: millions of random packets and messages, other ones in each run.
 soak-units: need-go
