@@ -3,8 +3,8 @@
 // Load reports every mistake of a file in one run, each with file, line and column, and applies all
 // defaults, so that whoever uses a Config asks no further questions. It reads the file, the key
 // files it names and the environment variable CREDENTIALS_DIRECTORY, and nothing else: it resolves
-// no name, opens no device and changes nothing. What a Config means to the kernel is decided by
-// internal/daemon.
+// no name, opens no device and changes nothing. What a Config means to the kernel and the tunnel
+// is decided by internal/desired.
 //
 // Secrets: private and preshared keys print as "(hidden)" wherever a Config is printed, and no
 // error or warning quotes a value that is, or may be, a key.

@@ -21,11 +21,11 @@ func (l *loader) publicKey(s *section) (key keys.PublicKey) {
 		s.errorAt(at, name, "%s", why)
 		return key
 	}
-	key, _ = keys.ParsePublic(text) // checkKey did
+	key, _ = keys.ParsePublic(text) // scalar.Key has checked it
 	own := place{at: l.privateKeyAt}
 	switch {
 	case key.IsZero():
-		s.errorAt(at, name, "is all zero, which is no key")
+		s.errorAt(at, name, "is all zeros, which is not a key")
 		return keys.PublicKey{}
 	case key.IsLowOrder():
 		s.errorAt(at, name, "is a low-order point, with which no handshake can succeed")
@@ -66,7 +66,7 @@ func (l *loader) presharedKey(s *section) keys.PresharedKey {
 	switch {
 	case !src.ok:
 	case psk.IsZero():
-		s.warnAt(src.at, key, "is all zero, which is the same as none")
+		s.warnAt(src.at, key, "is all zeros, which is the same as none")
 	case l.isOwnPrivateKey(psk.Base64()):
 		s.errorAt(src.at, key, "is our own private key, which is shared with nobody: make one with `tunctl genpsk`")
 	case public == l.ownKey:

@@ -49,7 +49,7 @@ func (l *loader) metrics(s *section) Metrics {
 		return Metrics{}
 	}
 	if !addr.Addr().IsLoopback() {
-		s.warnAt(at, "listen", "whoever reaches %s can read the names, the addresses and the traffic counters of all peers: "+
+		s.warnAt(at, "listen", "anyone who reaches %s can read the names, the addresses and the traffic counters of all peers: "+
 			"there is no password and no encryption; give an address inside the tunnel or of this host alone", addr)
 	}
 	return Metrics{Listen: addr}

@@ -30,7 +30,7 @@ func (l *loader) privateKey(s *section) keys.PrivateKey {
 	errs := len(l.errs)
 	k := readSecret(s, key, src, keys.ParsePrivate)
 	if len(l.errs) == errs && src.ok && k.IsZero() {
-		s.errorAt(src.at, key, "is all zero, which is no key")
+		s.errorAt(src.at, key, "is all zeros, which is not a key")
 	}
 	return k
 }
@@ -46,7 +46,7 @@ func (l *loader) previousKey(s *section, now keys.PrivateKey) keys.PrivateKey {
 	}
 	switch {
 	case k.IsZero():
-		s.errorAt(src.at, name, "is all zero, which is no key")
+		s.errorAt(src.at, name, "is all zeros, which is not a key")
 	case k.Equal(now):
 		s.warnAt(src.at, name, "is the same key as the present one: give the key from before the change, or remove this line")
 	}
@@ -134,7 +134,7 @@ func readSecret[K any](s *section, key string, src source, parse func(string) (K
 		s.l.cfg.Files = append(s.l.cfg.Files, src.path)
 		data, info, err := s.l.host.readFile(src.path, maxKeyFileSize)
 		if err != nil && scalar.EndsLikeKey(src.path) {
-			s.errorAt(src.at, key, "looks like a key, where the name of a file is wanted (not shown)")
+			s.errorAt(src.at, key, "looks like a key, but the name of a file is expected (not shown)")
 			return k
 		}
 		if errors.Is(err, fs.ErrNotExist) && key == "private_key_file" {

@@ -52,8 +52,9 @@
 //
 // # Not here
 //
-// Opening devices (tunnel/tundev), choosing allowed IPs (config), DNS, NAT, forwarding sysctls,
-// reading what the kernel announces (internal/netwatch).
+// Opening devices (tunnel/tundev), choosing allowed IPs (config), DNS (internal/resolved), the
+// rules of nftables (route/firewall), sysctls (route/sysctl), reading what the kernel announces
+// (internal/netwatch).
 //
 // # Concurrency
 //

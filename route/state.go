@@ -46,7 +46,7 @@ const (
 	GuardOff
 )
 
-// Device is what one link shall look like.
+// Device is the desired state of one link.
 type Device struct {
 	Name string // at most 15 bytes
 

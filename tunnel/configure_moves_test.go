@@ -64,7 +64,7 @@ func TestConfigure_allowedIPsThatMoveAlwaysHaveAnOwner(t *testing.T) {
 	}
 }
 
-// A peer that a change removes and names again begins anew, in whatever order and however often,
+// A peer that a change removes and names again starts over, in whatever order and however often,
 // and keeps nothing of what it had.
 func TestConfigure_removedAndNamedAgainBeginsAnew(t *testing.T) {
 	t.Parallel()

@@ -15,7 +15,7 @@ import (
 // updated is what a change has made of the peers, before it is the turn of their allowed IPs.
 type updated struct {
 	touched []*peer.Peer // the peer of each PeerChange; nil where there is none
-	// Removed already, because others have taken their places and begin anew.
+	// Removed already, because others have taken their places and start over.
 	left map[*peer.Peer]bool
 	// To be removed once nothing is sent to them any longer, because others have their allowed IPs.
 	gone  map[*peer.Peer]bool
@@ -23,7 +23,7 @@ type updated struct {
 }
 
 // updatePeers makes and changes peers, and removes those that the change names again to have them
-// begin anew.
+// start over.
 func (t *Tunnel) updatePeers(c *Change) *updated {
 	u := &updated{
 		touched: make([]*peer.Peer, len(c.Peers)),

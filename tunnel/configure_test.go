@@ -344,7 +344,7 @@ func TestTunnel_largestDatagramsAreTaken(t *testing.T) {
 }
 
 // A device that is down makes a silent tunnel: as the kernel's, it neither sends nor answers, and
-// begins anew.
+// starts over.
 func TestSetUp_downIsSilent(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()

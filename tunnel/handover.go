@@ -91,7 +91,7 @@ func (t *Tunnel) halt(patience time.Duration) error {
 		errs = append(errs, l.Conn().Close())
 	}
 	if !ended {
-		errs = append(errs, errors.New("its loops do not end"))
+		errs = append(errs, errors.New("its loops have not stopped"))
 	}
 	return errors.Join(errs...)
 }
@@ -128,7 +128,7 @@ func (t *Tunnel) Continue(sessions []byte) (peers int, err error) {
 	}
 	defer wipe(s.Peers)
 	if s.Version != savedVersion {
-		return 0, fmt.Errorf("continue sessions: they are of version %d: want %d", s.Version, savedVersion)
+		return 0, fmt.Errorf("continue sessions: they have version %d, and this tund reads version %d", s.Version, savedVersion)
 	}
 	t.configMu.Lock()
 	defer t.configMu.Unlock()

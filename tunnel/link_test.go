@@ -126,7 +126,7 @@ func TestConfigure_removePeersBeginsAnew(t *testing.T) {
 			t.Fatalf("%d peers, want 1", len(peers))
 		}
 		if p := peers[0]; !p.PresharedKey.IsZero() || p.Keepalive != 0 || p.Session != nil || p.Endpoint.IsValid() || p.RxBytes != 0 || len(p.AllowedIPs) != 0 {
-			t.Errorf("peer %+v, want one that begins anew", p)
+			t.Errorf("peer %+v, want one that starts over", p)
 		}
 	})
 }

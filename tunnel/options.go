@@ -40,7 +40,7 @@ type Options struct {
 	// Failover, if not nil, is told when a peer carries shared allowed IPs in place of another: the
 	// names of both, and the number of prefixes. It must not wait for anything.
 	Failover func(to, from string, prefixes int)
-	// Clock is SystemClock unless a test brings its own.
+	// Clock is boottime.System unless a test brings its own.
 	Clock Clock
 	// Log gets what an operator should know. It must not be nil.
 	Log *zap.Logger

@@ -34,7 +34,7 @@ func (t *Tunnel) NoVia() {
 	t.via.Store(nil)
 }
 
-// applyVia makes the table of routers anew. configMu is held.
+// applyVia rebuilds the table of routers. configMu is held.
 func (t *Tunnel) applyVia() {
 	if t.viaRoutes == nil {
 		return

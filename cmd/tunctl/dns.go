@@ -110,7 +110,7 @@ func checkDNS(device string, w resolved.Wanted) error {
 		return fmt.Errorf("the name of the device %w", err)
 	}
 	if _, err := strconv.Atoi(device); err == nil || strings.HasPrefix(device, "-") {
-		return fmt.Errorf("resolvectl takes %q for something else than the name of a device", device)
+		return fmt.Errorf("resolvectl would not take %q for the name of a device", device)
 	}
 	for _, word := range w.Words() {
 		if !config.IsDNS(word) {
@@ -127,14 +127,14 @@ func checkDNS(device string, w resolved.Wanted) error {
 func isTUN(sysNet, device string) error {
 	text, err := os.ReadFile(filepath.Join(sysNet, device, "tun_flags"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is no TUN device of this host (see: ip -d link show %s)", device, device)
+		return fmt.Errorf("this host has no TUN device %s (see: ip -d link show %s)", device, device)
 	}
 	if err != nil {
-		return fmt.Errorf("look whether %s is a TUN device: %w", device, err)
+		return fmt.Errorf("check whether %s is a TUN device: %w", device, err)
 	}
 	flags, err := strconv.ParseUint(strings.TrimSpace(string(text)), 0, 32)
 	if err != nil {
-		return fmt.Errorf("look whether %s is a TUN device: %w", device, err)
+		return fmt.Errorf("check whether %s is a TUN device: %w", device, err)
 	}
 	if flags&unix.IFF_TUN == 0 {
 		return fmt.Errorf("%s is a TAP device, and DNS servers belong to the TUN device", device)

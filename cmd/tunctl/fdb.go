@@ -86,7 +86,7 @@ func (a *app) showFDB(ctx context.Context, args []string) error {
 		found = found || len(table.FDB)+len(table.Blocked) > 0
 	}
 	if len(args) > 0 && !found && len(document.Instances) > 0 {
-		failures = append(failures, fmt.Errorf("fdb: nothing is known of %s: it is no port with hosts behind it, and no host with this address has been seen", args[0]))
+		failures = append(failures, fmt.Errorf("fdb: nothing is known about %s: it is not a port with hosts behind it, and no host with this address has been seen", args[0]))
 	}
 	switch {
 	case a.json:

@@ -8,9 +8,9 @@
 //	tunctl genkey              a new private key
 //
 // It talks to the control socket of each instance (internal/control) and holds no state. It ends
-// with 0, 1 when something failed, 2 for wrong usage, 69 when a daemon cannot be reached, 77 when
-// it lacks a permission and 78 when a reload was refused for a faulty configuration. docs/tunctl.md
-// lists every verb and flag.
+// with 0, 1 when something failed, 2 for wrong usage, 4 or 5 when doctor has found warnings or
+// problems, 69 when a daemon cannot be reached, 77 when it lacks a permission and 78 when a
+// configuration has errors or a reload was refused. docs/tunctl.md lists every verb and flag.
 //
 // Deliberately not here: rates over more than the time it runs (scrape the daemon).
 package main

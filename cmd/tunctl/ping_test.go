@@ -38,8 +38,8 @@ func TestPing_exitCodes(t *testing.T) {
 	f.pings.Store(1)
 	w.expect(1, `"rtt_avg_s": null`, "", "ping", "branch-berlin", "--count", "1", "--json")
 	w.expect(1, "", `no peer "munich"`, "ping", "munich")
-	f.noEcho = &control.Error{Code: control.CodeUnsupported, Message: "cannot ping this peer: it is no tund"}
-	w.expect(1, "", "cannot ping this peer: it is no tund", "ping", "branch-berlin")
+	f.noEcho = &control.Error{Code: control.CodeUnsupported, Message: "cannot ping this peer: it does not run tund"}
+	w.expect(1, "", "cannot ping this peer: it does not run tund", "ping", "branch-berlin")
 	f.noEcho = &control.Error{Code: control.CodeInternal, Message: "\x1b[2Jline one\nline two\u202e"}
 	w.expect(1, "", "tunctl: ?[2Jline one\nline two?\n", "ping", "branch-berlin")
 	for _, flags := range [][]string{

@@ -23,7 +23,7 @@ const readyWord = "ready\n"
 const executable = "/proc/self/exe"
 
 // background runs this command line once more, in a process of its own, and waits until that is
-// ready. Go cannot fork (its other threads would stay behind), so the program is executed anew.
+// ready. Go cannot fork (its other threads would stay behind), so the program is executed again.
 func background(stderr io.Writer) int {
 	said, code, err := startBackground()
 	switch {

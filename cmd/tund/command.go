@@ -14,15 +14,15 @@ const usage = `usage: tund -c FILE [--check [--plan]]
        tund --version
 
   -c, --config FILE      configuration of the instance; its name is the file's, without .toml
-  -t, --check            check the configuration, say everything that is wrong with it, and exit
-      --plan             with --check: also say what a start or reload would change in the kernel
+  -t, --check            check the configuration, report all mistakes, and exit
+      --plan             with --check: also print what a start or reload would change in the kernel
   -f, --foreground       with INTERFACE: stay in the foreground
       --cleanup INSTANCE remove what a killed instance left in the kernel, and exit
       --log-level LEVEL  debug, info, warn or error [info]
       --log-format FORM  console or json [console]
       --version          print the version and exit
 
-With INTERFACE, tund makes a TUN device for wg(8), as wg-quick(8) has it do with
+With INTERFACE, tund creates a TUN device for wg(8), which is what wg-quick(8) asks for with
 WG_QUICK_USERSPACE_IMPLEMENTATION=tund. It then reads the environment variables LOG_LEVEL (verbose,
 info, warn, error or silent), WG_PROCESS_FOREGROUND=1, WG_TUN_FD and WG_UAPI_FD.
 

@@ -282,7 +282,7 @@ func (r removal) remove(instance string) (removed int, err error) {
 // (ExecStopPost= in tund@.service; systemd.exec(5) on $SERVICE_RESULT). After a success, the
 // service itself has removed what was to go, and what it has left is for its next process. After a
 // failure, what keeps traffic from leaving in the clear stays: it has to be there until the service
-// runs again, even if that takes a mended configuration.
+// runs again, even if that takes a corrected configuration.
 func afterService(getenv func(string) string) removal {
 	switch getenv("SERVICE_RESULT") {
 	case "":

@@ -10,7 +10,7 @@ import (
 )
 
 // Identity is our static key in the form handshakes need. It never changes; a new key is a new
-// Identity, and every Remote has to be made anew for it.
+// Identity, and every Remote has to be made again for it.
 type Identity struct {
 	private   *ecdh.PrivateKey // nil when made from the zero key
 	public    keys.PublicKey

@@ -112,7 +112,7 @@ func sortInherited(list []sdnotify.Descriptor, place string) (Inherited, error) 
 	}
 	if kept.Version != handoverVersion {
 		if len(errs) == 0 {
-			errs = append(errs, errors.New("its sessions are not in the store"))
+			errs = append(errs, errors.New("the store has no sessions"))
 		}
 		in.Close()
 		return in, errors.Join(errs...)
@@ -120,7 +120,7 @@ func sortInherited(list []sdnotify.Descriptor, place string) (Inherited, error) 
 	in.sessions = kept.Sessions
 	if kept.Place != place {
 		in.closeDevices()
-		errs = append(errs, fmt.Errorf("the devices have changed, and are made anew: %s instead of %s", place, kept.Place))
+		errs = append(errs, fmt.Errorf("the devices have changed, and are recreated: %s instead of %s", place, kept.Place))
 	}
 	return in, errors.Join(errs...)
 }

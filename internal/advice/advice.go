@@ -93,7 +93,7 @@ func (a *Adviser) advise() {
 	a.checkProgram(c)
 	host, err := hostcheck.Read()
 	if err != nil {
-		a.Log.Debug("cannot look at the host's settings", zap.Error(err))
+		a.Log.Debug("cannot read the host's settings", zap.Error(err))
 		return
 	}
 	a.checkDNS(c, host)
@@ -166,7 +166,7 @@ func (a *Adviser) readFilters(t *hostcheck.Tunnel, c *config.Config, port uint16
 		}
 		var err error
 		if a.filters, err = hostcheck.ReadFilters(traffic); err != nil {
-			a.Log.Debug("cannot look at the firewall", zap.Error(err))
+			a.Log.Debug("cannot read the firewall", zap.Error(err))
 		}
 		a.filtersNext = start.Add(filterShare * time.Since(start))
 	}
@@ -187,7 +187,7 @@ func (a *Adviser) readBarriers(t *hostcheck.Tunnel, host hostcheck.Host) {
 	if start := time.Now(); !start.Before(a.barriersNext) {
 		var err error
 		if a.barriers, err = hostcheck.ReadForward(t.Device); err != nil {
-			a.Log.Debug("cannot look at the firewall", zap.Error(err))
+			a.Log.Debug("cannot read the firewall", zap.Error(err))
 		}
 		a.barriersNext = start.Add(filterShare * time.Since(start))
 	}
@@ -249,7 +249,7 @@ func (a *Adviser) readParts(t *hostcheck.Tunnel, host hostcheck.Host) {
 	if start := time.Now(); !start.Before(a.partsNext) {
 		var err error
 		if a.parts, err = t.ReadParts(host); err != nil {
-			a.Log.Debug("cannot look at the routes", zap.Error(err))
+			a.Log.Debug("cannot read the routes", zap.Error(err))
 		}
 		a.partsNext = start.Add(filterShare * time.Since(start))
 	}
@@ -284,7 +284,7 @@ func (a *Adviser) untranslated(now time.Time, tun string, by func(netip.Addr) st
 	}
 	translated, err := hostcheck.Translates(o.src)
 	if err != nil {
-		a.Log.Debug("cannot look at address translation", zap.Error(err))
+		a.Log.Debug("cannot read the address translation", zap.Error(err))
 	}
 	if translated || err != nil {
 		return nil

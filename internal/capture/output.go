@@ -40,7 +40,7 @@ func empty(f *os.File) error {
 	case !ok || int(stat.Uid) != os.Geteuid():
 		return fmt.Errorf("%s belongs to another user, who could read what is written: remove it, or name another file", f.Name())
 	case stat.Nlink > 1:
-		return fmt.Errorf("%s has other names (hard links), whose content would be lost: remove it, or name another file", f.Name())
+		return fmt.Errorf("%s has other hard links, whose content would be lost: remove it, or name another file", f.Name())
 	}
 	if err := f.Chmod(0o600); err != nil {
 		return err
@@ -77,7 +77,7 @@ func ParseSize(text string) (int64, error) {
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || n < 1 || n > 1<<62>>shift {
-		return 0, fmt.Errorf("%s is no size: want a number of bytes, as in 500M or 2G", strconv.QuoteToASCII(text))
+		return 0, fmt.Errorf("%s is not a size: want a number of bytes, as in 500M or 2G", strconv.QuoteToASCII(text))
 	}
 	return n << shift, nil
 }

@@ -132,7 +132,7 @@ func (s *saver) begin() error {
 		return err
 	}
 	if h.Kind != stream.KindStart || json.Unmarshal(payload, &s.start) != nil || s.start.Schema != stream.Schema || len(s.start.Interfaces) == 0 {
-		return fmt.Errorf("the daemon sends packets in a format that this tunctl does not understand (want %s): "+
+		return fmt.Errorf("the daemon sends packets in a format that this tunctl does not understand (expected %s): "+
 			"are tund and tunctl of the same version?", stream.Schema)
 	}
 	s.mark.Offset = s.start.Offset

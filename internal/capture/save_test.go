@@ -234,7 +234,7 @@ func TestCreate_leavesFilesOfOthersAlone(t *testing.T) {
 	if err := os.Link(path, again); err != nil {
 		t.Fatal(err)
 	}
-	refused(path, "other names")
+	refused(path, "other hard links")
 }
 
 func TestParseSize(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 
 // Undumpable keeps the memory of this process, which holds keys, out of core dumps and out of reach
 // of other processes of its user (ptrace(2), /proc/PID/mem). A program that is executed later
-// starts anew.
+// starts over.
 func Undumpable() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("protect the memory of this process from others: prctl(PR_SET_DUMPABLE): %w", err)

@@ -152,7 +152,7 @@ func (d *sourceReader) hold() error {
 		return err
 	}
 	if seconds < 0 || seconds > maxHold {
-		return invalid("hold_s %v is not between 0 (for ever) and %d seconds", seconds, maxHold)
+		return invalid("hold_s %v is not between 0 (no limit) and %d seconds", seconds, maxHold)
 	}
 	d.head.Hold = time.Duration(seconds * float64(time.Second))
 	return nil

@@ -108,7 +108,7 @@ func TestDecodeSource(t *testing.T) {
 		{put, `{"epoch":"e","generation":7}`, `invalid: "peers" is missing`},
 		{put, `{"generation":7,"peers":[]}`, `invalid: "epoch" is missing`},
 		{patch, `{"epoch":"e","generation":8}`, `invalid: "if_generation" is missing`},
-		{put, `{"epoch":"e","generation":7,"peers":[],"hold_s":-1}`, "invalid: hold_s -1 is not between 0 (for ever) and 604800 seconds"},
+		{put, `{"epoch":"e","generation":7,"peers":[],"hold_s":-1}`, "invalid: hold_s -1 is not between 0 (no limit) and 604800 seconds"},
 		{put, `{"epoch":"e","generation":7,"peers":[],"hold_s":1e9}`, "invalid: hold_s 1e+09 is not between"},
 		{put, `{"epoch":"e","generation":7,"peers":[],"fdb":{}}`, "invalid: fdb: want a list"},
 		{patch, `{"epoch":"e","if_generation":7,"generation":8,"fdb":[]}`, "invalid: fdb: want an object"},

@@ -239,7 +239,7 @@ func (h *handler) contain(w http.ResponseWriter, r *http.Request) {
 	if cause == nil {
 		return
 	}
-	h.log.Error("panic in a control request", zap.String("verb", r.Method+" "+r.URL.Path),
-		zap.Any("cause", cause), zap.ByteString("stack", debug.Stack()))
+	h.log.Error("bug: panic in a control request", zap.String("verb", r.Method+" "+r.URL.Path),
+		zap.Any("panic", cause), zap.ByteString("stack", debug.Stack()))
 	writeError(w, &Error{Code: CodeInternal, Message: "tund hit a bug answering this request; its log has the details"})
 }

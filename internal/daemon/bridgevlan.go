@@ -33,7 +33,7 @@ func (d *Daemon) applyBridgeVLANs() {
 	const subject = "bridge vlan"
 	changed, err := d.bridgePort.Apply(desired.PortVLANs(d.config))
 	if len(changed) > 0 {
-		d.log.Info("the VLANs of our bridge port were set", zap.Strings("bridge vlan", changed))
+		d.log.Info("the VLANs of our bridge port were set", zap.Strings("vlans", changed))
 	}
 	if err == nil {
 		d.problems.Solved(statusview.KindNetwork, subject)

@@ -36,7 +36,7 @@ func (d *Daemon) askForDNS() {
 	}
 	wanted := desired.DNS(d.config)
 	if err := resolved.Announce(d.runDir(), wanted); err != nil {
-		d.log.Warn("DNS servers stay as they are", zap.Error(err))
+		d.log.Warn("cannot ask for other DNS servers", zap.Error(err))
 		return
 	}
 	d.dns = wanted

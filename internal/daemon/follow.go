@@ -106,7 +106,7 @@ func (d *Daemon) takePaths(path desired.Paths, mark uint32) {
 	d.tunnel.SetPathMTU(path.Least)
 	d.tunnel.SetInterfaceMTUs(path.MTU)
 	if path.Device != was {
-		d.log.Info("MTU of the way to the peers changed", zap.Int("mtu", path.Device), zap.Int("was", was))
+		d.log.Info("the MTU of the path to the peers has changed", zap.Int("mtu", path.Device), zap.Int("was", was))
 	}
 	reapply := d.reapply.Swap(false)
 	if d.mode.managed && (refused || reapply || desired.TunMTU(d.config, path.Device) != d.mtu) {
@@ -155,7 +155,7 @@ func (d *Daemon) followBinding(mark uint32) {
 			d.log.Warn("cannot bind to the interface again", zap.String("iface", name), zap.Error(err))
 			return
 		}
-		d.log.Info("bound to the interface that has the name now", zap.String("iface", name))
+		d.log.Info("bound to the interface that has this name now", zap.String("iface", name))
 	}
 	d.bound = link.Index
 }

@@ -23,7 +23,7 @@ func (d *Daemon) takeOver(context.Context) (err error) {
 func (d *Daemon) inheritDevice(o tundev.Options) *tundev.Device {
 	dev, err := d.inherited.Device(o)
 	if err != nil {
-		d.log.Warn("the device is made anew", zap.Error(err))
+		d.log.Warn("the device is recreated", zap.Error(err))
 		return nil
 	}
 	return dev
@@ -33,7 +33,7 @@ func (d *Daemon) inheritDevice(o tundev.Options) *tundev.Device {
 func (d *Daemon) inheritSockets(o udp.Options, lanes int) []*udp.Socket {
 	sockets, err := d.inherited.Sockets(o, lanes)
 	if err != nil {
-		d.log.Warn("the UDP sockets are opened anew", zap.Error(err))
+		d.log.Warn("the UDP sockets are reopened", zap.Error(err))
 		return nil
 	}
 	return sockets
@@ -49,7 +49,7 @@ func (d *Daemon) continueSessions() {
 	d.routes.Inherit()
 	n, err := d.tunnel.Continue(sessions)
 	if err != nil {
-		d.log.Warn("the peers need new handshakes", zap.Error(err))
+		d.log.Warn("cannot continue the sessions: the peers need new handshakes", zap.Error(err))
 		return
 	}
 	d.log.Info("continuing where the last process ended", zap.Int("sessions", n))

@@ -59,7 +59,7 @@ func (d *Daemon) openRoutes(context.Context) error {
 		d.agent.blocked = blocked
 	}
 	if d.fenced {
-		d.log.Info("traffic for the tunnel is still blocked since an earlier run", zap.String("instance", d.config.Instance))
+		d.log.Info("traffic for the tunnel is still blocked by an earlier run", zap.String("instance", d.config.Instance))
 	}
 	return nil
 }
@@ -235,7 +235,7 @@ func (d *Daemon) setEndpoints(p config.Peer) {
 // prefixChanged gives the tunnel the endpoints of all peers after the network was found to reach
 // IPv4 addresses in another way.
 func (d *Daemon) prefixChanged() {
-	d.log.Info("IPv4 endpoints are reached in another way now: by NAT64 of this network, or no longer")
+	d.log.Info("the NAT64 prefix of this network has changed: endpoints with an IPv4 address have new addresses")
 	d.changing.Lock()
 	defer d.changing.Unlock()
 	for _, p := range d.peers() {

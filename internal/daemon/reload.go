@@ -176,7 +176,7 @@ func (d *Daemon) prepare(read func() (*config.Config, error), keep func(*config.
 	next := file
 	if d.override.file != nil {
 		next = desired.KeepAdded(d.override.file, d.config, file, func(peer string, why error) {
-			d.log.Warn("a peer added at run time is dropped: the configuration file leaves no room for it",
+			d.log.Warn("a peer added at run time is removed: the configuration file leaves no room for it",
 				zap.String("peer", peer), zap.Error(why))
 		})
 	}

@@ -16,7 +16,7 @@ import (
 func (d *Daemon) openStamps(context.Context) error {
 	store, err := stamps.Open(stamps.Dir(d.config.Instance))
 	if err != nil {
-		d.log.Warn("recorded handshakes from before this start cannot be told from fresh ones", zap.Error(err))
+		d.log.Warn("recordings of handshakes from before this start cannot be told from new handshakes", zap.Error(err))
 	}
 	d.stamps = store
 	if d.contacts, d.former, err = stamps.OpenContacts(stamps.Dir(d.config.Instance)); err != nil {

@@ -121,7 +121,7 @@ func (d *Daemon) whoEnded(ctx context.Context, err error) error {
 func (d *Daemon) followLink(ctx context.Context, dev *tundev.Device) {
 	name := d.nameOf(dev)
 	err := netwatch.Follow(ctx, dev, func(s netwatch.LinkState) {
-		d.log.Debug("link", zap.String("iface", name), zap.Bool("up", s.Up), zap.Int("mtu", s.MTU), zap.Ints("route_mtus", s.RouteMTUs))
+		d.log.Debug("link changed", zap.String("iface", name), zap.Bool("up", s.Up), zap.Int("mtu", s.MTU), zap.Ints("route_mtus", s.RouteMTUs))
 		d.linkChanged(name, s)
 	})
 	if err != nil && ctx.Err() == nil {

@@ -25,7 +25,7 @@ func (d *Daemon) openWeb(context.Context) error {
 	d.undo.push(d.door.Close)
 	m := d.config.Metrics
 	if err := d.door.Open(m); err != nil {
-		d.log.Warn("metrics cannot be read", zap.Error(err))
+		d.log.Warn("cannot serve metrics", zap.Error(err))
 		d.problems.Note(statusview.KindMetrics, m.String(), err.Error())
 	}
 	return nil

@@ -82,7 +82,7 @@ func (e *Evidence) network() []Finding {
 				})
 			case "surplus":
 				list = append(list, Finding{
-					Severity: Warning, Subject: o.Kind, Cause: o.Kind + " " + o.Object + " has tund's mark and is not wanted",
+					Severity: Warning, Subject: o.Kind, Cause: o.Kind + " " + o.Object + " has tund's mark, but the configuration does not ask for it",
 					Remedy: "tunctl -i " + e.Instance.Name + " reload removes it",
 				})
 			}
@@ -147,7 +147,7 @@ func (e *Evidence) aboutPeer(p *control.Peer) string {
 // sessionRemedies say what to do about the reasons that the instance gives, by words in them.
 var sessionRemedies = []struct{ words, remedy string }{
 	{"preshared key", "compare preshared_key at both ends; they have to be equal, or absent at both"},
-	{"old timestamp", "set the clock of the peer, and keep it with NTP; if it is right, somebody replays its messages"},
+	{"old timestamp", "set the clock of the peer, and keep it right with NTP; if it is right, someone replays the peer's messages"},
 	{"two hosts use the key", "give one of the two hosts a key of its own: tunctl genkey"},
 	{"allowed_ips of this host there", "at the peer: add the address to allowed_ips of its [[peer]] for this host; or send from one that is"},
 	{"not among the allowed_ips", "add the address to allowed_ips of this peer here, or have the peer send from one that is"},
@@ -169,7 +169,7 @@ var sessionRemedies = []struct{ words, remedy string }{
 func sessionRemedy(p *control.Peer, i *control.Instance) string {
 	if p.Source == "agent" && strings.Contains(p.LastError, "removed: the peer") {
 		return "ask our agent what has become of our grant (tund-agent --status): after a revocation, or its end, other sites remove us, " +
-			"until the signers grant it anew"
+			"until the signers grant it again"
 	}
 	host := "ADDRESS"
 	if a, err := netip.ParseAddrPort(p.Endpoint); err == nil {
@@ -242,7 +242,7 @@ func (e *Evidence) load() []Finding {
 	return []Finding{{
 		Severity: Warning, Cause: "so many handshakes arrive that their senders have to prove their addresses first",
 		Evidence: fmt.Sprintf("%d cookie replies sent", e.Instance.Handshakes.CookiesTx),
-		Remedy:   "sessions go on; see who sends (tcpdump udp port " + fmt.Sprint(e.Instance.ListenPort) + "), and limit it before this host",
+		Remedy:   "existing sessions continue; see who sends (tcpdump udp port " + fmt.Sprint(e.Instance.ListenPort) + "), and limit it before this host",
 	}}
 }
 

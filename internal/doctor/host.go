@@ -140,7 +140,7 @@ func (e *Evidence) ethernet() []Finding {
 		list = append(list, Finding{
 			Severity: Note, Cause: "this host applies its rules for routed packets to bridged ones as well, and may drop some",
 			Evidence: "net.bridge.bridge-nf-call-iptables = 1",
-			Remedy:   "unless it is wanted: sysctl -w net.bridge.bridge-nf-call-iptables=0",
+			Remedy:   "unless that is intended: sysctl -w net.bridge.bridge-nf-call-iptables=0",
 		})
 	}
 	return list

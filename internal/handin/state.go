@@ -31,7 +31,8 @@ func (s *State) Follows(head control.SourceHead) error {
 		head.IfGeneration, head.Epoch, s.generation, s.epoch)}
 }
 
-// Renumbers reports whether a change counts the moves of hosts anew, because its epoch is another.
+// Renumbers reports whether a change counts the moves of hosts from the beginning, because it has a
+// new epoch.
 func (s *State) Renumbers(head control.SourceHead) bool { return head.Epoch != s.epoch }
 
 // Applied notes a change that was applied, of which so many elements were refused.

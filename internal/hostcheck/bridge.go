@@ -6,7 +6,7 @@ import "fmt"
 // down. tund leaves both alone, since it may have been done on purpose.
 func (t *Tunnel) bridge(h Host) []Finding {
 	tap, bridge := h.link(t.Tap), h.link(t.Bridge)
-	if t.Bridge == "" || tap == nil || bridge == nil { // a bridge that is gone is made anew
+	if t.Bridge == "" || tap == nil || bridge == nil { // a bridge that is gone is recreated
 		return nil
 	}
 	switch {

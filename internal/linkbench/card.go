@@ -62,7 +62,7 @@ func claimedSpeed(device string) (int, error) {
 	low, high := binary.NativeEndian.Uint16(data[12:]), binary.NativeEndian.Uint16(data[28:])
 	speed := uint32(high)<<16 | uint32(low)
 	if speed == unknownSpeed || speed == 0 {
-		return 0, fmt.Errorf("%s does not say its speed", device)
+		return 0, fmt.Errorf("%s does not report its speed", device)
 	}
 	return int(speed), nil
 }

@@ -2,7 +2,7 @@
 // machine it runs on: the throughput of one TCP flow and what it costs, the rate of small packets,
 // and round trips.
 //
-// Each kind of device is built anew for every round, in network namespaces that have no name and
+// Each kind of device is rebuilt for every round, in network namespaces that have no name and
 // belong to threads of this process. So the kernel removes all of it when the process ends, however
 // it ends, and nothing of the host is changed. Traffic is generated here, with blocking sockets in
 // threads of their own. It needs root.
@@ -109,7 +109,7 @@ func choose(names []string) ([]*kind, error) {
 		}
 	}
 	if chosen == nil {
-		return nil, errors.New("no row is chosen")
+		return nil, errors.New("no row was selected")
 	}
 	return chosen, nil
 }
@@ -217,7 +217,7 @@ type bench struct {
 // row builds one kind of device, measures it and takes it down.
 func (b *bench) row(ctx context.Context, k *kind, step Step) (s sample, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, rowLimit+rowLimitFactor*b.Time,
-		fmt.Errorf("it was not measured within %v", rowLimit+rowLimitFactor*b.Time))
+		fmt.Errorf("the measurement took longer than %v", rowLimit+rowLimitFactor*b.Time))
 	defer cancel()
 	defer func() {
 		if err != nil && context.Cause(ctx) != nil {

@@ -31,7 +31,7 @@ func (s *space) socket(kind int, prepare func(fd int) error) (fd int, err error)
 	return fd, err
 }
 
-// address of a port for the kernel.
+// sockaddr returns the address of a port in the form that the kernel takes.
 func sockaddr(at netip.Addr, port int) *unix.SockaddrInet4 {
 	return &unix.SockaddrInet4{Addr: at.As4(), Port: port}
 }
@@ -40,11 +40,11 @@ func sockaddr(at netip.Addr, port int) *unix.SockaddrInet4 {
 func portOf(fd int) (int, error) {
 	a, err := unix.Getsockname(fd)
 	if err != nil {
-		return 0, fmt.Errorf("ask for the port of a socket: %w", err)
+		return 0, fmt.Errorf("read the port of a socket: %w", err)
 	}
 	four, ok := a.(*unix.SockaddrInet4)
 	if !ok {
-		return 0, errors.New("ask for the port of a socket: it is not IPv4")
+		return 0, errors.New("read the port of a socket: its address is not IPv4")
 	}
 	return four.Port, nil
 }

@@ -51,7 +51,7 @@ type tundEnd struct {
 func tunds(tap bool) func(context.Context, *stage) error {
 	return func(ctx context.Context, st *stage) error {
 		if st.tund == "" {
-			return errors.New("there is no program tund beside tunctl and none in the PATH (name one with --tund)")
+			return errors.New("no program tund was found beside tunctl or in the PATH (name one with --tund)")
 		}
 		a, b, err := st.hosts(true)
 		if err != nil {
@@ -134,7 +134,7 @@ func (st *stage) startTund(ctx context.Context, e, other tundEnd, tap bool) erro
 		case <-ended:
 			return fmt.Errorf("tund has ended: %s", lastLine(journal))
 		case <-limit:
-			return fmt.Errorf("tund has made no device %s within %v: %s", above, startLimit, lastLine(journal))
+			return fmt.Errorf("tund did not create the device %s within %v: %s", above, startLimit, lastLine(journal))
 		case <-tick.C:
 		}
 	}

@@ -35,7 +35,7 @@ func TestMeter_countsBetweenLooks(t *testing.T) {
 	if i := m.Instances[0]; i.Rx != 4000 || i.Drops["replay"] != 10 {
 		t.Errorf("%+v", i)
 	}
-	// Counters begin anew when the instance is restarted, and peers that left are forgotten.
+	// Counters start over when the instance is restarted, and peers that left are forgotten.
 	m.Look(noon.Add(3*time.Second), instance(10, 0, "paris"))
 	if p := m.Peers[0]; p.Rx != 0 || p.Drops != 0 || len(m.peers) != 1 {
 		t.Errorf("after a restart: %+v, %d", p, len(m.peers))

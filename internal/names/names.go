@@ -36,7 +36,7 @@ var (
 	errKernel    = errors.New("has a space, slash or colon, which the kernel refuses")
 	errMAC       = errors.New("is not a MAC address (want 02:00:00:00:00:01)")
 	errGroup     = errors.New("is a group address, which no station has")
-	errZero      = errors.New("is all zero")
+	errZero      = errors.New("is all zeros")
 )
 
 // Instance checks the name of an instance, which becomes one element of a path and one word of a

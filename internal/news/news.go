@@ -127,7 +127,7 @@ func neighbor(log *events.Log, now time.Time, c *tunnel.EthernetNeighbor) {
 	case l2.NeighborMoved:
 		e.State, e.Was, e.Message = "moved", c.Other.String(), e.IP+" is now "+e.MAC+" behind "+e.Port+", and was "+c.Other.String()
 	case l2.NeighborGone:
-		e.State, e.Message = "gone", e.IP+" is no longer known to be "+e.MAC
+		e.State, e.Message = "gone", e.IP+" is no longer known to belong to "+e.MAC
 	case l2.NeighborDisputed:
 		e.Kind, e.Was = events.Conflict, c.Other.String()
 		e.Message = e.IP + " is used by two hosts: " + e.MAC + " behind " + e.Port + ", and " + e.Was

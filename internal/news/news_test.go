@@ -30,7 +30,7 @@ func TestSwitch_namesHostsAndTheirConflicts(t *testing.T) {
 			Message: "10.7.0.5 is now 02:00:00:00:00:02 behind berlin, and was 02:00:00:00:00:01"},
 		{Kind: events.Conflict, MAC: "02:00:00:00:00:02", Was: "02:00:00:00:00:01",
 			Message: "10.7.0.5 is used by two hosts: 02:00:00:00:00:02 behind berlin, and 02:00:00:00:00:01"},
-		{Kind: events.Neighbor, State: "gone", MAC: "02:00:00:00:00:02", Message: "10.7.0.5 is no longer known to be 02:00:00:00:00:02"},
+		{Kind: events.Neighbor, State: "gone", MAC: "02:00:00:00:00:02", Message: "10.7.0.5 is no longer known to belong to 02:00:00:00:00:02"},
 	}
 	log := events.New(time.Now())
 	Switch(log, tunnel.EthernetNews{

@@ -81,7 +81,7 @@ func statusLine(status string) string {
 // sendPatience is how long a message may wait for room in the service manager's socket.
 const sendPatience = time.Second
 
-// send sends one datagram, with duplicates of descriptors attached. The socket is made anew:
+// send sends one datagram, with duplicates of descriptors attached. A new socket is made each time:
 // messages are rare, and systemd may have been restarted.
 func (n *Notifier) send(message string, fds ...int) error {
 	if n == nil {

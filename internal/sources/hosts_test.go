@@ -76,7 +76,7 @@ func TestHosts_bounds(t *testing.T) {
 	if got := hostCodes(d); got != "1:invalid 2:invalid 4:invalid 5:mac 6:invalid " || len(d.SetAddrs) != 2 {
 		t.Errorf("neighbours: refused %q", got)
 	}
-	// Another peer cannot have the MAC with a lower number, unless the numbers begin anew.
+	// Another peer cannot have the MAC with a lower number, unless the numbers start over.
 	stale := HostChange{Hosts: []HostCandidate{host(0, config.MAC{2, 1}, 0, 1, 3)}}
 	if got := hostCodes(h.Change(stale, b, l)); got != "0:sequence " {
 		t.Errorf("an older number: refused %q", got)

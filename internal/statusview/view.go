@@ -166,7 +166,7 @@ func (v *View) refused() []Problem {
 	if k := v.Tunnel.WrongKey; k != nil && !v.upAt(k.From) {
 		list = append(list, Problem{
 			Kind: KindWrongKey, Since: k.Since,
-			Message: fmt.Sprintf("handshakes for another public key than ours come in, the last from %s (unproven: anybody can send such)", k.From),
+			Message: fmt.Sprintf("handshakes for a public key other than ours arrive, the last from %s (unauthenticated: anyone can send one)", k.From),
 			Remedy:  fmt.Sprintf("if a host of yours is there, it needs public_key = \"%s\" for us", v.Tunnel.PublicKey),
 		})
 	}
@@ -178,8 +178,8 @@ func (v *View) refused() []Problem {
 func (v *View) stranger(s *tunnel.Stranger) (message, remedy string) {
 	if name, removed := v.Removed[s.PublicKey]; removed {
 		return fmt.Sprintf("%s, at %s, asks for a session, and the agent has removed it: %s", name, s.Endpoint, s.PublicKey),
-			"nothing is to be done if it was revoked, has left, or its grant has ended: [[peer]] would let it in again; " +
-				"if it is to come back, the signers have to grant it anew (tunctl net grant)"
+			"nothing needs to be done if it was revoked, has left, or its grant has ended: [[peer]] would let it in again; " +
+				"if it is to come back, the signers have to grant it again (tunctl net grant)"
 	}
 	message = fmt.Sprintf("a host at %s asks for a session, and its public key is in no [[peer]] here: %s", s.Endpoint, s.PublicKey)
 	remedy = fmt.Sprintf("if it is yours, add [[peer]] with public_key = \"%s\" and its allowed_ips, and reload", s.PublicKey)

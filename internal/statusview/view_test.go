@@ -264,7 +264,7 @@ func TestInstance_thoseWhoGetNoSession(t *testing.T) {
 			}
 		case "wrong-key":
 			found++
-			if !strings.Contains(w.Message, "unproven") || !strings.Contains(w.Remedy, s.PublicKey.String()) {
+			if !strings.Contains(w.Message, "unauthenticated") || !strings.Contains(w.Remedy, s.PublicKey.String()) {
 				t.Errorf("%q, %q", w.Message, w.Remedy)
 			}
 		}

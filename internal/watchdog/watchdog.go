@@ -32,7 +32,7 @@ type Beat struct {
 // to do.
 func (b Beat) Stuck(then Beat) bool { return b.Count == then.Count && !b.Idle && !then.Idle }
 
-// Stuck names the loops that have not moved since they were noted in last, and notes them anew.
+// Stuck names the loops that have not moved since they were noted in last, and notes them again.
 func Stuck(beats []Beat, last map[string]Beat) (stuck []string) {
 	for _, b := range beats {
 		if then, known := last[b.Loop]; known && b.Stuck(then) {

@@ -58,7 +58,7 @@ func (d *Door) serve(l net.Listener, m config.Metrics) error {
 	}
 	if l != nil {
 		d.server = d.site.Serve(l, m)
-		d.site.log.Info("metrics can be read", zap.Stringer("listen", m))
+		d.site.log.Info("serving metrics", zap.Stringer("listen", m))
 	}
 	return err
 }

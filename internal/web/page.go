@@ -136,7 +136,7 @@ type pages struct {
 	examined time.Time // when report was made
 }
 
-// current returns the document, made anew if it is too old. What it costs is bounded like scrapes
+// current returns the document, rebuilt if it is too old. What it costs is bounded like scrapes
 // are: the more it takes, the longer it is kept.
 func (s *Site) current() []byte {
 	c := &s.pages

@@ -61,11 +61,11 @@ func TestPage_isMadeOnceForAll(t *testing.T) {
 		first := s.current()
 		time.Sleep(pageRefresh / 2)
 		if second := s.current(); &second[0] != &first[0] {
-			t.Error("made anew too soon")
+			t.Error("recreated too soon")
 		}
 		time.Sleep(pageRefresh)
 		if third := s.current(); &third[0] == &first[0] {
-			t.Error("not made anew")
+			t.Error("not recreated")
 		}
 	})
 }

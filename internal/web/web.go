@@ -212,7 +212,7 @@ func (s *Site) Serve(l net.Listener, m config.Metrics) *Server {
 		defer close(server.done)
 		err := server.http.Serve(&bounded{Listener: l, slots: make(chan struct{}, maxConns), closed: make(chan struct{})})
 		if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-			s.log.Error("metrics can no longer be read; the tunnel continues", zap.Error(err))
+			s.log.Error("metrics are no longer served; the tunnel continues", zap.Error(err))
 		}
 	}()
 	return server

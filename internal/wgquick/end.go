@@ -40,7 +40,7 @@ func (p *parser) end() {
 		}
 		if !p.file.PrivateKey.IsZero() && peer.PublicKey == p.file.PrivateKey.Public() {
 			p.line = peer.keyLine
-			p.fault("PublicKey", "is our own: a peer is somebody else")
+			p.fault("PublicKey", "is our own: a peer is another host")
 		}
 		if first := merged[peer.PublicKey]; first != nil {
 			p.note("PublicKey", "is also that of the peer in line %d: read as one peer", first.line)

@@ -147,7 +147,7 @@ func (p *parser) header(code, comment string) {
 func (p *parser) assignment(line, code, comment string) {
 	p.comments = nil
 	if p.hookLine > 0 && p.hookLine == p.line-1 {
-		p.fault("", "goes on with the command of the line above, which wg-quick does not understand: write the command in one line")
+		p.fault("", "continues the command of the line above, which wg-quick does not support: write the command in one line")
 		p.continues(line)
 		return
 	}

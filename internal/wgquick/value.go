@@ -10,7 +10,7 @@ import (
 	"tund/config"
 )
 
-var errZero = errors.New("is all zero")
+var errZero = errors.New("is all zeros")
 
 // prefix reads address/length, or an address alone, which stands for itself; why says what is wrong
 // with it.

@@ -57,8 +57,8 @@ func (s Setting) path() string {
 	return "net/ipv6/conf/" + s.Link() + "/accept_ra"
 }
 
-// off and on are the values: any value but off is on, except that a link accepts router
-// advertisements with 1 only until the host forwards.
+// values returns those that mean off and on: any value but off is on, except that a link accepts
+// router advertisements with 1 only until the host forwards.
 func (s Setting) values() (off, on byte) {
 	if s.Link() != "" {
 		return '1', '2'

@@ -9,7 +9,7 @@ import (
 )
 
 // TestBindDevice_secondUplink: the datagrams of an instance take the second uplink although the
-// routing table prefers the first, also after that link was removed and made anew.
+// routing table prefers the first, also after that link was removed and recreated.
 func TestBindDevice_secondUplink(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, false)

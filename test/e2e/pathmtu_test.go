@@ -84,7 +84,7 @@ func TestPathMTU_narrowPathWithoutICMP(t *testing.T) {
 			w.finds(t, 1400, 20*time.Second)
 			transfer(t, w.a.NS, w.b.NS, "10.9.0.2", 1<<20)
 			for _, g := range []*gateway{w.a, w.b} {
-				g.Says(20*time.Second, "MTU of the way to the peers changed", `"mtu": 1400`)
+				g.Says(20*time.Second, "the MTU of the path to the peers has changed", `"mtu": 1400`)
 				for deadline := time.Now().Add(20 * time.Second); g.Status().Devices[0].MTU != 1320; time.Sleep(50 * time.Millisecond) {
 					if time.Now().After(deadline) {
 						t.Fatalf("%s: device MTU %d, want 1320", g.Name, g.Status().Devices[0].MTU)

@@ -210,11 +210,11 @@ func TestRestart_afterWhichSomethingDiffers(t *testing.T) {
 		}
 	}
 
-	// Another address: the device is made anew, since the kernel would keep the old one.
+	// Another address: the device is recreated, since the kernel would keep the old one.
 	p.b.addresses = []string{"10.9.0.2/24", "10.9.0.3/32"}
 	p.b.write()
 	store.restart()
-	works("another address", "the devices have changed, and are made anew")
+	works("another address", "the devices have changed, and are recreated")
 	if addrs := p.b.NS.Snapshot(); !strings.Contains(addrs, "10.9.0.3/32") || strings.Contains(addrs, "fd09::2") {
 		t.Errorf("the kernel has\n%s", addrs)
 	}
@@ -229,12 +229,12 @@ func TestRestart_afterWhichSomethingDiffers(t *testing.T) {
 	if addrs := p.b.NS.Snapshot(); strings.Contains(addrs, "10.9.0.3/32") {
 		t.Errorf("after a reload without 10.9.0.3 the kernel has\n%s", addrs)
 	}
-	// Another number of lanes: device and sockets are opened anew, sessions go on.
+	// Another number of lanes: device and sockets are reopened, sessions go on.
 	p.b.tunnel = append(p.b.tunnel, "lanes = 2")
 	p.b.write()
 	store.restart()
-	works("more lanes", "the device is made anew")
-	works("more lanes", "the UDP sockets are opened anew")
+	works("more lanes", "the device is recreated")
+	works("more lanes", "the UDP sockets are reopened")
 	works("more lanes", "continuing where the last process ended")
 	// A crash leaves nothing to continue.
 	p.b.Kill()

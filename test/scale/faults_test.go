@@ -277,7 +277,7 @@ func (f *fleet) restored(t *testing.T, backup string) {
 			"--initial-cluster-token", "restored")
 	}
 	f.c.startAll()
-	f.c.put("crl", f.net.revoke()) // signed anew, so that the registry has it
+	f.c.put("crl", f.net.revoke()) // signed again, so that the registry has it
 	f.change(10)
 	t.Logf("all agree after %v", f.agree("an older snapshot").Round(time.Millisecond))
 	f.unchanged("an older snapshot", before)

@@ -241,7 +241,7 @@ type joiner struct {
 	have uint // bit i: part i has come
 }
 
-// add adds a part. It returns the message when it is whole, and begins anew; ok is false if the
+// add adds a part. It returns the message when it is whole, and starts over; ok is false if the
 // part is malformed.
 func (j *joiner) add(part []byte) (whole []byte, ok bool) {
 	if len(part) < partHeaderLen {

@@ -176,7 +176,7 @@ type Echo struct {
 // Why a ping has no answer.
 var (
 	errNoExtensions = errors.New("it is not asked for extensions (extensions = \"off\")")
-	errNotTund      = errors.New("it has answered no hello: it is no tund, or an old one, or has extensions = \"off\"")
+	errNotTund      = errors.New("it has answered no hello: it does not run tund, runs an old version, or has extensions = \"off\"")
 	errNoSession    = errors.New("no session")
 	errLost         = errors.New("no answer")
 	errBusy         = errors.New("too many pings at once")

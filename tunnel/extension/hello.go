@@ -119,7 +119,7 @@ func (x *Exchange) stateOf(p *peer.Peer) *state {
 	return s
 }
 
-// followSession begins anew when p has another session.
+// followSession starts over when p has another session.
 func (x *Exchange) followSession(p *peer.Peer, s *state) {
 	kp := p.Current()
 	if kp == nil || !kp.Usable(x.now) {
@@ -173,7 +173,7 @@ func (x *Exchange) noHello(p *peer.Peer, s *state) {
 }
 
 // sendHello sends a hello in a WireGuard session, and not in the data sessions of the one before,
-// in which packets may still leave: a peer that has begun anew does not have them any longer.
+// in which packets may still leave: a peer that has started over does not have them any longer.
 func (x *Exchange) sendHello(kp *peer.Keypair, answer bool) {
 	h := Hello{Version: helloVersion, Answer: answer, Features: ownFeatures | x.features}
 	var body [helloLen]byte

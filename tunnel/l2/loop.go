@@ -282,7 +282,7 @@ func (l *stale) concerns(v entryValue, vid uint16, c *cold) bool {
 }
 
 // flushStale removes the entries selected by list and drops the claims of these ports to other
-// entries. Removed entries are learned anew, so moves caused by a loop never freeze a MAC address.
+// entries. Removed entries are learned again, so moves caused by a loop never freeze a MAC address.
 func (t *fdb) flushStale(list []stale) {
 	if len(list) == 0 {
 		return

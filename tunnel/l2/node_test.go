@@ -155,23 +155,23 @@ func TestView_refreshIsLikeRebuild(t *testing.T) {
 		want := s.view.Load()
 		s.view.Store(got)
 		if len(got.peers) != len(want.peers) || len(got.nodes) != len(want.nodes) || len(got.probers) != len(want.probers) {
-			t.Fatalf("step %d: %d peers, %d nodes, %d probers; made anew %d, %d, %d", i,
+			t.Fatalf("step %d: %d peers, %d nodes, %d probers; recreated %d, %d, %d", i,
 				len(got.peers), len(got.nodes), len(got.probers), len(want.peers), len(want.nodes), len(want.probers))
 		}
 		for k, p := range want.peers {
 			if g := got.peers[k]; g.id != p.id || g.mtu != p.mtu || g.node != p.node || (g.blocked == nil) != (p.blocked == nil) ||
 				got.byID[p.id] != g {
-				t.Fatalf("step %d: peer %d is %+v, made anew %+v", i, k, g, p)
+				t.Fatalf("step %d: peer %d is %+v, recreated %+v", i, k, g, p)
 			}
 		}
 		for mac, id := range want.nodes {
 			if got.nodes[mac] != id {
-				t.Fatalf("step %d: %v is at port %d, made anew %d", i, mac, got.nodes[mac], id)
+				t.Fatalf("step %d: %v is at port %d, recreated %d", i, mac, got.nodes[mac], id)
 			}
 		}
 		for node, ids := range want.probers {
 			if g := slices.Sorted(slices.Values(got.probers[node])); !slices.Equal(g, slices.Sorted(slices.Values(ids))) {
-				t.Fatalf("step %d: node %d at %v, made anew %v", i, node, g, ids)
+				t.Fatalf("step %d: node %d at %v, recreated %v", i, node, g, ids)
 			}
 		}
 	}

@@ -47,7 +47,7 @@ func (s *Switch) withdraw(now boottime.Time, key uint64) {
 }
 
 // depart notes that a host is no longer at port. If a peer has a claim to its address, the frame
-// that made it is decided about anew. mu is held.
+// that made it is decided again. mu is held.
 func (s *Switch) depart(now boottime.Time, key uint64, port PortID) {
 	if len(s.departed) < maxDeparted {
 		s.departed[key] = departed{now, port}

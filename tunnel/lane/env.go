@@ -88,7 +88,7 @@ func (e *Env) Guard(what string, f func()) {
 }
 
 // survive runs a loop of the packet path. After a panic, which is a bug in tund, it returns true:
-// the loop is to begin again, with state that the caller makes anew. It returns false if the loop
+// the loop is to begin again, with state that the caller recreates. It returns false if the loop
 // has ended by itself.
 func (e *Env) survive(what string, loop func()) (again bool) {
 	again = true

@@ -11,8 +11,8 @@ import (
 )
 
 // tooBigRate bounds the ICMP messages about packets that are too large for the path to one peer,
-// per second and at once: each flow needs one, and who ignores it may not have us send another for
-// each packet.
+// per second and at once: each flow needs one, and a sender that ignores it must not have us send
+// another for each packet.
 var tooBigRate = limit.PerSecond(100, 100)
 
 // tooLong decides about a packet, or a superpacket whose segments are longer than limit, which is

@@ -235,7 +235,7 @@ func (p *Peer) stand(d *DataSessions) {
 
 // superseded decides how long packets still leave in the data sessions of an older WireGuard
 // session than kp, which has just become current. After a renewal both sides have them until the
-// new ones stand. A session that comes out of turn may mean that the peer has begun anew and has
+// new ones stand. A session that comes out of turn may mean that the peer has started over and has
 // none. Callers hold mu.
 func (p *Peer) superseded(kp *Keypair) {
 	d := p.data.Load()
@@ -305,7 +305,7 @@ func (p *Peer) StopData(kp *Keypair, why string, demanded bool, wall time.Time) 
 	return true
 }
 
-// forget takes the indices of a session and its data sessions out of use. Callers hold mu.
+// forgetData takes the indices of a session and its data sessions out of use. Callers hold mu.
 func (p *Peer) forgetData(ix *Index, kp *Keypair) {
 	for _, index := range kp.reserved {
 		ix.Release(index)

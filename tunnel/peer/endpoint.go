@@ -62,7 +62,7 @@ func (p *Peer) NoteRoamed(wall time.Time) *limit.Every {
 }
 
 // ClearSource forgets the local address and interface used towards the peer, so that the kernel
-// chooses anew.
+// chooses again.
 func (p *Peer) ClearSource() {
 	old := p.endpoint.Load()
 	if old != nil && (old.Source.IsValid() || old.Ifindex != 0) {

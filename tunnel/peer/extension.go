@@ -133,7 +133,7 @@ func (e *Extension) NoteLarge() (first bool) {
 // Large reports whether large datagrams have been sent since TakeLarge.
 func (e *Extension) Large() bool { return e.large.Load() }
 
-// TakeLarge reports the same, and begins anew.
+// TakeLarge reports the same, and starts over.
 func (e *Extension) TakeLarge() bool { return e.large.Swap(false) }
 
 // PathReport is what echo requests have shown of the path to a peer.

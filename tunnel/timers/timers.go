@@ -45,7 +45,7 @@ type Timers struct {
 	persistent   atomic.Int64 // interval in ns; 0: off
 	initiatedAt  atomic.Int64 // the last initiation, or attempt to make one; 0: never
 	retransmitAt atomic.Int64 // when to stop waiting for a response; 0: none is awaited
-	jitter       atomic.Int32 // ns, drawn anew for each initiation and session
+	jitter       atomic.Int32 // ns, drawn again for each initiation and session
 
 	// Guarded by the peer's lock.
 	attempts int8 // at most MaxHandshakeAttempts

@@ -26,7 +26,7 @@ func quirksOf(release string) gsoQuirks {
 		q.segments = 128
 	}
 	// Linux b10b446 (7.0-rc1) damaged headers and checksums of runs without a shorter tail on their
-	// way to some drivers; 78effd8 and 5f17ae0 mended that in 7.1.5. Distributions may have the
+	// way to some drivers; 78effd8 and 5f17ae0 fixed that in 7.1.5. Distributions may have the
 	// repair earlier, which cannot be seen: they get the workaround as well.
 	q.equalTail = major == 7 && (minor == 0 || minor == 1 && patch <= 4)
 	return q

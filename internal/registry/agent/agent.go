@@ -37,7 +37,7 @@ const (
 	settle = 50 * time.Millisecond
 	// beat is how often the daemon is asked whether it still has what it was told.
 	beat = 5 * time.Second
-	// again is how often everything is handed in anew, so that what the daemon has refused is
+	// again is how often everything is handed in again, so that what the daemon has refused is
 	// permitted once its file permits it.
 	again = 10 * time.Minute
 	// After a failure the daemon is tried again after firstRetry, doubling up to lastRetry.
@@ -269,7 +269,7 @@ func (a *Agent) report(d *view.Decision, now time.Time) {
 		held = errHeld
 	}
 	if d.Outdated {
-		outdated = errors.New("no newer list has come: revoke with no site to sign it anew, or look for what keeps it back")
+		outdated = errors.New("no newer list has come: sign it again (tunctl net revoke without a site), or find out what delays it")
 	}
 	a.warn("removals", held)
 	a.warn("revocations", outdated)
@@ -277,7 +277,7 @@ func (a *Agent) report(d *view.Decision, now time.Time) {
 	a.warn("our own grant", standing(a.status.Grant))
 	for _, c := range d.Conflicts {
 		if !slices.Contains(a.status.Conflicts, c) {
-			a.o.Log.Warn("two sites claim the same", zap.String("conflict", c))
+			a.o.Log.Warn("two sites claim the same resource", zap.String("conflict", c))
 		}
 	}
 	a.warn("hosts", a.frozen(d))
@@ -293,9 +293,9 @@ func standing(s view.Standing) error {
 	switch s {
 	case view.Revoked:
 		return errors.New("is revoked: other sites have removed us as a peer, and only a new one of the signers changes that " +
-			"(for a new key, if somebody else may have ours)")
+			"(for a new key, if someone else may have ours)")
 	case view.Ended:
-		return errors.New("has expired: other sites remove us as a peer until the signers grant it anew")
+		return errors.New("has expired: other sites remove us as a peer until the signers grant it again")
 	}
 	return nil
 }

@@ -165,7 +165,7 @@ func (a *Agent) done(answer control.SourceAnswer, wanted []view.Peer) {
 		if len(answer.Rejected) > 0 {
 			first = answer.Rejected[0].Message
 		}
-		refused = fmt.Errorf("tund refuses %d peers or parts of them, the first: %s", answer.RejectedTotal, first)
+		refused = fmt.Errorf("tund refuses %d peers or parts of peers, the first: %s", answer.RejectedTotal, first)
 	}
 	a.warn("refused", refused)
 	var routes error

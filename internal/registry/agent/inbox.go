@@ -171,6 +171,6 @@ func surplus(list *News) error {
 	if list.Surplus == 0 {
 		return nil
 	}
-	return fmt.Errorf("holds values that are no documents, or are more than one site may have, and that are passed over: %d, the first below %q",
+	return fmt.Errorf("holds values that are not documents, or more documents than one site may have; they are ignored: %d, the first below %q",
 		list.Surplus, list.Whose)
 }

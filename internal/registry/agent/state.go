@@ -24,7 +24,7 @@ const (
 	savePause = 10 * time.Second
 	// stateName is the name of the state on disk.
 	stateName = "state.jsonl"
-	// The file is written anew once what was added is more than what was there, and than addedLeast
+	// The file is rewritten once what was added is more than what was there, and than addedLeast
 	// bytes.
 	addedLeast = 1 << 20
 )
@@ -115,7 +115,7 @@ func (a *Agent) saveStatus() error {
 	})
 }
 
-// saveState adds what has changed to the file, or writes it anew.
+// saveState adds what has changed to the file, or rewrites it.
 func (a *Agent) saveState() (err error) {
 	f := &a.state
 	own := count{a.published.epoch, a.published.serial}

@@ -58,7 +58,7 @@ func TestState_aChangeIsALine(t *testing.T) {
 			t.Errorf("the file grows to %d bytes, from %d", most, len(before))
 		}
 		if len(w.file()) >= most {
-			t.Error("the file was never written anew")
+			t.Error("the file was never rewritten")
 		}
 		all := w.daemon.names()
 		w.daemon.restart()

@@ -192,10 +192,10 @@ type moment struct {
 func (s *Store) relative(key []byte) string { return strings.TrimPrefix(string(key), s.prefix) }
 
 // errSilent ends a watch of which nothing is heard any more.
-var errSilent = errors.New("nothing was heard of the watch for long")
+var errSilent = errors.New("the watch has been silent for too long")
 
 // errOther ends a watch of a cluster that is not the one that was read.
-var errOther = errors.New("the cluster was restored, or is another one")
+var errOther = errors.New("the cluster was restored from a backup, or is a different one")
 
 // watch tells sink of the changes after a moment. It ends without an error when it is time to read
 // everything again.

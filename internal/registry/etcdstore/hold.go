@@ -50,7 +50,7 @@ func (s *Store) Hold(key string, value []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, there := h.wanted[key]; !there && len(h.wanted) >= maxHeld {
-		h.err = fmt.Errorf("more than %d documents of our own", maxHeld)
+		h.err = fmt.Errorf("more than %d documents of this site", maxHeld)
 		return
 	}
 	h.wanted[key], h.dirty[key] = value, true
@@ -149,7 +149,7 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // errLost ends a lease that the registry no longer has.
-var errLost = errors.New("etcd: the lease of this site has ended; another one follows")
+var errLost = errors.New("etcd: the lease of this site has ended; a new one follows")
 
 // lease makes a lease and writes what is to hang on it, until it is lost.
 func (s *Store) lease(ctx context.Context) error {

@@ -57,8 +57,8 @@ func Families() []Family {
 	return []Family{
 		{"tund_agent_store_ok", "1 if the registry answers", func(s *agent.Status) float64 { return flag(s.StoreError == "") }},
 		{"tund_agent_store_listed_timestamp_seconds", "when the registry last showed everything; 0: never", func(s *agent.Status) float64 { return since(s.Listed) }},
-		{"tund_agent_store_surplus", "values in the registry that are no documents, or are more than one site may have", count(func(s *agent.Status) int { return s.StoreSurplus })},
-		{"tund_agent_daemon_ok", "1 if tund takes what it is told", func(s *agent.Status) float64 { return flag(s.DaemonError == "") }},
+		{"tund_agent_store_surplus", "values in the registry that are not documents, or more documents than one site may have", count(func(s *agent.Status) int { return s.StoreSurplus })},
+		{"tund_agent_daemon_ok", "1 if tund accepts what the agent hands in", func(s *agent.Status) float64 { return flag(s.DaemonError == "") }},
 		{"tund_agent_daemon_applied_timestamp_seconds", "when tund was last told of a change; 0: never", func(s *agent.Status) float64 { return since(s.Applied) }},
 		{"tund_agent_publish_ok", "1 if our record could be written", func(s *agent.Status) float64 { return flag(s.PublishError == "") }},
 		{"tund_agent_lease_ok", "1 if what hangs on our lease could be written", func(s *agent.Status) float64 { return flag(s.LeaseError == "") }},

@@ -142,7 +142,7 @@ func open(data []byte) (*envelope, error) {
 	switch e.Kind {
 	case KindGrant, KindRecord, KindRevocations, KindStations:
 	default:
-		return nil, fmt.Errorf("%.20q is no kind of document", string(e.Kind))
+		return nil, fmt.Errorf("%.20q is not a kind of document", string(e.Kind))
 	}
 	if len(data) > e.Kind.limit()+1 {
 		return nil, fmt.Errorf("a %s of %d bytes, of at most %d", e.Kind, len(data), e.Kind.limit())

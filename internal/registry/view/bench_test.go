@@ -17,7 +17,7 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
-// What a site costs that has another endpoint: its record is verified, and its peer described anew.
+// What a site with a new endpoint costs: its record is verified, and its peer described again.
 func BenchmarkDecide_change(b *testing.B) {
 	n := newNetwork(&testing.T{}, 1000)
 	v := n.view(noon)
@@ -40,7 +40,7 @@ func BenchmarkDecide_change(b *testing.B) {
 	}
 }
 
-// The same if all has to be decided anew, as after a grant.
+// The same if all has to be decided again, as after a grant.
 func BenchmarkDecide_anew(b *testing.B) {
 	n := newNetwork(&testing.T{}, 1000)
 	v := n.view(noon)

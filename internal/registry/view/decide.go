@@ -69,7 +69,7 @@ func (v *View) Decide(now time.Time) Decision {
 	return d
 }
 
-// decideTouched is the last decision, with the peers of touched sites described anew.
+// decideTouched is the last decision, with the peers of touched sites described again.
 func (v *View) decideTouched() Decision {
 	d := v.base
 	if len(v.touched) == 0 {

@@ -66,7 +66,7 @@ func FuzzStore(f *testing.F) {
 			before = len(d.Peers)
 			v.redo = true
 			if again := v.Decide(noon); !reflect.DeepEqual(again.Peers, d.Peers) || !reflect.DeepEqual(again.Conflicts, d.Conflicts) {
-				t.Fatalf("decided anew: %v, and from what has changed: %v", again, d)
+				t.Fatalf("decided again: %v, and from what has changed: %v", again, d)
 			}
 			for _, p := range d.Peers {
 				i := int(p.Site[2])

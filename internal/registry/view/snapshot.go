@@ -87,7 +87,7 @@ func (v *View) Restore(entries iter.Seq[Entry]) error {
 		}
 	}
 	if len(errs) > 0 {
-		return fmt.Errorf("some of the saved state does not count: %w", errors.Join(errs...))
+		return fmt.Errorf("some of the saved state is not used: %w", errors.Join(errs...))
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ func (v *View) restoreStations(text []byte) error {
 	known, id := v.sites[doc.Site], partID{doc.VLAN, doc.Part}
 	switch {
 	case known == nil:
-		return errors.New("a document about hosts of an unknown site")
+		return errors.New("a document about the hosts of an unknown site")
 	case known.parts[id] == nil && len(known.parts) >= maxParts:
 		return errors.New("too many documents about hosts of one site")
 	case known.parts == nil:

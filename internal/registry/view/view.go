@@ -1,8 +1,8 @@
 // Package view turns what a registry holds into the peers that a site is to have.
 //
-// It is built for a registry that may fail, lie, or be in an enemy's hands. Only documents that
-// signers have signed, and records within their grants, count (package record). Of each site the
-// newest is kept, whatever the store shows later: the store cannot turn anything back.
+// It is built for a registry that may fail, lie, or be controlled by an attacker. Only documents
+// that signers have signed, and records within their grants, count (package record). Of each site
+// the newest is kept, whatever the store shows later: the store cannot turn anything back.
 //
 // Absence is never a command. A peer goes for one of these reasons alone: its grant was revoked, or
 // has expired; its own record says that it leaves; or a store that answers has not had the site's
@@ -81,7 +81,7 @@ type View struct {
 	counts   map[Refusal]uint64
 
 	// The last decision about peers, and what has become known since: records that concern their
-	// own peers alone, or anything else, after which all has to be decided anew.
+	// own peers alone, or anything else, after which all has to be decided again.
 	base    Decision
 	baseAt  time.Time
 	touched []record.Site
@@ -107,7 +107,7 @@ type site struct {
 	up                 bool // the store shows it as present
 	saved              saved
 
-	// The peer of the last decision, with these prefixes; without a key: to be described anew.
+	// The peer of the last decision, with these prefixes; without a key: to be described again.
 	described Peer
 	owned     []netip.Prefix
 }
@@ -141,7 +141,7 @@ func (v *View) Refused() map[Refusal]uint64 { return maps.Clone(v.counts) }
 // Sites returns the number of sites with a grant.
 func (v *View) Sites() int { return len(v.sites) }
 
-// errRefused makes an error of a refusal.
+// refuse counts a refusal and returns the error that says why.
 func (v *View) refuse(r Refusal, key string, why error) error {
 	v.counts[r]++
 	if why == nil {

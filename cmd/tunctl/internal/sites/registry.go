@@ -24,7 +24,7 @@ func (v *Verbs) revokeCommand() *cobra.Command {
 		Use:   "revoke SITE...",
 		Short: "Take back what sites were granted",
 		Long: `Add sites, by name or public key, to the list of revocations in the registry. Agents that see the list drop these
-sites at once. With no SITE, the list is signed anew, for another while.`,
+sites at once. With no SITE, the list is signed again, for another while.`,
 		Example: "  tunctl net revoke oslo --signer acme.signer --store /srv/registry --network acme",
 	}
 	cmd.Flags().StringVar(&signer, "signer", "", "file of the signing key")
