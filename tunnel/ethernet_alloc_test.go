@@ -39,7 +39,7 @@ func newLoopConn() *loopConn {
 
 func (c *loopConn) Receive([]udp.Train, bool) (int, error) { return 0, nil }
 func (c *loopConn) NewSender() udp.Sender                  { return c }
-func (c *loopConn) OnHint(func(udp.Hint))                  {}
+func (c *loopConn) OnICMP(func(udp.ICMPReport))            {}
 func (c *loopConn) Port() uint16                           { return 1 }
 func (c *loopConn) SetMark(uint32) error                   { return nil }
 func (c *loopConn) Overflows() uint64                      { return 0 }

@@ -77,7 +77,7 @@ func (t *Tunnel) Rebind(conns []udp.Conn) error {
 		return errors.New("rebind: tunnel is closed")
 	}
 	for i, l := range t.lanes {
-		conns[i].OnHint(t.handshakes.ICMP)
+		conns[i].OnICMP(t.handshakes.ICMP)
 		old := l.Rebind(conns[i])
 		t.drops.Add(drop.QueueOverflow, old.Overflows()) // the new one counts from zero
 		if err := old.Close(); err != nil {

@@ -15,12 +15,12 @@ import (
 	"tund/tunnel/udp"
 )
 
-// hears gives e a hint about other, as ICMP would.
+// hears gives e an ICMP report about other, as ICMP would.
 func (e *end) hears(other *end, errno syscall.Errno) {
-	e.conn.Hint(udp.Hint{To: other.addr, Errno: errno})
+	e.conn.ReceiveICMP(udp.ICMPReport{To: other.addr, Errno: errno})
 }
 
-// A peer is killed and is back within a second; only our side speaks. Without hints that takes 15
+// A peer is killed and is back within a second; only our side speaks. Without reports that takes 15
 // s.
 func TestHint_restartedPeerIsFoundAtOnce(t *testing.T) {
 	for _, down := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 900 * time.Millisecond} {
@@ -56,7 +56,7 @@ func TestHint_restartedPeerIsFoundAtOnce(t *testing.T) {
 	}
 }
 
-// Forged hints about a peer that speaks cause nothing at all.
+// Forged reports about a peer that speaks cause nothing at all.
 func TestHint_aboutAPeerThatSpeaksIsIgnored(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
@@ -75,10 +75,10 @@ func TestHint_aboutAPeerThatSpeaksIsIgnored(t *testing.T) {
 		a.expect(240, "a")
 		b.expect(240, "b")
 		if i, r, _, _, _ := w.ears.take(); i+r != 0 {
-			t.Errorf("%d handshakes for forged hints", i)
+			t.Errorf("%d handshakes for forged reports", i)
 		}
 		if a.peerOf(b).Current() != session || a.endpointOf(b) != b.addr {
-			t.Error("forged hints ended the session or moved the endpoint")
+			t.Error("forged reports ended the session or moved the endpoint")
 		}
 	})
 }
@@ -105,7 +105,7 @@ func TestHint_forgedOnesCostAHandshakeInFiveSecondsAtMost(t *testing.T) {
 			}
 		}
 		if a.endpointOf(b) != b.addr {
-			t.Error("forged hints moved the endpoint")
+			t.Error("forged reports moved the endpoint")
 		}
 		if s := a.tun.Status().Peers[0]; s.State != StateUp {
 			t.Errorf("state %s", s.State)
@@ -124,11 +124,11 @@ func TestHint_aboutAnIdlePeerIsIgnored(t *testing.T) {
 		for range 300 {
 			a.hears(b, unix.ECONNREFUSED)
 			a.hears(c, unix.EHOSTUNREACH)
-			a.conn.Hint(udp.Hint{To: netip.MustParseAddrPort("203.0.113.77:1"), Errno: unix.ECONNREFUSED})
+			a.conn.ReceiveICMP(udp.ICMPReport{To: netip.MustParseAddrPort("203.0.113.77:1"), Errno: unix.ECONNREFUSED})
 			passes(time.Second)
 		}
 		if i, r, k, data, empty := w.ears.take(); i+r+k+data+empty != 0 {
-			t.Errorf("hints woke idle peers: %d %d %d %d %d", i, r, k, data, empty)
+			t.Errorf("reports woke idle peers: %d %d %d %d %d", i, r, k, data, empty)
 		}
 	})
 }

@@ -116,7 +116,7 @@ func New(o Options) (*Tunnel, error) {
 	}
 	t.joinControl()
 	for i, c := range o.Conns {
-		c.OnHint(t.handshakes.ICMP)
+		c.OnICMP(t.handshakes.ICMP)
 		t.lanes = append(t.lanes, lane.New(i, c, t.loops.New("receive %d", i)))
 	}
 	t.timers = t.handshakes.NewWorker(t.lanes[0], t.loops.New("timers"))

@@ -166,9 +166,9 @@ func (w *Worker) Run() {
 			w.handle(&m)
 		case m := <-w.queue.messages:
 			w.handle(&m)
-		case h := <-w.icmp.hints:
+		case h := <-w.icmp.reports:
 			w.progress.Busy()
-			w.env.Guard("ICMP", func() { w.hinted(h) })
+			w.env.Guard("ICMP", func() { w.reported(h) })
 		}
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"tund/tunnel/udp"
 )
 
-// Bounds on ICMP messages. Anybody can send us ICMP messages about datagrams that we sent, or that
-// he made up.
+// Bounds on ICMP messages. Anyone can send us ICMP messages about datagrams that we sent, or never
+// sent.
 const (
 	// icmpQueueLength is the number of messages that wait between the sockets and the workers.
 	icmpQueueLength = 64
@@ -17,19 +17,21 @@ const (
 
 // icmpQueue holds ICMP reports on their way from the sockets to the workers.
 type icmpQueue struct {
-	hints chan udp.Hint
-	taken limit.Bucket
+	reports chan udp.ICMPReport
+	taken   limit.Bucket
 }
 
-func newICMPQueue() *icmpQueue { return &icmpQueue{hints: make(chan udp.Hint, icmpQueueLength)} }
+func newICMPQueue() *icmpQueue {
+	return &icmpQueue{reports: make(chan udp.ICMPReport, icmpQueueLength)}
+}
 
 var icmpRate = limit.PerSecond(ICMPPerSecond, ICMPPerSecond)
 
-// ICMP takes an ICMP report about a datagram of ours. It is the handler for udp.Conn.OnHint and
+// ICMP takes an ICMP report about a datagram of ours. It is the handler for udp.Conn.OnICMP and
 // never blocks.
-func (h *Handshakes) ICMP(x udp.Hint) {
+func (h *Handshakes) ICMP(x udp.ICMPReport) {
 	select {
-	case h.icmp.hints <- x:
+	case h.icmp.reports <- x:
 	default:
 	}
 }
@@ -37,9 +39,9 @@ func (h *Handshakes) ICMP(x udp.Hint) {
 // allow takes one message from the budget.
 func (q *icmpQueue) allow(now boottime.Time) bool { return q.taken.Take(now, 1, icmpRate) }
 
-// hinted handles one ICMP message: it notes it with the peer whose current endpoint it concerns
+// reported handles one ICMP message: it notes it with the peer whose current endpoint it concerns
 // (peer.NoteICMP).
-func (w *Worker) hinted(h udp.Hint) {
+func (w *Worker) reported(h udp.ICMPReport) {
 	now := w.env.Clock.Now()
 	if !w.icmp.allow(now) {
 		return

@@ -33,7 +33,7 @@ func newHole() *hole { return &hole{closed: make(chan struct{})} }
 
 func (h *hole) Receive([]udp.Train, bool) (int, error) { <-h.closed; return 0, net.ErrClosed }
 func (h *hole) NewSender() udp.Sender                  { return h }
-func (h *hole) OnHint(func(udp.Hint))                  {}
+func (h *hole) OnICMP(func(udp.ICMPReport))            {}
 func (h *hole) Port() uint16                           { return 51820 }
 func (h *hole) SetMark(uint32) error                   { return nil }
 func (h *hole) Overflows() uint64                      { return 0 }

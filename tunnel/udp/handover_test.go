@@ -63,7 +63,7 @@ func TestSocket_whatArrivesBetweenTwoProcessesWaits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.OnHint(func(Hint) {})
+		s.OnICMP(func(ICMPReport) {})
 		got := 0
 		trains := []Train{{Buf: make([]byte, 2000)}}
 		for got < 3 {

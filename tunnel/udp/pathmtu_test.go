@@ -65,7 +65,7 @@ func TestSocket_pathMTUOfTheKernelDoesNotBind(t *testing.T) {
 			here, there, wide := narrowPath(t)
 			a, b := openIn(t, here, Options{}), openIn(t, there, Options{})
 			told := 0
-			a.OnHint(func(Hint) { told++ })
+			a.OnICMP(func(ICMPReport) { told++ })
 			to := loopback(b, peer)
 			if to.Addr.Addr().Is4() {
 				if r := sendOne(a, to, 1400, 0); r.Err != nil {
@@ -90,7 +90,7 @@ func TestSocket_pathMTUOfTheKernelDoesNotBind(t *testing.T) {
 				receiveBytes(t, b, 10*1432, 1432)
 			}
 			if refused := a.Features().Fallbacks; refused != 0 || told != 0 {
-				t.Errorf("%d runs were sent as single datagrams, %d hints; want none", refused, told)
+				t.Errorf("%d runs were sent as single datagrams, %d reports; want none", refused, told)
 			}
 		})
 	}

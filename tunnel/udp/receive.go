@@ -34,7 +34,7 @@ func recvmmsg(fd int, hdrs []mmsghdr, flags int) (int, syscall.Errno) {
 // Receive implements Conn. At most maxBatch trains are filled in one call.
 //
 // What the network did to datagrams sent earlier (ECONNREFUSED and the like, from ICMP) is not the
-// receive loop's business: it becomes a Hint, and the call goes on.
+// receive loop's business: it becomes a ICMPReport, and the call goes on.
 func (s *Socket) Receive(trains []Train, wait bool) (int, error) {
 	n := min(len(trains), maxBatch)
 	if n == 0 {

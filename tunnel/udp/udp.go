@@ -108,10 +108,10 @@ type Conn interface {
 	Port() uint16
 	// SetMark sets the firewall mark of everything sent from now on; 0 is none.
 	SetMark(mark uint32) error
-	// OnHint sets the function that gets what ICMP says of datagrams sent. It is called once,
+	// OnICMP sets the function that gets what ICMP says of datagrams sent. It is called once,
 	// before the first Receive and Send. The handler is called from inside Receive and Send, now
 	// and then and by one goroutine at a time; it must not wait.
-	OnHint(handler func(Hint))
+	OnICMP(handler func(ICMPReport))
 	// Overflows returns how many datagrams the kernel has dropped because nobody received them in
 	// time.
 	Overflows() uint64

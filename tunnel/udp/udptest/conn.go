@@ -28,7 +28,7 @@ type Conn struct {
 	mark      atomic.Uint32
 	overflows atomic.Uint64
 	single    atomic.Bool
-	hint      atomic.Pointer[func(udp.Hint)]
+	icmp      atomic.Pointer[func(udp.ICMPReport)]
 
 	closed chan struct{} // closed by Close
 	once   sync.Once
@@ -208,12 +208,12 @@ func (c *Conn) FailReceive(err error) {
 // NoTrains makes Receive return each datagram alone, as a kernel without UDP_GRO does.
 func (c *Conn) NoTrains(on bool) { c.single.Store(on) }
 
-// OnHint implements udp.Conn.
-func (c *Conn) OnHint(handler func(udp.Hint)) { c.hint.Store(&handler) }
+// OnICMP implements udp.Conn.
+func (c *Conn) OnICMP(handler func(udp.ICMPReport)) { c.icmp.Store(&handler) }
 
-// Hint gives the Conn's handler a hint, as if an ICMP message had come.
-func (c *Conn) Hint(h udp.Hint) {
-	if f := c.hint.Load(); f != nil {
+// ReceiveICMP gives the handler of the Conn a report, as if an ICMP message had come.
+func (c *Conn) ReceiveICMP(h udp.ICMPReport) {
+	if f := c.icmp.Load(); f != nil {
 		(*f)(h)
 	}
 }

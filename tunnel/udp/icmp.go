@@ -13,9 +13,9 @@ import (
 	"tund/internal/boottime"
 )
 
-// Hint is what the network said, by ICMP, about a datagram sent earlier. Anybody can make one up:
-// it is a reason to look, and never one to believe.
-type Hint struct {
+// ICMPReport is what the network said, by ICMP, about a datagram sent earlier. Anyone can forge
+// one: it is a reason to check, never a reason to believe.
+type ICMPReport struct {
 	// To is where the datagram was sent.
 	To netip.AddrPort
 	// Errno says what became of it: ECONNREFUSED (nobody listens on the port), EHOSTUNREACH,
@@ -27,11 +27,11 @@ type Hint struct {
 const (
 	// drainBatch is the number of errors taken from the queue by one system call.
 	drainBatch = 8
-	// maxHints is how many errors a second are passed on. A host that loses a hundred peers at once
-	// makes fewer; who makes more wants to keep us busy, or to fail our sends, and then the socket
-	// goes deaf for hintPause.
-	maxHints  = 200
-	hintPause = 10 * time.Second
+	// maxReports is how many errors a second are passed on. A host that loses a hundred peers at
+	// once causes fewer; more of them are meant to keep us busy or to make our sends fail, and then
+	// the socket ignores all for reportPause.
+	maxReports  = 200
+	reportPause = 10 * time.Second
 	// errorControlSpace holds the control messages of an error: sock_extended_err with an address,
 	// and pktinfo.
 	errorControlSpace = 256
@@ -40,7 +40,7 @@ const (
 // errorQueue takes what is in the error queue of a socket (IP_RECVERR, ip(7)). It is read when a
 // system call has reported that something is there, and never otherwise.
 type errorQueue struct {
-	handler    func(Hint) // nil: the queue is not in use
+	handler    func(ICMPReport) // nil: the queue is not in use
 	quietUntil atomic.Int64
 
 	// mu guards what follows. It is held while the queue is read; nobody waits for it.
@@ -56,9 +56,9 @@ type errorQueue struct {
 	recvmmsg func(fd int, hdrs []mmsghdr, flags int) (int, syscall.Errno)
 }
 
-// OnHint implements Conn. It turns the error queue on; a kernel that refuses leaves us without
-// hints.
-func (s *Socket) OnHint(handler func(Hint)) {
+// OnICMP implements Conn. It turns the error queue on; if the kernel refuses, there are no
+// reports.
+func (s *Socket) OnICMP(handler func(ICMPReport)) {
 	q := &s.errors
 	q.handler = handler
 	if q.recvmmsg == nil {
@@ -103,7 +103,7 @@ func (s *Socket) drain() (fromAfar bool) {
 	if now.Sub(q.second) >= time.Second {
 		q.second, q.count = now, 0
 	}
-	for q.count < maxHints {
+	for q.count < maxReports {
 		for i := range q.hdrs {
 			h := &q.hdrs[i].hdr
 			h.Namelen = uint32(len(q.names[i]))
@@ -125,7 +125,7 @@ func (s *Socket) drain() (fromAfar bool) {
 			fromAfar = fromAfar || origin != unix.SO_EE_ORIGIN_LOCAL
 		}
 	}
-	q.quietUntil.Store(int64(now.Add(hintPause)))
+	q.quietUntil.Store(int64(now.Add(reportPause)))
 	s.reportErrors(false)
 	return fromAfar
 }
@@ -151,7 +151,7 @@ const (
 
 // parseError reads one entry of the error queue: the name is where the datagram was sent. origin is
 // SO_EE_ORIGIN_NONE when there is no error in it.
-func parseError(name *sockaddr, control []byte, zones *zoneName) (h Hint, origin byte, ok bool) {
+func parseError(name *sockaddr, control []byte, zones *zoneName) (h ICMPReport, origin byte, ok bool) {
 	for len(control) >= headerSize {
 		level, kind, data, rest, valid := nextControl(control)
 		if !valid {
@@ -167,8 +167,8 @@ func parseError(name *sockaddr, control []byte, zones *zoneName) (h Hint, origin
 		default:
 			continue
 		}
-		h = Hint{To: name.addrPort(zones), Errno: syscall.Errno(binary.NativeEndian.Uint32(data))}
+		h = ICMPReport{To: name.addrPort(zones), Errno: syscall.Errno(binary.NativeEndian.Uint32(data))}
 		return h, origin, h.To.IsValid() && h.Errno != 0 && h.Errno != unix.EMSGSIZE
 	}
-	return Hint{}, unix.SO_EE_ORIGIN_NONE, false
+	return ICMPReport{}, unix.SO_EE_ORIGIN_NONE, false
 }

@@ -16,11 +16,11 @@ import (
 	"tund/internal/testnet"
 )
 
-// hinted makes s tell what ICMP says, and receives for it until the test ends.
-func hinted(t testing.TB, s *Socket) (hints <-chan Hint, received <-chan Train) {
+// reported makes s tell what ICMP says, and receives for it until the test ends.
+func reported(t testing.TB, s *Socket) (reports <-chan ICMPReport, received <-chan Train) {
 	t.Helper()
-	h, r := make(chan Hint, 1024), make(chan Train, 1024)
-	s.OnHint(func(x Hint) { h <- x })
+	h, r := make(chan ICMPReport, 1024), make(chan Train, 1024)
+	s.OnICMP(func(x ICMPReport) { h <- x })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -42,17 +42,17 @@ func hinted(t testing.TB, s *Socket) (hints <-chan Hint, received <-chan Train) 
 	return h, r
 }
 
-// next waits for a hint.
-func next(t testing.TB, hints <-chan Hint) Hint {
+// next waits for a report.
+func next(t testing.TB, reports <-chan ICMPReport) ICMPReport {
 	t.Helper()
 	timer := time.NewTimer(5 * time.Second)
 	defer timer.Stop()
 	select {
-	case h := <-hints:
+	case h := <-reports:
 		return h
 	case <-timer.C:
-		t.Fatal("no hint in 5 s")
-		return Hint{}
+		t.Fatal("no report in 5 s")
+		return ICMPReport{}
 	}
 }
 
@@ -65,14 +65,14 @@ func TestHint_portThatNobodyListensOn(t *testing.T) {
 	}{{false, "192.0.2.2"}, {false, "2001:db8::2"}, {true, "192.0.2.2"}} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			a := openIn(t, here, Options{IPv4Only: c.v4only})
-			hints, received := hinted(t, a)
+			reports, received := reported(t, a)
 			gone := openIn(t, there, Options{})
 			to := loopback(gone, c.peer)
 			_ = gone.Close()
 			if r := sendOne(a, to, 100, 0); r.Err != nil {
 				t.Fatal(r.Err)
 			}
-			if h, want := next(t, hints), (Hint{To: to.Addr, Errno: unix.ECONNREFUSED}); h != want {
+			if h, want := next(t, reports), (ICMPReport{To: to.Addr, Errno: unix.ECONNREFUSED}); h != want {
 				t.Errorf("got %+v, want %+v", h, want)
 			}
 			b := openIn(t, there, Options{Port: to.Addr.Port()})
@@ -96,9 +96,9 @@ func TestHint_deadPeerDoesNotFailTheOthers(t *testing.T) {
 			a, b := mustOpen(t, Options{}), mustOpen(t, Options{})
 			told := 0
 			if receiving {
-				hinted(t, a)
+				reported(t, a)
 			} else {
-				a.OnHint(func(Hint) { told++ })
+				a.OnICMP(func(ICMPReport) { told++ })
 			}
 			gone := mustOpen(t, Options{})
 			_ = gone.Close()
@@ -128,7 +128,7 @@ func TestHint_deadPeerDoesNotFailTheOthers(t *testing.T) {
 				}
 			}
 			if !receiving && told == 0 {
-				t.Error("the sending side passed on no hint")
+				t.Error("the sending side passed on no report")
 			}
 		})
 	}
@@ -145,7 +145,7 @@ func TestHint_whatRoutersSay(t *testing.T) {
 	here.Run(t, "ip", "route", "add", "default", "via", "192.0.2.2")
 	here.Run(t, "ip", "route", "add", "default", "via", "2001:db8:1::2")
 	a := openIn(t, here, Options{})
-	hints, _ := hinted(t, a)
+	reports, _ := reported(t, a)
 	for _, c := range []struct {
 		to    string
 		errno syscall.Errno
@@ -156,7 +156,7 @@ func TestHint_whatRoutersSay(t *testing.T) {
 		if r := sendOne(a, to, 100, 0); r.Err != nil {
 			t.Errorf("%s: %v", c.to, r.Err)
 		}
-		if h, want := next(t, hints), (Hint{To: to.Addr, Errno: c.errno}); h != want {
+		if h, want := next(t, reports), (ICMPReport{To: to.Addr, Errno: c.errno}); h != want {
 			t.Errorf("got %+v, want %+v", h, want)
 		}
 	}
@@ -188,7 +188,7 @@ func TestHint_floodIsCutOff(t *testing.T) {
 		}
 		return len(hdrs), 0
 	}
-	s.OnHint(func(Hint) { told++ })
+	s.OnICMP(func(ICMPReport) { told++ })
 	reporting := func() bool {
 		v, err := unix.GetsockoptInt(s.ref.FD(), unix.SOL_IP, unix.IP_RECVERR)
 		if err != nil {
@@ -200,8 +200,8 @@ func TestHint_floodIsCutOff(t *testing.T) {
 		t.Fatal("the error queue is not on")
 	}
 	s.drain()
-	if told < maxHints || told > maxHints+drainBatch || reporting() {
-		t.Errorf("%d hints, and the error queue is on: %v; want about %d, off", told, reporting(), maxHints)
+	if told < maxReports || told > maxReports+drainBatch || reporting() {
+		t.Errorf("%d reports, and the error queue is on: %v; want about %d, off", told, reporting(), maxReports)
 	}
 	before := calls
 	s.drain()
@@ -246,7 +246,7 @@ func TestSender_staleErrors(t *testing.T) {
 			return 1, 0
 		}
 		left = c.queued
-		s.OnHint(func(Hint) {})
+		s.OnICMP(func(ICMPReport) {})
 		runs := []Run{run(1, 1)}
 		x.Send(runs)
 		got := fmt.Sprint(runs[0].Sent)
@@ -271,7 +271,7 @@ func TestHint_allocatesNothing(t *testing.T) {
 		errorEntry(&hdrs[0], to, unix.SO_EE_ORIGIN_ICMP, unix.ECONNREFUSED, 0)
 		return 1, 0
 	}
-	s.OnHint(func(Hint) {})
+	s.OnICMP(func(ICMPReport) {})
 	if n := testing.AllocsPerRun(50, func() { left = 1; s.drain() }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -288,9 +288,9 @@ func FuzzParseError(f *testing.F) {
 	f.Fuzz(func(t *testing.T, n, c []byte) {
 		var name sockaddr
 		copy(name[:], n)
-		hint, _, ok := parseError(&name, c, &zoneName{})
-		if ok && (!hint.To.IsValid() || hint.Errno == 0 || hint.Errno == unix.EMSGSIZE) {
-			t.Errorf("%+v", hint)
+		report, _, ok := parseError(&name, c, &zoneName{})
+		if ok && (!report.To.IsValid() || report.Errno == 0 || report.Errno == unix.EMSGSIZE) {
+			t.Errorf("%+v", report)
 		}
 	})
 }
