@@ -203,13 +203,6 @@ func (t *Tunnel) SetCiphers(costs []datasession.Cost) {
 	}
 }
 
-// Call begins a handshake with a peer, as soon as the rules allow one.
-func (t *Tunnel) Call(key keys.PublicKey) {
-	if p := t.peers.Get(key); p != nil {
-		t.env.WantHandshake(p, t.env.Clock.Now())
-	}
-}
-
 // rekey replaces our identities. What was made with those that are gone ends; call says whether
 // peers that lose their session are called at once.
 func (t *Tunnel) rekey(k, previous keys.PrivateKey, call bool) {

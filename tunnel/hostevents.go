@@ -44,8 +44,8 @@ func (t *Tunnel) SetUp(up bool) {
 	}
 }
 
-// Handshake asks for a new session with a peer, as soon as the rules of the protocol allow one.
-// False: there is no such peer.
+// Handshake asks for a new session with a peer, as soon as the rules of the protocol allow one. It
+// returns false if there is no such peer.
 func (t *Tunnel) Handshake(key keys.PublicKey) bool {
 	p := t.peers.Get(key)
 	if p == nil {
@@ -84,7 +84,7 @@ func (t *Tunnel) Rebind(conns []udp.Conn) error {
 			t.log.Debug("old socket", zap.Error(err))
 		}
 	}
-	t.UnderlayChanged()
+	t.PathsChanged(func(udp.Endpoint) bool { return true })
 	return nil
 }
 
@@ -138,15 +138,11 @@ func (t *Tunnel) SetInterfaceMTUs(mtus map[netip.Addr]int) { t.extensions.SetInt
 // datagrams from those of hosts behind it. Until it is told, any address may be ours.
 func (t *Tunnel) SetLocalAddresses(addrs []netip.Addr) { t.env.Routes.SetLocal(addrs) }
 
-// UnderlayChanged is called when everything under the tunnel changed: the source addresses
-// remembered for peers are forgotten, and peers with a session hear from us at once, so that they
-// learn our new address.
-func (t *Tunnel) UnderlayChanged() { t.PathsChanged(func(udp.Endpoint) bool { return true }) }
-
-// PathsChanged is called when addresses or routes under the tunnel changed. It does what
-// UnderlayChanged does, for those peers whose path stale says has changed, and for those whose path
-// is not known. The others go on as they are: a peer that has chosen one of our addresses goes on
-// hearing from that one. stale is given endpoints with a Source.
+// PathsChanged is called when addresses or routes under the tunnel changed. For the peers whose
+// path has changed according to stale, and for those whose path is not known, the source address is
+// forgotten, and those with a session hear from us at once, so that they learn our new address. All
+// others continue as they are: a peer that has chosen one of our addresses goes on hearing from
+// that one. stale is given endpoints with a Source.
 func (t *Tunnel) PathsChanged(stale func(udp.Endpoint) bool) {
 	now := t.env.Clock.Now()
 	for _, p := range t.peers.All() {

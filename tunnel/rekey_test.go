@@ -74,7 +74,7 @@ func TestRekey_thePreviousKeyServesPeersThatHaveNotChangedOver(t *testing.T) {
 			// The peer changes over.
 			b.configure(Change{Peers: []PeerChange{{PublicKey: old.Public(), Remove: true}}})
 			b.knows(a, true)
-			b.tun.Call(a.key.Public())
+			b.tun.Handshake(a.key.Public())
 			synctest.Wait()
 			if a.known(b) != a.key.Public() {
 				t.Errorf("%s: after the change-over the session is not one of the new key", calls)

@@ -107,7 +107,7 @@ func (d *Daemon) change(read func() (*config.Config, error), keep func(*config.C
 		return err // prepare has checked that before
 	}
 	for key := range changed {
-		d.tunnel.Call(key)
+		d.tunnel.Handshake(key)
 	}
 	d.tunnel.SetDSCP(next.Tunnel.DSCP)
 	if next.Tap != nil {

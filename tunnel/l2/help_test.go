@@ -32,6 +32,14 @@ func newSwitch(t testing.TB, cfg Config) *Switch {
 	return s
 }
 
+// SetPort is SetPorts with one port.
+func (s *Switch) SetPort(id PortID, cfg PortConfig) error {
+	return s.SetPorts(map[PortID]PortConfig{id: cfg}, nil)
+}
+
+// RemovePort is SetPorts with the removal of one port, which cannot fail.
+func (s *Switch) RemovePort(id PortID) { _ = s.SetPorts(nil, []PortID{id}) }
+
 // addPeer adds a port that is up and whose peer has said that it carries Ethernet.
 func addPeer(t testing.TB, s *Switch, id PortID, cfg PortConfig) {
 	t.Helper()

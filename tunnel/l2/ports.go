@@ -6,15 +6,6 @@ import (
 	"slices"
 )
 
-// SetPort adds the port, or changes its configuration. It is SetPorts with one port.
-func (s *Switch) SetPort(id PortID, cfg PortConfig) error {
-	return s.SetPorts(map[PortID]PortConfig{id: cfg}, nil)
-}
-
-// RemovePort removes the port and everything learned or pinned behind it.
-// A removal cannot fail.
-func (s *Switch) RemovePort(id PortID) { _ = s.SetPorts(nil, []PortID{id}) }
-
 // SetPorts adds ports or changes their configuration, and removes others, in one step: either
 // completely or, if it returns an error, not at all. Sessions, learned entries and counters of the
 // remaining ports are kept. A port whose configuration does not change is not touched, and its peer

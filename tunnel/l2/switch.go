@@ -22,7 +22,7 @@ type PortID uint32
 // LocalPort is the TAP device. It always exists and is always up.
 const LocalPort PortID = 0
 
-// MaxPortID is the largest id that SetPort and SetPorts accept.
+// MaxPortID is the largest id that SetPorts accepts.
 const MaxPortID PortID = 65535
 
 // Defaults of Config.
