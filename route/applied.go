@@ -10,7 +10,7 @@ import (
 	"tund/route/sysctl"
 )
 
-// applied compares the plan with the facts and returns what is there. mu is held.
+// applied compares the plan with the facts and returns what is there. Callers hold mu.
 func (m *Manager) applied(p plan, f facts) Applied {
 	a := Applied{Warnings: p.warnings}
 	a.LocalNetworks, a.Guard = m.state.LocalNetworks, m.state.Guard

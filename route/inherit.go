@@ -9,7 +9,7 @@ func (m *Manager) Inherit() {
 	m.inherit = true
 }
 
-// takeOver notes what there is of the State of the process before. mu is held.
+// takeOver notes what there is of the State of the process before. Callers hold mu.
 func (m *Manager) takeOver(want []object, f facts) {
 	for _, o := range want {
 		switch o.(type) {

@@ -130,7 +130,7 @@ type result struct {
 }
 
 // converge repeats read, plan, diff and change until nothing is left to do. Changes that allow
-// refuses are not made and do not count as failures. mu is held.
+// refuses are not made and do not count as failures. Callers hold mu.
 func (m *Manager) converge(ctx context.Context, allow func(change, facts) bool) (result, error) {
 	var res result
 	var soft []string
@@ -185,7 +185,7 @@ func (m *Manager) converge(ctx context.Context, allow func(change, facts) bool) 
 // anyChange is the allow of Apply and Close.
 func anyChange(change, facts) bool { return true }
 
-// noteIndices remembers which links are ours, for Watch. mu is held.
+// noteIndices remembers which links are ours, for Watch. Callers hold mu.
 func (m *Manager) noteIndices(f facts) {
 	indices := make(map[int]bool, len(m.state.Devices))
 	for _, d := range m.state.Devices {
@@ -208,7 +208,7 @@ func softFailure(c change, err error, f facts) (warning string, soft bool) {
 	return o.tolerates(err, f)
 }
 
-// change performs one step and remembers what Close has to know. mu is held.
+// change performs one step and remembers what Close has to know. Callers hold mu.
 func (m *Manager) change(c change, f facts) error {
 	r, ok := c.o.(remembered)
 	switch c.do {
@@ -346,7 +346,7 @@ func (m *Manager) end(allow func(change, facts) bool) (removed int, err error) {
 	return len(res.done), errors.Join(append(errs, m.k.close())...)
 }
 
-// restoreMTU gives devices that still exist the MTU they had before us. mu is held.
+// restoreMTU gives devices that still exist the MTU they had before us. Callers hold mu.
 func (m *Manager) restoreMTU() error {
 	if len(m.memory.mtu) == 0 {
 		return nil

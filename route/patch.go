@@ -51,7 +51,7 @@ func (m *Manager) Patch(device string, add, remove []Route) bool {
 }
 
 // plain returns the objects of some routes of a device. False: they depend on something else in the
-// kernel, or something else on them. mu is held.
+// kernel, or something else on them. Callers hold mu.
 func (m *Manager) plain(at int, routes []Route, f facts) ([]routeObject, bool) {
 	d := m.state.Devices[at]
 	d.Routes = routes
@@ -72,13 +72,13 @@ func (m *Manager) plain(at int, routes []Route, f facts) ([]routeObject, bool) {
 	return objects, true
 }
 
-// has reports whether the State has a route for a device. mu is held.
+// has reports whether the State has a route for a device. Callers hold mu.
 func (m *Manager) has(at int, r Route) bool {
 	_, there := slices.BinarySearchFunc(m.state.Devices[at].Routes, r, Route.compare)
 	return there
 }
 
-// noteRoutes changes the routes of a device in the State. mu is held.
+// noteRoutes changes the routes of a device in the State. Callers hold mu.
 func (m *Manager) noteRoutes(at int, add, remove []Route) {
 	d := &m.state.Devices[at]
 	if len(add)+len(remove) <= fewRoutes {

@@ -94,7 +94,7 @@ func (t *Taps) Start(o Options) (*Session, error) {
 	return s, nil
 }
 
-// room says why no further capture may begin. t.mu is held.
+// room says why no further capture may begin. Callers hold mu.
 func (t *Taps) room() error {
 	switch {
 	case t.closed:
@@ -105,7 +105,7 @@ func (t *Taps) room() error {
 	return nil
 }
 
-// sessions returns a copy of the list of those that run. t.mu is held.
+// sessions returns a copy of the list of those that run. Callers hold mu.
 func (t *Taps) sessions() []*Session {
 	if set := t.running.Load(); set != nil {
 		return slices.Clone(set.sessions)
@@ -113,7 +113,7 @@ func (t *Taps) sessions() []*Session {
 	return nil
 }
 
-// replace makes a list of sessions those that run. t.mu is held.
+// replace makes a list of sessions those that run. Callers hold mu.
 func (t *Taps) replace(sessions []*Session) {
 	if len(sessions) == 0 {
 		t.running.Store(nil)

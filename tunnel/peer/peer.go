@@ -119,7 +119,7 @@ type faults struct {
 	doubtAt      boottime.Time // when
 }
 
-// blame returns where to note a fault. p.mu is held.
+// blame returns where to note a fault. Callers hold mu.
 func (p *Peer) blame() *faults {
 	if p.faults == nil {
 		p.faults = new(faults)
@@ -127,7 +127,7 @@ func (p *Peer) blame() *faults {
 	return p.faults
 }
 
-// blamed returns a copy of what is known against the peer. p.mu is held.
+// blamed returns a copy of what is known against the peer. Callers hold mu.
 func (p *Peer) blamed() faults {
 	if p.faults == nil {
 		return faults{}
@@ -162,7 +162,7 @@ func (w wallTime) Time() time.Time {
 	return time.Unix(0, int64(w))
 }
 
-// history returns where to note a handshake. p.mu is held.
+// history returns where to note a handshake. Callers hold mu.
 func (p *Peer) history() *past {
 	if p.past == nil {
 		p.past = new(past)
@@ -170,7 +170,7 @@ func (p *Peer) history() *past {
 	return p.past
 }
 
-// known returns a copy of what is remembered. p.mu is held.
+// known returns a copy of what is remembered. Callers hold mu.
 func (p *Peer) known() past {
 	if p.past == nil {
 		return past{}
