@@ -162,3 +162,20 @@ func TestPathsChanged_othersGoOn(t *testing.T) {
 		}
 	})
 }
+
+// A lane may look whether the device is up just before SetUp(false), and stage a packet just after
+// it.
+func TestSetUp_wishFromBetweenIsGrantedOnceUp(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.pair()
+		a.tun.SetUp(false)
+		a.tun.env.Stage(a.peerOf(b), packet(a.inner, b.inner, 12), w.clock.Now())
+		passes(time.Second)
+		a.tun.SetUp(true)
+		passes(time.Second)
+		a.sends(b, 10)
+		if b.got() == 0 {
+			t.Error("no handshake begins after the device came up")
+		}
+	})
+}

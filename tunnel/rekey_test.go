@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,5 +174,19 @@ func TestContinue_sessionsOfThePreviousKey(t *testing.T) {
 		synctest.Wait()
 		a.sends(b, 10)
 		b.expect(1, "under the previous key, from another process")
+	})
+}
+
+func TestConfigure_newKeyDoesNotWaitForTheOldHandshake(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.end(), w.end()
+		a.knows(b, true)
+		next := newKey(t)
+		b.configure(Change{Peers: []PeerChange{{PublicKey: next.Public(), AllowedIPs: []netip.Prefix{netip.PrefixFrom(a.inner, 32)}}}})
+		a.sends(b, 10) // b does not know this key: no response
+		passes(time.Second)
+		a.configure(Change{PrivateKey: &next})
+		passes(10 * time.Millisecond)
+		b.expect(1, "staged before the key was changed")
 	})
 }

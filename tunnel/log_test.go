@@ -19,8 +19,8 @@ func initiation(w *world, from keys.PrivateKey, to keys.PublicKey, wall time.Tim
 	return msg
 }
 
-// Whatever comes from the network, line by line it is written down seldom: 2,000 datagrams of each
-// kind in 20 s, from strangers and from a peer.
+// Whatever comes from the network writes few lines to the log: 2,000 datagrams of each kind in
+// 20 s, from strangers and from a peer.
 func TestLog_aFloodWritesFewLines(t *testing.T) {
 	stranger, other := newKey(t), newKey(t)
 	for name, c := range map[string]struct {
@@ -94,4 +94,43 @@ func TestLog_aFloodWritesFewLines(t *testing.T) {
 			})
 		})
 	}
+}
+
+// stuckLog is a log whose writer never returns before the test ends.
+type stuckLog struct {
+	zapcore.Core
+	end <-chan struct{}
+}
+
+func (stuckLog) Enabled(zapcore.Level) bool { return true }
+
+func (l stuckLog) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	return ce.AddCore(e, l)
+}
+
+func (l stuckLog) Write(zapcore.Entry, []zapcore.Field) error {
+	<-l.end
+	return nil
+}
+
+func TestLog_stuckOutputKeepsNobodyFromHandshakes(t *testing.T) {
+	inBubble(t, func(w *world) {
+		end := make(chan struct{})
+		defer close(end)
+		a, dead, late := w.end(), w.end(), w.end()
+		a.tun.Close()
+		w.startWith(a, w.clock, func(o *Options) { o.Log = zap.New(stuckLog{zapcore.NewNopCore(), end}) })
+		a.knows(dead, true) // dead does not know a, so it does not answer
+		a.sends(dead, 10)
+		passes(12 * time.Second) // that was said by now
+		a.knows(late, true)
+		late.knows(a, false)
+		a.sends(late, 10)
+		passes(time.Second)
+		late.expect(1, "while the log is stuck")
+		dead.knows(a, true)
+		dead.sends(a, 10)
+		passes(6 * time.Second)
+		a.expect(1, "of the peer that was complained of")
+	})
 }
