@@ -34,8 +34,8 @@ func (a *app) benchCommand() *cobra.Command {
 		Short: "Measure the kinds of virtual network devices, and tund, on this machine (root)",
 		Long: `Measure what the kinds of virtual network devices that Linux has, and tund, reach on this machine: the throughput
 of one TCP flow and the CPU time that it costs, the rate of small packets, and round trips. Everything is built in
-network namespaces that vanish with the command; nothing of the host is changed. The figures are worth something on a
-machine that has nothing else to do.`,
+network namespaces that vanish with the command; nothing of the host is changed. The figures are meaningful only on
+a machine that has nothing else to do.`,
 		Example: `  sudo tunctl bench
   sudo tunctl bench --rows veth,vxlan,tund-l2 --rounds 5 --time 2s
   sudo tunctl bench --plot devices.svg --plot devices.png --json > devices.json`,

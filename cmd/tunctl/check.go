@@ -36,8 +36,8 @@ func (a *app) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Check a configuration and report every error",
-		Long: `Say everything that is wrong with a configuration, with line and column, and what is allowed and probably not meant.
-Nothing is changed, and no instance is needed. Without FILE it is the configuration of the instance.`,
+		Long: `Report every error in a configuration, with line and column, and warn of what is allowed but probably not intended.
+Nothing is changed, and no instance is needed. Without FILE, check the configuration of the instance.`,
 		Example:    "  sudo tunctl check /etc/tund/office.toml",
 		SuggestFor: []string{"validate", "test", "verify", "lint"},
 		Args:       cobra.MaximumNArgs(1),

@@ -36,7 +36,7 @@ domains.`,
 	apply := &cobra.Command{
 		Use:   "apply",
 		Short: "Have systemd-resolved ask the DNS servers of an instance",
-		Long: `Have systemd-resolved ask the DNS servers of an instance, or no longer when it has none: by resolvectl(1), as root.
+		Long: `Have systemd-resolved ask the DNS servers of an instance, or stop asking them if it has none: by resolvectl(1), as root.
 tund-dns@.service does this by itself when an instance is started by systemd or its configuration changes.`,
 		Args: noArgs,
 		RunE: a.do(func(cmd *cobra.Command, _ []string) error { return a.applyDNS(cmd.Context()) }),

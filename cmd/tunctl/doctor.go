@@ -24,8 +24,8 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor [PEER]",
 		Short: "Explain what is wrong: cause, evidence and remedy",
 		Long: `Run every check of instances, of this host and of the paths to peers that are up, and explain what is wrong: the cause, what
-was seen, and what to do about it. With PEER look at that peer only. Root sees more: what could not be looked at is said.
-The exit code is 0 when all is well, 4 for warnings, 5 for problems.`,
+was seen, and what to do about it. With PEER, look at that peer only. Root sees more; what could not be examined is listed.
+The exit code is 0 if all is well, 4 for warnings, 5 for problems.`,
 		Example: `  sudo tunctl doctor
   sudo tunctl doctor berlin
   tunctl doctor --json | jq '.instances[].findings[] | select(.severity == "problem")'`,
@@ -37,7 +37,7 @@ The exit code is 0 when all is well, 4 for warnings, 5 for problems.`,
 		}),
 	}
 	cmd.Flags().BoolVar(&a.json, "json", false, "one JSON document, schema "+doctor.Schema)
-	cmd.Flags().BoolVarP(&a.all, "all", "a", false, "show also the checks that found nothing")
+	cmd.Flags().BoolVarP(&a.all, "all", "a", false, "also show the checks that found nothing")
 	return cmd
 }
 

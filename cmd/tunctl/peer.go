@@ -13,8 +13,9 @@ func (a *app) peerCommand() *cobra.Command {
 	peer := &cobra.Command{
 		Use:   "peer",
 		Short: "Show and change peers",
-		Long: `Show and change peers of running instances. Changes are in force at once, with their routes, and gone with the next
-reload or restart; with --save they are written to the configuration, whose comments and order stay.`,
+		Long: `Show and change peers of running instances. Changes are in force at once, with their routes. Changes of peers of the
+configuration last until the next reload, and peers that are added until a restart; with --save both are written to the
+configuration, whose comments and order stay.`,
 		Args: onlyVerbs, RunE: list, SuggestFor: []string{"peers", "client", "user"},
 	}
 	listPeers := &cobra.Command{Use: "list", Short: "Show all peers (the default)", Args: noArgs, RunE: list,

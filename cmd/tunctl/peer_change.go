@@ -42,8 +42,8 @@ func (a *app) peerAddCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME --public-key KEY",
 		Short: "Add a peer",
-		Long: `Add a peer, with its routes. Without --save it is gone with the next reload or restart; with --save it is written to
-the end of the configuration, and an instance that runs reads that again. See also: peer invite.`,
+		Long: `Add a peer, with its routes. Without --save it stays until the instance is restarted; with --save it is written to the
+end of the configuration, which a running instance reads again. See also: peer invite.`,
 		Example:    "  sudo tunctl -i office peer add berlin --public-key … --endpoint berlin.example.org:51820 --allowed-ips 10.20.0.0/16 --save",
 		SuggestFor: []string{"new", "create"},
 		Args:       cobra.ExactArgs(1),
@@ -66,8 +66,8 @@ func (a *app) peerSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set PEER",
 		Short: "Change a peer",
-		Long: `Change what the flags say of a peer, with its routes. A list that is given replaces the old one. Without --save the
-change is gone with the next reload or restart; with --save it is written to the configuration.`,
+		Long: `Change the settings of a peer that flags are given for, and its routes. A list replaces the old one. Without --save, a
+change of a peer of the configuration lasts until the next reload; with --save it is written to the configuration.`,
 		Example:           "  sudo tunctl -i office peer set berlin --keepalive 25 --allowed-ips 10.20.0.0/16,10.21.0.0/16",
 		SuggestFor:        []string{"edit", "change", "modify", "update"},
 		Args:              cobra.ExactArgs(1),
@@ -85,8 +85,8 @@ func (a *app) peerRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove PEER",
 		Short: "Remove a peer",
-		Long: `Remove a peer, with its routes. Without --save it comes back with the next reload or restart; with --save it is taken
-out of the configuration, with the comments right above it. A file with its preshared key is left.`,
+		Long: `Remove a peer, with its routes. Without --save, a peer of the configuration comes back with the next reload; with --save
+it is removed from the configuration, with the comments right above it. A file with its preshared key stays.`,
 		SuggestFor:        []string{"rm", "del", "delete"},
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completePeer,

@@ -24,9 +24,9 @@ func (a *app) statusFlags(cmd *cobra.Command) {
 func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [PEER]",
-		Short: "Show how instances are doing, or everything about one peer",
-		Long: `Show how instances are doing: what is wrong first, then devices, peers and counters.
-With PEER (its name, its public key, or the beginning of either) show everything about that one.`,
+		Short: "Show the health of instances, or everything about one peer",
+		Long: `Show the health of instances: problems first, then devices, peers and counters.
+With PEER (its name, its public key, or the beginning of either), show everything about that peer.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completePeer,
 		RunE: a.do(func(cmd *cobra.Command, args []string) error {

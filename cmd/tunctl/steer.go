@@ -20,8 +20,8 @@ func (a *app) reloadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Read the configuration again and apply what changed",
-		Long: `Read the configuration again and apply what changed. Sessions of unchanged peers go on. When the file has
-faults, all of them are printed, the old configuration stays in force, and the exit code is 78.
+		Long: `Read the configuration again and apply what changed. Sessions of unchanged peers continue. If the file has
+errors, all of them are printed, the old configuration stays in force, and the exit code is 78.
 
 With --confirm 30s the old configuration comes back after that time unless "tunctl confirm" keeps the new one, and
 at once if the kernel refuses a part of it: for a change that may cut off the host on which it is made.`,
@@ -57,7 +57,7 @@ func (a *app) confirmCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "confirm",
 		Short: "Keep the configuration that \"reload --confirm\" has put in force",
-		Long:  `Keep the configuration that "tunctl reload --confirm" has put in force, which otherwise goes after its time.`,
+		Long:  `Keep the configuration that "tunctl reload --confirm" has put in force, which otherwise ends after its time.`,
 		Args:  noArgs,
 		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
@@ -79,8 +79,8 @@ func (a *app) logLevelCommand() *cobra.Command {
 	levels := []string{"debug", "info", "warn", "error"}
 	return &cobra.Command{
 		Use:       "log-level [LEVEL]",
-		Short:     "Show or change how much is logged: debug, info, warn or error",
-		Long:      "Show how much is logged, or change it until the instance ends: debug, info, warn or error.",
+		Short:     "Show or change the log level: debug, info, warn or error",
+		Long:      "Show the log level, or change it until the instance ends: debug, info, warn or error.",
 		Args:      cobra.MaximumNArgs(1),
 		ValidArgs: levels,
 		RunE: a.do(func(cmd *cobra.Command, args []string) error {

@@ -21,8 +21,8 @@ func (a *app) topCommand() *cobra.Command {
 		Use:   "top [PEER]",
 		Short: "Show live rates of peers, with keys to sort and to pick one",
 		Long: `Show the rates of peers again and again: traffic, round trip, age of the handshake, and drops, with a graph of the last looks.
-Keys: arrows or j and k pick a peer, Enter shows all about it and back, s and S change the order and r reverses it, / filters
-by name, Space pauses, q ends. Output that is not a terminal gets one table after the other, the first when there are rates.`,
+Keys: arrows or j and k pick a peer, Enter shows its details and returns, s and S change the order and r reverses it, /
+filters by name, Space pauses, q ends. Without a terminal, one table follows the other, the first as soon as there are rates.`,
 		Example: `  tunctl top
   tunctl top --sort drops
   tunctl top --count 1 | head -20      the busiest peers now`,

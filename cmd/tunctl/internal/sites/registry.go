@@ -22,9 +22,9 @@ func (v *Verbs) revokeCommand() *cobra.Command {
 	var days int
 	cmd := &cobra.Command{
 		Use:   "revoke SITE...",
-		Short: "Take back what sites were granted",
+		Short: "Revoke the grants of sites",
 		Long: `Add sites, by name or public key, to the list of revocations in the registry. Agents that see the list drop these
-sites at once. With no SITE, the list is signed again, for another while.`,
+sites at once. With no SITE, the list is signed again with a new date.`,
 		Example: "  tunctl net revoke oslo --signer acme.signer --store /srv/registry --network acme",
 	}
 	cmd.Flags().StringVar(&signer, "signer", "", "file of the signing key")

@@ -61,7 +61,7 @@ func (v *Verbs) initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "init NETWORK",
 		Short:   "Make a key that signs for a network",
-		Long:    "Make a key that signs for a network, in NETWORK.signer, and print what agents have to know of it.",
+		Long:    "Make a key that signs for a network, in NETWORK.signer, and print the lines that the file of each agent needs.",
 		Example: "  tunctl net init acme",
 		Args:    cobra.ExactArgs(1),
 	}
