@@ -22,7 +22,7 @@ func (e *end) hears(other *end, errno syscall.Errno) {
 
 // A peer is killed and is back within a second; only our side speaks. Without reports that takes 15
 // s.
-func TestHint_restartedPeerIsFoundAtOnce(t *testing.T) {
+func TestICMP_restartedPeerIsFoundAtOnce(t *testing.T) {
 	for _, down := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 900 * time.Millisecond} {
 		inBubble(t, func(w *world) {
 			a, b := w.connected()
@@ -57,7 +57,7 @@ func TestHint_restartedPeerIsFoundAtOnce(t *testing.T) {
 }
 
 // Forged reports about a peer that speaks cause nothing at all.
-func TestHint_aboutAPeerThatSpeaksIsIgnored(t *testing.T) {
+func TestICMP_aboutAPeerThatSpeaksIsIgnored(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
 		passes(20 * time.Second)
@@ -84,7 +84,7 @@ func TestHint_aboutAPeerThatSpeaksIsIgnored(t *testing.T) {
 }
 
 // About a silent one they cause a handshake now and then, which succeeds, and nothing is lost.
-func TestHint_forgedOnesCostAHandshakeInFiveSecondsAtMost(t *testing.T) {
+func TestICMP_forgedOnesCostAHandshakeInFiveSecondsAtMost(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
 		passes(20 * time.Second)
@@ -114,7 +114,7 @@ func TestHint_forgedOnesCostAHandshakeInFiveSecondsAtMost(t *testing.T) {
 }
 
 // A peer with which nothing is going on is not woken.
-func TestHint_aboutAnIdlePeerIsIgnored(t *testing.T) {
+func TestICMP_aboutAnIdlePeerIsIgnored(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
 		c := w.end()
@@ -134,7 +134,7 @@ func TestHint_aboutAnIdlePeerIsIgnored(t *testing.T) {
 }
 
 // No sooner than RekeyTimeout after the last handshake, and the wish is not lost until then.
-func TestHint_waitsForRekeyTimeout(t *testing.T) {
+func TestICMP_waitsForRekeyTimeout(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
 		passes(2 * time.Second)
@@ -153,7 +153,7 @@ func TestHint_waitsForRekeyTimeout(t *testing.T) {
 	})
 }
 
-func TestHint_fillsInTheWords(t *testing.T) {
+func TestICMP_fillsInTheWords(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.pair()
 		seen := w.times()
@@ -178,7 +178,7 @@ func TestHint_fillsInTheWords(t *testing.T) {
 }
 
 // While the peer is up the words are shown until it speaks, or for a while.
-func TestHint_wordsOfAPeerThatIsUp(t *testing.T) {
+func TestICMP_wordsOfAPeerThatIsUp(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
 		say := func() string { return a.tun.Status().Peers[0].LastError }
@@ -203,7 +203,7 @@ func TestHint_wordsOfAPeerThatIsUp(t *testing.T) {
 
 // However many there are, the peer is heard and the session stays; and a link-local endpoint is
 // found by them.
-func TestHint_aFloodChangesNothing(t *testing.T) {
+func TestICMP_aFloodChangesNothing(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.connected()
 		session := a.peerOf(b).Current()

@@ -56,7 +56,7 @@ func next(t testing.TB, reports <-chan ICMPReport) ICMPReport {
 	}
 }
 
-func TestHint_portThatNobodyListensOn(t *testing.T) {
+func TestICMP_portThatNobodyListensOn(t *testing.T) {
 	here, there := testnet.New(t), testnet.New(t)
 	testnet.Veth(t, here, there, []string{"192.0.2.1/24", "2001:db8::1/64"}, []string{"192.0.2.2/24", "2001:db8::2/64"})
 	for _, c := range []struct {
@@ -90,7 +90,7 @@ func TestHint_portThatNobodyListensOn(t *testing.T) {
 
 // Errors about one receiver do not fail what is sent to another, whoever meets them: the receiving
 // or the sending side.
-func TestHint_deadPeerDoesNotFailTheOthers(t *testing.T) {
+func TestICMP_deadPeerDoesNotFailTheOthers(t *testing.T) {
 	for _, receiving := range []bool{true, false} {
 		t.Run(fmt.Sprintf("receiving=%v", receiving), func(t *testing.T) {
 			a, b := mustOpen(t, Options{}), mustOpen(t, Options{})
@@ -135,7 +135,7 @@ func TestHint_deadPeerDoesNotFailTheOthers(t *testing.T) {
 }
 
 // A router on the way says that there is no way.
-func TestHint_whatRoutersSay(t *testing.T) {
+func TestICMP_whatRoutersSay(t *testing.T) {
 	here, router := testnet.New(t), testnet.New(t)
 	testnet.Veth(t, here, router, []string{"192.0.2.1/24", "2001:db8:1::1/64"}, []string{"192.0.2.2/24", "2001:db8:1::2/64"})
 	router.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
@@ -176,7 +176,7 @@ func errorEntry(h *mmsghdr, to netip.AddrPort, origin byte, errno syscall.Errno,
 }
 
 // A flood of forged messages makes the socket deaf for a time; it does not keep it busy.
-func TestHint_floodIsCutOff(t *testing.T) {
+func TestICMP_floodIsCutOff(t *testing.T) {
 	k := &scripted{}
 	s, _ := k.socket(t, newer())
 	s.v6 = false // the script's descriptor is of an IPv4 socket
@@ -259,7 +259,7 @@ func TestSender_staleErrors(t *testing.T) {
 	}
 }
 
-func TestHint_allocatesNothing(t *testing.T) {
+func TestICMP_allocatesNothing(t *testing.T) {
 	k := &scripted{}
 	s, _ := k.socket(t, newer())
 	s.v6 = false
