@@ -40,7 +40,7 @@ func (e *Evidence) configuration() []Finding {
 	case f.Changed && len(f.Errors) == 0 && i.ConfigError == "":
 		list = append(list, Finding{
 			Severity: Warning, Subject: i.Config, Cause: "the file was written after it was read: what it says may not be in force",
-			Evidence: "read at " + i.ConfigLoaded.UTC().Format("2006-01-02 15:04:05 MST"), Remedy: "tunctl -i " + i.Name + " reload",
+			Evidence: "read at " + moment(i.ConfigLoaded), Remedy: "tunctl -i " + i.Name + " reload",
 		})
 	}
 	return append(list, e.warnings(Warning, "config", "runtime")...)
@@ -127,7 +127,7 @@ func (e *Evidence) sessions() []Finding {
 func (e *Evidence) aboutPeer(p *control.Peer) string {
 	parts := []string{string(p.State)}
 	if !p.StateSince.IsZero() {
-		parts[0] += " since " + p.StateSince.UTC().Format("15:04:05 MST")
+		parts[0] += " " + e.since(p.StateSince)
 	}
 	if p.Endpoint != "" {
 		parts = append(parts, "endpoint "+p.Endpoint)
@@ -139,7 +139,7 @@ func (e *Evidence) aboutPeer(p *control.Peer) string {
 	if p.LastHandshake.IsZero() {
 		parts = append(parts, "never had a session")
 	} else {
-		parts = append(parts, "last session "+p.LastHandshake.UTC().Format("2006-01-02 15:04:05 MST"))
+		parts = append(parts, "last session "+moment(p.LastHandshake))
 	}
 	return strings.Join(parts, ", ")
 }

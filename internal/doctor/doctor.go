@@ -237,8 +237,11 @@ func (e *Evidence) since(t control.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return "since " + t.UTC().Format("2006-01-02 15:04:05 MST")
+	return "since " + moment(t)
 }
+
+// moment writes a time with its date: what doctor explains may have lasted for days.
+func moment(t control.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }
 
 func unseen(what, why string) []Finding {
 	if why == "" {
