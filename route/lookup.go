@@ -75,7 +75,7 @@ func (m *Manager) LeadsIntoTunnel(addr netip.Addr, mark uint32) (bool, error) {
 	}
 	h, err := m.k.Hop(addr.Unmap(), mark, m.bound)
 	if err != nil {
-		return false, fmt.Errorf("route to %v: %w", addr, err)
+		return false, fmt.Errorf("look up the route to %v: %w", addr, err)
 	}
 	return slices.ContainsFunc(m.state.Devices, func(d Device) bool { return d.Name == h.Dev }), nil
 }

@@ -264,7 +264,7 @@ func machine() (result.Report, error) {
 	r := result.Report{Schema: result.Schema, Time: time.Now(), CPUs: runtime.NumCPU(), Rows: []result.Row{}}
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
-		return r, fmt.Errorf("uname: %w", err)
+		return r, fmt.Errorf("read the version of the kernel: %w", err)
 	}
 	r.Kernel = unix.ByteSliceToString(u.Release[:])
 	text, err := os.ReadFile("/proc/cpuinfo")

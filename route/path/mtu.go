@@ -18,7 +18,7 @@ func LeastMTU(otherwise int, addrs []netip.Addr, own []string, hop func(netip.Ad
 		h, err := hop(addr.Unmap())
 		switch {
 		case err != nil:
-			errs = append(errs, fmt.Errorf("route to %v: %w", addr, err))
+			errs = append(errs, fmt.Errorf("look up the route to %v: %w", addr, err))
 		case h.Loopback || slices.Contains(own, h.Dev):
 		case least == 0 || h.MTU < least:
 			least = h.MTU

@@ -206,7 +206,7 @@ func New(cfg Config, random io.Reader) (*Switch, error) {
 	cfg.fill()
 	var seed [56]byte
 	if _, err := io.ReadFull(random, seed[:]); err != nil {
-		return nil, fmt.Errorf("seed of the switch: %w", err)
+		return nil, fmt.Errorf("read random bytes for the switch: %w", err)
 	}
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(seed[8*i:]) }
 	s := &Switch{

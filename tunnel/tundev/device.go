@@ -141,7 +141,7 @@ func (d *Device) MTU() (int, error) {
 	}
 	n, err := ask(name, unix.SIOCGIFMTU)
 	if err != nil {
-		return 0, fmt.Errorf("mtu of %s: %w", name, err)
+		return 0, fmt.Errorf("read the MTU of %s: %w", name, err)
 	}
 	return int(n), nil
 }
@@ -181,7 +181,7 @@ func (d *Device) SetMTU(mtu int) error {
 		return ErrGone
 	}
 	if err := setMTU(name, mtu); err != nil {
-		return fmt.Errorf("set mtu of %s: %w", name, err)
+		return fmt.Errorf("set the MTU of %s: %w", name, err)
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func openOffload(o Options) (_ *Device, err error) {
 	}
 	index, err := ask(name, unix.SIOCGIFINDEX)
 	if err != nil {
-		return nil, fmt.Errorf("index of %s: %w", name, err)
+		return nil, fmt.Errorf("read the index of %s: %w", name, err)
 	}
 	d.index = int(index)
 	return d, nil

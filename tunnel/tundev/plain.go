@@ -36,7 +36,7 @@ func openPlain(o Options) (_ *Device, err error) {
 	}
 	index, err := ask(name, unix.SIOCGIFINDEX)
 	if err != nil {
-		return nil, fmt.Errorf("index of %s: %w", name, err)
+		return nil, fmt.Errorf("read the index of %s: %w", name, err)
 	}
 	d.index = int(index)
 	return d, nil

@@ -25,7 +25,7 @@ type queue struct {
 func newQueue(fd int, vnet bool) (*queue, error) {
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		return nil, fmt.Errorf("eventfd: %w", err)
+		return nil, fmt.Errorf("make an eventfd to wake the reader of the device: %w", err)
 	}
 	q := &queue{ref: fdref.New(fd, wake), vnet: vnet, wake: wake}
 	q.poll = [2]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
