@@ -152,7 +152,7 @@ func (v *Verbs) verifyCommand() *cobra.Command {
 		Use:   "verify FILE...",
 		Short: "Verify documents and say what is in them",
 		Long: `Verify documents and say what is in them. A record is verified against the grant of its site, which has to be in the
-registry. The exit code is 1 if a document does not count.`,
+registry. The exit code is 1 if a document is not valid.`,
 		Example: "  tunctl net verify oslo.grant --network acme --trust KEY",
 		Args:    cobra.MinimumNArgs(1),
 	}
