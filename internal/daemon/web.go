@@ -66,7 +66,6 @@ func (w webSource) Sample() web.Sample {
 	for name, l := range d.links {
 		s.Up[name] = l.Up
 	}
-	d.heap.Worked(len(d.config.Peers))
 	return s
 }
 

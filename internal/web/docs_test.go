@@ -13,8 +13,8 @@ import (
 func known() []string {
 	s := (&fake{peers: manyPeers(1)}).Sample()
 	var names []string
-	for _, f := range families(&s) {
-		names = append(names, f.GetName())
+	for _, f := range families(&s, new(peerTable)) {
+		names = append(names, f.name)
 	}
 	return names
 }

@@ -1,14 +1,12 @@
 package web
 
 import (
-	"cmp"
 	"iter"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
-
-	dto "github.com/prometheus/client_model/go"
 
 	"tund/internal/drop"
 	"tund/tunnel"
@@ -33,9 +31,10 @@ type Sample struct {
 	Problems      map[string]int              // by kind
 }
 
-// families describes the sample in the data model of Prometheus. The names are documented in
+// families describes the sample as metrics, sorted by name. What the peers have lies in t, whose
+// content is replaced: the families are valid until it changes again. The names are documented in
 // docs/howto/monitoring.md.
-func families(s *Sample) []*dto.MetricFamily {
+func families(s *Sample, t *peerTable) []*family {
 	var b builder
 	b.gauge("tund_info", "Version and name of the instance; always 1.").add(1, "name", s.Name, "version", s.Version)
 	b.gauge("tund_start_time_seconds", "Unix time at which the instance started.").add(unix(s.Started))
@@ -47,7 +46,7 @@ func families(s *Sample) []*dto.MetricFamily {
 	for _, kind := range slices.Sorted(maps.Keys(s.Problems)) {
 		problems.add(float64(s.Problems[kind]), "kind", kind)
 	}
-	b.peers(s)
+	b.peers(s, t)
 	drops := b.counter("tund_drops_total", "Packets dropped, by reason.")
 	for _, reason := range drop.Names() {
 		drops.add(float64(s.Tunnel.Drops[reason]), "reason", reason)
@@ -56,6 +55,7 @@ func families(s *Sample) []*dto.MetricFamily {
 	if s.Switch != nil {
 		b.lan(s.Switch)
 	}
+	slices.SortFunc(b.list, func(a, b *family) int { return strings.Compare(a.name, b.name) })
 	return b.list
 }
 
@@ -76,59 +76,36 @@ func (b *builder) lan(l *tunnel.EthernetLoad) {
 }
 
 // peers adds what is known of each peer, and the sums over all of them.
-func (b *builder) peers(s *Sample) {
-	up := b.gauge("tund_peer_up", "Whether there is a session with the peer, and what was sent is answered.")
-	down := b.gauge("tund_peer_down", "Whether attempts to reach the peer failed.")
-	last := b.gauge("tund_peer_last_handshake_seconds", "Unix time of the newest session with the peer; 0: never.")
-	rx := b.counter("tund_peer_receive_bytes_total", "Bytes of authenticated datagrams from the peer.")
-	tx := b.counter("tund_peer_transmit_bytes_total", "Bytes of datagrams to the peer.")
-	rxPackets := b.counter("tund_peer_receive_packets_total", "Authenticated datagrams from the peer.")
-	txPackets := b.counter("tund_peer_transmit_packets_total", "Datagrams to the peer.")
-	rtt := b.gauge("tund_peer_round_trip_seconds", "Average round trip of echo requests inside the session, where it is measured.")
-	loss := b.gauge("tund_peer_loss_ratio", "Share of the last echo requests, 32 at most, that had no answer.")
-	outcomes := b.counter("tund_peer_handshakes_total", "Handshakes with the peer, by outcome.")
-	names := make(map[string]bool)
-	states := make(map[tunnel.State]int)
-	var sum tunnel.HandshakeCounts
-	unlisted := 0
-	for g := range s.Peers {
-		states[g.State]++
-		addCounts(&sum, &g.Handshakes)
-		if len(names) == maxPeerSeries {
-			unlisted++
-			continue
-		}
-		name := g.Name
-		if names[name] { // set by WireGuard's tools, which know no names
-			name += "-" + g.PublicKey.String()
-		}
-		names[name] = true
-		label := pair("peer", name)
-		up.one(flag(g.State == tunnel.StateUp), label)
-		down.one(flag(g.State == tunnel.StateDown), label)
-		last.one(unix(g.LastHandshake), label)
-		rx.one(float64(g.RxBytes), label)
-		tx.one(float64(g.TxBytes), label)
-		rxPackets.one(float64(g.RxPackets), label)
-		txPackets.one(float64(g.TxPackets), label)
-		if g.Path != nil {
-			loss.one(g.Path.Loss, label)
-			if g.Path.RTT > 0 {
-				rtt.one(g.Path.RTT.Seconds(), label)
-			}
-		}
-		outcomes.one(float64(g.Handshakes.Completed), completedLabel, label)
-		outcomes.one(float64(g.Handshakes.Failed), failedLabel, label)
-	}
+func (b *builder) peers(s *Sample, t *peerTable) {
+	t.fill(s.Peers)
+	b.gauge("tund_peer_up", "Whether there is a session with the peer, and what was sent is answered.").
+		peers = t.series(func(r *peerRow) float64 { return flag(r.state == tunnel.StateUp) })
+	b.gauge("tund_peer_down", "Whether attempts to reach the peer failed.").
+		peers = t.series(func(r *peerRow) float64 { return flag(r.state == tunnel.StateDown) })
+	b.gauge("tund_peer_last_handshake_seconds", "Unix time of the newest session with the peer; 0: never.").
+		peers = t.series(func(r *peerRow) float64 { return r.handshake })
+	b.counter("tund_peer_receive_bytes_total", "Bytes of authenticated datagrams from the peer.").
+		peers = t.series(func(r *peerRow) float64 { return float64(r.rxBytes) })
+	b.counter("tund_peer_transmit_bytes_total", "Bytes of datagrams to the peer.").
+		peers = t.series(func(r *peerRow) float64 { return float64(r.txBytes) })
+	b.counter("tund_peer_receive_packets_total", "Authenticated datagrams from the peer.").
+		peers = t.series(func(r *peerRow) float64 { return float64(r.rxPackets) })
+	b.counter("tund_peer_transmit_packets_total", "Datagrams to the peer.").
+		peers = t.series(func(r *peerRow) float64 { return float64(r.txPackets) })
+	b.gauge("tund_peer_round_trip_seconds", "Average round trip of echo requests inside the session, where it is measured.").
+		peers = t.series(func(r *peerRow) float64 { return r.roundTrip })
+	b.gauge("tund_peer_loss_ratio", "Share of the last echo requests, 32 at most, that had no answer.").
+		peers = t.series(func(r *peerRow) float64 { return r.loss })
+	b.counter("tund_peer_handshakes_total", "Handshakes with the peer, by outcome.").peers = t.outcomes()
 	count := b.gauge("tund_peers", "Peers, by state.")
 	for _, state := range []tunnel.State{tunnel.StateConnecting, tunnel.StateDown, tunnel.StateIdle, tunnel.StateUp} {
-		count.add(float64(states[state]), "state", string(state))
+		count.add(float64(t.states[state]), "state", string(state))
 	}
-	b.gauge("tund_peers_unlisted", "Peers beyond the "+strconv.Itoa(maxPeerSeries)+" that have series of their own.").add(float64(unlisted))
+	b.gauge("tund_peers_unlisted", "Peers beyond the "+strconv.Itoa(maxPeerSeries)+" that have series of their own.").add(float64(t.unlisted))
 	all := b.counter("tund_handshakes_total", "Handshakes with the present peers, by outcome.")
-	all.add(float64(sum.Completed), "outcome", "completed")
-	all.add(float64(sum.Failed), "outcome", "failed")
-	b.messages(&sum, s.Tunnel.CookiesSent)
+	all.add(float64(t.sum.Completed), "outcome", "completed")
+	all.add(float64(t.sum.Failed), "outcome", "failed")
+	b.messages(&t.sum, s.Tunnel.CookiesSent)
 }
 
 func (b *builder) messages(sum *tunnel.HandshakeCounts, cookiesSent uint64) {
@@ -146,16 +123,6 @@ func (b *builder) messages(sum *tunnel.HandshakeCounts, cookiesSent uint64) {
 	}
 }
 
-func addCounts(sum, c *tunnel.HandshakeCounts) {
-	sum.InitiationsSent += c.InitiationsSent
-	sum.InitiationsReceived += c.InitiationsReceived
-	sum.ResponsesSent += c.ResponsesSent
-	sum.ResponsesReceived += c.ResponsesReceived
-	sum.CookiesReceived += c.CookiesReceived
-	sum.Completed += c.Completed
-	sum.Failed += c.Failed
-}
-
 // devices adds the TUN and the TAP device. Receive is what came out of the tunnel.
 func (b *builder) devices(s *Sample) {
 	up := b.gauge("tund_device_up", "Whether the device is up.")
@@ -166,74 +133,67 @@ func (b *builder) devices(s *Sample) {
 	txPackets := b.counter("tund_device_transmit_packets_total", "Packets that went from this host into the tunnel.")
 	for n := range s.Tunnel.Devices {
 		d := &s.Tunnel.Devices[n]
-		labels := []*dto.LabelPair{pair("device", d.Name), pair("kind", d.Kind.String())}
-		up.one(flag(s.Up[d.Name]), labels...)
-		mtu.one(float64(d.MTU), labels...)
-		rx.one(float64(d.RxBytes), labels...)
-		tx.one(float64(d.TxBytes), labels...)
-		rxPackets.one(float64(d.RxPackets), labels...)
-		txPackets.one(float64(d.TxPackets), labels...)
+		labels := []string{"device", d.Name, "kind", d.Kind.String()}
+		up.add(flag(s.Up[d.Name]), labels...)
+		mtu.add(float64(d.MTU), labels...)
+		rx.add(float64(d.RxBytes), labels...)
+		tx.add(float64(d.TxBytes), labels...)
+		rxPackets.add(float64(d.RxPackets), labels...)
+		txPackets.add(float64(d.TxPackets), labels...)
 	}
 }
 
-// builder makes families of metrics. Building the data model directly, without the registry's
-// checks of each metric, makes a scrape of ten thousand peers three times as fast.
-type builder struct{ list []*dto.MetricFamily }
+// builder makes families.
+type builder struct{ list []*family }
 
+// family is one metric with all its series.
 type family struct {
-	*dto.MetricFamily
-	counter bool
+	name, help string
+	counter    bool // otherwise a gauge
+	samples    []sample
+	// peers has the series of the peers, if it is a metric of theirs: labels, borrowed for the
+	// step, and the value.
+	peers iter.Seq2[[]byte, float64]
 }
 
-func (b *builder) family(name, help string, kind dto.MetricType) family {
-	f := &dto.MetricFamily{Name: &name, Help: &help, Type: &kind}
+// sample is the value of one series, with its labels as an exposition has them between braces.
+type sample struct {
+	labels []byte
+	value  float64
+}
+
+func (b *builder) family(name, help string, counter bool) *family {
+	f := &family{name: name, help: help, counter: counter}
 	b.list = append(b.list, f)
-	return family{f, kind == dto.MetricType_COUNTER}
+	return f
 }
 
-func (b *builder) gauge(name, help string) family { return b.family(name, help, dto.MetricType_GAUGE) }
-func (b *builder) counter(name, help string) family {
-	return b.family(name, help, dto.MetricType_COUNTER)
-}
+func (b *builder) gauge(name, help string) *family   { return b.family(name, help, false) }
+func (b *builder) counter(name, help string) *family { return b.family(name, help, true) }
 
-// add adds a metric with labels given as names and values, sorted by name.
-func (f family) add(value float64, labels ...string) {
-	var list []*dto.LabelPair
-	for pairs := range slices.Chunk(labels, 2) {
-		list = append(list, pair(pairs[0], pairs[1]))
+// add adds a series with labels given as names and values, sorted by name.
+func (f *family) add(value float64, labels ...string) {
+	var text []byte
+	for i := 0; i+1 < len(labels); i += 2 {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = appendLabel(text, labels[i], labels[i+1])
 	}
-	f.one(value, list...)
+	f.samples = append(f.samples, sample{text, value})
 }
 
-// one adds a metric with labels, sorted by name.
-func (f family) one(value float64, labels ...*dto.LabelPair) {
-	var m *dto.Metric
-	if f.counter {
-		made := struct {
-			metric dto.Metric
-			value  dto.Counter
-			number float64
-		}{number: value}
-		made.value.Value = &made.number
-		made.metric.Counter = &made.value
-		m = &made.metric
-	} else {
-		made := struct {
-			metric dto.Metric
-			value  dto.Gauge
-			number float64
-		}{number: value}
-		made.value.Value = &made.number
-		made.metric.Gauge = &made.value
-		m = &made.metric
+// series passes all series of the metric: labels, borrowed for the step, and the value.
+func (f *family) series(yield func([]byte, float64) bool) {
+	for _, s := range f.samples {
+		if !yield(s.labels, s.value) {
+			return
+		}
 	}
-	m.Label = labels
-	f.Metric = append(f.Metric, m)
+	if f.peers != nil {
+		f.peers(yield)
+	}
 }
-
-func pair(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }
-
-var completedLabel, failedLabel = pair("outcome", "completed"), pair("outcome", "failed")
 
 func flag(on bool) float64 {
 	if on {
@@ -248,10 +208,4 @@ func unix(t time.Time) float64 {
 		return 0
 	}
 	return float64(t.UnixMilli()) / 1000
-}
-
-// sorted puts families in the order that encoders want.
-func sorted(list []*dto.MetricFamily) []*dto.MetricFamily {
-	slices.SortFunc(list, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
-	return list
 }

@@ -24,8 +24,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
 
 	"tund/config"
@@ -75,6 +73,7 @@ type Site struct {
 	process *prometheus.Registry
 	handler http.Handler
 	turn    sync.Mutex // one scrape at a time
+	scrapes scrapes
 	history history
 	pages   pages
 }
@@ -83,11 +82,8 @@ type Site struct {
 func New(source Source, log *zap.Logger) *Site {
 	s := &Site{source: source, log: log, process: prometheus.NewRegistry()}
 	s.process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	metrics := promhttp.HandlerFor(prometheus.GathererFunc(s.gather), promhttp.HandlerOpts{
-		EnableOpenMetrics: true, ErrorLog: scrapeLog{log},
-	})
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", s.paced(metrics))
+	mux.Handle("GET /metrics", s.paced(http.HandlerFunc(s.metrics)))
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /page.json", s.pageJSON)
@@ -97,13 +93,6 @@ func New(source Source, log *zap.Logger) *Site {
 	})
 	s.handler = mux
 	return s
-}
-
-// gather collects the metrics of the process and of the instance.
-func (s *Site) gather() ([]*dto.MetricFamily, error) {
-	list, err := s.process.Gather()
-	sample := s.source.Sample()
-	return sorted(append(list, families(&sample)...)), err
 }
 
 // paced lets one request pass at a time, and after each a pause in proportion to what it cost.
@@ -154,12 +143,6 @@ func answer(w http.ResponseWriter, status int, text string) {
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(text + "\n")) // the only failure is a client that left
 }
-
-// scrapeLog passes on what promhttp complains about, which is mostly clients that left.
-type scrapeLog struct{ log *zap.Logger }
-
-// Println implements promhttp.Logger.
-func (l scrapeLog) Println(v ...any) { l.log.Debug("scrape: " + strings.TrimSpace(fmt.Sprintln(v...))) }
 
 // Server shows a Site at one address.
 type Server struct {
