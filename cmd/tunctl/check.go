@@ -62,7 +62,7 @@ func (a *app) check(path string) error {
 	c, err := config.LoadByHand(path)
 	var faults config.Errors
 	if err != nil && !errors.As(err, &faults) {
-		return configfile.Failure(err)
+		return a.cannotCheck(path, a.explain(configfile.Failure(err)))
 	}
 	document := checkDocument{Schema: checkSchema, File: path, OK: c != nil, Errors: []finding{}, Warnings: []finding{}}
 	for _, f := range faults {
@@ -87,6 +87,15 @@ func (a *app) check(path string) error {
 		return err
 	}
 	return &exit.Reported{Code: exit.Config}
+}
+
+// cannotCheck says why a file cannot be read: in the document as well, which a program waits for.
+func (a *app) cannotCheck(path string, why *exit.Failure) error {
+	if !a.json {
+		return why
+	}
+	document := checkDocument{Schema: checkSchema, File: path, Errors: []finding{{Message: why.Text}}, Warnings: []finding{}}
+	return errors.Join(a.printJSON(document), &exit.Reported{Code: why.Code})
 }
 
 // printFinding writes a line to standard error, unless a program reads the document.

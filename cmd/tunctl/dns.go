@@ -28,8 +28,8 @@ func (a *app) dnsCommand() *cobra.Command {
 	show := a.do(func(cmd *cobra.Command, _ []string) error { return a.showDNS(cmd.Context()) })
 	dns := &cobra.Command{
 		Use:   "dns",
-		Short: "Show which DNS servers an instance wants this host to ask",
-		Long: `Show which DNS servers an instance wants this host to ask ([tun] dns), in the words of resolvectl(1): servers, and
+		Short: "Show which DNS servers the instances want this host to ask",
+		Long: `Show which DNS servers the instances want this host to ask ([tun] dns), in the words of resolvectl(1): servers, and
 domains.`,
 		Args: onlyVerbs, RunE: show,
 	}
@@ -45,61 +45,82 @@ tund-dns@.service does this by itself when an instance is started by systemd or 
 	return dns
 }
 
-// dnsOf returns the TUN device of the instance and what it wants; the name is "" without one.
-func (a *app) dnsOf(ctx context.Context) (c *control.Client, device string, w resolved.Wanted, err error) {
-	if c, err = a.client(); err != nil {
-		return nil, "", w, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, control.AnswerTimeout)
-	defer cancel()
+// wantedDNS is what an instance wants of systemd-resolved.
+type wantedDNS struct {
+	instance string
+	device   string // the TUN device; "": there is none
+	resolved.Wanted
+}
+
+// dnsOf asks an instance.
+func dnsOf(ctx context.Context, c *control.Client) (w wantedDNS, err error) {
 	s, err := c.Status(ctx)
 	if err != nil {
-		return nil, "", w, err
+		return w, err
 	}
+	w.instance = c.Instance()
 	for _, i := range s.Instances { // there is one
 		for _, d := range i.Devices {
 			if d.Kind == "tun" {
-				device, w = d.Name, resolved.Parse(d.DNS)
+				w.device, w.Wanted = d.Name, resolved.Parse(d.DNS)
 			}
 		}
 	}
-	return c, device, w, nil
+	return w, nil
 }
 
+// showDNS prints what each instance wants.
 func (a *app) showDNS(ctx context.Context) error {
-	c, device, w, err := a.dnsOf(ctx)
+	clients, err := a.clients()
 	if err != nil {
 		return err
 	}
+	answers, failures := gather(ctx, clients, dnsOf)
+	for _, w := range answers {
+		if err := a.printDNS(w); err != nil {
+			return err
+		}
+	}
+	return a.report(failures)
+}
+
+func (a *app) printDNS(w wantedDNS) error {
 	text := "no DNS servers"
 	if len(w.Servers) > 0 {
-		text = device + ": " + strings.Join(w.Words(), " ")
+		text = w.device + ": " + strings.Join(w.Words(), " ")
 	}
-	_, err = fmt.Fprintf(a.env.stdout, "%s: %s\n", c.Instance(), text)
+	_, err := fmt.Fprintf(a.env.stdout, "%s: %s\n", w.instance, text)
 	return err
 }
 
+// applyDNS tells systemd-resolved what an instance wants.
 func (a *app) applyDNS(ctx context.Context) error {
-	c, device, w, err := a.dnsOf(ctx)
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	asked, cancel := context.WithTimeout(ctx, control.AnswerTimeout)
+	defer cancel()
+	w, err := dnsOf(asked, c)
 	switch {
 	case err != nil:
 		return err
-	case device == "":
-		return exit.Errorf(exit.Failed, "%s: has no [tun] device", c.Instance())
+	case w.device == "":
+		return exit.Errorf(exit.Failed, "%s: has no [tun] device", w.instance)
 	}
-	err = checkDNS(device, w)
+	err = checkDNS(w.device, w.Wanted)
 	if err == nil {
-		err = isTUN(a.env.sysNet, device)
+		err = isTUN(a.env.sysNet, w.device)
 	}
 	if err != nil {
-		return exit.Errorf(exit.Failed, "%s: dns apply: %v", c.Instance(), err)
+		return exit.Errorf(exit.Failed, "%s: dns apply: %v", w.instance, err)
 	}
-	for _, args := range resolved.Commands(device, w) {
+	for _, args := range resolved.Commands(w.device, w.Wanted) {
 		if err := a.env.run(ctx, resolvectl, args...); err != nil {
-			return exit.Errorf(exit.Failed, "%s: dns apply: %v", c.Instance(), err)
+			return exit.Errorf(exit.Failed, "%s: dns apply: %v", w.instance, err)
 		}
 	}
-	return a.showDNS(ctx)
+	return a.printDNS(w)
 }
 
 // checkDNS returns why resolvectl is not to be told this. It is started as root, and what an

@@ -42,6 +42,18 @@ func TestDNS_apply(t *testing.T) {
 	}
 }
 
+// Every instance is asked, as by the other verbs that only show something; a change is for one.
+func TestDNS_ofSeveralInstances(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start(control.Instance{Name: "home", Devices: []control.Device{{Name: "lan", Kind: "tap"}}})
+	w.start(control.Instance{Name: "office", Devices: []control.Device{{Name: "tun7", Kind: "tun", DNS: []string{"10.9.0.1"}}}})
+	w.expect(0, "home: no DNS servers\noffice: tun7: 10.9.0.1\n", "", "dns")
+	w.expect(0, "office: tun7: 10.9.0.1\n", "", "-i", "office", "dns")
+	w.expect(2, "", "choose one with -i (home, office)", "dns", "apply")
+	w.expect(1, "", "home: has no [tun] device", "-i", "home", "dns", "apply")
+}
+
 // An instance that was taken over can have nothing but names and addresses said to resolvectl.
 func TestDNS_applyTrustsNoAnswer(t *testing.T) {
 	t.Parallel()

@@ -86,4 +86,5 @@ func TestCheck_saysEverythingAtOnce(t *testing.T) {
 	w.expect(78, "bad.toml: 3 errors\n", "bad.toml:1:1: ", "check", bad)
 	w.expect(78, `"column": 7`, "", "check", bad, "--json")
 	w.expect(78, "", "no such file", "check", bad+"x")
+	w.expect(78, `no such file or directory"`, "", "check", bad+"x", "--json")
 }

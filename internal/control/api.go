@@ -66,7 +66,7 @@ type Backend interface {
 	// there now.
 	Routes() (RouteInstance, error)
 	// ChangePeer adds, changes or removes a peer, with its routes, until the next reload or
-	// restart. A change that the configuration could not make is an *Error with CodeInvalid, an
+	// restart. A change that the configuration could not make is an *Error with CodeConfig, an
 	// unknown peer one with CodeNotFound.
 	ChangePeer(change PeerChange) error
 	// Ping sends one echo request to a peer and waits for the answer, until the time of the request
@@ -228,7 +228,7 @@ const (
 	CodeGone        Code = "gone"        // 410: events that are not remembered
 	CodeTooLarge    Code = "too-large"   // 413
 	CodeGeneration  Code = "generation"  // 409: the change starts from a state that is not in force
-	CodeConfig      Code = "config"      // 422: the configuration file has faults
+	CodeConfig      Code = "config"      // 422: the configuration has faults, or would have
 	CodeInternal    Code = "internal"    // 500
 	CodeBusy        Code = "busy"        // 503: too many connections
 )

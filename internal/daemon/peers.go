@@ -30,7 +30,7 @@ func (d *Daemon) changePeer(change control.PeerChange) error {
 	agent := d.rejudge(next)
 	if err := d.tunnel.Fits(desired.OnePeer(next, key, agent, d.names.Endpoints)); err != nil {
 		d.undoAgent(agent)
-		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
+		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
 	d.names.SetPeers(next.Peers)
 	d.names.Change(d.agent.peers.InForce(), nil)

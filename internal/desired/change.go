@@ -58,7 +58,7 @@ func AgentPeers(agent sources.Diff, endpoints Endpoints) tunnel.Change {
 // of the peer concerned. It does not change c. An error is a *control.Error.
 func WithChange(c *config.Config, change control.PeerChange) (*config.Config, keys.PublicKey, error) {
 	refuse := func(err error) (*config.Config, keys.PublicKey, error) {
-		return nil, keys.PublicKey{}, &control.Error{Code: control.CodeInvalid, Message: err.Error()}
+		return nil, keys.PublicKey{}, &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
 	if change.Op == "add" {
 		next, err := c.WithPeer(keys.PublicKey{}, change.Values)
