@@ -15,6 +15,9 @@ const (
 	// and their first 128 bytes in 15 ms; the reader comes every drainEvery. Larger ones would push
 	// the packet path's own memory out of the caches.
 	ringSize = 1 << 20
+	// drainPiece is how much of a ring the reader takes at a time, in bytes. A reader whose socket
+	// is full waits for as long as one piece takes, and the room of the others is free meanwhile.
+	drainPiece = 128 << 10
 	// nameSlots is how many peers a ring remembers the names of. With more peers, names are sent
 	// again now and then.
 	nameSlots = 128
@@ -120,13 +123,13 @@ func (r *ring) slot(p *peer.Peer) (number uint16, ok bool) {
 	return number, true
 }
 
-// drain hands what lies in the ring to take, in at most two pieces, and frees it. It reports
-// whether there was anything.
+// drain hands what lies in the ring to take, piece by piece, and frees it. It reports whether there
+// was anything.
 func (r *ring) drain(take func([]byte) error) (any bool, err error) {
 	end := r.head.Load()
 	for tail := r.tail.Load(); tail != end; {
 		at := int(tail % uint64(len(r.buf)))
-		n := min(uint64(len(r.buf)-at), end-tail)
+		n := min(uint64(len(r.buf)-at), end-tail, drainPiece)
 		if err := take(r.buf[at : at+int(n)]); err != nil {
 			return true, err
 		}

@@ -11,6 +11,7 @@
 package stream
 
 import (
+	"bufio"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -193,37 +194,48 @@ func AppendJSON(b []byte, kind Kind, document any) []byte {
 // errFormat is returned for what is no stream of records.
 var errFormat = errors.New("the daemon sent something that is not a stream of packets (are tund and tunctl of the same version?)")
 
+// readerSize is the buffer of a Reader, in bytes: what a socket holds at once. It has room for any
+// record.
+const readerSize = 256 << 10
+
 // Reader takes a stream apart.
 type Reader struct {
-	r    io.Reader
-	head [HeaderSize]byte
-	body []byte
+	in   *bufio.Reader
+	last int // bytes in front of it that belong to the record that Next has returned
 }
 
-// NewReader returns a reader of r, from which it reads no more than the records have.
-func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
+// NewReader returns a reader of r, which it reads ahead of what Next returns.
+func NewReader(r io.Reader) *Reader { return &Reader{in: bufio.NewReaderSize(r, readerSize)} }
 
 // Next returns the next record. The payload is valid until the next call. The error is io.EOF
 // between two records, io.ErrUnexpectedEOF within one, or that of the reader.
 func (r *Reader) Next() (h Header, payload []byte, err error) {
-	if _, err = io.ReadFull(r.r, r.head[:]); err != nil {
+	if _, err = r.in.Discard(r.last); err != nil { // it is there
 		return h, nil, err
 	}
-	h.parse(r.head[:])
+	r.last = 0
+	head, err := r.in.Peek(HeaderSize)
+	if err != nil {
+		if len(head) > 0 {
+			err = unexpected(err)
+		}
+		return h, nil, err
+	}
+	h.parse(head)
 	if h.Kind < KindStart || h.Kind > KindPad || h.Payload > MaxPayload && h.Kind != KindPad || h.Payload > 1<<30 {
 		return h, nil, errFormat
 	}
-	rest := Size(int(h.Payload)) - HeaderSize
+	size := Size(int(h.Payload))
 	if h.Kind == KindPad {
-		_, err = io.CopyN(io.Discard, r.r, int64(rest))
+		_, err = r.in.Discard(size)
 		return h, nil, unexpected(err)
 	}
-	if cap(r.body) < rest {
-		r.body = make([]byte, rest)
+	record, err := r.in.Peek(size)
+	if err != nil {
+		return h, nil, unexpected(err)
 	}
-	r.body = r.body[:rest]
-	_, err = io.ReadFull(r.r, r.body)
-	return h, r.body[:h.Payload], unexpected(err)
+	r.last = size
+	return h, record[HeaderSize : HeaderSize+int(h.Payload)], nil
 }
 
 // unexpected makes the end of a record within it another error than the end between two.
