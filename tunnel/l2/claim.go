@@ -24,10 +24,10 @@ import (
 //     the claim, the MAC moves.
 //   - Frames from the old port within claimGrace prove nothing, because they may have been in
 //     flight when the VM migrated.
-//   - A host whose IP address is unknown cannot be asked. Its MAC moves once the host has been
-//     silent for silentWait, which counts from its last frame; the Linux bridge is asked when that
-//     was (station.go), at once. So a host whose bridge has not heard it for that long moves
-//     without delay, as on a bridge.
+//   - A host whose IP address is unknown, and cannot be guessed (guess.go), cannot be asked. Its
+//     MAC moves once the host has been silent for silentWait, which counts from its last frame; the
+//     Linux bridge is asked when that was (station.go), at once. So a host whose bridge has not
+//     heard it for that long moves without delay, as on a bridge.
 //   - A gateway that takes over from another one asks at once, and waits for less (takeover.go).
 //   - A port that is down owns nothing: its entries are flushed when its session ends.
 //   - A MAC whose entry has aged out still has to be claimed: the host is asked for where it was
@@ -77,6 +77,7 @@ type outcome struct {
 	moved   bool   // the MAC moved from port owner
 	fresh   bool   // the MAC was unknown
 	tick    bool   // first frame of the MAC from its own port within this second
+	unnamed bool   // the same, and no IP address of the host is known
 	frozen  bool   // this move froze the entry
 	station bool   // the bridge has told us, not a frame
 	claimed bool   // a challenge was started: Tick should be called soon
@@ -90,7 +91,8 @@ type outcome struct {
 func (t *fdb) learn(key uint64, port PortID, now boottime.Time) outcome {
 	v, slot, ok := t.find(key)
 	if ok && v.port() == port && v&flagClaimed == 0 {
-		return outcome{tick: t.refresh(slot, second(now))}
+		tick := t.refresh(slot, second(now))
+		return outcome{tick: tick, unnamed: tick && v&flagNamed == 0}
 	}
 	if ok && v.port() != port && v&immovable != 0 {
 		return outcome{reason: foreignReason(v)}
@@ -248,7 +250,7 @@ func (t *fdb) move(slot int32, v entryValue, port PortID, now boottime.Time) out
 	if at != port {
 		out.reason = drop.MACFrozen
 	}
-	t.setValue(slot, entryValue(at)|flags)
+	t.setValue(slot, entryValue(at)|flags|v&flagNamed)
 	t.refresh(slot, sec)
 	return out
 }
@@ -276,7 +278,15 @@ func (t *fdb) setHost(key uint64, addr []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, slot, ok := t.findLocked(key); ok {
-		t.cold[slot].hostLen = uint8(copy(t.cold[slot].host[:], addr))
+		t.name(slot, addr)
+	}
+}
+
+// name records the IP address of the host in slot, unless addr is empty. mu is held.
+func (t *fdb) name(slot int32, addr []byte) {
+	t.cold[slot].hostLen = uint8(copy(t.cold[slot].host[:], addr))
+	if len(addr) > 0 {
+		t.setValue(slot, t.value(slot)|flagNamed)
 	}
 }
 

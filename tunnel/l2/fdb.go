@@ -48,6 +48,7 @@ type fdb struct {
 	ageSecs uint32
 	scan    uint32 // next bucket to be aged
 	claims  []int32
+	guesses []challenge             // to be asked by the next tick; as long as maxGuessed
 	homes   map[uint64]home         // of MACs whose entry has aged out
 	hints   []atomic.Uint64         // where these were, read without mu; a power of two
 	changes changes[Change]         // since the last tick
@@ -86,6 +87,7 @@ const (
 	flagClaimed entryValue = 1 << 34 // another port claims the MAC; see claim.go
 	flagStation entryValue = 1 << 35 // the bridge of the TAP has it at another port; see station.go
 	flagFixed   entryValue = 1 << 36 // a station that no peer may claim
+	flagNamed   entryValue = 1 << 37 // its address is known, or guessed in vain; see guess.go
 )
 
 func (v entryValue) port() PortID { return PortID(v) }
@@ -101,6 +103,7 @@ type cold struct {
 	frozenUntil uint32        // second
 	conceded    boottime.Time // see vrrp.go; 0: never
 	claim       claim
+	guesses     uint8 // addresses that it was asked for; see guess.go
 	hostLen     uint8 // 0, 4 or 16
 	host        [16]byte
 }
@@ -124,6 +127,7 @@ func newFDB(maximum int, ageSecs uint32, seed0, seed1 uint64) *fdb {
 		buckets: make([]bucket, n), mask: n - 1, seed0: seed0, seed1: seed1 | 1,
 		cold: make([]cold, int(n)*ways), ports: make(map[PortID]*portEntries), maximum: maximum, ageSecs: ageSecs,
 		homes: make(map[uint64]home), doubts: make(map[doubt]boottime.Time), hints: make([]atomic.Uint64, n*ways/2),
+		guesses: make([]challenge, 0, maxGuessed),
 	}
 	return t
 }

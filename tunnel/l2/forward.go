@@ -358,7 +358,10 @@ func (s *Switch) learn(f *frameInfo, v *Verdict) drop.Reason {
 	}
 	o := s.learnSource(f)
 	if o.tick {
-		o.tick = false
+		if o.unnamed {
+			s.guess(f)
+		}
+		o.tick, o.unnamed = false, false
 		v.Wake = s.witness(f) || v.Wake
 	}
 	if o == (outcome{}) {

@@ -123,8 +123,7 @@ func (t *fdb) restore(key uint64, port PortID) (slot int32, ok bool) {
 	if slot = t.insert(key, h.port, h.seen, 0); slot < 0 {
 		return -1, false
 	}
-	c := &t.cold[slot]
-	c.host, c.hostLen = h.host, h.hostLen
+	t.name(slot, h.host[:h.hostLen])
 	return slot, true
 }
 

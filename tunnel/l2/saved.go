@@ -231,7 +231,7 @@ func (t *fdb) continueEntries(list []SavedEntry, sec uint32, there func(PortID) 
 		}
 		c := &t.cold[slot]
 		c.created, c.moves, c.movesFrom, c.frozenUntil = e.Created, e.Moves, e.MovesFrom, e.Frozen
-		c.hostLen = uint8(copy(c.host[:], e.Host))
+		t.name(slot, e.Host)
 		if c.origin, ok = there(e.Origin); !ok {
 			c.origin = port
 		}

@@ -108,6 +108,7 @@ func (s *Switch) SetPortUp(id PortID, up bool, now boottime.Time) {
 // Control and SetPortUp.
 func (s *Switch) Tick(now boottime.Time) Actions {
 	claims := s.settleClaims(now)
+	s.askGuesses()
 	s.tickWithdrawn(now)
 	s.tickMoves(now)
 	s.fdb.age(now)
