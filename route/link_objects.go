@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -156,9 +155,6 @@ func (addrObject) rank() int { return rankAddr }
 
 func (o addrObject) present(f facts, _ string) bool { return f.addrs[o] }
 
-// addrSettle bounds the wait for a new IPv6 address to become usable.
-const addrSettle = 500 * time.Millisecond
-
 // add adds an address and waits until it can be used. For IPv6 the kernel leaves the last step, the
 // route to the address itself, to a work queue, also without duplicate address detection. Until
 // then it drops packets to the address, and the first of those arrive as soon as the instance says
@@ -167,23 +163,10 @@ func (o addrObject) add(k *netlinkKernel, _ string) error {
 	return k.withLink(o.dev, func(l netlink.Link) error {
 		err := k.rt.AddrAdd(l, o.netlink())
 		if err == nil && o.addr.Addr().Is6() && l.Attrs().RawFlags&unix.IFF_RUNNING != 0 {
-			k.awaitLocal(o.addr.Addr())
+			k.AwaitLocal(o.addr.Addr())
 		}
 		return err
 	})
-}
-
-// awaitLocal waits until the kernel accepts packets to an address of this host.
-func (k *netlinkKernel) awaitLocal(addr netip.Addr) {
-	deadline := time.Now().Add(addrSettle)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for time.Now().Before(deadline) {
-		if h, err := k.Hop(addr, 0, ""); err == nil && h.Loopback {
-			return
-		}
-		<-tick.C
-	}
 }
 
 func (o addrObject) remove(k *netlinkKernel, _ string) error {

@@ -14,6 +14,7 @@ import (
 	"tund/internal/netwatch"
 	"tund/route/mark"
 	"tund/route/notice"
+	"tund/route/refused"
 )
 
 // maxPasses bounds the rounds of read, diff and change in one Apply. The first does the work and
@@ -141,7 +142,7 @@ func (m *Manager) converge(ctx context.Context, allow func(change, facts) bool) 
 			return res, newOpError("read", "the kernel's network state", nil, err)
 		}
 		p := newPlan(m.instance, m.state, m.Mark(m.state), f, m.memory)
-		m.noteIndices(f)
+		m.noteLinks(f)
 		m.host = p.host
 		if m.inherit {
 			m.takeOver(p.want, f)
@@ -185,12 +186,15 @@ func (m *Manager) converge(ctx context.Context, allow func(change, facts) bool) 
 // anyChange is the allow of Apply and Close.
 func anyChange(change, facts) bool { return true }
 
-// noteIndices remembers which links are ours, for Watch. Callers hold mu.
-func (m *Manager) noteIndices(f facts) {
+// noteLinks notes which links are ours, for Watch, and which bridges others made. Callers hold mu.
+func (m *Manager) noteLinks(f facts) {
 	indices := make(map[int]bool, len(m.state.Devices))
 	for _, d := range m.state.Devices {
 		if l, ok := f.links[d.Name]; ok {
 			indices[l.index] = true
+		}
+		if l, ok := f.links[d.Bridge]; ok {
+			m.memory.foreign[d.Bridge] = l.group != mark.Group(m.instance)
 		}
 	}
 	m.indices = indices
@@ -215,7 +219,7 @@ func (m *Manager) change(c change, f facts) error {
 	case doReplace:
 		return m.k.replace(c.o.(routeObject))
 	case doRemove:
-		if err := m.k.remove(m.instance, c.o); err != nil && !gone(err) {
+		if err := m.k.remove(m.instance, c.o); err != nil && !refused.Nothing(err) {
 			return err
 		}
 		if ok {
@@ -232,21 +236,17 @@ func (m *Manager) change(c change, f facts) error {
 	return nil
 }
 
-// gone reports whether a removal failed because there was nothing to remove.
-func gone(err error) bool {
-	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ESRCH) ||
-		errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EADDRNOTAVAIL)
-}
-
 // failures joins the errors of changes that were tried and are still due after the last pass. Of
 // those refused for lack of a privilege only the first is described.
 func failures(due []change, failed map[change]error, ctxErr error) error {
 	var errs []error
-	unsettled, forbidden := 0, 0
-	for _, c := range due {
+	unsettled, forbidden, first := 0, 0, 0
+	for i, c := range due {
 		switch err, tried := failed[c]; {
 		case !tried:
-			unsettled++
+			if unsettled++; unsettled == 1 {
+				first = i
+			}
 		case errors.Is(err, unix.EPERM) && forbidden > 0:
 			forbidden++
 		case err != errSoft:
@@ -264,14 +264,9 @@ func failures(due []change, failed map[change]error, ctxErr error) error {
 		errs = append(errs, fmt.Errorf("stopped with %d changes still to be made: %w", unsettled, ctxErr))
 	case unsettled > 0:
 		errs = append(errs, fmt.Errorf("another program keeps undoing our changes: after %d rounds %d "+
-			"are still to be made, the first: %v", maxPasses, unsettled, firstUntried(due, failed)))
+			"are still to be made, the first: %v", maxPasses, unsettled, due[first]))
 	}
 	return errors.Join(errs...)
-}
-
-func firstUntried(due []change, failed map[change]error) change {
-	i := slices.IndexFunc(due, func(c change) bool { _, tried := failed[c]; return !tried })
-	return due[i]
 }
 
 // Close removes exactly what this Manager installed, also after an Apply that failed half-way, and
@@ -361,7 +356,7 @@ func (m *Manager) restoreMTU() error {
 		if l, ok := f.links[dev]; !ok || l.mtu == o.mtu {
 			continue
 		}
-		if err := m.k.add(m.instance, o); err != nil && !gone(err) {
+		if err := m.k.add(m.instance, o); err != nil && !refused.Nothing(err) {
 			errs = append(errs, newOpError(string(doAdd), o.String(), o, err))
 		}
 	}

@@ -48,7 +48,8 @@ type Event struct {
 // Watch calls notify for every Event until ctx ends or the Manager is closed, and restores what
 // others removed: routes, rules, addresses, the guard, the bridge. (systemd-networkd deletes
 // foreign routes and rules, and the reload of a firewall every nftables table.) A link that
-// somebody set down, or moved to another bridge, is left alone; its routes return when it does.
+// somebody set down, or moved to another bridge, is left alone; its routes return when it does. A
+// bridge that others made is not made again, but joined again when it is there.
 // Watch blocks; run it once, in a goroutine of its own. notify is called from that goroutine,
 // should not block for long, and may call Apply. The error is nil after ctx or Close, otherwise
 // it says why the kernel cannot be watched any longer.
@@ -234,12 +235,12 @@ func (m *Manager) restore(ctx context.Context) (result, error) {
 		return result{}, ErrClosed
 	}
 	res, err := m.converge(ctx, func(c change, f facts) bool {
-		return restorable(c, f) && !m.refused[c.o]
+		return restorable(c, f) && !m.refused[c.o] && !m.awaited(c.o, f)
 	})
 	if len(m.refused) == 0 || err != nil {
 		return res, err
 	}
-	again, _ := m.converge(ctx, func(c change, f facts) bool { return restorable(c, f) && m.refused[c.o] })
+	again, _ := m.converge(ctx, func(c change, f facts) bool { return restorable(c, f) && m.refused[c.o] && !m.awaited(c.o, f) })
 	for _, c := range again.done {
 		delete(m.refused, c.o)
 	}

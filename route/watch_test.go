@@ -298,6 +298,33 @@ func TestWatch_inANamespaceRestoresWhatWasDeleted(t *testing.T) {
 	}
 }
 
+// A bridge that others made and delete is theirs to make again: ours would be in their way. The
+// device joins it when it is there.
+func TestWatch_inANamespaceAwaitsTheBridgeOfOthers(t *testing.T) {
+	t.Parallel()
+	ns := newHost(t)
+	m := newInside(t, ns, "office")
+	tap := Device{Name: "office-tap", Up: true, Bridge: "br-other", Addrs: prefixes("10.8.0.1/24")}
+	apply(t, m, State{Devices: []Device{tap}})
+	watchInside(t, m)
+	restored := func(deletion string) {
+		t.Helper()
+		ns.Run(t, "sh", "-c", deletion+"; ip address delete 10.8.0.1/24 dev office-tap")
+		testnet.Await(t, "a look at what was lost", 10*time.Second, func() bool {
+			return strings.Contains(ns.Run(t, "ip", "address", "show", "dev", "office-tap"), "10.8.0.1/24")
+		})
+	}
+	restored("true") // so the watch has begun
+	restored("ip link delete br-other")
+	if out, err := ns.Try("ip", "link", "show", "br-other"); err == nil {
+		t.Errorf("a bridge was made in place of the one that others had:\n%s", out)
+	}
+	ns.Run(t, "ip", "link", "add", "br-other", "type", "bridge")
+	testnet.Await(t, "membership in the bridge", 10*time.Second, func() bool {
+		return strings.Contains(ns.Run(t, "ip", "link", "show", "dev", "office-tap"), "master br-other")
+	})
+}
+
 func TestWatch_inANamespaceTellsOfTheUnderlay(t *testing.T) {
 	t.Parallel()
 	ns := newHost(t)

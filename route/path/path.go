@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -50,6 +51,23 @@ func (l Lookup) Hop(dst netip.Addr, mark uint32, oif string) (Hop, error) {
 		h.MTU = min(h.MTU, metric)
 	}
 	return h, err
+}
+
+// addrSettle bounds the wait for a new address to become usable.
+const addrSettle = 500 * time.Millisecond
+
+// AwaitLocal waits until the kernel accepts packets to an address of this host, which it has just
+// been given, but no longer than addrSettle.
+func (l Lookup) AwaitLocal(addr netip.Addr) {
+	deadline := time.Now().Add(addrSettle)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for time.Now().Before(deadline) {
+		if h, err := l.Hop(addr, 0, ""); err == nil && h.Loopback {
+			return
+		}
+		<-tick.C
+	}
 }
 
 // Departure returns the index of the link by which a packet from src, which may be zero, would

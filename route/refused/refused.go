@@ -38,6 +38,12 @@ func (e *Error) Error() string {
 // Unwrap returns the kernel's error.
 func (e *Error) Unwrap() error { return e.Err }
 
+// Nothing reports whether a removal failed because there was nothing to remove.
+func Nothing(err error) bool {
+	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ESRCH) ||
+		errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EADDRNOTAVAIL)
+}
+
 // hintFor returns the next step for an operator who reads only this line, "" when there is none.
 func hintFor(op string, err error, advice string) string {
 	switch {
