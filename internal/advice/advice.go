@@ -62,6 +62,8 @@ type Adviser struct {
 	filtersNext  time.Time                        // not read again before this time
 	barriers     []hostcheck.Rule                 // at the hook forward, read last
 	barriersNext time.Time                        // not read again before this time
+	bridged      []hostcheck.Rule                 // at the bridge of the TAP, read last
+	bridgedNext  time.Time                        // not read again before this time
 	queues       map[string]hostcheck.QueueCounts // of our devices, at the last check
 	pathDrops    *uint64                          // at the last check; nil: this is the first
 	parts        []hostcheck.Part                 // of allowed IPs routed elsewhere, read last
@@ -118,6 +120,7 @@ func (a *Adviser) advise() {
 	a.readFilters(&t, c, port)
 	if c.Tap != nil {
 		t.Tap, t.Bridge = c.Tap.Device, c.Tap.Bridge
+		a.readBridged(&t)
 	}
 	if c.Tun != nil {
 		a.describe(&t, c, host, mark)
@@ -192,6 +195,21 @@ func (a *Adviser) readBarriers(t *hostcheck.Tunnel, host hostcheck.Host) {
 		a.barriersNext = start.Add(filterShare * time.Since(start))
 	}
 	t.Barriers = a.barriers
+}
+
+// readBridged adds the rules that drop what the bridge of the TAP passes between its ports.
+func (a *Adviser) readBridged(t *hostcheck.Tunnel) {
+	if t.Bridge == "" {
+		return
+	}
+	if start := time.Now(); !start.Before(a.bridgedNext) {
+		var err error
+		if a.bridged, err = hostcheck.ReadBridged(t.Bridge); err != nil {
+			a.Log.Debug("cannot look at the firewall", zap.Error(err))
+		}
+		a.bridgedNext = start.Add(filterShare * time.Since(start))
+	}
+	t.Bridged = a.bridged
 }
 
 // describe adds the state of the TUN device: its peers' networks, and where they and the endpoints

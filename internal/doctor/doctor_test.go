@@ -33,7 +33,7 @@ func whole(i *control.Instance) *Evidence {
 	return &Evidence{
 		Now: noon, Instance: i, ToolVersion: "1.4.0", File: &File{},
 		Routes: &control.RouteInstance{Objects: []control.RouteObject{{Kind: "route", Object: "10.20.0.0/16 dev office", State: "present"}}},
-		Host:   &Host{Bridges: []Bridge{{Device: "lan", Name: "br0", State: 3, VLANFiltering: true}}},
+		Host:   &Host{Bridges: []Bridge{{Device: "lan", Name: "br0", VLANFiltering: true}}},
 		Probes: []Probe{{Peer: "berlin", Size: 1420, Small: 3, SmallBack: 3, Large: 3, LargeBack: 2}},
 	}
 }
@@ -156,7 +156,7 @@ func TestExamine_namesCauseEvidenceAndRemedy(t *testing.T) {
 		{"a slow device", func(e *Evidence) { e.Instance.Devices[0].Offload = false }, "offloads", Note, "single packets"},
 		{"slow sockets", func(e *Evidence) { e.Instance.Underlay = nil }, "offloads", Note, "GSO"},
 		{"the switch", warn("switch", "berlin", "carries no VLAN 7 with us", "vlans"), "ethernet", Warning, "VLAN 7"},
-		{"a port of the bridge", func(e *Evidence) { e.Host.Bridges[0].State = 4 }, "ethernet", Problem, "br0|blocking|spanning tree"},
+		{"a port of the bridge", warn("bridge", "lan", "the bridge br0 has its port lan blocking", "bridge link"), "ethernet", Problem, "br0|blocking|bridge link"},
 		{"a bridge that filters VLANs", func(e *Evidence) { e.Instance.FDB = []control.FDBEntry{{VLAN: 7, Port: "berlin"}} }, "ethernet", Note, "bridge vlan show dev lan"},
 		{"rules on bridged packets", func(e *Evidence) { e.Host.FiltersBridged = true }, "ethernet", Note, "bridge-nf-call-iptables"},
 		{"load", func(e *Evidence) { e.Instance.UnderLoad = true }, "load", Warning, "prove their addresses"},

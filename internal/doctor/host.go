@@ -27,14 +27,8 @@ type Overlap struct{ Prefix, Link string }
 // Bridge is the bridge that a TAP device is a port of.
 type Bridge struct {
 	Device, Name  string
-	State         int // of the port: 3 is forwarding (linux/if_bridge.h)
 	VLANFiltering bool
 }
-
-// portStates are the states of a port of a Linux bridge (linux/if_bridge.h).
-var portStates = [...]string{"disabled", "listening", "learning", "forwarding", "blocking"}
-
-const forwardingState = 3
 
 // firewall explains rules that keep peers from this host, or packets to peers.
 func (e *Evidence) firewall() []Finding {
@@ -117,17 +111,6 @@ func (e *Evidence) ethernet() []Finding {
 		return list
 	}
 	for _, b := range e.Host.Bridges {
-		if b.State != forwardingState {
-			state := fmt.Sprint(b.State)
-			if b.State >= 0 && b.State < len(portStates) {
-				state = portStates[b.State]
-			}
-			list = append(list, Finding{
-				Severity: Problem, Subject: b.Device, Cause: "the bridge " + b.Name + " does not forward frames of this port",
-				Evidence: "state " + state,
-				Remedy:   "a spanning tree or a daemon such as mstpd decides this (bridge link show dev " + b.Device + "); within 30 s after the start it is normal with STP",
-			})
-		}
 		if b.VLANFiltering && e.tagged(func(port string) bool { return port != b.Device }) &&
 			!e.tagged(func(port string) bool { return port == b.Device }) {
 			list = append(list, Finding{

@@ -23,7 +23,7 @@ func Look(i *control.Instance) *Host {
 		}
 		t.Own = append(t.Own, d.Name, d.Bridge)
 		if p, ok := hostcheck.BridgePort(d.Name); ok {
-			h.Bridges = append(h.Bridges, Bridge{Device: d.Name, Name: p.Bridge, State: p.State, VLANFiltering: p.VLANFiltering})
+			h.Bridges = append(h.Bridges, Bridge{Device: d.Name, Name: p.Bridge, VLANFiltering: p.VLANFiltering})
 		}
 	}
 	traffic := hostcheck.Traffic{Port: uint16(i.ListenPort)}

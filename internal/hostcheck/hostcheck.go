@@ -27,7 +27,7 @@ const (
 	Masquerade  Kind = "masquerade"      // an exit does not translate addresses
 	Queue       Kind = "device-queue"    // the queue of one of our devices overflows
 	Elsewhere   Kind = "route-elsewhere" // a route of somebody else is preferred to ours
-	Bridge      Kind = "bridge"          // the TAP and its bridge are parted, or the bridge is down
+	Bridge      Kind = "bridge"          // the TAP and its bridge are parted, or frames do not pass
 	Address     Kind = "address"         // another link has an address of the TUN device
 	Conntrack   Kind = "conntrack"       // the table of connections is full
 )
@@ -65,6 +65,7 @@ type Link struct {
 	Forward4 bool           // net.ipv4.conf.NAME.forwarding
 	Bridge   bool           // a Linux bridge
 	Master   string         // the bridge, or another device, that it is a port of; "": none
+	State    PortState      // of the port, if Master is a bridge
 	Strict   bool           // the greater of net.ipv4.conf.all.rp_filter and NAME's is 1
 	Queue    QueueCounts
 }
@@ -80,6 +81,7 @@ type Tunnel struct {
 	Device  string         // the TUN device
 	Tap     string         // the TAP device; "": none, or it is to be in no bridge
 	Bridge  string         // the bridge that the TAP is to be a port of
+	Bridged []Rule         // what drops frames that it passes between its ports (ReadBridged)
 	Own     []string       // other devices of the instance: no LANs of the host
 	Allowed []netip.Prefix // of all peers
 	Uplinks []string       // links by which peers are reached, or any destination

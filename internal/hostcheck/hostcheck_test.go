@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"tund/internal/testnet"
 )
 
 func prefixes(list ...string) (out []netip.Prefix) {
@@ -36,7 +39,7 @@ func barrier(handle uint64) []Rule {
 // bridgeTAP gives an instance a TAP that is to be in the bridge br0.
 func bridgeTAP(t *Tunnel, h *Host, master string, up bool) {
 	t.Tap, t.Bridge = "tap0", "br0"
-	h.Links = append(h.Links, Link{Name: "tap0", Up: true, Master: master}, Link{Name: "br0", Up: up, Bridge: true})
+	h.Links = append(h.Links, Link{Name: "tap0", Up: true, Master: master, State: PortForwarding}, Link{Name: "br0", Up: up, Bridge: true})
 }
 
 func TestFind(t *testing.T) {
@@ -122,6 +125,18 @@ func TestFind(t *testing.T) {
 		{"the TAP is in another bridge", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "br1", true) }, []string{"a port of br1|master br0"}},
 		{"the TAP is in no bridge", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "", true) }, []string{"of no bridge|master br0"}},
 		{"the bridge is down", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "br0", false) }, []string{"bridge br0 is down|ip link set br0 up"}},
+		{"the bridge is gone", func(x *Tunnel, h *Host) {
+			bridgeTAP(x, h, "", true)
+			h.Links = h.Links[:len(h.Links)-1]
+		}, []string{"bridge br0 is gone|ip link add br0 up type bridge"}},
+		{"the port of the TAP is blocked", func(x *Tunnel, h *Host) {
+			bridgeTAP(x, h, "br0", true)
+			h.link("tap0").State = PortBlocking
+		}, []string{"has its port tap0 blocking|bridge link set dev tap0 state 3"}},
+		{"a rule against what the bridge passes", func(x *Tunnel, h *Host) {
+			bridgeTAP(x, h, "br0", true)
+			x.Bridged = barrier(7)
+		}, []string{"drops IP packets that br0 passes between its ports|handle 7|bridge-nf-call-iptables=0"}},
 		{"the device is gone", func(_ *Tunnel, h *Host) { h.Links = h.Links[:3]; h.Links[2].Forward4 = false }, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -182,5 +197,27 @@ func TestFind_queueOfADevice(t *testing.T) {
 	tunnel := Tunnel{Earlier: map[string]QueueCounts{"tap0": {}}}
 	if got := Find(tunnel, Host{Links: []Link{{Name: "tap0", Queue: QueueCounts{Taken: 1_000_000, Lost: 200}}}}); len(got) != 0 {
 		t.Errorf("200 of a million lost: %+v", got)
+	}
+}
+
+func TestRead_seesTheStateOfABridgePort(t *testing.T) {
+	t.Parallel()
+	testnet.Require(t)
+	ns := testnet.New(t)
+	for _, command := range []string{
+		"link add br0 up type bridge", "link add tap0 type veth peer name other", "link set other up",
+		"link set tap0 master br0", "link set tap0 up",
+	} {
+		ns.Run(t, append([]string{"ip"}, strings.Fields(command)...)...)
+	}
+	for _, state := range []PortState{PortForwarding, PortDisabled} {
+		// A port that has just been connected comes to forward once more.
+		testnet.Await(t, "a port that is "+state.String(), 5*time.Second, func() bool {
+			ns.Run(t, "bridge", "link", "set", "dev", "tap0", "state", strconv.Itoa(int(state)))
+			var h Host
+			ns.Do(func() { h, _ = Read() })
+			p, br := h.link("tap0"), h.link("br0")
+			return p != nil && br != nil && p.Master == "br0" && p.State == state && br.Bridge
+		})
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -53,7 +52,6 @@ func Overlaps(prefixes []netip.Prefix, device string) ([]Astray, error) {
 // Port is a device as a port of a Linux bridge.
 type Port struct {
 	Bridge        string
-	State         int // 0 to 4 (linux/if_bridge.h); 3 is forwarding
 	VLANFiltering bool
 }
 
@@ -68,9 +66,6 @@ func BridgePort(device string) (p Port, ok bool) {
 		return Port{}, false
 	}
 	p.Bridge = filepath.Base(bridge)
-	if p.State, err = strconv.Atoi(line(filepath.Join(dir, "brport", "state"))); err != nil {
-		return Port{}, false
-	}
 	p.VLANFiltering = line(filepath.Join("/sys/class/net", p.Bridge, "bridge", "vlan_filtering")) == "1"
 	return p, true
 }

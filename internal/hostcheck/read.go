@@ -7,8 +7,6 @@ import (
 	"os"
 	"strings"
 	"time"
-
-	"github.com/vishvananda/netlink"
 )
 
 // confPath is where the kernel has the settings of each link, for the network namespace of the
@@ -34,6 +32,7 @@ func Read() (Host, error) {
 			Forward4: setting(4, links[i].Name, "forwarding") == "1",
 			Bridge:   ports[links[i].Index].bridge,
 			Master:   ports[links[i].Index].master,
+			State:    ports[links[i].Index].state,
 			Strict:   max(strict, setting(4, links[i].Name, "rp_filter")) == "1",
 		}
 		addrs, err := links[i].Addrs()
@@ -48,25 +47,6 @@ func Read() (Host, error) {
 		h.Links = append(h.Links, l)
 	}
 	return h, nil
-}
-
-// port is what a link is to others.
-type port struct {
-	bridge bool   // a Linux bridge itself
-	master string // which it is a port of
-}
-
-// listPorts describes the links of the host, by index. Without the list, nothing is known.
-func listPorts() map[int]port {
-	links, _ := netlink.LinkList()
-	name, ports := make(map[int]string, len(links)), make(map[int]port, len(links))
-	for _, l := range links {
-		name[l.Attrs().Index] = l.Attrs().Name
-	}
-	for _, l := range links {
-		ports[l.Attrs().Index] = port{l.Type() == "bridge", name[l.Attrs().MasterIndex]}
-	}
-	return ports
 }
 
 // setting reads one setting of a link, or returns "" if there is none. Settings are single digits.

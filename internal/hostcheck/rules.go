@@ -66,6 +66,8 @@ type Traffic struct {
 	Endpoints []netip.AddrPort // of peers
 	// Device is the TUN device if packets are to be forwarded between it and others; "": none.
 	Device string
+	// bridged: Device is a bridge, and packets are to pass between its ports.
+	bridged bool
 }
 
 // ReadRules returns the rules that drop the traffic, or lead what is for our port elsewhere, as far
@@ -137,6 +139,10 @@ func (t *Traffic) drops(rules *ruleset, c *nftables.Chain, hook string) (list []
 	case "forward":
 		r.Accept, r.Back = fmt.Sprintf("iifname %q", t.Device), fmt.Sprintf("oifname %q", t.Device)
 		kinds = [][]packet{forwarded(packet{in: t.Device}), forwarded(packet{out: t.Device})}
+		if t.bridged {
+			r.Accept, r.Back = fmt.Sprintf("iifname %q oifname %q", t.Device, t.Device), ""
+			kinds = [][]packet{forwarded(packet{in: t.Device, out: t.Device})}
+		}
 	}
 	general := 0 // kinds that are dropped by what is not about them
 	for _, kind := range kinds {

@@ -96,5 +96,11 @@ var laterFaults = []tableFault{
 		paris: []string{"[bridge]", "port of br1", "master br0"}, mend: inA("ip link set lan0 master br0")},
 	{name: "TAP set down", early: bridged, provoke: inA("ip link set lan0 down"), mend: inA("ip link set lan0 up"), paris: []string{"lan0", "is down"}, passes: true},
 	{name: "bridge set down", early: bridged, provoke: inA("ip link set br0 down"), mend: inA("ip link set br0 up"), paris: []string{"[bridge]", "br0 is down"}, passes: true},
-	{name: "bridge deleted", early: bridged, provoke: inA("ip link delete br0"), passes: true},
+	{name: "bridge deleted", early: bridged, provoke: inA("ip link delete br0"), mend: inA("ip link add br0 up type bridge"), passes: true,
+		paris: []string{"[bridge]", "br0 is gone", "ip link add br0"}},
+	{name: "port of the TAP disabled", early: bridged, provoke: inA("bridge link set dev lan0 state 0"), mend: inA("bridge link set dev lan0 state 3"),
+		paris: []string{"[bridge]", "port lan0 disabled", "bridge link set dev lan0 state 3"}, passes: true},
+	{name: "rules for routed packets on bridged ones", early: bridged,
+		provoke: inA("nft add table inet fw; add chain inet fw c { type filter hook forward priority 0; policy drop; }"), mend: inA(noRules), passes: true,
+		paris: []string{"[bridge]", "drops IP packets that br0 passes", "bridge-nf-call-iptables=0", "iifname \"br0\" oifname \"br0\" accept"}},
 }
