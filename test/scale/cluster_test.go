@@ -7,10 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,117 +19,37 @@ import (
 	"go.uber.org/zap"
 
 	"tund/internal/testnet"
+	"tund/internal/testnet/etcd"
 )
 
 const members = 3
 
-// cluster is three members of etcd on loopback, which let nobody in without a certificate.
+// cluster is three members of etcd, which let nobody in without a certificate.
 type cluster struct {
-	t       *testing.T
-	program string
-	dir     string
-	ca      *authority
-	clients []string // host:port
-	peers   []string
-	procs   []*exec.Cmd
-	options []string // of each member
-	data    int      // number of the set of data directories
-	admin   *clientv3.Client
+	*etcd.Cluster
+	t     *testing.T
+	dir   string
+	ca    *authority
+	admin *clientv3.Client
+
+	before time.Duration // processor time of children that had ended before there were members
 }
 
-func newCluster(t *testing.T, options ...string) *cluster {
+func newCluster(t *testing.T, flags ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, program: testnet.Program(t, "etcd"), dir: testnet.Scratch(t), procs: make([]*exec.Cmd, members), options: options}
+	testnet.Tund(t) // builds it, which takes more than all members
+	c := &cluster{t: t, dir: testnet.Scratch(t)}
+	c.before = endedChildren()
 	c.ca = newAuthority(t, c.dir)
+	c.Cluster = etcd.New(t, members, etcd.Options{Dir: c.dir, Flags: flags, CA: c.ca.path("ca.pem")})
 	for i := range members {
-		c.clients, c.peers = append(c.clients, freePort(t)), append(c.peers, freePort(t))
-		c.ca.issue(fmt.Sprint("member", i), time.Now().Add(24*time.Hour))
+		c.ca.issue(etcd.Name(i), time.Now().Add(24*time.Hour))
 	}
 	c.ca.issue("root", time.Now().Add(24*time.Hour))
-	c.startAll()
-	t.Cleanup(c.killAll)
+	c.StartAll(t)
 	c.connect()
 	c.secure()
 	return c
-}
-
-// freePort returns an address on loopback at which nobody listens.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func (c *cluster) endpoints() (urls []string) {
-	for _, client := range c.clients {
-		urls = append(urls, "https://"+client)
-	}
-	return urls
-}
-
-func (c *cluster) memberName(i int) string { return fmt.Sprint("member", i) }
-
-// initial is the value of --initial-cluster.
-func (c *cluster) initial() string {
-	var all []string
-	for i, peer := range c.peers {
-		all = append(all, c.memberName(i)+"=https://"+peer)
-	}
-	return strings.Join(all, ",")
-}
-
-func (c *cluster) dataDir(i int) string {
-	return filepath.Join(c.dir, fmt.Sprintf("data%d-%d", c.data, i))
-}
-
-func (c *cluster) start(i int) {
-	c.t.Helper()
-	name, ca := c.memberName(i), c.ca.path("ca.pem")
-	cert, key := c.ca.path(name+".pem"), c.ca.path(name+".key")
-	args := append([]string{"--name", name, "--data-dir", c.dataDir(i),
-		"--listen-client-urls", "https://" + c.clients[i], "--advertise-client-urls", "https://" + c.clients[i],
-		"--listen-peer-urls", "https://" + c.peers[i], "--initial-advertise-peer-urls", "https://" + c.peers[i],
-		"--initial-cluster", c.initial(), "--initial-cluster-state", "new",
-		"--client-cert-auth", "--trusted-ca-file", ca, "--cert-file", cert, "--key-file", key,
-		"--peer-client-cert-auth", "--peer-trusted-ca-file", ca, "--peer-cert-file", cert, "--peer-key-file", key,
-		"--unsafe-no-fsync", "--logger", "zap"}, c.options...)
-	cmd := exec.Command(c.program, args...)
-	log, err := os.OpenFile(filepath.Join(c.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		c.t.Fatal(err)
-	}
-	c.procs[i] = cmd
-}
-
-func (c *cluster) startAll() {
-	c.t.Helper()
-	for i := range members {
-		c.start(i)
-	}
-}
-
-func (c *cluster) kill(i int) {
-	if p := c.procs[i]; p != nil {
-		_ = p.Process.Signal(syscall.SIGCONT)
-		_ = p.Process.Kill()
-		_ = p.Wait()
-		c.procs[i] = nil
-	}
-}
-
-func (c *cluster) killAll() {
-	for i := range members {
-		c.kill(i)
-	}
 }
 
 // connect opens the connections of whoever runs the registry.
@@ -145,7 +62,7 @@ func (c *cluster) connect() {
 	pool := x509.NewCertPool()
 	pool.AddCert(c.ca.cert)
 	c.admin, err = clientv3.New(clientv3.Config{
-		Endpoints: c.endpoints(), Logger: zap.NewNop(), DialTimeout: 5 * time.Second,
+		Endpoints: c.URLs(), Logger: zap.NewNop(), DialTimeout: 5 * time.Second,
 		TLS: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, RootCAs: pool},
 	})
 	if err != nil {
@@ -263,8 +180,8 @@ func (c *cluster) delete(key string) {
 func (c *cluster) leader() (leader int) {
 	c.t.Helper()
 	c.do("find the leader", func(ctx context.Context) error {
-		for i, url := range c.endpoints() {
-			if c.procs[i] == nil {
+		for i, url := range c.URLs() {
+			if c.Process(i) == nil {
 				continue
 			}
 			status, err := c.admin.Status(ctx, url)
@@ -293,14 +210,24 @@ func (c *cluster) compact() {
 	})
 }
 
-// processorTime returns what the members have used.
+// endedChildren returns what programs have used that were started here and have ended: members, and
+// others that do little.
+func endedChildren() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_CHILDREN, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// processorTime returns what the members have used, those included that were killed.
 func (c *cluster) processorTime() (total time.Duration) {
 	const tick = 10 * time.Millisecond // USER_HZ
-	for _, p := range c.procs {
+	total = endedChildren() - c.before
+	for i := range members {
+		p := c.Process(i)
 		if p == nil {
 			continue
 		}
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Process.Pid))
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
 		if err != nil {
 			c.t.Fatal(err)
 		}

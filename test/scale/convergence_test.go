@@ -98,7 +98,7 @@ func measure(t *testing.T, n int) (r result) {
 	f.c.put("crl", f.net.revoke(f.mover(0)))
 	r.revocation = f.agree("a revocation")
 	began = time.Now()
-	f.parallel(movers-1, func(i int) { f.change(i + 1) })
+	parallel(movers-1, func(i int) { f.change(i + 1) })
 	f.agree("changes at once")
 	r.storm = time.Since(began)
 	r.joins = f.joins(0)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"tund/internal/registry/record"
 	"tund/internal/testnet"
+	"tund/internal/testnet/etcd"
 )
 
 // TestFaults breaks one thing after the other in one network. After each fault every daemon has to
@@ -27,46 +29,75 @@ func TestFaults(t *testing.T) {
 	backup := f.snapshot()
 	end := f.traffic(f.reals[0], f.reals[1])
 	defer func() { end(t) }()
-	for _, fault := range []struct {
-		name string
-		f    func(*testing.T)
-	}{
-		{"the leader is killed", f.leaderKilled},
-		{"the leader stands still", f.leaderStandsStill},
-		{"a third of the agents is cut off", f.cutOff},
-		{"a site is revoked", f.revoked},
-		{"leases expire", f.leasesExpire},
-		{"daemons are killed in the middle of a change", f.killedDaemons},
-		{"a certificate expires", f.expiredCertificate},
-		{"the quota is reached", f.quota},
-		{"everything is down", f.everythingDown},
-		{"an older snapshot is restored", func(t *testing.T) { f.restored(t, backup) }},
-		{"the store is empty", f.emptied},
-		{"the store is in an enemy's hands", f.hostile},
-	} {
-		began := time.Now()
+	f.sequence(t,
+		fault{"the leader is killed", f.leaderKilled},
+		fault{"the leader stands still", f.leaderStandsStill},
+		fault{"a third of the agents is cut off", f.cutOff},
+		fault{"leases expire", f.leasesExpire},
+		fault{"while etcd works", f.whileEtcdWorks},
+		fault{"the quota is reached", f.quota},
+		fault{"everything is down", f.everythingDown},
+		fault{"an older snapshot is restored", func(t *testing.T) { f.restored(t, backup) }},
+		fault{"the store is empty", f.emptied},
+		fault{"the store is in an enemy's hands", f.hostile},
+	)
+	load, _ := os.ReadFile("/proc/loadavg")
+	t.Logf("all %d agents took %v of processor time, and etcd %v (load %s)", len(f.agents), processorTime().Round(time.Second),
+		f.c.processorTime().Round(time.Second), strings.TrimSpace(string(load)))
+}
+
+// fault is something that breaks, and what must hold then.
+type fault struct {
+	name string
+	f    func(*testing.T)
+}
+
+// sequence has one thing break after the other, up to the first that leads to something else than
+// what it should: what follows would fail for the same reason.
+func (f *fleet) sequence(t *testing.T, faults ...fault) {
+	for _, fault := range faults {
+		began, agents, members := time.Now(), processorTime(), f.c.processorTime()
 		if !t.Run(fault.name, func(t *testing.T) {
 			f.of(t)
 			fault.f(t)
 		}) {
-			break // what follows would fail for the same reason
+			return
 		}
 		f.of(t)
-		t.Logf("%s: %v", fault.name, time.Since(began).Round(100*time.Millisecond))
+		t.Logf("%s: %v, with %v of processor time of the agents and %v of etcd", fault.name, time.Since(began).Round(100*time.Millisecond),
+			(processorTime() - agents).Round(100*time.Millisecond), (f.c.processorTime() - members).Round(100*time.Millisecond))
 	}
-	t.Logf("all %d agents took %v of processor time", len(f.agents), processorTime().Round(time.Second))
+}
+
+// whileEtcdWorks breaks what is not etcd. What hosts are about waits more than it works, and has a
+// network of its own.
+func (f *fleet) whileEtcdWorks(t *testing.T) {
+	t.Run("hosts", func(t *testing.T) {
+		l := newLAN(t, f, 4)
+		t.Parallel()
+		l.sitesAway(t)
+		l.pingPong(t)
+	})
+	t.Run("sites", func(t *testing.T) {
+		t.Parallel()
+		f.sequence(t,
+			fault{"a site is revoked", f.revoked},
+			fault{"daemons are killed in the middle of a change", f.killedDaemons},
+			fault{"a certificate expires", f.expiredCertificate},
+		)
+	})
 }
 
 // leaderKilled: writing goes on within seconds, and so do all agents.
 func (f *fleet) leaderKilled(t *testing.T) {
 	before, leader := f.removed(), f.c.leader()
-	f.c.kill(leader)
+	f.c.Kill(leader)
 	began := time.Now()
 	f.change(0)
 	gap := time.Since(began)
 	took := f.agree("after the leader was killed")
 	t.Logf("a write takes %v, and then all agree after %v", gap.Round(time.Millisecond), took.Round(time.Millisecond))
-	f.c.start(leader)
+	f.c.Start(t, leader)
 	f.change(1)
 	f.agree("after it was started again")
 	f.unchanged("a leader that is killed", before)
@@ -80,11 +111,11 @@ func (f *fleet) leaderStandsStill(t *testing.T) {
 	}
 	for _, pause := range pauses {
 		before, leader := f.removed(), f.c.leader()
-		_ = f.c.procs[leader].Process.Signal(syscall.SIGSTOP)
+		_ = f.c.Process(leader).Signal(syscall.SIGSTOP)
 		end := time.After(pause)
 		f.change(2)
 		<-end
-		_ = f.c.procs[leader].Process.Signal(syscall.SIGCONT)
+		_ = f.c.Process(leader).Signal(syscall.SIGCONT)
 		f.change(3)
 		took := f.agree("after the leader stood still")
 		t.Logf("%v: all agree after %v", pause, took.Round(time.Millisecond))
@@ -193,7 +224,7 @@ func (f *fleet) quota(t *testing.T) {
 	f.agree("with the quota reached")
 	// What docs/many-sites.md says: compact, defragment each member, disarm.
 	f.c.compact()
-	for _, url := range f.c.endpoints() {
+	for _, url := range f.c.URLs() {
 		f.c.do("defragment", func(ctx context.Context) error {
 			_, err := f.c.admin.Defragment(ctx, url)
 			return err
@@ -212,20 +243,17 @@ func (f *fleet) quota(t *testing.T) {
 // daemons are told their peers again.
 func (f *fleet) everythingDown(t *testing.T) {
 	before := f.removed()
-	f.c.killAll()
-	for i, m := range f.agents {
-		switch i % 3 {
-		case 0:
-			m.stop()
-			f.startAgent(i)
-		case 1:
+	f.c.KillAll()
+	parallel(len(f.agents), func(i int) {
+		m := f.agents[i]
+		if i%3 != 0 {
 			m.daemon.restart()
-		case 2:
-			m.daemon.restart()
+		}
+		if i%3 != 1 {
 			m.stop()
 			f.startAgent(i)
 		}
-	}
+	})
 	third := f.reals[2]
 	third.stop()
 	third.Kill()
@@ -237,7 +265,7 @@ func (f *fleet) everythingDown(t *testing.T) {
 	if long() {
 		time.Sleep(3 * time.Minute)
 	}
-	f.c.startAll()
+	f.c.StartAll(t)
 	f.change(9)
 	took := f.agree("the registry is back")
 	t.Logf("once it is back, all agree after %v", took.Round(time.Millisecond))
@@ -251,7 +279,7 @@ func (f *fleet) everythingDown(t *testing.T) {
 func (f *fleet) snapshot() (path string) {
 	f.t.Helper()
 	path = f.c.ca.path("backup.db")
-	f.c.etcdctl("snapshot", "save", path, "--endpoints", f.c.endpoints()[0],
+	f.c.etcdctl("snapshot", "save", path, "--endpoints", f.c.URLs()[0],
 		"--cacert", f.c.ca.path("ca.pem"), "--cert", f.c.ca.path("root.pem"), "--key", f.c.ca.path("root.key"))
 	return path
 }
@@ -269,14 +297,14 @@ func (c *cluster) etcdctl(args ...string) {
 // revocation, and not a change.
 func (f *fleet) restored(t *testing.T, backup string) {
 	before := f.removed()
-	f.c.killAll()
-	f.c.data++
-	for i := range members {
-		f.c.etcdctl("snapshot", "restore", backup, "--name", f.c.memberName(i), "--data-dir", f.c.dataDir(i),
-			"--initial-cluster", f.c.initial(), "--initial-advertise-peer-urls", "https://"+f.c.peers[i],
+	f.c.KillAll()
+	f.c.Forget()
+	parallel(members, func(i int) {
+		f.c.etcdctl("snapshot", "restore", backup, "--name", etcd.Name(i), "--data-dir", f.c.DataDir(i),
+			"--initial-cluster", f.c.Initial(), "--initial-advertise-peer-urls", f.c.PeerURL(i),
 			"--initial-cluster-token", "restored")
-	}
-	f.c.startAll()
+	})
+	f.c.StartAll(t)
 	f.c.put("crl", f.net.revoke()) // signed again, so that the registry has it
 	f.change(10)
 	t.Logf("all agree after %v", f.agree("an older snapshot").Round(time.Millisecond))
@@ -287,9 +315,9 @@ func (f *fleet) restored(t *testing.T, backup string) {
 // grants and revocations are for the signers to publish again.
 func (f *fleet) emptied(t *testing.T) {
 	before := f.removed()
-	f.c.killAll()
-	f.c.data++
-	f.c.startAll()
+	f.c.KillAll()
+	f.c.Forget()
+	f.c.StartAll(t)
 	f.c.secure()
 	f.c.do("a document", func(ctx context.Context) error { // so that there is a list to read
 		_, err := f.c.admin.Put(ctx, root+"meta", "{}")

@@ -109,7 +109,7 @@ func newFleet(t *testing.T, n int, options ...string) (f *fleet) {
 	})
 	f = &fleet{t: t, c: newCluster(t, options...), net: newNetwork(t, n+reals+movers), runDir: testnet.Scratch(t),
 		laps: &laps{daemons: n, open: map[[2]int]*lap{}}}
-	for _, client := range f.c.clients {
+	for _, client := range f.c.Addresses() {
 		f.gates = append(f.gates, newGate(t, client))
 	}
 	log := events.New(time.Now())
@@ -119,7 +119,7 @@ func newFleet(t *testing.T, n int, options ...string) (f *fleet) {
 		f.agents = append(f.agents, m)
 		m.daemon.serve(t, f.runDir, f.net.name(i))
 	}
-	t.Cleanup(func() { f.parallel(n, func(i int) { f.agents[i].daemon.close(t) }) })
+	t.Cleanup(func() { parallel(n, func(i int) { f.agents[i].daemon.close(t) }) })
 	for i := range n + reals {
 		f.c.ca.issue(f.net.name(i), time.Now().Add(24*time.Hour))
 	}
@@ -142,8 +142,8 @@ func (f *fleet) of(t *testing.T) { f.t, f.c.t, f.c.ca.t, f.net.t = t, t, t, t }
 func (f *fleet) users() {
 	f.t.Helper()
 	sites := len(f.agents) + reals
-	f.parallel(sites, func(i int) { f.c.addRole(f.role(i), f.net.sites[i].id.ID()) })
-	f.parallel(sites, func(i int) { f.c.addUser(f.net.name(i), f.role(i)) })
+	parallel(sites, func(i int) { f.c.addRole(f.role(i), f.net.sites[i].id.ID()) })
+	parallel(sites, func(i int) { f.c.addUser(f.net.name(i), f.role(i)) })
 }
 
 func (f *fleet) role(i int) string { return "site-" + f.net.name(i) }
@@ -167,7 +167,7 @@ func (f *fleet) documents(agents bool) {
 }
 
 // parallel runs f for 0 to n-1, some at a time.
-func (f *fleet) parallel(n int, work func(int)) {
+func parallel(n int, work func(int)) {
 	var all sync.WaitGroup
 	next := atomic.Int64{}
 	for range 8 {
@@ -192,7 +192,7 @@ func (f *fleet) fault(format string, args ...any) {
 // behind returns the addresses of the cluster for an agent: one in three goes through the gates.
 func (f *fleet) behind(i int) []string {
 	if i%3 != 1 {
-		return f.c.endpoints()
+		return f.c.URLs()
 	}
 	var urls []string
 	for _, g := range f.gates {
@@ -245,7 +245,7 @@ func (f *fleet) stopAll() {
 	for _, r := range f.reals {
 		all = append(all, &r.member)
 	}
-	f.parallel(len(all), func(i int) {
+	parallel(len(all), func(i int) {
 		if stop := all[i].stop; stop != nil {
 			stop()
 		}

@@ -117,7 +117,7 @@ func (f *fleet) agentProcess(r *real) (process *os.Process, dir string) {
 	write("agent.key", base64.StdEncoding.EncodeToString(site.key.Seed())+"\n")
 	file := write("agent.toml", fmt.Sprintf("instance = %q\nstate_dir = %q\nnetwork = \"acme\"\ntrust = [%q]\nsite = %q\n"+
 		"[etcd]\nendpoints = [\"%s\"]\nca = %q\ncert = %q\nkey = %q\n[publish]\nendpoints = [%q]\nprefixes = [%q]\n",
-		name, dir, public(f.net.signer), site.id, strings.Join(f.c.endpoints(), `", "`), f.c.ca.path("ca.pem"), f.c.ca.path(name+".pem"),
+		name, dir, public(f.net.signer), site.id, strings.Join(f.c.URLs(), `", "`), f.c.ca.path("ca.pem"), f.c.ca.path(name+".pem"),
 		f.c.ca.path(name+".key"), site.real.String(), site.prefix))
 	cmd := exec.Command(filepath.Join(filepath.Dir(testnet.Tund(t)), "tund-agent"), "-c", file)
 	cmd.Env = append(os.Environ(), "TUND_RUN_DIR="+r.RunDir())

@@ -32,8 +32,10 @@ const lanRoot = "/tund/v1/lan/"
 
 // lan is sites that carry frames, with agents, in the same cluster.
 type lan struct {
+	t     *testing.T
 	f     *fleet
-	gates []*gate // the way of all but the first site to the cluster
+	c     *cluster // the same one, as this test uses it
+	gates []*gate  // the way of all but the first site to the cluster
 	sites []*lanSite
 }
 
@@ -55,11 +57,13 @@ type lanSite struct {
 	removed    int                       // peers
 }
 
-func newLAN(f *fleet, n int) *lan {
-	f.t.Helper()
-	l := &lan{f: f}
-	for _, client := range f.c.clients {
-		l.gates = append(l.gates, newGate(f.t, client))
+func newLAN(t *testing.T, f *fleet, n int) *lan {
+	t.Helper()
+	c := *f.c
+	c.t = t
+	l := &lan{t: t, f: f, c: &c}
+	for _, client := range c.Addresses() {
+		l.gates = append(l.gates, newGate(t, client))
 	}
 	for i := range n {
 		l.sites = append(l.sites, l.site(i))
@@ -69,16 +73,16 @@ func newLAN(f *fleet, n int) *lan {
 
 // put writes a document.
 func (l *lan) put(key string, value []byte) {
-	l.f.t.Helper()
-	l.f.c.do("put "+key, func(ctx context.Context) error {
-		_, err := l.f.c.admin.Put(ctx, lanRoot+key, string(value))
+	l.t.Helper()
+	l.c.do("put "+key, func(ctx context.Context) error {
+		_, err := l.c.admin.Put(ctx, lanRoot+key, string(value))
 		return err
 	})
 }
 
 // site grants a site and starts it.
 func (l *lan) site(i int) *lanSite {
-	t, f := l.f.t, l.f
+	t, f := l.t, l.f
 	t.Helper()
 	key := ed25519.NewKeyFromSeed(append(make([]byte, ed25519.SeedSize-1), byte(i)))
 	s := &lanSite{id: record.Site{9, byte(i)}, log: events.New(time.Now()), peers: map[string]bool{}, hosts: map[control.HostID]control.HostEntry{},
@@ -102,7 +106,7 @@ func (l *lan) site(i int) *lanSite {
 	go func() { served <- socket.Serve(s) }()
 	t.Cleanup(func() { _, _ = socket.Close(), s.Close(); <-served })
 
-	members := f.c.endpoints()
+	members := f.c.URLs()
 	if i > 0 {
 		members = nil
 		for _, g := range l.gates {
@@ -247,12 +251,12 @@ func (c *cluster) leases(prefix string) map[string]clientv3.LeaseID {
 }
 
 // expire ends leases, as if nobody had renewed them.
-func (f *fleet) expire(leases map[string]clientv3.LeaseID) {
-	f.t.Helper()
+func (c *cluster) expire(leases map[string]clientv3.LeaseID) {
+	c.t.Helper()
 	keys := slices.Collect(maps.Keys(leases))
-	f.parallel(len(keys), func(i int) {
-		f.c.do("end the lease of "+keys[i], func(ctx context.Context) error {
-			_, err := f.c.admin.Revoke(ctx, leases[keys[i]])
+	parallel(len(keys), func(i int) {
+		c.do("end the lease of "+keys[i], func(ctx context.Context) error {
+			_, err := c.admin.Revoke(ctx, leases[keys[i]])
 			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 				err = nil // an attempt before this one has ended it
 			}
@@ -261,8 +265,7 @@ func (f *fleet) expire(leases map[string]clientv3.LeaseID) {
 	})
 }
 
-// leasesExpire: of all sites at once. That removes nobody, the sites are back within seconds, and
-// of sites that are away the addresses of hosts are no longer answered for, at once, which is all.
+// leasesExpire: of all sites at once. That removes nobody, and the sites are back within seconds.
 func (f *fleet) leasesExpire(t *testing.T) {
 	before := f.removed()
 	var all map[string]clientv3.LeaseID
@@ -270,14 +273,17 @@ func (f *fleet) leasesExpire(t *testing.T) {
 		all = f.c.leases(root)
 		return len(all) == len(f.agents)+reals
 	})
-	f.expire(all)
+	f.c.expire(all)
 	began := time.Now()
 	testnet.Await(t, "all sites are present again", limit(), func() bool { return len(f.c.leases(root)) == len(all) })
 	t.Logf("%d leases have expired: all sites are present again after %v", len(all), time.Since(began).Round(time.Millisecond))
 	f.agree("after leases expired")
 	f.unchanged("leases that expire", before)
+}
 
-	l := newLAN(f, 4)
+// sitesAway: of sites whose leases have expired and that are away, the addresses of hosts are no
+// longer answered for, at once, which is all.
+func (l *lan) sitesAway(t *testing.T) {
 	first := l.sites[0]
 	for i, s := range l.sites {
 		s.hears(mac(i), fmt.Sprintf("10.9.0.%d", i+1))
@@ -289,10 +295,10 @@ func (f *fleet) leasesExpire(t *testing.T) {
 	for _, g := range l.gates {
 		g.set(true)
 	}
-	away := f.c.leases(lanRoot)
+	away := l.c.leases(lanRoot)
 	delete(away, lanRoot+"site/"+first.id.ID()+"/up")
-	began = time.Now()
-	f.expire(away)
+	began := time.Now()
+	l.c.expire(away)
 	testnet.Await(t, "nobody answers for the addresses of sites that are away", limit(), func() bool {
 		_, _, addrs, _ := first.counts()
 		return addrs == 0
@@ -312,15 +318,14 @@ func (f *fleet) leasesExpire(t *testing.T) {
 		return addrs == 3 && removed == 0
 	})
 	t.Logf("addresses of sites that are away are no longer answered for after %v", took.Round(time.Millisecond))
-	l.pingPong(t)
 }
 
 func mac(i int) string { return fmt.Sprintf("02:00:00:00:09:%02x", i) }
 
 // await waits until something is so at all sites.
 func (l *lan) await(what string, d time.Duration, holds func(*lanSite) bool) {
-	l.f.t.Helper()
-	testnet.Await(l.f.t, what, d, func() bool {
+	l.t.Helper()
+	testnet.Await(l.t, what, d, func() bool {
 		return !slices.ContainsFunc(l.sites, func(s *lanSite) bool { return !holds(s) })
 	})
 }

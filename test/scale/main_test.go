@@ -9,7 +9,7 @@ import (
 	"tund/internal/testnet"
 )
 
-func TestMain(m *testing.M) { os.Exit(testnet.RunSuite(m, 1)) }
+func TestMain(m *testing.M) { os.Exit(testnet.RunSuite(m, 2)) }
 
 // limit bounds whatever is to happen on a machine that is busy with all the agents. At a start each
 // of them verifies the documents of all, which takes 1,000 agents minutes of two processors.

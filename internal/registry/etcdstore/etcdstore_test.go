@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +14,7 @@ import (
 
 	"tund/internal/registry/agent"
 	"tund/internal/testnet"
+	"tund/internal/testnet/etcd"
 )
 
 // limit bounds whatever a cluster on a busy machine is to do.
@@ -24,75 +22,20 @@ const limit = 30 * time.Second
 
 // cluster is three members of etcd on loopback.
 type cluster struct {
-	t       *testing.T
-	program string
-	dir     string
-	clients []string // URLs
-	peers   []string
-	members []*exec.Cmd
+	*etcd.Cluster
+	t *testing.T
 }
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{t: t, program: testnet.Program(t, "etcd"), dir: t.TempDir(), members: make([]*exec.Cmd, 3)}
-	for range c.members {
-		c.clients, c.peers = append(c.clients, freeURL(t)), append(c.peers, freeURL(t))
-	}
-	for i := range c.members {
-		c.start(i)
-	}
-	t.Cleanup(func() {
-		for i := range c.members {
-			c.kill(i)
-		}
-	})
+	c := &cluster{etcd.New(t, 3, etcd.Options{Dir: t.TempDir()}), t}
+	c.StartAll(t)
 	return c
-}
-
-// freeURL returns a URL on loopback at which nobody listens.
-func freeURL(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
-}
-
-func (c *cluster) start(i int) {
-	c.t.Helper()
-	var all []string
-	for n, url := range c.peers {
-		all = append(all, fmt.Sprintf("m%d=%s", n, url))
-	}
-	cmd := exec.Command(c.program, "--name", fmt.Sprint("m", i), "--data-dir", filepath.Join(c.dir, fmt.Sprint(i)),
-		"--listen-client-urls", c.clients[i], "--advertise-client-urls", c.clients[i],
-		"--listen-peer-urls", c.peers[i], "--initial-advertise-peer-urls", c.peers[i],
-		"--initial-cluster", strings.Join(all, ","), "--initial-cluster-state", "new", "--unsafe-no-fsync")
-	log, err := os.OpenFile(filepath.Join(c.dir, fmt.Sprint(i, ".log")), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		c.t.Fatal(err)
-	}
-	c.members[i] = cmd
-}
-
-func (c *cluster) kill(i int) {
-	if m := c.members[i]; m != nil {
-		_ = m.Process.Kill()
-		_ = m.Wait()
-		c.members[i] = nil
-	}
 }
 
 func (c *cluster) open() *Store {
 	c.t.Helper()
-	s, err := Open(Options{Endpoints: c.clients, Network: "acme"})
+	s, err := Open(Options{Endpoints: c.URLs(), Network: "acme"})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -231,7 +174,7 @@ func TestStore_followsACluster(t *testing.T) {
 
 	leader := -1
 	c.do("find the leader", func(ctx context.Context) error {
-		for i, url := range c.clients {
+		for i, url := range c.URLs() {
 			status, err := writer.client.Status(ctx, url)
 			if err != nil {
 				return err
@@ -243,12 +186,12 @@ func TestStore_followsACluster(t *testing.T) {
 		}
 		return fmt.Errorf("no leader")
 	})
-	c.kill(leader)
+	c.Kill(leader)
 	start = time.Now()
 	c.put(writer, "crl", "2")
 	t.Logf("a write after the leader was killed takes %v", time.Since(start))
 	m.has(t, "a change without the old leader", "crl", "2")
-	c.start(leader)
+	c.Start(t, leader)
 
 	// A watch whose revisions are gone ends with an error, so that everything is read again.
 	var at moment
@@ -290,7 +233,7 @@ func TestStore_followsACluster(t *testing.T) {
 
 	// What hangs on a lease comes back after the lease was lost, and VLANs of no interest are not
 	// read.
-	site, err := Open(Options{Endpoints: c.clients, Network: "acme", Hosts: true, VLANs: []uint16{7}})
+	site, err := Open(Options{Endpoints: c.URLs(), Network: "acme", Hosts: true, VLANs: []uint16{7}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,6 +266,7 @@ func TestStore_followsACluster(t *testing.T) {
 			return err == nil && len(got.Kvs) == 1 && got.Kvs[0].Lease != 0 && got.Kvs[0].Lease != int64(lost)
 		})
 	}
+	c.runsTwice(writer)
 	of7.mu.Lock()
 	if _, there := of7.values["l2/9/x/00"]; there || of7.values["crl"] != "2" {
 		t.Error("a site with VLAN 7 reads the hosts of VLAN 9, or too little")
@@ -337,20 +281,44 @@ func TestStore_followsACluster(t *testing.T) {
 	delete(m.values, "site/x/up")
 	m.mu.Unlock()
 
-	for i := range c.members {
-		c.kill(i)
-	}
+	c.KillAll()
 	testnet.Await(t, "an outage is told", limit, func() bool { _, errs := m.count(); return errs > 0 })
 	m.mu.Lock()
 	if m.values["crl"] != "2" || len(m.values) != pageSize+21 {
 		t.Errorf("the outage changes what is known: %d documents", len(m.values))
 	}
 	m.mu.Unlock()
-	for i := range c.members {
-		c.start(i)
-	}
+	c.StartAll(t)
 	c.put(writer, "crl", "3")
 	m.has(t, "a change after the outage", "crl", "3")
+}
+
+// runsTwice: a store that is run again, as an agent does when the clock was set, keeps on a lease
+// what it was given before.
+func (c *cluster) runsTwice(other *Store) {
+	c.t.Helper()
+	s, err := Open(Options{Endpoints: c.URLs(), Network: "twice"})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = s.Close() })
+	s.Hold("site/x/up", []byte("here"))
+	lease := int64(0)
+	for range 2 {
+		ctx, cancel := context.WithCancel(c.t.Context())
+		ended := make(chan struct{})
+		go func() { s.Run(ctx, func(agent.News) {}); close(ended) }()
+		testnet.Await(c.t, "the document is on another lease", limit, func() bool {
+			got, err := other.client.Get(ctx, "/tund/v1/twice/site/x/up")
+			if err != nil || len(got.Kvs) != 1 || got.Kvs[0].Lease == lease {
+				return false
+			}
+			lease = got.Kvs[0].Lease
+			return true
+		})
+		cancel()
+		<-ended
+	}
 }
 
 // Neither tund nor tunctl is linked with the client of etcd.
