@@ -52,7 +52,8 @@ const (
 // Store shows the documents of a network.
 type Store interface {
 	// Run tells sink what the store has until ctx ends: first everything, then changes, or
-	// everything again. Failures are told, too, and tried again.
+	// everything again. Failures are told, too, and tried again. It may be called again once it has
+	// returned, and then begins with everything.
 	Run(ctx context.Context, sink func(News))
 	// Put writes the document of a key.
 	Put(ctx context.Context, key string, value []byte) error
@@ -102,6 +103,8 @@ type Options struct {
 	Own      record.Record
 	Lifetime time.Duration
 	Static   []StaticHost // hosts on our LAN that tund need not hear
+	// Now is the clock by which documents begin and end; nil: time.Now.
+	Now func() time.Time
 }
 
 // Agent is the state of one agent. It belongs to the goroutine of Run.
@@ -116,6 +119,7 @@ type Agent struct {
 
 	applied    []view.Peer // what the daemon was told, by site, ascending
 	synced     bool        // the daemon has just that
+	ask        bool        // a beat has passed since the daemon was asked whether it has
 	generation uint64
 	handedIn   time.Time // when everything was handed in last
 	doubtSince time.Time // zero: no doubt
@@ -126,6 +130,7 @@ type Agent struct {
 	savedAt time.Time
 	state   stateFile
 
+	clock        clock
 	own          ownHosts
 	wanted, told toldHosts // what tund is to have of the hosts of all sites, and what it has
 	begun        time.Time // of Run
@@ -142,6 +147,9 @@ type Agent struct {
 func New(o Options) (*Agent, error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // it never fails
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	a := &Agent{
 		o: o, view: view.New(o.View), in: newInbox(), epoch: hex.EncodeToString(id[:]),
 		warned: make(map[string]bool), own: newOwnHosts(&o),
@@ -151,12 +159,10 @@ func New(o Options) (*Agent, error) {
 
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
-	a.begun = time.Now()
+	a.begun = a.o.Now()
 	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		a.o.Store.Run(ctx, func(n News) { a.in.put(ctx, n) })
-	}()
+	again := make(chan struct{}, 1)
+	go func() { defer close(stopped); a.followStore(ctx, again) }()
 	defer func() { <-stopped }()
 	if a.own.lan != nil {
 		followed := make(chan struct{})
@@ -170,8 +176,8 @@ func (a *Agent) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			a.read(time.Now())
-			a.save(time.Now(), true)
+			a.read(a.o.Now())
+			a.save(a.o.Now(), true)
 			return
 		case <-a.in.kick:
 			due.within(settle)
@@ -179,6 +185,11 @@ func (a *Agent) Run(ctx context.Context) {
 			a.own.dirty = true
 			due.within(settle)
 		case <-ticker.C:
+			a.ask = true
+			if a.clock.wasSet(a.o.Now(), time.Now()) {
+				a.o.Log.Warn("the clock was set; reading the registry again")
+				signal(again)
+			}
 			due.within(0)
 		case <-due.timer.C:
 			due.set = false
@@ -228,7 +239,7 @@ func (a *Agent) warn(what string, err error) {
 // step reads, decides, tells the daemon, publishes and saves. It reports whether there is more to
 // read.
 func (a *Agent) step(ctx context.Context) (more bool) {
-	now := time.Now()
+	now := a.o.Now()
 	more = a.read(now)
 	a.soon = false
 	if a.listed || a.remembered {

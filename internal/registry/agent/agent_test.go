@@ -249,9 +249,12 @@ func (w *world) start() {
 	})
 }
 
-// startWith starts an agent with a store, a disk and a key.
+// startWith starts an agent with a disk and a key, and with our store unless it has another one.
 func (w *world) startWith(o Options) {
-	o.Store, o.Disk, o.Log, o.Key, o.Lifetime = w.store, w.disk, zap.NewNop(), private(2), 24*time.Hour
+	if o.Store == nil {
+		o.Store = w.store
+	}
+	o.Disk, o.Log, o.Key, o.Lifetime = w.disk, zap.NewNop(), private(2), 24*time.Hour
 	a, err := New(o)
 	if err != nil {
 		w.t.Fatal(err)

@@ -76,20 +76,25 @@ func (a *Agent) apply(ctx context.Context, d *view.Decision, now time.Time) erro
 	return nil
 }
 
-// patch hands in what has changed. Nothing is a change, too: it asks whether the daemon still has
-// what it was told.
+// patch hands in what has changed. Nothing is a change, too, once in a beat: it asks whether the
+// daemon still has what it was told. What happens in a registry without a change for the daemon, as
+// when many sites come and go, is no reason to ask more often.
 func (a *Agent) patch(ctx context.Context, wanted []view.Peer) error {
 	patch := control.SourcePatch{Epoch: a.epoch, IfGeneration: a.generation, Generation: a.generation}
 	patch.Peers.Set, patch.Peers.Remove = difference(a.applied, wanted)
 	a.patchHosts(&patch)
-	if len(patch.Peers.Set)+len(patch.Peers.Remove) > 0 || !patch.FDB.IsZero() || !patch.Neighbors.IsZero() {
+	switch {
+	case len(patch.Peers.Set)+len(patch.Peers.Remove) > 0 || !patch.FDB.IsZero() || !patch.Neighbors.IsZero():
 		patch.Generation++
+	case !a.ask:
+		a.told = a.wanted
+		return nil
 	}
 	answer, err := a.o.Daemon.Patch(ctx, patch)
 	if err != nil {
 		return err
 	}
-	a.told = a.wanted
+	a.told, a.ask = a.wanted, false
 	if patch.Generation != patch.IfGeneration {
 		a.done(answer, wanted)
 	}

@@ -100,3 +100,25 @@ func TestAgent_withOtherSigners(t *testing.T) {
 		}
 	})
 }
+
+// A registry in which something happens all the time that concerns no peer does not have tund asked
+// all the time.
+func TestAgent_asksTundOnceInABeat(t *testing.T) {
+	inWorld(t, 3, func(w *world) {
+		w.shows()
+		w.daemon.mu.Lock()
+		before := w.daemon.patches
+		w.daemon.mu.Unlock()
+		const beats = 4
+		for range int(beats * beat / (2 * settle)) {
+			w.store.news <- News{Key: "site/" + siteOf(2).ID() + "/up", Value: []byte("{}")}
+			w.passes(2 * settle)
+		}
+		w.daemon.mu.Lock()
+		asked := w.daemon.patches - before
+		w.daemon.mu.Unlock()
+		if asked < beats-1 || asked > beats+1 {
+			t.Errorf("tund was asked %d times in %d beats", asked, beats)
+		}
+	})
+}

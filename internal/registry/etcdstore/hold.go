@@ -106,6 +106,13 @@ func (h *holding) wrote(key string, value []byte, err error) {
 	}
 }
 
+// empty reports whether nothing is to hang on the lease.
+func (h *holding) empty() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.wanted) == 0
+}
+
 // all marks everything as not written.
 func (h *holding) all() {
 	h.mu.Lock()
@@ -118,10 +125,12 @@ func (h *holding) all() {
 // keep keeps a lease and the documents on it, until ctx ends. The lease is then left to expire, so
 // that a restart is not noticed.
 func (s *Store) keep(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-		return
-	case <-s.holding.kick:
+	if s.holding.empty() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.holding.kick:
+		}
 	}
 	pause := time.Duration(0)
 	for ctx.Err() == nil {

@@ -100,6 +100,7 @@ func (v *View) decide(now time.Time) Decision {
 		if id == v.o.Self || s.rec == nil {
 			continue
 		}
+		s.checkAbsence(now)
 		why := v.leaves(s, now)
 		switch {
 		case why == "":
@@ -142,6 +143,15 @@ func (v *View) leaves(s *site, now time.Time) string {
 		return "silent"
 	}
 	return ""
+}
+
+// checkAbsence has an absence count from now on that began after now, or before there was a grant:
+// the clock by which it was noted was wrong, as on a host that starts without the right time, or is
+// wrong now.
+func (s *site) checkAbsence(now time.Time) {
+	if !s.absent.IsZero() && (s.absent.After(now) || s.absent.Before(s.grant.NotBefore.Add(-record.Slack))) {
+		s.absent = now
+	}
 }
 
 // Allowance is how many of a number of peers may go in guardWindow without a revocation.

@@ -246,7 +246,7 @@ func (v *View) Gone(key string, now time.Time) {
 		v.unshown = true
 	}
 	if s := v.sites[id]; err == nil && s != nil && s.absent.IsZero() {
-		s.absent, v.redo = now, true
+		s.absent = now // all is decided again in every GuardHold, which is long before Silence
 	}
 }
 
