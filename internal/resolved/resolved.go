@@ -123,13 +123,16 @@ func Runs() bool {
 }
 
 // Knows reports whether resolved has settings for the link with an index, and asks all of the
-// servers, for this or for another link.
+// servers, for this or for another link. resolved keeps the settings of links in a directory that
+// only its own user and root may search; for others, the servers that it asks are all that can be
+// seen.
 func Knows(index int, servers []netip.Addr) bool {
 	return knows(runDir, index, servers)
 }
 
 func knows(dir string, index int, wanted []netip.Addr) bool {
-	if _, err := os.Stat(filepath.Join(dir, "netif", strconv.Itoa(index))); err != nil {
+	_, err := os.Stat(filepath.Join(dir, "netif", strconv.Itoa(index)))
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
 		return false
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "resolv.conf"))

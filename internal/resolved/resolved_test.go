@@ -1,12 +1,16 @@
 package resolved
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"tund/internal/rundir"
 )
@@ -73,6 +77,42 @@ func TestKnows(t *testing.T) {
 	want("settings", true)
 	write("resolv.conf", "nameserver 192.0.2.1\nnameserver 10.9.0.1\n")
 	want("one server is missing", false)
+}
+
+// The service runs as a user of its own, who may not look into resolved's directory of links.
+func TestKnows_withoutTheRightsOfRoot(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "netif"), 0o700),
+		os.WriteFile(filepath.Join(dir, "netif", "7"), nil, 0o644), os.Chmod(filepath.Join(dir, "netif"), 0),
+		os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte("nameserver 10.9.0.1\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	asStranger(t, func() {
+		if !knows(dir, 7, addrs("10.9.0.1")) {
+			t.Error("a server that is asked is said not to be")
+		}
+		if knows(dir, 7, addrs("10.9.0.2")) {
+			t.Error("a server that is not asked is said to be")
+		}
+	})
+}
+
+// asStranger calls f on a thread that may use files only as any user may. It ends with the thread.
+func asStranger(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if os.Geteuid() == 0 {
+			const nobody = 65534
+			// setfsuid(2) reports no error, and takes the capabilities about files away.
+			_, _, _ = unix.RawSyscall(unix.SYS_SETFSUID, nobody, 0, 0)
+		}
+		f()
+	}()
+	<-done
 }
 
 func TestAsked(t *testing.T) {

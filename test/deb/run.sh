@@ -64,6 +64,8 @@ ln -s ../test.service "$root/etc/systemd/system/multi-user.target.wants/test.ser
 # An emulated processor may take a minute for what takes a second.
 mkdir -p "$root/usr/lib/systemd/system/tund@.service.d"
 printf '[Service]\nTimeoutStartSec=300\nTimeoutStopSec=120\nWatchdogSec=120\n' >"$root/usr/lib/systemd/system/tund@.service.d/emulated.conf"
+mkdir -p "$root/usr/lib/systemd/system/tund-dns@.service.d"
+printf '[Service]\nTimeoutStartSec=120\n' >"$root/usr/lib/systemd/system/tund-dns@.service.d/emulated.conf"
 echo guest >"$root/etc/hostname"
 for unit in getty@tty1 serial-getty@ttyS0 apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
 	systemd-timesyncd.service systemd-hwdb-update.service systemd-journal-catalog-update.service; do
