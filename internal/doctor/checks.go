@@ -157,6 +157,7 @@ var sessionRemedies = []struct{ words, remedy string }{
 	{"removed: the peer", "if that was not intended: there, put back its [[peer]] with our public key, and reload"},
 	{"although small", "find what drops by size on the way there and back: ping -M dont -s 1200 ADDRESS, tracepath ADDRESS; " +
 		"filters that drop fragments or match lengths, a tunnel or switch with a smaller MTU"},
+	{"are lost on the path", "find the link that loses: mtr -u ADDRESS, from both ends; a full uplink, a bad cable, wireless, or a limit for UDP"},
 	{"nothing comes to it from this host", "at the peer: let UDP from this host's address and port in (nft -a list ruleset, hook input); " +
 		"here: does something on the way out drop or redirect it? tcpdump at both ends shows where it ends"},
 	{"port unreachable", "at the peer: does tund run, is this its listen_port, and does its firewall not reject UDP to it?"},

@@ -90,8 +90,9 @@ func sizeText(p *peer.Peer) string {
 		watchDatagram, to(p))
 }
 
-func missedText(p *peer.Peer, requests int, every time.Duration) string {
-	return fmt.Sprintf("no answer from %s to %d echo requests, one every %v: peer down, or datagrams blocked", to(p), requests, every)
+func missedText(p *peer.Peer, requests int, within time.Duration) string {
+	return fmt.Sprintf("no answer from %s to %d echo requests within %v: peer down, or datagrams blocked", to(p), requests,
+		within.Round(100*time.Millisecond))
 }
 
 // to names the endpoint of p.

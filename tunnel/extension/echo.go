@@ -100,7 +100,7 @@ func (e *echoes) loss() float64 {
 
 // publish shows round trip and loss in status.
 func (x *Exchange) publish(p *peer.Peer, s *state) {
-	p.SetReport(&peer.PathReport{RTT: s.echoes.rtt, Loss: s.echoes.loss()})
+	p.SetReport(&peer.PathReport{RTT: s.echoes.rtt, Loss: s.echoes.loss(), Lossy: s.namedLoss()})
 }
 
 // answersEchoes reports whether p answers echo requests now.
@@ -146,6 +146,7 @@ func (x *Exchange) echoReply(m *Message) drop.Reason {
 	e, ok := s.echoes.take(r.Number)
 	switch {
 	case !ok: // it came too late, and shows all the same that requests arrive
+		s.lateLoss(r.Number, m.At)
 		if s.echoes.last-r.Number < maxLate && r.Size >= watchSize {
 			x.heardUs(m.Peer, s)
 		}

@@ -48,6 +48,7 @@ type watch struct {
 	echoes echoes
 	pings  []*ping // not answered yet
 	live   liveness
+	loss   *losses // nil: none of the last requests of liveness was lost
 	path   pathState
 }
 

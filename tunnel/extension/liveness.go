@@ -41,21 +41,23 @@ type liveness struct {
 	unheardAt       boottime.Time // when the peer last said that it does not hear us; 0: never
 }
 
-// pace is how a peer is watched: the interval of the echo requests, and how many in a row may have
-// no answer while nothing else comes from it, or while other things do.
+// pace is how a peer is watched: the interval of the echo requests, and how many of them in a row,
+// in so many intervals, may have no answer while nothing else comes from it, or while other things
+// do. While requests are lost, more of them are sent than one in each interval: one in each now.
 type pace struct {
-	every        time.Duration
+	every, now   time.Duration
 	missed, deaf int
 }
 
 // paceOf returns how p is to be watched now; every is 0 if it is not. Otherwise next is when that
 // may change; 0: when something happens.
 func (x *Exchange) paceOf(p *peer.Peer, s *state) (w pace, next boottime.Time) {
-	w = pace{p.Extension.Liveness(), maxMissed, maxUnanswered}
+	every := p.Extension.Liveness()
+	w = pace{every, s.lossInterval(p, every), maxMissed, maxUnanswered}
 	if doubted, at := x.doubted(p, s); !doubted {
 		next = at
 	} else if w.every == 0 || w.every > askAfter { // its own pace is the slower one
-		w = pace{askEvery, maxAsked, maxUnanswered}
+		w = pace{askEvery, askEvery, maxAsked, maxUnanswered}
 	}
 	if x.saidUnheard(s) {
 		w.deaf = maxUnheard
@@ -70,6 +72,7 @@ func (x *Exchange) paceOf(p *peer.Peer, s *state) (w pace, next boottime.Time) {
 func (x *Exchange) checkAlive(p *peer.Peer, s *state) (next boottime.Time) {
 	if s.keypair == nil {
 		s.live = liveness{}
+		x.forgetLoss(p, s)
 		if p.Extension.Liveness() == 0 {
 			return 0
 		}
@@ -83,12 +86,15 @@ func (x *Exchange) checkAlive(p *peer.Peer, s *state) (next boottime.Time) {
 		return s.keypair.Established.Add(timers.RejectAfterTime)
 	}
 	w, next := x.paceOf(p, s)
+	if p.Extension.Liveness() == 0 {
+		x.forgetLoss(p, s)
+	}
 	if w.every == 0 {
 		s.live = liveness{}
 		return next
 	}
 	l := &s.live
-	if due := l.asked.Add(w.every); l.asked != 0 && x.now < due {
+	if due := l.asked.Add(w.now); l.asked != 0 && x.now < due {
 		return earlier(due, next)
 	}
 	if l.number != 0 {
@@ -96,13 +102,14 @@ func (x *Exchange) checkAlive(p *peer.Peer, s *state) (next boottime.Time) {
 	}
 	l.number = x.sendEcho(p, s, watchSize, func(time.Duration) {
 		s.echoes.note(true)
+		s.noteLoss(request{l.number, l.asked}, true)
 		l.number, l.missed = 0, 0
 	})
 	if l.unanswered > 0 { // is it the size?
 		x.sendSmall(p, s, func(time.Duration) { l.small++ })
 	}
 	l.asked = x.now
-	return earlier(x.now.Add(w.every), next)
+	return earlier(x.now.Add(w.now), next)
 }
 
 // missed notes that the last echo request had no answer in its interval.
@@ -113,6 +120,9 @@ func (x *Exchange) missed(p *peer.Peer, s *state, w pace) {
 		return // the session has changed: nobody had to answer it
 	}
 	s.echoes.note(false)
+	if p.Extension.Liveness() != 0 {
+		s.noteLoss(request{e.number, e.sentAt}, false)
+	}
 	x.publish(p, s)
 	if l.unanswered++; l.unanswered == 1 {
 		l.unansweredSince = e.sentAt
@@ -127,12 +137,17 @@ func (x *Exchange) missed(p *peer.Peer, s *state, w pace) {
 	if l.missed++; l.missed == 1 {
 		l.since = e.sentAt
 	}
-	if l.missed >= maxMissed {
+	if l.missed >= maxMissed && x.lasts(l.since, maxMissed, w) {
 		x.sayUnheard(p)
 	}
-	if l.missed >= w.missed && p.Dead(l.since, missedText(p, l.missed, w.every)) {
+	if l.missed >= w.missed && x.lasts(l.since, w.missed, w) && p.Dead(l.since, missedText(p, l.missed, x.now.Sub(l.since))) {
 		x.lost(p)
 	}
+}
+
+// lasts reports whether requests have had no answer since the given time for so many intervals.
+func (x *Exchange) lasts(since boottime.Time, intervals int, w pace) bool {
+	return x.now.Sub(since) >= time.Duration(intervals)*w.every
 }
 
 // whyDeaf explains why what we send does not arrive at p, from which other things come; "" while
@@ -142,7 +157,7 @@ func (x *Exchange) whyDeaf(p *peer.Peer, s *state, w pace) string {
 	switch {
 	case l.unanswered >= maxBySize && l.small >= l.unanswered-2: // the first had none beside it
 		return sizeText(p)
-	case l.unanswered < w.deaf:
+	case l.unanswered < w.deaf, !x.lasts(l.unansweredSince, w.deaf, w):
 		return ""
 	case x.saidUnheard(s):
 		return unheardText(p)

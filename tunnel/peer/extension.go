@@ -140,6 +140,9 @@ func (e *Extension) TakeLarge() bool { return e.large.Swap(false) }
 type PathReport struct {
 	RTT  time.Duration // averaged; 0: not known
 	Loss float64       // share of the last echo requests, at most 32, that had no answer: 0 to 1
+	// Share of the datagrams that the path loses all the time, 0 to 1, as liveness has shown; 0:
+	// it is not known to lose any.
+	Lossy float64
 }
 
 // Liveness returns the interval in which the peer is asked whether it is alive; 0: it is not.

@@ -3,6 +3,7 @@ package peer
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -226,6 +227,16 @@ func (p *Peer) narrowWords(ep netip.AddrPort) string {
 		sizes.MinIPv6MTU, ep)
 }
 
+// lossWords says that the path loses datagrams all the time, or returns "".
+func (p *Peer) lossWords(ep netip.AddrPort) string {
+	r := p.Extension.Report()
+	if r == nil || r.Lossy == 0 {
+		return ""
+	}
+	return fmt.Sprintf("about %.0f %% of the datagrams to %v or of its answers are lost on the path: a link is overloaded or faulty",
+		10*math.Round(10*r.Lossy), ep)
+}
+
 // trouble describes what is wrong with the path to a peer that is up, or returns "" if nothing is
 // known. Callers hold mu.
 func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
@@ -247,5 +258,5 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 	if p.Timers.Handshaking() && now.Sub(p.Timers.InitiatedAt()) >= time.Second && now.Sub(p.LastReceived()) >= silence {
 		return fmt.Sprintf("no answer from %v to a handshake either: %s", ep, cause)
 	}
-	return cmp.Or(p.foreignWords(now), p.refusalWords(now), p.narrowWords(ep))
+	return cmp.Or(p.foreignWords(now), p.refusalWords(now), p.narrowWords(ep), p.lossWords(ep))
 }
