@@ -71,6 +71,7 @@ func (t *Tunnel) halt(patience time.Duration) error {
 	defer deadline.Stop()
 	again := time.NewTicker(interruptEvery)
 	defer again.Stop()
+	errs := []error{t.former.close()}
 	ask := func() {
 		for _, l := range t.lanes {
 			l.Conn().StopReceiving()
@@ -78,7 +79,6 @@ func (t *Tunnel) halt(patience time.Duration) error {
 	}
 	ask()
 	ended := t.await(&t.receives, deadline.C, again.C, ask)
-	var errs []error
 	for _, d := range t.devices {
 		for _, q := range d.Queues {
 			errs = append(errs, q.Close())

@@ -2,10 +2,7 @@ package tunnel
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
-
-	"go.uber.org/zap"
 
 	"tund/crypto/keys"
 	"tund/internal/drop"
@@ -62,30 +59,6 @@ func (t *Tunnel) quiet(p *peer.Peer) {
 	p.Timers.Granted()
 	t.env.SessionChanged(p)
 	t.env.Drop(p, drop.DeviceDown, uint64(p.Staged.Purge(t.env.Waiting)))
-}
-
-// Rebind replaces the sockets, one for each lane, and closes the old ones. On an error nothing has
-// changed, and the new ones remain the caller's. Peers learn the new port from the next datagram
-// they get, which is sent at once to those with a session.
-func (t *Tunnel) Rebind(conns []udp.Conn) error {
-	t.configMu.Lock()
-	defer t.configMu.Unlock()
-	if len(conns) != len(t.lanes) {
-		return fmt.Errorf("rebind: %d sockets for %d lanes", len(conns), len(t.lanes))
-	}
-	if t.env.Stopped() {
-		return errors.New("rebind: tunnel is closed")
-	}
-	for i, l := range t.lanes {
-		conns[i].OnICMP(t.handshakes.ICMP)
-		old := l.Rebind(conns[i])
-		t.drops.Add(drop.QueueOverflow, old.Overflows()) // the new one counts from zero
-		if err := old.Close(); err != nil {
-			t.log.Debug("old socket", zap.Error(err))
-		}
-	}
-	t.PathsChanged(func(udp.Endpoint) bool { return true })
-	return nil
 }
 
 // SetMark sets the fwmark of our datagrams (SO_MARK); 0 removes it.

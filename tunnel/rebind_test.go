@@ -4,8 +4,10 @@ import (
 	"net/netip"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"tund/tunnel/udp"
+	"tund/tunnel/udp/udptest"
 )
 
 func TestLoops_rebindKeepsSessions(t *testing.T) {
@@ -36,6 +38,7 @@ func TestLoops_rebindKeepsSessions(t *testing.T) {
 		if err := a.tun.Rebind(nil); err == nil {
 			t.Error("Rebind without sockets succeeds")
 		}
+		passes(lingering)
 		for range 3 { // there and back, while packets flow
 			back, err := w.net.Open(a.addr)
 			if err != nil {
@@ -47,15 +50,65 @@ func TestLoops_rebindKeepsSessions(t *testing.T) {
 			synctest.Wait()
 			b.sends(a, 10)
 			a.expect(1, "after another Rebind")
+			passes(lingering)
 			if back, err = w.net.Open(there); err != nil {
 				t.Fatal(err)
 			}
 			if err := a.tun.Rebind([]udp.Conn{back}); err != nil {
 				t.Fatal(err)
 			}
-			synctest.Wait()
+			passes(lingering)
 		}
 	})
+}
+
+// What is on its way to the old port arrives, and so does what waits there.
+func TestLoops_rebindLosesNothing(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.connected()
+		w.net.Set(udptest.Conditions{Latency: 200 * time.Millisecond})
+		const sent = 3000
+		got := 0
+		for n := range sent {
+			b.queue.Inject(packet(b.inner, a.inner, 10))
+			passes(time.Millisecond)
+			if n%100 == 0 {
+				got += a.got()
+			}
+			if n == 300 || n == 900 || n == 2000 {
+				a.rebinds(w, uint16(40000+n))
+			}
+		}
+		passes(time.Second)
+		if got += a.got(); got != sent {
+			t.Errorf("%d of %d packets arrived over three changes of the port", got, sent)
+		}
+		for port := range uint16(3) { // one before the other is over
+			a.rebinds(w, 50000+port)
+			passes(lingering / 3)
+		}
+		passes(time.Second)
+		b.sends(a, 10)
+		passes(time.Second)
+		a.expect(1, "after three changes at once")
+		for _, beat := range a.tun.Pulse() {
+			if !beat.Idle {
+				t.Errorf("%s does not rest", beat.Loop)
+			}
+		}
+	})
+}
+
+// rebinds changes the UDP port of e.
+func (e *end) rebinds(w *world, port uint16) {
+	e.t.Helper()
+	conn, err := w.net.Open(netip.AddrPortFrom(e.addr.Addr(), port))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if err := e.tun.Rebind([]udp.Conn{conn}); err != nil {
+		e.t.Fatal(err)
+	}
 }
 
 // overflowing is a socket whose receive buffer has overflowed.

@@ -75,8 +75,14 @@ type Tunnel struct {
 	judge   failover.Judge[*peer.Peer]
 	sharing chan struct{} // capacity 1: peers share allowed IPs since the last change
 
-	configMu sync.Mutex // serializes Configure, Rebind, SetMark and SetUp; guards toldDown
+	configMu sync.Mutex // serializes Configure, Rebind, SetMark and SetUp; guards what follows
 	toldDown bool       // what SetUp was told last
+	former   formerPort // that before the last Rebind
+	// Of the loops that receive from the sockets in use and from those before, by lane; the first
+	// are in use if rebinds is even. The slices are constant.
+	receiving [][2]*watchdog.Progress
+	rebinds   int
+	loopsOf   *sync.WaitGroup // those that receive from the sockets in use
 
 	stop     chan struct{} // closed by Close
 	stopOnce sync.Once
@@ -95,7 +101,7 @@ func New(o Options) (*Tunnel, error) {
 	}
 	t := &Tunnel{
 		log: o.Log, failover: o.Failover, peers: peer.NewTable(), stop: make(chan struct{}), fatal: make(chan error, 1),
-		sharing: make(chan struct{}, 1),
+		sharing: make(chan struct{}, 1), loopsOf: new(sync.WaitGroup),
 	}
 	t.env = &lane.Env{
 		Clock: o.Clock, Drops: &t.drops, Index: new(peer.Index), Waiting: new(staged.Budget), Log: peerlog.New(o.Log),
@@ -117,7 +123,10 @@ func New(o Options) (*Tunnel, error) {
 	t.joinControl()
 	for i, c := range o.Conns {
 		c.OnICMP(t.handshakes.ICMP)
-		t.lanes = append(t.lanes, lane.New(i, c, t.loops.New("receive %d", i)))
+		progress := [2]*watchdog.Progress{t.loops.New("receive %d", i), t.loops.New("receive %d, after a change of port", i)}
+		progress[1].Idle()
+		t.lanes = append(t.lanes, lane.New(i, c, progress[0]))
+		t.receiving = append(t.receiving, progress)
 	}
 	t.timers = t.handshakes.NewWorker(t.lanes[0], t.loops.New("timers"))
 	for i := range min(maxWorkers, runtime.GOMAXPROCS(0)) {
@@ -189,12 +198,7 @@ func (t *Tunnel) Start() {
 	}
 	t.running.Go(func() { t.extensions.Run(t.lanes[0]) })
 	for _, l := range t.lanes {
-		loop := lane.NewReceiveLoop(t.env, l, t.devices)
-		t.receives.Add(1)
-		t.running.Go(func() {
-			defer t.receives.Done()
-			loop.Run()
-		})
+		t.receive(l)
 	}
 	for _, d := range t.devices {
 		for i := range d.Queues {
@@ -246,6 +250,7 @@ func (t *Tunnel) Close() error {
 			}
 		}
 		t.configMu.Lock() // a Rebind under way finishes first
+		errs = append(errs, t.former.close())
 		for _, l := range t.lanes {
 			errs = append(errs, l.Conn().Close())
 		}

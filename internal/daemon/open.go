@@ -162,7 +162,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 }
 
 // rebind moves the tunnel to new sockets. A port that is taken may be our own, which we have just
-// left: it is free once the last lane has noticed that. Callers hold changing.
+// left: it is free half a second later. Callers hold changing.
 func (d *Daemon) rebind(c *config.Config, port uint16, mark uint32) error {
 	var sockets []*udp.Socket
 	err := acquire.Patiently(d.life, unix.EADDRINUSE, func() (err error) {

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"tund/internal/watchdog"
 	"tund/tunnel/tundev"
 	"tund/tunnel/tundev/tundevtest"
 	"tund/tunnel/udp"
@@ -105,7 +106,7 @@ func TestLoops_failingDeviceKeepsNothingWaiting(t *testing.T) {
 func (b *bench) runs(t *testing.T, frames [][]byte) *ledger {
 	t.Helper()
 	conn := &ledger{hole: newHole(), backlog: &b.out.waiting}
-	b.lane.Rebind(conn)
+	b.lane.Rebind(conn, new(watchdog.Progress))
 	b.out.queue = &scripted{Queue: tundevtest.New(1, tundev.Features{}), frames: frames}
 	if err := b.out.loop(); err != net.ErrClosed {
 		t.Errorf("the loop ended with %v", err)

@@ -13,67 +13,38 @@
 package lane
 
 import (
-	"errors"
-	"net"
 	"sync/atomic"
 
-	"tund/internal/drop"
 	"tund/internal/watchdog"
 	"tund/tunnel/udp"
 )
 
 // Lane is one socket and, for each device, one queue.
 type Lane struct {
-	ID       int
-	Progress *watchdog.Progress // of the receive loop
-
-	binding  atomic.Pointer[binding]
-	reboundC chan struct{} // capacity 1: binding was replaced
+	ID      int
+	binding atomic.Pointer[binding]
 }
 
-// binding is a lane's socket. A new one replaces it when the UDP port changes.
-type binding struct{ conn udp.Conn }
+// binding is a lane's socket, with the progress of the loop that receives from it. A new one
+// replaces it when the UDP port changes.
+type binding struct {
+	conn     udp.Conn
+	progress *watchdog.Progress
+}
 
-// New returns a lane with a socket.
+// New returns a lane with a socket, and the progress of its receive loop.
 func New(id int, conn udp.Conn, progress *watchdog.Progress) *Lane {
-	l := &Lane{ID: id, Progress: progress, reboundC: make(chan struct{}, 1)}
-	l.binding.Store(&binding{conn})
+	l := &Lane{ID: id}
+	l.binding.Store(&binding{conn, progress})
 	return l
 }
 
 // Conn returns the socket in use.
 func (l *Lane) Conn() udp.Conn { return l.binding.Load().conn }
 
-// Rebind replaces the socket and returns the old one, which the caller has to close.
-func (l *Lane) Rebind(conn udp.Conn) (old udp.Conn) {
-	b := l.binding.Swap(&binding{conn})
-	select {
-	case l.reboundC <- struct{}{}:
-	default:
-	}
-	return b.conn
-}
-
-// rebound decides what follows an error of the socket: it returns the socket that replaced it, or
-// the same one to try again, or nil if the tunnel is closed.
-func (l *Lane) rebound(env *Env, old *binding, err error) *binding {
-	if !errors.Is(err, net.ErrClosed) {
-		env.Drops.Add(drop.ReceiveError, 1)
-		env.pause()
-		return l.binding.Load()
-	}
-	for {
-		b := l.binding.Load()
-		if env.Stopped() {
-			return nil
-		}
-		if b != old {
-			return b
-		}
-		select {
-		case <-env.Stop:
-			return nil
-		case <-l.reboundC:
-		}
-	}
+// Rebind replaces the socket, through which everything is sent from now on, and returns the old
+// one, which the caller has to close: until then its loop goes on receiving from it. What comes to
+// the new socket is received by a ReceiveLoop that is made afterwards.
+func (l *Lane) Rebind(conn udp.Conn, progress *watchdog.Progress) (old udp.Conn) {
+	return l.binding.Swap(&binding{conn, progress}).conn
 }

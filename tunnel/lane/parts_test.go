@@ -10,6 +10,7 @@ import (
 	"tund/crypto/wire"
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/internal/watchdog"
 	"tund/tunnel/offload"
 	"tund/tunnel/peer"
 	"tund/tunnel/tundev"
@@ -85,7 +86,7 @@ func TestSendLoop_partsHaveTheirFormToo(t *testing.T) {
 	for _, forms := range [][]int{{0}, {5}, {0, 5}, {5, 0}, {5, 6, 0}} {
 		b := newBench(t, tundev.Features{Checksum: true, TSO: true, USO: true})
 		conn := &catcher{hole: newHole()}
-		b.lane = New(0, conn, b.lane.Progress)
+		b.lane = New(0, conn, new(watchdog.Progress))
 		b.dev.Link, b.dev.Prefix = offload.Ethernet, 4
 		b.dev.NewForwarder = func(*Lane, tundev.Queue) Forwarder { return &tagger{peer: b.peer, forms: forms} }
 		b.out = NewSendLoop(b.env, b.lane, b.dev, 0)
@@ -130,7 +131,7 @@ func TestSendLoop_marksCongestionInEveryForm(t *testing.T) {
 	for _, forms := range [][]int{{0}, {5}, {0, 5}, {5, 0}} {
 		b := newBench(t, tundev.Features{Checksum: true, TSO: true, USO: true})
 		conn := &catcher{hole: newHole()}
-		b.lane = New(0, conn, b.lane.Progress)
+		b.lane = New(0, conn, new(watchdog.Progress))
 		b.dev.Link, b.dev.Prefix = offload.Ethernet, 4
 		b.dev.NewForwarder = func(*Lane, tundev.Queue) Forwarder { return &tagger{peer: b.peer, forms: forms} }
 		b.out = NewSendLoop(b.env, b.lane, b.dev, 0)

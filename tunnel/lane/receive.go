@@ -1,6 +1,9 @@
 package lane
 
 import (
+	"errors"
+	"net"
+
 	"tund/crypto/session"
 	"tund/crypto/wire"
 	"tund/internal/boottime"
@@ -28,6 +31,7 @@ const (
 type ReceiveLoop struct {
 	env     *Env
 	lane    *Lane
+	socket  *binding
 	devices []*Device
 
 	trains  []udp.Train
@@ -45,15 +49,15 @@ type ReceiveLoop struct {
 	inspects bool         // the packets of the present train go through inspect
 }
 
-// NewReceiveLoop returns the loop of the lane's socket, which writes to the given devices: at least
-// one, and at most one of each kind.
+// NewReceiveLoop returns the loop of the socket that the lane has now, which writes to the given
+// devices: at least one, and at most one of each kind.
 func NewReceiveLoop(env *Env, l *Lane, devices []*Device) *ReceiveLoop {
-	return newReceiveLoop(env, l, devices, env.Taps.NewWriter())
+	return newReceiveLoop(env, l, l.binding.Load(), devices, env.Taps.NewWriter())
 }
 
-func newReceiveLoop(env *Env, l *Lane, devices []*Device, tap capture.Writer) *ReceiveLoop {
+func newReceiveLoop(env *Env, l *Lane, socket *binding, devices []*Device, tap capture.Writer) *ReceiveLoop {
 	in := &ReceiveLoop{
-		env: env, lane: l, devices: devices, trains: make([]udp.Train, trainsPerReceive), shakes: env.NewHandshakes(), tap: tap,
+		env: env, lane: l, socket: socket, devices: devices, trains: make([]udp.Train, trainsPerReceive), shakes: env.NewHandshakes(), tap: tap,
 	}
 	room := make([]byte, trainsPerReceive*trainBytes)
 	for i := range in.trains {
@@ -65,32 +69,36 @@ func newReceiveLoop(env *Env, l *Lane, devices []*Device, tap capture.Writer) *R
 	return in
 }
 
-// Run carries datagrams until the tunnel is closed. Nothing else ends it: an error of the socket is
-// counted, and a socket that was replaced is followed by its successor.
+// Run carries datagrams until the socket is closed. Nothing else ends it: an error of the socket is
+// counted.
 func (in *ReceiveLoop) Run() {
 	for in.env.survive("receive loop", in.loop) {
 		if in.run.locked {
 			in.run.keypair.Session.UnlockReceive()
 		}
-		*in = *newReceiveLoop(in.env, in.lane, in.devices, in.tap)
+		*in = *newReceiveLoop(in.env, in.lane, in.socket, in.devices, in.tap)
 	}
 }
 
 func (in *ReceiveLoop) loop() {
 	wait, turns := true, 0
-	b := in.lane.binding.Load()
+	conn, progress := in.socket.conn, in.socket.progress
 	for {
 		if wait {
 			in.yield.beforeWait(in.now)
-			in.lane.Progress.Idle()
+			progress.Idle()
 		}
-		n, err := b.conn.Receive(in.trains, wait)
-		in.lane.Progress.Busy()
+		n, err := conn.Receive(in.trains, wait)
+		progress.Busy()
+		if errors.Is(err, net.ErrClosed) {
+			in.Flush()
+			progress.Idle() // for good
+			return
+		}
 		if err != nil {
 			in.Flush()
-			if b = in.lane.rebound(in.env, b, err); b == nil {
-				return
-			}
+			in.env.Drops.Add(drop.ReceiveError, 1)
+			in.env.pause()
 			continue
 		}
 		if n == 0 {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"tund/crypto/aead"
+	"tund/internal/watchdog"
 	"tund/tunnel/datasession"
 	"tund/tunnel/tundev"
 	"tund/tunnel/tundev/tundevtest"
@@ -43,7 +44,7 @@ func TestBatch_whatWasTakenWhileDataSessionsCameIsSent(t *testing.T) {
 		b.dataSessions(t, aead.AES256GCM, 1)
 		NewBatch(b.env, b.lane, MaxDatagram).SendStaged(b.peer, now)
 	}
-	b.lane.Rebind(conn)
+	b.lane.Rebind(conn, new(watchdog.Progress))
 	all := NewBatch(b.env, b.lane, MaxDatagram).SendStaged(b.peer, now)
 	if n := b.peer.Staged.Len(); !all || n != 0 {
 		t.Errorf("%d packets still wait although there are data sessions; all sent: %t", n, all)
