@@ -61,8 +61,10 @@ type Adviser struct {
 	filters      []hostcheck.Filter               // read last
 	filtersNext  time.Time                        // not read again before this time
 	barriers     []hostcheck.Rule                 // at the hook forward, read last
-	barriersNext time.Time                        // not read again before this time
+	muted        []hostcheck.Rule                 // at the hook output, read last
+	barriersNext time.Time                        // neither is read again before this time
 	bridged      []hostcheck.Rule                 // at the bridge of the TAP, read last
+	framed       []hostcheck.Rule                 // of the family bridge, read last
 	bridgedNext  time.Time                        // not read again before this time
 	queues       map[string]hostcheck.QueueCounts // of our devices, at the last check
 	pathDrops    *uint64                          // at the last check; nil: this is the first
@@ -174,7 +176,7 @@ func (a *Adviser) readFilters(t *hostcheck.Tunnel, c *config.Config, port uint16
 		a.filtersNext = start.Add(filterShare * time.Since(start))
 	}
 	for _, f := range a.filters {
-		if f.Certain || f.Drops || f.Hook == "nat" || called {
+		if f.Certain || f.Drops || f.Hook == "nat" || f.Untracked != nil || called {
 			t.Filters = append(t.Filters, f)
 		}
 	}
@@ -184,7 +186,7 @@ func (a *Adviser) readFilters(t *hostcheck.Tunnel, c *config.Config, port uint16
 // long to read are read less often.
 func (a *Adviser) readBarriers(t *hostcheck.Tunnel, host hostcheck.Host) {
 	if !t.Forwards && !t.Gateway(host) {
-		a.barriers = nil
+		a.barriers, a.muted = nil, nil
 		return
 	}
 	if start := time.Now(); !start.Before(a.barriersNext) {
@@ -192,9 +194,12 @@ func (a *Adviser) readBarriers(t *hostcheck.Tunnel, host hostcheck.Host) {
 		if a.barriers, err = hostcheck.ReadForward(t.Device); err != nil {
 			a.Log.Debug("cannot read the firewall", zap.Error(err))
 		}
+		if a.muted, err = t.ReadMuted(host); err != nil {
+			a.Log.Debug("cannot read the firewall", zap.Error(err))
+		}
 		a.barriersNext = start.Add(filterShare * time.Since(start))
 	}
-	t.Barriers = a.barriers
+	t.Barriers, t.Muted = a.barriers, a.muted
 }
 
 // readBridged adds the rules that drop what the bridge of the TAP passes between its ports.
@@ -205,11 +210,14 @@ func (a *Adviser) readBridged(t *hostcheck.Tunnel) {
 	if start := time.Now(); !start.Before(a.bridgedNext) {
 		var err error
 		if a.bridged, err = hostcheck.ReadBridged(t.Bridge); err != nil {
-			a.Log.Debug("cannot look at the firewall", zap.Error(err))
+			a.Log.Debug("cannot read the firewall", zap.Error(err))
+		}
+		if a.framed, err = hostcheck.ReadFrames(t.Tap); err != nil {
+			a.Log.Debug("cannot read the firewall", zap.Error(err))
 		}
 		a.bridgedNext = start.Add(filterShare * time.Since(start))
 	}
-	t.Bridged = a.bridged
+	t.Bridged, t.Framed = a.bridged, a.framed
 }
 
 // describe adds the state of the TUN device: its peers' networks, and where they and the endpoints

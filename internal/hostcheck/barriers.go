@@ -34,18 +34,18 @@ func (t *Tunnel) Gateway(h Host) bool { return len(t.served(h)) > 0 }
 // served returns the networks of the host between which and the tunnel the kernel forwards, if
 // peers have networks.
 func (t *Tunnel) served(h Host) (list []*Link) {
+	return append(t.servedBy(h, false), t.servedBy(h, true)...)
+}
+
+// servedBy is served for one address family.
+func (t *Tunnel) servedBy(h Host, v6 bool) (list []*Link) {
 	tun := h.link(t.Device)
-	if tun == nil {
+	if tun == nil || !t.wide(tun, v6) {
 		return nil
 	}
-	for _, v6 := range []bool{false, true} {
-		if !t.wide(tun, v6) {
-			continue
-		}
-		for _, lan := range t.lans(h, v6) {
-			if v6 && h.Forward6 || !v6 && tun.Forward4 && lan.Forward4 {
-				list = append(list, lan)
-			}
+	for _, lan := range t.lans(h, v6) {
+		if v6 && h.Forward6 || !v6 && tun.Forward4 && lan.Forward4 {
+			list = append(list, lan)
 		}
 	}
 	return list

@@ -21,6 +21,10 @@ type Filter struct {
 	// Closed: what is not accepted is dropped, and no rule accepts datagrams to the port from
 	// somebody who begins.
 	Closed bool
+	// Untracked is a rule because of which nobody's answers are accepted as such; nil: there is
+	// none. Then Closed holds for all datagrams.
+	Untracked *Rule
+	never     bool // answers are dropped as well, by what is not about them
 }
 
 // families are those through which datagrams for this host pass, with their names in nft(8).
@@ -33,6 +37,10 @@ var families = map[nftables.TableFamily]string{
 // legacy iptables and of eBPF are not visible to it.
 func ReadFilters(t Traffic) ([]Filter, error) {
 	rules, err := newRuleset()
+	if err != nil {
+		return nil, err
+	}
+	answers, exempt, err := t.untracked(rules)
 	if err != nil {
 		return nil, err
 	}
@@ -56,9 +64,12 @@ func ReadFilters(t Traffic) ([]Filter, error) {
 		if c.Type != nftables.ChainTypeFilter {
 			continue
 		}
-		f, err := t.filter(rules, c)
+		f, err := t.filter(rules, c, answers)
 		if err != nil {
 			return nil, err
+		}
+		if f.Untracked = exempt; !f.never {
+			f.Untracked = nil
 		}
 		if f.Certain || f.Drops || f.Closed {
 			f.Hook, f.Table, f.Accept = "input", family+" "+c.Table.Name, fmt.Sprintf("udp dport %d", t.Port)
@@ -69,8 +80,8 @@ func ReadFilters(t Traffic) ([]Filter, error) {
 	return list, nil
 }
 
-// filter judges one chain at the hook input or prerouting.
-func (t *Traffic) filter(rules *ruleset, c *nftables.Chain) (f Filter, err error) {
+// filter judges one chain at the hook input or prerouting, where answers have the given state.
+func (t *Traffic) filter(rules *ruleset, c *nftables.Chain, answers uint32) (f Filter, err error) {
 	take := func(by *dropper) { f.Chain, f.Handle = by.chain, by.handle }
 	for _, p := range t.arriving(c.Table.Family) {
 		begun, err := rules.base(c, &p)
@@ -78,7 +89,7 @@ func (t *Traffic) filter(rules *ruleset, c *nftables.Chain) (f Filter, err error
 			return f, err
 		}
 		if begun.certain() {
-			p.state = expr.CtStateBitESTABLISHED
+			p.state = answers
 			answer, err := rules.base(c, &p)
 			if err != nil {
 				return f, err
@@ -92,7 +103,7 @@ func (t *Traffic) filter(rules *ruleset, c *nftables.Chain) (f Filter, err error
 				f.Drops = true
 				take(&begun.by)
 			case !f.Drops:
-				f.Closed = true
+				f.Closed, f.never = true, answer.certain()
 				take(&begun.by)
 			}
 			continue
@@ -135,6 +146,9 @@ func (t *Tunnel) firewall() []Finding {
 	for _, f := range t.Filters {
 		var how string
 		switch {
+		case f.Untracked != nil:
+			how = fmt.Sprintf("a rule takes the datagrams of UDP port %d out of connection tracking (%v), so the firewall of this host, "+
+				"which accepts answers only, drops what peers send", t.Port, *f.Untracked)
 		case f.Certain:
 			how = fmt.Sprintf("a rule of the firewall of this host drops the datagrams of peers to UDP port %d", t.Port)
 		case t.SomeUp:

@@ -97,6 +97,11 @@ type Tunnel struct {
 	Port    uint16
 	// Barriers are the rules of nftables that drop what is forwarded between the device and others.
 	Barriers []Rule
+	// Muted are the rules of nftables that drop what tells hosts behind this one how long packets
+	// may be.
+	Muted []Rule
+	// Framed are the rules of the family bridge that drop frames between the TAP and its bridge.
+	Framed []Rule
 	// Forwards: the configuration has this host forward packets.
 	Forwards bool
 	// Outward is a packet from a peer to the Internet whose address is not translated; nil: none.
@@ -127,8 +132,8 @@ const clockSlack = 2 * time.Minute
 
 // Find returns the settings to correct.
 func Find(t Tunnel, h Host) []Finding {
-	return slices.Concat(t.forwarding(h), t.barriers(h), t.elsewhere(h), t.reversePath(h), t.secondUplink(h), t.exit(),
-		t.firewall(), t.queues(h), t.bridge(h), t.clock(h), t.addresses(h), t.parts(), t.conntrack(h))
+	return slices.Concat(t.forwarding(h), t.barriers(h), t.muted(), t.elsewhere(h), t.reversePath(h), t.secondUplink(h), t.exit(),
+		t.firewall(), t.queues(h), t.bridge(h), t.frames(), t.clock(h), t.addresses(h), t.parts(), t.conntrack(h))
 }
 
 // clock finds a clock that is behind what this host itself has done before.

@@ -14,6 +14,7 @@ import (
 type packet struct {
 	proto        byte // 0: not known
 	sport, dport uint16
+	icmp         []byte     // type and code of an ICMP message; nil: it is none
 	src, dst     netip.Addr // they say the family; without them it is that of the table
 	in, out      string     // links; "" for one that is not known, and not the loopback device
 	local        bool       // it is for this host
@@ -107,6 +108,12 @@ func (p *packet) meta(key expr.MetaKey, table nftables.TableFamily) value {
 	switch key {
 	case expr.MetaKeyL4PROTO:
 		return p.protocol()
+	case expr.MetaKeyNFPROTO, expr.MetaKeyPROTOCOL:
+		if table == nftables.TableFamilyBridge { // frames of any kind
+			return value{}
+		}
+	}
+	switch key {
 	case expr.MetaKeyNFPROTO:
 		return value{data: []byte{family}}
 	case expr.MetaKeyPROTOCOL:
@@ -159,6 +166,8 @@ func (p *packet) payload(e *expr.Payload, table nftables.TableFamily) value {
 		}
 		port(0, p.sport, peer)
 		port(2, p.dport, own)
+	case e.Base == expr.PayloadBaseTransportHeader:
+		parts = []part{{0, p.icmp, otherField}}
 	case e.Base == expr.PayloadBaseNetworkHeader && !six:
 		parts = []part{{9, p.protocol().data, otherField}, {12, bytesOf(p.src), peerField}, {16, bytesOf(p.dst), peerField}}
 	case e.Base == expr.PayloadBaseNetworkHeader:

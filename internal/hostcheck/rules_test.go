@@ -114,6 +114,16 @@ func TestReadRules_findsWhatDropsTheTraffic(t *testing.T) {
 		{"a limit", base + "input priority 0; }; add rule inet fw c udp dport 51820 limit rate over 1000/second drop", nil},
 		{"chains for links", base + "input priority 0; policy drop; }; add chain inet fw wan; " +
 			"add rule inet fw wan udp dport 51820 accept; add rule inet fw c iifname vmap { eth7 : jump wan, lo : accept }", nil},
+		{"answers that connection tracking does not know", base + "input priority 0; policy drop; }; add rule inet fw c ct state established,related accept; " +
+			"add table inet raw; add chain inet raw r { type filter hook prerouting priority raw; }; add rule inet raw r udp dport 51820 notrack",
+			[]string{"FILTER a rule takes the datagrams of UDP port 51820 out of connection tracking (nftables: table inet raw, chain r, handle"}},
+		{"datagrams of ours that it does not know", base + "input priority 0; policy drop; }; add rule inet fw c ct state established,related accept; " +
+			"add table ip raw; add chain ip raw r { type filter hook output priority raw; }; add rule ip raw r meta l4proto udp notrack",
+			[]string{"FILTER a rule takes the datagrams of UDP port 51820 out of connection tracking (nftables: table ip raw, chain r, handle"}},
+		{"the same of iptables", "iptables -P INPUT DROP; iptables -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT; " +
+			"iptables -t raw -A PREROUTING -p udp --dport 51820 -j CT --notrack", []string{"FILTER a rule takes the datagrams of UDP port 51820 out"}},
+		{"an accepting rule beside notrack", base + "input priority 0; policy drop; }; add rule inet fw c udp dport 51820 accept; " +
+			"add table inet raw; add chain inet raw r { type filter hook prerouting priority raw; }; add rule inet raw r udp dport 51820 notrack", nil},
 		// As firewalld writes them: the policy is accept, and the last rule rejects.
 		{"firewalld that lets our port in", firewalldLike("udp dport 51820 accept"), nil},
 		{"firewalld that does not", firewalldLike("tcp dport 22 accept"), []string{"input", "chain filter_INPUT, handle",

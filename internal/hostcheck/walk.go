@@ -149,6 +149,8 @@ type judgement struct {
 	rated    bool // it is about how many packets there are
 	natted   bool // it gives the packet another destination
 	hides    bool // it gives the packet another source address
+	// It takes the packet out of connection tracking.
+	untracked bool
 }
 
 // judge reads the conditions of a rule one after the other. What is not understood here may be met.
@@ -210,6 +212,8 @@ func (s *ruleset) judge(t *nftables.Table, rule []expr.Any, p *packet) (j judgem
 			j.verdicts = append(j.verdicts, expr.Verdict{Kind: expr.VerdictQueue})
 		case *expr.NAT:
 			j.natted, j.hides = e.Type == expr.NATTypeDestNAT, e.Type == expr.NATTypeSourceNAT
+		case *expr.Notrack:
+			j.untracked = true
 		case *expr.Masq:
 			j.hides = true
 		case *expr.Redir:
@@ -252,6 +256,7 @@ func register(n uint32) uint32 {
 
 // target reads what a rule of iptables does. Most targets change the packet or write it down.
 func (j *judgement) target(e *expr.Target) {
+	j.untracked = j.untracked || notracks(e)
 	switch e.Name {
 	case "REJECT":
 		j.verdicts = append(j.verdicts, expr.Verdict{Kind: expr.VerdictDrop})
@@ -285,8 +290,11 @@ func (p *packet) matches(e *expr.Match) (about field, is truth) {
 	case *xt.ConntrackMtinfo2:
 		return otherField, p.tracked(info)
 	}
-	if p.proto != 0 && (e.Name == "icmp" || e.Name == "icmp6") {
-		return otherField, no
+	if e.Name == "icmp" || e.Name == "icmp6" {
+		if p.proto != 0 && p.icmp == nil {
+			return otherField, no
+		}
+		return otherField, p.message(e)
 	}
 	return otherField, maybe
 }
