@@ -58,7 +58,7 @@ Without a verb it shows the status of every instance.`,
 	if err := root.RegisterFlagCompletionFunc("instance", a.completeInstance); err != nil {
 		panic("cmd/tunctl: " + err.Error()) // the flag was defined three lines above
 	}
-	root.SetFlagErrorFunc(suggestFlag)
+	root.SetFlagErrorFunc(plainFlag)
 	root.AddCommand(a.statusCommand(), a.topCommand(), a.monitorCommand(), a.doctorCommand(), a.fdbCommand(), a.routesCommand(), a.sourcesCommand(), a.netCommand(), a.reloadCommand(), a.confirmCommand(), a.logLevelCommand(),
 		a.exchange().Import(), a.exchange().Export(), a.peerCommand(), a.checkCommand(), a.pingCommand(), a.benchCommand(), a.captureCommand(),
 		a.dnsCommand(), a.genkeyCommand(), a.pubkeyCommand(), a.genpskCommand(), a.versionCommand())

@@ -47,8 +47,12 @@ func (a *app) doctor(ctx context.Context, peer string) error {
 	if err != nil {
 		return err
 	}
+	document := doctor.Document{Schema: doctor.Schema, Instances: []doctor.Report{}}
 	clients, err := a.clients()
 	if err != nil {
+		if a.json { // a program that asks for a document gets one
+			_ = a.printJSON(document)
+		}
 		return err
 	}
 	answers, failures := gather(ctx, clients, func(ctx context.Context, c *control.Client) (control.Status, error) { return c.Status(ctx) })
@@ -70,7 +74,6 @@ func (a *app) doctor(ctx context.Context, peer string) error {
 			names[n] = found[n].Peers[0].Name
 		}
 	}
-	document := doctor.Document{Schema: doctor.Schema, Instances: []doctor.Report{}}
 	worst := doctor.OK
 	for n := range instances {
 		r := doctor.Examine(a.evidence(ctx, &instances[n], names[n]))

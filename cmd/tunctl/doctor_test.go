@@ -9,6 +9,12 @@ import (
 	"tund/internal/screen/screentest"
 )
 
+// A program that asks for a document gets one, also while nothing runs.
+func TestDoctor_documentOfNothing(t *testing.T) {
+	t.Parallel()
+	newWorld(t).expect(69, `"instances": []`, "no instance is running", "doctor", "--json")
+}
+
 func TestDoctor_explainsAndEndsWithTheSeverity(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,8 +47,15 @@ func suggestions(cmd *cobra.Command, typed string) string {
 	return strings.Join(quoted, " or ")
 }
 
-// suggestFlag adds to the error of an unknown flag the one that was probably meant.
-func suggestFlag(cmd *cobra.Command, err error) error {
+// plainFlag says what is wrong with a flag: which one was probably meant, if there is none of that
+// name, and what kind of value it takes.
+func plainFlag(cmd *cobra.Command, err error) error {
+	var bad *pflag.InvalidValueError
+	if errors.As(err, &bad) {
+		if wanted := kindOfValue(bad.GetFlag().Value.Type()); wanted != "" {
+			return fmt.Errorf("--%s: %q is not %s", bad.GetFlag().Name, bad.GetValue(), wanted)
+		}
+	}
 	typed, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
 	if !unknown {
 		return err
@@ -60,6 +68,20 @@ func suggestFlag(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: did you mean %s?", err, meant)
 	}
 	return err
+}
+
+// kindOfValue says what a flag of a type takes, "" where nothing better than pflag's words is
+// known.
+func kindOfValue(flagType string) string {
+	switch {
+	case flagType == "bool":
+		return "true or false"
+	case flagType == "duration":
+		return "a time with its unit, such as 500ms, 30s or 5m"
+	case strings.HasPrefix(flagType, "int"), strings.HasPrefix(flagType, "uint"):
+		return "a whole number that fits"
+	}
+	return ""
 }
 
 // plainly says of each verb below cmd, in place of cobra's words for a wrong number of arguments,

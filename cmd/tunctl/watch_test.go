@@ -76,6 +76,18 @@ func TestSuggestions_nameWhatWasMeant(t *testing.T) {
 	}
 }
 
+// A value that a flag cannot have is refused in words for operators, not for programmers in Go.
+func TestFlags_sayWhatTheyTake(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for typed, want := range map[string]string{
+		"peer set x --keepalive soon": `--keepalive: "soon" is not a whole number`, "--interval 5": `--interval: "5" is not a time with its unit`,
+		"status --all=perhaps": `--all: "perhaps" is not true or false`,
+	} {
+		w.expect(2, "", want, strings.Fields(typed)...)
+	}
+}
+
 func TestCheck_saysEverythingAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -16,7 +16,7 @@ import (
 )
 
 // Peer reduces instances to the ones that have the peer, and these to it. Exact names and keys win
-// over beginnings of them; a beginning must belong to one peer only. That there is none is a *None.
+// over beginnings of them; what fits several peers is refused. That there is none is a *None.
 func Peer(instances []control.Instance, wanted string) ([]control.Instance, error) {
 	exact := func(p *control.Peer) bool { return p.Name == wanted || p.PublicKey == wanted }
 	prefix := func(p *control.Peer) bool {
@@ -24,21 +24,21 @@ func Peer(instances []control.Instance, wanted string) ([]control.Instance, erro
 	}
 	for _, match := range []func(*control.Peer) bool{exact, prefix} {
 		var found []control.Instance
-		keys := make(map[string]string)
+		fits := make(map[string]owned) // by public key
 		for n := range instances {
 			for m := range instances[n].Peers {
 				p := &instances[n].Peers[m]
 				if match(p) {
 					found = append(found, onlyPeer(instances[n], p))
-					keys[p.PublicKey] = p.Name
+					fits[p.PublicKey] = owned{instances[n].Name, p.Name}
 				}
 			}
 		}
 		switch {
-		case len(keys) == 1:
+		case len(fits) == 1:
 			return found, nil
-		case len(keys) > 1:
-			return nil, exit.Errorf(exit.Failed, "%q fits %d peers: %s", wanted, len(keys), screen.Some(sortedValues(keys)))
+		case len(fits) > 1:
+			return nil, exit.Errorf(exit.Failed, "%q fits %d peers: %s", wanted, len(fits), listed(fits))
 		}
 	}
 	var names []string
@@ -73,11 +73,21 @@ func onlyPeer(i control.Instance, p *control.Peer) control.Instance {
 	return i
 }
 
-func sortedValues(m map[string]string) []string {
-	var list []string
-	for _, v := range m {
-		list = append(list, v)
+// owned is a peer, and the instance that has it.
+type owned struct{ instance, peer string }
+
+// listed names peers, with their instances where these differ: then -i chooses among them.
+func listed(peers map[string]owned) string {
+	var names, qualified []string
+	instances := make(map[string]bool)
+	for _, p := range peers {
+		names, qualified = append(names, p.peer), append(qualified, p.peer+" of "+p.instance)
+		instances[p.instance] = true
 	}
-	slices.Sort(list)
-	return list
+	if len(instances) > 1 {
+		slices.Sort(qualified)
+		return screen.Some(qualified) + " (choose an instance with -i)"
+	}
+	slices.Sort(names)
+	return screen.Some(names)
 }

@@ -27,6 +27,12 @@ func TestPeer_choosesOne(t *testing.T) {
 			t.Errorf("%s: %v", wanted, err)
 		}
 	}
+	same := screentest.Office()
+	same.Name, same.Peers = "home", []control.Peer{{Name: "branch-oslo", PublicKey: screentest.Key("another")}}
+	_, err := Peer([]control.Instance{instances[0], same}, "branch-oslo")
+	if err == nil || !strings.Contains(err.Error(), "branch-oslo of home, branch-oslo of office (choose an instance with -i)") {
+		t.Errorf("one name in two instances: %v", err)
+	}
 	if len(instances[0].Peers) != 4 {
 		t.Error("what was given has changed")
 	}
