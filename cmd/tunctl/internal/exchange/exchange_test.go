@@ -123,6 +123,13 @@ func TestImport_takesTheNameOfTheOutput(t *testing.T) {
 	if _, err := config.Load(filepath.Join(d.dir, "lab.toml")); err != nil {
 		t.Error(err)
 	}
+	// No device can have this name, so the file would be refused when tund starts.
+	long := filepath.Join(d.dir, "branch-office-berlin.toml")
+	err := d.run((*Verbs).Import, "-", "-o", long)
+	exittest.Ends(t, err, exit.Config, `"branch-office-berlin", is longer than 15 bytes`)
+	if _, err := os.Stat(long); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the result is there: %v", err)
+	}
 }
 
 func TestExport_flagsOfTheWrongSide(t *testing.T) {

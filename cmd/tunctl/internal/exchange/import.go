@@ -60,7 +60,7 @@ func (v *Verbs) importFile(path, out string, force bool) error {
 	}
 	text := file.TOML(device + ".key")
 	if file.PrivateKeyFile == "" && !file.PrivateKey.IsZero() {
-		more, err := checkImported(text)
+		more, err := checkImported(text, out)
 		if err != nil {
 			return exit.Errorf(exit.Config, "%s: not a valid configuration for tund; nothing was imported:\n%v", name, err)
 		}
@@ -76,10 +76,15 @@ func (v *Verbs) importFile(path, out string, force bool) error {
 	return err
 }
 
-// checkImported reads a new configuration as tund will. Places in it are of no use to whoever has
-// not seen it yet.
-func checkImported(text string) ([]wgquick.Note, error) {
-	c, err := config.Parse("imported.toml", []byte(text))
+// checkImported reads a new configuration as tund will, from the file that it is for: its name is
+// that of the instance, and of the device. Places in it are of no use to whoever has not seen it
+// yet.
+func checkImported(text, out string) ([]wgquick.Note, error) {
+	path := "imported.toml"
+	if out != "" {
+		path = filepath.Base(out)
+	}
+	c, err := config.Parse(path, []byte(text))
 	if faults, ok := err.(config.Errors); ok {
 		lines := make([]string, len(faults))
 		for i, f := range faults {
