@@ -141,6 +141,16 @@ func IsLoss(name string) bool {
 	return name != SuppressedARP.String() && name != SnoopedMulticast.String() && name != NotFlooded.String()
 }
 
+// Losses sums those of counts by name, as Snapshot returns them, that are losses.
+func Losses(counts map[string]uint64) (sum uint64) {
+	for name, n := range counts {
+		if IsLoss(name) {
+			sum += n
+		}
+	}
+	return sum
+}
+
 // Counters counts drops by reason. The zero value is ready; it is safe for concurrent use and must
 // not be copied.
 type Counters struct {

@@ -29,3 +29,15 @@ func TestCounters_snapshotHoldsOnlyWhatHappened(t *testing.T) {
 		t.Errorf("snapshot = %v", got)
 	}
 }
+
+// What the switch keeps back because nobody needs it is no loss.
+func TestLosses_areWhatSomebodyMisses(t *testing.T) {
+	t.Parallel()
+	counts := map[string]uint64{BadTag.String(): 3, SuppressedARP.String(): 500, NoPeer.String(): 4, NotFlooded.String(): 60, SnoopedMulticast.String(): 7}
+	if got := Losses(counts); got != 7 {
+		t.Errorf("%d losses in %v", got, counts)
+	}
+	if Losses(nil) != 0 {
+		t.Error("losses of nothing")
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tund/internal/control"
+	"tund/internal/drop"
 )
 
 // History is how many rates are kept for each peer: the width of the widest graph.
@@ -90,10 +91,7 @@ func (m *Meter) Look(at time.Time, instances []control.Instance) {
 			p := &i.Peers[k]
 			key := id{i.Name, p.PublicKey}
 			was, known := m.peers[key]
-			is := seen{rx: p.RxBytes, tx: p.TxBytes, graph: was.graph}
-			for _, count := range p.Drops {
-				is.drops += count
-			}
+			is := seen{rx: p.RxBytes, tx: p.TxBytes, drops: drop.Losses(p.Drops), graph: was.graph}
 			row := Peer{
 				Instance: i.Name, Peer: p, Rx: bits(rate(is.rx, was.rx, known)), Tx: bits(rate(is.tx, was.tx, known)),
 				Drops: rate(is.drops, was.drops, known),

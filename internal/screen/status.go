@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"tund/internal/control"
+	"tund/internal/drop"
 )
 
 // How much is shown on a terminal by default: enough to fill a screen, but not so much that the
@@ -131,7 +132,7 @@ func (s *Page) devices(i *control.Instance) {
 		}
 		t.add(cell{text: s.Clean(d.Name), paint: Bold}, cell{text: s.Clean(d.Kind)}, state, s.items(addresses),
 			cell{text: strconv.Itoa(d.MTU)}, cell{text: bytesIEC(d.RxBytes)}, cell{text: bytesIEC(d.TxBytes)},
-			cell{text: strconv.FormatUint(sum(d.Drops), 10)})
+			cell{text: strconv.FormatUint(drop.Losses(d.Drops), 10)})
 	}
 	t.write(&s.Buffer, s.Style, 2)
 }
@@ -220,7 +221,7 @@ func (s *Page) peerRow(p *control.Peer) []cell {
 	return []cell{
 		{text: s.Clean(p.Name), paint: Bold}, {text: state, paint: colour}, {text: s.Clean(endpoint)},
 		{text: since(p.LastHandshake.Time, s.now)}, {text: s.Clean(cipher(p))}, {text: rx}, {text: tx},
-		{text: strconv.FormatUint(sum(p.Drops), 10)}, s.items(reach),
+		{text: strconv.FormatUint(drop.Losses(p.Drops), 10)}, s.items(reach),
 	}
 }
 
@@ -325,12 +326,4 @@ func reasons(drops map[string]uint64) string {
 		return "none"
 	}
 	return strings.Join(parts, ", ")
-}
-
-func sum(drops map[string]uint64) uint64 {
-	var n uint64
-	for _, v := range drops {
-		n += v
-	}
-	return n
 }

@@ -12,6 +12,7 @@ import (
 
 	"tund/internal/control"
 	"tund/internal/doctor"
+	"tund/internal/drop"
 )
 
 // page is the page for people: one file without a reference to any other. It asks for page.json and
@@ -44,6 +45,7 @@ type pageDocument struct {
 	AllPeers int               `json:"all_peers"`
 	Devices  []pageDevice      `json:"devices"`
 	Drops    map[string]uint64 `json:"drops"`
+	Spared   map[string]uint64 `json:"spared"` // what went nowhere because nobody needs it
 	FDB      []pageEntry       `json:"fdb"`
 	AllFDB   int               `json:"all_fdb"`
 	FDBLimit int               `json:"fdb_limit"`
@@ -64,7 +66,7 @@ type pagePeer struct {
 	Rx        uint64            `json:"rx"`
 	Tx        uint64            `json:"tx"`
 	RTTS      *float64          `json:"rtt_s,omitempty"`
-	Drops     uint64            `json:"drops"`
+	Drops     uint64            `json:"drops"` // that are losses
 }
 
 type pageDevice struct {
@@ -91,12 +93,19 @@ func (s *Site) document(i *control.Instance, r *doctor.Report, now time.Time) *p
 	d := &pageDocument{
 		Name: i.Name, Host: i.Host, Version: i.Version, Port: i.ListenPort, Now: now.Unix(), UptimeS: int64(i.UptimeS),
 		Worst: r.Worst, Findings: []doctor.Finding{}, Peers: []pagePeer{}, AllPeers: len(i.Peers), Devices: []pageDevice{},
-		Drops: i.Drops, FDB: []pageEntry{}, AllFDB: len(i.FDB), FDBLimit: i.FDBLimit, StepS: int(historyStep / time.Second),
+		Drops: map[string]uint64{}, Spared: map[string]uint64{}, FDB: []pageEntry{}, AllFDB: len(i.FDB), FDBLimit: i.FDBLimit, StepS: int(historyStep / time.Second),
 		Suppression: i.Suppression,
 	}
 	for _, f := range r.Findings {
 		if f.Severity != doctor.OK {
 			d.Findings = append(d.Findings, f)
+		}
+	}
+	for reason, n := range i.Drops {
+		if drop.IsLoss(reason) {
+			d.Drops[reason] = n
+		} else {
+			d.Spared[reason] = n
 		}
 	}
 	for n := range i.Peers[:min(len(i.Peers), maxPagePeers)] {
@@ -107,9 +116,7 @@ func (s *Site) document(i *control.Instance, r *doctor.Report, now time.Time) *p
 		if !p.LastHandshake.IsZero() {
 			row.Handshake = p.LastHandshake.Unix()
 		}
-		for _, drops := range p.Drops {
-			row.Drops += drops
-		}
+		row.Drops = drop.Losses(p.Drops)
 		d.Peers = append(d.Peers, row)
 	}
 	for n := range i.Devices {

@@ -43,6 +43,9 @@ func TestPage_documentIsWhatTheInstanceIs(t *testing.T) {
 		len(d.FDB) != 1 || d.FDBLimit != 10 || d.Suppression == nil || d.Suppression.Answered != 120 || d.StepS != 5 || header.Get("Content-Type") != "application/json" {
 		t.Errorf("%+v", d)
 	}
+	if len(d.Drops) != 1 || d.Drops["replay"] != 7 || len(d.Spared) != 1 || d.Spared["not-flooded"] != 9 {
+		t.Errorf("losses %v, no losses %v", d.Drops, d.Spared)
+	}
 	for _, f := range d.Findings {
 		if f.Severity == "ok" || f.Cause == "" {
 			t.Errorf("%+v", f)

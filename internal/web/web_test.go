@@ -263,9 +263,9 @@ func TestServer_boundsConnections(t *testing.T) {
 func (f *fake) Traffic() (rx, tx uint64) { return 0, 0 }
 func (f *fake) Instance() control.Instance {
 	return control.Instance{
-		Name: "office", Version: "1.2.3", Host: "gw", Drops: map[string]uint64{"replay": 7}, FDBLimit: 10,
+		Name: "office", Version: "1.2.3", Host: "gw", Drops: map[string]uint64{"replay": 7, "not-flooded": 9}, FDBLimit: 10,
 		Devices: []control.Device{{Name: "tund0", Kind: "tun", Up: true, MTU: 1420}},
-		Peers:   []control.Peer{{Name: "</script><b>", State: control.StateDown, LastError: "no answer", Drops: map[string]uint64{"a": 2, "b": 3}}},
+		Peers:   []control.Peer{{Name: "</script><b>", State: control.StateDown, LastError: "no answer", Drops: map[string]uint64{"a": 2, "b": 3, "suppressed-neighbor": 40}}},
 		FDB:     []control.FDBEntry{{MAC: "02:00:00:00:00:01", Port: "tund0", Kind: "local"}},
 
 		Suppression: &control.Suppression{Answered: 120, Local: 30, Flooded: 12, Again: 3},
