@@ -68,3 +68,27 @@ func keptBy(t *testing.T, text string) int {
 	runtime.KeepAlive(c)
 	return int(after.HeapAlloc) - int(before.HeapAlloc)
 }
+
+// TestRead_longListsTakeLittle: a list says the same again and again, as an agent may write it. It
+// takes no more memory than what it says, and no time that grows with its square.
+func TestRead_longListsTakeLittle(t *testing.T) {
+	const times = 20_000
+	c := &Config{Instance: "office", Path: "/etc/tund/office.toml", Tun: &Tun{}, Tap: &Tap{Hub: true}}
+	vlans, endpoints := make([]any, times), make([]any, times)
+	for i := range times {
+		vlans[i], endpoints[i] = "0-4094", fmt.Sprintf("10.%d.%d.%d:51820", i>>16, i>>8&255, i&255)
+	}
+	values := map[string]any{
+		"public_key": "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", "ethernet": true, "vlans": vlans, "endpoint": endpoints,
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	p, err := c.NewPeerReader().Read(values)
+	runtime.ReadMemStats(&after)
+	if err != nil || len(p.VLANs) != 4095 || len(p.Endpoints) != times {
+		t.Fatalf("%d VLANs, %d endpoints, %v", len(p.VLANs), len(p.Endpoints), err)
+	}
+	if took := int(after.TotalAlloc-before.TotalAlloc) / times; took > 2000 {
+		t.Errorf("an element takes %d bytes", took)
+	}
+}

@@ -232,9 +232,9 @@ func (l *loader) peerMACs(s *section) []MAC {
 }
 
 // vlans returns a list of VLANs, written as numbers and as ranges in strings, ascending and without
-// repetitions.
+// repetitions. However long the list in the file is, it takes no more memory than all VLANs do.
 func (s *section) vlans(key string) []uint16 {
-	var list []uint16
+	var given [maxVLAN + 1]bool
 	for _, it := range s.list(key, `a list of numbers and ranges like "10-19"`) {
 		first, last := int64(0), int64(0)
 		switch v := it.value.(type) {
@@ -262,11 +262,16 @@ func (s *section) vlans(key string) []uint16 {
 			continue
 		}
 		for v := first; v <= last; v++ {
+			given[v] = true
+		}
+	}
+	var list []uint16
+	for v, there := range given {
+		if there {
 			list = append(list, uint16(v))
 		}
 	}
-	slices.Sort(list)
-	return slices.Compact(list)
+	return list
 }
 
 func vlanRange(first, last int64) string {
@@ -309,15 +314,16 @@ func (l *loader) peerEndpoints(s *section) []Endpoint {
 		s.wrongType(key, "host:port, or a list of them")
 	}
 	var list []Endpoint
+	given := make(map[Endpoint]bool)
 	for i, word := range words {
 		e, why := parseEndpoint(word)
 		switch {
 		case why != "":
 			s.errorAt(at[i], key, "%s", why)
-		case slices.Contains(list, e):
+		case given[e]:
 			s.warnAt(at[i], key, "%s given twice", scalar.Shown(word))
 		default:
-			list = append(list, e)
+			list, given[e] = append(list, e), true
 			if a, ok := e.AddrPort(); ok {
 				l.literals = append(l.literals, literal{a.Addr(), s, at[i]})
 			}

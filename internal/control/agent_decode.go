@@ -16,15 +16,37 @@ const maxEpoch = 64
 // memory at a time.
 type sourceReader struct {
 	json   *json.Decoder
+	body   *elements // what json reads
 	whole  bool
 	change SourceChange
 	head   SourceHead
 	seen   map[string]bool
 }
 
+// maxElement bounds one element of a list in bytes: a peer with a hundred thousand allowed IPs. An
+// element is decoded as a whole, and then takes many times as much memory.
+const maxElement = 4 << 20
+
+// elements bounds how much of a body is read for one of its elements.
+type elements struct {
+	io.Reader
+	left int // bytes that may still be read for this one
+}
+
+// Read implements io.Reader.
+func (e *elements) Read(b []byte) (int, error) {
+	if e.left <= 0 {
+		return 0, &Error{Code: CodeTooLarge, Message: fmt.Sprintf("request body has an element of more than %d bytes", maxElement)}
+	}
+	n, err := e.Reader.Read(b[:min(len(b), e.left)])
+	e.left -= n
+	return n, err
+}
+
 // decodeSource reads a change and hands its elements over as they come.
 func decodeSource(r io.Reader, whole bool, change SourceChange) (SourceHead, error) {
-	d := &sourceReader{json: json.NewDecoder(r), whole: whole, change: change, seen: make(map[string]bool)}
+	body := &elements{r, maxElement}
+	d := &sourceReader{json: json.NewDecoder(body), body: body, whole: whole, change: change, seen: make(map[string]bool)}
 	d.json.DisallowUnknownFields()
 	if err := d.object("the request", d.member); err != nil {
 		return SourceHead{}, d.explain(err)
@@ -87,6 +109,7 @@ func (d *sourceReader) array(what string, element func() error) error {
 		return err
 	}
 	for d.json.More() {
+		d.body.left = maxElement
 		if err := element(); err != nil {
 			return err
 		}

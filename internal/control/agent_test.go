@@ -127,7 +127,9 @@ func TestDecodeSource(t *testing.T) {
 		{put, ``, "invalid: request body ends early"},
 		{put, `[]`, "invalid: the request: want an object"},
 		{put, `{"epoch":"` + strings.Repeat("e", 65) + `","generation":7,"peers":[]}`, "invalid: epoch is longer than 64 bytes"},
-		{put, `{"epoch":"` + strings.Repeat("e", maxSourceBody) + `"}`, "too-large: request body is larger than 33554432 bytes"},
+		{put, `{"epoch":"` + strings.Repeat("e", maxSourceBody) + `"}`, "too-large: request body has an element of more than 4194304 bytes"},
+		{put, `{"epoch":"e","generation":1,"peers":[` + strings.Repeat(`{"name":"`+strings.Repeat("e", 1<<20)+`"},`, maxSourceBody>>20) + "{}]}",
+			"too-large: request body is larger than 33554432 bytes"},
 	} {
 		f := &fakeAgent{}
 		w := askAgent(f, theAgent, test.method, "/v1/sources/agent", test.body)
@@ -199,6 +201,24 @@ func TestAgentHandler_peersInFewWords(t *testing.T) {
 		if got := askAgent(&fakeAgent{}, theAgent, "GET", "/v1/peers"+query, "").body.String(); !strings.HasPrefix(got, want) {
 			t.Errorf("%s:\ngot  %s\nwant %s", query, got, want)
 		}
+	}
+}
+
+// An agent cannot have one element take memory without end, however much of a body it fills; many
+// elements may be longer together.
+func TestDecodeSource_boundsElements(t *testing.T) {
+	t.Parallel()
+	body := func(element string, times int) string {
+		return `{"epoch":"e","generation":1,"peers":[` + strings.Repeat(element+",", times) + "{}]}"
+	}
+	long := `{"name":"` + strings.Repeat("e", 2*maxElement) + `"}`
+	if _, err := decodeSource(strings.NewReader(body(long, 1)), true, &fakeAgent{}); asError(err).Code != CodeTooLarge {
+		t.Errorf("an element that is too long: %v", err)
+	}
+	many := body(`{"name":"`+strings.Repeat("e", 1<<16)+`"}`, 3*maxElement>>16)
+	agent := &fakeAgent{}
+	if _, err := decodeSource(strings.NewReader(many), true, agent); err != nil {
+		t.Errorf("%d bytes in many elements: %v", len(many), err)
 	}
 }
 
