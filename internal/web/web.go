@@ -216,8 +216,11 @@ func (s *Server) Close() error {
 // guarded adds what keeps other web sites out: the browser of somebody who visits them may be able
 // to reach an instance. A foreign page can neither read an answer (there is no CORS header, and a
 // name that was made to point here is refused) nor show it in a frame.
+//
+// Names are refused where a browser of this host asks, whatever the address at which we listen.
+// From other hosts they are usual, and who may come from there is for the operator's network to
+// say.
 func guarded(next http.Handler, m config.Metrics) http.Handler {
-	local := m.Socket == "" && m.Listen.Addr().IsLoopback()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -225,7 +228,7 @@ func guarded(next http.Handler, m config.Metrics) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		if local && !addressed(r.Host) {
+		if m.Socket == "" && fromThisHost(r) && !addressed(r.Host) {
 			answer(w, http.StatusMisdirectedRequest, "ask for this address by number, or as localhost: a name could lead here from a foreign web site")
 			return
 		}
@@ -233,15 +236,31 @@ func guarded(next http.Handler, m config.Metrics) http.Handler {
 	})
 }
 
-// addressed reports whether a Host header is an IP address or localhost, with or without a port.
+// fromThisHost reports whether both ends of the connection have one address, or a loopback one, so
+// that the client runs on this host.
+func fromThisHost(r *http.Request) bool {
+	client, err := netip.ParseAddrPort(r.RemoteAddr)
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if err != nil || !ok {
+		return true // it cannot be told
+	}
+	server, err := netip.ParseAddrPort(local.String())
+	return err != nil || server.Addr().Unmap().IsLoopback() || server.Addr().Unmap() == client.Addr().Unmap()
+}
+
+// addressed reports whether a Host header, with or without a port, is one that no foreign web site
+// can have led here: an IP address, localhost, or the name of this host.
 func addressed(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		name = h
 	}
-	name = strings.Trim(name, "[]")
-	_, err := netip.ParseAddr(name)
-	return err == nil || strings.EqualFold(name, "localhost")
+	name = strings.TrimSuffix(strings.Trim(name, "[]"), ".")
+	if _, err := netip.ParseAddr(name); err == nil || strings.EqualFold(name, "localhost") {
+		return true
+	}
+	own, err := os.Hostname()
+	return err == nil && strings.EqualFold(name, own)
 }
 
 // bounded is a listener with a limit of connections. Those beyond it wait in the kernel.

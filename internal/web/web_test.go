@@ -1,10 +1,12 @@
 package web
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -198,6 +200,41 @@ func TestServer_keepsOthersOut(t *testing.T) {
 	}
 	if status, _, _ := get(t, url+"/v1/status"); status != 404 {
 		t.Errorf("the control API is there: %d", status)
+	}
+}
+
+// The browser of a user of this host reaches every address at which we listen, and a foreign web
+// site can have its name lead there. From other hosts, names are usual.
+func TestServer_namesWhereverItListens(t *testing.T) {
+	t.Parallel()
+	loopback, lan := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9586}, &net.TCPAddr{IP: net.ParseIP("fd00::1"), Port: 9586}
+	own, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		listen string
+		at     net.Addr
+		from   string
+		host   string
+		want   int
+	}{
+		{"0.0.0.0:9586", loopback, "127.0.0.1:40000", "evil.example", 421},
+		{"0.0.0.0:9586", loopback, "127.0.0.1:40000", own + ":9586", 204},
+		{"0.0.0.0:9586", loopback, "127.0.0.1:40000", "127.0.0.1:9586", 204},
+		{"[fd00::1]:9586", lan, "[fd00::1]:40000", "evil.example", 421},
+		{"[fd00::1]:9586", lan, "[fd00::1]:40000", "[fd00::1]:9586", 204},
+		{"[fd00::1]:9586", lan, "[fd00::2]:40000", "gw.example.org:9586", 204},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, c.at))
+		r.Host, r.RemoteAddr = c.host, c.from
+		w := httptest.NewRecorder()
+		ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+		guarded(ok, config.Metrics{Listen: netip.MustParseAddrPort(c.listen)}).ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("listening at %s, asked from %s for %s: %d, want %d", c.listen, c.from, c.host, w.Code, c.want)
+		}
 	}
 }
 
