@@ -133,7 +133,7 @@ func Port(p config.Peer) l2.PortConfig {
 	c := l2.PortConfig{
 		Name: p.Name, Ethernet: p.Ethernet, MaxMACs: int(p.MaxMACs), VLANs: p.VLANs, PVID: p.PVID,
 		TrustDHCP: p.TrustDHCP, TrustRA: p.TrustRA, Isolated: p.Isolated, NoBUM: p.NoBUM, NoSuppression: p.NoSuppression,
-		PublicKey:      [32]byte(p.PublicKey),
+		PublicKey: [32]byte(p.PublicKey), Node: SwitchNode(p.PublicKey),
 		BroadcastLimit: int(p.BroadcastLimit), MulticastLimit: int(p.MulticastLimit), UnknownLimit: int(p.UnknownUnicastLimit),
 	}
 	for _, m := range p.MACs {

@@ -8,6 +8,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/drop"
+	"tund/internal/limit"
 )
 
 // Control messages have the header described in wire.go, with format 0, followed by a body that
@@ -302,7 +303,7 @@ func (s *Switch) announced(now boottime.Time, p *port, body []byte) drop.Reason 
 		case mac.Group() || mac == 0:
 			worst = drop.SourceMulticast
 			continue
-		case mac == s.mac || !f.pinnedHere(mac):
+		case mac == s.mac || !f.pinnedHere(mac) || f.view.otherSwitch(mac, p.id):
 			worst = drop.SourceForeign
 			continue
 		case p.blocked != nil && p.blocked.has(vid):
@@ -323,7 +324,7 @@ func (s *Switch) announced(now boottime.Time, p *port, body []byte) drop.Reason 
 		}
 		if o.reason != drop.None {
 			worst = o.reason
-		} else if o.fresh || o.moved {
+		} else if (o.fresh || o.moved) && p.state.tells.Take(now, 1, peerTellRate) {
 			s.tellLAN(now, vid, mac)
 		}
 	}
@@ -335,6 +336,10 @@ const (
 	announceLimit = 1024
 	tellLimit     = 512
 )
+
+// peerTellRate limits what one peer's announcements add to our LAN, so that those of another are
+// not too many: all that a peer may have at once, and then a few.
+var peerTellRate = limit.PerSecond(tellLimit/8, DefaultMaxPerPort)
 
 // controlLimit is the number of control messages that a peer may send per second: processing them
 // is expensive.
@@ -375,7 +380,10 @@ func appendHeader(b []byte, dst, src MAC, vid uint16, tagged bool, etherType uin
 
 // switchMAC derives the MAC of a switch from its node name: locally administered, unicast, with a
 // prefix that people can recognize.
-func switchMAC(node uint64) MAC { return 0x767464_000000 | MAC(node&0xffffff) }
+func switchMAC(node uint64) MAC { return switchPrefix<<24 | MAC(node&0xffffff) }
+
+// switchPrefix begins the MAC of every switch.
+const switchPrefix MAC = 0x767464
 
 // authenticate returns the 16-byte authenticator of the head of a probe under secret: HMAC-SHA-256,
 // truncated (RFC 2104 §5).

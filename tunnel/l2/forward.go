@@ -264,6 +264,10 @@ func (s *Switch) refuse(f *frameInfo, v *Verdict) drop.Reason {
 		}
 		return drop.SourceForeign
 	}
+	if in.id != LocalPort && f.view.otherSwitch(h.Src, in.id) {
+		s.suspect(f.now)
+		return drop.SourceForeign // it would get the answers to what that switch asks
+	}
 	if in.node != 0 && h.Src == in.node && (f.isChallenge() || f.isQuery()) {
 		f.node = true
 	} else if f.view.pinned != nil && !f.pinnedHere(h.Src) {
@@ -327,7 +331,7 @@ func (s *Switch) locate(f *frameInfo) bool {
 			return true
 		}
 	}
-	if ok {
+	if ok && !(e&flagStatic == 0 && e.port() != LocalPort && f.view.otherSwitch(f.h.Dst, e.port())) {
 		f.dst = e.port()
 		p := f.view.port(f.dst)
 		if e&flagStatic != 0 || p != nil && p.ready && !f.view.cfg.NoLearning {

@@ -97,7 +97,7 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 	}
 	if !was.known {
 		s.querier.soon(now)
-		s.probeAt = dueNow // a new path between LANs: look for a loop now
+		s.probeSoon(now) // a new path between LANs: look for a loop now
 		s.watchUntil = now.Add(watchTime)
 	}
 	if p.cfg.Ethernet && h.Ethernet && (h.Answer || !was.known) {

@@ -80,6 +80,29 @@ func (s *Switch) joinTestBack(f *frameInfo, v *Verdict) bool {
 	return false
 }
 
+// inUse reports whether a host has the MAC of key, as far as we know: one that has long been silent
+// and one in another VLAN of a bridge that does not distinguish them, too. A frame from its MAC
+// would lead what is sent to it to us.
+func (s *Switch) inUse(key uint64) bool {
+	if _, assigned := s.assigned.find(key); assigned {
+		return true
+	}
+	return s.fdb.knows(key)
+}
+
+func (t *fdb) knows(key uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, _, ok := t.findLocked(key); ok {
+		return true
+	}
+	if _, silent := t.homes[key]; silent {
+		return true
+	}
+	v, _, ok := t.findLocked(entryKey(0, keyMAC(key)))
+	return ok && t.allVLANs && v&flagStation != 0
+}
+
 // joinTest handles a peer's request for a join test: it sends an ARP probe from the MAC named in
 // the request to our LAN. No known host may have that MAC.
 func (s *Switch) joinTest(now boottime.Time, p *port, body []byte) drop.Reason {
@@ -95,8 +118,7 @@ func (s *Switch) joinTest(now boottime.Time, p *port, body []byte) drop.Reason {
 	}
 	mac, view := MACFromBytes(body[2:]), s.view.Load()
 	_, pinned := view.pinned[mac]
-	_, _, known := s.fdb.find(entryKey(vid, mac))
-	if mac>>40 != testMACByte || pinned || known || mac == s.mac {
+	if mac>>40 != testMACByte || pinned || mac == s.mac || s.inUse(entryKey(vid, mac)) {
 		return drop.SourceForeign
 	}
 	if !p.state.joinTests.Take(now, 1, testRate) {

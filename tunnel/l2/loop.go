@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tund/internal/boottime"
+	"tund/internal/limit"
 )
 
 // Loop guard: detection of sites that are also connected outside the tunnel.
@@ -175,7 +176,7 @@ func (s *Switch) block(now boottime.Time, want block) (fresh bool) {
 		s.stale = append(s.stale, stale{port: LocalPort, vid: want.vid, moved: true, since: second(max(now.Add(-suspectTime), 0))})
 	}
 	if want.other == LocalPort {
-		s.queue.Flush = true
+		s.flushBridge(now, want.port)
 		s.stale = append(s.stale, stale{port: LocalPort, vid: want.vid, stations: true})
 	}
 	s.refresh(want.port)
@@ -183,7 +184,7 @@ func (s *Switch) block(now boottime.Time, want block) (fresh bool) {
 }
 
 // unblock ends the blocks for which gone returns true, and has all ports send hellos and
-// announcements again. mu is held.
+// announcements soon. mu is held.
 func (s *Switch) unblock(now boottime.Time, gone func(*block) bool) {
 	var ended []block
 	s.blocks = slices.DeleteFunc(s.blocks, func(b block) bool {
@@ -211,6 +212,21 @@ func (s *Switch) unblock(now boottime.Time, gone func(*block) bool) {
 			s.tellCut(b.other, b.vid, cutOpen)
 		}
 	}
+	s.renews = true
+}
+
+// renewRate limits how often all peers are sent hellos and announcements because blocks have ended.
+// A loop in maxProbedVLANs ends in all of them within some seconds. A peer may make us block and
+// open its own port as often as it likes, and each time costs messages to all peers and back.
+var renewRate = limit.Each(time.Second, 8)
+
+// renewPeers has all peers sent hellos and announcements, once for all blocks that have ended. What
+// is beyond the limit happens at a later tick. mu is held.
+func (s *Switch) renewPeers(now boottime.Time) {
+	if !s.renews || !s.renewed.Take(now, renewRate) {
+		return
+	}
+	s.renews = false
 	for _, p := range s.ports {
 		if p.up && p.cfg.Ethernet {
 			p.helloAt, p.tries, p.announce = dueNow, 0, true

@@ -330,6 +330,18 @@ func (s *Switch) hasNeighbour(now boottime.Time, vid uint16) bool {
 	return at != 0 && now.Sub(at) <= neighbourTime
 }
 
+// flushRate limits how often one peer may be the reason for which the bridge of the TAP forgets
+// what it has learned there. Until the hosts of all peers have been heard again, what is sent to
+// them goes to every port of the bridge. Gateways change in maxProbedVLANs at once.
+var flushRate = limit.Each(5*time.Second, maxProbedVLANs)
+
+// flushBridge asks the bridge of the TAP to forget the hosts of the peer at a port. mu is held.
+func (s *Switch) flushBridge(now boottime.Time, id PortID) {
+	if p := s.ports[id]; p != nil && (s.queue.Flush || p.state.flushes.Take(now, 1, flushRate)) {
+		s.queue.Flush = true
+	}
+}
+
 // takeCut handles a peer's message about our own role in a VLAN: one of two gateways of our LAN, or
 // again the only one. The entries of hosts that looping copies have moved from this peer to our TAP
 // are discarded. The peer has no say about hosts that were elsewhere before; their own peers send
@@ -363,7 +375,9 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 			sp.standby = make(map[uint16]boottime.Time) // at most one entry per VLAN
 		}
 		sp.standby[vid] = now
-		s.queue.Flush = true // the peer's hosts are reached through the other gateway
+		if s.hasNeighbour(now, vid) {
+			s.flushBridge(now, p.id) // the peer's hosts are reached through the other gateway
+		}
 		s.event(now, Event{Kind: EventStandby, Port: p.id, VLAN: vid})
 	case body[2] == cutActive:
 		if sp.active == nil {

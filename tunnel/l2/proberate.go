@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tund/internal/boottime"
+	"tund/internal/limit"
 )
 
 // When loop probes are sent on our LAN.
@@ -89,6 +90,18 @@ func (s *Switch) tickProbes(now boottime.Time) {
 	if !now.Before(s.probeAt) {
 		s.probeAt = now.Add(s.pace())
 		s.sendProbes(now)
+	}
+}
+
+// soonRate limits how often peers that come up have probes sent before their time: a peer may come
+// and go as often as it likes.
+var soonRate = limit.Each(ProbeInterval, 8)
+
+// probeSoon has the next Tick send probes, or those of ProbeInterval do if there have been many. mu
+// is held.
+func (s *Switch) probeSoon(now boottime.Time) {
+	if s.soon.Take(now, soonRate) {
+		s.probeAt = dueNow
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tund/internal/boottime"
+	"tund/internal/limit"
 )
 
 // Querier: with Config.Querier the switch asks the hosts of all sites which multicast groups they
@@ -31,12 +32,22 @@ type querier struct {
 	at     boottime.Time // of the next round, or of the rest of the present one; 0: at once
 	vid    uint16        // where the present round goes on
 	rounds int           // since a start, up to queryRounds
+	soons  limit.Until   // limits rounds before their time
 }
 
-// soon lets a round begin, unless there has just been one.
+// querySoonRate limits rounds before their time, each of which costs every site two frames for each
+// VLAN, and answers: a peer may come and go as often as it likes.
+var querySoonRate = limit.Each(queryResponse*time.Second, 8)
+
+// soon lets a round begin within a second or, if there have been many, when the answers to the last
+// one have come.
 func (q *querier) soon(now boottime.Time) {
 	q.rounds = 0
-	if soon := now.Add(time.Second); q.vid == 0 && soon.Before(q.at) {
+	wait := time.Second
+	if !q.soons.Take(now, querySoonRate) {
+		wait = queryResponse * time.Second
+	}
+	if soon := now.Add(wait); q.vid == 0 && soon.Before(q.at) {
 		q.at = soon
 	}
 }

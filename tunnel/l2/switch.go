@@ -86,6 +86,9 @@ type PortConfig struct {
 	// The peer's public key, by which all sites make the same choice between two gateways of a LAN.
 	// The zero key means unknown.
 	PublicKey [32]byte
+	// The node name that follows from that key: the peer that says so has the MAC of its switch,
+	// whoever else says the same. 0 means unknown.
+	Node uint64
 
 	// Storm limits in frames per second for what the peer sends; 0 means those of Config, a
 	// negative value means no limit.
@@ -138,6 +141,8 @@ type Switch struct {
 	pairs   map[pairKey]*pair
 	tests   map[MAC]pairKey // outstanding join tests
 	stale   []stale         // entries to be flushed by the next Tick
+	renews  bool            // peers are to be sent hellos and announcements; see renewPeers
+	renewed limit.Until     // limits that
 	doubts  []doubt         // to be taken over by the next Tick; see takeover.go
 	easing  int             // steps left until probes are sent every ProbeInterval again
 	derived uint64          // number of secrets derived so far
@@ -176,6 +181,7 @@ type Switch struct {
 	resting    bool          // as of the last Tick
 	roundAt    boottime.Time // when the next round through the VLANs begins, at rest
 	unprobed   int           // VLANs that are left in this round
+	soon       limit.Until   // limits probes before their time
 }
 
 // portState is the part of a port that survives when the view is replaced.
@@ -185,10 +191,12 @@ type portState struct {
 	drops     drop.Counters
 	bpduUntil atomic.Int64 // boottime until which BPDU guard keeps the port blocked
 	announce  limit.Bucket // limits announced MACs
+	tells     limit.Bucket // limits frames to our LAN because of announced MACs
 	control   limit.Bucket // limits control messages
 	renames   limit.Bucket // limits changes of the peer's node name
 	relay     limit.Bucket // limits how many of the peer's probes are relayed to other peers
 	joinTests limit.Bucket // limits join tests that the peer requests
+	flushes   limit.Bucket // limits how often the bridge forgets its hosts because of the peer
 
 	// The last frame refused for each kind of refusal, and the last that was too long, as keys of
 	// the forwarding database; 0: none.

@@ -127,6 +127,7 @@ func (s *Switch) Tick(now boottime.Time) Actions {
 	s.tickedAt = now
 	pairs := s.agePairs(now)
 	s.unblock(now, func(b *block) bool { return b.over(now, s.lateAt) })
+	s.renewPeers(now)
 	s.tickProbes(now)
 	var announce []PortID
 	for id, p := range s.ports {
@@ -297,6 +298,9 @@ func (s *Switch) noteOutcome(now boottime.Time, key uint64, port PortID, o outco
 		s.suspect(now)
 	}
 	if o.alive {
+		s.mu.Lock()
+		delete(s.held, key) // its claim has failed
+		s.mu.Unlock()
 		s.suspectPair(now, port, o.owner, keyVID(key))
 	}
 	if o.moved {

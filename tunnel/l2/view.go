@@ -14,7 +14,8 @@ type view struct {
 	byID   []*port
 	peers  []*port // peers that are up and known to carry Ethernet
 	pinned map[MAC]PortID
-	// MACs of the peers' switches; if two peers have the same, the first to say so.
+	// MACs of the peers' switches; if two peers have the same, the one whose key it follows from,
+	// or the first to say so.
 	nodes map[MAC]PortID
 
 	// By node name: the ports that are ready and whose peer has that name.
@@ -199,13 +200,34 @@ func (v *view) removeNames(s *Switch, was *port) {
 	}
 }
 
-// addNode assigns the MAC of the peer's switch to its port, unless another peer named it first.
-// Switch.mu is held.
+// addNode assigns the MAC of the peer's switch to its port, unless another peer has a better claim
+// to it. Switch.mu is held.
 func (v *view) addNode(s *Switch, id PortID) {
 	sp := s.ports[id]
-	if first, ok := v.nodes[sp.peer.mac]; !ok || s.ports[first] == nil || sp.peer.since < s.ports[first].peer.since {
+	if first, ok := v.nodes[sp.peer.mac]; !ok || s.ports[first] == nil || sp.namedBefore(s.ports[first]) {
 		v.nodes[sp.peer.mac] = id
 	}
+}
+
+// namedBefore reports whether the node name of p counts more than that of o, whose MAC is the same:
+// a peer chooses what it says, but not its key.
+func (p *slowPort) namedBefore(o *slowPort) bool {
+	if a, b := p.ownName(), o.ownName(); a != b {
+		return a
+	}
+	return p.peer.since < o.peer.since
+}
+
+// ownName reports whether the peer's node name is the one that follows from its key.
+func (p *slowPort) ownName() bool { return p.cfg.Node != 0 && p.peer.node == p.cfg.Node }
+
+// otherSwitch reports whether m is the MAC of the switch of another peer than the one at port id.
+func (v *view) otherSwitch(m MAC, id PortID) bool {
+	if m>>24 != switchPrefix {
+		return false
+	}
+	owner, known := v.nodes[m]
+	return known && owner != id
 }
 
 const maxPayload = 1 << 20 // bytes; more than any superpacket has

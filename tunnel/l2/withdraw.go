@@ -26,8 +26,10 @@ const (
 	// when their addresses appear elsewhere, as if their bridge had said nothing.
 	maxWithdrawn = 4 * maxAnnounceBatch
 	// Hosts that are gone, of which it is known where they were.
-	maxDeparted  = 1024
-	departedLife = 10 * time.Second // virtual machines are away for less
+	maxDeparted = 1024
+	// Of these, hosts of one peer, which may withdraw and announce as it likes.
+	maxPortDeparted = DefaultMaxPerPort
+	departedLife    = 10 * time.Second // virtual machines are away for less
 )
 
 // departed is where a host was that is gone.
@@ -49,13 +51,24 @@ func (s *Switch) withdraw(now boottime.Time, key uint64) {
 // depart notes that a host is no longer at port. If a peer has a claim to its address, the frame
 // that made it is decided again. mu is held.
 func (s *Switch) depart(now boottime.Time, key uint64, port PortID) {
-	if len(s.departed) < maxDeparted {
+	if len(s.departed) < maxDeparted && (port == LocalPort || s.departedFrom(port) < maxPortDeparted) {
 		s.departed[key] = departed{now, port}
 	}
 	if h, ok := s.held[key]; ok {
 		s.released = append(s.released, h) // at most maxClaims
 		delete(s.held, key)
 	}
+}
+
+// departedFrom returns how many hosts that are gone were at port. mu is held.
+func (s *Switch) departedFrom(port PortID) int {
+	n := 0
+	for _, d := range s.departed {
+		if d.port == port {
+			n++
+		}
+	}
+	return n
 }
 
 // appeared notes that an address that was unknown is at port now.
