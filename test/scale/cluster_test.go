@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -239,4 +240,14 @@ func (c *cluster) processorTime() (total time.Duration) {
 		}
 	}
 	return total
+}
+
+// etcdctl runs a command at the cluster.
+func (c *cluster) etcdctl(args ...string) {
+	c.t.Helper()
+	cmd := exec.Command(testnet.Program(c.t, "etcdctl"), args...)
+	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		c.t.Fatalf("etcdctl %v: %v\n%s", args, err, out)
+	}
 }

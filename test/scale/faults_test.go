@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -282,15 +281,6 @@ func (f *fleet) snapshot() (path string) {
 	f.c.etcdctl("snapshot", "save", path, "--endpoints", f.c.URLs()[0],
 		"--cacert", f.c.ca.path("ca.pem"), "--cert", f.c.ca.path("root.pem"), "--key", f.c.ca.path("root.key"))
 	return path
-}
-
-func (c *cluster) etcdctl(args ...string) {
-	c.t.Helper()
-	cmd := exec.Command(testnet.Program(c.t, "etcdctl"), args...)
-	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		c.t.Fatalf("etcdctl %v: %v\n%s", args, err, out)
-	}
 }
 
 // restored: a backup is older than what the agents have seen, and undoes nothing: not the
