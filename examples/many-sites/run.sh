@@ -21,14 +21,20 @@ registry() { (cd "$work/registry" && at registry env ETCDCTL_ENDPOINTS="$endpoin
 
 heading "Three members of etcd, with certificates for members and clients"
 site berlin paris rome oslo
-namespace registry
-ip link add to-registry netns "$(ns internet)" type veth peer name wan netns "$(ns registry)"
-ip_at internet link set to-registry master net up
-ip_at registry link set wan up
+# host NAME ADDRESS: a host of the registry. Members of etcd check that others call from the address
+# in their certificates, so each has a namespace of its own.
+host() {
+	namespace "$1"
+	ip link add "to-$1" netns "$(ns internet)" type veth peer name wan netns "$(ns "$1")"
+	ip_at internet link set "to-$1" master net up
+	ip_at "$1" address add "$2/24" dev wan
+	ip_at "$1" link set wan up
+}
+host registry 192.0.2.250
 endpoints=
 cluster=
 for n in 1 2 3; do
-	ip_at registry address add "192.0.2.25$n/24" dev wan
+	host "etcd$n" "192.0.2.25$n"
 	endpoints+=${endpoints:+,}https://192.0.2.25$n:2379
 	cluster+=${cluster:+,}etcd$n=https://192.0.2.25$n:2380
 	registry certificate "etcd$n" "192.0.2.25$n"
@@ -39,7 +45,7 @@ start_etcd() {
 	members=()
 	for n in 1 2 3; do
 		own=https://192.0.2.25$n
-		behind registry etcd --name "etcd$n" --data-dir "$work/etcd$n" --initial-cluster "$cluster" \
+		behind "etcd$n" etcd --name "etcd$n" --data-dir "$work/etcd$n" --initial-cluster "$cluster" \
 			--listen-client-urls "$own:2379" --advertise-client-urls "$own:2379" \
 			--listen-peer-urls "$own:2380" --initial-advertise-peer-urls "$own:2380" \
 			--client-cert-auth --trusted-ca-file "$dir/ca.pem" --cert-file "$dir/etcd$n.pem" --key-file "$dir/etcd$n.pem.key" \
