@@ -94,10 +94,10 @@ soak-units: need-go
 
 # QUICK=1: the faults only, with pauses of seconds in place of minutes.
 SITES ?= 1000
-scale: need-go ## run the agents of SITES=1000 sites against etcd, and break it (root; QUICK=1)
+scale: $(PROGRAMS) ## run the agents of SITES=1000 sites against etcd, and break it (root; QUICK=1)
 	@test/tools.sh test
 	@mkdir -p dist/scale
-	TUND_TEST_SCALE=$(SITES) TUND_TEST_SCALE_LONG=$(if $(QUICK),,1) TUND_TEST_SCALE_OUT=$(CURDIR)/dist/scale \
+	TUND_TEST_BIN=$(CURDIR)/bin/tund TUND_TEST_SCALE=$(SITES) TUND_TEST_SCALE_LONG=$(if $(QUICK),,1) TUND_TEST_SCALE_OUT=$(CURDIR)/dist/scale \
 		$(GO) -C test test -count=1 -v -timeout 90m -run '$(if $(QUICK),^TestFaults,.)' $(TESTFLAGS) ./scale
 
 test-vm: $(PROGRAMS) ## run tund against the kernel's WireGuard in a virtual machine

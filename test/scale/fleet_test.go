@@ -170,7 +170,7 @@ func (f *fleet) documents(agents bool) {
 func parallel(n int, work func(int)) {
 	var all sync.WaitGroup
 	next := atomic.Int64{}
-	for range 8 {
+	for range 16 {
 		all.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
 				work(i)

@@ -197,6 +197,10 @@ func (s *Store) lease(ctx context.Context) error {
 				retry = firstRetry + rand.N(firstRetry)
 			}
 		}
+		var next <-chan time.Time // an agent that has nothing to write sleeps
+		if budget < writeBurst || retry > 0 {
+			next = tick.C
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -206,7 +210,7 @@ func (s *Store) lease(ctx context.Context) error {
 			if !open || answer == nil {
 				return errLost
 			}
-		case <-tick.C:
+		case <-next:
 			budget = min(budget+1, writeBurst)
 			retry -= writePause
 		case <-s.holding.kick:
