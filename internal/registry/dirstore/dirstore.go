@@ -118,7 +118,7 @@ func (s *Store) Get(key string) ([]byte, error) { return read(s.path(key)) }
 // Put writes the document of a key.
 func (s *Store) Put(key string, value []byte) error {
 	path := s.path(key)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := makeDirs(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("write the registry: %w", err)
 	}
 	if err := atomicfile.Replace(path, value, 0o644); err != nil {
@@ -129,4 +129,21 @@ func (s *Store) Put(key string, value []byte) error {
 
 func (s *Store) path(key string) string {
 	return filepath.Join(s.root, filepath.FromSlash(key)) + suffix
+}
+
+// makeDirs makes a directory and those above it, which everybody may read whatever the umask is:
+// documents are no secrets, and who carries them to other sites may be another user than the agent.
+func makeDirs(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeDirs(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); errors.Is(err, fs.ErrExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"tund/internal/registry/record"
@@ -85,5 +86,25 @@ func TestStore_aHostileSite(t *testing.T) {
 		if err != nil || all.Values["crl"] == nil {
 			t.Errorf("with %s unreadable: %v", name, err)
 		}
+	}
+}
+
+// The unit of the agent has a umask of 0077, and git or rsync may be run by another user.
+func TestStore_canBeReadByOthers(t *testing.T) { // not parallel: the umask is that of the process
+	was := syscall.Umask(0o077)
+	defer syscall.Umask(was)
+	dir := filepath.Join(t.TempDir(), "registry")
+	if err := New(dir, "acme").Put("site/abc/rec", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		info, err2 := entry.Info()
+		if err == nil && err2 == nil && info.Mode()&0o044 != 0o044 {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return errors.Join(err, err2)
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
