@@ -6,8 +6,6 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-
-	"tund/internal/rtnl"
 )
 
 // port is what a link is to others.
@@ -71,7 +69,7 @@ func parsePort(b []byte) (index int, p port, ok bool) {
 	}
 	index = int(int32(binary.NativeEndian.Uint32(b[4:])))
 	p.state = PortForwarding // unless it says otherwise
-	for typ, value := range rtnl.Attributes(b[unix.SizeofIfInfomsg:]) {
+	for typ, value := range attributes(b[unix.SizeofIfInfomsg:]) {
 		switch {
 		case typ == unix.IFLA_IFNAME:
 			p.name = strings.TrimRight(string(value), "\x00")
@@ -84,18 +82,33 @@ func parsePort(b []byte) (index int, p port, ok bool) {
 	return index, p, index > 0
 }
 
+// attributes yields the types and values of netlink attributes, as far as they are well formed.
+func attributes(b []byte) func(yield func(typ uint16, value []byte) bool) {
+	return func(yield func(uint16, []byte) bool) {
+		list, err := nl.ParseRouteAttr(b)
+		if err != nil {
+			return
+		}
+		for i := range list {
+			if !yield(list[i].Attr.Type&^unix.NLA_F_NESTED, list[i].Value) {
+				return
+			}
+		}
+	}
+}
+
 // parseInfo reads what kind of link it is, and which state it has as a port of a bridge.
 func (p *port) parseInfo(b []byte) {
 	kindOf := func(value []byte) string { return strings.TrimRight(string(value), "\x00") }
 	bridged := false
-	for typ, value := range rtnl.Attributes(b) {
+	for typ, value := range attributes(b) {
 		switch typ {
 		case nl.IFLA_INFO_KIND:
 			p.bridge = kindOf(value) == "bridge"
 		case nl.IFLA_INFO_SLAVE_KIND:
 			bridged = kindOf(value) == "bridge"
 		case nl.IFLA_INFO_SLAVE_DATA:
-			for typ, state := range rtnl.Attributes(value) {
+			for typ, state := range attributes(value) {
 				if bridged && typ == nl.IFLA_BRPORT_STATE && len(state) == 1 {
 					p.state = PortState(state[0])
 				}
