@@ -117,7 +117,7 @@ func (t *Tunnel) Overview() Status {
 	s := Status{
 		PrivateKey: t.handshakes.PrivateKey(), PublicKey: t.handshakes.PublicKey(), PreviousKey: t.handshakes.PreviousKey(),
 		ListenPort: t.lanes[0].Conn().Port(), UnderLoad: t.handshakes.Load.Under(now),
-		Strangers: t.handshakes.Strangers(), WrongKey: t.handshakes.WrongKey(),
+		Strangers: t.handshakes.Strangers(), WrongKey: t.wrongKey(),
 		CookiesSent: t.handshakes.CookiesSent(), Drops: t.Drops(),
 	}
 	for _, l := range t.lanes {
@@ -163,6 +163,21 @@ func (t *Tunnel) States() func(keys.PublicKey) State {
 // Alive reports whether a peer is worth sending to: see peer.Peer.Alive, which a holder of the peer
 // calls itself. A peer that is not configured is not alive.
 func (t *Tunnel) Alive(key keys.PublicKey) bool { return t.PeerState(key) == StateUp }
+
+// wrongKey is Handshakes.WrongKey, unless it was ourselves: the endpoint of a peer was our own
+// address and port.
+func (t *Tunnel) wrongKey() *WrongKey {
+	k := t.handshakes.WrongKey()
+	if k == nil || k.From.Port() != t.lanes[0].Conn().Port() {
+		return k
+	}
+	for _, p := range t.peers.All() {
+		if ep := p.Endpoint(); ep != nil && ep.Source == k.From.Addr() { // where the peer finds us
+			return nil
+		}
+	}
+	return k
+}
 
 // Ping sends one echo request to the peer with a name or public key, with a plaintext of size
 // bytes, and waits at most the given time for the answer. It returns ErrNoSuchPeer if there is

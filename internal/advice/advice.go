@@ -10,18 +10,21 @@ package advice
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"tund/config"
 	"tund/internal/desired"
 	"tund/internal/hostcheck"
 	"tund/internal/statusview"
 	"tund/route"
+	"tund/route/mark"
 	"tund/tunnel"
 )
 
@@ -36,6 +39,8 @@ const (
 	maxAdviceLookups = 256
 	// filterShare limits the share of time spent on reading rules to one part in this number.
 	filterShare = 100
+	// ownProtocol is that of the routes that tund makes.
+	ownProtocol = mark.Protocol
 )
 
 // Instance is what is advised on. All fields are needed.
@@ -260,14 +265,30 @@ func (a *Adviser) describe(t *hostcheck.Tunnel, c *config.Config, host hostcheck
 	}
 	t.Forwards = c.Tun.Forward
 	a.readBarriers(t, host)
-	t.Routed = c.Tun.Routes && c.Tun.Table == 0
+	t.Routed, t.Protocol = c.Tun.Routes && c.Tun.Table == 0, ownProtocol
 	for _, p := range t.Allowed[:min(len(t.Allowed), maxAdviceLookups)] {
 		first, last := hosts(p)
-		if a, b := inside(first), inside(last); a != "" && b != "" && a != t.Device && b != t.Device {
-			t.Astray = append(t.Astray, hostcheck.Astray{Prefix: p, Link: a})
+		one, other := inside(first), inside(last)
+		if one != "" && other != "" && one != t.Device && other != t.Device {
+			t.Astray = append(t.Astray, hostcheck.Astray{Prefix: p, Link: one})
+		} else if refused := a.refused(first); one == "" && refused != "" && refused == a.refused(last) {
+			t.Astray = append(t.Astray, hostcheck.Astray{Prefix: p, Refused: refused})
 		}
 	}
 	a.readParts(t, host)
+}
+
+// refused returns the type of the route or rule, as ip(8) writes it, by which the kernel refuses to
+// send to an address; "" if none does, or if it may be a guard of ours, which is of type
+// unreachable.
+func (a *Adviser) refused(addr netip.Addr) string {
+	switch _, err := a.Routes.Leaves(addr); {
+	case errors.Is(err, unix.EACCES):
+		return "prohibit"
+	case errors.Is(err, unix.EINVAL):
+		return "blackhole"
+	}
+	return ""
 }
 
 // readParts reads which parts of allowed IPs are routed elsewhere. A router's table may be long.

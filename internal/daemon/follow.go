@@ -115,7 +115,7 @@ func (d *Daemon) takePaths(path desired.Paths, mark uint32) {
 		}
 	}
 	d.applyBridgeVLANs() // a bridge may have become VLAN-aware, which nothing announces
-	advice.FindLoops(d.routes, &d.problems, d.tunnel.Endpoints, mark)
+	advice.FindLoops(d.routes, &d.problems, d.tunnel.Endpoints, mark, d.port)
 }
 
 // followVia gives the tunnel the routes of the host by which a packet chooses its peer. Callers

@@ -22,7 +22,7 @@ func TestFind_routeThatLeadsPastTheDevice(t *testing.T) {
 		}, false},
 	} {
 		x, h := gateway()
-		x.Routed, x.Astray = true, []Astray{{netip.MustParsePrefix(c.prefix), "wan"}}
+		x.Routed, x.Astray = true, []Astray{{Prefix: netip.MustParsePrefix(c.prefix), Link: "wan"}}
 		for i := range h.Links {
 			h.Links[i].Up = true
 		}

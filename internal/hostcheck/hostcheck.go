@@ -86,6 +86,8 @@ type Tunnel struct {
 	Allowed []netip.Prefix // of all peers
 	Uplinks []string       // links by which peers are reached, or any destination
 	Routed  bool           // the instance makes a route for every allowed IP
+	// Protocol is that of the instance's own routes.
+	Protocol int
 	// Astray are allowed IPs whose first and last addresses are routed to another link.
 	Astray []Astray
 	// Parts are those of allowed IPs that do not go through the tunnel (ReadParts, ReadDiverted).
@@ -120,10 +122,13 @@ type Tunnel struct {
 	Sent time.Time
 }
 
-// Astray is an allowed IP that is routed to another link.
+// Astray is an allowed IP that is routed to another link, or that a route or rule refuses.
 type Astray struct {
 	Prefix netip.Prefix
 	Link   string
+	// Refused is the type of that route or rule, as ip(8) writes it; "": none refuses it, and Link
+	// is set.
+	Refused string
 }
 
 // clockSlack is how far the clock may be behind the time at which a file was written, because
@@ -229,7 +234,7 @@ func (t *Tunnel) reversePath(h Host) []Finding {
 	}
 	var what []string
 	for _, a := range t.Astray {
-		if a.Prefix.Addr().Is4() {
+		if a.Prefix.Addr().Is4() && a.Refused == "" {
 			what = append(what, a.Prefix.String()+" (by "+a.Link+")")
 		}
 	}
@@ -263,6 +268,15 @@ func (t *Tunnel) elsewhere(h Host) (list []Finding) {
 			return slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Contains(first) })
 		})
 		if own || a.Prefix.Bits() == 0 || len(list) == maxNamed {
+			continue
+		}
+		if a.Refused != "" {
+			list = append(list, Finding{
+				Kind: Elsewhere, Subject: a.Prefix.String(),
+				Message: fmt.Sprintf("%s is an allowed IP, and a route or rule of type %s that is not tund's covers it: nothing is sent to it through the tunnel",
+					a.Prefix, a.Refused),
+				Remedy: fmt.Sprintf("find and remove it (ip rule; ip route show %s; ip route get %s), or leave the network out of allowed_ips", a.Prefix, first),
+			})
 			continue
 		}
 		list = append(list, Finding{

@@ -69,14 +69,14 @@ func TestFind(t *testing.T) {
 		}, nil},
 		{"the LAN is our bridge", func(x *Tunnel, h *Host) { x.Own, h.Links[2].Forward4 = []string{"lan"}, false }, nil},
 		{"strict, and routed elsewhere", func(x *Tunnel, h *Host) {
-			h.Links[3].Strict, x.Astray = true, []Astray{{netip.MustParsePrefix("10.20.0.0/16"), "lan"}}
+			h.Links[3].Strict, x.Astray = true, []Astray{{Prefix: netip.MustParsePrefix("10.20.0.0/16"), Link: "lan"}}
 		}, []string{"from 10.20.0.0/16 (by lan): rp_filter is strict on office|net.ipv4.conf.office.rp_filter=2"}},
 		{"loose, and routed elsewhere", func(x *Tunnel, _ *Host) {
-			x.Astray = []Astray{{netip.MustParsePrefix("10.20.0.0/16"), "lan"}}
+			x.Astray = []Astray{{Prefix: netip.MustParsePrefix("10.20.0.0/16"), Link: "lan"}}
 		}, nil},
 		{"strict, and routed to us", func(_ *Tunnel, h *Host) { h.Links[3].Strict = true }, nil},
 		{"many are routed elsewhere", func(x *Tunnel, h *Host) {
-			h.Links[3].Strict, x.Astray = true, slices.Repeat([]Astray{{netip.MustParsePrefix("10.20.0.0/16"), "lan"}}, 50)
+			h.Links[3].Strict, x.Astray = true, slices.Repeat([]Astray{{Prefix: netip.MustParsePrefix("10.20.0.0/16"), Link: "lan"}}, 50)
 		}, []string{"and 47 more"}},
 		{"the clock is behind", func(x *Tunnel, h *Host) { x.Written = h.Now.Add(24 * time.Hour) }, []string{"2027-01-15 08:00 UTC, which is before office.toml was written|set the clock"}},
 		{"the clock is behind the last handshake", func(x *Tunnel, h *Host) { x.Sent = h.Now.Add(24 * time.Hour) },
@@ -104,6 +104,15 @@ func TestFind(t *testing.T) {
 		{"a part of an allowed IP goes elsewhere", func(x *Tunnel, _ *Host) {
 			x.Parts = []Part{{Of: prefixes("10.20.0.0/16")[0], Part: prefixes("10.20.5.0/24")[0], Link: "wan"}}
 		}, []string{"10.20.5.0/24, a part of the allowed IP 10.20.0.0/16, is led to wan|ip route show 10.20.5.0/24"}},
+		{"a part of an allowed IP is refused", func(x *Tunnel, _ *Host) {
+			x.Parts = []Part{{Of: prefixes("10.20.0.0/16")[0], Part: prefixes("10.20.5.0/24")[0], Refused: "blackhole"}}
+		}, []string{"10.20.5.0/24, a part of the allowed IP 10.20.0.0/16, is covered by a route of type blackhole|ip route show 10.20.5.0/24"}},
+		{"an allowed IP is refused", func(x *Tunnel, h *Host) {
+			x.Routed, x.Astray = true, []Astray{{Prefix: prefixes("10.20.0.0/16")[0], Refused: "prohibit"}}
+			for i := range h.Links {
+				h.Links[i].Up = true
+			}
+		}, []string{"10.20.0.0/16 is an allowed IP, and a route or rule of type prohibit that is not tund's covers it|ip rule; ip route show 10.20.0.0/16"}},
 		{"what comes from the LAN goes elsewhere", func(x *Tunnel, _ *Host) {
 			p := prefixes("10.20.0.0/16")[0]
 			x.Parts = []Part{{Of: p, Part: p, Link: "wan", From: "lan", Src: netip.MustParseAddr("192.168.1.2")}}

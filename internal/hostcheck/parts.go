@@ -15,7 +15,9 @@ import (
 type Part struct {
 	Of   netip.Prefix // the allowed IP
 	Part netip.Prefix // Of itself, if From is set
-	Link string       // where it goes
+	Link string       // where it goes; "": nowhere
+	// Refused is the type of a route that refuses it, as ip(8) writes it; "": none does.
+	Refused string
 	// From is the link by which packets come that a rule leads elsewhere; "": all do.
 	From string
 	Src  netip.Addr // an address at From
@@ -35,9 +37,9 @@ const (
 )
 
 // ReadParts returns the parts of allowed IPs for which the main table has a route by way of a
-// router that another link leads to. Networks that the host is in itself, and routes to single
-// hosts, such as the endpoint of a peer, are passed over: they are there on purpose. It reads the
-// whole table, and keeps of it only what it returns.
+// router that another link leads to, or one of somebody else that refuses them. Networks that the
+// host is in itself, and routes to single hosts, such as the endpoint of a peer, are passed over:
+// they are there on purpose. It reads the whole table, and keeps of it only what it returns.
 func (t *Tunnel) ReadParts(h Host) ([]Part, error) {
 	tun := h.link(t.Device)
 	if tun == nil || !t.Routed {
@@ -46,14 +48,18 @@ func (t *Tunnel) ReadParts(h Host) ([]Part, error) {
 	var list []Part
 	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
 	err := netlink.RouteListFilteredIter(netlink.FAMILY_ALL, filter, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
-		if r.Dst == nil || r.Type != unix.RTN_UNICAST || r.Gw == nil || r.LinkIndex == tun.Index {
+		refused := refusals[r.Type]
+		if refused == "" && (r.Type != unix.RTN_UNICAST || r.Gw == nil) || refused != "" && int(r.Protocol) == t.Protocol ||
+			r.Dst == nil || r.LinkIndex == tun.Index {
 			return true
 		}
 		part, err := netip.ParsePrefix(r.Dst.String())
 		if err != nil || part.IsSingleIP() {
 			return true
 		}
-		if of, ok := t.covers(part); ok {
+		if of, ok := t.covers(part); ok && refused != "" {
+			list = append(list, Part{Of: of, Part: part, Refused: refused})
+		} else if ok {
 			if link := h.byIndex(r.LinkIndex); link != nil {
 				list = append(list, Part{Of: of, Part: part, Link: link.Name})
 			}
@@ -65,6 +71,9 @@ func (t *Tunnel) ReadParts(h Host) ([]Part, error) {
 	}
 	return list, nil
 }
+
+// refusals are the types of routes that refuse packets, with their names in ip(8).
+var refusals = map[int]string{unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit", unix.RTN_BLACKHOLE: "blackhole"}
 
 // covers returns the allowed IP that a longer prefix is a part of.
 func (t *Tunnel) covers(part netip.Prefix) (of netip.Prefix, ok bool) {
@@ -150,7 +159,11 @@ func (h *Host) byIndex(index int) *Link {
 func (t *Tunnel) parts() (list []Finding) {
 	for _, p := range t.Parts {
 		f := Finding{Kind: Elsewhere, Subject: p.Part.String()}
-		if p.From != "" {
+		if p.Refused != "" {
+			f.Message = fmt.Sprintf("%v, a part of the allowed IP %v, is covered by a route of type %s that is not tund's: nothing is sent to it through the tunnel",
+				p.Part, p.Of, p.Refused)
+			f.Remedy = fmt.Sprintf("remove that route (ip route show %v), or leave this part out of allowed_ips", p.Part)
+		} else if p.From != "" {
 			f.Subject += " from " + p.From
 			f.Message = fmt.Sprintf("%v is an allowed IP, and a policy rule leads what comes by %s for it to %s: the network at %s does not reach it through the tunnel",
 				p.Of, p.From, p.Link, p.From)

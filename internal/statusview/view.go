@@ -163,7 +163,7 @@ func (v *View) refused() []Problem {
 		message, remedy := v.stranger(s)
 		list = append(list, Problem{Kind: KindUnknownPeer, Since: s.First, Message: message, Remedy: remedy})
 	}
-	if k := v.Tunnel.WrongKey; k != nil && !v.upAt(k.From) {
+	if k := v.Tunnel.WrongKey; k != nil && !v.upAt(k.From) && !v.loopsTo(k.From) {
 		list = append(list, Problem{
 			Kind: KindWrongKey, Since: k.Since,
 			Message: fmt.Sprintf("handshakes for a public key other than ours arrive, the last from %s (unauthenticated: anyone can send one)", k.From),
@@ -188,6 +188,12 @@ func (v *View) stranger(s *tunnel.Stranger) (message, remedy string) {
 	}
 	return message + ", and the agent has not handed it in", "if it is a site of the registry, tund-agent --status says what it refuses, " +
 		"and tunctl net verify whether the site was revoked; " + remedy
+}
+
+// loopsTo reports whether a peer has this endpoint, which leads back to us: the handshakes are our
+// own, and that is said already.
+func (v *View) loopsTo(from netip.AddrPort) bool {
+	return slices.ContainsFunc(v.Tunnel.Peers, func(p tunnel.PeerStatus) bool { return p.Endpoint == from && v.loops[p.Name] != "" })
 }
 
 // upAt reports whether a peer is up at an address: what came from there before is corrected.
