@@ -30,20 +30,28 @@ id() { base64 -d <<<"$1" | base32 -w 0 | tr -d = | tr '[:upper:]' '[:lower:]'; }
 # publish KEY: copies a signed document into etcd.
 publish() { etcdctl put "$below/$1" <"$network/$1.json" >/dev/null; }
 
+# quietly COMMAND…: with its output only if it fails.
+quietly() {
+	local said
+	said=$("$@" 2>&1) && return
+	printf '%s: %s\n' "$*" "$said" >&2
+	return 1
+}
+
 certificate() {
 	local name=$1 names='' address
 	shift
 	for address in "$@"; do names+="${names:+,}IP:$address"; done
 	if [ ! -e ca.key ]; then
-		openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
-			-subj "/CN=registry of $network" -keyout ca.key -out ca.pem 2>/dev/null
+		quietly openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
+			-subj "/CN=registry of $network" -keyout ca.key -out ca.pem
 	fi
-	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" \
-		-keyout "$name.pem.key" -out "$name.csr" 2>/dev/null
+	quietly openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" \
+		-keyout "$name.pem.key" -out "$name.csr"
 	# Members of etcd are clients of each other.
-	openssl x509 -req -in "$name.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 365 -out "$name.pem" \
+	quietly openssl x509 -req -in "$name.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 365 -out "$name.pem" \
 		-extfile <(printf 'extendedKeyUsage=clientAuth%s\n' "${names:+,serverAuth
-subjectAltName=$names}") 2>/dev/null
+subjectAltName=$names}")
 	rm "$name.csr"
 }
 
