@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -99,7 +100,7 @@ func TestManager_randomTransitionsEndWhereADirectApplyDoes(t *testing.T) {
 	}
 }
 
-// withoutMTU hides the MTU of links, which a State with MTU 0 leaves as it was.
+// withoutMTU hides the MTU of links, which stays at a device that a State no longer has.
 func withoutMTU(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
@@ -284,6 +285,18 @@ func TestManager_srcValidMarkIsRestoredByTheLastInstance(t *testing.T) {
 	}
 	if after := k.text(t); after != before {
 		t.Errorf("got:\n%swant:\n%s", after, before)
+	}
+}
+
+// A device whose MTU is no longer said has the one again that it had before.
+func TestManager_anMTUThatIsNoLongerWantedIsGivenBack(t *testing.T) {
+	t.Parallel()
+	m, k := fakeManager()
+	for _, said := range []int{0, 576, 0, 9000, 0} {
+		apply(t, m, State{Devices: []Device{{Name: "office-tap", MTU: said}}})
+		if got, want := k.links["office-tap"].mtu, cmp.Or(said, 1500); got != want {
+			t.Errorf("MTU %d where %d is said, want %d", got, said, want)
+		}
 	}
 }
 

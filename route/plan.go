@@ -35,13 +35,14 @@ type planner struct {
 	v4, v6   bool       // full tunnel
 	restore  sysctl.Set // that were off before us, as known so far
 	seen     map[object]bool
+	mtu      map[string]int // that devices had before us
 }
 
 // newPlan turns s into objects. It depends on the facts in four places: devices that do not exist
 // are left out, an existing bridge of somebody else is joined but not made, a network of the host
 // is not led into the tunnel, and the guard keeps the memory of the sysctl's old value.
 func newPlan(instance string, s State, mark uint32, f facts, m memory) plan {
-	p := &planner{instance: instance, state: s, facts: f, mark: mark, seen: make(map[object]bool)}
+	p := &planner{instance: instance, state: s, facts: f, mark: mark, seen: make(map[object]bool), mtu: m.mtu}
 	p.host = newHostView(s, f)
 	if n := len(p.host.neighbors); n > maxNeighbors {
 		p.host.neighbors = p.host.neighbors[:maxNeighbors]
@@ -75,8 +76,8 @@ func (p *planner) device(d Device) {
 	if d.Bridge != "" {
 		p.bridge(d)
 	}
-	if d.MTU != 0 {
-		p.add(mtuObject{d.Name, d.MTU})
+	if mtu := cmp.Or(d.MTU, p.mtu[d.Name]); mtu != 0 {
+		p.add(mtuObject{d.Name, mtu})
 	}
 	if d.Up {
 		p.add(upObject{d.Name})

@@ -57,7 +57,7 @@ type Device struct {
 	// that network, is left to the kernel.
 	Routes []Route
 
-	MTU int  // bytes; 0 leaves the link's own
+	MTU int  // bytes; 0: the link's own, from before another State said one
 	Up  bool // bring the link up; false leaves it as it is
 
 	// Bridge is the Linux bridge to join, "" for none. It is made when absent, and then removed
