@@ -20,7 +20,8 @@ const leaked = `table inet leaks {
 
 // TestProcess_nothingLeavesInTheClear sends to another site, and to the Internet behind a full
 // tunnel, from the gateway and from a host of its LAN, while the gateway is reloaded, killed,
-// started again, restarted, and loses its device. What arrives behind its uplink is counted there.
+// started again, restarted, loses its device, and is upgraded with systemd's store. What arrives
+// behind its uplink is counted there.
 func TestProcess_nothingLeavesInTheClear(t *testing.T) {
 	t.Parallel()
 	for _, full := range []bool{true, false} {
@@ -75,6 +76,15 @@ func nothingLeaves(t *testing.T, full bool) {
 	again("device deleted", func() {
 		g.NS.Run(t, "ip", "link", "delete", g.Name)
 		_ = g.Process.Stop(syscall.SIGTERM, startLimit)
+	})
+	var store *fdStore
+	again("SIGKILL again", func() {
+		_ = g.Process.Stop(syscall.SIGKILL, startLimit)
+		store = storeFor(t, g) // from the next start on
+	})
+	again("upgrade", func() {
+		store.stop()
+		store.ready()
 	})
 	for _, sender := range senders {
 		_ = sender.Stop(syscall.SIGKILL, startLimit)
