@@ -254,7 +254,7 @@ changes() {
 	sed -i 's/^private_key_file.*/credential = "private-key"/' /etc/tund/paris.toml
 	systemctl daemon-reload
 	check "a key of root's by LoadCredential" systemctl start tund@paris
-	if eventually 20 pings; then ok "and its tunnel"; else bad "no tunnel with it"; fi
+	if eventually 60 pings; then ok "and its tunnel"; else bad "no tunnel with it"; fi
 }
 
 # killed PID: how long the tunnel is away. The host itself says when it is back: what it sends
@@ -268,7 +268,7 @@ killed() {
 	fi
 	# Half a second until systemd starts it again; the rest is at the pace of an emulated processor.
 	ok "killed, and back $(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }') s after SIGKILL"
-	if eventually 20 pings; then ok "for the peer as well"; else bad "not for the peer"; fi
+	if eventually 60 pings; then ok "for the peer as well"; else bad "not for the peer"; fi
 }
 
 # replies: how many echo replies the kernel of paris has received. ping(8) itself loses some of a
@@ -305,7 +305,7 @@ restarts() {
 	printf '[Service]\nFileDescriptorStoreMax=0\n' >/run/systemd/system/tund@berlin.service.d/store.conf
 	systemctl daemon-reload
 	check "restart without a store" systemctl restart tund@berlin
-	if eventually 20 pings; then ok "and its tunnel"; else bad "and no tunnel: $(journalctl -n 30 -u tund@berlin)"; fi
+	if eventually 60 pings; then ok "and its tunnel"; else bad "and no tunnel: $(journalctl -n 30 -u tund@berlin)"; fi
 	rm -r /run/systemd/system/tund@berlin.service.d
 	systemctl daemon-reload
 }
@@ -333,7 +333,7 @@ first() {
 	gateways
 	check "a check with the eyes of the service" runuser -u tund -- tund --check -c /etc/tund/berlin.toml
 	check "enable --now" systemctl enable --now tund@berlin tund@paris
-	if eventually 20 pings; then ok "a tunnel"; else bad "no tunnel: $(journalctl -n 30 -u 'tund@*')"; fi
+	if eventually 60 pings; then ok "a tunnel"; else bad "no tunnel: $(journalctl -n 30 -u 'tund@*')"; fi
 	sleep 3 # states are looked at every two seconds
 	equal "warnings in the journal of an instance that is well" "$(journalctl -o cat -p warning -u tund@berlin)" ""
 	equal "the right to make a socket for wg(8)" "$(getfacl -p /run/wireguard | grep '^user:tund')" "user:tund:rwx"
@@ -348,9 +348,9 @@ first() {
 }
 
 second() {
-	eventually 60 sh -c 'systemctl is-active -q tund@berlin && systemctl is-active -q tund@paris'
+	eventually 300 sh -c 'systemctl is-active -q tund@berlin && systemctl is-active -q tund@paris'
 	equal "both run after the reboot" "$(systemctl is-active tund@berlin tund@paris | sort -u)" active
-	if eventually 20 pings; then ok "a tunnel"; else bad "no tunnel: $(journalctl -b -n 30 -u 'tund@*')"; fi
+	if eventually 60 pings; then ok "a tunnel"; else bad "no tunnel: $(journalctl -b -n 30 -u 'tund@*')"; fi
 	if eventually 180 knows "10.9.0.2 corp.example"; then ok "resolved asks its server"; else
 		bad "resolved has $(resolvectl dns berlin): $(journalctl -b -n 30 -u 'tund-dns@*' -u systemd-resolved)"
 	fi
