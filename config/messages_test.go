@@ -108,6 +108,8 @@ func TestLoad_saysWhatIsWrongWithADevice(t *testing.T) {
 		{"reserved device", tunSection + "device = \"all\"\n", `4:10: tun: device: "all" is reserved by the kernel`},
 		{"tap without a name", tunSection + " [tap]\n", `4:2: tap: device: set a name: the [tun] device has that of the instance`},
 		{"tap named as tun", tunSection + "[tap]\ndevice = \"office\"\n", `5:10: tap: device: "office" is the name of the [tun] device`},
+		{"tun bound to itself", tunnelSection + "bind_device = \"x0\"\n[tun]\ndevice = \"x0\"\n", `5:10: tun: device: "x0" is the bind_device of [tunnel]: our datagrams cannot leave through the tunnel itself`},
+		{"tap bound to itself", tunnelSection + "bind_device = \"x0\"\n[tap]\ndevice = \"x0\"\n", `5:10: tap: device: "x0" is the bind_device of [tunnel]: our datagrams cannot leave through the tunnel itself`},
 		{"bridge named as tun", tunSection + "[tap]\ndevice = \"x\"\nbridge = \"office\"\n", `6:10: tap: bridge: "office" is the name of the [tun] device`},
 		{"bridge named as tap", tapSection + "bridge = \"office\"\n", `5:10: tap: bridge: "office" is the name of the [tap] device itself`},
 		{"empty bridge", tapSection + "bridge = \"\"\n", `5:10: tap: bridge: "" is empty`},

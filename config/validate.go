@@ -109,11 +109,16 @@ func (l *loader) tun(s *section) *Tun {
 	if t.Table == localTable {
 		s.errorAt(s.where("table"), "table", "255 is the kernel's own table of local addresses")
 	}
-	if l.cfg.Tunnel.BindDevice != "" && l.cfg.Tunnel.BindDevice == t.Device {
-		l.errorAt(s.where("device"), "tun: device: %s is the bind_device of [tunnel]: our datagrams cannot leave through the tunnel itself", scalar.Shown(t.Device))
-	}
+	s.checkNotBound(t.Device)
 	s.checkIPv6MTU(t.MTU, t.Addresses)
 	return t
+}
+
+// checkNotBound reports a device of the tunnel that its own datagrams are to leave through.
+func (s *section) checkNotBound(device string) {
+	if device != "" && device == s.l.cfg.Tunnel.BindDevice {
+		s.errorAt(s.where("device"), "device", "%s is the bind_device of [tunnel]: our datagrams cannot leave through the tunnel itself", scalar.Shown(device))
+	}
 }
 
 // tap checks [tap].
@@ -154,6 +159,7 @@ func (l *loader) tap(s *section) *Tap {
 	if !t.Learning && t.UnknownUnicastLimit != 0 {
 		s.warnAt(s.where("learning"), "learning", "frames to MACs that are not pinned are held to unknown_unicast_limit, %d a second", t.UnknownUnicastLimit)
 	}
+	s.checkNotBound(t.Device)
 	l.checkBridge(s, t)
 	s.checkIPv6MTU(t.MTU, t.Addresses)
 	return t
