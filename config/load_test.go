@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tund/crypto/keys"
+	"tund/internal/testnet"
 )
 
 // Keys of the tests: privA is a private key, pubA its public half; the others are public keys of
@@ -273,9 +274,10 @@ func manyPeers(n int) string {
 }
 
 // Ten times the peers take about ten times as long; comparing each with each would take a hundred
-// times. A ratio of processor times holds on any machine, under the race detector and beside other
-// programs. The test is not parallel, so that nothing else runs in the process.
+// times. A ratio of processor times holds on any machine and beside other programs. The test is not
+// parallel, so that nothing else runs in the process.
 func TestLoad_timeGrowsWithThePeersAndNotWithTheirSquare(t *testing.T) {
+	skipUnderRaceDetector(t)
 	quickest := func(n int) time.Duration {
 		text, best := manyPeers(n), time.Hour
 		for range 3 {
@@ -294,6 +296,15 @@ func TestLoad_timeGrowsWithThePeersAndNotWithTheirSquare(t *testing.T) {
 	}
 }
 
+// skipUnderRaceDetector is for tests of what a large file costs, which do one thing after another
+// and take half a minute each under the race detector.
+func skipUnderRaceDetector(t *testing.T) {
+	t.Helper()
+	if testnet.RaceDetector {
+		t.Skip("measures one goroutine: make test runs it")
+	}
+}
+
 // processorTime returns what the process has used of the processors.
 func processorTime(t *testing.T) time.Duration {
 	t.Helper()
@@ -307,6 +318,7 @@ func processorTime(t *testing.T) time.Duration {
 // Lines that are not TOML cost a run of the decoder each, and there is a bound to that.
 func TestLoad_aFileFullOfFaultsIsNotReadForEver(t *testing.T) {
 	t.Parallel()
+	skipUnderRaceDetector(t)
 	text := manyPeers(1000)
 	for i := range 5000 {
 		text += fmt.Sprintf("keepalive%d = 25s\n", i)

@@ -12,6 +12,7 @@ import (
 // The text of a file with ten thousand peers is a megabyte, and a configuration lives as long as
 // the daemon.
 func TestParse_keepsNothingOfTheText(t *testing.T) {
+	skipUnderRaceDetector(t)
 	private, err := keys.GeneratePrivate()
 	if err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func (d *Daemon) view(s *tunnel.Status) statusview.View {
 	return statusview.View{
 		Peers: d.peersOf(d.config), Sources: sources, Removed: d.agent.peers.Removed(),
 		Process: d.process, Now: time.Now(), Tunnel: s, Config: d.config, Loaded: d.loaded,
-		ReloadError: d.reloadEr, LogLevel: d.opts.Level.Level().String(), Lanes: desired.Lanes(d.config),
+		ReloadError: d.reloadError, LogLevel: d.opts.Level.Level().String(), Lanes: desired.Lanes(d.config),
 		FwMark: d.mark(d.config), Applied: d.applied, Links: maps.Clone(d.links), PathMTU: d.path.MTU,
 		Unresolved: unresolved, Problems: d.problems.All(), RunTime: d.runTime(),
 	}

@@ -91,7 +91,7 @@ func (d *Daemon) goBack(former *config.Config, kept bool, why error) error {
 		text += "; going back was incomplete: " + oneLine(err)
 	}
 	d.mu.Lock()
-	d.reloadEr = text
+	d.reloadError = text
 	d.mu.Unlock()
 	news.Config(d.events, "refused", "the former configuration is in force again", oneLine(why))
 	d.log.Warn("the former configuration is in force again", zap.String("reason", oneLine(why)))
@@ -142,7 +142,7 @@ func (d *Daemon) sayFormer() {
 	text := d.config.Path + ": was on trial when the instance ended, and not confirmed: the former configuration is in force; " +
 		"a reload puts that of the file in force"
 	d.mu.Lock()
-	d.reloadEr = text
+	d.reloadError = text
 	d.mu.Unlock()
 	d.log.Warn("the former configuration is in force: that of the file was on trial and was not confirmed")
 }

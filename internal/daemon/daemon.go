@@ -116,18 +116,18 @@ type Daemon struct {
 	trial    *trial          // of the configuration in force; nil: it is not on trial
 	dns      resolved.Wanted // as announced last
 
-	mu       sync.Mutex // never held while waiting for anything
-	config   *config.Config
-	loaded   time.Time
-	applied  route.Applied
-	mtu      int           // of the TUN device, as wanted
-	path     desired.Paths // as last looked up
-	port     uint16        // of the sockets
-	bound    int           // index of the interface to which they are bound; 0: none
-	sockets  []*udp.Socket
-	reloadEr string
-	override override
-	agent    agentState
+	mu          sync.Mutex // never held while waiting for anything
+	config      *config.Config
+	loaded      time.Time
+	applied     route.Applied
+	mtu         int           // of the TUN device, as wanted
+	path        desired.Paths // as last looked up
+	port        uint16        // of the sockets
+	bound       int           // index of the interface to which they are bound; 0: none
+	sockets     []*udp.Socket
+	reloadError string
+	override    override
+	agent       agentState
 	// Peers that WireGuard's tools have added, which no configuration has and no agent.
 	byHand map[keys.PublicKey]bool
 	links  map[string]netwatch.LinkState // of our devices, as last seen

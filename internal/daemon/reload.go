@@ -93,7 +93,7 @@ func (d *Daemon) change(read func() (*config.Config, error), keep func(*config.C
 	}
 	if err != nil {
 		d.mu.Lock()
-		d.reloadEr = err.Error()
+		d.reloadError = err.Error()
 		d.mu.Unlock()
 		news.Config(d.events, "refused", "the configuration file was refused", oneLine(err))
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
@@ -120,7 +120,7 @@ func (d *Daemon) change(read func() (*config.Config, error), keep func(*config.C
 	}
 	d.logOwnKey(d.config, next)
 	d.mu.Lock()
-	d.config, d.loaded, d.reloadEr = next, time.Now(), ""
+	d.config, d.loaded, d.reloadError = next, time.Now(), ""
 	d.mu.Unlock()
 	d.followHosts()
 	for _, w := range next.Warnings {

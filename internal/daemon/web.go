@@ -62,7 +62,7 @@ func (w webSource) Sample() web.Sample {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s.Name, s.Loaded, s.Refused, s.Lanes = d.config.Instance, d.loaded, d.reloadEr != "", desired.Lanes(d.config)
+	s.Name, s.Loaded, s.Refused, s.Lanes = d.config.Instance, d.loaded, d.reloadError != "", desired.Lanes(d.config)
 	for name, l := range d.links {
 		s.Up[name] = l.Up
 	}
