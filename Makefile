@@ -24,7 +24,7 @@ SYSCONFDIR ?= /etc
 DESTDIR    ?=
 
 BUILDFLAGS = -trimpath -ldflags '-X main.version=$(or $(VERSION),unknown)'
-SCRIPTS    = .ci/run test/tools.sh test/demo.sh $(wildcard scripts/*.sh examples/*.sh examples/*/*.sh test/lab/*.sh test/vm/*.sh \
+SCRIPTS    = .ci/run .ci/as-nobody test/tools.sh test/demo.sh $(wildcard scripts/*.sh examples/*.sh examples/*/*.sh test/lab/*.sh test/vm/*.sh \
 	test/deb/*.sh packaging/*.sh packaging/debian/*)
 
 # What the programs are built from: with bin/ up to date neither `sudo make demo` nor `sudo make

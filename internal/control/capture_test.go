@@ -3,10 +3,13 @@ package control
 import (
 	"context"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"tund/internal/control/admission"
 )
 
 // fakeCapture sends what a test gives it.
@@ -54,16 +57,19 @@ func wait(t *testing.T, c <-chan struct{}, what string) {
 	}
 }
 
+// byRoot says that root connects, who alone may capture, whoever runs the test.
+func byRoot(net.Conn) admission.Caller { return admission.Caller{UID: 0, Known: true} }
+
 func TestCapture_streamsUntilTheReaderLeavesOrTheServerCloses(t *testing.T) {
 	t.Parallel()
 	var asked CaptureRequest
 	captures := make(chan *fakeCapture, 2)
-	server, client := serve(t, &fakeBackend{capture: func(r CaptureRequest) (Capture, error) {
+	server, client := serveAs(t, &fakeBackend{capture: func(r CaptureRequest) (Capture, error) {
 		asked = r
 		c := newFakeCapture()
 		captures <- c
 		return c, nil
-	}})
+	}}, byRoot)
 	want := CaptureRequest{Devices: []string{"office"}, Filter: "peer berlin", SnapLength: 96, Outer: true}
 	read := func() (io.ReadCloser, *fakeCapture) {
 		in, err := client.Capture(context.Background(), want)
@@ -97,7 +103,7 @@ func TestCapture_streamsUntilTheReaderLeavesOrTheServerCloses(t *testing.T) {
 
 func TestCapture_refusals(t *testing.T) {
 	t.Parallel()
-	_, client := serve(t, &fakeBackend{})
+	_, client := serveAs(t, &fakeBackend{}, byRoot)
 	if _, err := client.Capture(context.Background(), CaptureRequest{}); err == nil || !strings.Contains(err.Error(), "no place") {
 		t.Errorf("without a place: %v", err)
 	}
