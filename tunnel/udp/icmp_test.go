@@ -112,7 +112,7 @@ func TestICMP_deadPeerDoesNotFailTheOthers(t *testing.T) {
 					{Buf: make([]byte, 500), To: loopback(b, "::1")},
 				}
 				a.NewSender().Send(runs)
-				for j := range runs {
+				for j := 1; j < len(runs); j += 2 { // a dead peer's own may fail
 					if runs[j].Err != nil || runs[j].SourceGone {
 						t.Fatalf("round %d, run %d: %v, source gone %v", i, j, runs[j].Err, runs[j].SourceGone)
 					}
@@ -225,13 +225,18 @@ func TestSender_staleErrors(t *testing.T) {
 	for _, c := range []struct {
 		queued  int // errors found in the queue each time
 		answers int
+		errno   syscall.Errno
 		want    string
 	}{
-		{0, 1, "1"}, {0, 2, "0,ECONNREFUSED"}, {1, 1, "1"}, {1, 3, "1"}, {1, 9, "0,ECONNREFUSED"},
+		{1, 1, unix.ECONNREFUSED, "1"}, {1, 3, unix.ECONNREFUSED, "1"}, {1, 9, unix.ECONNREFUSED, "0,ECONNREFUSED"},
+		// The receiving side has read them.
+		{0, 1, unix.ECONNREFUSED, "1"}, {0, 3, unix.ECONNREFUSED, "1"}, {0, 9, unix.ECONNREFUSED, "0,ECONNREFUSED"},
+		// The kernel may mean this message.
+		{0, 1, unix.EHOSTUNREACH, "1"}, {0, 2, unix.EHOSTUNREACH, "0,EHOSTUNREACH"},
 	} {
 		k := &scripted{}
 		for range c.answers {
-			k.answers = append(k.answers, unix.ECONNREFUSED)
+			k.answers = append(k.answers, c.errno)
 		}
 		s, x := k.socket(t, newer())
 		s.v6 = false

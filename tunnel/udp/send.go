@@ -276,7 +276,7 @@ func (x *sender) refused(runs []Run, errno syscall.Errno) {
 		return
 	case full:
 		errno = unix.ENOBUFS
-	case perhapsStale(errno) && x.again():
+	case perhapsStale(errno) && x.again(errno):
 		return
 	case gso && errno == unix.EIO:
 		// No checksum offload on the way out: true for other runs as well.
@@ -308,9 +308,10 @@ const maxStale = 3
 
 // again reports whether to send the first message once more after such an answer: reading the error
 // has cleared it. The first time is for an error that the receiving side drained in between; more
-// follow only if there were errors.
-func (x *sender) again() bool {
-	fromAfar := x.socket.drain()
+// follow only if there were errors, or for one that is never of this message: that a port is
+// unreachable can only be known from ICMP.
+func (x *sender) again(errno syscall.Errno) bool {
+	fromAfar := x.socket.drain() || errno == unix.ECONNREFUSED
 	x.stale++
 	return x.stale == 1 || fromAfar && x.stale <= maxStale
 }
