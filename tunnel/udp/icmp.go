@@ -43,7 +43,8 @@ type errorQueue struct {
 	handler    func(ICMPReport) // nil: the queue is not in use
 	quietUntil atomic.Int64
 
-	// mu guards what follows. It is held while the queue is read; nobody waits for it.
+	// mu guards what follows. It is held while the queue is read, for at most maxReports errors and
+	// never while waiting. Only a sender whose message was refused waits for it.
 	mu       sync.Mutex
 	hdrs     [drainBatch]mmsghdr
 	names    [drainBatch]sockaddr
@@ -88,17 +89,39 @@ func (s *Socket) reportErrors(on bool) {
 	}
 }
 
-// drain passes on what the error queue holds, and reports whether some of it came from elsewhere,
-// by ICMP. The caller is inside ref.
+// drain passes on what the error queue holds, unless somebody else is at it. The caller is inside
+// ref.
 //
-// It does not matter who drains, nor that one who comes while another is at it goes away: as long
+// For receivers, and for senders whose messages were taken, it does not matter who drains: as long
 // as an ICMP error is left in the queue, the kernel makes the next system call fail again.
-func (s *Socket) drain() (fromAfar bool) {
+func (s *Socket) drain() {
+	if q := &s.errors; q.handler != nil && q.mu.TryLock() {
+		s.read()
+		q.mu.Unlock()
+	}
+}
+
+// drained passes on what the error queue holds, and reports whether there were errors from
+// elsewhere, by ICMP. If somebody else is at it, it waits for that: each error that is taken from
+// the queue makes a system call fail because of the next one (sock_dequeue_err_skb), so that a
+// message would be refused again and again meanwhile. The caller is inside ref.
+func (s *Socket) drained() (fromAfar bool) {
 	q := &s.errors
-	if q.handler == nil || !q.mu.TryLock() {
+	if q.handler == nil {
 		return false
 	}
+	if !q.mu.TryLock() {
+		q.mu.Lock()
+		fromAfar = true
+	}
 	defer q.mu.Unlock()
+	return s.read() || fromAfar
+}
+
+// read reads the error queue until it is empty, or has had so many errors that they are turned off
+// for a while. It reports whether some came from elsewhere. The caller holds mu.
+func (s *Socket) read() (fromAfar bool) {
+	q := &s.errors
 	now := boottime.Now()
 	if now.Sub(q.second) >= time.Second {
 		q.second, q.count = now, 0

@@ -311,7 +311,7 @@ const maxStale = 3
 // follow only if there were errors, or for one that is never of this message: that a port is
 // unreachable can only be known from ICMP.
 func (x *sender) again(errno syscall.Errno) bool {
-	fromAfar := x.socket.drain() || errno == unix.ECONNREFUSED
+	fromAfar := x.socket.drained() || errno == unix.ECONNREFUSED
 	x.stale++
 	return x.stale == 1 || fromAfar && x.stale <= maxStale
 }
