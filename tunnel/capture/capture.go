@@ -49,6 +49,7 @@ type Taps struct {
 
 	mu      sync.Mutex // guards what follows; held for assignments
 	writers int
+	free    []Writer // of the loops that have ended
 	closed  bool
 }
 
@@ -56,16 +57,32 @@ type Taps struct {
 // that of the goroutines that share one.
 type Writer uint8
 
-// NewWriter returns a Writer for one loop of a lane. Captures that run already have no ring for it;
-// the loop shares one until they end.
+// NewWriter returns a Writer for one loop of a lane. Captures that run already have no ring for it,
+// unless another loop had it before; the loop shares one until they end.
 func (t *Taps) NewWriter() Writer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if n := len(t.free); n > 0 {
+		w := t.free[n-1]
+		t.free = t.free[:n-1]
+		return w
+	}
 	if t.writers < maxWriters {
 		t.writers++
 		return Writer(t.writers)
 	}
 	return 0
+}
+
+// EndWriter takes back the Writer of a loop that has ended, for the next one: the loops of a socket
+// end when another takes its place. The loop hands over no packet any more.
+func (t *Taps) EndWriter(w Writer) {
+	if w == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.free = append(t.free, w)
 }
 
 // Load returns the captures that run, or nil if there are none.

@@ -207,6 +207,13 @@ func TestTaps_areBounded(t *testing.T) {
 	if n := len(begin(t, &crowded, options(100)).rings); n != maxWriters+1 {
 		t.Errorf("%d rings", n)
 	}
+	var changing Taps
+	for range 1000 {
+		changing.EndWriter(changing.NewWriter())
+	}
+	if n := len(begin(t, &changing, options(100)).rings); n != 2 {
+		t.Errorf("%d rings for loops of which one ends before the next begins", n)
+	}
 	var taps Taps
 	var list []*Session
 	for range maxSessions {

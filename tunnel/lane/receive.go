@@ -72,6 +72,7 @@ func newReceiveLoop(env *Env, l *Lane, socket *binding, devices []*Device, tap c
 // Run carries datagrams until the socket is closed. Nothing else ends it: an error of the socket is
 // counted.
 func (in *ReceiveLoop) Run() {
+	defer in.env.Taps.EndWriter(in.tap)
 	for in.env.survive("receive loop", in.loop) {
 		if in.run.locked {
 			in.run.keypair.Session.UnlockReceive()

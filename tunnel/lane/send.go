@@ -63,6 +63,7 @@ func newSendLoop(env *Env, l *Lane, d *Device, q tundev.Queue, p *watchdog.Progr
 
 // Run carries packets until the device is closed or gone.
 func (o *SendLoop) Run() (err error) {
+	defer o.env.Taps.EndWriter(o.tap)
 	for o.env.survive("send loop", func() { err = o.loop() }) {
 		*o = *newSendLoop(o.env, o.lane, o.dev, o.queue, o.progress, o.tap)
 	}
