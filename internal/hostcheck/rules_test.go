@@ -33,18 +33,38 @@ const ufwLike = "iptables -P INPUT DROP; for c in before-input not-local user-in
 	"iptables -A ufw-not-local -m addrtype --dst-type MULTICAST -j RETURN; iptables -A ufw-not-local -j DROP; " +
 	"iptables -A ufw-before-input -d 224.0.0.251/32 -p udp --dport 5353 -j ACCEPT; iptables -A ufw-before-input -j ufw-user-input; "
 
+// inNamespace runs a test in a process and network namespace of its own, where the variable child
+// has the rules that the test is to set, and returns what it wrote.
+func inNamespace(t *testing.T, test, child, rules string) string {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+test+"$", "-test.v")
+	cmd.Env = append(os.Environ(), child+"="+rules)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// setRules has the rules set by nft(8), or by the shell if they are commands of iptables.
+func setRules(t *testing.T, rules string) {
+	t.Helper()
+	command := exec.Command("nft", rules)
+	if strings.HasPrefix(rules, "ip") {
+		command = exec.Command("sh", "-c", rules)
+	}
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", rules, err, out)
+	}
+}
+
 // TestReadRules_findsWhatDropsTheTraffic lets nft(8) write rules as administrators do, in a network
 // namespace of its own for each set of rules.
 func TestReadRules_findsWhatDropsTheTraffic(t *testing.T) {
 	const child = "TUND_TEST_RULES"
 	if rules := os.Getenv(child); rules != "" {
-		command := exec.Command("nft", rules)
-		if strings.HasPrefix(rules, "iptables ") {
-			command = exec.Command("sh", "-c", rules)
-		}
-		if out, err := command.CombinedOutput(); err != nil {
-			t.Fatalf("nft %s: %v\n%s", rules, err, out)
-		}
+		setRules(t, rules)
 		traffic := Traffic{Port: 51820, Endpoints: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:51821")}, Device: "office"}
 		list, err := ReadRules(traffic)
 		if err != nil {
@@ -142,18 +162,12 @@ func TestReadRules_findsWhatDropsTheTraffic(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.Command("/proc/self/exe", "-test.run=^TestReadRules_findsWhatDropsTheTraffic$", "-test.v")
-			cmd.Env = append(os.Environ(), child+"="+test.rules)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-			out, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			if n := strings.Count(string(out), "FOUND"); n != min(len(test.want), 1) {
+			out := inNamespace(t, "TestReadRules_findsWhatDropsTheTraffic", child, test.rules)
+			if n := strings.Count(out, "FOUND"); n != min(len(test.want), 1) {
 				t.Errorf("%d findings:\n%s", n, out)
 			}
 			for _, want := range test.want {
-				if !strings.Contains(string(out), want) {
+				if !strings.Contains(out, want) {
 					t.Errorf("no %q in\n%s", want, out)
 				}
 			}

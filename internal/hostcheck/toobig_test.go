@@ -3,9 +3,7 @@ package hostcheck
 import (
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 
 	"tund/internal/testnet"
@@ -17,13 +15,7 @@ import (
 func TestReadMuted_findsWhatDropsICMP(t *testing.T) {
 	const child = "TUND_TEST_MUTED"
 	if rules := os.Getenv(child); rules != "" {
-		command := exec.Command("nft", rules)
-		if strings.HasPrefix(rules, "ip") {
-			command = exec.Command("sh", "-c", rules)
-		}
-		if out, err := command.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", rules, err, out)
-		}
+		setRules(t, rules)
 		link := func(name string, addrs ...string) Link {
 			l := Link{Name: name, Up: true, Forward4: true}
 			for _, a := range addrs {
@@ -84,14 +76,8 @@ func TestReadMuted_findsWhatDropsICMP(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.Command("/proc/self/exe", "-test.run=^TestReadMuted_findsWhatDropsICMP$", "-test.v")
-			cmd.Env = append(os.Environ(), child+"="+test.rules)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-			out, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			if n := strings.Count(string(out), "FOUND"); n != test.found || !strings.Contains(string(out), test.want) {
+			out := inNamespace(t, "TestReadMuted_findsWhatDropsICMP", child, test.rules)
+			if n := strings.Count(out, "FOUND"); n != test.found || !strings.Contains(out, test.want) {
 				t.Errorf("%d findings, want %d with %q:\n%s", n, test.found, test.want, out)
 			}
 		})
