@@ -52,6 +52,7 @@ type errorQueue struct {
 	zones    zoneName
 	second   boottime.Time // of the count
 	count    int
+	fromAfar uint64 // errors by ICMP, ever
 
 	// recvmmsg is the seam through which tests make errors.
 	recvmmsg func(fd int, hdrs []mmsghdr, flags int) (int, syscall.Errno)
@@ -101,26 +102,25 @@ func (s *Socket) drain() {
 	}
 }
 
-// drained passes on what the error queue holds, and reports whether there were errors from
-// elsewhere, by ICMP. If somebody else is at it, it waits for that: each error that is taken from
-// the queue makes a system call fail because of the next one (sock_dequeue_err_skb), so that a
-// message would be refused again and again meanwhile. The caller is inside ref.
-func (s *Socket) drained() (fromAfar bool) {
+// drained passes on what the error queue holds, and returns how many errors from elsewhere, by ICMP,
+// have been taken from it so far, by whomever. If somebody else is at it, it waits for that: each
+// error that is taken from the queue makes a system call fail because of the next one
+// (sock_dequeue_err_skb), so that a message would be refused again and again meanwhile. The caller
+// is inside ref.
+func (s *Socket) drained() (fromAfar uint64) {
 	q := &s.errors
 	if q.handler == nil {
-		return false
+		return 0
 	}
-	if !q.mu.TryLock() {
-		q.mu.Lock()
-		fromAfar = true
-	}
+	q.mu.Lock()
 	defer q.mu.Unlock()
-	return s.read() || fromAfar
+	s.read()
+	return q.fromAfar
 }
 
 // read reads the error queue until it is empty, or has had so many errors that they are turned off
-// for a while. It reports whether some came from elsewhere. The caller holds mu.
-func (s *Socket) read() (fromAfar bool) {
+// for a while. The caller holds mu.
+func (s *Socket) read() {
 	q := &s.errors
 	now := boottime.Now()
 	if now.Sub(q.second) >= time.Second {
@@ -136,7 +136,7 @@ func (s *Socket) read() (fromAfar bool) {
 		}
 		n, errno := q.recvmmsg(s.ref.FD(), q.hdrs[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 		if errno != 0 || n == 0 {
-			return fromAfar // EAGAIN: it is empty
+			return // EAGAIN: it is empty
 		}
 		q.count += n
 		for i := range n {
@@ -145,12 +145,13 @@ func (s *Socket) read() (fromAfar bool) {
 			if ok {
 				q.handler(h)
 			}
-			fromAfar = fromAfar || origin != unix.SO_EE_ORIGIN_LOCAL
+			if origin != unix.SO_EE_ORIGIN_LOCAL {
+				q.fromAfar++
+			}
 		}
 	}
 	q.quietUntil.Store(int64(now.Add(reportPause)))
 	s.reportErrors(false)
-	return fromAfar
 }
 
 // listen turns the error queue on again after a pause.

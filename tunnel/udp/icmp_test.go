@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -219,48 +218,63 @@ func TestICMP_floodIsCutOff(t *testing.T) {
 	}
 }
 
-// However many errors there are, a message that the kernel would take is sent, or given up after a
-// few trials.
+// However many errors come in while a message is sent, and whoever reads them, it is sent if the
+// kernel takes it before the socket is deaf; and given up at some time.
 func TestSender_staleErrors(t *testing.T) {
 	for _, c := range []struct {
-		queued  int // errors found in the queue each time
-		answers int
-		errno   syscall.Errno
-		want    string
+		answers  int
+		errno    syscall.Errno
+		queued   bool // there is an error in the queue each time
+		readByRx bool // and the receiving side reads it before the sender does
+		want     string
 	}{
-		{1, 1, unix.ECONNREFUSED, "1"}, {1, 3, unix.ECONNREFUSED, "1"}, {1, 9, unix.ECONNREFUSED, "0,ECONNREFUSED"},
-		// The receiving side has read them.
-		{0, 1, unix.ECONNREFUSED, "1"}, {0, 3, unix.ECONNREFUSED, "1"}, {0, 9, unix.ECONNREFUSED, "0,ECONNREFUSED"},
-		// The kernel may mean this message.
-		{0, 1, unix.EHOSTUNREACH, "1"}, {0, 2, unix.EHOSTUNREACH, "0,EHOSTUNREACH"},
+		{1, unix.ECONNREFUSED, true, false, "1"},
+		{100, unix.EHOSTUNREACH, true, false, "1"},
+		{100, unix.EHOSTUNREACH, true, true, "1"},
+		{2 * maxStale, unix.ECONNREFUSED, true, false, "0,ECONNREFUSED"},
+		{2 * maxStale, unix.ECONNREFUSED, true, true, "0,ECONNREFUSED"},
+		// An error that was counted before it made a system call fail.
+		{2, unix.ECONNREFUSED, false, false, "1"},
+		// The kernel means this message.
+		{3, unix.EHOSTUNREACH, false, false, "0,EHOSTUNREACH"},
 	} {
-		k := &scripted{}
-		for range c.answers {
-			k.answers = append(k.answers, c.errno)
-		}
-		s, x := k.socket(t, newer())
-		s.v6 = false
-		left := 0
-		s.errors.recvmmsg = func(_ int, hdrs []mmsghdr, _ int) (int, syscall.Errno) {
-			if left == 0 {
-				left = c.queued
-				return 0, unix.EAGAIN
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			k := &scripted{}
+			for range c.answers {
+				k.answers = append(k.answers, c.errno)
 			}
-			left--
-			errorEntry(&hdrs[0], run(1, 1).To.Addr, unix.SO_EE_ORIGIN_ICMP, unix.ECONNREFUSED, 0)
-			return 1, 0
-		}
-		left = c.queued
-		s.OnICMP(func(ICMPReport) {})
-		runs := []Run{run(1, 1)}
-		x.Send(runs)
-		got := fmt.Sprint(runs[0].Sent)
-		if runs[0].Err != nil {
-			got += "," + unix.ErrnoName(runs[0].Err.(syscall.Errno))
-		}
-		if got != c.want {
-			t.Errorf("%d errors queued, %d answers: %s, want %s (%s)", c.queued, c.answers, got, c.want, strings.Join(k.log, " "))
-		}
+			s, x := k.socket(t, newer())
+			s.v6 = false
+			left := 0
+			s.errors.recvmmsg = func(_ int, hdrs []mmsghdr, _ int) (int, syscall.Errno) {
+				if left == 0 {
+					return 0, unix.EAGAIN
+				}
+				left--
+				errorEntry(&hdrs[0], run(1, 1).To.Addr, unix.SO_EE_ORIGIN_ICMP, unix.ECONNREFUSED, 0)
+				return 1, 0
+			}
+			s.OnICMP(func(ICMPReport) {})
+			send := x.sendmmsg
+			x.sendmmsg = func(fd int, hdrs []mmsghdr) (int, syscall.Errno) {
+				if c.queued {
+					left = 1
+				}
+				if c.readByRx {
+					s.drain()
+				}
+				return send(fd, hdrs)
+			}
+			runs := []Run{run(1, 1)}
+			x.Send(runs)
+			got := fmt.Sprint(runs[0].Sent)
+			if runs[0].Err != nil {
+				got += "," + unix.ErrnoName(runs[0].Err.(syscall.Errno))
+			}
+			if got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
 	}
 }
 

@@ -52,6 +52,7 @@ type sender struct {
 	// How often this message was sent again after an error that an earlier one may have left
 	// behind.
 	stale    int
+	fromAfar uint64 // errors by ICMP that were known at the last refusal
 	patience time.Duration
 	whole    bool // the batch is a run with DontFragment
 
@@ -276,7 +277,7 @@ func (x *sender) refused(runs []Run, errno syscall.Errno) {
 		return
 	case full:
 		errno = unix.ENOBUFS
-	case perhapsStale(errno) && x.again(errno):
+	case perhapsStale(errno) && x.again():
 		return
 	case gso && errno == unix.EIO:
 		// No checksum offload on the way out: true for other runs as well.
@@ -301,19 +302,24 @@ func (x *sender) refused(runs []Run, errno syscall.Errno) {
 	x.start(p.run + 1)
 }
 
-// maxStale is how often a message is sent again when the kernel answers with what may be an error
-// of an earlier one. Once is enough unless somebody floods us with ICMP messages, until drain goes
-// deaf to them.
-const maxStale = 3
+const (
+	// staleAnyway is how often a message is sent again, whatever is known, when the kernel answers
+	// with what may be an error of an earlier one: an error may be counted before it makes a system
+	// call fail.
+	staleAnyway = 2
+	// maxStale is how often it is sent again as long as new errors come in by ICMP. A flood of them
+	// makes the socket deaf before that.
+	maxStale = maxReports
+)
 
-// again reports whether to send the first message once more after such an answer: reading the error
-// has cleared it. The first time is for an error that the receiving side drained in between; more
-// follow only if there were errors, or for one that is never of this message: that a port is
-// unreachable can only be known from ICMP.
-func (x *sender) again(errno syscall.Errno) bool {
-	fromAfar := x.socket.drained() || errno == unix.ECONNREFUSED
+// again reports whether to send the first message once more after such an answer. Reading the error
+// has cleared it, but the next one may have come in meanwhile, and the receiving side may have read
+// that.
+func (x *sender) again() bool {
+	last := x.fromAfar
+	x.fromAfar = x.socket.drained()
 	x.stale++
-	return x.stale == 1 || fromAfar && x.stale <= maxStale
+	return x.stale <= staleAnyway || x.fromAfar != last && x.stale <= maxStale
 }
 
 // perhapsStale reports whether errno may be what ICMP said of an earlier datagram, rather than the
