@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -25,7 +26,6 @@ type fdStore struct {
 	mu    sync.Mutex // guards what follows
 	names []string
 	files []*os.File
-	told  []string
 }
 
 // storeFor makes one for the service of g.
@@ -39,7 +39,7 @@ func storeFor(t *testing.T, g *gateway) *fdStore {
 	s := &fdStore{t: t, g: g, conn: conn}
 	t.Cleanup(func() {
 		_ = conn.Close()
-		s.drop()
+		s.empty()
 	})
 	go s.serve()
 	g.Wrap = []string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh"}
@@ -47,8 +47,30 @@ func storeFor(t *testing.T, g *gateway) *fdStore {
 	return s
 }
 
+// settle returns when everything that was sent to the store is in it. A descriptor that still waits
+// in the socket keeps its device alive. The service manager, too, reads what a process has sent
+// before it learns that the process has ended.
+func (s *fdStore) settle() {
+	s.t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer r.Close()
+	_, _, err = s.conn.WriteMsgUnix([]byte("BARRIER=1"), unix.UnixRights(int(w.Fd())), s.conn.LocalAddr().(*net.UnixAddr))
+	_ = w.Close()
+	if err == nil {
+		_ = r.SetReadDeadline(time.Now().Add(startLimit))
+		_, err = r.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, io.EOF) {
+		s.t.Fatalf("the store reads what was sent to it: %v", err)
+	}
+}
+
 // ready prepares the next start of g with what is in the store.
 func (s *fdStore) ready() {
+	s.settle()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.g.Env = []string{"NOTIFY_SOCKET=" + filepath.Join(s.g.Dir, "notify")}
@@ -77,7 +99,6 @@ func (s *fdStore) serve() {
 func (s *fdStore) message(text string, fds []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.told = append(s.told, text)
 	_, name, _ := strings.Cut(text, "FDNAME=")
 	switch {
 	case strings.HasPrefix(text, "FDSTORE=1\n"):
@@ -108,6 +129,11 @@ func (s *fdStore) stored() []string {
 
 // drop empties the store, as when the service is stopped.
 func (s *fdStore) drop() {
+	s.settle()
+	s.empty()
+}
+
+func (s *fdStore) empty() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.files {

@@ -64,7 +64,8 @@ var moreFaults = []tableFault{
 	{name: "ICMP that says how long packets may be", early: siteOf, provoke: inA(nft("output", "icmp type destination-unreachable drop")), mend: inA(noRules),
 		paris: []string{"[forwarding]", "large transfers"}, passes: true},
 	{name: "loss of three in ten, with liveness", early: livelyBoth, provoke: inB(nft("prerouting", "iifname eth0 numgen random mod 10 < 3 drop")), mend: inB(noRules),
-		paris: []string{"are lost on the path"}, berlin: []string{"are lost on the path"}, passes: true},
+		// One time in some hundred, chance lets nearly all of the requests of 15 s pass.
+		paris: []string{"are lost on the path"}, berlin: []string{"are lost on the path"}, passes: true, within: 2 * named},
 	{name: "port of a reload is taken", provoke: otherPort, paris: []string{"listen_port", "51999"}, passes: true,
 		mend: func(_ *testing.T, p *pair) { p.a.port = listenPort; p.a.reload() }},
 	{name: "firewall of the bridge", early: bridged, provoke: inA("nft add table bridge fw; add chain bridge fw c { type filter hook forward priority 0; policy drop; }"),
