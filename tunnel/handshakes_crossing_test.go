@@ -98,3 +98,35 @@ func TestTunnel_renewalsThatCrossLoseNothing(t *testing.T) {
 		}
 	}
 }
+
+// As above, over a network that changes the order of datagrams. The two sides may then disagree on
+// which of their sessions is the newer one, and each sends under its own until it is renewed.
+func TestTunnel_handshakesThatCrossOutOfOrderLoseNothing(t *testing.T) {
+	for i := range 10 {
+		inBubble(t, func(w *world) {
+			a, b := w.end(), w.end()
+			if i%2 == 1 { // data sessions
+				a.tun.Close()
+				b.tun.Close()
+				w.startWith(a, w.clock, withCiphers(testCiphers...))
+				w.startWith(b, w.clock, withCiphers(testCiphers...))
+			}
+			a.knows(b, true)
+			b.knows(a, true)
+			w.net.Set(udptest.Conditions{Latency: 10 * time.Millisecond, Reorder: 0.5, ReorderBy: 40 * time.Millisecond})
+			const perSecond, seconds = 50, 260
+			toA, toB := 0, 0
+			for range perSecond * seconds {
+				a.queue.Inject(packet(a.inner, b.inner, 56))
+				b.queue.Inject(packet(b.inner, a.inner, 56))
+				passes(time.Second / perSecond)
+				toA, toB = toA+a.got(), toB+b.got()
+			}
+			passes(time.Second)
+			toA, toB = toA+a.got(), toB+b.got()
+			if want := perSecond * seconds; toA != want || toB != want {
+				t.Errorf("%d and %d of %d packets arrived; drops %v and %v", toA, toB, want, a.tun.drops.Snapshot(), b.tun.drops.Snapshot())
+			}
+		})
+	}
+}

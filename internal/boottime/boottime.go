@@ -1,4 +1,5 @@
-// Package boottime is the clock by which keys age: nanoseconds since boot, including suspend.
+// Package boottime is the clock by which keys age: nanoseconds since boot, including suspend; and
+// Wall, a compact time of the wall clock for what people read.
 //
 // Go's monotonic clock is CLOCK_MONOTONIC, which stops while the machine is suspended, so on a
 // laptop that was closed a session could outlive its 180 seconds. The kernel's WireGuard ages keys

@@ -31,6 +31,9 @@ type Keypair struct {
 	heardAt atomic.Int64
 	// stale counts messages from elsewhere since the session was replaced by a newer one.
 	stale atomic.Uint32
+	// answeredAt is the boottime at which we last responded to an initiation of the peer for the
+	// session after this one; 0: never.
+	answeredAt atomic.Int64
 	// renewAfter is the age at which the initiator asks for the next session, and crossed tells
 	// whether the peer began a handshake at the same time. Constant once the session is current.
 	renewAfter time.Duration
@@ -70,6 +73,10 @@ func (kp *Keypair) RenewOnSend(counter uint64, now boottime.Time) bool {
 	if counter <= kp.Session.RekeyAfter() && (!main.Session.Initiator() || now.Sub(kp.Established) < main.renewAfter) {
 		return false
 	}
+	// The peer is renewing it. Two renewals at once need three sessions.
+	if at := main.answeredAt.Load(); at != 0 && now.Sub(boottime.Time(at)) < timers.RekeyTimeout/2 {
+		return false
+	}
 	return main == kp || kp.Peer.Current() == main
 }
 
@@ -86,6 +93,9 @@ func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
 	if !kp.Session.Initiator() {
 		p.retire(ix, p.next)
 		p.next = kp
+		if cur := p.current.Load(); cur != nil {
+			cur.answeredAt.Store(int64(kp.Established))
+		}
 		return
 	}
 	crossed := p.crosses()
@@ -115,12 +125,16 @@ func (p *Peer) crosses() bool {
 }
 
 // replaced makes previous whichever of the two older sessions the peer sends under, so that
-// messages under way still arrive. That is the current one or, after handshakes that crossed, the
-// other one. Callers hold mu.
+// messages under way still arrive: the one that was heard last. Where handshakes crossed that may
+// be either, also if they only crossed for the peer because messages changed their order.
+// Callers hold mu.
 func (p *Peer) replaced(ix *Index) {
 	cur, prev := p.current.Load(), p.previous
-	if cur != nil && cur.crossed && prev != nil && prev.heardAt.Load() >= cur.heardAt.Load() {
-		cur, prev = prev, cur
+	if cur != nil && prev != nil {
+		last, before := cur.heardAt.Load(), prev.heardAt.Load()
+		if before > max(last, int64(cur.Established)) || before >= last && cur.crossed {
+			cur, prev = prev, cur
+		}
 	}
 	p.retire(ix, prev)
 	p.previous = cur
@@ -189,9 +203,9 @@ func (p *Peer) completed(wall time.Time) {
 	p.unanswered.Store(0)
 	past := p.history()
 	if wall.Sub(past.handshakeWall.Time()) >= timers.RejectAfterTime || p.vain >= silentHandshakes {
-		past.upSince = wallTimeOf(wall)
+		past.upSince = boottime.WallOf(wall)
 	}
-	past.handshakeWall, past.failingSince = wallTimeOf(wall), 0
+	past.handshakeWall, past.failingSince = boottime.WallOf(wall), 0
 	past.count.Completed++
 	p.unconfirmed, p.vain, p.stopped, p.faults = 0, 0, false, nil
 }

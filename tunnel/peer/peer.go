@@ -139,27 +139,10 @@ func (p *Peer) blamed() faults {
 type past struct {
 	callers       callers
 	count         HandshakeCounts
-	handshakeWall wallTime // when the newest session was confirmed
-	upSince       wallTime // when a session became usable after there was none
-	failingSince  wallTime // of the first failure since the last session
+	handshakeWall boottime.Wall // when the newest session was confirmed
+	upSince       boottime.Wall // when a session became usable after there was none
+	failingSince  boottime.Wall // of the first failure since the last session
 	mute          mute
-}
-
-// wallTime is a time of the wall clock in a third of the space: nanoseconds since 1970; 0: none.
-type wallTime int64
-
-func wallTimeOf(t time.Time) wallTime {
-	if t.IsZero() {
-		return 0
-	}
-	return wallTime(t.UnixNano())
-}
-
-func (w wallTime) Time() time.Time {
-	if w == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, int64(w))
 }
 
 // history returns where to note a handshake. Callers hold mu.

@@ -153,7 +153,7 @@ func (p *Peer) Continue(s *Saved, ix *Index, lanes int, ours func(keys.PublicKey
 	}
 	p.lastReceived.Store(int64(s.LastReceived))
 	past := p.history()
-	past.handshakeWall, past.upSince = wallTimeOf(s.LastHandshake), wallTimeOf(s.UpSince)
+	past.handshakeWall, past.upSince = boottime.WallOf(s.LastHandshake), boottime.WallOf(s.UpSince)
 	p.rxBytes.Store(s.RxBytes)
 	p.txBytes.Store(s.TxBytes)
 	p.rxPackets.Store(s.RxPackets)

@@ -24,7 +24,7 @@ func (p *Peer) fail(now boottime.Time, wall time.Time, why string) {
 	f := p.blame()
 	f.lastError, f.lastErrorAt = why, now
 	if past := p.history(); past.failingSince == 0 {
-		past.failingSince = wallTimeOf(wall)
+		past.failingSince = boottime.WallOf(wall)
 	}
 }
 

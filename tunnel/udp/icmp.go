@@ -102,9 +102,9 @@ func (s *Socket) drain() {
 	}
 }
 
-// drained passes on what the error queue holds, and returns how many errors from elsewhere, by ICMP,
-// have been taken from it so far, by whomever. If somebody else is at it, it waits for that: each
-// error that is taken from the queue makes a system call fail because of the next one
+// drained passes on what the error queue holds, and returns how many errors from elsewhere, by
+// ICMP, have been taken from it so far, by whomever. If somebody else is at it, it waits for that:
+// each error that is taken from the queue makes a system call fail because of the next one
 // (sock_dequeue_err_skb), so that a message would be refused again and again meanwhile. The caller
 // is inside ref.
 func (s *Socket) drained() (fromAfar uint64) {
