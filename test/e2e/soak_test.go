@@ -71,7 +71,7 @@ func fivePings(t *testing.T, p *pair) {
 		sent := <-ping.sent
 		ping.settle(sent)
 		if answered := ping.answers(); sent != soakPings || answered != sent {
-			t.Errorf("ping %s: %d of %d requests answered", ping.to, answered, sent)
+			t.Errorf("ping %s: %d of %d requests answered, not %v", ping.to, answered, sent, ping.missing(sent))
 		}
 	}
 }
