@@ -124,6 +124,13 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	}
 	switch {
 	case check:
+		if err := checkFiles(file); err != nil {
+			fmt.Fprintf(stderr, "%s: %v\n", path, err)
+			if errors.Is(err, fs.ErrPermission) {
+				return exitPermission
+			}
+			return exitConfig
+		}
 		fmt.Fprintf(stdout, "%s: ok\n", path)
 	case *request:
 		err = printRequest(file, stdout)
@@ -250,6 +257,22 @@ func openStore(f *agentfile.File) (agent.Store, string, error) {
 		Hosts: f.Ethernet, VLANs: f.Own.VLANs,
 	})
 	return s, strings.Join(f.Etcd.Endpoints, " "), err
+}
+
+// checkFiles checks the files that the configuration names, as a start would. It connects to
+// nothing.
+func checkFiles(f *agentfile.File) error {
+	if f.Dir != "" {
+		return nil
+	}
+	s, _, err := openStore(f)
+	if err != nil {
+		return err
+	}
+	if c, ok := s.(io.Closer); ok {
+		_ = c.Close()
+	}
+	return nil
 }
 
 // serve runs the agent until it is asked to stop.

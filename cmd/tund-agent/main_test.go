@@ -33,6 +33,7 @@ func TestRun_exitCodes(t *testing.T) {
 	t.Parallel()
 	path, _ := write(t, good)
 	bad, _ := write(t, good+"nonsense = 1\n")
+	lacking, _ := write(t, strings.Replace(good, `dir = "/srv/registry"`, "[etcd]\nendpoints = [\"https://192.0.2.1:2379\"]\nca = \"/nowhere/ca.pem\"", 1))
 	for _, test := range []struct {
 		args        []string
 		code        int
@@ -46,6 +47,7 @@ func TestRun_exitCodes(t *testing.T) {
 		{[]string{"--help"}, 0, "usage: tund-agent", ""},
 		{[]string{"--version"}, 0, "tund-agent ", ""},
 		{[]string{"-c", path, "--check"}, 0, "ok", ""},
+		{[]string{"-c", lacking, "--check"}, exitConfig, "", "open /nowhere/ca.pem: no such file"},
 		{[]string{"-c", bad, "-t"}, exitConfig, "", "nonsense: unknown key"},
 		{[]string{"-c", path + "x"}, exitConfig, "", "no such file"},
 		{[]string{"-c", path, "--status"}, exitFailure, "", "has not run yet"},
