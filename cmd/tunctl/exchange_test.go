@@ -79,7 +79,7 @@ func TestImport_writesAndReports(t *testing.T) {
 	}
 	w.expect(1, "", "office.toml exists already (--force replaces it)", "import", path, "-o", out)
 	w.expect(0, "0 peers", "PostUp", "import", path, "-o", out, "--force")
-	w.expect(1, "", "no such file or directory", "import", path+"x")
+	w.expect(78, "", "no such file or directory", "import", path+"x")
 
 	bad := w.write("bad.conf", strings.Replace(conf, "10.9.0.1/24", "10.9.0/24", 1)+"MTU = 12\nPrivateKey = "+key.Base64()+"x\n")
 	code, stdout, stderr := w.run("import", bad)

@@ -1,7 +1,9 @@
 package exchange
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -37,6 +39,9 @@ about it. The file is not changed, and nothing is started. FILE may be - for sta
 // piped on.
 func (v *Verbs) importFile(path, out string, force bool) error {
 	data, err := v.Streams.Read(path, wgquick.MaxSize)
+	if errors.Is(err, fs.ErrNotExist) { // as `tund --check` and `tunctl check` have it
+		return exit.Errorf(exit.Config, "%v", err)
+	}
 	if err != nil {
 		return err
 	}
