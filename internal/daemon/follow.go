@@ -85,6 +85,8 @@ func (d *Daemon) lookClose() (peers []*config.Peer, mark uint32, ok bool) {
 		return nil, 0, false
 	}
 	d.lookAddresses()
+	d.door.Retry()
+	_ = d.noteWeb()
 	mark = d.mark(d.config)
 	d.followBinding(mark)
 	d.followVia()

@@ -99,7 +99,7 @@ func (d *Daemon) change(read func() (*config.Config, error), keep func(*config.C
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
 	next, agent := p.config, p.agent
-	d.commitWeb(p.web)
+	d.door.Commit(p.web)
 	d.names.SetPeers(next.Peers)
 	d.names.Change(d.agent.peers.InForce(), nil)
 	changed := desired.ChangedKeys(d.config, next, d.whereUp)
@@ -126,7 +126,7 @@ func (d *Daemon) change(read func() (*config.Config, error), keep func(*config.C
 	for _, w := range next.Warnings {
 		d.log.Warn(w.Place() + ": " + w.Msg)
 	}
-	err = d.applyRoutes(d.life)
+	err = errors.Join(d.noteWeb(), d.applyRoutes(d.life))
 	d.announceDNS()
 	d.lookSoon()
 	if err != nil {
@@ -188,10 +188,7 @@ func (d *Daemon) prepare(read func() (*config.Config, error), keep func(*config.
 	if err := d.tunnel.Fits(desired.Reload(d.config, next, agent, d.names.Endpoints)); err != nil {
 		return undo(err)
 	}
-	address, err := d.door.Prepare(next.Metrics)
-	if err != nil {
-		return undo(fmt.Errorf("%s: metrics: listen: %w", next.Path, err))
-	}
+	address := d.door.Prepare(next.Metrics)
 	unkeep, err := keep(file)
 	if err != nil {
 		return undo(errors.Join(err, d.door.Cancel(address)))

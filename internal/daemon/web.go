@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
 	"tund/internal/control"
 	"tund/internal/desired"
 	"tund/internal/doctor"
@@ -17,25 +15,26 @@ import (
 // healthEvery is how often the loops of the tunnel are checked for progress.
 const healthEvery = 5 * time.Second
 
-// openWeb begins to listen where the configuration says so. An address that cannot be used does not
-// keep the tunnel from running.
+// openWeb begins to listen where the configuration says so. Here, as after a reload, an address
+// that cannot be used is a warning in status, and is tried again.
 func (d *Daemon) openWeb(context.Context) error {
 	d.site = web.New(webSource{d}, d.log)
 	d.door = web.NewDoor(d.site)
 	d.undo.push(d.door.Close)
-	m := d.config.Metrics
-	if err := d.door.Open(m); err != nil {
-		d.log.Warn("cannot serve metrics", zap.Error(err))
-		d.problems.Note(statusview.KindMetrics, m.String(), err.Error())
-	}
+	d.door.Open(d.config.Metrics)
+	_ = d.noteWeb()
 	return nil
 }
 
-// commitWeb makes a prepared change of the address for metrics.
-func (d *Daemon) commitWeb(c web.Change) {
-	if d.door.Commit(c) {
-		d.problems.SolvedWhere(statusview.KindMetrics, func(string) bool { return true })
+// noteWeb has status show why the address of metrics cannot be used, and returns it; nil: it can.
+func (d *Daemon) noteWeb() error {
+	var list []statusview.Problem
+	err := d.door.Failure()
+	if err != nil {
+		list = []statusview.Problem{{Kind: statusview.KindMetrics, Subject: d.door.String(), Message: err.Error()}}
 	}
+	d.problems.Renew(list, statusview.KindMetrics)
+	return err
 }
 
 // watchLoops notes which loops of the tunnel make no progress, until ctx ends.

@@ -32,8 +32,9 @@ func asked(address string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// What can be read over HTTP follows the configuration from the start to the end, and a refused
-// change leaves it as it is.
+// What can be read over HTTP follows the configuration from the start to the end. An address that
+// cannot be used has one outcome at the start and at a reload: all else is done, status says it,
+// and it is tried again.
 func TestWeb_followsTheConfiguration(t *testing.T) {
 	if !alone(t) {
 		return
@@ -54,16 +55,20 @@ func TestWeb_followsTheConfiguration(t *testing.T) {
 	}
 	for _, step := range []struct{ address, refused, at string }{
 		{"127.0.0.1:9588", "", "127.0.0.1:9588"},
-		{"127.0.0.1:9587", "address already in use", "127.0.0.1:9588"},
+		{"127.0.0.1:9587", "address already in use", ""},
+		{"127.0.0.1:9588", "", "127.0.0.1:9588"},
 		{"0.0.0.0:9588", "", "127.0.0.1:9588"},
 		{socket, "", socket},
-		{"unix:/nowhere/m.sock", "no such file", socket},
+		{"unix:/nowhere/m.sock", "no such file", ""},
 		{"", "", ""},
 		{socket, "", socket},
 	} {
 		err := n.reloads(with(step.address))
 		if (err != nil) != (step.refused != "") || err != nil && !strings.Contains(err.Error(), step.refused) {
 			t.Errorf("%s: %v, want %q", step.address, err, step.refused)
+		}
+		if n.d.problems.Has(statusview.KindMetrics, step.address) != (step.refused != "") {
+			t.Errorf("%s: status says %v, want %q", step.address, n.d.problems.All(), step.refused)
 		}
 		for _, address := range []string{"127.0.0.1:9588", socket} {
 			want := "nobody"
@@ -77,6 +82,17 @@ func TestWeb_followsTheConfiguration(t *testing.T) {
 	}
 	if n.d.problems.Has(statusview.KindMetrics, "127.0.0.1:9587") {
 		t.Error("status still complains")
+	}
+	if err := n.reloads(with("127.0.0.1:9587")); err == nil {
+		t.Error("the address is taken")
+	}
+	_ = taken.Close()
+	n.d.lookAround()
+	if got := asked("127.0.0.1:9587"); !strings.HasPrefix(got, "ready") || n.d.problems.Has(statusview.KindMetrics, "127.0.0.1:9587") {
+		t.Errorf("an address that has become free: %q; status says %v", got, n.d.problems.All())
+	}
+	if err := n.reloads(with(socket)); err != nil {
+		t.Error(err)
 	}
 	n.stop()
 	if _, err := os.Lstat(strings.TrimPrefix(socket, "unix:")); !os.IsNotExist(err) {
