@@ -31,6 +31,7 @@ type memory struct {
 	owned   map[object]bool // bridges joined, links set up, addresses: added by us
 	devices map[string]bool // every device of every State
 	mtu     map[string]int  // device to the MTU it had before us
+	said    map[string]bool // device to whether the last State with it said an MTU
 	foreign map[string]bool // bridge that a device wants to whether others made it
 	restore sysctl.Set      // that were off before us
 }
@@ -38,7 +39,7 @@ type memory struct {
 func newMemory() memory {
 	return memory{
 		owned: make(map[object]bool), devices: make(map[string]bool), mtu: make(map[string]int),
-		foreign: make(map[string]bool),
+		said: make(map[string]bool), foreign: make(map[string]bool),
 	}
 }
 

@@ -71,8 +71,7 @@ func (o mtuObject) add(k *netlinkKernel, _ string) error {
 func (mtuObject) remove(*netlinkKernel, string) error { return nil }
 
 func (o mtuObject) advice(error) string {
-	return "the device accepts another range: see minmtu and maxmtu in `ip -d link show dev " +
-		o.dev + "`"
+	return "the device accepts another range: see minmtu and maxmtu in `ip -d link show dev " + o.dev + "`"
 }
 
 func (o mtuObject) added(m *memory, f facts) {
@@ -112,8 +111,7 @@ func (o masterObject) advice(err error) string {
 	if errors.Is(err, unix.EBUSY) {
 		return "another bridge or bond holds it: ip link set " + o.dev + " nomaster"
 	}
-	return "only an Ethernet device (TAP) can join a bridge, and " + o.bridge +
-		" must be one: see `ip -d link show " + o.bridge + "`"
+	return "only an Ethernet device (TAP) can join a bridge, and " + o.bridge + " must be one: see `ip -d link show " + o.bridge + "`"
 }
 
 func (o masterObject) added(m *memory, _ facts) { m.owned[o] = true }
@@ -186,8 +184,7 @@ func (o addrObject) netlink() *netlink.Addr {
 func (o addrObject) advice(err error) string {
 	switch {
 	case errors.Is(err, unix.EACCES) && o.addr.Addr().Is6():
-		return "IPv6 is switched off: sysctl net.ipv6.conf." + o.dev +
-			".disable_ipv6=0, or remove the address from the configuration"
+		return "IPv6 is switched off: sysctl net.ipv6.conf." + o.dev + ".disable_ipv6=0, or remove the address from the configuration"
 	case errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.EINVAL):
 		return "IPv6 needs an MTU of at least " + strconv.Itoa(sizes.MinIPv6MTU) + " bytes on the device"
 	case errors.Is(err, unix.EEXIST):

@@ -3,7 +3,6 @@ package route
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"tund/route/path"
 )
@@ -77,7 +76,7 @@ func (m *Manager) LeadsIntoTunnel(addr netip.Addr, mark uint32) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("look up the route to %v: %w", addr, err)
 	}
-	return slices.ContainsFunc(m.state.Devices, func(d Device) bool { return d.Name == h.Dev }), nil
+	return m.state.has(h.Dev), nil
 }
 
 // Through returns the routes that lead through a device by way of a router, from the main table.

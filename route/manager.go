@@ -105,6 +105,10 @@ func (m *Manager) Apply(ctx context.Context, s State) (Applied, error) {
 	m.fullTunnel = v4 || v6
 	for _, d := range s.Devices {
 		m.memory.devices[d.Name] = true
+		if own := m.memory.mtu[d.Name]; own != 0 && d.Bridge != "" && d.MTU == 0 && m.memory.said[d.Name] {
+			_ = m.k.add(m.instance, mtuObject{d.Name, own}) // the bridge follows
+		}
+		m.memory.said[d.Name] = d.MTU != 0
 	}
 	res, err := m.converge(ctx, anyChange)
 	m.refused = make(map[object]bool)

@@ -36,8 +36,7 @@ type netlinkKernel struct {
 	strictReverse bool
 }
 
-// openLookup opens what hop needs and no more.
-func openLookup() (*netlinkKernel, error) {
+func openKernel() (kernel, error) {
 	rt, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
@@ -50,14 +49,6 @@ func openLookup() (*netlinkKernel, error) {
 		return nil, errors.Join(err, k.close())
 	}
 	k.Lookup = path.Lookup{Conn: k.conn}
-	return k, nil
-}
-
-func openKernel() (kernel, error) {
-	k, err := openLookup()
-	if err != nil {
-		return nil, err
-	}
 	if k.dump, err = path.OpenDump(kernelTimeout); err != nil {
 		return nil, errors.Join(err, k.close())
 	}

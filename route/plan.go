@@ -76,7 +76,7 @@ func (p *planner) device(d Device) {
 	if d.Bridge != "" {
 		p.bridge(d)
 	}
-	if mtu := cmp.Or(d.MTU, p.mtu[d.Name]); mtu != 0 {
+	if mtu := p.mtuFor(d); mtu != 0 {
 		p.add(mtuObject{d.Name, mtu})
 	}
 	if d.Up {
@@ -93,6 +93,22 @@ func (p *planner) device(d Device) {
 	p.intoTable(d)
 }
 
+// mtuFor returns the MTU for a device; 0: it has its own. A port of a bridge takes the smallest MTU
+// of the other ports: the bridge, if nobody has given it an MTU, has the smallest of all, and that
+// may be the one that this port had before.
+func (p *planner) mtuFor(d Device) int {
+	bridge, least := p.facts.links[d.Bridge].mtu, 0
+	if d.MTU != 0 || bridge == 0 {
+		return cmp.Or(d.MTU, p.mtu[d.Name])
+	}
+	for _, port := range p.facts.ports(d.Bridge) {
+		if mtu := p.facts.links[port].mtu; port != d.Name && (least == 0 || mtu < least) {
+			least = mtu
+		}
+	}
+	return max(least, bridge)
+}
+
 func (p *planner) bridge(d Device) {
 	switch br, ok := p.facts.links[d.Bridge]; {
 	case !ok:
@@ -101,8 +117,7 @@ func (p *planner) bridge(d Device) {
 		p.add(bridgeObject{d.Bridge})
 		p.add(upObject{d.Bridge})
 	case br.bridge && !br.up:
-		p.warnings = append(p.warnings, fmt.Sprintf(
-			"bridge %s is down, and tund did not make it: ip link set %s up", d.Bridge, d.Bridge))
+		p.warnings = append(p.warnings, fmt.Sprintf("bridge %s is down, and tund did not make it: ip link set %s up", d.Bridge, d.Bridge))
 	}
 	p.add(masterObject{d.Name, d.Bridge})
 }

@@ -1,8 +1,6 @@
 package route
 
-import (
-	"slices"
-)
+import "slices"
 
 // Preview returns the changes that Apply(s) would make, one line each, in order, and its warnings.
 // It changes nothing. Devices that do not exist yet count as new ones; those that do, and what is

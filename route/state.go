@@ -57,7 +57,9 @@ type Device struct {
 	// that network, is left to the kernel.
 	Routes []Route
 
-	MTU int  // bytes; 0: the link's own, from before another State said one
+	// MTU is in bytes. 0: that of the bridge or of its other ports, or without a bridge the link's
+	// own, from before another State said one.
+	MTU int
 	Up  bool // bring the link up; false leaves it as it is
 
 	// Bridge is the Linux bridge to join, "" for none. It is made when absent, and then removed
@@ -156,25 +158,24 @@ func (r Route) inMain() bool { return !r.policy() && (r.Table == 0 || r.Table ==
 // validate returns everything that is wrong with s, or nil.
 func (s State) validate() error {
 	var errs []error
-	names := make(map[string]bool)
+	seen := make(map[string]bool)
 	for _, d := range s.Devices {
-		if !validName(d.Name) {
-			errs = append(errs, badName("device", d.Name))
+		if err := names.KernelDevice(d.Name); err != nil {
+			errs = append(errs, fmt.Errorf("device name %q: %w", d.Name, err))
 		}
-		if names[d.Name] {
+		if seen[d.Name] {
 			errs = append(errs, fmt.Errorf("device %q given twice", d.Name))
 		}
-		names[d.Name] = true
-		if d.Bridge != "" && !validName(d.Bridge) {
-			errs = append(errs, badName("bridge", d.Bridge))
+		seen[d.Name] = true
+		if err := names.KernelDevice(d.Bridge); err != nil && d.Bridge != "" {
+			errs = append(errs, fmt.Errorf("bridge name %q: %w", d.Bridge, err))
 		}
 		if d.Bridge == d.Name && d.Name != "" {
 			errs = append(errs, fmt.Errorf("device %q cannot be a port of itself", d.Name))
 		}
 		for _, a := range d.Addrs {
 			if !a.IsValid() || a.Addr().Is4In6() || a.Addr().Zone() != "" {
-				errs = append(errs, fmt.Errorf(
-					"device %q: address %v: want an address with a length", d.Name, a))
+				errs = append(errs, fmt.Errorf("device %q: address %v: want an address with a length", d.Name, a))
 			}
 		}
 		for _, r := range d.Routes {
@@ -185,12 +186,6 @@ func (s State) validate() error {
 	}
 	return errors.Join(errs...)
 }
-
-func badName(kind, name string) error {
-	return fmt.Errorf("%s name %q: want 1 to %d bytes without '/' and spaces", kind, name, names.MaxDevice)
-}
-
-func validName(name string) bool { return names.KernelDevice(name) == nil }
 
 // clone returns a copy that shares no slice with s.
 func (s State) clone() State {

@@ -24,7 +24,8 @@ func TestReload_changesTheKernel(t *testing.T) {
 		return
 	}
 	uplink(t)
-	sh(t, "ip link add br-jumbo type bridge && ip link set br-jumbo mtu 4000 up")
+	sh(t, "ip link add br-jumbo type bridge && ip link set br-jumbo mtu 4000 up && ip link add br-empty type bridge && "+
+		"ip link add br-lan type bridge && ip link add port0 type veth peer name port1 && ip link set port0 master br-lan")
 	const file = "%s\n[tun]\ndevice = \"DEVICE\"\n%s\n[tap]\ndevice = \"DEVICEt\"\n%s\n" + onePeer
 	n := newInstance(t, fmt.Sprintf(file, "", "", ""))
 	n.start()
@@ -47,6 +48,16 @@ func TestReload_changesTheKernel(t *testing.T) {
 		{"", "", `bridge = "br-n"`, "ip link show dev " + dev + "t", "master br-n"},
 		{"", "", `bridge = "br-jumbo"`, "ip link show dev " + dev + "t", "mtu 4000"},
 		{"", "", `bridge = "br-jumbo"`, "ip link show", "!br-n"},
+		// A bridge follows the smallest of its ports, unless somebody has given it an MTU.
+		{"", "", "mtu = 1400\nbridge = \"br-jumbo\"", "ip link show dev " + dev + "t", "mtu 1400"},
+		{"", "", `bridge = "br-jumbo"`, "ip link show dev " + dev + "t", "mtu 4000"},
+		{"", "", "mtu = 1400\nbridge = \"br-lan\"", "ip link show dev br-lan", "mtu 1400"},
+		{"", "", `bridge = "br-lan"`, "ip link show dev " + dev + "t", "mtu 1500"},
+		{"", "", `bridge = "br-lan"`, "ip link show dev br-lan", "mtu 1500"},
+		{"", "", "mtu = 9000\nbridge = \"br-empty\"", "ip link show dev br-empty", "mtu 9000"},
+		{"", "", `bridge = "br-empty"`, "ip link show dev " + dev + "t", "mtu 1500"},
+		{"", "", "mtu = 1400\nbridge = \"br-n\"", "ip link show dev br-n", "mtu 1400"},
+		{"", "", `bridge = "br-n"`, "ip link show dev br-n", "mtu 1500"},
 		{"", "", "", "ip link show dev " + dev + "t", "!master"},
 		{"listen_port = 1234", "", "", "ss -lun", ":1234 "},
 		{"listen_port = 1235", "", "", "ss -lun", "!:1234 "},

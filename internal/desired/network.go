@@ -1,7 +1,6 @@
 package desired
 
 import (
-	"net"
 	"net/netip"
 
 	"tund/config"
@@ -26,20 +25,16 @@ func Pointers(peers []config.Peer) []*config.Peer {
 	return list
 }
 
-// TapMTU is the MTU for the TAP device: as configured, or that of the bridge, because a bridge
-// takes the smallest MTU of its ports, and ours is not to lower it. 0 keeps the device's own.
+// TapMTU is the MTU for the TAP device: as configured, or that of Ethernet; 0 with a bridge, whose
+// ports determine it then.
 func TapMTU(c *config.Config) int {
-	if c.Tap == nil || c.Tap.MTU != 0 || c.Tap.Bridge == "" {
-		if c.Tap == nil {
-			return 0
-		}
-		return c.Tap.MTU
+	switch {
+	case c.Tap == nil:
+		return 0
+	case c.Tap.MTU == 0 && c.Tap.Bridge == "":
+		return route.DefaultPathMTU
 	}
-	bridge, err := net.InterfaceByName(c.Tap.Bridge)
-	if err != nil {
-		return 0 // it will be created
-	}
-	return bridge.MTU
+	return c.Tap.MTU
 }
 
 // PortVLANs is what the port of the TAP is to have at a VLAN-aware bridge: what the configuration
