@@ -71,7 +71,7 @@ func (t *Tunnel) halt(patience time.Duration) error {
 	defer deadline.Stop()
 	again := time.NewTicker(interruptEvery)
 	defer again.Stop()
-	errs := []error{t.former.close()}
+	errs := []error{t.closeFormers()}
 	ask := func() {
 		for _, l := range t.lanes {
 			l.Conn().StopReceiving()

@@ -19,8 +19,12 @@ import (
 // that a port may be changed there and back.
 const lingering = 500 * time.Millisecond
 
-// formerPort is the sockets of the port before, from which is still received. The zero value has
-// none.
+// maxFormer bounds the former ports that are received from at one time, in addition to the port in
+// use. A port that is changed more often within half a second is left earlier.
+const maxFormer = 2
+
+// formerPort is the sockets of a port that was in use before, from which is still received. The
+// zero value has none.
 type formerPort struct {
 	conns []udp.Conn
 	loops *sync.WaitGroup
@@ -43,7 +47,7 @@ func (f *formerPort) close() error {
 // Rebind replaces the sockets, one for each lane. On an error nothing has changed, and the new ones
 // remain the caller's. Peers learn the new port from the next datagram they get, which is sent at
 // once to those with a session; what comes to the old port in the half second after that is
-// received as well.
+// received as well, also when the port changes again in that time.
 func (t *Tunnel) Rebind(conns []udp.Conn) error {
 	t.configMu.Lock()
 	defer t.configMu.Unlock()
@@ -53,30 +57,34 @@ func (t *Tunnel) Rebind(conns []udp.Conn) error {
 	if t.env.Stopped() {
 		return errors.New("rebind: tunnel is closed")
 	}
-	t.leaveFormer()
+	was := t.slot()
 	t.rebinds++
+	t.leaveFormer(t.slot())
 	former := formerPort{loops: t.loopsOf}
 	t.loopsOf = new(sync.WaitGroup)
 	for i, l := range t.lanes {
 		conns[i].OnICMP(t.handshakes.ICMP)
-		old := l.Rebind(conns[i], t.receiving[i][t.rebinds%2])
+		old := l.Rebind(conns[i], t.receiving[i][t.slot()])
 		former.conns = append(former.conns, old)
 		former.seen = append(former.seen, old.Overflows())
 		t.drops.Add(drop.QueueOverflow, old.Overflows()) // the new one counts from zero
 		t.receive(l)
 	}
-	rebinds := t.rebinds
 	former.end = time.AfterFunc(lingering, func() {
 		t.configMu.Lock()
 		defer t.configMu.Unlock()
-		if t.rebinds == rebinds {
-			t.leaveFormer()
+		if t.former[was].loops == former.loops {
+			t.leaveFormer(was)
 		}
 	})
-	t.former = former
+	t.former[was] = former
 	t.PathsChanged(func(udp.Endpoint) bool { return true })
 	return nil
 }
+
+// slot is the place of the port in use among those that are received from. The caller holds
+// configMu.
+func (t *Tunnel) slot() int { return t.rebinds % len(t.former) }
 
 // receive starts the loop of the socket that a lane has now. The caller holds configMu, or is
 // about to start the tunnel.
@@ -91,10 +99,10 @@ func (t *Tunnel) receive(l *lane.Lane) {
 	})
 }
 
-// leaveFormer ends what is left of the port before. The caller holds configMu.
-func (t *Tunnel) leaveFormer() {
-	f := t.former
-	t.former = formerPort{}
+// leaveFormer ends what is left of the former port in a slot. The caller holds configMu.
+func (t *Tunnel) leaveFormer(slot int) {
+	f := t.former[slot]
+	t.former[slot] = formerPort{}
 	if f.loops == nil {
 		return
 	}
@@ -105,4 +113,13 @@ func (t *Tunnel) leaveFormer() {
 	for i, c := range f.conns {
 		t.drops.Add(drop.QueueOverflow, c.Overflows()-f.seen[i])
 	}
+}
+
+// closeFormers closes the sockets of all former ports. The caller holds configMu.
+func (t *Tunnel) closeFormers() error {
+	var errs []error
+	for i := range t.former {
+		errs = append(errs, t.former[i].close())
+	}
+	return errors.Join(errs...)
 }

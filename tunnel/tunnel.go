@@ -77,10 +77,10 @@ type Tunnel struct {
 
 	configMu sync.Mutex // serializes Configure, Rebind, SetMark and SetUp; guards what follows
 	toldDown bool       // what SetUp was told last
-	former   formerPort // that before the last Rebind
-	// Of the loops that receive from the sockets in use and from those before, by lane; the first
-	// are in use if rebinds is even. The slices are constant.
-	receiving [][2]*watchdog.Progress
+	// The ports before the last Rebinds, by slot; that of the port in use has none.
+	former [maxFormer + 1]formerPort
+	// Of the loops that receive from the sockets of a slot, by lane. The slice is constant.
+	receiving [][maxFormer + 1]*watchdog.Progress
 	rebinds   int
 	loopsOf   *sync.WaitGroup // those that receive from the sockets in use
 
@@ -123,8 +123,12 @@ func New(o Options) (*Tunnel, error) {
 	t.joinControl()
 	for i, c := range o.Conns {
 		c.OnICMP(t.handshakes.ICMP)
-		progress := [2]*watchdog.Progress{t.loops.New("receive %d", i), t.loops.New("receive %d, after a change of port", i)}
-		progress[1].Idle()
+		progress := [maxFormer + 1]*watchdog.Progress{
+			t.loops.New("receive %d", i), t.loops.New("receive %d, after a change of port", i), t.loops.New("receive %d, after another change of port", i),
+		}
+		for _, idle := range progress[1:] {
+			idle.Idle()
+		}
 		t.lanes = append(t.lanes, lane.New(i, c, progress[0]))
 		t.receiving = append(t.receiving, progress)
 	}
@@ -250,7 +254,7 @@ func (t *Tunnel) Close() error {
 			}
 		}
 		t.configMu.Lock() // a Rebind under way finishes first
-		errs = append(errs, t.former.close())
+		errs = append(errs, t.closeFormers())
 		for _, l := range t.lanes {
 			errs = append(errs, l.Conn().Close())
 		}
