@@ -95,6 +95,8 @@ type FDBInstance struct {
 	Limit int        `json:"fdb_limit"`
 	// Blocked lists the ports that the loop guard has blocked.
 	Blocked []BlockedPort `json:"blocked,omitempty"`
+	// Standby lists the peers that reach our LAN by another gateway of it.
+	Standby []StandbyPort `json:"standby,omitempty"`
 }
 
 // RouteTable is the document of `tunctl routes --json` and of GET /v1/routes (there with one
@@ -158,6 +160,13 @@ type BlockedPort struct {
 	VLAN int    `json:"vlan"` // 0: untagged; AllVLANs
 	// OurLAN: the LAN behind it is ours, which has two gateways: that one and this.
 	OurLAN bool `json:"our_lan"`
+}
+
+// StandbyPort is a peer that reaches our LAN by another gateway in a VLAN: this one stands by for
+// it. What is heard of the peer's hosts on our LAN comes from that gateway.
+type StandbyPort struct {
+	Port string `json:"port"` // name of a peer
+	VLAN int    `json:"vlan"` // 0: untagged; AllVLANs
 }
 
 // FDBFilter selects FDB entries to remove. The zero value selects all learned ones; each field that

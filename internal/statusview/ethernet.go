@@ -27,6 +27,9 @@ func FDB(instance string, s *tunnel.EthernetStatus, place func(l2.MAC, uint16) (
 		for _, vid := range p.Blocked {
 			out.Blocked = append(out.Blocked, control.BlockedPort{Port: s.Names[p.ID], VLAN: int(vid), OurLAN: slices.Contains(p.OurLAN, vid)})
 		}
+		for _, vid := range p.Standby {
+			out.Standby = append(out.Standby, control.StandbyPort{Port: s.Names[p.ID], VLAN: int(vid)})
+		}
 	}
 	for i, e := range s.Entries {
 		if place == nil || e.Port != l2.LocalPort {

@@ -3,6 +3,7 @@ package l2
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -147,6 +148,7 @@ type PortStatus struct {
 	Entries  int  // learned
 	Blocked  []uint16
 	OurLAN   []uint16 // those of Blocked in which the LAN behind it is ours, which has two gateways
+	Standby  []uint16 // VLANs in which the peer reaches our LAN by another gateway
 	BPDU     bool     // blocked by BPDU guard
 	// What its hello said, without secrets; Node is 0 before the first hello.
 	Peer Hello
@@ -155,7 +157,7 @@ type PortStatus struct {
 }
 
 // Ports returns the state of all ports, the TAP first, then by id. Blocked lists VLANs: 0 for
-// untagged frames, AnyVLAN for all, and so does OurLAN. The caller owns the result.
+// untagged frames, AnyVLAN for all, and so do OurLAN and Standby. The caller owns the result.
 func (s *Switch) Ports(now boottime.Time) []PortStatus {
 	counts := s.fdb.counts()
 	s.mu.Lock()
@@ -166,9 +168,10 @@ func (s *Switch) Ports(now boottime.Time) []PortStatus {
 	for id, p := range s.ports {
 		out = append(out, PortStatus{
 			ID: id, Name: s.name(id), Up: p.up, Ethernet: p.up && p.cfg.Ethernet && p.peer.ethernet, Entries: counts[id],
-			BPDU:  int64(now) < p.state.bpduUntil.Load(),
-			Peer:  Hello{Ethernet: p.peer.ethernet, Hub: p.peer.hub, MTU: p.peer.mtu, Node: p.peer.node},
-			Drops: p.state.drops.Snapshot(),
+			Standby: slices.Sorted(maps.Keys(p.standby)),
+			BPDU:    int64(now) < p.state.bpduUntil.Load(),
+			Peer:    Hello{Ethernet: p.peer.ethernet, Hub: p.peer.hub, MTU: p.peer.mtu, Node: p.peer.node},
+			Drops:   p.state.drops.Snapshot(),
 		})
 	}
 	slices.SortFunc(out, func(a, b PortStatus) int { return cmp.Compare(a.ID, b.ID) })

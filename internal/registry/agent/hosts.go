@@ -69,6 +69,8 @@ type ownHosts struct {
 	failed bool           // the last look has failed
 	// sharing are the ports of sites that serve our own LAN as well, as of the last look.
 	sharing []control.BlockedPort
+	// standby are the peers that reach our LAN by another gateway of it, as of the last look.
+	standby []control.StandbyPort
 	raised  map[view.HostID]time.Time // when a host was last taken from another site
 
 	serial uint64
@@ -136,13 +138,14 @@ func (a *Agent) look(ctx context.Context, now time.Time) bool {
 	if err != nil {
 		return false
 	}
-	h.sharing = nil
+	h.sharing, h.standby = nil, nil
 	for _, instance := range table.Instances {
 		for _, p := range instance.Blocked {
 			if p.OurLAN {
 				h.sharing = append(h.sharing, p)
 			}
 		}
+		h.standby = append(h.standby, instance.Standby...)
 		for i := range instance.FDB {
 			h.note(&instance.FDB[i], now)
 		}

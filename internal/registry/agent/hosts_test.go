@@ -27,8 +27,9 @@ type lanDaemon struct {
 	local map[control.HostID][]string // IP addresses of the hosts on the LAN
 	news  chan struct{}
 	kind  events.Kind // of news; "": MACLearned
-	// Ports that the loop guard has blocked.
+	// Ports that the loop guard has blocked, and those for which we stand by.
 	blocked []control.BlockedPort
+	standby []control.StandbyPort
 }
 
 func newLANDaemon() *lanDaemon {
@@ -98,7 +99,7 @@ func (f *lanDaemon) Patch(ctx context.Context, p control.SourcePatch) (control.S
 func (f *lanDaemon) FDB(context.Context) (control.FDBTable, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	i := control.FDBInstance{Blocked: f.blocked}
+	i := control.FDBInstance{Blocked: f.blocked, Standby: f.standby}
 	for id, ips := range f.local {
 		i.FDB = append(i.FDB, control.FDBEntry{MAC: id.MAC, VLAN: id.VLAN, Kind: "local", IPs: ips})
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"maps"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,26 +36,31 @@ func (a *Agent) claim(d *view.Decision, id view.HostID, was record.Station, had 
 		return record.Station{}, false // it cannot move
 	case !here, !known, told.Peer != rival.Site.String(), told.Seq != rival.Station.Seq:
 		return record.Station{}, false // it has moved there, and was not seen here since
-	case a.view.Frozen(id, now), a.shares(rival.Site, id.VLAN), a.raisedLately(id, now):
+	case a.view.Frozen(id, now), a.shares(rival.Site, id.VLAN), a.standsBy(rival.Site, id.VLAN), a.raisedLately(id, now):
 		return record.Station{}, false
 	}
 	a.own.raised[id] = now
 	return record.Station{MAC: id.MAC, Seq: rival.Station.Seq + 1}, true
 }
 
-// shares reports whether a site is another gateway of our own LAN, in a VLAN. tund knows it by the
-// name in its grant or, where that is taken, by the beginning of its key.
+// shares reports whether a site is another gateway of our own LAN, in a VLAN.
 func (a *Agent) shares(site record.Site, vlan uint16) bool {
-	name, key := a.view.Name(site), site.String()
-	for _, p := range a.own.sharing {
-		if p.VLAN != int(vlan) && p.VLAN != control.AllVLANs {
-			continue
-		}
-		if p.Port == name || len(p.Port) >= len(keys.PublicKey(site).Short()) && strings.HasPrefix(key, p.Port) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(a.own.sharing, func(p control.BlockedPort) bool { return inVLAN(p.VLAN, vlan) && a.isPort(p.Port, site) })
+}
+
+// standsBy reports whether a site reaches our LAN by another gateway of it, in a VLAN: what we hear
+// of that site's hosts has come by that gateway. A host that has really moved to our LAN is for
+// that gateway to claim.
+func (a *Agent) standsBy(site record.Site, vlan uint16) bool {
+	return slices.ContainsFunc(a.own.standby, func(p control.StandbyPort) bool { return inVLAN(p.VLAN, vlan) && a.isPort(p.Port, site) })
+}
+
+func inVLAN(listed int, vlan uint16) bool { return listed == int(vlan) || listed == control.AllVLANs }
+
+// isPort reports whether tund calls a site by this name: that in its grant or, where it is taken,
+// the beginning of its key.
+func (a *Agent) isPort(port string, site record.Site) bool {
+	return port == a.view.Name(site) || len(port) >= len(keys.PublicKey(site).Short()) && strings.HasPrefix(site.String(), port)
 }
 
 // raisedLately reports whether we have taken a host from another site, and have to wait before we

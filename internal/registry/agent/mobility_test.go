@@ -47,6 +47,30 @@ func TestHosts_ofALANWithTwoGateways(t *testing.T) {
 	})
 }
 
+// A gateway that stands by for a site hears that site's hosts on its own LAN, where the other
+// gateway has sent their frames. It leaves them where they are; the gateway in use takes those that
+// have moved.
+func TestHosts_ofASiteForWhichWeStandBy(t *testing.T) {
+	inLANWorld(t, nil, func(w *lanWorld) {
+		stand := func(list ...control.StandbyPort) {
+			w.lan.mu.Lock()
+			defer w.lan.mu.Unlock()
+			w.lan.standby = list
+		}
+		one := siteOf(1).String()[:4]
+		w.says(1, 1, record.Station{MAC: mac1, Seq: 0})
+		stand(control.StandbyPort{Port: "s01"})
+		w.passes(time.Second)
+		w.lan.hears(mac1)
+		w.passes(4 * time.Minute)
+		w.want("its frames come by the other gateway", "", "01@"+one+":0")
+		stand(control.StandbyPort{Port: "s01", VLAN: 7}, control.StandbyPort{Port: "s02", VLAN: control.AllVLANs})
+		w.lan.hears(mac1)
+		w.passes(4 * time.Minute)
+		w.want("we are the gateway in use", "01:1[]", "")
+	})
+}
+
 // Before the loop guard has found out that two sites serve one LAN, a host is moved twice at the
 // most, and not five times, with which it would be frozen.
 func TestHosts_areNotTakenBackAtOnce(t *testing.T) {
