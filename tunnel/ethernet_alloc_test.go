@@ -138,7 +138,7 @@ func joined(t *testing.T, a, b *wired, configA, configB l2.PortConfig) {
 			side.p.Finished(side.w.tun.env.Index, kp, own, peer.Event{Now: side.w.now})
 		} else {
 			side.p.Responded(side.w.tun.env.Index, kp, own, peer.Event{Now: side.w.now})
-			side.p.Confirm(side.w.tun.env.Index, kp, time.Time{})
+			side.p.Confirm(side.w.tun.env.Index, kp, side.w.now, time.Time{})
 		}
 	}
 	for range 3 { // hellos and their answers

@@ -130,3 +130,50 @@ func TestTunnel_handshakesThatCrossOutOfOrderLoseNothing(t *testing.T) {
 		})
 	}
 }
+
+// Both sides renew at once, and one of them hears of the other's new session before it has its own:
+// for it, nothing has crossed. What was sent in the last session arrives after the first message of
+// the new one. Each side then sends in the session that it began, and has to keep the other's.
+func TestTunnel_crossingThatOneSideDoesNotSeeLosesNothing(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.end(), w.end()
+		a.knows(b, true)
+		b.knows(a, true)
+		a.sends(b, 10)
+		b.expect(1, "to connect")
+		passes(10 * time.Second)
+		first := b.peerOf(a).Current().Session.LocalIndex()
+		w.net.Route(func(d udptest.Datagram) []time.Duration {
+			delay := 10
+			switch kind, _ := wire.Kind(d.Payload); {
+			case kind == wire.TypeInitiation && d.From == a.addr:
+				delay = 46
+			case kind == wire.TypeInitiation:
+				delay = 33
+			case kind == wire.TypeResponse && d.From == a.addr:
+				delay = 86
+			case kind == wire.TypeResponse:
+				delay = 17
+			case wire.TransportReceiver(d.Payload) == first:
+				delay = 88
+			}
+			return []time.Duration{time.Duration(delay) * time.Millisecond}
+		})
+		const packets = 2000
+		for i := range packets {
+			if i == 20 {
+				a.tun.Handshake(b.key.Public())
+				b.tun.Handshake(a.key.Public())
+			}
+			a.queue.Inject(packet(a.inner, b.inner, 56))
+			b.queue.Inject(packet(b.inner, a.inner, 56))
+			passes(10 * time.Millisecond)
+			if i%500 == 499 || i == packets-1 {
+				passes(100 * time.Millisecond)
+				want := 500
+				a.expect(want, "from b")
+				b.expect(want, "from a")
+			}
+		}
+	})
+}

@@ -101,7 +101,7 @@ func (in *ReceiveLoop) confirm() {
 	}
 	kp.Session.UnlockReceive() // lock order: the peer's lock comes before it
 	in.run.locked = false
-	if kp.Peer.Confirm(in.env.Index, kp, in.env.Clock.Wall()) {
+	if kp.Peer.Confirm(in.env.Index, kp, in.now, in.env.Clock.Wall()) {
 		in.env.SessionUp(kp.Peer, in.now)
 	}
 	kp.Session.LockReceive()

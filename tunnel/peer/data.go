@@ -3,6 +3,7 @@ package peer
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -161,7 +162,7 @@ func (p *Peer) laneOffset(lanes int) int { return int(p.key[0]) % lanes }
 
 // holds reports whether kp is a session of the peer that can still receive. Callers hold mu.
 func (p *Peer) holds(kp *Keypair) bool {
-	return kp != nil && (kp == p.current.Load() || kp == p.previous || kp == p.next)
+	return kp != nil && (kp == p.current.Load() || kp == p.next || slices.Contains(p.former[:], kp))
 }
 
 // InstallData gives a WireGuard session the data sessions that were agreed, for which ReserveData

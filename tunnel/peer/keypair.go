@@ -2,7 +2,9 @@ package peer
 
 import (
 	"bytes"
+	"cmp"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,9 +17,9 @@ import (
 )
 
 // Keypair is a session together with what the tunnel knows about it: its peer and its age. A peer
-// has up to three (kernel noise.c, struct noise_keypairs): the current one, under which we send;
-// the previous one, whose messages may still be under way; and the next one, for which we sent a
-// response and which the peer has not used yet.
+// has up to four: the current one, under which we send; the next one, for which we sent a response
+// and which the peer has not used yet; and former ones, in which the peer may still send, or whose
+// messages may be under way. The kernel has one of those, noise.c, struct noise_keypairs.
 type Keypair struct {
 	Session     *session.Session
 	Peer        *Peer
@@ -91,7 +93,7 @@ func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
 	kp.own = own
 	ix.assign(kp.Session.LocalIndex(), kp)
 	if !kp.Session.Initiator() {
-		p.retire(ix, p.next)
+		p.keep(ix, p.next, kp.Established)
 		p.next = kp
 		if cur := p.current.Load(); cur != nil {
 			cur.answeredAt.Store(int64(kp.Established))
@@ -102,10 +104,10 @@ func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
 	if crossed {
 		kp.crossed, kp.renewAfter = true, kp.renewAfter+p.putOff(own)
 	} else {
-		p.retire(ix, p.next)
+		p.keep(ix, p.next, kp.Established)
 		p.next = nil
 	}
-	p.replaced(ix)
+	p.keep(ix, p.current.Load(), kp.Established)
 	p.current.Store(kp)
 	if crossed { // the peer lets go of the last session as soon as it has heard of this one
 		p.data.Store(nil)
@@ -124,20 +126,37 @@ func (p *Peer) crosses() bool {
 	return p.next != nil && (cur == nil || p.next.Established > cur.Established)
 }
 
-// replaced makes previous whichever of the two older sessions the peer sends under, so that
-// messages under way still arrive: the one that was heard last. Where handshakes crossed that may
-// be either, also if they only crossed for the peer because messages changed their order.
-// Callers hold mu.
-func (p *Peer) replaced(ix *Index) {
-	cur, prev := p.current.Load(), p.previous
-	if cur != nil && prev != nil {
-		last, before := cur.heardAt.Load(), prev.heardAt.Load()
-		if before > max(last, int64(cur.Established)) || before >= last && cur.crossed {
-			cur, prev = prev, cur
+// lingers is for how long a former session is kept beside another one, after anything came in it:
+// longer than a message is under way.
+const lingers = 10 * time.Second
+
+// keep makes kp, which may be nil, a former session: the peer may send in it until it knows of a
+// newer one, or for as long as it takes another session for the newer one, where handshakes crossed
+// or messages changed their order. It cannot be known in which of its sessions the peer will send
+// next. So the one that was heard last is kept, and another one that lingers. Callers hold mu.
+func (p *Peer) keep(ix *Index, kp *Keypair, now boottime.Time) {
+	list := append(make([]*Keypair, 0, 3), kp, p.former[0], p.former[1])
+	list = slices.DeleteFunc(list, func(kp *Keypair) bool { return kp == nil })
+	slices.SortStableFunc(list, func(a, b *Keypair) int { return cmp.Compare(b.used(), a.used()) })
+	p.former = [2]*Keypair{}
+	n := 0
+	for _, kp := range list {
+		if n == 0 || n == 1 && now.Sub(max(kp.used(), kp.Established)) < lingers {
+			p.former[n] = kp
+			n++
+		} else {
+			p.retire(ix, kp)
 		}
 	}
-	p.retire(ix, prev)
-	p.previous = cur
+}
+
+// used returns when the peer last showed that it has the session; 0: never.
+func (kp *Keypair) used() boottime.Time {
+	heard := boottime.Time(kp.heardAt.Load())
+	if kp.Session.Initiator() {
+		return max(heard, kp.Established)
+	}
+	return heard
 }
 
 // putOff returns by how much to delay the renewal of a session whose handshake crossed one of the
@@ -164,9 +183,10 @@ func (kp *Keypair) InUse() bool {
 // Confirm notes the first message under kp: the next session becomes current, and packets leave in
 // data sessions that the peer is now known to have. It reports whether either has happened. Lanes
 // call it: it waits for nothing longer than a few assignments of another goroutine.
-func (p *Peer) Confirm(ix *Index, kp *Keypair, wall time.Time) bool {
+func (p *Peer) Confirm(ix *Index, kp *Keypair, now boottime.Time, wall time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	kp.root().heardAt.Store(int64(now))
 	if d := kp.data; d != nil {
 		if d.standing.Load() || !p.holds(d.main) {
 			return false
@@ -185,12 +205,11 @@ func (p *Peer) confirmNext(ix *Index, kp *Keypair, wall time.Time) bool {
 	}
 	p.next = nil
 	if cur := p.current.Load(); cur != nil && cur.crossed && kp.Established <= cur.Established {
-		// The peer uses the session that it began, and we ours. The one before has done its duty.
-		p.retire(ix, p.previous)
-		p.previous = kp
+		// The peer uses the session that it began, and we ours.
+		p.keep(ix, kp, boottime.Time(kp.heardAt.Load()))
 		return false
 	}
-	p.replaced(ix)
+	p.keep(ix, p.current.Load(), boottime.Time(kp.heardAt.Load()))
 	p.current.Store(kp)
 	p.superseded(kp)
 	p.completed(wall)
@@ -217,17 +236,32 @@ func (p *Peer) DropSessions(ix *Index) {
 	p.Handshake.DropPending(ix)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, kp := range []*Keypair{p.previous, p.current.Load(), p.next} {
-		if kp != nil {
-			p.retire(ix, kp)
-			kp.Session.Zero()
-			if kp.sessions != nil {
-				kp.sessions.zero()
-			}
+	p.end(ix, func(*Keypair) bool { return true })
+}
+
+// end ends the sessions that are to be ended, and reports whether there were any. Callers hold mu.
+func (p *Peer) end(ix *Index, which func(*Keypair) bool) (ended bool) {
+	end := func(kp *Keypair) bool {
+		if kp == nil || !which(kp) {
+			return false
+		}
+		p.retire(ix, kp)
+		kp.Session.Zero()
+		if kp.sessions != nil {
+			kp.sessions.zero()
+		}
+		ended = true
+		return true
+	}
+	for _, kp := range []**Keypair{&p.next, &p.former[0], &p.former[1]} {
+		if end(*kp) {
+			*kp = nil
 		}
 	}
-	p.current.Store(nil)
-	p.previous, p.next = nil, nil
+	if end(p.current.Load()) {
+		p.current.Store(nil)
+	}
+	return ended
 }
 
 // KeepIdentities ends everything that was made with identities other than those that ours reports:
@@ -240,28 +274,9 @@ func (p *Peer) KeepIdentities(ix *Index, ours func(keys.PublicKey) bool) (ended,
 	pending := p.Handshake.keepIdentities(ix, ours)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	end := func(kp *Keypair) bool {
-		if kp == nil || ours(kp.own) {
-			return false
-		}
-		p.retire(ix, kp)
-		kp.Session.Zero()
-		if kp.sessions != nil {
-			kp.sessions.zero()
-		}
-		ended = true
-		return true
-	}
-	if end(p.previous) {
-		p.previous = nil
-	}
-	if end(p.next) {
-		p.next = nil
-	}
-	if end(p.current.Load()) {
-		p.current.Store(nil)
-		lost = true
-	}
+	had := p.current.Load() != nil
+	ended = p.end(ix, func(kp *Keypair) bool { return !ours(kp.own) })
+	lost = had && p.current.Load() == nil
 	if pending || lost {
 		p.Timers.Stop()
 	}

@@ -66,12 +66,13 @@ type Peer struct {
 	mu      sync.Mutex // guards what follows, and the slow methods of Timers
 	stopped bool       // it has said goodbye, and there has been no session since
 	// Handshakes in a row without a response, while nothing was heard either.
-	vain           int32
-	unconfirmed    int32 // responses in a row that led to no session
-	previous, next *Keypair
-	faults         *faults      // why it may be down; nil: nothing is known against it
-	past           *past        // of its handshakes; nil: there was none
-	dataTrouble    *dataTrouble // why there are no data sessions; nil: there are, or there may be
+	vain        int32
+	unconfirmed int32 // responses in a row that led to no session
+	next        *Keypair
+	former      [2]*Keypair  // see keep
+	faults      *faults      // why it may be down; nil: nothing is known against it
+	past        *past        // of its handshakes; nil: there was none
+	dataTrouble *dataTrouble // why there are no data sessions; nil: there are, or there may be
 }
 
 // incidents are what happens with few peers. The first makes the record.

@@ -78,30 +78,3 @@ func (p *Peer) AfterRefusal(first netip.AddrPort, tried int) bool {
 	p.SetEndpoint(udp.Endpoint{Addr: next})
 	return true
 }
-
-// refusalText describes why the kernel refuses to send to ep, and what to check.
-func refusalText(ep netip.AddrPort, err error) string {
-	text := "cannot send to " + ep.String() + ": " + err.Error()
-	look := " (see: ip route get " + ep.Addr().String() + ")"
-	switch {
-	case errors.Is(err, unix.EPERM):
-		return text + ": the firewall of this host drops it on its way out (see: nft list ruleset, hook output)"
-	case errors.Is(err, unix.ENETUNREACH):
-		return text + ": this host has no route there" + look
-	case errors.Is(err, unix.EHOSTUNREACH):
-		return text + ": a route of type unreachable covers it, or the next hop does not answer" + look
-	case errors.Is(err, unix.EACCES):
-		return text + ": a route of type prohibit covers it" + look
-	case errors.Is(err, unix.EINVAL) && ep.Addr().IsLinkLocalUnicast() && ep.Addr().Is6() && ep.Addr().Zone() == "":
-		return text + ": a link-local address needs the interface behind a percent sign"
-	case errors.Is(err, unix.EINVAL):
-		return text + ": a route of type blackhole covers it" + look
-	case errors.Is(err, unix.ENODEV) && ep.Addr().Zone() == "":
-		return text + ": the interface of bind_device in [tunnel] is gone (see: ip link)"
-	case errors.Is(err, unix.ENODEV):
-		return text + ": this host has no interface " + ep.Addr().Zone()
-	case errors.Is(err, unix.EAFNOSUPPORT):
-		return text + ": IPv6 is switched off on this host"
-	}
-	return text
-}

@@ -34,6 +34,7 @@ type SavedSession struct {
 	Session     session.Saved
 	Established boottime.Time
 	HeardAt     boottime.Time // when something last came under it; 0: never
+	AnsweredAt  boottime.Time // when we last responded to the peer's renewal of it; 0: never
 	RenewAfter  time.Duration
 	Crossed     bool
 	Own         keys.PublicKey // ours, with which it was made
@@ -53,7 +54,7 @@ type SavedData struct {
 // Role says which of a peer's sessions one is.
 type Role uint8
 
-// The roles of a session.
+// The roles of a session. Of two previous ones, the one that the peer used last comes last.
 const (
 	Current Role = iota
 	Previous
@@ -96,14 +97,18 @@ func (p *Peer) Save() *Saved {
 	if ep := p.endpoint.Load(); ep != nil {
 		s.Endpoint = *ep
 	}
-	for role, kp := range []*Keypair{Current: p.current.Load(), Previous: p.previous, Next: p.next} {
+	for _, k := range []struct {
+		role Role
+		*Keypair
+	}{{Current, p.current.Load()}, {Previous, p.former[1]}, {Previous, p.former[0]}, {Next, p.next}} {
+		kp := k.Keypair
 		if kp == nil {
 			continue
 		}
 		if saved, ok := kp.Session.Save(); ok {
 			s.Sessions = append(s.Sessions, SavedSession{
-				Role: Role(role), Session: *saved, Established: kp.Established,
-				HeardAt: boottime.Time(kp.heardAt.Load()), RenewAfter: kp.renewAfter, Crossed: kp.crossed, Own: kp.own,
+				Role: k.role, Session: *saved, Established: kp.Established,
+				HeardAt: boottime.Time(kp.heardAt.Load()), AnsweredAt: boottime.Time(kp.answeredAt.Load()), RenewAfter: kp.renewAfter, Crossed: kp.crossed, Own: kp.own,
 				Data: p.saveData(kp.sessions),
 			})
 		}
@@ -133,7 +138,7 @@ func (p *Peer) Continue(s *Saved, ix *Index, lanes int, ours func(keys.PublicKey
 		}
 		switch s.Sessions[i].Role {
 		case Previous:
-			p.previous = kp
+			p.former = [2]*Keypair{kp, p.former[0]}
 		case Next:
 			p.next = kp
 		default:
@@ -173,6 +178,7 @@ func (p *Peer) revive(s *SavedSession, now boottime.Time) *Keypair {
 	}
 	kp := &Keypair{Session: continued, Peer: p, Established: s.Established, renewAfter: s.RenewAfter, crossed: s.Crossed, own: s.Own}
 	kp.heardAt.Store(int64(s.HeardAt))
+	kp.answeredAt.Store(int64(s.AnsweredAt))
 	return kp
 }
 

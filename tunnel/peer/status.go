@@ -145,7 +145,7 @@ func (p *Peer) why(state State, ep *udp.Endpoint, now boottime.Time) string {
 	}
 	if state != StateUp && ep != nil && p.refusedSince.Load() != 0 {
 		if f := p.sendFailure(); f != nil {
-			text = refusalText(ep.Addr, f.Err)
+			text = udp.Refusal(ep.Addr, f.Err)
 		}
 	}
 	return text
@@ -244,7 +244,7 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 		return LoopText(ep)
 	}
 	if f := p.sendFailure(); f != nil && now.Sub(f.At) < RefusedFor {
-		return refusalText(ep, f.Err)
+		return udp.Refusal(ep, f.Err)
 	}
 	if note := p.icmp(); note != nil && note.at != 0 && now.Sub(note.at) < ICMPShown {
 		if words := p.said(p.LastReceived()); words != "" {

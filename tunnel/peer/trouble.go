@@ -6,6 +6,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/tunnel/timers"
+	"tund/tunnel/udp"
 )
 
 // LoopMemory is how long a datagram of ours that came back is remembered. A loop that has been
@@ -57,7 +58,7 @@ func (p *Peer) NoAnswer(now boottime.Time, wall time.Time) (why string) {
 	case p.Looped(now):
 		p.fail(now, wall, LoopText(ep.Addr))
 	case f != nil:
-		p.fail(now, wall, refusalText(ep.Addr, f.Err))
+		p.fail(now, wall, udp.Refusal(ep.Addr, f.Err))
 	case p.said(p.Timers.InitiatedAt()) != "":
 		p.fail(now, wall, saidText(ep.Addr, p.said(0)))
 	case now.Sub(p.blamed().lastErrorAt) >= timers.RekeyTimeout || p.blamed().lastError == "":

@@ -49,6 +49,7 @@ type Network struct {
 	random     *rand.Rand
 	watch      func(Datagram)
 	filter     func(Datagram) error
+	route      func(Datagram) []time.Duration
 	sequence   uint64
 }
 
@@ -82,6 +83,15 @@ func (n *Network) Filter(f func(Datagram) error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.filter = f
+}
+
+// Route sets a function that decides, instead of the Conditions, when each datagram arrives that
+// Filter lets pass: one copy after each of the delays that it returns, so none: it is lost. It is
+// called one at a time. f must not call the network or a Conn.
+func (n *Network) Route(f func(Datagram) []time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.route = f
 }
 
 // Lost is what a Filter returns for a datagram that is to disappear on its way.
@@ -135,23 +145,35 @@ func (n *Network) transmit(from *Conn, r *udp.Run, payload []byte, useSource boo
 	}
 	c := &n.conditions
 	target := n.conns[to.Addr]
+	if target != nil && n.route != nil {
+		target = target.steer(payload)
+		for _, delay := range n.route(d) {
+			n.deliver(target, d, time.Now().Add(delay))
+		}
+		return nil
+	}
 	if target == nil || c.PathMTU > 0 && len(payload)+overhead(to.Addr) > c.PathMTU || n.chance(c.Loss) {
 		return nil
 	}
 	target = target.steer(payload)
-	n.deliver(target, d)
+	n.deliver(target, d, n.arrival())
 	if n.chance(c.Duplicate) {
-		n.deliver(target, d)
+		n.deliver(target, d, n.arrival())
 	}
 	return nil
 }
 
-// deliver puts a copy of d into target's inbox. Callers hold mu.
-func (n *Network) deliver(target *Conn, d Datagram) {
+// arrival draws lots about when a datagram that is sent now arrives. Callers hold mu.
+func (n *Network) arrival() time.Time {
 	due := time.Now().Add(n.conditions.Latency)
 	if n.chance(n.conditions.Reorder) {
 		due = due.Add(n.conditions.ReorderBy)
 	}
+	return due
+}
+
+// deliver puts a copy of d into target's inbox, to be received when it is due. Callers hold mu.
+func (n *Network) deliver(target *Conn, d Datagram, due time.Time) {
 	n.sequence++
 	target.arrive(arrival{
 		due: due, sequence: n.sequence, payload: append([]byte(nil), d.Payload...),
