@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"tund/tunnel/datasession"
 	"tund/tunnel/peer"
+	"tund/tunnel/udp/udptest"
 )
 
 // A peer that is removed from the configuration at the other end learns it at once, and is back
@@ -49,5 +51,30 @@ func TestExtension_removedPlainPeerIsSentNothing(t *testing.T) {
 		if i, r, c, data, empty := w.ears.take(); i+r+c+data+empty != 0 {
 			t.Errorf("sent %d %d %d %d %d", i, r, c, data, empty)
 		}
+	})
+}
+
+// A tunnel that stops and begins again at once is heard of before its goodbye arrives.
+func TestTunnel_goodbyeThatComesLateEndsNoNewSession(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.dataPair(datasession.Prefer, datasession.Prefer)
+		a.sends(b, 10)
+		passes(2 * time.Second)
+		b.expect(1, "before")
+		w.net.Route(func(d udptest.Datagram) []time.Duration {
+			if isHandshake(d) {
+				return []time.Duration{time.Millisecond}
+			}
+			return []time.Duration{80 * time.Millisecond}
+		})
+		a.tun.Close()
+		w.startWith(a, w.clock, withCiphers(testCiphers...))
+		a.knows(b, true, postQuantum(datasession.Prefer))
+		a.sends(b, 10)
+		passes(time.Second)
+		b.expect(1, "after")
+		b.sends(a, 10)
+		passes(time.Second)
+		a.expect(1, "after")
 	})
 }

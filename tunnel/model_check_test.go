@@ -137,29 +137,36 @@ func (m *model) recovers() {
 	m.note("recovered")
 }
 
+// modelSeeds returns the first seed of a model and the number of them: a few that are always the
+// same, or many that never are, or as TUND_TEST_SEED and TUND_TEST_SEEDS say.
+func modelSeeds(t *testing.T, few, many uint64) (first, count uint64) {
+	t.Helper()
+	first, count = 1, few
+	if os.Getenv("TUND_TEST_SOAK") != "" {
+		first, count = uint64(time.Now().UnixNano()), many
+	}
+	number := func(name string, also func(n uint64)) {
+		s := os.Getenv(name)
+		if s == "" {
+			return
+		}
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		also(n)
+	}
+	number("TUND_TEST_SEED", func(n uint64) { first, count = n, 1 })
+	number("TUND_TEST_SEEDS", func(n uint64) { count = n })
+	return first, count
+}
+
 // Two tunnels on a network that loses, doubles and delays, between hosts that crash, hand over,
 // move, sleep and have their clocks and configurations changed: they never use a counter twice,
 // send nothing outside the sessions that are demanded, deliver nothing twice, do not call each
 // other up for long when nothing arrives, and recover in time when the network does.
 func TestModel_twoTunnelsRecoverFromWhateverHappens(t *testing.T) {
-	first, count := uint64(1), uint64(3)
-	if os.Getenv("TUND_TEST_SOAK") != "" {
-		first, count = uint64(time.Now().UnixNano()), 300
-	}
-	if s := os.Getenv("TUND_TEST_SEED"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		first, count = n, 1
-	}
-	if s := os.Getenv("TUND_TEST_SEEDS"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		count = n
-	}
+	first, count := modelSeeds(t, 3, 300)
 	for seed := first; seed < first+count; seed++ {
 		inBubble(t, func(w *world) {
 			m := newModel(w, seed)

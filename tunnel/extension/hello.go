@@ -211,7 +211,7 @@ func (x *Exchange) goodbye(m *Message) drop.Reason {
 	if cur := p.Current(); cur != nil && cur != m.Keypair && cur.Heard() {
 		return drop.None
 	}
-	p.Stopped(x.env.Index, len(m.Body) > 0 && m.Body[0] == goodbyeRemoved, x.now, x.env.Clock.Wall())
+	p.Stopped(x.env.Index, m.Keypair, len(m.Body) > 0 && m.Body[0] == goodbyeRemoved, x.now, x.env.Clock.Wall())
 	x.env.SessionChanged(p)
 	return drop.None
 }
@@ -243,7 +243,7 @@ func (x *Exchange) sayGoodbye(l *lane.Lane, peers []*peer.Peer, body []byte) {
 			if out == nil {
 				out = lane.NewBatch(x.env, l, lane.MaxDatagram).MayWait()
 			}
-			out.Transmit(p, message, now)
+			out.TransmitIn(kp, message, now) // not in the data sessions of the one before
 		}
 	}
 	if out != nil {

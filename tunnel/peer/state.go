@@ -148,18 +148,24 @@ const (
 	removedText = "removed: the peer said that this host is no longer in its configuration"
 )
 
-// Stopped notes that the peer has said goodbye: it has no sessions from now on, and is down until
-// it has one again. removed: it does not stop, but has removed us from its configuration.
-func (p *Peer) Stopped(ix *Index, removed bool, now boottime.Time, wall time.Time) {
+// Stopped notes that the peer has said goodbye in a session: it has none any more with that
+// identity of ours, and is down until it has one again. A session that it began since stays: the
+// goodbye was under way meanwhile. removed: it does not stop, but has removed us from its
+// configuration.
+func (p *Peer) Stopped(ix *Index, main *Keypair, removed bool, now boottime.Time, wall time.Time) {
 	why := stoppedText
 	if removed {
 		why = removedText
 	}
-	p.DropSessions(ix)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stopped = true
-	p.fail(now, wall, why)
+	p.end(ix, func(kp *Keypair) bool {
+		return kp.own == main.own && !(kp == p.next && kp.Established > main.Established)
+	})
+	if p.current.Load() == nil {
+		p.stopped = true
+		p.fail(now, wall, why)
+	}
 }
 
 // mute tells of data without an answer.
