@@ -31,6 +31,7 @@ func (t *Tunnel) bridge(h Host) []Finding {
 		f.Message = fmt.Sprintf("the bridge %s has its port %s %v: no frame passes between its other ports and the peers", t.Bridge, t.Tap, tap.State)
 		f.Remedy = fmt.Sprintf("bridge link set dev %s state 3; with spanning tree, wait for twice its forward_delay, "+
 			"or find the other way between the LANs that it has chosen", t.Tap)
+	case t.flags(h, tap, &f):
 	case len(t.Bridged) > 0:
 		r := t.Bridged[0]
 		f.Subject = r.Table + " " + r.Chain
@@ -42,6 +43,42 @@ func (t *Tunnel) bridge(h Host) []Finding {
 		return nil
 	}
 	return []Finding{f}
+}
+
+// flags describes flags of the TAP's port that keep frames from it or drop its own. It reports
+// whether there are such.
+func (t *Tunnel) flags(h Host, tap *Link, f *Finding) bool {
+	flag := ""
+	switch {
+	case tap.Flags.Locked:
+		flag = "locked off"
+		f.Message = fmt.Sprintf("the port %s of the bridge %s is locked: it drops what hosts behind the peers send, unless there is an entry for them by hand",
+			t.Tap, t.Bridge)
+	case tap.Flags.Unheard:
+		flag = "bcast_flood on"
+		f.Message = fmt.Sprintf("the bridge %s floods no broadcasts to its port %s: its hosts do not find those behind the peers by ARP", t.Bridge, t.Tap)
+	case tap.Flags.Isolated && t.allIsolated(h):
+		flag = "isolated off"
+		f.Message = fmt.Sprintf("all ports of the bridge %s are isolated, %s too: no frame passes between them", t.Bridge, t.Tap)
+	default:
+		return false
+	}
+	f.Remedy = fmt.Sprintf("bridge link set dev %s %s", t.Tap, flag)
+	return true
+}
+
+// allIsolated reports whether there are other ports of the bridge of the TAP, all of them isolated.
+func (t *Tunnel) allIsolated(h Host) bool {
+	others := 0
+	for i := range h.Links {
+		if l := &h.Links[i]; l.Master == t.Bridge && l.Name != t.Tap {
+			if !l.Flags.Isolated {
+				return false
+			}
+			others++
+		}
+	}
+	return others > 0
 }
 
 // ReadBridged returns the rules that drop what a bridge passes between its ports, where the kernel

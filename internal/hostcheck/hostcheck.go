@@ -48,7 +48,10 @@ type Finding struct {
 // Host is what is examined of the host.
 type Host struct {
 	Links    []Link
+	Forward4 bool // net.ipv4.ip_forward
 	Forward6 bool // net.ipv6.conf.all.forwarding
+	// ValidMark is net.ipv4.conf.all.src_valid_mark: marks count when reverse paths are checked.
+	ValidMark bool
 	// Packets dropped for their reverse path since boot.
 	ReversePathDrops uint64
 	Tracking         Tracking
@@ -66,6 +69,7 @@ type Link struct {
 	Bridge   bool           // a Linux bridge
 	Master   string         // the bridge, or another device, that it is a port of; "": none
 	State    PortState      // of the port, if Master is a bridge
+	Flags    PortFlags      // the same
 	Strict   bool           // the greater of net.ipv4.conf.all.rp_filter and NAME's is 1
 	Queue    QueueCounts
 }
@@ -170,12 +174,13 @@ func (t *Tunnel) forwarding(h Host) []Finding {
 		if !t.wide(tun, v6) || len(lans) == 0 {
 			continue
 		}
-		family, sysctl := "IPv4", "net.ipv4.ip_forward=1"
+		family := "IPv4"
 		if v6 {
-			family, sysctl = "IPv6", "net.ipv6.conf.all.forwarding=1"
+			family = "IPv6"
 		}
 		for _, lan := range lans {
-			if v6 && h.Forward6 || !v6 && tun.Forward4 && lan.Forward4 {
+			sysctl := forwardBetween(h, v6, tun, lan)
+			if sysctl == "" {
 				continue
 			}
 			list = append(list, Finding{
@@ -187,6 +192,25 @@ func (t *Tunnel) forwarding(h Host) []Finding {
 		}
 	}
 	return list
+}
+
+// forwardBetween returns the setting that is to make the host forward between two links; "": it
+// does. For IPv4 each link has a switch of its own, which net.ipv4.ip_forward turns only when it
+// changes itself.
+func forwardBetween(h Host, v6 bool, links ...*Link) string {
+	if v6 && !h.Forward6 {
+		return "net.ipv6.conf.all.forwarding=1"
+	}
+	for _, l := range links {
+		switch {
+		case v6 || l.Forward4:
+		case !h.Forward4:
+			return "net.ipv4.ip_forward=1"
+		default:
+			return "net.ipv4.conf." + strings.ReplaceAll(l.Name, ".", "/") + ".forwarding=1"
+		}
+	}
+	return ""
 }
 
 // wide reports whether peers have networks of a family, rather than only single hosts or the

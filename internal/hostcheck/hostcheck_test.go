@@ -52,6 +52,10 @@ func TestFind(t *testing.T) {
 		{"all is well", func(*Tunnel, *Host) {}, nil},
 		{"the LAN is not forwarded", func(_ *Tunnel, h *Host) { h.Links[2].Forward4 = false }, []string{"IPv4 between office and lan|net.ipv4.ip_forward=1"}},
 		{"nor the tunnel", func(_ *Tunnel, h *Host) { h.Links[3].Forward4 = false }, []string{"IPv4 between office and lan"}},
+		{"the LAN alone is not forwarded", func(_ *Tunnel, h *Host) { h.Forward4, h.Links[2].Forward4, h.Links[2].Name = true, false, "eth0.10" },
+			[]string{"IPv4 between office and eth0.10|sysctl -w net.ipv4.conf.eth0/10.forwarding=1"}},
+		{"the tunnel alone is not forwarded", func(_ *Tunnel, h *Host) { h.Forward4, h.Links[3].Forward4 = true, false },
+			[]string{"IPv4 between office and lan|net.ipv4.conf.office.forwarding=1"}},
 		{"nor IPv6", func(_ *Tunnel, h *Host) { h.Forward6 = false }, []string{"IPv6 between office and lan|net.ipv6.conf.all.forwarding=1"}},
 		{"peers are hosts", func(x *Tunnel, h *Host) {
 			h.Links[3].Forward4, h.Forward6, x.Allowed = false, false, prefixes("10.20.0.1/32", "fd20::1/128")
@@ -133,6 +137,21 @@ func TestFind(t *testing.T) {
 		{"the TAP is in its bridge", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "br0", true) }, nil},
 		{"the TAP is in another bridge", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "br1", true) }, []string{"a port of br1|master br0"}},
 		{"the TAP is in no bridge", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "", true) }, []string{"of no bridge|master br0"}},
+		{"the port is locked", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "br0", true); h.link("tap0").Flags.Locked = true },
+			[]string{"tap0 of the bridge br0 is locked|bridge link set dev tap0 locked off"}},
+		{"the port gets no broadcasts", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "br0", true); h.link("tap0").Flags.Unheard = true },
+			[]string{"floods no broadcasts to its port tap0|bridge link set dev tap0 bcast_flood on"}},
+		{"all ports are isolated", func(x *Tunnel, h *Host) {
+			bridgeTAP(x, h, "br0", true)
+			h.link("tap0").Flags.Isolated = true
+			h.Links = append(h.Links, Link{Name: "eth5", Master: "br0", Flags: PortFlags{Isolated: true}})
+		}, []string{"all ports of the bridge br0 are isolated, tap0 too|bridge link set dev tap0 isolated off"}},
+		{"some ports are isolated", func(x *Tunnel, h *Host) {
+			bridgeTAP(x, h, "br0", true)
+			h.link("tap0").Flags.Isolated = true
+			h.Links = append(h.Links, Link{Name: "eth5", Master: "br0", Flags: PortFlags{Isolated: true}}, Link{Name: "eth6", Master: "br0"})
+		}, nil},
+		{"the only port is isolated", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "br0", true); h.link("tap0").Flags.Isolated = true }, nil},
 		{"the bridge is down", func(x *Tunnel, h *Host) { bridgeTAP(x, h, "br0", false) }, []string{"bridge br0 is down|ip link set br0 up"}},
 		{"the bridge is gone", func(x *Tunnel, h *Host) {
 			bridgeTAP(x, h, "", true)
@@ -206,6 +225,29 @@ func TestFind_queueOfADevice(t *testing.T) {
 	tunnel := Tunnel{Earlier: map[string]QueueCounts{"tap0": {}}}
 	if got := Find(tunnel, Host{Links: []Link{{Name: "tap0", Queue: QueueCounts{Taken: 1_000_000, Lost: 200}}}}); len(got) != 0 {
 		t.Errorf("200 of a million lost: %+v", got)
+	}
+}
+
+func TestRead_seesTheFlagsOfABridgePort(t *testing.T) {
+	t.Parallel()
+	testnet.Require(t)
+	ns := testnet.New(t)
+	ns.Run(t, "sh", "-c", "ip link add br0 type bridge && ip link add tap0 type veth peer name other && ip link set tap0 master br0")
+	for _, step := range []struct {
+		flags string
+		want  PortFlags
+	}{
+		{"", PortFlags{}}, {"isolated on", PortFlags{Isolated: true}}, {"bcast_flood off", PortFlags{Isolated: true, Unheard: true}},
+		{"neigh_suppress on", PortFlags{Isolated: true}}, {"isolated off locked on", PortFlags{Locked: true}},
+	} {
+		if step.flags != "" {
+			ns.Run(t, append([]string{"bridge", "link", "set", "dev", "tap0"}, strings.Fields(step.flags)...)...)
+		}
+		var h Host
+		ns.Do(func() { h, _ = Read() })
+		if p := h.link("tap0"); p == nil || p.Flags != step.want {
+			t.Errorf("after %q: %+v, want %+v", step.flags, p, step.want)
+		}
 	}
 }
 

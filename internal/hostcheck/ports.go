@@ -15,6 +15,14 @@ type port struct {
 	under  uint32 // index of the link that it is a port of; 0: none
 	master string // its name
 	state  PortState
+	flags  PortFlags
+}
+
+// PortFlags are what a port of a Linux bridge does with frames besides its state (bridge(8)).
+type PortFlags struct {
+	Isolated bool // no frame passes to and from other ports that are isolated
+	Locked   bool // frames from stations that the bridge has no entry for are dropped
+	Unheard  bool // broadcasts are not flooded to it, and ARP is not answered in its place
 }
 
 // PortState is the state of a port of a Linux bridge (linux/if_bridge.h).
@@ -108,11 +116,33 @@ func (p *port) parseInfo(b []byte) {
 		case nl.IFLA_INFO_SLAVE_KIND:
 			bridged = kindOf(value) == "bridge"
 		case nl.IFLA_INFO_SLAVE_DATA:
-			for typ, state := range attributes(value) {
-				if bridged && typ == nl.IFLA_BRPORT_STATE && len(state) == 1 {
-					p.state = PortState(state[0])
-				}
+			if bridged {
+				p.parsePort(value)
 			}
 		}
 	}
+}
+
+// parsePort reads the state and the flags of a port of a Linux bridge.
+func (p *port) parsePort(b []byte) {
+	silent, suppressed := false, false
+	for typ, value := range attributes(b) {
+		if len(value) != 1 {
+			continue
+		}
+		on := value[0] != 0
+		switch typ {
+		case nl.IFLA_BRPORT_STATE:
+			p.state = PortState(value[0])
+		case nl.IFLA_BRPORT_ISOLATED:
+			p.flags.Isolated = on
+		case nl.IFLA_BRPORT_LOCKED:
+			p.flags.Locked = on
+		case nl.IFLA_BRPORT_BCAST_FLOOD:
+			silent = !on
+		case nl.IFLA_BRPORT_NEIGH_SUPPRESS:
+			suppressed = on
+		}
+	}
+	p.flags.Unheard = silent && !suppressed
 }

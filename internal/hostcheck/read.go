@@ -19,7 +19,10 @@ func Read() (Host, error) {
 	if err != nil {
 		return Host{}, fmt.Errorf("list network interfaces: %w", err)
 	}
-	h := Host{Now: time.Now(), Forward6: setting(6, "all", "forwarding") == "1"}
+	h := Host{
+		Now: time.Now(), Forward4: setting(4, "all", "forwarding") == "1", Forward6: setting(6, "all", "forwarding") == "1",
+		ValidMark: setting(4, "all", "src_valid_mark") == "1",
+	}
 	h.ReversePathDrops, h.Tracking = reversePathDrops(), readTracking()
 	text, _ := os.ReadFile(devPath) // without it there are no counts to compare
 	counts := parseDev(string(text))
@@ -33,6 +36,7 @@ func Read() (Host, error) {
 			Bridge:   ports[links[i].Index].bridge,
 			Master:   ports[links[i].Index].master,
 			State:    ports[links[i].Index].state,
+			Flags:    ports[links[i].Index].flags,
 			Strict:   max(strict, setting(4, links[i].Name, "rp_filter")) == "1",
 		}
 		addrs, err := links[i].Addrs()
