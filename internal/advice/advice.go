@@ -55,6 +55,8 @@ type Instance struct {
 	Sent func() time.Time
 	// AskForDNS has systemd-resolved told once more which servers are wanted.
 	AskForDNS func()
+	// Reapply has the kernel's state compared with the configuration, and corrected.
+	Reapply func()
 	// Now returns the configuration in force, the fwmark of our datagrams, and our UDP port.
 	Now func() (c *config.Config, mark uint32, port uint16)
 }
@@ -77,6 +79,7 @@ type Adviser struct {
 	partsNext    time.Time                        // not read again before this time
 	outward      outward                          // what peers sent on to the Internet last
 	withoutDNS   int                              // checks in a row without them in resolved
+	settings     settings                         // at the last check
 }
 
 // New makes an Adviser. It does nothing until Run is called.
@@ -106,6 +109,7 @@ func (a *Adviser) advise() {
 		return
 	}
 	a.checkDNS(c, host)
+	a.checkSettings(c, host)
 	t := hostcheck.Tunnel{File: filepath.Base(c.Path), Sent: a.Sent()}
 	if info, err := os.Stat(c.Path); err == nil {
 		t.Written = info.ModTime()

@@ -290,6 +290,7 @@ func (d *Daemon) adviser() *advice.Adviser {
 			return newest
 		},
 		AskForDNS: d.askAgainForDNS,
+		Reapply:   func() { d.reapply.Store(true); d.lookSoon() },
 		Now: func() (*config.Config, uint32, uint16) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
