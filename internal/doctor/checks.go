@@ -152,7 +152,9 @@ var sessionRemedies = []struct{ words, remedy string }{
 	{"allowed_ips of this host there", "at the peer: add the address to allowed_ips of its [[peer]] for this host; or send from one that is"},
 	{"not among the allowed_ips", "add the address to allowed_ips of this peer here, or have the peer send from one that is"},
 	{"through the tunnel itself", "leave the endpoint out of the peer's allowed_ips, or add a route to it outside the tunnel"},
-	{"firewall of this host", "find the rule (nft -a list ruleset, chains at hook output) and let UDP to that address pass"},
+	{"firewall of this host", "find the rule (nft -a list ruleset, chains at hook output; ip xfrm policy; " +
+		"systemctl show -p IPAddressDeny tund@NAME) and let UDP to that address pass"},
+	{"prohibit", "ip route get ADDRESS shows the route or the type of the address: remove the route, or correct the endpoint"},
 	{"stopped: the peer", "start it there"},
 	{"removed: the peer", "if that was not intended: there, put back its [[peer]] with our public key, and reload"},
 	{"although small", "find what drops by size on the way there and back: ping -M dont -s 1200 ADDRESS, tracepath ADDRESS; " +
@@ -162,6 +164,7 @@ var sessionRemedies = []struct{ words, remedy string }{
 		"here: does something on the way out drop or redirect it? tcpdump at both ends shows where it ends"},
 	{"port unreachable", "at the peer: does tund run, is this its listen_port, and does its firewall not reject UDP to it?"},
 	{"says the network", "the host is off, or a router on the way knows no way to it: ping ADDRESS, traceroute ADDRESS"},
+	{"is this host itself", "correct the endpoint, or the record of its name: getent hosts NAME"},
 	{"bind_device in [tunnel] is gone", "bring the interface back, or change bind_device and reload"},
 	{"no route", "add a route to the endpoint: ip route get ADDRESS"},
 	{"unreachable", "check the route to the endpoint here (ip route get ADDRESS), and the way there (traceroute)"},

@@ -13,13 +13,14 @@ func Refusal(ep netip.AddrPort, err error) string {
 	look := " (see: ip route get " + ep.Addr().String() + ")"
 	switch {
 	case errors.Is(err, unix.EPERM):
-		return text + ": the firewall of this host drops it on its way out (see: nft list ruleset, hook output)"
+		return text + ": the firewall of this host drops it on its way out (see: nft list ruleset, hook output), " +
+			"or an IPsec policy (ip xfrm policy) or IPAddressDeny= of systemd does"
 	case errors.Is(err, unix.ENETUNREACH):
 		return text + ": this host has no route there" + look
 	case errors.Is(err, unix.EHOSTUNREACH):
 		return text + ": a route of type unreachable covers it, or the next hop does not answer" + look
 	case errors.Is(err, unix.EACCES):
-		return text + ": a route of type prohibit covers it" + look
+		return text + ": a route of type prohibit covers it, or it is a broadcast address" + look
 	case errors.Is(err, unix.EINVAL) && ep.Addr().IsLinkLocalUnicast() && ep.Addr().Is6() && ep.Addr().Zone() == "":
 		return text + ": a link-local address needs the interface behind a percent sign"
 	case errors.Is(err, unix.EINVAL):
