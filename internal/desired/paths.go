@@ -26,9 +26,13 @@ type Paths struct {
 	MTU map[netip.Addr]int
 }
 
-// StandIns are looked up if no peer has a known endpoint, because the peers connect to us. They are
-// documentation addresses (RFC 5737, RFC 3849), which take the default route.
-var StandIns = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})}
+// StandIns are looked up if no peer has a known endpoint, because the peers connect to us. They
+// take the default route: IPv4's dummy address (RFC 7600), and one of the range for documentation
+// (RFC 3849) that no network in a laboratory is likely to have.
+var StandIns = []netip.Addr{
+	netip.AddrFrom4([4]byte{192, 0, 0, 8}),
+	netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0x99, 0x5c, 0x3d, 0x71, 15: 1}),
+}
 
 // pathLookup queries the kernel for path MTUs.
 type pathLookup struct {
