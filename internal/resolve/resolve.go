@@ -35,7 +35,7 @@ const (
 	// slowLookup is how long a first lookup may take before the peer is said to have no address.
 	slowLookup    = 8 * time.Second
 	lastRetry     = time.Minute      // … up to this
-	recheckEvery  = 30 * time.Second // between lookups of a name whose peer is down
+	recheckEvery  = 15 * time.Second // between lookups of a name whose peer is down
 	complainEvery = time.Hour        // between warnings about one name
 	// parallelLookup bounds the lookups under way at a time: more would only queue in the DNS
 	// server.
