@@ -97,7 +97,7 @@ func (p *pair) asks(f *tableFault, g *gateway) bool {
 func TestSoakTable_ofFaults(t *testing.T) {
 	testnet.Soak(t)
 	t.Parallel()
-	for _, f := range slices.Concat(faultTable, laterFaults, furtherFaults, moreFaults) {
+	for _, f := range slices.Concat(faultTable, laterFaults, furtherFaults, moreFaults, lastFaults) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPair(t, false)
