@@ -1,6 +1,7 @@
 package ethernet
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -127,5 +128,29 @@ func TestSites_snoopedMulticastGoesWhereSomebodyListens(t *testing.T) {
 	sender.send(group, 7777, "stream")
 	if got := late.receive(2 * time.Second); got != "stream" {
 		t.Errorf("who joined later got %q, want the stream", got)
+	}
+}
+
+// A bridge that is the querier sends the reports of its own hosts to no other port, so no other
+// switch knows what they have joined. The streams of other sites reach them all the same.
+func TestSites_streamsReachTheHostsOfTheQuerier(t *testing.T) {
+	beside(t)
+	berlin, paris := twoSites(t)
+	listener, sender := berlin.host(1), paris.host(2)
+	start(t, berlin, paris)
+	queries4, queries6 := sender.raw(), sender.raw()
+	// It asks at once, and snoops when hosts have had the time to answer: 0.2 s.
+	berlin.NS.Run(t, "ip", "link", "set", "br0", "type", "bridge", "mcast_query_response_interval", "20", "mcast_querier", "1")
+	for dst, heard := range map[l2.MAC]*raw{0x01005e000001: queries4, 0x333300000001: queries6} {
+		heard.expect(fmt.Sprintf("a query to %v", dst), 5*time.Second, func(f []byte) bool { return l2.MACFromBytes(f) == dst })
+	}
+	pause(400 * time.Millisecond)
+	for _, c := range []struct{ network, group string }{{"udp4", "239.7.7.9"}, {"udp6", "ff15::79"}} {
+		joined := listener.datagrams(c.network, 7779, c.group)
+		stream := sender.datagrams(c.network, 0, c.group)
+		stream.send(c.group, 7779, "stream")
+		if got := joined.receive(2 * time.Second); got != "stream" {
+			t.Errorf("%s: a host of the querier's site got %q, want the stream", c.group, got)
+		}
 	}
 }

@@ -269,8 +269,10 @@ const (
 )
 
 // parseIGMP parses the message msg (RFC 3376 §4, RFC 2236 §2, RFC 1112 appendix I, RFC 4286) in the
-// IPv4 packet ip. A source of 0.0.0.0, which a bridge without an address uses for queries, denotes
-// a querier but not a multicast router.
+// IPv4 packet ip. Whoever queries counts as a multicast router, also from 0.0.0.0, the source of a
+// bridge without an address. RFC 4541 §2.1.1 says otherwise, but a bridge that is the querier sends
+// the reports of its own hosts to no other switch, so the groups they want are known to it alone.
+// Linux does the same (br_multicast_query_received in net/bridge/br_multicast.c).
 func (m *membershipMessage) parseIGMP(ip, msg []byte, trust trusted) bool {
 	if len(msg) < 8 {
 		return false
@@ -279,7 +281,7 @@ func (m *membershipMessage) parseIGMP(ip, msg []byte, trust trusted) bool {
 	switch msg[0] {
 	case igmpTypeQuery:
 		m.query = binary.BigEndian.Uint32(msg[4:]) == 0 && binary.BigEndian.Uint32(ip[16:]) == allHosts4
-		m.router = m.query && binary.BigEndian.Uint32(ip[12:]) != 0
+		m.router = m.query
 		return leave
 	case 0x12, 0x16:
 		m.report = true

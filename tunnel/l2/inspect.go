@@ -39,7 +39,8 @@ func (s *Switch) inspect(f *frameInfo, v *Verdict) messageKind {
 	}
 	if v.group.query {
 		v.group.better = yields(s.mac, &f.h, f.p.Frame[f.h.Payload:])
-		v.group.router = v.group.router && !f.node // a switch is no router
+		// A switch like us is no router: the bridge of its LAN sends it the reports of its hosts.
+		v.group.router = v.group.router && !f.isQuery()
 	}
 	s.groups.observe(f.now, f.in.id, f.vid, &v.group)
 	if v.group.report {

@@ -14,8 +14,9 @@ import (
 // Multicast is pruned only while a querier is active in the VLAN, because without one reports are
 // not repeated; a LAN without a querier is flooded as before. Never pruned are 224.0.0.0/24, all
 // groups of link-local scope (ff02::/16), including solicited-node groups, and multicast that is
-// not IP. A full table fails open: the port gets all multicast. Which messages are believed is
-// described in igmp.go.
+// not IP. Ports that lead to a multicast router or to the querier get all multicast, unless the
+// querier is a switch like us (parseIGMP says why). A full table fails open: the port gets all
+// multicast. Which messages are believed is described in igmp.go.
 //
 // Reports go to all peers, whose switches need them, but are sent to a LAN only if it has a router
 // or querier: a host that hears another host's IGMPv2 report suppresses its own (RFC 4541 §2.1.1).
@@ -39,7 +40,7 @@ type listener struct {
 type snoopDomain struct {
 	querierUntil uint32
 	otherUntil   uint32 // a querier to which our own yields is active
-	// Ports that queries come from, including those of a bridge (source 0.0.0.0).
+	// Ports that queries come from, including those of a switch like us, which is no router.
 	queriers []listener
 	routers  []listener
 }

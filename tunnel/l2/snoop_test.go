@@ -99,9 +99,9 @@ func TestGroups_pruneOnlyWhileAQuerierIsHeard(t *testing.T) {
 	fromPeer(s, start, 2, igmp2(t, hostMAC(2), 0x16, group1))
 	expect("no querier", start, 1, 2, 3)
 	fromPeer(s, start, 3, igmp(t, hostMAC(3), "0.0.0.0", "224.0.0.1", []byte{0x11, 100, 0, 0, 0, 0, 0, 0}))
-	expect("querier without address at 3, member at 2", at(time.Second), 2)
+	expect("querier without address at 3, member at 2", at(time.Second), 2, 3)
 	fromPeer(s, at(time.Second), 3, igmp2(t, hostMAC(3), 0x11, "0.0.0.0"))
-	expect("querier with an address: a router", at(time.Second), 2, 3)
+	expect("querier with an address", at(time.Second), 2, 3)
 	fromPeer(s, at(2*time.Second), 1, igmp3(t, hostMAC(1), 0, 4, group1))
 	expect("version 3 member at 1", at(3*time.Second), 1, 2, 3)
 	fromPeer(s, at(10*time.Second), 2, igmp2(t, hostMAC(2), 0x17, group1))
@@ -116,6 +116,46 @@ func TestGroups_pruneOnlyWhileAQuerierIsHeard(t *testing.T) {
 		t.Errorf("multicast that is not IP goes to %v", v.Out)
 	}
 	expect("the querier is gone", at(time.Second*(querierInterval+2)), 1, 2, 3)
+}
+
+// TestGroups_allMulticastGoesToTheQuerier: a bridge that is the querier keeps the reports of its
+// own hosts to itself, whether or not it has an address; a switch like us does not, also beyond a
+// hub.
+func TestGroups_allMulticastGoesToTheQuerier(t *testing.T) {
+	t.Parallel()
+	bridge4 := igmp(t, hostMAC(3), "0.0.0.0", "224.0.0.1", []byte{0x11, 100, 0, 0, 0, 0, 0, 0})
+	bridge6 := mldQuery(t, "fe80::66")
+	const group4, group6 = MAC(0x01005e_010203), MAC(0x3333_12345678)
+	for _, c := range []struct {
+		name  string
+		query []byte
+		group MAC
+		all   bool
+	}{
+		{"a bridge without an address", bridge4, group4, true},
+		{"a bridge, MLD", bridge6, group6, true},
+		{"another switch", appendQuery(nil, hostMAC(4), 0, false, false), group4, false},
+		{"another switch, MLD", appendQuery(nil, hostMAC(4), 0, false, true), group6, false},
+	} {
+		for _, at := range []PortID{LocalPort, 2} {
+			s := newSwitch(t, Config{})
+			addPeer(t, s, 1, PortConfig{})
+			addPeer(t, s, 2, PortConfig{})
+			got := false
+			if at == LocalPort {
+				fromDevice(s, start, c.query)
+				v, _ := fromPeer(s, start, 1, eth(c.group, hostMAC(50), 0x1234))
+				got = v.ToDevice
+			} else {
+				fromPeer(s, start, at, c.query)
+				v, _ := fromDevice(s, start, stream(c.group))
+				got = len(v.Out) > 0
+			}
+			if got != c.all {
+				t.Errorf("%s is the querier at port %d: it gets a stream that nobody has asked for: %v, want %v", c.name, at, got, c.all)
+			}
+		}
+	}
 }
 
 func TestGroups_mld(t *testing.T) {
