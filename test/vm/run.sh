@@ -3,7 +3,7 @@
 # ../lab/guest.sh).
 #
 #   SUBJECT=kernel   puts a second kernel WireGuard where tund stands: proves the cases themselves
-#   LONG=1           also the cases that take minutes (a rekey by the clock)
+#   LONG=1           also the cases that take minutes (a rekey by the clock, bonds)
 #
 # Without arguments all cases of cases.sh run. Exit status 0 when all passed.
 set -euo pipefail
@@ -31,5 +31,6 @@ trap 'rm -rf "$work"' EXIT
 	echo "wanted=(${*@Q})"
 } >"$work/settings"
 tar -cf "$work/trees.tar" -C "$top" examples -C "$here" ethernet
+export TUND_LAB_MODULES=bonding
 export TUND_LAB_SECONDS=${TUND_LAB_SECONDS:-$([ -n "${LONG:-}" ] && echo 900 || echo 420)}
 "$top/test/lab/guest.sh" "$here/guest-main.sh" "${files[@]}" "$work/settings" "$work/trees.tar"
