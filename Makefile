@@ -33,7 +33,7 @@ PROGRAMS   = bin/tund bin/tunctl bin/tund-agent
 SOURCES    = go.mod go.sum $(shell find * \( -path test -o -path bin -o -path dist \) -prune -o -name '*_test.go' -prune \
 	-o \( -name '*.go' -o -name '*.s' -o -name '*.h' -o -name '*.html' \) -print)
 
-.PHONY: need-go help build check test scale test-arm64 test-vm lanes selftests test-deb soak soak-alone soak-waits soak-hosts soak-units race lint vuln fuzz cover gobench benchstat \
+.PHONY: need-go help build check test scale test-arm64 test-vm lanes selftests test-deb test-systemd soak soak-alone soak-waits soak-hosts soak-units race lint vuln fuzz cover gobench benchstat \
 	bench demo demo-sites install install-files install-agent deb release clean
 .DEFAULT_GOAL := help
 
@@ -219,6 +219,12 @@ test-deb: ## try the Debian package under systemd in a virtual machine (root; mi
 	rm -f dist/tund_*_amd64.deb
 	$(MAKE) deb ARCH=amd64
 	test/deb/run.sh dist/tund_*_amd64.deb
+
+test-systemd: ## what a gateway loses when killed or restarted under systemd (root; minutes)
+	@test/tools.sh deb testdeb
+	rm -f dist/tund_*_amd64.deb
+	$(MAKE) deb ARCH=amd64
+	test/deb/native.sh dist/tund_*_amd64.deb
 
 clean: ## remove what was built
 	rm -rf bin dist

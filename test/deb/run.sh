@@ -13,9 +13,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 PATH=$PATH:/usr/sbin:/sbin
 cache=${TUND_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tund-lab}
 accel=${TUND_LAB_ACCEL:-tcg,thread=multi}
-suite=${TUND_DEB_SUITE:-bookworm}
-include=systemd,systemd-sysv,udev,iproute2,iputils-ping,nftables,wireguard-tools,procps,kmod,acl,passwd,dbus,systemd-resolved
-
 die() {
 	echo "run.sh: $*" >&2
 	exit 70
@@ -28,12 +25,7 @@ kernel=$(find "$tree/boot" -name 'vmlinuz-*')
 release=${kernel##*/vmlinuz-}
 modules=$(find "$tree" -path "*/lib/modules/$release" -type d)
 
-base=$cache/debian-$suite-$(sha256sum <<<"$include" | cut -c1-8).tar
-if [ ! -s "$base" ]; then
-	echo "run.sh: making a Debian $suite root" >&2
-	mmdebstrap --quiet --variant=minbase --include="$include" "$suite" "$base.new.tar" || die "no Debian root"
-	mv "$base.new.tar" "$base"
-fi
+base=$(./root.sh) || die "no Debian root"
 
 work=$(mktemp -d)
 qemu=
