@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -174,6 +175,42 @@ func TestTunnel_crossingThatOneSideDoesNotSeeLosesNothing(t *testing.T) {
 				a.expect(want, "from b")
 				b.expect(want, "from a")
 			}
+		}
+		b.conn.Move(netip.MustParseAddrPort("198.51.100.9:1234"))
+		b.sends(a, 10)
+		passes(20 * time.Millisecond)
+		a.expect(1, "from the new address of b")
+		a.sends(b, 10)
+		passes(20 * time.Millisecond)
+		b.expect(1, "at the new address of b")
+	})
+}
+
+// After handshakes that crossed, each side goes on to use its own data sessions. The next renewal
+// keeps those of both in use until there are new ones: one side takes packets in no other session.
+func TestTunnel_renewalAfterACrossingKeepsTheDataSessionsInUse(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.dataPair(datasession.Prefer, datasession.Require)
+		b.knows(a, true, postQuantum(datasession.Require))
+		w.net.Set(udptest.Conditions{Latency: 30 * time.Millisecond})
+		a.sends(b, 10)
+		passes(10 * time.Second)
+		a.tun.Handshake(b.key.Public())
+		b.tun.Handshake(a.key.Public())
+		passes(10 * time.Second)
+		a.got()
+		b.got()
+		const packets = 130 * 20
+		toA, toB := 0, 0
+		for range packets {
+			a.queue.Inject(packet(a.inner, b.inner, 56))
+			b.queue.Inject(packet(b.inner, a.inner, 56))
+			passes(50 * time.Millisecond)
+			toA, toB = toA+a.got(), toB+b.got()
+		}
+		passes(time.Second)
+		if toA, toB = toA+a.got(), toB+b.got(); toA != packets || toB != packets {
+			t.Errorf("%d and %d of %d packets arrived; drops %v and %v", toA, toB, packets, a.tun.drops.Snapshot(), b.tun.drops.Snapshot())
 		}
 	})
 }

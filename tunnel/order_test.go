@@ -2,6 +2,8 @@ package tunnel
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,11 +29,7 @@ var orderEvents = []struct {
 	{"(another network)", func(m *orderModel, _ *orderEnd) { m.changes() }},
 	{"restarts", func(m *orderModel, e *orderEnd) { m.restarts(e) }},
 	{"hands over", func(m *orderModel, e *orderEnd) { m.handsOver(e) }},
-	{"moves", func(m *orderModel, e *orderEnd) {
-		if e.knows {
-			m.moves(e)
-		}
-	}},
+	{"(a moves)", func(m *orderModel, _ *orderEnd) { m.moves(m.ends[0]) }},
 	{"has a new key", func(m *orderModel, e *orderEnd) { m.rotates(e) }},
 	{"falls silent, or talks again", func(_ *orderModel, e *orderEnd) { e.talks = !e.talks }},
 	{"(time passes)", func(m *orderModel, _ *orderEnd) { m.steps(130 * time.Second) }},
@@ -166,13 +164,11 @@ func TestModel_everyTransportMessageFindsItsSession(t *testing.T) {
 				m.steps(4 * time.Second)
 			}
 			m.recovers()
+			// Another run with this seed may have none: keys and delays are drawn again.
 			if len(m.faults) > 0 {
-				if count == 1 {
-					for _, line := range m.log {
-						t.Log(line)
-					}
-				}
-				t.Errorf("seed %d: %d faults, first %s", seed, len(m.faults), m.faults[0])
+				at := slices.Index(m.log, m.faults[0])
+				t.Errorf("seed %d: %d faults, the first after\n%s", seed, len(m.faults),
+					strings.Join(m.log[max(0, at-30):at+1], "\n"))
 			}
 		})
 	}

@@ -35,7 +35,7 @@ func (w *Worker) sendInitiation(p *peer.Peer, msg []byte, now boottime.Time) {
 	if ep == nil {
 		return
 	}
-	for tried := 1; peer.Unreachable(w.out.SendToPeer(p, msg, now)); tried++ {
+	for tried := 1; udp.Unreachable(w.out.SendToPeer(p, msg, now)); tried++ {
 		if !p.AfterRefusal(ep.Addr, tried) {
 			return
 		}

@@ -176,7 +176,7 @@ func (b *Batch) account(r *udp.Run, info *runInfo, now boottime.Time) {
 		// A full transmit queue, which happens to any flow that is faster than the link.
 		b.env.Drop(p, drop.SendError, uint64(info.count-r.Sent))
 	default:
-		if b.env.SendFailed(p, r.Err, info.count-r.Sent, now) && r.Sent == 0 && peer.Unreachable(r.Err) {
+		if b.env.SendFailed(p, r.Err, info.count-r.Sent, now) && r.Sent == 0 && udp.Unreachable(r.Err) {
 			b.env.WantHandshake(p, now) // it finds another endpoint, or reports that there is none
 		}
 	}

@@ -22,7 +22,7 @@ func (p *Peer) Received(kp *Keypair, packets, bytes uint64, data bool, now boott
 	p.rxBytes.Add(bytes)
 	p.rxPackets.Add(packets)
 	p.lastReceived.Store(int64(now))
-	main := kp.root()
+	main := kp.Main()
 	main.heardAt.Store(int64(now))
 	p.Timers.AuthenticatedReceived(now)
 	if data {

@@ -56,16 +56,13 @@ type secret [keys.Size]byte
 // Format prints "(hidden)" for every verb.
 func (secret) Format(f fmt.State, _ rune) { keys.Hide(f) }
 
-// root returns the WireGuard session: kp itself, or that of a data session.
-func (kp *Keypair) root() *Keypair {
+// Main returns the WireGuard session: kp itself, or the one in which a data session was agreed.
+func (kp *Keypair) Main() *Keypair {
 	if kp.data != nil {
 		return kp.data.main
 	}
 	return kp
 }
-
-// Main returns the WireGuard session: kp itself, or the one in which a data session was agreed.
-func (kp *Keypair) Main() *Keypair { return kp.root() }
 
 // IsPostQuantum reports whether kp is a data session whose keys have a post-quantum secret.
 func (kp *Keypair) IsPostQuantum() bool { return kp.data != nil && kp.data.PostQuantum }

@@ -8,6 +8,7 @@ import (
 
 	"tund/internal/boottime"
 	"tund/internal/limit"
+	"tund/tunnel/timers"
 	"tund/tunnel/udp"
 )
 
@@ -30,16 +31,27 @@ func (p *Peer) SetEndpoint(ep udp.Endpoint) (moved bool) {
 
 // Roam moves the peer to the source of a datagram of this session, the newest so far, and reports
 // whether that is another address. A session other than the current one moves the peer only as long
-// as nothing has arrived under the current one.
+// as nothing has arrived under the current one, or if the peer uses it in place of that.
 func (p *Peer) Roam(kp *Keypair, from udp.Endpoint, now boottime.Time) (moved bool) {
-	cur, main := p.current.Load(), kp.root()
-	if cur == main || cur != nil && cur.heardAt.Load() == 0 {
+	cur, main := p.current.Load(), kp.Main()
+	if cur == main {
 		return p.SetEndpoint(from)
 	}
 	if cur != nil {
+		heard := boottime.Time(cur.heardAt.Load())
+		if heard == 0 || cur.crosses(main) && now.Sub(heard) >= staleAfter {
+			return p.SetEndpoint(from)
+		}
 		p.noteStale(cur, main, from.Addr, now)
 	}
 	return false
+}
+
+// crosses reports whether the handshakes of two sessions crossed: each side began one of them, and
+// may go on to use its own.
+func (kp *Keypair) crosses(other *Keypair) bool {
+	return kp.Session.Initiator() != other.Session.Initiator() &&
+		kp.Established.Sub(other.Established).Abs() < timers.RekeyTimeout+timers.RekeyTimeoutJitterMax
 }
 
 // moves records the moves of a peer's endpoint.

@@ -71,7 +71,7 @@ func (kp *Keypair) Usable(now boottime.Time) bool {
 // next session: this one is used up, or it is old and we are its initiator (kernel send.c,
 // keep_key_fresh). A data session in use although there is a newer WireGuard session is none.
 func (kp *Keypair) RenewOnSend(counter uint64, now boottime.Time) bool {
-	main := kp.root()
+	main := kp.Main()
 	if counter <= kp.Session.RekeyAfter() && (!main.Session.Initiator() || now.Sub(kp.Established) < main.renewAfter) {
 		return false
 	}
@@ -100,8 +100,7 @@ func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
 		}
 		return
 	}
-	crossed := p.crosses()
-	if crossed {
+	if p.crosses() {
 		kp.crossed, kp.renewAfter = true, kp.renewAfter+p.putOff(own)
 	} else {
 		p.keep(ix, p.next, kp.Established)
@@ -109,11 +108,7 @@ func (p *Peer) begin(ix *Index, kp *Keypair, own keys.PublicKey) {
 	}
 	p.keep(ix, p.current.Load(), kp.Established)
 	p.current.Store(kp)
-	if crossed { // the peer lets go of the last session as soon as it has heard of this one
-		p.data.Store(nil)
-	} else {
-		p.superseded(kp)
-	}
+	p.superseded(kp)
 }
 
 // crosses reports whether the peer has begun a handshake at the same time as we: there is a session
@@ -133,7 +128,8 @@ const lingers = 10 * time.Second
 // keep makes kp, which may be nil, a former session: the peer may send in it until it knows of a
 // newer one, or for as long as it takes another session for the newer one, where handshakes crossed
 // or messages changed their order. It cannot be known in which of its sessions the peer will send
-// next. So the one that was heard last is kept, and another one that lingers. Callers hold mu.
+// next. So the one that was heard last is kept, and another one that lingers or in whose data
+// sessions packets leave. Callers hold mu.
 func (p *Peer) keep(ix *Index, kp *Keypair, now boottime.Time) {
 	list := append(make([]*Keypair, 0, 3), kp, p.former[0], p.former[1])
 	list = slices.DeleteFunc(list, func(kp *Keypair) bool { return kp == nil })
@@ -141,7 +137,8 @@ func (p *Peer) keep(ix *Index, kp *Keypair, now boottime.Time) {
 	p.former = [2]*Keypair{}
 	n := 0
 	for _, kp := range list {
-		if n == 0 || n == 1 && now.Sub(max(kp.used(), kp.Established)) < lingers {
+		sends := kp.sessions != nil && kp.sessions == p.data.Load()
+		if n == 0 || n == 1 && (sends || now.Sub(max(kp.used(), kp.Established)) < lingers) {
 			p.former[n] = kp
 			n++
 		} else {
@@ -186,7 +183,7 @@ func (kp *Keypair) InUse() bool {
 func (p *Peer) Confirm(ix *Index, kp *Keypair, now boottime.Time, wall time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	kp.root().heardAt.Store(int64(now))
+	kp.Main().heardAt.Store(int64(now))
 	if d := kp.data; d != nil {
 		if d.standing.Load() || !p.holds(d.main) {
 			return false

@@ -1,11 +1,8 @@
 package peer
 
 import (
-	"errors"
 	"net/netip"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"tund/internal/boottime"
 	"tund/tunnel/udp"
@@ -23,7 +20,7 @@ type SendFailure struct {
 // SendFailed notes that the kernel refused to send. It allocates at most once a second, takes no
 // lock, and reports whether it made a new note.
 func (p *Peer) SendFailed(err error, now boottime.Time) (fresh bool) {
-	if Unreachable(err) && p.refusedSince.Load() == 0 {
+	if udp.Unreachable(err) && p.refusedSince.Load() == 0 {
 		p.refusedSince.CompareAndSwap(0, int64(now))
 	}
 	failure := &p.incident().sendFailure
@@ -48,12 +45,6 @@ func (p *Peer) accepted() {
 	if p.refusedSince.Load() != 0 {
 		p.refusedSince.Store(0)
 	}
-}
-
-// Unreachable reports whether err, returned by a send, means that no datagram can reach that
-// address for now. The errors for a datagram that is too large or a full queue do not mean that.
-func Unreachable(err error) bool {
-	return err != nil && !errors.Is(err, unix.EMSGSIZE) && !errors.Is(err, unix.ENOBUFS)
 }
 
 // AfterRefusal moves the peer on to its next possible endpoint because the kernel refused to send

@@ -7,6 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Unreachable reports whether err, returned by a send, means that no datagram can reach that
+// address for now. The errors for a datagram that is too large or a full queue do not mean that.
+func Unreachable(err error) bool {
+	return err != nil && !errors.Is(err, unix.EMSGSIZE) && !errors.Is(err, unix.ENOBUFS)
+}
+
 // Refusal says in words why the kernel refuses to send to an endpoint, and what to check.
 func Refusal(ep netip.AddrPort, err error) string {
 	text := "cannot send to " + ep.String() + ": " + err.Error()
