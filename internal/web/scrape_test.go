@@ -179,15 +179,18 @@ func (d discard) WriteHeader(int)             {}
 func TestScrape_leavesLittleGarbage(t *testing.T) {
 	site := New(&fake{peers: manyPeers(maxPeerSeries)}, zap.NewNop())
 	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	const limit = 1 << 20
 	least := ^uint64(0)
-	for range 5 { // the collector may have taken the memory that is used again
+	// The collector may have taken the memory that is used again, and the race detector has
+	// sync.Pool throw away a quarter of what is put into it.
+	for tries := 0; tries < 50 && least > limit; tries++ {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		site.metrics(discard{http.Header{}}, r)
 		runtime.ReadMemStats(&after)
 		least = min(least, after.TotalAlloc-before.TotalAlloc)
 	}
-	if limit := uint64(1 << 20); least > limit {
+	if least > limit {
 		t.Errorf("a scrape of %d peers allocates %d bytes, at most %d are expected", maxPeerSeries, least, limit)
 	}
 }
