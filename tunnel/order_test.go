@@ -121,7 +121,7 @@ func (m *orderModel) recovers() {
 	for _, e := range m.ends {
 		e.talks = true
 	}
-	for began := time.Now(); time.Since(began) < modelRecovery; {
+	for began := time.Now(); time.Since(began) < m.slowBy+modelRecovery; { // slowBy: all has come
 		m.step()
 	}
 	passes(time.Second)

@@ -303,15 +303,14 @@ func (p *Peer) StopData(kp *Keypair, why string, demanded bool, wall time.Time) 
 	return true
 }
 
-// forgetData takes the indices of a session and its data sessions out of use. Callers hold mu.
+// forgetData takes the indices of a session and its data sessions out of use. Packets that leave in
+// them go on to do so for as long as superseded has said: the peer may have them still, although it
+// sends in others. Callers hold mu.
 func (p *Peer) forgetData(ix *Index, kp *Keypair) {
 	for _, index := range kp.reserved {
 		ix.Release(index)
 	}
 	kp.reserved = nil
-	if d := kp.sessions; d != nil && p.data.Load() == d {
-		p.data.Store(nil)
-	}
 }
 
 // zero ends the data sessions.

@@ -121,15 +121,11 @@ func (p *Peer) crosses() bool {
 	return p.next != nil && (cur == nil || p.next.Established > cur.Established)
 }
 
-// lingers is for how long a former session is kept beside another one, after anything came in it:
-// longer than a message is under way.
-const lingers = 10 * time.Second
-
 // keep makes kp, which may be nil, a former session: the peer may send in it until it knows of a
 // newer one, or for as long as it takes another session for the newer one, where handshakes crossed
 // or messages changed their order. It cannot be known in which of its sessions the peer will send
-// next. So the one that was heard last is kept, and another one that lingers or in whose data
-// sessions packets leave. Callers hold mu.
+// next, so the two that were heard last are kept. After an ordinary renewal, only one of them is
+// young enough to receive. Callers hold mu.
 func (p *Peer) keep(ix *Index, kp *Keypair, now boottime.Time) {
 	list := append(make([]*Keypair, 0, 3), kp, p.former[0], p.former[1])
 	list = slices.DeleteFunc(list, func(kp *Keypair) bool { return kp == nil })
@@ -137,8 +133,7 @@ func (p *Peer) keep(ix *Index, kp *Keypair, now boottime.Time) {
 	p.former = [2]*Keypair{}
 	n := 0
 	for _, kp := range list {
-		sends := kp.sessions != nil && kp.sessions == p.data.Load()
-		if n == 0 || n == 1 && (sends || now.Sub(max(kp.used(), kp.Established)) < lingers) {
+		if n < len(p.former) && kp.Usable(now) {
 			p.former[n] = kp
 			n++
 		} else {
@@ -245,6 +240,7 @@ func (p *Peer) end(ix *Index, which func(*Keypair) bool) (ended bool) {
 		p.retire(ix, kp)
 		kp.Session.Zero()
 		if kp.sessions != nil {
+			p.data.CompareAndSwap(kp.sessions, nil)
 			kp.sessions.zero()
 		}
 		ended = true
