@@ -163,6 +163,7 @@ var sessionRemedies = []struct{ words, remedy string }{
 	{"nothing comes to it from this host", "at the peer: let UDP from this host's address and port in (nft -a list ruleset, hook input); " +
 		"here: does something on the way out drop or redirect it? tcpdump at both ends shows where it ends"},
 	{"port unreachable", "at the peer: does tund run, is this its listen_port, and does its firewall not reject UDP to it?"},
+	{"forbidden by a router or a firewall", "at the peer: let UDP to its listen_port in (a firewall rejects it); otherwise ask who runs the firewalls on the way"},
 	{"says the network", "the host is off, or a router on the way knows no way to it: ping ADDRESS, traceroute ADDRESS"},
 	{"is this host itself", "correct the endpoint, or the record of its name: getent hosts NAME"},
 	{"bind_device in [tunnel] is gone", "bring the interface back, or change bind_device and reload"},

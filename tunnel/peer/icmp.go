@@ -102,7 +102,7 @@ func (p *Peer) said(since boottime.Time) string {
 	case unix.ENETUNREACH, unix.ENONET:
 		return "network unreachable, says a router"
 	case unix.EACCES:
-		return "forbidden by a router"
+		return "forbidden by a router or a firewall, on the way or at the peer"
 	}
 	return note.errno.Error()
 }

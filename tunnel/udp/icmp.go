@@ -19,8 +19,8 @@ type ICMPReport struct {
 	// To is where the datagram was sent.
 	To netip.AddrPort
 	// Errno says what became of it: ECONNREFUSED (nobody listens on the port), EHOSTUNREACH,
-	// ENETUNREACH, EACCES (a router forbids it), EPROTO. It is never EMSGSIZE: our datagrams do not
-	// follow what ICMP says of path MTUs.
+	// ENETUNREACH, EACCES (a router or a firewall forbids it), EPROTO. It is never EMSGSIZE: our
+	// datagrams do not follow what ICMP says of path MTUs.
 	Errno syscall.Errno
 }
 
@@ -171,6 +171,17 @@ func (s *Socket) listen() {
 const (
 	extendedErrorSize = 16
 	errorOriginAt     = 4
+	errorTypeAt       = 5
+	errorCodeAt       = 6
+)
+
+// ICMP messages of type "destination unreachable" (RFC 792, RFC 1812 §5.2.7.1) that a firewall
+// sends, and for which Linux has the errno of a missing route. firewalld rejects with the second.
+const (
+	icmpUnreachable       = 3
+	icmpNetworkProhibited = 9
+	icmpHostProhibited    = 10
+	icmpAdminProhibited   = 13
 )
 
 // parseError reads one entry of the error queue: the name is where the datagram was sent. origin is
@@ -192,6 +203,12 @@ func parseError(name *sockaddr, control []byte, zones *zoneName) (h ICMPReport, 
 			continue
 		}
 		h = ICMPReport{To: name.addrPort(zones), Errno: syscall.Errno(binary.NativeEndian.Uint32(data))}
+		if origin == unix.SO_EE_ORIGIN_ICMP && data[errorTypeAt] == icmpUnreachable {
+			switch data[errorCodeAt] {
+			case icmpNetworkProhibited, icmpHostProhibited, icmpAdminProhibited:
+				h.Errno = unix.EACCES // as Linux has it for IPv6
+			}
+		}
 		return h, origin, h.To.IsValid() && h.Errno != 0 && h.Errno != unix.EMSGSIZE
 	}
 	return ICMPReport{}, unix.SO_EE_ORIGIN_NONE, false

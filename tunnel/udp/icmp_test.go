@@ -149,7 +149,7 @@ func TestICMP_whatRoutersSay(t *testing.T) {
 		to    string
 		errno syscall.Errno
 	}{
-		{"203.0.113.1", unix.EHOSTUNREACH}, {"203.0.114.1", unix.EHOSTUNREACH}, {"2001:db8:3::1", unix.ENETUNREACH},
+		{"203.0.113.1", unix.EACCES}, {"203.0.114.1", unix.EHOSTUNREACH}, {"2001:db8:3::1", unix.ENETUNREACH},
 	} {
 		to := Endpoint{Addr: netip.AddrPortFrom(netip.MustParseAddr(c.to), 9)}
 		if r := sendOne(a, to, 100, 0); r.Err != nil {
