@@ -1,11 +1,14 @@
 package acquire
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os/user"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -51,6 +54,34 @@ func Sockets(c *config.Config, port uint16, mark uint32) ([]*udp.Socket, error) 
 		_ = sockets[0].Steer(lanes)
 	}
 	return sockets, nil
+}
+
+// linkPatience is how long a start waits for the interface that sockets are to be bound to: at
+// boot, a modem or PPP may be slower than tund.
+const linkPatience = 20 * time.Second
+
+// AwaitLink waits until the host has an interface of a name, until linkPatience is over, or until
+// ctx ends. It calls waiting if the interface is not there at first. For "" it returns at once.
+func AwaitLink(ctx context.Context, name string, waiting func()) {
+	missing := func() bool {
+		_, err := net.InterfaceByName(name)
+		return err != nil
+	}
+	if name == "" || !missing() {
+		return
+	}
+	waiting()
+	ctx, cancel := context.WithTimeout(ctx, linkPatience)
+	defer cancel()
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for missing() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		}
+	}
 }
 
 // CloseSockets closes all of them, also after an error.

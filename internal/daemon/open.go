@@ -110,6 +110,7 @@ func (d *Daemon) openTunnel(ctx context.Context) error {
 	})
 	d.names.SetPeers(c.Peers)
 	mark := d.mark(c)
+	acquire.AwaitLink(ctx, c.Tunnel.BindDevice, func() { d.log.Warn("waiting for bind_device", zap.String("iface", c.Tunnel.BindDevice)) })
 	sockets := d.inheritSockets(acquire.SocketOptions(c, c.Tunnel.ListenPort, mark), desired.Lanes(c))
 	if sockets == nil {
 		err := acquire.Patiently(ctx, unix.EADDRINUSE, func() (err error) {
