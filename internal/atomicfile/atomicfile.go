@@ -25,6 +25,10 @@ func Replace(path string, data []byte, mode fs.FileMode, prepare ...func(*os.Fil
 	dir, name := filepath.Split(path)
 	f, err := os.CreateTemp(filepath.Clean(dir), "."+name+".new-*") // with mode 0600
 	if err != nil {
+		var named *fs.PathError
+		if errors.As(err, &named) {
+			named.Path = path // one cause has one text, whatever the name of the new file
+		}
 		return err
 	}
 	for _, p := range prepare {
