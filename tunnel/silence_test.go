@@ -32,3 +32,25 @@ func TestStatus_silenceIsNamed(t *testing.T) {
 		}
 	})
 }
+
+// A peer that does not hear us asks for a session itself. That it speaks is no answer: it is said
+// all the time that there is none.
+func TestStatus_silenceIsNamedWhileThePeerAsks(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.connected()
+		rec := w.record()
+		rec.hold(fromAddr(a.addr))
+		b.sends(a, 10) // and begins a handshake when there is no answer
+		for n := range 60 {
+			a.sends(b, 10)
+			passes(time.Second)
+			s := a.tun.Status().Peers[0]
+			if n > 15 && s.LastError == "" {
+				t.Errorf("after %d s: %s, and nothing is said", n+1, s.State)
+			}
+			if n > 30 && s.State != StateDown {
+				t.Errorf("after %d s: %s", n+1, s.State)
+			}
+		}
+	})
+}

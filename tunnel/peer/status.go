@@ -255,7 +255,9 @@ func (p *Peer) trouble(ep netip.AddrPort, now boottime.Time) string {
 	if since := p.Timers.UnansweredSince(); since != 0 && now.Sub(since) >= silence {
 		return fmt.Sprintf("no answer from %v to what was sent for %d s: %s", ep, int(now.Sub(since).Seconds()), cause)
 	}
-	if p.Timers.Handshaking() && now.Sub(p.Timers.InitiatedAt()) >= time.Second && now.Sub(p.LastReceived()) >= silence {
+	asked := p.Timers.Handshaking() && now.Sub(p.Timers.InitiatedAt()) >= time.Second
+	answered := p.unconfirmed > 0 && now.Sub(p.blamed().unheardSince) >= time.Second // in vain
+	if (asked || answered) && now.Sub(p.LastReceived()) >= silence {
 		return fmt.Sprintf("no answer from %v to a handshake either: %s", ep, cause)
 	}
 	return cmp.Or(p.foreignWords(now), p.refusalWords(now), p.narrowWords(ep), p.lossWords(ep))
