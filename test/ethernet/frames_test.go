@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -184,6 +185,9 @@ func option(m *layers.DHCPv4, kind layers.DHCPOpt) []byte {
 	}
 	return nil
 }
+
+// queryAnswered is how long after a query that is to be answered within a second switches prune.
+const queryAnswered = 2200 * time.Millisecond
 
 // generalQuery is an IGMPv2 general query that wants answers within a second (RFC 2236).
 func generalQuery(t testing.TB, src l2.MAC, ip string) []byte {

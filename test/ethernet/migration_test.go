@@ -129,7 +129,7 @@ func migrations(t *testing.T, suppression bool, patience time.Duration) {
 	}
 	asker.reaches(m.v6(), 5*time.Second)
 	a.raw().send(generalQuery(t, a.mac, a.v4)) // from now on multicast goes only where it is wanted
-	pause(1500 * time.Millisecond)
+	pause(queryAnswered)
 
 	for _, to := range []*site{rome, berlin, paris} {
 		from := m.site

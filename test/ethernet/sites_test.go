@@ -109,7 +109,7 @@ func TestSites_snoopedMulticastGoesWhereSomebodyListens(t *testing.T) {
 	querier := hosts[0].raw()
 	query := func() { querier.send(generalQuery(t, querier.mac, hosts[0].v4)) }
 	query()
-	pause(1500 * time.Millisecond) // hosts answer within the second that the query allows
+	pause(queryAnswered)
 	deaf := hosts[2].raw()
 	deaf.drain()
 	sender := hosts[0].datagrams("udp4", 0, "")
@@ -139,12 +139,12 @@ func TestSites_streamsReachTheHostsOfTheQuerier(t *testing.T) {
 	listener, sender := berlin.host(1), paris.host(2)
 	start(t, berlin, paris)
 	queries4, queries6 := sender.raw(), sender.raw()
-	// It asks at once, and snoops when hosts have had the time to answer: 0.2 s.
+	// It asks at once. Hosts have 0.2 s to answer.
 	berlin.NS.Run(t, "ip", "link", "set", "br0", "type", "bridge", "mcast_query_response_interval", "20", "mcast_querier", "1")
 	for dst, heard := range map[l2.MAC]*raw{0x01005e000001: queries4, 0x333300000001: queries6} {
 		heard.expect(fmt.Sprintf("a query to %v", dst), 5*time.Second, func(f []byte) bool { return l2.MACFromBytes(f) == dst })
 	}
-	pause(400 * time.Millisecond)
+	pause(queryAnswered)
 	for _, c := range []struct{ network, group string }{{"udp4", "239.7.7.9"}, {"udp6", "ff15::79"}} {
 		joined := listener.datagrams(c.network, 7779, c.group)
 		stream := sender.datagrams(c.network, 0, c.group)

@@ -96,6 +96,7 @@ func (s *Switch) takeHello(now boottime.Time, from PortID, h *Hello) (reason dro
 		s.refresh(from)
 	}
 	if !was.known {
+		s.groups.renew(now, from)
 		s.querier.soon(now)
 		s.probeSoon(now) // a new path between LANs: look for a loop now
 		s.watchUntil = now.Add(watchTime)

@@ -174,6 +174,7 @@ func linkControl(frame []byte, h *Header) bool {
 type membershipMessage struct {
 	v6       bool
 	query    bool // general query of a querier
+	response int  // seconds within which hosts answer it
 	better   bool // and a querier of our own yields to it
 	router   bool // the sender's port leads to a multicast router
 	report   bool
@@ -189,7 +190,7 @@ type membershipRecord struct {
 
 // reset clears m. The records are left as they are, since n says how many are valid.
 func (m *membershipMessage) reset() {
-	m.v6, m.query, m.better, m.router, m.report, m.overflow, m.n = false, false, false, false, false, false, 0
+	m.v6, m.query, m.better, m.router, m.report, m.overflow, m.n, m.response = false, false, false, false, false, false, 0, 0
 }
 
 func (m *membershipMessage) add(group MAC, join bool) {
@@ -281,7 +282,7 @@ func (m *membershipMessage) parseIGMP(ip, msg []byte, trust trusted) bool {
 	switch msg[0] {
 	case igmpTypeQuery:
 		m.query = binary.BigEndian.Uint32(msg[4:]) == 0 && binary.BigEndian.Uint32(ip[16:]) == allHosts4
-		m.router = m.query
+		m.router, m.response = m.query, igmpResponse(msg)
 		return leave
 	case 0x12, 0x16:
 		m.report = true
@@ -301,6 +302,32 @@ func (m *membershipMessage) parseIGMP(ip, msg []byte, trust trusted) bool {
 	return true
 }
 
+// maxResponse bounds, in seconds, how long a query may keep the switch from pruning: what a query
+// of version 2 can say.
+const maxResponse = 26
+
+// igmpResponse returns the seconds within which hosts answer a query, rounded up (RFC 3376 §4.1.1
+// and §7.2.1). Version 1 does not say: 10 s.
+func igmpResponse(msg []byte) int {
+	tenths := int(msg[1])
+	switch {
+	case tenths == 0:
+		return queryResponse
+	case tenths >= 128 && len(msg) >= 12: // version 3: mantissa and exponent
+		tenths = (tenths&15 | 16) << (tenths>>4&7 + 3)
+	}
+	return min((tenths+9)/10, maxResponse)
+}
+
+// mldResponse is igmpResponse for MLD (RFC 3810 §5.1.3).
+func mldResponse(msg []byte) int {
+	ms := int(binary.BigEndian.Uint16(msg[4:]))
+	if ms >= 32768 && len(msg) >= mldQueryBytes {
+		ms = (ms&0xfff | 0x1000) << (ms>>12&7 + 3)
+	}
+	return min((ms+999)/1000, maxResponse)
+}
+
 const allHosts4 = 0xe0000001 // 224.0.0.1
 
 // allNodes6 is ff02::1.
@@ -316,7 +343,7 @@ func (m *membershipMessage) parseMLD(ip, msg []byte, trust trusted) bool {
 			return false
 		}
 		m.query = [16]byte(msg[8:24]) == [16]byte{} && [16]byte(ip[24:40]) == allNodes6
-		m.router = m.query
+		m.router, m.response = m.query, mldResponse(msg)
 		return leave
 	case icmp6MLDReport, icmp6MLDDone:
 		if len(msg) < 24 {

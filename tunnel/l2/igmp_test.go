@@ -47,6 +47,7 @@ func set(at int, value byte) func([]byte) []byte {
 func TestGroups_whatHostsIgnorePrunesNothing(t *testing.T) {
 	t.Parallel()
 	q4, q6 := igmpQuery(t), mldQuery(t, "fe80::66")
+	answered := at(12 * time.Second)
 	const ip, hop = headerLen, headerLen + ipv6Header
 	for _, c := range []struct {
 		name   string
@@ -89,8 +90,8 @@ func TestGroups_whatHostsIgnorePrunesNothing(t *testing.T) {
 			t.Fatalf("%s: %v", c.name, r)
 		}
 		for _, group := range []MAC{0x01005e_7ffffa, 0x3333_12345678} {
-			v, _ := fromDevice(s, at(time.Second), stream(group))
-			_, r := fromPeer(s, at(time.Second), 2, eth(group, hostMAC(51), 0x1234))
+			v, _ := fromDevice(s, answered, stream(group))
+			_, r := fromPeer(s, answered, 2, eth(group, hostMAC(51), 0x1234))
 			pruned := len(v.Out) < 2 || r != drop.None
 			family := group>>32 == 0x3333 == (segmentVersion(c.query) == 6)
 			if want := c.prunes && family; pruned != want {
@@ -132,8 +133,8 @@ func TestGroups_aLeaveThatRoutersIgnoreEndsNothing(t *testing.T) {
 		fromDevice(s, start, mldQuery(t, "fe80::66"))
 		fromPeer(s, start, 1, igmp3(t, hostMAC(2), 0, 4, group1))
 		fromPeer(s, start, 1, mld2(t, hostMAC(2), 4, group6))
-		fromPeer(s, at(time.Second), 1, c.leave)
-		v, _ := fromDevice(s, at(10*time.Second), stream(c.group))
+		fromPeer(s, at(12*time.Second), 1, c.leave)
+		v, _ := fromDevice(s, at(21*time.Second), stream(c.group))
 		if ended := len(v.Out) == 0; ended != c.ends {
 			t.Errorf("%s: the membership ended: %v, want %v", c.name, ended, c.ends)
 		}

@@ -175,12 +175,14 @@ func (s *Switch) Port(id PortID) (PortConfig, bool) {
 	return c, true
 }
 
-// forget removes everything learned at a port and, if static is set, what was pinned there.
+// forget removes everything learned at a port and, if static is set, what was pinned there. Groups
+// that were joined there are kept as long as the port is: its hosts do not report them again just
+// because a session ends, and as long as the port is down it gets nothing.
 func (s *Switch) forget(id PortID, static bool) {
 	s.fdb.flushPort(id, static)
 	if static {
 		s.assigned.forget(id)
+		s.groups.flush(id)
 	}
-	s.groups.flush(id)
 	s.hosts.flush(id)
 }

@@ -107,7 +107,7 @@ func (g *groups) askAs(now boottime.Time, vid uint16, v6 bool) bool {
 	if d.otherUntil > sec {
 		return false
 	}
-	d.querierUntil = max(d.querierUntil, sec+querierInterval)
+	d.queried(sec, queryResponse)
 	return true
 }
 

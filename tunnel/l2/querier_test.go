@@ -53,10 +53,10 @@ func TestQuerier_asks(t *testing.T) {
 		}
 	}
 	stream := MAC(0x01005e_010203)
-	if _, r := fromDevice(b, at(33*time.Second), eth(stream, hostMAC(8), typeIPv4)); r != drop.SnoopedMulticast {
+	if _, r := fromDevice(b, at(44*time.Second), eth(stream, hostMAC(8), typeIPv4)); r != drop.SnoopedMulticast {
 		t.Errorf("nobody joined, and the other switch does not prune: %v", r)
 	}
-	if v, r := fromDevice(s, at(33*time.Second), eth(stream, hostMAC(8), typeIPv4)); r != drop.SnoopedMulticast {
+	if v, r := fromDevice(s, at(44*time.Second), eth(stream, hostMAC(8), typeIPv4)); r != drop.SnoopedMulticast {
 		t.Errorf("nobody joined, and the querier does not prune: %v %v", r, v.Out)
 	}
 	frame := append([]byte(nil), peer[0]...)

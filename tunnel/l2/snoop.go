@@ -39,6 +39,7 @@ type listener struct {
 // snoopDomain is the state of one address family in one VLAN.
 type snoopDomain struct {
 	querierUntil uint32
+	prunesFrom   uint32 // hosts have had the time to answer the first query
 	otherUntil   uint32 // a querier to which our own yields is active
 	// Ports that queries come from, including those of a switch like us, which is no router.
 	queriers []listener
@@ -50,6 +51,10 @@ const (
 	memberInterval  = 260 // group membership interval: 2 × 125 + 10
 	querierInterval = 255 // other querier present interval: 2 × 125 + 10/2
 	leaveInterval   = 3   // last member query time, 2, and one second for transit
+	answerTransit   = 1
+	// Time after a port has come back within which its hosts are asked and answer: the query
+	// interval, the time to answer, and transit.
+	renewInterval = queryInterval + queryResponse + answerTransit
 )
 
 // Bounds of the tables: several groups for each of some hundred hosts.
@@ -99,7 +104,7 @@ func (g *groups) observe(now boottime.Time, port PortID, vid uint16, m *membersh
 			d.otherUntil = sec + querierInterval
 		}
 		if m.query {
-			d.querierUntil = sec + querierInterval
+			d.queried(sec, uint32(m.response))
 			d.queriers, _ = setListener(d.queriers, listener{port, sec + querierInterval}, maxRouterPorts)
 		}
 		if m.router {
@@ -117,6 +122,16 @@ func (g *groups) observe(now boottime.Time, port PortID, vid uint16, m *membersh
 	if m.overflow {
 		g.wantsAll[port] = sec + memberInterval
 	}
+}
+
+// queried notes a query at second sec, which hosts answer within response seconds. Until they have
+// answered the first one, nothing is pruned: nobody has reported yet (br_multicast_querier_exists
+// in net/bridge/br_multicast.c waits in the same way).
+func (d *snoopDomain) queried(sec, response uint32) {
+	if d.querierUntil <= sec {
+		d.prunesFrom = sec + response + answerTransit
+	}
+	d.querierUntil = sec + querierInterval
 }
 
 func (g *groups) join(key uint64, l listener) {
@@ -190,7 +205,7 @@ func (g *groups) plan(now boottime.Time, vid uint16, dst MAC) plan {
 	}
 	sec := second(now)
 	d := g.domains[domainKey(vid, v6)]
-	if d == nil || d.querierUntil < sec {
+	if d == nil || d.querierUntil < sec || sec < d.prunesFrom {
 		return plan{flood: true}
 	}
 	return plan{members: g.members[entryKey(vid, dst)], routers: d.routers, wantsAll: g.wantsAll, sec: sec}
@@ -253,6 +268,30 @@ func (g *groups) forget() {
 	clear(g.perPort)
 	clear(g.domains)
 	clear(g.wantsAll)
+}
+
+// renew extends what was reported at a port which carries frames again: its hosts have noticed
+// nothing, and report only when the querier asks them next.
+func (g *groups) renew(now boottime.Time, port PortID) {
+	until := second(now) + renewInterval
+	extend := func(list []listener) {
+		for i := range list {
+			if list[i].port == port {
+				list[i].until = max(list[i].until, until)
+			}
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.perPort[port] > 0 {
+		for _, list := range g.members {
+			extend(list)
+		}
+	}
+	for _, d := range g.domains {
+		extend(d.routers)
+		extend(d.queriers)
+	}
 }
 
 // flush removes everything learned at the port.
