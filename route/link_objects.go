@@ -11,7 +11,6 @@ import (
 
 	"tund/internal/sizes"
 	"tund/route/mark"
-	"tund/route/path"
 )
 
 // bridgeObject is a bridge that the instance made.
@@ -94,17 +93,20 @@ func (masterObject) rank() int { return rankMaster }
 func (o masterObject) present(f facts, _ string) bool { return f.links[o.dev].master == o.bridge }
 
 func (o masterObject) add(k *netlinkKernel, _ string) error {
-	bridge, err := k.rt.LinkByName(o.bridge)
-	if err != nil {
-		return path.Errno(err)
-	}
-	return k.withLink(o.dev, func(l netlink.Link) error {
-		return k.rt.LinkSetMasterByIndex(l, bridge.Attrs().Index)
+	return k.withLink(o.bridge, func(bridge netlink.Link) error {
+		return k.withLink(o.dev, func(l netlink.Link) error {
+			// None: a port with a link-local address tells the LAN of it, and cannot answer for it.
+			_ = k.rt.LinkSetIP6AddrGenMode(l, 1) // fails where the host has no IPv6
+			return k.rt.LinkSetMaster(l, bridge)
+		})
 	})
 }
 
 func (o masterObject) remove(k *netlinkKernel, _ string) error {
-	return k.withLink(o.dev, k.rt.LinkSetNoMaster)
+	return k.withLink(o.dev, func(l netlink.Link) error {
+		_ = k.rt.LinkSetIP6AddrGenMode(l, 0)
+		return k.rt.LinkSetNoMaster(l)
+	})
 }
 
 func (o masterObject) advice(err error) string {
