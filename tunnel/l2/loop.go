@@ -172,6 +172,7 @@ func (s *Switch) block(now boottime.Time, want block) (fresh bool) {
 	s.blocks = append(s.blocks, want)
 	s.event(now, Event{Kind: EventLoop, Port: want.port, Other: want.other, VLAN: want.vid})
 	s.stale = append(s.stale, stale{port: want.port, vid: want.vid})
+	s.groups.inherit(now, []heir{{want.port, want.other, want.vid}})
 	if want.other == LocalPort {
 		s.stale = append(s.stale, stale{port: LocalPort, vid: want.vid, moved: true, since: second(max(now.Add(-suspectTime), 0))})
 	}
@@ -197,7 +198,9 @@ func (s *Switch) unblock(now boottime.Time, gone func(*block) bool) {
 	if len(ended) == 0 {
 		return
 	}
+	var heirs []heir
 	for _, b := range ended {
+		heirs = append(heirs, heir{b.other, b.port, b.vid})
 		if p := s.ports[b.port]; p != nil {
 			p.opened = now
 		}
@@ -212,6 +215,7 @@ func (s *Switch) unblock(now boottime.Time, gone func(*block) bool) {
 			s.tellCut(b.other, b.vid, cutOpen)
 		}
 	}
+	s.groups.inherit(now, heirs)
 	s.renews = true
 }
 

@@ -387,6 +387,7 @@ func (s *Switch) takeCut(now boottime.Time, p *port, body []byte) drop.Reason {
 	case body[2] == cutOpen && standby:
 		delete(sp.standby, vid)
 		since = began
+		s.groups.unsure(now, p.id)
 		if s.hasNeighbour(now, vid) {
 			s.doubtHosts(vid, p.id)
 		}

@@ -270,30 +270,6 @@ func (g *groups) forget() {
 	clear(g.wantsAll)
 }
 
-// renew extends what was reported at a port which carries frames again: its hosts have noticed
-// nothing, and report only when the querier asks them next.
-func (g *groups) renew(now boottime.Time, port PortID) {
-	until := second(now) + renewInterval
-	extend := func(list []listener) {
-		for i := range list {
-			if list[i].port == port {
-				list[i].until = max(list[i].until, until)
-			}
-		}
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.perPort[port] > 0 {
-		for _, list := range g.members {
-			extend(list)
-		}
-	}
-	for _, d := range g.domains {
-		extend(d.routers)
-		extend(d.queriers)
-	}
-}
-
 // flush removes everything learned at the port.
 func (g *groups) flush(port PortID) {
 	g.purge(func(l listener) bool { return l.port == port })
