@@ -38,6 +38,25 @@ func TestExtension_removedPeerIsTold(t *testing.T) {
 	})
 }
 
+// A peer whose device is set down says so, and is back when it is up again.
+func TestExtension_peerWithItsDeviceDownIsKnown(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.tundPair(peer.ExtensionsAuto, peer.ExtensionsAuto)
+		a.pings(b, 2*time.Second)
+		b.tun.SetUp(false)
+		passes(time.Millisecond)
+		if s := a.told(); s.State != StateDown || !strings.Contains(s.LastError, "stopped: the peer said") {
+			t.Fatalf("%s: %q", s.State, s.LastError)
+		}
+		passes(time.Minute)
+		b.tun.SetUp(true)
+		a.pings(b, 10*time.Second)
+		if s := a.told(); s.State != StateUp || s.LastError != "" {
+			t.Errorf("up again: %s: %q", s.State, s.LastError)
+		}
+	})
+}
+
 // Plain WireGuard peers are sent nothing that they would not understand.
 func TestExtension_removedPlainPeerIsSentNothing(t *testing.T) {
 	inBubble(t, func(w *world) {

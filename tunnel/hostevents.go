@@ -13,14 +13,19 @@ import (
 
 // SetUp tells the tunnel whether its device is up; it begins as up. While it is down nothing is
 // sent or answered: as in the kernel (wg_stop), sessions end, timers stand still and what waited is
-// dropped, while peers, counters and sockets stay. When it comes up, peers with a persistent
+// dropped, while peers, counters and sockets stay. Peers that run tund are told, so that they need
+// not wait for a timeout to find out. When the device comes up, peers with a persistent
 // keepalive hear from us at once. Saying the same again does nothing. A tunnel of two devices that
 // share the sessions is down only when both are: that is for the caller to judge.
 func (t *Tunnel) SetUp(up bool) {
 	t.configMu.Lock()
 	defer t.configMu.Unlock()
+	changed := t.toldDown == up
+	if changed && !up {
+		t.goodbye()
+	}
 	t.env.Link.Set(up)
-	if t.toldDown == !up {
+	if !changed {
 		return
 	}
 	t.toldDown = !up

@@ -246,8 +246,7 @@ func (t *Tunnel) Close() error {
 	t.stopOnce.Do(func() {
 		close(t.stop)
 		t.env.Taps.Close(captureEnds)
-		t.lan.Goodbye(t.lanes[0])
-		t.extensions.Goodbye(t.lanes[0])
+		t.goodbye()
 		for _, d := range t.devices {
 			for _, q := range d.Queues {
 				errs = append(errs, q.Close())
@@ -262,6 +261,12 @@ func (t *Tunnel) Close() error {
 	})
 	t.running.Wait()
 	return errors.Join(errs...)
+}
+
+// goodbye tells the peers that run tund that nothing comes any more, for now or for ever.
+func (t *Tunnel) goodbye() {
+	t.lan.Goodbye(t.lanes[0])
+	t.extensions.Goodbye(t.lanes[0])
 }
 
 // Pulse reads the progress of every loop. It takes the locks that loops hold while they work, so it

@@ -70,7 +70,7 @@ var furtherFaults = []tableFault{
 	{name: "our MTU changed by hand", provoke: inA("ip link set DEVICE mtu 1200"), passes: true},
 	// Without its device an instance ends, for its service manager to start it again.
 	{name: "our device deleted", provoke: inA("ip link delete DEVICE"), berlin: []string{"stopped: the peer"}},
-	{name: "our device renamed", provoke: inA("ip link set DEVICE down", "ip link set DEVICE name other0"), berlin: []string{"port unreachable"}},
+	{name: "our device renamed", provoke: inA("ip link set DEVICE down", "ip link set DEVICE name other0"), berlin: []string{"stopped: the peer"}},
 	{name: "bind_device deleted", early: func(t *testing.T, p *pair) {
 		inA("ip link set eth0 name wan0")(t, p)
 		p.a.tunnel = append(p.a.tunnel, `bind_device = "wan0"`)

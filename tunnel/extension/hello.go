@@ -216,8 +216,9 @@ func (x *Exchange) goodbye(m *Message) drop.Reason {
 	return drop.None
 }
 
-// Goodbye tells the peers that we stop, through the socket of l, so that none of them has to wait
-// for a timeout. Nothing may be sent to them afterwards. It is called once, while Run ends.
+// Goodbye tells the peers that we stop, or that our device is down, through the socket of l, so
+// that none of them has to wait for a timeout. Nothing may be sent to them afterwards in their
+// sessions. Any goroutine may call it.
 func (x *Exchange) Goodbye(l *lane.Lane) { x.sayGoodbye(l, x.peers.All(), nil) }
 
 // Removed tells peers, through the socket of l, that they are about to be removed from the
