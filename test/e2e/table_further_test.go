@@ -44,7 +44,7 @@ var furtherFaults = []tableFault{
 		inB(nft("prerouting", "iifname eth0 ip length > 1000 drop"))), mend: both(inA(noRules), inB(noRules)), passes: true,
 		paris: []string{"packets of 1280 bytes do not arrive"}, berlin: []string{"packets of 1280 bytes do not arrive"}},
 	{name: "our INPUT, with liveness", early: livelyBoth, provoke: inA(nft("input", "udp sport 51820 drop")), mend: inA(noRules),
-		paris: []string{"no answer"}, berlin: []string{"nothing comes to it from this host"}},
+		paris: []string{"no answer"}, berlin: []string{unheardThere}},
 	{name: "our INPUT, and the other end begins", early: func(_ *testing.T, p *pair) { p.b.peers[0].endpoint = endpoint(underlayA4) },
 		provoke: both(pingBack, inA(nft("input", "udp dport 51820 drop"))), mend: inA(noRules), paris: []string{"[firewall]"}, berlin: []string{"down: "}},
 	{name: "redirection at the other end, from the start", early: inB("nft add table ip nt; add chain ip nt c { type nat hook prerouting priority -100; }; add rule ip nt c udp dport 51820 redirect to :9"),

@@ -63,9 +63,9 @@ var lastFaults = []tableFault{
 		p.a.peers[0].allowed = append(p.a.peers[0].allowed, "0.0.0.0/0", "::/0")
 	}, provoke: isOnAgain("net.ipv4.conf.all.src_valid_mark"), passes: true},
 	{name: "INPUT of the other end, by a set of addresses with a timeout", mend: inB("nft flush set inet fw s"), berlin: []string{"[firewall]", "51820"},
-		provoke: inB(set("input", "type ipv4_addr; flags timeout", "192.0.2.1 timeout 90s", "ip saddr")), paris: []string{"nothing comes to it from this host"}},
+		provoke: inB(set("input", "type ipv4_addr; flags timeout", "192.0.2.1 timeout 90s", "ip saddr")), paris: []string{unheardThere}},
 	{name: "INPUT of the other end, by a set of ports", mend: inB(noRules), berlin: []string{"[firewall]", "51820"},
-		provoke: inB(set("input", "type inet_service; flags interval", "50000-60000", "udp dport")), paris: []string{"nothing comes to it from this host"}},
+		provoke: inB(set("input", "type inet_service; flags interval", "50000-60000", "udp dport")), paris: []string{unheardThere}},
 	{name: "REJECT of firewalld at the other end", provoke: inB(nft("input", "udp dport 51820 reject with icmp type host-prohibited")), mend: inB(noRules),
 		paris: []string{"forbidden by a router or a firewall"}, berlin: []string{"[firewall]"}},
 	{name: "IPv6: REJECT of firewalld at the other end", early: overIPv6, provoke: inB(nft("input", "udp dport 51820 reject with icmpv6 type admin-prohibited")),

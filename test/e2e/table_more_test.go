@@ -34,7 +34,7 @@ const answersOnly = "nft add table inet fw; add chain inet fw c { type filter ho
 // moreFaults are of the same kinds as those of the other tables.
 var moreFaults = []tableFault{
 	{name: "IPv6: INPUT of the other end", early: overIPv6, provoke: inB(nft("input", "udp dport 51820 drop")), mend: inB(noRules),
-		paris: []string{"down: ", "nothing comes to it from this host"}, berlin: []string{"[firewall]", "51820"}},
+		paris: []string{"down: ", unheardThere}, berlin: []string{"[firewall]", "51820"}},
 	{name: "IPv6: our OUTPUT", early: overIPv6, provoke: inA(nft("output", "ip6 daddr 2001:db8::2 drop")), mend: inA(noRules), paris: []string{"firewall of this host"}},
 	{name: "IPv6: off on the uplink", early: overIPv6, provoke: inA("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1"), paris: []string{"unreachable"},
 		mend: inA("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0", "ip address replace 2001:db8::1/64 dev eth0 nodad")},
@@ -48,7 +48,7 @@ var moreFaults = []tableFault{
 	{name: "IPv6: FORWARD drops by policy of ip6tables", early: both(lan6, inA("sysctl -qw net.ipv6.conf.all.forwarding=1")),
 		provoke: inA("ip6tables -P FORWARD DROP"), mend: inA("ip6tables -P FORWARD ACCEPT"), paris: []string{"[forwarding]", "table ip6 filter, chain FORWARD"}, passes: true},
 	{name: "wrong entry of the neighbour table", provoke: inA("ip neigh replace 192.0.2.2 lladdr 02:00:00:00:00:99 dev eth0 nud permanent"),
-		mend: inA("ip neigh delete 192.0.2.2 dev eth0"), paris: []string{"down: ", "nothing comes to it from this host"}},
+		mend: inA("ip neigh delete 192.0.2.2 dev eth0"), paris: []string{"down: ", unheardThere}},
 	{name: "the endpoint is this host", early: func(_ *testing.T, p *pair) { p.a.peers[0].endpoint = endpoint(underlayA4) }, paris: []string{"down: ", "this host"},
 		mend: func(_ *testing.T, p *pair) { p.a.peers[0].endpoint = endpoint(underlayB4); p.a.reload() }},
 	{name: "PSK at one end only", early: func(t *testing.T, p *pair) { p.b.peers[0].psk = psk(t) }, paris: []string{"preshared key"}, berlin: []string{"preshared key"},
@@ -60,7 +60,7 @@ var moreFaults = []tableFault{
 	{name: "source address translated into the tunnel", early: inA("nft add table ip n; add chain ip n c { type nat hook postrouting priority 100; }; " +
 		"add rule ip n c oifname DEVICE snat to 10.77.0.1"), paris: []string{"drops our packets from 10.77.0.1"}, berlin: []string{"10.77.0.1", "allowed_ips"}},
 	{name: "answers that connection tracking does not know", provoke: inA(answersOnly), mend: inA(noRules), paris: []string{"[firewall]", "connection tracking"},
-		berlin: []string{"nothing comes to it from this host"}},
+		berlin: []string{unheardThere}},
 	{name: "ICMP that says how long packets may be", early: siteOf, provoke: inA(nft("output", "icmp type destination-unreachable drop")), mend: inA(noRules),
 		paris: []string{"[forwarding]", "large transfers"}, passes: true},
 	{name: "loss of three in ten, with liveness", early: livelyBoth, provoke: inB(nft("prerouting", "iifname eth0 numgen random mod 10 < 3 drop")), mend: inB(noRules),

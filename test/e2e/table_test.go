@@ -40,6 +40,9 @@ const named = 15 * time.Second
 // calmAfter is how long an end may go on to speak of a fault that was mended.
 const calmAfter = 30 * time.Second
 
+// unheardThere is what an end says when the other one has told it that it hears nothing.
+const unheardThere = "nothing comes to it from this host"
+
 // says returns what status says is wrong at one end; "" while nothing is.
 func (g *gateway) says() string { return wrong(g.Status()) }
 
@@ -119,6 +122,9 @@ func (f *tableFault) test(t *testing.T, p *pair) {
 	}
 	began := time.Now()
 	forth := startPing(t, p.a.NS, "10.9.0.2", 200*time.Millisecond)
+	if slices.Contains(f.paris, unheardThere) { // berlin has to miss answers itself to say so
+		startPing(t, p.b.NS, "10.9.0.1", 200*time.Millisecond)
+	}
 	if f.provoke != nil {
 		forth.goesOn("at first", startLimit)
 		began = time.Now()
