@@ -3,13 +3,29 @@ package tunnel
 import (
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"tund/crypto/wire"
 	"tund/tunnel/datasession"
 	"tund/tunnel/udp/udptest"
 )
+
+// talksWith has both ends send packets to each other at a steady rate. All have to arrive.
+func (e *end) talksWith(other *end, packets int, every time.Duration) {
+	e.t.Helper()
+	here, there := 0, 0
+	for range packets {
+		e.queue.Inject(packet(e.inner, other.inner, 56))
+		other.queue.Inject(packet(other.inner, e.inner, 56))
+		passes(every)
+		here, there = here+e.got(), there+other.got()
+	}
+	passes(time.Second)
+	if here, there = here+e.got(), there+other.got(); here != packets || there != packets {
+		e.t.Errorf("%d and %d of %d packets arrived; drops %v and %v",
+			here, there, packets, e.tun.drops.Snapshot(), other.tun.drops.Snapshot())
+	}
+}
 
 // Two sides that begin at once both have a session of their own to send with. That state must not
 // last: their renewals would cross as well, each time with packets on the way under sessions that
@@ -23,20 +39,7 @@ func TestTunnel_handshakesThatCrossLoseNothing(t *testing.T) {
 				b.knows(a, true)
 				w.net.Set(udptest.Conditions{Latency: latency})
 				const perSecond, seconds = 50, 400
-				toA, toB := 0, 0
-				for range perSecond * seconds {
-					a.queue.Inject(packet(a.inner, b.inner, 56))
-					b.queue.Inject(packet(b.inner, a.inner, 56))
-					time.Sleep(time.Second / perSecond)
-					synctest.Wait()
-					toA, toB = toA+a.got(), toB+b.got()
-				}
-				time.Sleep(time.Second)
-				synctest.Wait()
-				toA, toB = toA+a.got(), toB+b.got()
-				if want := perSecond * seconds; toA != want || toB != want {
-					t.Errorf("%d and %d of %d packets arrived; drops %v and %v", toA, toB, want, a.tun.drops.Snapshot(), b.tun.drops.Snapshot())
-				}
+				a.talksWith(b, perSecond*seconds, time.Second/perSecond)
 				if i, r, _, _, _ := w.ears.take(); i > 5 || r > 5 {
 					t.Errorf("%d initiations and %d responses, want 2 at first and one for each renewal", i, r)
 				}
@@ -116,18 +119,7 @@ func TestTunnel_handshakesThatCrossOutOfOrderLoseNothing(t *testing.T) {
 			b.knows(a, true)
 			w.net.Set(udptest.Conditions{Latency: 10 * time.Millisecond, Reorder: 0.5, ReorderBy: 40 * time.Millisecond})
 			const perSecond, seconds = 50, 260
-			toA, toB := 0, 0
-			for range perSecond * seconds {
-				a.queue.Inject(packet(a.inner, b.inner, 56))
-				b.queue.Inject(packet(b.inner, a.inner, 56))
-				passes(time.Second / perSecond)
-				toA, toB = toA+a.got(), toB+b.got()
-			}
-			passes(time.Second)
-			toA, toB = toA+a.got(), toB+b.got()
-			if want := perSecond * seconds; toA != want || toB != want {
-				t.Errorf("%d and %d of %d packets arrived; drops %v and %v", toA, toB, want, a.tun.drops.Snapshot(), b.tun.drops.Snapshot())
-			}
+			a.talksWith(b, perSecond*seconds, time.Second/perSecond)
 		})
 	}
 }
@@ -200,17 +192,6 @@ func TestTunnel_renewalAfterACrossingKeepsTheDataSessionsInUse(t *testing.T) {
 		passes(10 * time.Second)
 		a.got()
 		b.got()
-		const packets = 130 * 20
-		toA, toB := 0, 0
-		for range packets {
-			a.queue.Inject(packet(a.inner, b.inner, 56))
-			b.queue.Inject(packet(b.inner, a.inner, 56))
-			passes(50 * time.Millisecond)
-			toA, toB = toA+a.got(), toB+b.got()
-		}
-		passes(time.Second)
-		if toA, toB = toA+a.got(), toB+b.got(); toA != packets || toB != packets {
-			t.Errorf("%d and %d of %d packets arrived; drops %v and %v", toA, toB, packets, a.tun.drops.Snapshot(), b.tun.drops.Snapshot())
-		}
+		a.talksWith(b, 130*20, 50*time.Millisecond)
 	})
 }

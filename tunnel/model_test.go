@@ -139,6 +139,24 @@ func (m *model) anyPQ() datasession.PostQuantum {
 	return []datasession.PostQuantum{datasession.Prefer, datasession.Require, datasession.Off}[m.r.IntN(3)]
 }
 
+// share gives a tunnel as many sockets and queues as it is to have lanes, and returns the queues.
+func (e *end) share(o *Options, lanes int) (queues []*tundevtest.Queue) {
+	o.Conns = nil
+	for _, c := range e.conn.Share(lanes) {
+		o.Conns = append(o.Conns, c)
+	}
+	o.Devices[0].Queues = nil
+	for len(queues) < lanes {
+		q := e.queue
+		if len(queues) > 0 {
+			q = tundevtest.New(1024, tundev.Features{})
+		}
+		queues = append(queues, q)
+		o.Devices[0].Queues = append(o.Devices[0].Queues, q)
+	}
+	return queues
+}
+
 // assembleEnd gives e a new process, which continues the sessions of the one before if there are
 // any.
 func (m *model) assembleEnd(e *modelEnd, sessions []byte) {
@@ -146,19 +164,7 @@ func (m *model) assembleEnd(e *modelEnd, sessions []byte) {
 	e.lanes = []int{1, 2, 8}[m.r.IntN(3)]
 	m.assemble(e.end, e.clock, withCiphers(testCiphers...), func(o *Options) {
 		o.Timestamps = e.stamps
-		o.Conns = nil
-		for _, c := range e.conn.Share(e.lanes) {
-			o.Conns = append(o.Conns, c)
-		}
-		e.queues = []*tundevtest.Queue{e.queue}
-		for len(e.queues) < e.lanes {
-			e.queues = append(e.queues, tundevtest.New(1024, tundev.Features{}))
-		}
-		var queues []tundev.Queue
-		for _, q := range e.queues {
-			queues = append(queues, q)
-		}
-		o.Devices[0].Queues = queues
+		e.queues = e.share(o, e.lanes)
 	})
 	e.running.Store(e.tun)
 	e.strict.Store(e.pq == datasession.Require)

@@ -12,7 +12,6 @@ import (
 	"tund/crypto/noise"
 	"tund/crypto/wire"
 	"tund/tunnel/datasession"
-	"tund/tunnel/tundev"
 	"tund/tunnel/tundev/tundevtest"
 	"tund/tunnel/udp/udptest"
 )
@@ -92,19 +91,7 @@ func (e *orderEnd) begin(sessions []byte) {
 			withCiphers(testCiphers...)(o)
 		}
 		o.Timestamps = e.stamps
-		o.Conns = nil
-		for _, c := range e.conn.Share(e.lanes) {
-			o.Conns = append(o.Conns, c)
-		}
-		e.queues = []*tundevtest.Queue{e.queue}
-		for len(e.queues) < e.lanes {
-			e.queues = append(e.queues, tundevtest.New(1024, tundev.Features{}))
-		}
-		var queues []tundev.Queue
-		for _, q := range e.queues {
-			queues = append(queues, q)
-		}
-		o.Devices[0].Queues = queues
+		e.queues = e.share(o, e.lanes)
 	})
 	e.running.Store(e.tun)
 	e.knowsOther()
