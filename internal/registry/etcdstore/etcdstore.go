@@ -39,7 +39,9 @@ import (
 
 // Times and bounds.
 const (
-	pageSize = 500 // documents in one page
+	// A page has at most pageSize documents, and fewer where so many do not come within
+	// callTimeout; with leastPage of the usual size, that takes a line of 10 kbit/s.
+	pageSize, leastPage = 500, 8
 	// maxAnswer bounds an answer of a member, and with it the memory that a page takes, in bytes: a
 	// document may have 1.5 MB in etcd, whoever wrote it. Pages beyond that are asked for again,
 	// with fewer documents.
@@ -81,6 +83,8 @@ type Store struct {
 	ranges  [][2]string // of keys that are read: from the first to before the second
 	holding holding
 
+	pageSize int64 // documents to ask for at once; of the goroutine that lists
+
 	progressEvery, silence, callTimeout time.Duration // the constants, but in tests
 }
 
@@ -108,7 +112,7 @@ func Open(o Options) (*Store, error) {
 	}
 	prefix := "/tund/v1/" + o.Network + "/"
 	return &Store{
-		client: client, prefix: prefix, ranges: rangesOf(prefix, o), holding: newHolding(),
+		client: client, prefix: prefix, ranges: rangesOf(prefix, o), holding: newHolding(), pageSize: pageSize,
 		progressEvery: progressEvery, silence: silence, callTimeout: callTimeout,
 	}, nil
 }

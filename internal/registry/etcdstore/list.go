@@ -2,7 +2,9 @@ package etcdstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
@@ -24,21 +26,21 @@ func (s *Store) list(ctx context.Context) (all *record.Listing, at moment, err e
 }
 
 // listRange reads a range of keys into all, at a moment; without one at the newest, which it notes.
+// A page that does not come in time is asked for again, with fewer documents, unless there was none
+// before it: whoever has a slow line, or a busy member, gets everything in the end, and who has
+// nothing is told at once.
 func (s *Store) listRange(ctx context.Context, from, end string, at *moment, all *record.Listing) error {
-	limit := int64(pageSize)
 	for {
-		options := []clientv3.OpOption{
-			clientv3.WithRange(end), clientv3.WithLimit(limit), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend),
-		}
-		if at.revision != 0 {
-			options = append(options, clientv3.WithRev(at.revision))
-		}
-		call, cancel := context.WithTimeout(ctx, s.callTimeout)
-		page, err := s.client.Get(call, from, options...)
-		cancel()
-		if status.Code(err) == codes.ResourceExhausted && limit > 1 { // more than maxAnswer
-			limit /= 2
+		began := time.Now()
+		page, err := s.page(ctx, from, end, at.revision)
+		switch {
+		case status.Code(err) == codes.ResourceExhausted && s.pageSize > 1: // more than maxAnswer
+			s.pageSize /= 2
 			continue
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && s.pageSize > leastPage:
+			if s.pageSize = max(s.pageSize/4, leastPage); at.revision != 0 {
+				continue
+			}
 		}
 		if err != nil {
 			return err
@@ -46,14 +48,19 @@ func (s *Store) listRange(ctx context.Context, from, end string, at *moment, all
 		if at.revision == 0 {
 			*at = moment{page.Header.ClusterId, page.Header.Revision}
 		}
+		size := 0
 		for _, kv := range page.Kvs {
 			all.Add(s.relative(kv.Key), kv.Value)
+			size += len(kv.Value)
 		}
 		if !page.More || len(page.Kvs) == 0 {
 			return nil
 		}
 		if len(all.Values) >= maxKeys {
 			return fmt.Errorf("more than %d documents", maxKeys)
+		}
+		if size < maxAnswer/4 && time.Since(began) < s.callTimeout/4 {
+			s.pageSize = min(2*s.pageSize, pageSize)
 		}
 		last := page.Kvs[len(page.Kvs)-1].Key
 		from = string(last) + "\x00"
@@ -64,4 +71,12 @@ func (s *Store) listRange(ctx context.Context, from, end string, at *moment, all
 			return nil
 		}
 	}
+}
+
+// page reads what comes first in a range, at a revision; 0: the newest.
+func (s *Store) page(ctx context.Context, from, end string, revision int64) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.callTimeout)
+	defer cancel()
+	return s.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(s.pageSize), clientv3.WithRev(revision),
+		clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
 }

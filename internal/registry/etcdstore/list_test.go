@@ -3,9 +3,12 @@ package etcdstore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -37,10 +40,9 @@ func (k *largeKV) Range(_ context.Context, r *etcdserverpb.RangeRequest) (*etcds
 	return answer, nil
 }
 
-// However large the documents are that somebody has put into a registry, no answer takes more
-// memory than maxAnswer, and everything is read.
-func TestList_largeDocuments(t *testing.T) {
-	t.Parallel()
+// serve starts a server with nothing but documents, and returns a store on it.
+func serve(t *testing.T, kv etcdserverpb.KVServer) *Store {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -49,12 +51,19 @@ func TestList_largeDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	kv := &largeKV{prefix: s.prefix}
 	server := grpc.NewServer()
 	etcdserverpb.RegisterKVServer(server, kv)
 	go func() { _ = server.Serve(listener) }()
-	defer server.Stop()
+	t.Cleanup(func() { _ = s.Close(); server.Stop() })
+	return s
+}
+
+// However large the documents are that somebody has put into a registry, no answer takes more
+// memory than maxAnswer, and everything is read.
+func TestList_largeDocuments(t *testing.T) {
+	t.Parallel()
+	kv := &largeKV{prefix: "/tund/v1/n/"}
+	s := serve(t, kv)
 	all, at, err := s.list(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -64,5 +73,67 @@ func TestList_largeDocuments(t *testing.T) {
 	}
 	if kv.largest != largeDocuments {
 		t.Errorf("at most %d documents were sent at once: the bound was not put to the test", kv.largest)
+	}
+}
+
+// slowKV has many documents, of which it can send only a few in time, but for the first page.
+type slowKV struct {
+	etcdserverpb.UnimplementedKVServer
+	prefix string
+	pages  atomic.Int64
+}
+
+const slowDocuments, inTime = 100, 20
+
+func (k *slowKV) Range(ctx context.Context, r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error) {
+	answer := &etcdserverpb.RangeResponse{Header: &etcdserverpb.ResponseHeader{ClusterId: 1, Revision: 7}}
+	for i := range slowDocuments {
+		key := fmt.Sprintf("%sgrant/%02d", k.prefix, i)
+		switch {
+		case key < string(r.Key) || key >= string(r.RangeEnd):
+		case int64(len(answer.Kvs)) == r.Limit:
+			answer.More = true
+		default:
+			answer.Kvs = append(answer.Kvs, &mvccpb.KeyValue{Key: []byte(key), Value: []byte("x")})
+		}
+	}
+	if k.pages.Add(1) > 1 && len(answer.Kvs) > inTime {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return answer, nil
+}
+
+// Over a line so slow that a page does not come in time, everything comes with smaller pages,
+// instead of from the beginning again and again.
+func TestList_slowLine(t *testing.T) {
+	t.Parallel()
+	kv := &slowKV{prefix: "/tund/v1/n/"}
+	s := serve(t, kv)
+	s.callTimeout, s.pageSize = time.Second, slowDocuments/2
+	all, _, err := s.list(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all.Values) != slowDocuments {
+		t.Errorf("%d documents, want %d", len(all.Values), slowDocuments)
+	}
+	if n := kv.pages.Load(); n < 1+(slowDocuments/2)/inTime {
+		t.Errorf("%d pages: the bound was not put to the test", n)
+	}
+}
+
+// Who has heard nothing at all is told so after one attempt, and asks for less in the next.
+func TestList_nothingInTime(t *testing.T) {
+	t.Parallel()
+	kv := &slowKV{prefix: "/tund/v1/n/"}
+	kv.pages.Store(1)
+	s := serve(t, kv)
+	s.callTimeout, s.pageSize = time.Second, 4*inTime
+	if _, _, err := s.list(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the first list: %v, want that it takes too long", err)
+	}
+	if all, _, err := s.list(t.Context()); err != nil || len(all.Values) != slowDocuments {
+		t.Errorf("the second list: %v", err)
 	}
 }
