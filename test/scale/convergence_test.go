@@ -62,6 +62,32 @@ func TestConvergence(t *testing.T) {
 	}
 }
 
+// TestEverySite measures how long it takes until a change of every site has come to every daemon,
+// all made at once. Sites that change are others than those that follow, and as many.
+func TestEverySite(t *testing.T) {
+	sizes := []int{min(agents(t), 200)}
+	if most := agents(t); long() && most > sizes[0] {
+		sizes = append(sizes, most)
+	}
+	for _, n := range sizes {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			f := newFleetOf(t, n, n)
+			f.startAll()
+			f.agree("start")
+			before, etcd := processorTime(), f.c.processorTime()
+			parallel(n, f.change)
+			f.agree("a change of every site")
+			used, etcd := processorTime()-before, f.c.processorTime()-etcd
+			each, last := f.laps.take()
+			if len(last) != n {
+				t.Errorf("%d of %d changes have come to all daemons by themselves", len(last), n)
+			}
+			t.Logf("%d sites change at once: a change has come to one of %d daemons after %s, and to the last after %s (%v of processor time of the agents, %v of etcd)",
+				n, n, figures(each), figures(last), used.Round(100*time.Millisecond), etcd.Round(100*time.Millisecond))
+		})
+	}
+}
+
 // processorTime is what this process has used.
 func processorTime() time.Duration {
 	var u syscall.Rusage

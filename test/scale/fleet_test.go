@@ -23,7 +23,7 @@ import (
 	"tund/internal/testnet"
 )
 
-// movers are the sites without an agent here, whose records the test writes and changes.
+// movers is how many sites have no agent here: the test writes their records, and changes them.
 const movers = 20
 
 // fleet is the agents of a network and their daemons. The first sites have agents and daemons that
@@ -34,6 +34,7 @@ type fleet struct {
 	net     *network
 	runDir  string
 	agents  []*member
+	movers  int
 	reals   []*real
 	laps    *laps
 	gates   []*gate // the way to the cluster of one agent in three
@@ -101,13 +102,19 @@ func (d *disk) Append(name string, data []byte) error {
 // documents of all in the registry. No agent runs yet.
 func newFleet(t *testing.T, n int, options ...string) (f *fleet) {
 	t.Helper()
+	return newFleetOf(t, n, movers, options...)
+}
+
+// newFleetOf is newFleet with another number of movers.
+func newFleetOf(t *testing.T, n, movers int, options ...string) (f *fleet) {
+	t.Helper()
 	began := time.Now()
 	t.Cleanup(func() {
 		if f != nil && !f.ended.IsZero() {
 			t.Logf("taking down took %v", time.Since(f.ended).Round(100*time.Millisecond))
 		}
 	})
-	f = &fleet{t: t, c: newCluster(t, options...), net: newNetwork(t, n+reals+movers), runDir: testnet.Scratch(t),
+	f = &fleet{t: t, c: newCluster(t, options...), net: newNetwork(t, n+reals+movers), runDir: testnet.Scratch(t), movers: movers,
 		laps: &laps{daemons: n, open: map[[2]int]*lap{}}}
 	for _, client := range f.c.Addresses() {
 		f.gates = append(f.gates, newGate(t, client))
@@ -253,7 +260,7 @@ func (f *fleet) stopAll() {
 }
 
 // mover returns the number of a site whose records the test writes.
-func (f *fleet) mover(n int) int { return len(f.agents) + reals + n%movers }
+func (f *fleet) mover(n int) int { return len(f.agents) + reals + n%f.movers }
 
 // change writes the next version of the record of a mover.
 func (f *fleet) change(n int) {
