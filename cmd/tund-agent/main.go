@@ -1,8 +1,9 @@
 // Command tund-agent keeps the peers of a running tund as the registry of a network says.
 //
-//	tund-agent -c /etc/tund/agent/office.toml             run
-//	tund-agent -c /etc/tund/agent/office.toml --request   what a signer needs to grant this site
-//	tund-agent -c /etc/tund/agent/office.toml --status    what a running agent knows
+//	tund-agent -c /etc/tund/agent/office.toml   run
+//	tund-agent request office                   what a signer needs to grant this site
+//	tund-agent status office                    what a running agent knows
+//	tund-agent leave office                     tell the other sites that this one leaves
 //
 // It runs beside tund, as a user of its own and without any capability, and speaks to it over
 // agent.sock. It ends with 0 when it was asked to stop, 1 when something failed, 2 for wrong usage,
@@ -55,17 +56,6 @@ const (
 	exitConfig     = 78
 )
 
-const usage = `usage: tund-agent -c FILE [--request | --status | --check]
-       tund-agent --version
-
-  -c, --config FILE      configuration of the agent
-      --request          print what a signer needs to grant this site (tunctl net grant), and exit
-      --status           print what the running agent knows, and exit
-  -t, --check            check the configuration, and exit
-      --log-level LEVEL  debug, info, warn or error [info]
-      --version          print the version and exit
-`
-
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run executes one command line and returns the exit code. What could not be written to standard
@@ -81,40 +71,19 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 func execute(args []string, stdout, stderr io.Writer) int {
-	f := flag.NewFlagSet("tund-agent", flag.ContinueOnError)
-	f.SetOutput(io.Discard)
-	var path string
-	var check bool
-	for _, name := range []string{"c", "config"} {
-		f.StringVar(&path, name, "", "")
-	}
-	for _, name := range []string{"t", "check"} {
-		f.BoolVar(&check, name, false, "")
-	}
-	request, status := f.Bool("request", false, ""), f.Bool("status", false, "")
-	level, showVersion := f.String("log-level", "info", ""), f.Bool("version", false, "")
-	err := f.Parse(args)
+	c, err := parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		_, _ = io.WriteString(stdout, usage)
 		return 0
-	case err == nil && *showVersion:
-		fmt.Fprintln(stdout, "tund-agent", buildinfo.Version(version))
-		return 0
-	case err == nil && f.NArg() > 0:
-		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
-	case err == nil && path == "":
-		err = errors.New("no configuration: give one with -c FILE")
-	}
-	min, levelErr := zapcore.ParseLevel(*level)
-	if levelErr != nil || min < zapcore.DebugLevel || min > zapcore.ErrorLevel {
-		err = errors.Join(err, fmt.Errorf("log level %q: want debug, info, warn or error", *level))
-	}
-	if err != nil {
+	case err != nil:
 		fmt.Fprintf(stderr, "tund-agent: %v\n%s", err, usage)
 		return exitUsage
+	case c.showVersion:
+		fmt.Fprintln(stdout, "tund-agent", buildinfo.Version(version))
+		return 0
 	}
-	file, err := agentfile.Load(path)
+	file, err := agentfile.Load(c.path)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		if errors.Is(err, fs.ErrPermission) {
@@ -122,22 +91,24 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		}
 		return exitConfig
 	}
-	switch {
-	case check:
+	switch c.verb {
+	case verbCheck:
 		if err := checkFiles(file); err != nil {
-			fmt.Fprintf(stderr, "%s: %v\n", path, err)
+			fmt.Fprintf(stderr, "%s: %v\n", c.path, err)
 			if errors.Is(err, fs.ErrPermission) {
 				return exitPermission
 			}
 			return exitConfig
 		}
-		fmt.Fprintf(stdout, "%s: ok\n", path)
-	case *request:
+		fmt.Fprintf(stdout, "%s: ok\n", c.path)
+	case verbRequest:
 		err = printRequest(file, stdout)
-	case *status:
+	case verbStatus:
 		err = printStatus(file, stdout)
+	case verbLeave:
+		err = leave(file, stdout)
 	default:
-		err = serve(file, logger(stderr, min))
+		err = serve(file, logger(stderr, c.level))
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "tund-agent:", err)
@@ -233,7 +204,8 @@ func printRequest(f *agentfile.File, w io.Writer) error {
 	return err
 }
 
-// printStatus prints what a running agent has left for us.
+// printStatus prints what a running agent has left for us. It is an error, nevertheless, if that
+// agent no longer runs.
 func printStatus(f *agentfile.File, w io.Writer) error {
 	text, err := agent.Files(f.StateDir).Open(agent.StatusName)
 	if err == nil && text == nil {
@@ -243,7 +215,16 @@ func printStatus(f *agentfile.File, w io.Writer) error {
 		return err
 	}
 	defer text.Close()
-	_, err = io.Copy(w, text)
+	if _, err := io.Copy(w, text); err != nil {
+		return err
+	}
+	lock, err := tryClaim(f.StateDir)
+	if errors.Is(err, errClaimed) {
+		return nil
+	}
+	if err == nil {
+		err = errors.Join(errors.New("the agent does not run: this is what it knew when it stopped"), lock.Close())
+	}
 	return err
 }
 
@@ -275,25 +256,36 @@ func checkFiles(f *agentfile.File) error {
 	return nil
 }
 
-// serve runs the agent until it is asked to stop.
-func serve(f *agentfile.File, log *zap.Logger) error {
+// options returns what the agent of a file is made of, but for the daemon, and what to call the
+// store.
+func options(f *agentfile.File, log *zap.Logger) (o agent.Options, where string, err error) {
 	key, err := loadKey(f.StateDir)
 	if err != nil {
-		return err
+		return o, "", err
 	}
 	store, where, err := openStore(f)
-	if err != nil {
-		return err
-	}
-	a, err := agent.New(agent.Options{
+	return agent.Options{
 		View: view.Options{
 			Trust: f.Trust, Self: f.Site, Keepalive: f.Keepalive, Ethernet: f.Ethernet, VLANs: f.Own.VLANs, Leaf: f.Leaf, Leases: f.Dir == "",
 			Replicator: slices.Contains(f.Own.Capabilities, record.CapReplicator),
 		},
-		Store:  store,
-		Daemon: control.NewAgentClient(rundir.Path(), f.Instance), Disk: agent.Files(f.StateDir), Log: log,
-		Key: key, Own: f.Own, Lifetime: f.Lifetime, Static: f.Hosts,
-	})
+		Store: store, Disk: agent.Files(f.StateDir), Log: log, Key: key, Own: f.Own, Lifetime: f.Lifetime, Static: f.Hosts,
+	}, where, err
+}
+
+// serve runs the agent until it is asked to stop.
+func serve(f *agentfile.File, log *zap.Logger) error {
+	lock, err := claim(f.StateDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	o, where, err := options(f, log)
+	if err != nil {
+		return err
+	}
+	o.Daemon = control.NewAgentClient(rundir.Path(), f.Instance)
+	a, err := agent.New(o)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,10 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	"tund/internal/registry/dirstore"
+	"tund/internal/registry/record"
 )
 
 func write(t *testing.T, text string) (path, state string) {
@@ -33,6 +37,7 @@ func TestRun_exitCodes(t *testing.T) {
 	t.Parallel()
 	path, _ := write(t, good)
 	bad, _ := write(t, good+"nonsense = 1\n")
+	unclaimed, _ := write(t, good)
 	lacking, _ := write(t, strings.Replace(good, `dir = "/srv/registry"`, "[etcd]\nendpoints = [\"https://192.0.2.1:2379\"]\nca = \"/nowhere/ca.pem\"", 1))
 	for _, test := range []struct {
 		args        []string
@@ -52,6 +57,14 @@ func TestRun_exitCodes(t *testing.T) {
 		{[]string{"-c", path + "x"}, exitConfig, "", "no such file"},
 		{[]string{"-c", path, "--status"}, exitFailure, "", "has not run yet"},
 		{[]string{"-c", path, "--request"}, 0, `"network":"acme","site":"GatewayOfBerlin`, ""},
+		{[]string{"request", "-c", path}, 0, `"network":"acme","site":"GatewayOfBerlin`, ""},
+		{[]string{"status", "-c", path}, exitFailure, "", "has not run yet"},
+		{[]string{"check", "-c", path}, 0, "ok", ""},
+		{[]string{"check", "-c", path, "office"}, exitUsage, "", `unexpected argument "office"`},
+		{[]string{"check", "--status", "-c", path}, exitUsage, "", "check and status are two things"},
+		{[]string{"status", "no-such-instance"}, exitConfig, "", "/etc/tund/agent/no-such-instance.toml: no such file"},
+		{[]string{"status", "../x"}, exitUsage, "", "../x"},
+		{[]string{"leave", "-c", unclaimed}, exitFailure, "", "agent.key: no such file"},
 	} {
 		var out, errs bytes.Buffer
 		code := run(test.args, &out, &errs)
@@ -102,7 +115,8 @@ func TestManual_listsEveryFlag(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, flag := range []string{"-c", "--config", "--request", "--status", "-t", "--check", "--log-level", "--version"} {
+	for _, flag := range []string{"-c", "--config", "--request", "--status", "-t", "--check", "--log-level", "--version",
+		verbStatus, verbRequest, verbLeave, verbCheck} {
 		if !strings.Contains(usage, flag) || !strings.Contains(string(text), "`"+flag+"`") {
 			t.Errorf("%s is not documented", flag)
 		}
@@ -137,5 +151,59 @@ func TestRequest_leavesTheWayOpen(t *testing.T) {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v, want %v", path, info.Mode().Perm(), err, want)
 		}
+	}
+}
+
+// A site leaves: what its agent has published says so, unless the agent still runs.
+func TestLeave(t *testing.T) {
+	t.Parallel()
+	registry := t.TempDir()
+	signer := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	path, state := write(t, strings.NewReplacer("/srv/registry", registry,
+		"PublicKeyOfTheSignerOfAcme00000000000000000=", record.Key(signer.Public().(ed25519.PublicKey)).String()).Replace(good))
+	key, err := loadKey(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	site, err := record.ParseSite("GatewayOfBerlin7cJ2mTz9RkWb4uHsYp1NdQfLx3g8=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	grant, err := record.SignGrant(record.Grant{Network: "acme", Site: site, Agent: record.Key(key.Public().(ed25519.PublicKey)), Name: "office",
+		Serial: 1, NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := dirstore.New(registry, "acme")
+	if err := store.Put("grant/"+site.ID(), grant); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := claim(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if code := run([]string{"leave", "-c", path}, &out, &errs); code != exitFailure || !strings.Contains(errs.String(), "stop it first") {
+		t.Errorf("beside a running agent: %d %q", code, &errs)
+	}
+	if err := os.WriteFile(filepath.Join(state, "status.json"), []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := run([]string{"status", "-c", path}, &out, &errs); code != 0 {
+		t.Errorf("the status of a running agent: %d %q", code, &errs)
+	}
+	_ = lock.Close()
+	if code := run([]string{"status", "-c", path}, &out, &errs); code != exitFailure || !strings.Contains(errs.String(), "does not run") {
+		t.Errorf("the status of an agent that has stopped: %d %q", code, &errs)
+	}
+	if code := run([]string{"leave", "-c", path}, &out, &errs); code != 0 || !strings.Contains(out.String(), "has left the network acme") {
+		t.Fatalf("%d %q %q", code, &out, &errs)
+	}
+	all, err := store.Listing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := record.Kept(all.Values["site/"+site.ID()+"/rec"]); err != nil || !r.Gone {
+		t.Errorf("the registry has %+v, %v", r, err)
 	}
 }

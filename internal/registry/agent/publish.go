@@ -71,6 +71,11 @@ type publishing struct {
 	next          time.Time
 }
 
+// beyond reports whether the last record was a later one than r.
+func (p *publishing) beyond(r *record.Record) bool {
+	return p.epoch > r.Epoch || p.epoch == r.Epoch && p.serial > r.Serial
+}
+
 // publish writes our record, if the registry does not have it as we want it.
 func (a *Agent) publish(ctx context.Context, now time.Time) {
 	g, ok := a.view.Own(now)
@@ -78,25 +83,19 @@ func (a *Agent) publish(ctx context.Context, now time.Time) {
 		return
 	}
 	r := a.o.Own
-	r.Network, r.Site, r.Grant = g.Network, g.Site, g.Serial
-	r.NotAfter = now.Add(a.o.Lifetime).UTC().Truncate(time.Second)
+	a.date(&r, &g, now)
 	known, data, shown := a.view.OwnRecord()
-	stays := known != nil && a.says(known, &r, now)
+	// One that was not our last, as after Leave, is not what others know.
+	stays := known != nil && !a.published.beyond(known) && a.says(known, &r, now)
 	if stays && shown {
 		a.status.PublishError = ""
 		return
 	}
-	if known != nil && (known.Epoch > a.published.epoch || known.Epoch == a.published.epoch && known.Serial > a.published.serial) {
-		a.published.epoch, a.published.serial = known.Epoch, known.Serial
-	}
 	a.published.next = now.Add(publishPause + rand.N(publishJitter))
-	key := "site/" + g.Site.ID() + "/rec"
+	key := recordKey(g.Site)
 	var err error
 	if !stays { // otherwise the registry gets the same one again, which others know
-		r.Epoch, r.Serial = max(a.published.epoch, 1), a.published.serial+1
-		if data, err = record.SignRecord(r, a.o.Key); err == nil {
-			_, err = g.Record(data, now) // what others would say of it
-		}
+		data, err = a.sign(&r, &g, known, now)
 	}
 	if err == nil {
 		err = a.o.Store.Put(ctx, key, data)
@@ -113,6 +112,29 @@ func (a *Agent) publish(ctx context.Context, now time.Time) {
 	if err := a.view.Put(key, data, now); err != nil {
 		a.warn("publish", fmt.Errorf("our own record: %w", err))
 	}
+}
+
+func recordKey(site record.Site) string { return "site/" + site.ID() + "/rec" }
+
+// date fills in whose record it is, by which grant, and until when it counts.
+func (a *Agent) date(r *record.Record, g *record.Grant, now time.Time) {
+	r.Network, r.Site, r.Grant = g.Network, g.Site, g.Serial
+	r.NotAfter = now.Add(a.o.Lifetime).UTC().Truncate(time.Second)
+}
+
+// sign gives a record the next serial and returns its document. known is the newest one of ours
+// that the store has shown, or nil.
+func (a *Agent) sign(r *record.Record, g *record.Grant, known *record.Record, now time.Time) ([]byte, error) {
+	p := &a.published
+	if known != nil && !p.beyond(known) {
+		p.epoch, p.serial = known.Epoch, known.Serial
+	}
+	r.Epoch, r.Serial = max(p.epoch, 1), p.serial+1
+	data, err := record.SignRecord(*r, a.o.Key)
+	if err == nil {
+		_, err = g.Record(data, now) // what others would say of it
+	}
+	return data, err
 }
 
 // says reports whether a record that the registry has says what we want to say, for long enough.
