@@ -13,20 +13,25 @@ func TestCourse(t *testing.T) {
 	start := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	c := newCourse(moment{7, 100}, 2, start)
 	for _, step := range []struct {
-		watch    int
-		where    moment
-		after    time.Duration
-		otherOne bool
+		watch       int
+		where       moment
+		first, last int64 // of changes
+		after       time.Duration
+		otherOne    bool
 	}{
-		{0, moment{7, 105}, time.Second, false},
-		{1, moment{7, 104}, time.Second, false}, // said before, and read after
-		{1, moment{7, 104}, time.Second, false},
-		{1, moment{7, 103}, time.Second, true},
-		{0, moment{7, 104}, time.Second, true},
-		{0, moment{8, 106}, time.Second, true},
-		{0, moment{7, 106}, time.Minute, false},
+		{0, moment{7, 105}, 0, 0, time.Second, false},
+		{1, moment{7, 104}, 0, 0, time.Second, false}, // said before, and read after
+		{1, moment{7, 104}, 0, 0, time.Second, false},
+		{1, moment{7, 103}, 0, 0, time.Second, true},
+		{0, moment{7, 104}, 0, 0, time.Second, true},
+		{0, moment{8, 106}, 0, 0, time.Second, true},
+		{0, moment{8, 106}, 106, 106, time.Second, true},
+		{0, moment{7, 104}, 101, 104, time.Second, false}, // of before it was at 105
+		{0, moment{7, 103}, 103, 103, time.Second, true},
+		{0, moment{7, 104}, 104, 104, time.Second, false}, // changed at once
+		{0, moment{7, 106}, 0, 0, time.Minute, false},
 	} {
-		if err := c.heard(step.watch, step.where, start.Add(step.after)); errors.Is(err, errOther) != step.otherOne {
+		if err := c.heard(step.watch, step.where, step.first, step.last, start.Add(step.after)); errors.Is(err, errOther) != step.otherOne {
 			t.Errorf("%+v: %v", step, err)
 		}
 	}

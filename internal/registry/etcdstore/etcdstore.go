@@ -49,7 +49,8 @@ const (
 	maxKeys   = 100_000 // documents in all: three for each of 20,000 sites, and those about hosts
 	// callTimeout bounds a request.
 	callTimeout = 10 * time.Second
-	// A document is written up to putTries times, which leads to the same as once.
+	// A document is written up to putTries times, which leads to the same as once but is told to
+	// everybody again. Each time may take twice as long as the one before.
 	putTries, putTimeout = 3, 2 * time.Second
 	// progressEvery is how often the server is asked whether a watch still is one; it is given up
 	// after silence.
@@ -245,13 +246,19 @@ func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) err
 			if err := change.Err(); err != nil { // compacted, no leader, not permitted …
 				return err
 			}
-			if err := course.heard(change.n, moment{change.Header.ClusterId, change.Header.Revision}, time.Now()); err != nil {
+			first, last := int64(0), int64(0)
+			if n := len(change.Events); n > 0 {
+				first, last = change.Events[0].Kv.ModRevision, change.Events[n-1].Kv.ModRevision
+			}
+			where := moment{change.Header.ClusterId, change.Header.Revision}
+			if err := course.heard(change.n, where, first, last, time.Now()); err != nil {
 				return err
 			}
 			for _, e := range change.Events {
 				news := agent.News{Key: s.relative(e.Kv.Key)}
 				if e.Type == clientv3.EventTypePut {
 					news.Value = record.Clip(news.Key, e.Kv.Value)
+					s.holding.shown(news.Key, e.Kv)
 				} else {
 					s.holding.gone(news.Key)
 				}
@@ -312,10 +319,10 @@ func (s *Store) askForProgress(ctx context.Context) {
 // Put writes a document (agent.Store).
 func (s *Store) Put(ctx context.Context, key string, value []byte) error {
 	var err error
-	for range putTries {
+	for try := range putTries {
 		// A member that forwards the request to a leader which has just died waits for 7 s.
-		try, cancel := context.WithTimeout(ctx, putTimeout)
-		_, err = s.client.Put(try, s.prefix+key, string(value))
+		limited, cancel := context.WithTimeout(ctx, putTimeout<<try)
+		_, err = s.client.Put(limited, s.prefix+key, string(value))
 		cancel()
 		if err == nil {
 			return nil

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -35,6 +36,7 @@ type holding struct {
 	mu     sync.Mutex
 	wanted map[string][]byte
 	dirty  map[string]bool // not written as it is to be
+	lease  int64           // the one that they are to hang on
 	kick   chan struct{}
 	lost   chan struct{} // the registry has lost one of them
 	err    error
@@ -97,13 +99,36 @@ func (h *holding) next() (key string, value []byte, ok bool) {
 	return key, h.wanted[key], true
 }
 
-// wrote notes what became of writing a document.
+// wrote notes what became of writing a document. Whoever was not answered may have written it, and
+// has it in the end if the registry has shown it: a busy cluster would otherwise be kept busy by
+// documents that it has, which each time it tells to everybody.
 func (h *holding) wrote(key string, value []byte, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err != nil && key != "" && !h.dirty[key] {
+		err = nil
+	}
 	if h.err = err; err == nil && string(h.wanted[key]) == string(value) {
 		delete(h.dirty, key)
 	}
+}
+
+// shown notes what the registry has at a key.
+func (h *holding) shown(key string, kv *mvccpb.KeyValue) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.dirty[key] && kv.Lease == h.lease && string(h.wanted[key]) == string(kv.Value) {
+		delete(h.dirty, key)
+		h.err = nil
+	}
+}
+
+// begin has everything written, to hang on a lease.
+func (h *holding) begin(lease clientv3.LeaseID) {
+	h.mu.Lock()
+	h.lease = int64(lease)
+	h.mu.Unlock()
+	h.all()
 }
 
 // empty reports whether nothing is to hang on the lease.
@@ -178,8 +203,8 @@ func (s *Store) lease(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("etcd: keep the lease: %w", err)
 	}
-	s.holding.all()
-	budget, retry := writeBurst, time.Duration(0)
+	s.holding.begin(granted.ID)
+	budget, retry, pause := writeBurst, time.Duration(0), time.Duration(0)
 	tick := time.NewTicker(writePause)
 	defer tick.Stop()
 	for {
@@ -189,13 +214,16 @@ func (s *Store) lease(ctx context.Context) error {
 				break
 			}
 			budget--
-			call, cancel := context.WithTimeout(ctx, putTimeout)
+			call, cancel := context.WithTimeout(ctx, min(putTimeout+pause, s.callTimeout))
 			_, err := s.client.Put(call, s.prefix+key, string(value), clientv3.WithLease(granted.ID))
 			cancel()
 			s.holding.wrote(key, value, err)
-			if err != nil {
-				retry = firstRetry + rand.N(firstRetry)
+			if err == nil {
+				pause = 0
+				continue
 			}
+			pause = min(max(2*pause, firstRetry), lastRetry)
+			retry = pause + rand.N(pause)
 		}
 		var next <-chan time.Time // an agent that has nothing to write sleeps
 		if budget < writeBurst || retry > 0 {
