@@ -40,7 +40,7 @@ func TestConvergence(t *testing.T) {
 	sizes := []int{most}
 	if long() {
 		sizes = nil
-		for n := 25; n < most; n *= 2 {
+		for n := 25; 2*n <= most; n *= 2 {
 			sizes = append(sizes, n)
 		}
 		sizes = append(sizes, most)
