@@ -13,6 +13,7 @@ import (
 
 	"tund/internal/atomicfile"
 	"tund/internal/registry/dirstore"
+	"tund/internal/registry/record"
 )
 
 // quietLists is how often an unchanged directory is shown nevertheless.
@@ -28,16 +29,17 @@ type Directory struct {
 func (d Directory) Run(ctx context.Context, sink func(News)) {
 	ticker := time.NewTicker(d.Every)
 	defer ticker.Stop()
-	var shown map[string][]byte
+	reader := d.Store.Reader()
+	var shown *record.Listing
 	var at time.Time
 	for {
-		all, err := d.Store.Listing()
+		all, err := reader.Listing(time.Now())
 		switch {
 		case err != nil:
 			sink(News{Err: err})
-		case shown == nil || time.Since(at) >= quietLists || !maps.EqualFunc(all.Values, shown, bytes.Equal):
+		case shown == nil || time.Since(at) >= quietLists || all != shown && !maps.EqualFunc(all.Values, shown.Values, bytes.Equal):
 			sink(News{All: all.Values, Surplus: all.Surplus, Whose: all.Whose})
-			shown, at = all.Values, time.Now()
+			shown, at = all, time.Now()
 		}
 		select {
 		case <-ctx.Done():

@@ -10,11 +10,10 @@ package dirstore
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"time"
 
 	"tund/internal/atomicfile"
 	"tund/internal/registry/record"
@@ -46,74 +45,10 @@ func (s *Store) List() (map[string][]byte, error) {
 
 // Listing returns all documents, and how many files were passed over because no site may have them:
 // one that fills its part of the directory keeps nobody from the rest.
-func (s *Store) Listing() (*record.Listing, error) {
-	all := &record.Listing{Values: make(map[string][]byte)}
-	err := filepath.WalkDir(s.root, func(path string, entry fs.DirEntry, err error) error {
-		rel, relErr := filepath.Rel(s.root, path)
-		key := filepath.ToSlash(rel)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && path != s.root:
-			return nil // it went while we were looking
-		case err != nil && all.Unreadable(key+"/"):
-			return fs.SkipDir
-		case err != nil || relErr != nil:
-			return errors.Join(err, relErr)
-		case entry.IsDir() && tooDeep(key):
-			return fs.SkipDir
-		case !entry.Type().IsRegular() || !strings.HasSuffix(path, suffix):
-			return nil
-		case len(all.Values) >= maxFiles:
-			return fmt.Errorf("more than %d documents", maxFiles)
-		}
-		return add(all, strings.TrimSuffix(key, suffix), path)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the registry: %w", err)
-	}
-	return all, nil
-}
-
-// tooDeep reports whether no document lies below a directory, which may be one of git's.
-func tooDeep(dir string) bool {
-	kind, _, _ := strings.Cut(dir, "/")
-	deepest := map[string]int{".": 0, "grant": 0, "site": 1, "l2": 2}
-	depth, known := deepest[kind]
-	return !known || strings.Count(dir, "/") > depth
-}
-
-// add reads the file of a key, unless its site has too many already.
-func add(all *record.Listing, key, path string) error {
-	if all.Overrun(key) != "" {
-		return fs.SkipDir
-	}
-	if _, limit := record.Place(key); limit == 0 {
-		all.Add(key, nil)
-		return nil
-	}
-	value, err := read(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // it went while we were looking
-	case err != nil && all.Unreadable(key):
-	case err != nil:
-		return err
-	default:
-		all.Add(key, value)
-	}
-	return nil
-}
-
-// read returns a file, or as much of a file that is too large as makes it no document.
-func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, record.MaxRevocations+2))
-}
+func (s *Store) Listing() (*record.Listing, error) { return s.Reader().Listing(time.Now()) }
 
 // Get returns the document of a key; fs.ErrNotExist: there is none.
-func (s *Store) Get(key string) ([]byte, error) { return read(s.path(key)) }
+func (s *Store) Get(key string) ([]byte, error) { return read(s.path(key), record.MaxDocument) }
 
 // Put writes the document of a key.
 func (s *Store) Put(key string, value []byte) error {

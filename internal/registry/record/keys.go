@@ -48,8 +48,8 @@ const (
 // Listing gathers what a registry has, without what no site may have: whoever can write a part of a
 // registry, as each site can, is not to keep others from reading the rest. The zero value is ready.
 type Listing struct {
-	// Values are those at keys where a document belongs, by key. Of one that is too long there is
-	// as much as makes it no document.
+	// Values are those at keys where a document belongs, by key, none of them nil. Of one that is
+	// too long there is as much as makes it no document.
 	Values map[string][]byte
 	// Surplus counts the values that were passed over, and Whose is the group of the first.
 	Surplus int
@@ -64,7 +64,10 @@ type share struct {
 }
 
 // Add takes a value, which is copied.
-func (l *Listing) Add(key string, value []byte) {
+func (l *Listing) Add(key string, value []byte) { l.Take(key, Clip(key, value)) }
+
+// Take is Add of a value that nobody writes to afterwards. It is kept, unless it is too long.
+func (l *Listing) Take(key string, value []byte) {
 	if l.Values == nil {
 		l.Values = make(map[string][]byte)
 	}
@@ -77,14 +80,16 @@ func (l *Listing) Add(key string, value []byte) {
 		s = &share{}
 		l.groups[group] = s
 	}
-	value = value[:min(len(value), longest(limit))]
+	if len(value) > longest(limit) {
+		value = Clip(key, value)
+	}
 	if limit == 0 || group != "" && s.bytes+len(value) > maxGroupBytes {
 		s.surplus++
 		l.passOver(group)
 		return
 	}
 	s.bytes += len(value)
-	l.Values[key] = append(make([]byte, 0, len(value)), value...) // never nil
+	l.Values[key] = value
 }
 
 func (l *Listing) passOver(group string) {
