@@ -33,6 +33,7 @@ import (
 
 	"tund/internal/buildinfo"
 	"tund/internal/control"
+	"tund/internal/heap"
 	"tund/internal/output"
 	"tund/internal/registry/agent"
 	"tund/internal/registry/agentfile"
@@ -275,6 +276,7 @@ func options(f *agentfile.File, log *zap.Logger) (o agent.Options, where string,
 
 // serve runs the agent until it is asked to stop.
 func serve(f *agentfile.File, log *zap.Logger) error {
+	heap.Begin()
 	lock, err := claim(f.StateDir)
 	if err != nil {
 		return err
@@ -285,6 +287,8 @@ func serve(f *agentfile.File, log *zap.Logger) error {
 		return err
 	}
 	o.Daemon = control.NewAgentClient(rundir.Path(), f.Instance)
+	var memory heap.Trimmer
+	o.Worked = memory.Worked
 	a, err := agent.New(o)
 	if err != nil {
 		return err

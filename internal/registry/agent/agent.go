@@ -103,6 +103,9 @@ type Options struct {
 	Own      record.Record
 	Lifetime time.Duration
 	Static   []StaticHost // hosts on our LAN that tund need not hear
+	// Worked is called after everything that the store has was worked on, with the number of sites;
+	// nil: nothing is.
+	Worked func(sites int)
 	// Now is the clock by which documents begin and end; nil: time.Now.
 	Now func() time.Time
 }
@@ -136,6 +139,7 @@ type Agent struct {
 	begun        time.Time // of Run
 	held         bool      // the store was given what it may forget
 	soon         bool      // another step is due
+	worked       bool      // in this step, on everything that the store has
 
 	published publishing
 	status    Status
@@ -255,6 +259,10 @@ func (a *Agent) step(ctx context.Context) (more bool) {
 	a.publish(ctx, now)
 	a.save(now, false)
 	a.show()
+	if a.worked && a.o.Worked != nil {
+		a.o.Worked(a.view.Sites())
+	}
+	a.worked = false
 	return more
 }
 

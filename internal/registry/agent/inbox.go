@@ -152,7 +152,7 @@ func (a *Agent) read(now time.Time) (more bool) {
 	if list != nil {
 		a.warn("documents", a.view.List(list.All, now))
 		a.warn("registry", surplus(list))
-		a.listed, a.dirty = true, true
+		a.listed, a.dirty, a.worked = true, true, true
 		a.status.Listed, a.status.StoreSurplus = now, list.Surplus
 	}
 	for _, c := range changes {

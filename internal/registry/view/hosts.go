@@ -140,7 +140,7 @@ func (v *View) putStations(key string, parts []string, value []byte, now time.Ti
 	if s.parts == nil {
 		s.parts = make(map[partID]*part)
 	}
-	s.parts[id], v.redoHosts = newPart(bytes.Clone(value), doc), true
+	s.parts[id], v.redoHosts = newPart(value, doc), true
 	return nil
 }
 

@@ -150,8 +150,8 @@ func (v *View) refuse(r Refusal, key string, why error) error {
 	return fmt.Errorf("%.100s: %s: %w", key, r, why)
 }
 
-// List takes everything that the store has, by key, at one moment. It returns why values were
-// refused, the first few.
+// List takes everything that the store has, by key, at one moment; values as Put, the map is the
+// caller's. It returns why values were refused, the first few.
 func (v *View) List(values map[string][]byte, now time.Time) error {
 	v.redo = true
 	keys := slices.SortedFunc(maps.Keys(values), func(a, b string) int {
@@ -190,7 +190,8 @@ func rank(key string) int {
 	return 2
 }
 
-// Put takes one value. An error says why it was refused; nothing has changed then.
+// Put takes one value, which is kept, and which nobody may write to afterwards. An error says why
+// it was refused; nothing has changed then.
 func (v *View) Put(key string, value []byte, now time.Time) error {
 	switch parts := strings.Split(key, "/"); {
 	case key == "crl":
@@ -250,8 +251,18 @@ func (v *View) Gone(key string, now time.Time) {
 	}
 }
 
+// adopt keeps a document where the store has it, instead of a copy: that of a saved state, or of a
+// list before. saved is by what it is recognised as written to the disk.
+func adopt(text *[]byte, value []byte, saved **byte) {
+	if *saved == first(*text) {
+		*saved = first(value)
+	}
+	*text = value
+}
+
 func (v *View) putRevocations(key string, value []byte) error {
 	if bytes.Equal(value, v.crl) {
+		adopt(&v.crl, value, &v.savedCRL)
 		return nil
 	}
 	r, err := v.o.Trust.Revocations(value)
@@ -263,7 +274,7 @@ func (v *View) putRevocations(key string, value []byte) error {
 	case r.Sequence == v.revoked.Sequence && v.crl != nil && !reflect.DeepEqual(r, v.revoked):
 		return v.refuse(Superseded, key, nil)
 	}
-	v.crl, v.revoked, v.redo = bytes.Clone(value), r, true
+	v.crl, v.revoked, v.redo = value, r, true
 	return nil
 }
 
@@ -274,6 +285,7 @@ func (v *View) putGrant(key, id string, value []byte, now time.Time) error {
 	}
 	known := v.sites[where]
 	if known != nil && bytes.Equal(value, known.grantText) {
+		adopt(&known.grantText, value, &known.saved.grant)
 		return nil
 	}
 	g, err := v.o.Trust.Grant(value, now)
@@ -292,7 +304,7 @@ func (v *View) putGrant(key, id string, value []byte, now time.Time) error {
 		known = &site{absent: now}
 		v.sites[where] = known
 	}
-	known.grant, known.grantText, known.described, v.redo = g, bytes.Clone(value), Peer{}, true
+	known.grant, known.grantText, known.described, v.redo = g, value, Peer{}, true
 	return nil
 }
 
@@ -307,6 +319,7 @@ func (v *View) putRecord(key, id string, value []byte, now time.Time) error {
 	}
 	own := where == v.o.Self
 	if bytes.Equal(value, known.recText) {
+		adopt(&known.recText, value, &known.saved.rec)
 		known.absent, v.unshown = time.Time{}, v.unshown && !own
 		return nil
 	}
@@ -323,7 +336,7 @@ func (v *View) putRecord(key, id string, value []byte, now time.Time) error {
 	} else {
 		v.redo = true
 	}
-	known.rec, known.recText, known.absent, known.described = &r, bytes.Clone(value), time.Time{}, Peer{}
+	known.rec, known.recText, known.absent, known.described = &r, value, time.Time{}, Peer{}
 	v.unshown = v.unshown && !own
 	return nil
 }
