@@ -23,6 +23,7 @@ func TestFaults(t *testing.T) {
 	// All agents share a process, and its collector looks at the memory of all. How much they take
 	// is measured by TestConvergence and TestHostile.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(halfOfMemory(t)))
 	f := newFleet(t, agents(t), "--quota-backend-bytes", "33554432")
 	f.startAll()
 	took := f.agree("start").Round(time.Millisecond)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -109,6 +110,7 @@ func newFleet(t *testing.T, n int, options ...string) (f *fleet) {
 func newFleetOf(t *testing.T, n, movers int, options ...string) (f *fleet) {
 	t.Helper()
 	began := time.Now()
+	t.Cleanup(debug.FreeOSMemory) // the next one has as many
 	t.Cleanup(func() {
 		if f != nil && !f.ended.IsZero() {
 			t.Logf("taking down took %v", time.Since(f.ended).Round(100*time.Millisecond))

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tund/internal/testnet"
 )
 
@@ -37,3 +39,13 @@ func agents(t *testing.T) int {
 
 // long reports whether the faults that wait for minutes are to be tried, too.
 func long() bool { return os.Getenv("TUND_TEST_SCALE_LONG") != "" }
+
+// halfOfMemory returns half of what this machine has, in bytes; the rest is for etcd.
+func halfOfMemory(t *testing.T) int64 {
+	t.Helper()
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		t.Fatal(err)
+	}
+	return int64(info.Totalram) * int64(info.Unit) / 2
+}

@@ -194,8 +194,8 @@ func tooDeep(dir string) bool {
 	return !known || strings.Count(dir, "/") > depth
 }
 
-// read returns a file, which usually has up to so many bytes, or as much of a file that is too large
-// as makes it no document.
+// read returns a file, which usually has up to so many bytes, or as much of a file that is too
+// large as makes it no document.
 func read(path string, usual int) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

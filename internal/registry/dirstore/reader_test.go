@@ -40,7 +40,7 @@ func TestReader(t *testing.T) {
 		{"a file that is replaced", func() { put("crl", "2") }, "crl", "2", 4},
 		{"a file that is written to, of the same length", func() {
 			do(os.WriteFile(path("grant/a"), []byte("2"), 0o600))
-			do(os.Chtimes(path("grant/a"), time.Time{}, time.Now().Add(time.Second))) // clocks tick slowly
+			do(os.Chtimes(path("grant/a"), time.Time{}, time.Now().Add(time.Second)))
 		}, "grant/a", "2", 4},
 		{"a file that is written to, whose time is put back", func() {
 			info, err := os.Stat(path("site/a/rec"))
