@@ -69,12 +69,15 @@ func parse(args []string) (c command, err error) {
 	}
 	level := f.String("log-level", "info", "")
 	f.BoolVar(&c.showVersion, "version", false, "")
-	if len(args) > 0 && slices.Contains([]string{verbStatus, verbRequest, verbLeave, verbCheck}, args[0]) {
-		c.verb, args = args[0], args[1:]
-	}
-	var instance []string // flags may come behind it
+	var instance []string
+	// Flags may follow what is none.
 	for err = f.Parse(args); err == nil && f.NArg() > 0; err = f.Parse(f.Args()[1:]) {
-		instance = append(instance, f.Arg(0))
+		arg := f.Arg(0)
+		if len(instance) > 0 || !slices.Contains([]string{verbStatus, verbRequest, verbLeave, verbCheck}, arg) {
+			instance = append(instance, arg)
+		} else if err := verb(arg)(""); err != nil {
+			return c, err
+		}
 	}
 	if err != nil || c.showVersion {
 		return c, err

@@ -60,6 +60,8 @@ func TestRun_exitCodes(t *testing.T) {
 		{[]string{"request", "-c", path}, 0, `"network":"acme","site":"GatewayOfBerlin`, ""},
 		{[]string{"status", "-c", path}, exitFailure, "", "has not run yet"},
 		{[]string{"check", "-c", path}, 0, "ok", ""},
+		{[]string{"-c", path, "check"}, 0, "ok", ""},
+		{[]string{"check", "status", "-c", path}, exitUsage, "", "check and status are two things"},
 		{[]string{"check", "-c", path, "office"}, exitUsage, "", `unexpected argument "office"`},
 		{[]string{"check", "--status", "-c", path}, exitUsage, "", "check and status are two things"},
 		{[]string{"status", "no-such-instance"}, exitConfig, "", "/etc/tund/agent/no-such-instance.toml: no such file"},

@@ -129,7 +129,8 @@ func (s *siteEnd) peers() (names []string) {
 }
 
 // TestSites_joinLeaveAndOutage: sites that share a registry find each other; a further one joins by
-// one command; without registry and agents nothing changes; a revoked one is gone everywhere.
+// one command; without registry and agents nothing changes; one that is revoked, or leaves, is gone
+// everywhere.
 func TestSites_joinLeaveAndOutage(t *testing.T) {
 	t.Parallel()
 	testnet.Require(t)
@@ -205,6 +206,18 @@ func TestSites_joinLeaveAndOutage(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &status); err != nil || status.Sites != 4 || status.Peers < 2 {
 		t.Errorf("status of the agent: %v\n%s", err, out)
 	}
+
+	third := n.sites[2]
+	if out, err := third.NS.Try(third.agentCommand("leave")...); err == nil {
+		t.Errorf("a site leaves although its agent runs:\n%s", out)
+	}
+	if err := third.agent.Stop(os.Interrupt, instance.Limit); err != nil {
+		t.Errorf("its agent stops with %v:\n%s", err, third.agent.Output())
+	}
+	t.Log(third.NS.Run(t, third.agentCommand("leave")...))
+	testnet.Await(t, "the site that leaves is gone", instance.Limit, func() bool { return slices.Equal(first.peers(), []string{"site1:agent"}) })
+	third.startAgent()
+	first.reaches(third)
 	for _, s := range n.sites {
 		s.Stop()
 	}
