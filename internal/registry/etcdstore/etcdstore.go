@@ -239,6 +239,7 @@ func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) err
 			if course.silent(time.Now(), s.silence) {
 				return errSilent
 			}
+			course.settle()
 		case change := <-changes:
 			if change.WatchResponse == nil {
 				return errors.New("the watch has ended")
@@ -246,12 +247,8 @@ func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) err
 			if err := change.Err(); err != nil { // compacted, no leader, not permitted …
 				return err
 			}
-			first, last := int64(0), int64(0)
-			if n := len(change.Events); n > 0 {
-				first, last = change.Events[0].Kv.ModRevision, change.Events[n-1].Kv.ModRevision
-			}
 			where := moment{change.Header.ClusterId, change.Header.Revision}
-			if err := course.heard(change.n, where, first, last, time.Now()); err != nil {
+			if err := course.heard(change.n, where, revisions(change.Events), time.Now()); err != nil {
 				return err
 			}
 			for _, e := range change.Events {
@@ -266,6 +263,14 @@ func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) err
 			}
 		}
 	}
+}
+
+// revisions returns those of the first and the last change; nil: there is none.
+func revisions(changes []*clientv3.Event) *[2]int64 {
+	if len(changes) == 0 {
+		return nil
+	}
+	return &[2]int64{changes[0].Kv.ModRevision, changes[len(changes)-1].Kv.ModRevision}
 }
 
 // watched is what one of the watches has said, the one of a range; nil: it has ended.
