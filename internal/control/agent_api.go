@@ -118,9 +118,12 @@ type Rejected struct {
 	Message string `json:"message"`
 }
 
+// SourceAgent is the name of the source of the peers that an agent has handed in.
+const SourceAgent = "agent"
+
 // Source is one source of peers.
 type Source struct {
-	Name string `json:"name"` // "file", "runtime" or "agent"
+	Name string `json:"name"` // "file", "runtime" or SourceAgent
 	// What the agent said last of its state; 0 and "" for the others.
 	Generation uint64 `json:"generation"`
 	Epoch      string `json:"epoch"`

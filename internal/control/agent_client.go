@@ -66,6 +66,27 @@ type PeersPatch struct {
 // Sources asks GET /v1/sources.
 func (a *AgentClient) Sources(ctx context.Context) (SourceTable, error) { return a.c.Sources(ctx) }
 
+// AgentPeers asks GET /v1/peers and returns the public keys of the peers that belong to the agent.
+// Those that the file or an operator has as well are not among them.
+func (a *AgentClient) AgentPeers(ctx context.Context) ([]string, error) {
+	var rows struct {
+		Peers []struct {
+			Key    string `json:"public_key"`
+			Source string `json:"source"`
+		} `json:"peers"`
+	}
+	if err := a.c.call(ctx, http.MethodGet, "/v1/peers?fields=public_key,source", nil, &rows); err != nil {
+		return nil, err
+	}
+	var keys []string
+	for _, row := range rows.Peers {
+		if row.Source == SourceAgent {
+			keys = append(keys, row.Key)
+		}
+	}
+	return keys, nil
+}
+
 // Put asks PUT /v1/sources/agent.
 func (a *AgentClient) Put(ctx context.Context, put SourcePut) (answer SourceAnswer, err error) {
 	put.Peers = list(put.Peers)

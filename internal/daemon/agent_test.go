@@ -122,6 +122,10 @@ func TestAgent_handsInPeersWithTheirRoutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.expectSources("after PATCH", "berlin:file(shadows) site-2:agent site-8:agent")
+	keys, err := a.AgentPeers(ctx)
+	if slices.Sort(keys); err != nil || !slices.Equal(keys, []string{siteKey(2), siteKey(8)}) {
+		t.Errorf("the agent's peers are %q, %v", keys, err)
+	}
 	if out := sh(t, "ip route show proto 117 root 10.100.0.0/16 dev %s", device()); !strings.Contains(out, "10.100.1.0/24") ||
 		!strings.Contains(out, "10.100.8.0/24") || strings.Contains(out, "10.100.2.0") {
 		t.Errorf("routes after PATCH:\n%s", out)

@@ -7,8 +7,9 @@
 // without a registry leads to the peers known last.
 //
 // Nothing here is a reason to remove a peer: not an empty store, nor one that does not answer, nor
-// an agent that has lost its state. An agent without memory, of whose peers the daemon has many
-// more than the store shows, waits for an hour before it believes the store.
+// an agent that has lost its state, or that was killed before it saved it. Peers that the daemon has
+// of an earlier run, and of which neither the store nor the saved state says anything, stay until
+// the store has shown everything, and for an hour from then on.
 package agent
 
 import (
@@ -43,7 +44,7 @@ const (
 	// After a failure the daemon is tried again after firstRetry, doubling up to lastRetry.
 	firstRetry = time.Second
 	lastRetry  = 30 * time.Second
-	// doubt is for how long an agent without memory does not believe a store that shows few peers.
+	// doubt is for how long peers of an earlier run stay of which the store says nothing.
 	doubt = time.Hour
 	// callTimeout bounds one request to the daemon.
 	callTimeout = 2 * time.Minute
@@ -77,6 +78,8 @@ type Daemon interface {
 	Put(context.Context, control.SourcePut) (control.SourceAnswer, error)
 	Patch(context.Context, control.SourcePatch) (control.SourceAnswer, error)
 	Sources(context.Context) (control.SourceTable, error)
+	// AgentPeers returns the public keys of the peers that belong to the agent.
+	AgentPeers(context.Context) ([]string, error)
 }
 
 // Disk keeps files across restarts.
@@ -125,7 +128,8 @@ type Agent struct {
 	ask        bool        // a beat has passed since the daemon was asked whether it has
 	generation uint64
 	handedIn   time.Time // when everything was handed in last
-	doubtSince time.Time // zero: no doubt
+	doubting   bool      // the daemon has more, of which nothing is known
+	doubtSince time.Time // when the store had shown everything, and nothing of that; zero: never
 	retry      time.Duration
 	retryAt    time.Time // of the daemon; zero: at once
 

@@ -64,7 +64,13 @@ func (f *fakeDaemon) fail(err error) {
 func (f *fakeDaemon) Sources(context.Context) (control.SourceTable, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return control.SourceTable{Sources: []control.Source{{Name: "agent", Peers: len(f.peers)}}}, f.down
+	return control.SourceTable{Sources: []control.Source{{Name: "agent", Epoch: f.epoch, Generation: f.generation, Peers: len(f.peers)}}}, f.down
+}
+
+func (f *fakeDaemon) AgentPeers(context.Context) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Keys(f.peers)), f.down
 }
 
 func (f *fakeDaemon) Put(_ context.Context, p control.SourcePut) (control.SourceAnswer, error) {

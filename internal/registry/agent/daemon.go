@@ -29,10 +29,16 @@ func (a *Agent) tell(ctx context.Context, d *view.Decision, now time.Time) {
 		a.synced = false // the daemon was restarted, or somebody else has changed our peers
 		err = a.apply(ctx, d, now)
 	}
+	failed := err != nil
+	if !failed && a.doubting && a.listed {
+		err = errDoubt
+	}
 	a.warn("tund", err)
 	a.status.DaemonError = ""
 	if err != nil {
 		a.status.DaemonError = err.Error()
+	}
+	if failed {
 		a.synced = false
 		a.retry = min(max(2*a.retry, firstRetry), lastRetry)
 		a.retryAt = now.Add(a.retry)
@@ -46,8 +52,14 @@ func (a *Agent) apply(ctx context.Context, d *view.Decision, now time.Time) erro
 	if a.synced && now.Sub(a.handedIn) < again {
 		return a.patch(ctx, d.Peers)
 	}
-	if err := a.believe(ctx, len(d.Peers), now); err != nil {
-		return err
+	if !a.synced || a.doubting {
+		s, err := a.strange(ctx, d, now)
+		if err != nil {
+			return err
+		}
+		if a.doubting = s != nil; a.doubting {
+			return a.add(ctx, d, s, now)
+		}
 	}
 	put := control.SourcePut{Epoch: a.epoch, Generation: a.generation + 1}
 	for _, p := range d.Peers {
@@ -178,35 +190,4 @@ func (a *Agent) done(answer control.SourceAnswer, wanted []view.Peer) {
 		routes = errors.New(answer.Warning)
 	}
 	a.warn("routes", routes)
-}
-
-// errDoubt keeps peers that an agent without memory would remove.
-var errDoubt = errors.New("the daemon has many more peers of an earlier run than the store shows, and that run's state is lost: " +
-	"nothing is removed for an hour")
-
-// believe returns errDoubt if an agent that remembers nothing would remove many peers.
-func (a *Agent) believe(ctx context.Context, wanted int, now time.Time) error {
-	if a.remembered || !a.handedIn.IsZero() {
-		return nil
-	}
-	table, err := a.o.Daemon.Sources(ctx)
-	if err != nil {
-		return err
-	}
-	has := 0
-	for _, s := range table.Sources {
-		if s.Name == "agent" {
-			has = s.Peers
-		}
-	}
-	if has-wanted <= view.Allowance(has) {
-		return nil
-	}
-	if a.doubtSince.IsZero() {
-		a.doubtSince = now
-	}
-	if now.Sub(a.doubtSince) < doubt {
-		return errDoubt
-	}
-	return nil
 }

@@ -153,6 +153,7 @@ func (a *Agent) read(now time.Time) (more bool) {
 		a.warn("documents", a.view.List(list.All, now))
 		a.warn("registry", surplus(list))
 		a.listed, a.dirty, a.worked = true, true, true
+		a.synced = a.synced && !a.doubting // it may say more of those
 		a.status.Listed, a.status.StoreSurplus = now, list.Surplus
 	}
 	for _, c := range changes {

@@ -31,6 +31,16 @@ func (v *View) Standing(now time.Time) Standing {
 	return Granted
 }
 
+// Judged reports whether enough is known of a site to decide whether it is a peer: that it is none
+// then follows from signed documents, and not from ignorance.
+func (v *View) Judged(id record.Site) bool {
+	if _, revoked := v.revoked.Revoked[id]; revoked {
+		return true
+	}
+	s := v.sites[id]
+	return id == v.o.Self || s != nil && s.rec != nil
+}
+
 // Name returns the name of a site; "": it is not known.
 func (v *View) Name(id record.Site) string {
 	if s := v.sites[id]; s != nil {

@@ -1,0 +1,96 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tund/internal/control"
+	"tund/internal/registry/record"
+	"tund/internal/registry/view"
+)
+
+// Peers that tund has of an earlier run of the agent, and that this run knows nothing of. The
+// earlier one may have been killed before it saved them, its state may have been lost or be that of
+// an older backup, and the store may be one that withholds them. They are not removed before the
+// store has shown everything, and then not for as long as doubt.
+
+// errDoubt says that peers are kept of which nothing is known.
+var errDoubt = errors.New("tund has peers of an earlier run of the agent of which neither the registry nor the saved state says anything: " +
+	"they stay for an hour")
+
+// strangers is what tund has of an earlier run.
+type strangers struct {
+	epoch      string
+	generation uint64
+	leaving    []string // keys of peers that are to go, of those that it has
+}
+
+// strange returns what tund has, if there are peers among it of which nothing is known, and which
+// are to stay for now; nil: there are none.
+func (a *Agent) strange(ctx context.Context, d *view.Decision, now time.Time) (*strangers, error) {
+	table, err := a.o.Daemon.Sources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var s strangers
+	has := 0
+	for _, source := range table.Sources {
+		if source.Name == control.SourceAgent {
+			s.epoch, s.generation, has = source.Epoch, source.Generation, source.Peers
+		}
+	}
+	if has == 0 {
+		return nil, nil
+	}
+	keys, err := a.o.Daemon.AgentPeers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wanted := make(map[string]bool, len(d.Peers))
+	for i := range d.Peers {
+		wanted[d.Peers[i].Key] = true
+	}
+	unknown := 0
+	for _, key := range keys {
+		site, err := record.ParseSite(key)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("tund has a peer %.60q: %w", key, err)
+		case wanted[key]:
+		case a.view.Judged(site):
+			s.leaving = append(s.leaving, key)
+		default:
+			unknown++
+		}
+	}
+	if unknown == 0 {
+		return nil, nil
+	}
+	if a.listed && a.doubtSince.IsZero() {
+		a.doubtSince = now
+	}
+	if a.listed && now.Sub(a.doubtSince) >= doubt {
+		return nil, nil
+	}
+	return &s, nil
+}
+
+// add hands in what was decided beside the strangers that tund has.
+func (a *Agent) add(ctx context.Context, d *view.Decision, s *strangers, now time.Time) error {
+	patch := control.SourcePatch{Epoch: s.epoch, IfGeneration: s.generation, Generation: s.generation + 1}
+	for i := range d.Peers {
+		patch.Peers.Set = append(patch.Peers.Set, d.Peers[i].Values)
+	}
+	patch.Peers.Remove = s.leaving
+	a.told = toldHosts{} // which hosts tund has is not known either
+	a.patchHosts(&patch)
+	answer, err := a.o.Daemon.Patch(ctx, patch)
+	if err != nil {
+		return err
+	}
+	a.epoch, a.handedIn, a.told = s.epoch, now, a.wanted
+	a.done(answer, d.Peers)
+	return nil
+}

@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"tund/internal/registry/record"
+)
+
+// Peers that tund has of an earlier run, and that this run knows nothing of, are not removed
+// because of that: not if the earlier run was killed before it had saved them, nor if its state was
+// cut or lost, however small the network is. Those that are revoked go nevertheless.
+func TestAgent_keepsPeersOfWhichItKnowsNothing(t *testing.T) {
+	for name, test := range map[string]struct {
+		sites  int
+		before func(w *world) // while the earlier run is there
+		damage func(w *world) // when it is not
+	}{
+		"killed before it had saved a new one": {5, func(w *world) {
+			w.disk.fail(errDied)
+			w.grant(40, 1)
+			w.record(40, 1)
+			w.shows()
+		}, func(w *world) { w.disk.fail(nil) }},
+		"the end of its state is gone": {12, nil, func(w *world) {
+			w.damage(func(b []byte) []byte { return bytes.Join(bytes.SplitAfter(b, []byte("\n"))[:4], nil) })
+		}},
+		"its state is gone, and there are few peers": {5, nil, func(w *world) { clear(w.disk.files) }},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			inWorld(t, test.sites, func(w *world) {
+				w.shows()
+				w.passes(time.Minute)
+				if test.before != nil {
+					test.before(w)
+				}
+				all := w.daemon.names()
+				w.stop()
+				test.damage(w)
+				full := w.store.replace(map[string][]byte{})
+				w.start()
+				w.passes(2 * doubt)
+				w.expect("while the store does not answer", all)
+				w.shows()
+				w.passes(doubt - time.Minute)
+				w.expect("while the store is empty", all)
+				w.store.set("crl", w.sign(record.SignRevocations(record.Revocations{
+					Network: "acme", Sequence: 1, Revoked: map[record.Site]uint64{siteOf(2): 1}}, private(1))))
+				w.shows()
+				all = strings.Replace(all, "s02 ", "", 1)
+				w.expect("once one is revoked", all)
+				for key, value := range full {
+					w.store.set(key, value)
+				}
+				w.shows()
+				w.passes(doubt)
+				w.expect("once the store is full again", all)
+			})
+		})
+	}
+}
+
+// What tund has of an earlier run goes in the end, if the store says nothing of it.
+func TestAgent_doubtEnds(t *testing.T) {
+	inWorld(t, 5, func(w *world) {
+		w.shows()
+		w.stop()
+		clear(w.disk.files)
+		w.store.replace(map[string][]byte{})
+		w.start()
+		w.shows()
+		w.passes(doubt + again + time.Minute)
+		w.expect("after an hour", "")
+	})
+}
