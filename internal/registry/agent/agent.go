@@ -7,9 +7,9 @@
 // without a registry leads to the peers known last.
 //
 // Nothing here is a reason to remove a peer: not an empty store, nor one that does not answer, nor
-// an agent that has lost its state, or that was killed before it saved it. Peers that the daemon has
-// of an earlier run, and of which neither the store nor the saved state says anything, stay until
-// the store has shown everything, and for an hour from then on.
+// an agent that has lost its state, or that was killed before it saved it. Peers that the daemon
+// has of an earlier run, and of which neither the store nor the saved state says anything, stay
+// until the store has shown everything, and for an hour from then on.
 package agent
 
 import (

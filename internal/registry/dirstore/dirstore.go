@@ -48,11 +48,11 @@ func (s *Store) List() (map[string][]byte, error) {
 func (s *Store) Listing() (*record.Listing, error) { return s.Reader().Listing(time.Now()) }
 
 // Get returns the document of a key; fs.ErrNotExist: there is none.
-func (s *Store) Get(key string) ([]byte, error) { return read(s.path(key), record.MaxDocument) }
+func (s *Store) Get(key string) ([]byte, error) { return read(s.Path(key), record.MaxDocument) }
 
 // Put writes the document of a key.
 func (s *Store) Put(key string, value []byte) error {
-	path := s.path(key)
+	path := s.Path(key)
 	if err := makeDirs(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("write the registry: %w", err)
 	}
@@ -62,7 +62,8 @@ func (s *Store) Put(key string, value []byte) error {
 	return nil
 }
 
-func (s *Store) path(key string) string {
+// Path returns where the document of a key is.
+func (s *Store) Path(key string) string {
 	return filepath.Join(s.root, filepath.FromSlash(key)) + suffix
 }
 

@@ -162,6 +162,21 @@ func KindOf(data []byte) (Kind, error) {
 	return e.Kind, nil
 }
 
+// About returns which network a document claims to be about and, unless it is a list of
+// revocations, which site. Nothing is verified.
+func About(data []byte) (network string, site Site, err error) {
+	e, err := open(data)
+	if err != nil {
+		return "", site, err
+	}
+	var about struct {
+		Network string `json:"network"`
+		Site    Site   `json:"site"`
+	}
+	err = e.payload(e.Kind, &about)
+	return about.Network, about.Site, err
+}
+
 // AddSignature returns the document with one more signature: for a network whose documents need
 // several signers.
 func AddSignature(data []byte, key ed25519.PrivateKey) ([]byte, error) {

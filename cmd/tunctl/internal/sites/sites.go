@@ -12,22 +12,17 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tund/cmd/tunctl/internal/exit"
-	"tund/internal/registry/dirstore"
+	"tund/cmd/tunctl/internal/secretfile"
 	"tund/internal/registry/record"
 )
 
@@ -70,33 +65,39 @@ func (v *Verbs) initCommand() *cobra.Command {
 		if err := record.CheckNetwork(args[0]); err != nil {
 			return exit.Usage("%v", err)
 		}
+		path := filepath.Join(dir, args[0]+".signer")
+		if _, err := os.Lstat(path); err == nil {
+			return alreadyThere(path)
+		}
 		seed := make([]byte, ed25519.SeedSize)
 		_, _ = rand.Read(seed) // it never fails
-		key := ed25519.NewKeyFromSeed(seed)
-		path := filepath.Join(dir, args[0]+".signer")
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			return exit.Errorf(exit.Failed, "%s exists already: it may be the only key that can revoke its grants", path)
-		}
-		if err != nil {
+		if err := secretfile.Write(path, []byte(base64.StdEncoding.EncodeToString(seed)+"\n"), false); err != nil {
 			return err
 		}
-		_, err = f.WriteString(base64.StdEncoding.EncodeToString(seed) + "\n")
-		if err := errors.Join(err, f.Close()); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(v.Out, "network = %q\ntrust = [%q]\n", args[0], record.Key(key.Public().(ed25519.PublicKey)))
+		_, err := fmt.Fprintf(v.Out, "network = %q\ntrust = [%q]\n", args[0], publicOf(ed25519.NewKeyFromSeed(seed)))
 		return err
 	})
 	return cmd
 }
+
+// alreadyThere is the error for a signing key that would be replaced. It says what the agents need
+// of it, for whoever has not written that down.
+func alreadyThere(path string) error {
+	trust := ""
+	if key, err := readSigner(path); err == nil {
+		trust = fmt.Sprintf(" (trust = [%q])", publicOf(key))
+	}
+	return exit.Errorf(exit.Failed, "%s exists already%s: it may be the only key that can revoke its grants", path, trust)
+}
+
+func publicOf(key ed25519.PrivateKey) record.Key { return record.Key(key.Public().(ed25519.PublicKey)) }
 
 // readSigner reads the file of a signing key.
 func readSigner(path string) (ed25519.PrivateKey, error) {
 	if path == "" {
 		return nil, exit.Usage("--signer FILE is missing: the key that tunctl net init has made")
 	}
-	text, err := os.ReadFile(path)
+	text, err := secretfile.Read(path, secretfile.MaxKey)
 	if err != nil {
 		return nil, err
 	}
@@ -107,151 +108,13 @@ func readSigner(path string) (ed25519.PrivateKey, error) {
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
-// Request is what a site asks to be granted: the output of tund-agent --request.
-type Request struct {
-	Network string      `json:"network"`
-	Site    record.Site `json:"site"`
-	Agent   record.Key  `json:"agent"`
-	Name    string      `json:"name"`
-}
-
-// grantFlags are those of net grant.
-type grantFlags struct {
-	signer, store, output  string
-	prefixes, vlans, trust []string
-	macs                   []string
-	maxMACs, priority      int
-	days                   int
-	anycast                bool
-}
-
-func (v *Verbs) grantCommand() *cobra.Command {
-	var f grantFlags
-	cmd := &cobra.Command{
-		Use:   "grant REQUEST",
-		Short: "Sign what a site may claim",
-		Long: `Sign a grant for the site that made REQUEST (tund-agent --request), with the most that it may claim. With --store, its
-serial follows that of the site's grant there, and a prefix that overlaps with another site's is refused.`,
-		Example: "  tunctl net grant oslo.request --signer acme.signer --prefix 10.30.0.0/16 --store /srv/registry",
-		Args:    cobra.ExactArgs(1),
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&f.signer, "signer", "", "file of the signing key")
-	flags.StringVar(&f.store, "store", "", "directory of the registry, into which the grant goes")
-	flags.StringVarP(&f.output, "output", "o", "", "file for the grant")
-	flags.StringSliceVar(&f.prefixes, "prefix", nil, "networks behind the site, as a list")
-	flags.StringSliceVar(&f.vlans, "vlan", nil, "VLANs of the site, as a list; 0: untagged frames")
-	flags.StringSliceVar(&f.trust, "trust", nil, "what the site may send beside ordinary frames: dhcp, ra")
-	flags.StringSliceVar(&f.macs, "mac", nil, "the only MAC addresses behind the site")
-	flags.IntVar(&f.maxMACs, "max-macs", 0, "number of MAC addresses behind the site; 0: no limit")
-	flags.IntVar(&f.priority, "priority", 0, "the higher wins where two sites have a prefix")
-	flags.IntVar(&f.days, "days", 365, "days until the grant ends")
-	flags.BoolVar(&f.anycast, "anycast", false, "other sites may have the same prefixes, if they are anycast, too")
-	cmd.RunE = v.Do(func(_ *cobra.Command, args []string) error { return v.grant(args[0], &f) })
-	return cmd
-}
-
-func (v *Verbs) grant(path string, f *grantFlags) error {
-	if (f.store == "") == (f.output == "") {
-		return exit.Usage("give --store DIR or --output FILE")
-	}
-	key, err := readSigner(f.signer)
-	if err != nil {
-		return err
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	var r Request
-	if err := json.Unmarshal(text, &r); err != nil {
-		return exit.Errorf(exit.Failed, "%s is not a request of a site: %v", path, err)
-	}
-	if err := record.CheckNetwork(r.Network); err != nil {
-		return exit.Errorf(exit.Failed, "%s: %v", path, err)
-	}
-	now := v.Now()
-	g := record.Grant{
-		Network: r.Network, Site: r.Site, Agent: r.Agent, Name: r.Name, Serial: 1, Priority: f.priority, MACs: f.macs,
-		MaxMACs: f.maxMACs, Trust: f.trust, Anycast: f.anycast,
-		NotBefore: now.UTC().Truncate(time.Second), NotAfter: now.AddDate(0, 0, f.days).UTC().Truncate(time.Second),
-	}
-	if err := f.lists(&g); err != nil {
-		return err
-	}
-	if f.store == "" {
-		return writeGrant(g, key, func(data []byte) error { return os.WriteFile(f.output, data, 0o644) })
-	}
-	store := dirstore.New(f.store, r.Network)
-	trust := record.Trust{Network: r.Network, Signers: []record.Key{record.Key(key.Public().(ed25519.PublicKey))}, Threshold: 1}
-	others, err := grantsIn(store, trust)
-	if err != nil {
-		return err
-	}
-	for _, o := range others {
-		if o.Site == g.Site {
-			g.Serial = o.Serial + 1
-		}
-	}
-	if o, p := g.Overlap(others); o != nil {
-		return exit.Errorf(exit.Failed, "%v is granted to %s already (--anycast at both, if that is intended)", p, o.Name)
-	}
-	return writeGrant(g, key, func(data []byte) error { return store.Put("grant/"+g.Site.ID(), data) })
-}
-
-// lists reads the lists of the flags into a grant.
-func (f *grantFlags) lists(g *record.Grant) error {
-	for _, text := range f.prefixes {
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			return exit.Usage("--prefix %q: want a network like 10.30.0.0/16", text)
-		}
-		g.Prefixes = append(g.Prefixes, p)
-	}
-	for _, text := range f.vlans {
-		n, err := strconv.ParseUint(text, 10, 16)
-		if err != nil {
-			return exit.Usage("--vlan %q: want a number from 0 to 4094", text)
-		}
-		g.VLANs = append(g.VLANs, uint16(n))
-	}
-	return nil
-}
-
-func writeGrant(g record.Grant, key ed25519.PrivateKey, write func([]byte) error) error {
-	data, err := record.SignGrant(g, key)
-	if err != nil {
-		return exit.Errorf(exit.Failed, "%v", err)
-	}
-	return write(data)
-}
-
-// grantsIn returns the grants of a registry that the signer can verify. A registry that is not
-// there yet has none.
-func grantsIn(store *dirstore.Store, trust record.Trust) ([]record.Grant, error) {
-	values, err := store.List()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var list []record.Grant
-	for key, data := range values {
-		if !strings.HasPrefix(key, "grant/") {
-			continue
-		}
-		g, err := trust.Signed(data)
-		if err != nil {
-			return nil, exit.Errorf(exit.Failed, "the registry has a %s: %v: remove it, or verify where it comes from", key, err)
-		}
-		list = append(list, g)
-	}
-	return list, err
-}
-
 func (v *Verbs) signCommand() *cobra.Command {
 	var signer string
 	cmd := &cobra.Command{
-		Use:     "sign FILE...",
-		Short:   "Add a signature to documents, where several signers are needed",
+		Use:   "sign FILE...",
+		Short: "Add a signature to grants and lists of revocations, where several signers are needed",
+		Long: `Add a signature to grants and lists of revocations, for networks that need several signers, and say what is in them.
+Look at them before (tunctl net verify): who has signed first may not be who you think.`,
 		Example: "  tunctl net sign oslo.grant --signer second.signer",
 		Args:    cobra.MinimumNArgs(1),
 	}
@@ -261,19 +124,28 @@ func (v *Verbs) signCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		for _, path := range args {
-			data, err := os.ReadFile(path)
-			if err == nil {
-				data, err = record.AddSignature(data, key)
+		return eachDocument(args, func(path string, data []byte) error {
+			if kind, err := record.KindOf(data); err == nil && kind != record.KindGrant && kind != record.KindRevocations {
+				return fmt.Errorf("is a document of the kind %q, which the site itself signs", kind)
 			}
-			if err == nil {
-				err = os.WriteFile(path, data, 0o644)
-			}
+			data, err := record.AddSignature(data, key)
 			if err != nil {
-				return fmt.Errorf("%s: %w", path, err)
+				return err
 			}
-		}
-		return nil
+			network, _, err := record.About(data)
+			if err != nil {
+				return err
+			}
+			text, err := describeSigned(record.Trust{Network: network, Signers: []record.Key{publicOf(key)}, Threshold: 1}, data)
+			if err != nil {
+				return err
+			}
+			if err := secretfile.Replace(path, data, 0o644); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(v.Out, "%s: %s\n", path, text)
+			return err
+		})
 	})
 	return cmd
 }

@@ -1,0 +1,159 @@
+package sites
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"tund/cmd/tunctl/internal/exit"
+	"tund/internal/registry/dirstore"
+	"tund/internal/registry/record"
+)
+
+// signed is what signers have put into a registry.
+type signed struct {
+	grants []record.Grant // by site
+	list   record.Revocations
+}
+
+// readSigned returns what a signer can verify of a registry. One that is not there yet has nothing.
+func readSigned(store *dirstore.Store, trust record.Trust) (*signed, error) {
+	s := &signed{list: record.Revocations{Network: trust.Network}}
+	values, err := store.List()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for key, data := range values {
+		switch {
+		case key == "crl":
+			if s.list, err = trust.Revocations(data); err != nil {
+				return nil, exit.Errorf(exit.Failed, "the registry's list of revocations: %v", err)
+			}
+		case strings.HasPrefix(key, "grant/"):
+			g, err := trust.Signed(data)
+			if err != nil {
+				return nil, exit.Errorf(exit.Failed, "the registry has a %s: %v: remove it, or verify where it comes from", key, err)
+			}
+			s.grants = append(s.grants, g)
+		}
+	}
+	if s.list.Revoked == nil {
+		s.list.Revoked = map[record.Site]uint64{}
+	}
+	slices.SortFunc(s.grants, func(a, b record.Grant) int { return slices.Compare(a.Site[:], b.Site[:]) })
+	return s, nil
+}
+
+// counts reports whether a grant has neither expired nor been revoked.
+func (s *signed) counts(g *record.Grant, now time.Time) bool {
+	return !g.Expired(now) && !s.list.Revokes(g)
+}
+
+// find returns the site of a name or public key, and the serial of its grant; 0: there is none, as
+// there may be of a key. Of several sites that have had a name it is the one whose grant counts.
+func (s *signed) find(name string, now time.Time) (site record.Site, serial uint64, err error) {
+	if site, err = record.ParseSite(name); err == nil {
+		for i := range s.grants {
+			if s.grants[i].Site == site {
+				serial = s.grants[i].Serial
+			}
+		}
+		return site, serial, nil
+	}
+	named := slices.DeleteFunc(slices.Clone(s.grants), func(g record.Grant) bool { return g.Name != name })
+	if count := slices.DeleteFunc(slices.Clone(named), func(g record.Grant) bool { return !s.counts(&g, now) }); len(count) > 0 {
+		named = count
+	}
+	switch len(named) {
+	case 0:
+		return site, 0, exit.Errorf(exit.Failed, "the registry has no grant of a site %q: give the public key, if there is one elsewhere", name)
+	case 1:
+		return named[0].Site, named[0].Serial, nil
+	}
+	var keys []string
+	for i := range named {
+		keys = append(keys, named[i].Site.String())
+	}
+	return site, 0, exit.Errorf(exit.Failed, "%d sites have the name %q: give the public key of the one that is meant: %s",
+		len(named), name, strings.Join(keys, ", "))
+}
+
+// describeSigned verifies a document of signers, whenever it counts, and says what is in it.
+func describeSigned(trust record.Trust, data []byte) (text string, err error) {
+	kind, err := record.KindOf(data)
+	if err == nil && kind == record.KindRevocations {
+		r, err := trust.Revocations(data)
+		return listText(&r), err
+	}
+	g, err := trust.Signed(data)
+	return grantText(&g), err
+}
+
+func listText(r *record.Revocations) string {
+	return fmt.Sprintf("revocations %d: %d sites, next before %s", r.Sequence, len(r.Revoked), r.NextUpdate.Format(time.RFC3339))
+}
+
+// describe verifies a document and returns its key in the registry and what it says.
+func describe(trust record.Trust, store *dirstore.Store, data []byte, now time.Time) (key, text string, err error) {
+	kind, err := record.KindOf(data)
+	if err != nil {
+		return "", "", err
+	}
+	switch kind {
+	case record.KindGrant:
+		g, err := trust.Grant(data, now)
+		return grantKey(g.Site), grantText(&g), err
+	case record.KindRevocations:
+		text, err = describeSigned(trust, data)
+		return "crl", text, err
+	}
+	_, site, err := record.About(data) // says which grant to ask for
+	if err != nil {
+		return "", "", err
+	}
+	permit, err := store.Get(grantKey(site))
+	if err != nil {
+		return "", "", fmt.Errorf("the grant of its site: %w", err)
+	}
+	g, err := trust.Grant(permit, now)
+	if err != nil {
+		return "", "", err
+	}
+	if kind == record.KindStations {
+		s, err := g.Stations(data, now)
+		return record.StationsKey(site, s.VLAN, s.Part), fmt.Sprintf("%d hosts of %s in VLAN %d, until %s", len(s.Stations), g.Name, s.VLAN,
+			s.NotAfter.Format(time.RFC3339)), err
+	}
+	r, err := g.Record(data, now)
+	return "site/" + site.ID() + "/rec", fmt.Sprintf("record %d of epoch %d of %s: prefixes %v, endpoints %v, until %s", r.Serial, r.Epoch,
+		g.Name, r.Prefixes, r.Endpoints, r.NotAfter.Format(time.RFC3339)), err
+}
+
+// newest refuses a document of signers in whose place the registry has a newer one. What the
+// registry has counts if it can be verified.
+func newest(trust record.Trust, store *dirstore.Store, key string, data []byte) error {
+	has, err := store.Get(key)
+	if errors.Is(err, fs.ErrNotExist) || key != "crl" && !strings.HasPrefix(key, "grant/") {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	was, is := order(trust, has), order(trust, data)
+	if was > is {
+		return fmt.Errorf("the registry has a newer one, with the number %d", was)
+	}
+	return nil
+}
+
+// order returns the number of a grant or of a list of revocations; 0: it cannot be verified.
+func order(trust record.Trust, data []byte) uint64 {
+	if g, err := trust.Signed(data); err == nil {
+		return g.Serial
+	}
+	r, _ := trust.Revocations(data)
+	return r.Sequence
+}
