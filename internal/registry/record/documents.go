@@ -109,7 +109,8 @@ type Revocations struct {
 	Network  string `json:"network"`
 	Sequence uint64 `json:"sequence"` // a later list has a higher one
 	// Revoked holds for each site the highest serial of the grants that no longer count. A site
-	// whose keys are safe again gets a grant with a higher one.
+	// whose keys are safe again gets a grant with a higher one: who has seen a site in a list goes
+	// on to hold it for revoked when a later list lacks it.
 	Revoked map[Site]uint64 `json:"revoked"`
 	// NextUpdate is when a newer list is expected; a later date is a warning, and no more.
 	NextUpdate time.Time `json:"next_update"`

@@ -133,7 +133,7 @@ const revoked = "revoked"
 // leaves says why a site is no longer to be a peer; "": it is.
 func (v *View) leaves(s *site, now time.Time) string {
 	switch {
-	case v.revoked.Revokes(&s.grant):
+	case s.isRevoked():
 		return revoked
 	case s.grant.Expired(now):
 		return "expired"

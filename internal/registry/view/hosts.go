@@ -281,7 +281,7 @@ func (v *View) order() []record.Site {
 			ids = append(ids, id)
 		}
 	}
-	if s := v.sites[v.o.Self]; s != nil && len(s.parts) > 0 && !v.revoked.Revokes(&s.grant) {
+	if s := v.sites[v.o.Self]; s != nil && len(s.parts) > 0 && !s.isRevoked() {
 		ids = append(ids, v.o.Self)
 	}
 	slices.SortFunc(ids, compare)

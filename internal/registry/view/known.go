@@ -23,7 +23,7 @@ func (v *View) Standing(now time.Time) Standing {
 	switch {
 	case s == nil:
 		return NotGranted
-	case v.revoked.Revokes(&s.grant):
+	case s.isRevoked():
 		return Revoked
 	case s.grant.Expired(now):
 		return Ended

@@ -49,7 +49,7 @@ func (v *View) candidates(ids []record.Site) (list []record.Site) {
 	}
 	self := v.sites[v.o.Self]
 	// A site that has lost its own lease is no replicator for others, so not for itself either.
-	if v.o.Replicator && self != nil && !v.revoked.Revokes(&self.grant) && self.replicates() && (self.up || !v.o.Leases) {
+	if v.o.Replicator && self != nil && !self.isRevoked() && self.replicates() && (self.up || !v.o.Leases) {
 		list = append(list, v.o.Self)
 	}
 	strict := v.o.Leases && self != nil && self.up

@@ -3,6 +3,7 @@ package view
 import (
 	"crypto/ed25519"
 	"reflect"
+	"slices"
 	"testing"
 
 	"tund/internal/registry/record"
@@ -38,5 +39,35 @@ func TestView_signersAreReplaced(t *testing.T) {
 	n.grant(4, 1, func(g *record.Grant) { g.Prefixes = nil })
 	if v.Put("grant/"+siteOf(4).ID(), n.values["grant/"+siteOf(4).ID()], noon) == nil {
 		t.Error("another grant with the same serial is taken")
+	}
+}
+
+// A list of revocations that lacks a site which an earlier one had takes nothing back, also after a
+// restart: whoever signed it may have begun from a backup. A new grant does.
+func TestView_revocationsAreNotTakenBack(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t, 4)
+	n.revoke(1, 2)
+	v := n.view(noon)
+	n.revoke(2, 3)
+	_ = v.Put("crl", n.values["crl"], noon)
+	expect := func(when string, v *View, want string) {
+		t.Helper()
+		if got := peerNames(v.Decide(noon)); got != want {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	expect("after a list with another site", v, "site-1")
+	again := New(v.o)
+	if err := again.Restore(v.Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+	expect("after a restart", again, "site-1")
+	n.grant(2, 2)
+	n.record(2, 2, func(r *record.Record) { r.Grant = 2 })
+	_ = again.List(n.values, noon)
+	expect("with a new grant", again, "site-1 site-2")
+	if d := again.Changes(); len(slices.Collect(d)) == 0 {
+		t.Error("the new grant is not among the changes")
 	}
 }

@@ -20,6 +20,7 @@ type Entry struct {
 	Record  []byte    `json:"record,omitempty"`
 	Absent  time.Time `json:"absent,omitzero"`
 	InForce bool      `json:"in_force,omitempty"`
+	Revoked uint64    `json:"revoked,omitempty"` // highest serial of its grants that was revoked
 
 	Stations []byte `json:"stations,omitempty"` // of a site that an entry before has named
 }
@@ -30,6 +31,7 @@ type saved struct {
 	grant, rec *byte
 	absent     time.Time
 	inForce    bool
+	revoked    uint64
 }
 
 func first(text []byte) *byte {
@@ -56,10 +58,10 @@ func (v *View) entries(all bool) iter.Seq[Entry] {
 			}
 		}
 		for id, s := range v.sites {
-			now := saved{first(s.grantText), first(s.recText), s.absent, v.inForce[id]}
+			now := saved{first(s.grantText), first(s.recText), s.absent, v.inForce[id], s.revoked}
 			if all || now != s.saved {
 				s.saved = now
-				if !yield(Entry{Grant: s.grantText, Record: s.recText, Absent: s.absent, InForce: now.inForce}) {
+				if !yield(Entry{Grant: s.grantText, Record: s.recText, Absent: s.absent, InForce: now.inForce, Revoked: s.revoked}) {
 					return
 				}
 			}
@@ -121,6 +123,7 @@ func (v *View) restoreSite(e *Entry) error {
 		v.sites[g.Site] = known
 	}
 	known.grant, known.grantText, known.absent = g, e.Grant, e.Absent
+	known.revoked = max(known.revoked, e.Revoked, v.revoked.Revoked[g.Site])
 	if e.InForce {
 		v.inForce[g.Site] = true
 	} else {

@@ -103,6 +103,7 @@ type site struct {
 	grant              record.Grant
 	rec                *record.Record // nil: none yet
 	absent             time.Time      // since when the store lacks its record; zero: it has it
+	revoked            uint64         // highest serial of its grants that any list has revoked
 	parts              map[partID]*part
 	up                 bool // the store shows it as present
 	saved              saved
@@ -275,8 +276,18 @@ func (v *View) putRevocations(key string, value []byte) error {
 		return v.refuse(Superseded, key, nil)
 	}
 	v.crl, v.revoked, v.redo = value, r, true
+	for id, serial := range r.Revoked {
+		if s := v.sites[id]; s != nil {
+			s.revoked = max(s.revoked, serial)
+		}
+	}
 	return nil
 }
+
+// isRevoked reports whether the grant of the site was revoked. A later list that lacks the site
+// does not take that back: it was perhaps signed by someone who had lost the one before. A grant
+// with a higher serial does.
+func (s *site) isRevoked() bool { return s.grant.Serial <= s.revoked }
 
 func (v *View) putGrant(key, id string, value []byte, now time.Time) error {
 	where, err := record.ParseID(id)
@@ -301,7 +312,7 @@ func (v *View) putGrant(key, id string, value []byte, now time.Time) error {
 	case known == nil && len(v.sites) >= maxSites:
 		return v.refuse(TooMany, key, nil)
 	case known == nil:
-		known = &site{absent: now}
+		known = &site{absent: now, revoked: v.revoked.Revoked[where]}
 		v.sites[where] = known
 	}
 	known.grant, known.grantText, known.described, v.redo = g, value, Peer{}, true
