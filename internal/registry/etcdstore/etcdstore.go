@@ -7,7 +7,7 @@
 // for the peers is for package view to decide, since a store may be restored, emptied, or lie. The
 // same happens when the cluster is another one, or has gone back to an earlier revision: after a
 // restore it would say nothing until its revisions have caught up. Everything is also read again at
-// intervals.
+// intervals, which are the longer the more there is.
 //
 // Connections use TLS with a client certificate when one is given. The package verifies no document
 // and knows no peers. It is the only one that imports the client of etcd: neither tund nor tunctl
@@ -56,8 +56,11 @@ const (
 	// after silence.
 	progressEvery = 10 * time.Second
 	silence       = 90 * time.Second
-	// listAgain is how often everything is read although nothing is wrong.
-	listAgain = 10 * time.Minute
+	// listAgain is how often everything is read although nothing is wrong, with listAgainEach for
+	// each document at the least, or what all agents read together would grow with the square of
+	// the sites; and no more than a twentieth of the time of a slow line goes into it (listShare).
+	listAgain, listAgainEach = 10 * time.Minute, time.Second
+	listShare                = 20
 	// Pauses after failures, doubling, each varied by up to a half.
 	firstRetry = time.Second
 	lastRetry  = 30 * time.Second
@@ -86,7 +89,7 @@ type Store struct {
 
 	pageSize int64 // documents to ask for at once; of the goroutine that lists
 
-	progressEvery, silence, callTimeout time.Duration // the constants, but in tests
+	progressEvery, silence, callTimeout, putTimeout time.Duration // the constants, but in tests
 }
 
 // Open returns a store. It does not wait for a connection.
@@ -114,7 +117,7 @@ func Open(o Options) (*Store, error) {
 	prefix := "/tund/v1/" + o.Network + "/"
 	return &Store{
 		client: client, prefix: prefix, ranges: rangesOf(prefix, o), holding: newHolding(), pageSize: pageSize,
-		progressEvery: progressEvery, silence: silence, callTimeout: callTimeout,
+		progressEvery: progressEvery, silence: silence, callTimeout: callTimeout, putTimeout: putTimeout,
 	}, nil
 }
 
@@ -175,7 +178,7 @@ func (s *Store) Run(ctx context.Context, sink func(agent.News)) {
 		all, at, err := s.list(ctx)
 		if err == nil {
 			sink(agent.News{All: all.Values, Surplus: all.Surplus, Whose: all.Whose})
-			err = s.watch(ctx, at, sink)
+			err = s.watch(ctx, at, untilNextList(len(all.Values), time.Since(start)), sink)
 		} else if ctx.Err() == nil {
 			sink(agent.News{Err: fmt.Errorf("etcd: %w", err)})
 		}
@@ -185,6 +188,12 @@ func (s *Store) Run(ctx context.Context, sink func(agent.News)) {
 		pause = min(max(2*pause, firstRetry), lastRetry)
 		s.rest(ctx, pause/2+rand.N(pause))
 	}
+}
+
+// untilNextList returns when to read everything again that has so many documents and took so long.
+func untilNextList(documents int, took time.Duration) time.Duration {
+	pause := max(listAgain, time.Duration(documents)*listAgainEach, listShare*took)
+	return pause + rand.N(pause/10)
 }
 
 // rest waits, but no longer than until there is a connection where there is none: whatever failed
@@ -219,14 +228,14 @@ var errOther = errors.New("the cluster was restored from a backup, or is a diffe
 
 // watch tells sink of the changes after a moment. It ends without an error when it is time to read
 // everything again.
-func (s *Store) watch(ctx context.Context, at moment, sink func(agent.News)) error {
+func (s *Store) watch(ctx context.Context, at moment, until time.Duration, sink func(agent.News)) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	changes := s.watchAll(ctx, at.revision+1)
 	go s.askForProgress(ctx)
 	look := time.NewTicker(s.progressEvery)
 	defer look.Stop()
-	end := time.NewTimer(listAgain + rand.N(listAgain/10))
+	end := time.NewTimer(until)
 	defer end.Stop()
 	course := newCourse(at, len(s.ranges), time.Now())
 	for {
@@ -326,7 +335,7 @@ func (s *Store) Put(ctx context.Context, key string, value []byte) error {
 	var err error
 	for try := range putTries {
 		// A member that forwards the request to a leader which has just died waits for 7 s.
-		limited, cancel := context.WithTimeout(ctx, putTimeout<<try)
+		limited, cancel := context.WithTimeout(ctx, s.putTimeout<<try)
 		_, err = s.client.Put(limited, s.prefix+key, string(value))
 		cancel()
 		if err == nil {

@@ -204,13 +204,13 @@ func TestStore_followsACluster(t *testing.T) {
 		_, err = writer.client.Compact(ctx, now.Header.Revision, clientv3.WithCompactPhysical())
 		return err
 	})
-	if err := reader.watch(t.Context(), moment{at.cluster, 1}, func(agent.News) {}); err == nil || !strings.Contains(err.Error(), "compacted") {
+	if err := reader.watch(t.Context(), moment{at.cluster, 1}, time.Hour, func(agent.News) {}); err == nil || !strings.Contains(err.Error(), "compacted") {
 		t.Errorf("a watch from a compacted revision: %v", err)
 	}
 	// So does one at a cluster that has gone back to a backup, or that is another one.
 	for _, was := range []moment{{at.cluster, at.revision + 1000}, {at.cluster + 1, at.revision}} {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		if err := reader.watch(ctx, was, func(agent.News) {}); !errors.Is(err, errOther) {
+		if err := reader.watch(ctx, was, time.Hour, func(agent.News) {}); !errors.Is(err, errOther) {
 			t.Errorf("a watch after %+v, at %+v: %v", was, at, err)
 		}
 		cancel()
@@ -221,7 +221,7 @@ func TestStore_followsACluster(t *testing.T) {
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		go func() { _ = patient.watch(ctx, at, func(agent.News) {}); close(ended) }()
+		go func() { _ = patient.watch(ctx, at, time.Hour, func(agent.News) {}); close(ended) }()
 		time.Sleep(20 * time.Millisecond) // the watches have begun
 		cancel()
 		select {

@@ -11,6 +11,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
 )
 
 // Documents that the registry forgets when we are gone hang on a lease. A lease that is lost, for
@@ -29,6 +30,9 @@ const (
 	writePause = 200 * time.Millisecond
 	// maxHeld bounds the documents on the lease.
 	maxHeld = 1024
+	// longestPut is the most that a document is waited for, which takes a line of 24 kbit/s for the
+	// longest, and of 6 for a usual one.
+	longestPut = 16 * time.Second
 )
 
 // holding is what is to hang on the lease.
@@ -36,6 +40,7 @@ type holding struct {
 	mu     sync.Mutex
 	wanted map[string][]byte
 	dirty  map[string]bool // not written as it is to be
+	passed map[string]bool // of these, what the registry has refused of late
 	lease  int64           // the one that they are to hang on
 	kick   chan struct{}
 	lost   chan struct{} // the registry has lost one of them
@@ -43,7 +48,7 @@ type holding struct {
 }
 
 func newHolding() holding {
-	return holding{wanted: make(map[string][]byte), dirty: make(map[string]bool), kick: make(chan struct{}, 1), lost: make(chan struct{}, 1)}
+	return holding{wanted: make(map[string][]byte), dirty: make(map[string]bool), passed: make(map[string]bool), kick: make(chan struct{}, 1), lost: make(chan struct{}, 1)}
 }
 
 // Hold keeps a document in the registry for as long as we are there (agent.Holder).
@@ -56,6 +61,7 @@ func (s *Store) Hold(key string, value []byte) {
 		return
 	}
 	h.wanted[key], h.dirty[key] = value, true
+	delete(h.passed, key)
 	signal(h.kick)
 }
 
@@ -84,13 +90,16 @@ func (s *Store) HoldError() error {
 	return s.holding.err
 }
 
-// next returns a document that has to be written.
+// next returns a document that has to be written. Those that were refused are passed over, or one
+// that the site may not write would keep all others from being written.
 func (h *holding) next() (key string, value []byte, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	keys := make([]string, 0, len(h.dirty))
 	for key := range h.dirty {
-		keys = append(keys, key)
+		if !h.passed[key] {
+			keys = append(keys, key)
+		}
 	}
 	if len(keys) == 0 {
 		return "", nil, false
@@ -108,8 +117,14 @@ func (h *holding) wrote(key string, value []byte, err error) {
 	if err != nil && key != "" && !h.dirty[key] {
 		err = nil
 	}
-	if h.err = err; err == nil && string(h.wanted[key]) == string(value) {
+	if err == nil && string(h.wanted[key]) == string(value) {
 		delete(h.dirty, key)
+	}
+	if refused(err) {
+		h.passed[key] = true
+	}
+	if err != nil || len(h.passed) == 0 {
+		h.err = err
 	}
 }
 
@@ -119,7 +134,9 @@ func (h *holding) shown(key string, kv *mvccpb.KeyValue) {
 	defer h.mu.Unlock()
 	if h.dirty[key] && kv.Lease == h.lease && string(h.wanted[key]) == string(kv.Value) {
 		delete(h.dirty, key)
-		h.err = nil
+		if delete(h.passed, key); len(h.passed) == 0 {
+			h.err = nil
+		}
 	}
 }
 
@@ -129,6 +146,35 @@ func (h *holding) begin(lease clientv3.LeaseID) {
 	h.lease = int64(lease)
 	h.mu.Unlock()
 	h.all()
+}
+
+// forgive has what was refused written again.
+func (h *holding) forgive() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.passed)
+}
+
+// refuses reports whether something was refused of late.
+func (h *holding) refuses() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.passed) > 0
+}
+
+// coded is an error of the registry, which has been reached then.
+type coded interface{ Code() codes.Code }
+
+// refused reports whether a document was refused for its own sake. Others may be accepted.
+func refused(err error) bool {
+	var e coded
+	return errors.As(err, &e) && (e.Code() == codes.PermissionDenied || e.Code() == codes.InvalidArgument)
+}
+
+// leaseless reports whether there is no lease of that number any more.
+func leaseless(err error) bool {
+	var e coded
+	return errors.As(err, &e) && e.Code() == codes.NotFound
 }
 
 // empty reports whether nothing is to hang on the lease.
@@ -145,6 +191,7 @@ func (h *holding) all() {
 	for key := range h.wanted {
 		h.dirty[key] = true
 	}
+	clear(h.passed)
 }
 
 // keep keeps a lease and the documents on it, until ctx ends. The lease is then left to expire, so
@@ -204,29 +251,15 @@ func (s *Store) lease(ctx context.Context) error {
 		return fmt.Errorf("etcd: keep the lease: %w", err)
 	}
 	s.holding.begin(granted.ID)
-	budget, retry, pause := writeBurst, time.Duration(0), time.Duration(0)
+	w := writing{lease: granted.ID, budget: writeBurst, patience: s.putTimeout}
 	tick := time.NewTicker(writePause)
 	defer tick.Stop()
 	for {
-		for budget > 0 && retry <= 0 {
-			key, value, ok := s.holding.next()
-			if !ok {
-				break
-			}
-			budget--
-			call, cancel := context.WithTimeout(ctx, min(putTimeout+pause, s.callTimeout))
-			_, err := s.client.Put(call, s.prefix+key, string(value), clientv3.WithLease(granted.ID))
-			cancel()
-			s.holding.wrote(key, value, err)
-			if err == nil {
-				pause = 0
-				continue
-			}
-			pause = min(max(2*pause, firstRetry), lastRetry)
-			retry = pause + rand.N(pause)
+		if err := s.writeSome(ctx, &w); err != nil {
+			return err
 		}
 		var next <-chan time.Time // an agent that has nothing to write sleeps
-		if budget < writeBurst || retry > 0 {
+		if w.budget < writeBurst || w.rest > 0 {
 			next = tick.C
 		}
 		select {
@@ -239,9 +272,62 @@ func (s *Store) lease(ctx context.Context) error {
 				return errLost
 			}
 		case <-next:
-			budget = min(budget+1, writeBurst)
-			retry -= writePause
+			w.budget = min(w.budget+1, writeBurst)
+			if w.rest -= writePause; w.rest <= 0 {
+				s.holding.forgive()
+			}
 		case <-s.holding.kick:
 		}
 	}
+}
+
+// writing is how far the documents of a lease have come.
+type writing struct {
+	lease  clientv3.LeaseID
+	budget int
+	// pause is the last pause after a failure, and rest what is left of it.
+	pause, rest time.Duration
+	patience    time.Duration // with the next document
+}
+
+// writeSome writes documents until all are written, the budget is used up, or the registry does not
+// take them. After a document that could not be written in time the next attempt has more: over a
+// slow line nothing would ever be written otherwise, and the line never be free.
+func (s *Store) writeSome(ctx context.Context, w *writing) error {
+	for w.budget > 0 && w.rest <= 0 {
+		key, value, ok := s.holding.next()
+		if !ok {
+			if s.holding.refuses() {
+				w.wait()
+			}
+			return nil
+		}
+		w.budget--
+		began := time.Now()
+		call, cancel := context.WithTimeout(ctx, w.patience)
+		_, err := s.client.Put(call, s.prefix+key, string(value), clientv3.WithLease(w.lease))
+		cancel()
+		s.holding.wrote(key, value, err)
+		switch {
+		case err == nil:
+			w.pause = 0
+			if time.Since(began) < s.putTimeout {
+				w.patience = s.putTimeout
+			}
+		case leaseless(err):
+			return errLost
+		case !refused(err):
+			if errors.Is(err, context.DeadlineExceeded) {
+				w.patience = min(2*w.patience, longestPut)
+			}
+			w.wait()
+		}
+	}
+	return nil
+}
+
+// wait has nothing written for a while, which doubles.
+func (w *writing) wait() {
+	w.pause = min(max(2*w.pause, firstRetry), lastRetry)
+	w.rest = w.pause + rand.N(w.pause)
 }

@@ -25,11 +25,15 @@ func (s *Store) list(ctx context.Context) (all *record.Listing, at moment, err e
 	return all, at, nil
 }
 
+// pageTries is how often a page of at most leastPage documents is asked for.
+const pageTries = 3
+
 // listRange reads a range of keys into all, at a moment; without one at the newest, which it notes.
 // A page that does not come in time is asked for again, with fewer documents, unless there was none
 // before it: whoever has a slow line, or a busy member, gets everything in the end, and who has
 // nothing is told at once.
 func (s *Store) listRange(ctx context.Context, from, end string, at *moment, all *record.Listing) error {
+	tries := 0
 	for {
 		began := time.Now()
 		page, err := s.page(ctx, from, end, at.revision)
@@ -37,8 +41,13 @@ func (s *Store) listRange(ctx context.Context, from, end string, at *moment, all
 		case status.Code(err) == codes.ResourceExhausted && s.pageSize > 1: // more than maxAnswer
 			s.pageSize /= 2
 			continue
-		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && s.pageSize > leastPage:
-			if s.pageSize = max(s.pageSize/4, leastPage); at.revision != 0 {
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			if s.pageSize > leastPage {
+				s.pageSize = max(s.pageSize/4, leastPage)
+			} else {
+				tries++
+			}
+			if at.revision != 0 && tries < pageTries {
 				continue
 			}
 		}
@@ -48,6 +57,7 @@ func (s *Store) listRange(ctx context.Context, from, end string, at *moment, all
 		if at.revision == 0 {
 			*at = moment{page.Header.ClusterId, page.Header.Revision}
 		}
+		tries = 0
 		size := 0
 		for _, kv := range page.Kvs {
 			all.Add(s.relative(kv.Key), kv.Value)

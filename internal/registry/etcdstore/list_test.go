@@ -40,7 +40,8 @@ func (k *largeKV) Range(_ context.Context, r *etcdserverpb.RangeRequest) (*etcds
 	return answer, nil
 }
 
-// serve starts a server with nothing but documents, and returns a store on it.
+// serve starts a server with nothing but documents, and leases if it has them, and returns a store
+// on it.
 func serve(t *testing.T, kv etcdserverpb.KVServer) *Store {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -53,6 +54,9 @@ func serve(t *testing.T, kv etcdserverpb.KVServer) *Store {
 	}
 	server := grpc.NewServer()
 	etcdserverpb.RegisterKVServer(server, kv)
+	if l, ok := kv.(etcdserverpb.LeaseServer); ok {
+		etcdserverpb.RegisterLeaseServer(server, l)
+	}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = s.Close(); server.Stop() })
 	return s
