@@ -160,7 +160,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{
 		o: o, view: view.New(o.View), in: newInbox(), epoch: hex.EncodeToString(id[:]),
-		warned: make(map[string]bool), own: newOwnHosts(&o),
+		warned: make(map[string]bool), own: newOwnHosts(&o), published: newPublishing(),
 	}
 	return a, a.restore()
 }
@@ -188,6 +188,9 @@ func (a *Agent) Run(ctx context.Context) {
 			a.save(a.o.Now(), true)
 			return
 		case <-a.in.kick:
+			due.within(settle)
+		case w := <-a.published.done:
+			a.wrote(w, a.o.Now())
 			due.within(settle)
 		case <-a.own.news:
 			a.own.dirty = true

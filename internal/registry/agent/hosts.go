@@ -245,7 +245,7 @@ func (a *Agent) publishHosts(ctx context.Context, d *view.Decision, now time.Tim
 	}
 	var failed error
 	for _, key := range slices.Sorted(maps.Keys(wanted)) {
-		if saysHosts(known[key], wanted[key], g.Serial, now) {
+		if a.saysHosts(known[key], wanted[key], g.Serial, now) {
 			continue
 		}
 		if err := a.writeHosts(ctx, key, wanted[key], &g, now); err != nil {
@@ -263,8 +263,8 @@ func (a *Agent) publishHosts(ctx context.Context, d *view.Decision, now time.Tim
 }
 
 // saysHosts reports whether a document that we have published says what we want, for long enough.
-func saysHosts(known, want *record.Stations, grant uint64, now time.Time) bool {
-	return known != nil && known.Grant == grant && known.NotAfter.Sub(now) > stationsLife/2 &&
+func (a *Agent) saysHosts(known, want *record.Stations, grant uint64, now time.Time) bool {
+	return known != nil && known.Grant == grant && a.published.counts(known.NotAfter, now, stationsLife) &&
 		slices.EqualFunc(known.Stations, want.Stations, func(x, y record.Station) bool {
 			return x.MAC == y.MAC && x.Seq == y.Seq && x.Sticky == y.Sticky && x.Router == y.Router && slices.Equal(x.IPs, y.IPs)
 		})

@@ -69,6 +69,11 @@ const (
 type publishing struct {
 	epoch, serial uint64 // of the last one
 	next          time.Time
+	busy          bool         // one is being written
+	done          chan written // what became of it
+	// early is by which part of its life a document is renewed before half of that has passed, so
+	// that those that were written at one time, by many sites, are not renewed at one time.
+	early float64
 }
 
 // beyond reports whether the last record was a later one than r.
@@ -76,10 +81,31 @@ func (p *publishing) beyond(r *record.Record) bool {
 	return p.epoch > r.Epoch || p.epoch == r.Epoch && p.serial > r.Serial
 }
 
-// publish writes our record, if the registry does not have it as we want it.
+// earliest is the most that early can be: 18 hours of the 30 days of a record.
+const earliest = 1. / 40
+
+func newPublishing() publishing {
+	return publishing{done: make(chan written, 1), early: rand.Float64() * earliest}
+}
+
+// written is what became of writing a record.
+type written struct {
+	key  string
+	data []byte
+	is   *record.Record // nil: the one that was known before
+	err  error
+}
+
+// counts reports whether a document that ends at a time need not be renewed yet.
+func (p *publishing) counts(until, now time.Time, life time.Duration) bool {
+	return until.Sub(now) > life/2+time.Duration(p.early*float64(life))
+}
+
+// publish writes our record, if the registry does not have it as we want it. It does not wait for
+// the registry.
 func (a *Agent) publish(ctx context.Context, now time.Time) {
 	g, ok := a.view.Own(now)
-	if !ok || !a.listed || now.Before(a.published.next) {
+	if !ok || !a.listed || a.published.busy || now.Before(a.published.next) {
 		return
 	}
 	r := a.o.Own
@@ -92,24 +118,35 @@ func (a *Agent) publish(ctx context.Context, now time.Time) {
 		return
 	}
 	a.published.next = now.Add(publishPause + rand.N(publishJitter))
-	key := recordKey(g.Site)
-	var err error
+	w := written{key: recordKey(g.Site), data: data}
 	if !stays { // otherwise the registry gets the same one again, which others know
-		data, err = a.sign(&r, &g, known, now)
+		w.is = &r
+		w.data, w.err = a.sign(&r, &g, known, now)
 	}
-	if err == nil {
-		err = a.o.Store.Put(ctx, key, data)
-	}
-	a.warn("publish", err)
-	if err != nil {
-		a.status.PublishError = err.Error()
+	if w.err != nil {
+		a.wrote(w, now)
 		return
 	}
-	if !stays {
-		a.published.epoch, a.published.serial, a.dirty = r.Epoch, r.Serial, true
+	a.published.busy = true
+	go func() {
+		w.err = a.o.Store.Put(ctx, w.key, w.data)
+		a.published.done <- w // it has room for the only one
+	}()
+}
+
+// wrote notes what became of writing our record.
+func (a *Agent) wrote(w written, now time.Time) {
+	a.published.busy = false
+	a.warn("publish", w.err)
+	if w.err != nil {
+		a.status.PublishError = w.err.Error()
+		return
+	}
+	if w.is != nil {
+		a.published.epoch, a.published.serial, a.dirty = w.is.Epoch, w.is.Serial, true
 	}
 	a.status.Published, a.status.PublishError = now, ""
-	if err := a.view.Put(key, data, now); err != nil {
+	if err := a.view.Put(w.key, w.data, now); err != nil {
 		a.warn("publish", fmt.Errorf("our own record: %w", err))
 	}
 }
@@ -129,7 +166,8 @@ func (a *Agent) sign(r *record.Record, g *record.Grant, known *record.Record, no
 	if known != nil && !p.beyond(known) {
 		p.epoch, p.serial = known.Epoch, known.Serial
 	}
-	r.Epoch, r.Serial = max(p.epoch, 1), p.serial+1
+	// Counted by the clock, so that a count that was lost is not used again.
+	r.Epoch, r.Serial = max(p.epoch, 1), max(p.serial+1, uint64(max(now.Unix(), 1)))
 	data, err := record.SignRecord(*r, a.o.Key)
 	if err == nil {
 		_, err = g.Record(data, now) // what others would say of it
@@ -139,7 +177,7 @@ func (a *Agent) sign(r *record.Record, g *record.Grant, known *record.Record, no
 
 // says reports whether a record that the registry has says what we want to say, for long enough.
 func (a *Agent) says(known, want *record.Record, now time.Time) bool {
-	return known.Grant == want.Grant && known.NotAfter.Sub(now) > a.o.Lifetime/2 && known.MTU == want.MTU && !known.Gone &&
+	return known.Grant == want.Grant && a.published.counts(known.NotAfter, now, a.o.Lifetime) && known.MTU == want.MTU && !known.Gone &&
 		slices.Equal(known.Endpoints, want.Endpoints) && slices.Equal(known.Prefixes, want.Prefixes) &&
 		slices.Equal(known.VLANs, want.VLANs) && slices.Equal(known.Capabilities, want.Capabilities)
 }

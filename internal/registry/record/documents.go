@@ -90,7 +90,8 @@ type Record struct {
 	Site    Site   `json:"site"`
 	Grant   uint64 `json:"grant"` // serial of the grant that it is based on
 	// Epoch and Serial order the records of a site that are based on one grant: a higher epoch
-	// wins, then a higher serial. A site that has lost its count begins an epoch.
+	// wins, then a higher serial. A site whose serials are not higher than all before begins an
+	// epoch; tund-agent counts by the clock, and need not.
 	Epoch  uint64 `json:"epoch"`
 	Serial uint64 `json:"serial"`
 
