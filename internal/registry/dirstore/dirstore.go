@@ -43,6 +43,11 @@ func (s *Store) List() (map[string][]byte, error) {
 	return all.Values, nil
 }
 
+// parts are the directories below that of a network. They may be symbolic links, as the network's
+// may be: whoever writes these directories decides where they are. Below them no link is followed,
+// for sites can write there.
+var parts = []string{"grant", "site", "l2"}
+
 // Listing returns all documents, and how many files were passed over because no site may have them:
 // one that fills its part of the directory keeps nobody from the rest.
 func (s *Store) Listing() (*record.Listing, error) { return s.Reader().Listing(time.Now()) }

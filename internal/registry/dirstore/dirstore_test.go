@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"tund/internal/registry/record"
 )
@@ -85,6 +87,62 @@ func TestStore_aHostileSite(t *testing.T) {
 		_ = os.Chmod(path, 0o700)
 		if err != nil || all.Values["crl"] == nil {
 			t.Errorf("with %s unreadable: %v", name, err)
+		}
+	}
+}
+
+// A directory of a network may be a link, and so may those of grants, records and hosts in it. What
+// is no directory is an error, and no empty network. Below these, where sites write, no link is
+// followed, and nothing waits for a pipe, whatever has become of a file since it was listed.
+func TestStore_linksAndPipes(t *testing.T) {
+	t.Parallel()
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	real := New(elsewhere, "real")
+	for _, key := range []string{"crl", "grant/a", "site/a/rec", "site/b/rec"} {
+		if err := real.Put(key, []byte(key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := func(name string) string { return filepath.Join(elsewhere, "real", name) }
+	must(os.Symlink(in(""), filepath.Join(dir, "acme")))
+	must(os.Rename(in("site"), filepath.Join(elsewhere, "records")))
+	must(os.Symlink("../records", in("site")))
+	must(os.Symlink("/etc/passwd", in("site/a/x.json")))
+	must(os.Symlink("/etc", in("site/c")))
+	must(syscall.Mkfifo(in("site/b/up.json"), 0o600))
+	s := New(dir, "acme")
+	all, err := s.Listing()
+	if err != nil || len(all.Values) != 4 || string(all.Values["site/b/rec"]) != "site/b/rec" || all.Surplus != 3 || all.Whose != "site/a/" {
+		t.Errorf("%d documents, %v; %d were passed over, the first of %q", len(all.Values), err, all.Surplus, all.Whose)
+	}
+	// A reader sees through links whether anything has changed.
+	later := time.Now().Add(2 * settled)
+	r := s.Reader()
+	first, err := r.Listing(later)
+	second, err2 := r.Listing(later)
+	if err := errors.Join(err, err2); err != nil || first != second {
+		t.Errorf("what has not changed is read again: %v", err)
+	}
+	must(New(elsewhere, "records").Put("d/rec", []byte("another")))
+	if third, err := r.Listing(later); err != nil || string(third.Values["site/d/rec"]) != "another" {
+		t.Errorf("a change behind a link is not seen: %v", err)
+	}
+	for key, want := range map[string]string{"site/b/up": "is not a regular file", "site/a/x": "is not a regular file"} {
+		if _, err := s.Get(key); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	must(os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	must(os.Symlink("nowhere", filepath.Join(dir, "dangling")))
+	for _, name := range []string{"file", "dangling"} {
+		if all, err := New(dir, name).Listing(); err == nil {
+			t.Errorf("%s is a network of %d documents", name, len(all.Values))
 		}
 	}
 }

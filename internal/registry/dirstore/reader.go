@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -61,7 +62,11 @@ func (r *Reader) Listing(now time.Time) (*record.Listing, error) {
 	}
 	w := walk{was: r, now: now, all: &record.Listing{Values: make(map[string][]byte, len(r.values))},
 		marks: make(map[string]mark, len(r.marks)), values: make(map[string][]byte, len(r.values))}
-	if err := filepath.WalkDir(r.root, w.visit); err != nil {
+	err := w.below("")
+	for i := 0; err == nil && i < len(w.links); i++ {
+		err = w.below(w.links[i])
+	}
+	if err != nil {
 		r.last = nil
 		return nil, fmt.Errorf("read the registry: %w", err)
 	}
@@ -108,14 +113,39 @@ type walk struct {
 	unsure bool
 	marks  map[string]mark
 	values map[string][]byte
+	links  []string // those of parts that are links
+
+	part, root string // what is looked at: "" or one of links, and where that is
+}
+
+// below looks at a part of the directory, which may be a link; "": at the directory, but not behind
+// links. What is no directory is an error, and no empty network.
+func (w *walk) below(part string) error {
+	dir := filepath.Join(w.was.root, part)
+	root, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(root)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "read", Path: dir, Err: unix.ENOTDIR}
+	}
+	if err != nil {
+		return err
+	}
+	w.part, w.root = part, root
+	return filepath.WalkDir(root, w.visit)
 }
 
 // visit looks at one file or directory (fs.WalkDirFunc).
 func (w *walk) visit(path string, entry fs.DirEntry, err error) error {
-	rel, relErr := filepath.Rel(w.was.root, path)
-	key := filepath.ToSlash(rel)
+	rel, relErr := filepath.Rel(w.root, path)
+	if w.part != "" {
+		rel = w.part + string(filepath.Separator) + rel // of the link itself, what it leads to
+	}
+	key := strings.TrimSuffix(filepath.ToSlash(rel), "/.")
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && path != w.was.root:
+	case errors.Is(err, fs.ErrNotExist) && path != w.root:
 		return nil // it went while we were looking
 	case err != nil && w.unreadable(key+"/"):
 		return fs.SkipDir
@@ -126,7 +156,13 @@ func (w *walk) visit(path string, entry fs.DirEntry, err error) error {
 	case entry.IsDir():
 		_, err := w.mark(rel, entry)
 		return err
-	case !entry.Type().IsRegular() || !strings.HasSuffix(path, suffix):
+	case entry.Type()&fs.ModeSymlink != 0 && slices.Contains(parts, key):
+		w.links = append(w.links, key)
+		return nil
+	case entry.Type()&fs.ModeSymlink != 0 && !tooDeep(key), !entry.Type().IsRegular() && strings.HasSuffix(key, suffix):
+		w.all.PassOver(strings.TrimSuffix(key, suffix))
+		return nil
+	case !strings.HasSuffix(path, suffix):
 		return nil
 	case len(w.all.Values) >= maxFiles:
 		return fmt.Errorf("more than %d documents", maxFiles)
@@ -137,7 +173,7 @@ func (w *walk) visit(path string, entry fs.DirEntry, err error) error {
 // mark notes what a file or directory looks like before it is read.
 func (w *walk) mark(path string, entry fs.DirEntry) (mark, error) {
 	info, err := entry.Info()
-	if errors.Is(err, fs.ErrNotExist) && path != "." {
+	if errors.Is(err, fs.ErrNotExist) && filepath.Base(path) != "." {
 		w.unsure = true // what was read of its directory is out of date
 		return mark{}, nil
 	}
@@ -174,6 +210,9 @@ func (w *walk) add(key, path string, entry fs.DirEntry) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // it went while we were looking
 		w.unsure = true
+	case errors.Is(err, errKind): // it was a file when we looked
+		w.unsure = true
+		w.all.PassOver(key)
 	case err != nil && w.unreadable(key):
 	case err != nil:
 		return err
@@ -194,14 +233,28 @@ func tooDeep(dir string) bool {
 	return !known || strings.Count(dir, "/") > depth
 }
 
+// errKind is wrapped by the error for something other than a file.
+var errKind = errors.New("is not a regular file")
+
 // read returns a file, which usually has up to so many bytes, or as much of a file that is too
-// large as makes it no document.
+// large as makes it no document. It follows no link, and does not wait for a pipe: whoever may
+// write in one part of a shared directory can put one there at any moment.
 func read(path string, usual int) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errKind}
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errKind}
+	}
 	buffer := make([]byte, min(usual, record.MaxDocument)+2)
 	n, err := io.ReadFull(f, buffer)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -51,7 +52,8 @@ type Listing struct {
 	// Values are those at keys where a document belongs, by key, none of them nil. Of one that is
 	// too long there is as much as makes it no document.
 	Values map[string][]byte
-	// Surplus counts the values that were passed over, and Whose is the group of the first.
+	// Surplus counts the values that were passed over, and Whose is the group of the first, or its
+	// key if it is in none.
 	Surplus int
 	Whose   string
 
@@ -71,30 +73,38 @@ func (l *Listing) Take(key string, value []byte) {
 	if l.Values == nil {
 		l.Values = make(map[string][]byte)
 	}
-	if l.groups == nil {
-		l.groups = make(map[string]*share)
-	}
 	group, limit := Place(key)
-	s := l.groups[group]
-	if s == nil {
-		s = &share{}
-		l.groups[group] = s
-	}
+	s := l.share(group)
 	if len(value) > longest(limit) {
 		value = Clip(key, value)
 	}
 	if limit == 0 || group != "" && s.bytes+len(value) > maxGroupBytes {
-		s.surplus++
-		l.passOver(group)
+		l.PassOver(key)
 		return
 	}
 	s.bytes += len(value)
 	l.Values[key] = value
 }
 
-func (l *Listing) passOver(group string) {
+// share returns what a group has had.
+func (l *Listing) share(group string) *share {
+	if l.groups == nil {
+		l.groups = make(map[string]*share)
+	}
+	s := l.groups[group]
+	if s == nil {
+		s = &share{}
+		l.groups[group] = s
+	}
+	return s
+}
+
+// PassOver counts a value that is no document, whatever its key is.
+func (l *Listing) PassOver(key string) {
+	group, _ := Place(key)
+	l.share(group).surplus++
 	if l.Surplus == 0 {
-		l.Whose = group
+		l.Whose = cmp.Or(group, key)
 	}
 	l.Surplus++
 }
@@ -104,7 +114,7 @@ func (l *Listing) passOver(group string) {
 func (l *Listing) Unreadable(key string) bool {
 	group, _ := Place(key)
 	if group != "" {
-		l.passOver(group)
+		l.PassOver(key)
 	}
 	return group != ""
 }
