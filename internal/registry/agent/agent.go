@@ -135,7 +135,9 @@ type Agent struct {
 
 	dirty   bool // the view may differ from the one on disk
 	savedAt time.Time
-	state   stateFile
+	// savedStatus is what the file of the status says.
+	savedStatus []byte
+	state       stateFile
 
 	clock        clock
 	own          ownHosts

@@ -178,6 +178,7 @@ func (s *fakeStore) replace(values map[string][]byte) map[string][]byte {
 type memory struct {
 	mu    sync.Mutex
 	files map[string][]byte
+	saves int // of the status
 	full  error
 }
 
@@ -206,6 +207,9 @@ func (m *memory) Save(name string, write func(io.Writer) error) error {
 	defer m.mu.Unlock()
 	if m.full == nil {
 		m.files[name] = data.Bytes()
+	}
+	if name == StatusName {
+		m.saves++
 	}
 	return m.full
 }

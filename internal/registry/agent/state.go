@@ -104,15 +104,20 @@ func (a *Agent) save(now time.Time, last bool) {
 	a.warn("save the state", err)
 }
 
+// saveStatus writes the status, if it is another one: a disk may be a card that every write wears.
 func (a *Agent) saveStatus() error {
 	text, err := json.MarshalIndent(&a.status, "", "  ")
-	if err != nil {
+	if err != nil || bytes.Equal(text, a.savedStatus) {
 		return err
 	}
-	return a.o.Disk.Save(StatusName, func(w io.Writer) error {
+	err = a.o.Disk.Save(StatusName, func(w io.Writer) error {
 		_, err := w.Write(append(text, '\n'))
 		return err
 	})
+	if err == nil {
+		a.savedStatus = text
+	}
+	return err
 }
 
 // saveState adds what has changed to the file, or rewrites it.
