@@ -58,7 +58,7 @@ subjectAltName=$names}")
 init() {
 	certificate root
 	tunctl net init "$network"
-	tunctl net revoke --signer "$network.signer" --store . --network "$network"
+	quietly tunctl net revoke --signer "$network.signer" --store . --network "$network"
 	publish crl
 	{
 		etcdctl user add root --no-password

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -264,7 +265,10 @@ func (w *world) startWith(o Options) {
 	if o.Store == nil {
 		o.Store = w.store
 	}
-	o.Disk, o.Log, o.Key, o.Lifetime = w.disk, zap.NewNop(), private(2), 24*time.Hour
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	o.Disk, o.Key, o.Lifetime = w.disk, private(2), 24*time.Hour
 	a, err := New(o)
 	if err != nil {
 		w.t.Fatal(err)
@@ -379,6 +383,14 @@ func TestAgent_restartsOfEitherSide(t *testing.T) {
 		w.daemon.fail(nil)
 		w.passes(lastRetry + time.Second)
 		w.expect("once tund answers again", all+" s40")
+		for _, errno := range []syscall.Errno{syscall.ENOENT, syscall.ECONNREFUSED} {
+			w.daemon.fail(&control.DialError{Err: errno})
+			w.daemon.restart()
+			w.passes(time.Hour)
+			w.daemon.fail(nil)
+			w.passes(beat + time.Second)
+			w.expect("five seconds after a tund was started that was stopped for an hour", all+" s40")
+		}
 	})
 }
 

@@ -41,6 +41,10 @@ func (a *Agent) tell(ctx context.Context, d *view.Decision, now time.Time) {
 	if failed {
 		a.synced = false
 		a.retry = min(max(2*a.retry, firstRetry), lastRetry)
+		var dial *control.DialError
+		if errors.As(err, &dial) && (dial.Missing() || dial.Stale()) {
+			a.retry = min(a.retry, beat) // nobody is there, whom more attempts would keep from work
+		}
 		a.retryAt = now.Add(a.retry)
 		return
 	}

@@ -20,6 +20,10 @@ import (
 var errDoubt = errors.New("tund has peers of an earlier run of the agent of which neither the registry nor the saved state says anything: " +
 	"they stay for an hour")
 
+// errOthers says that somebody has replaced what we have handed in.
+var errOthers = errors.New("another program hands in peers of this instance as well, and both undo what the other does: " +
+	"only one agent can steer an instance")
+
 // strangers is what tund has of an earlier run.
 type strangers struct {
 	epoch      string
@@ -41,6 +45,11 @@ func (a *Agent) strange(ctx context.Context, d *view.Decision, now time.Time) (*
 			s.epoch, s.generation, has = source.Epoch, source.Generation, source.Peers
 		}
 	}
+	var others error
+	if !a.handedIn.IsZero() && s.epoch != "" && s.epoch != a.epoch {
+		others = errOthers
+	}
+	a.warn("peers", others)
 	if has == 0 {
 		return nil, nil
 	}

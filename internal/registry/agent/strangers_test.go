@@ -6,7 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"tund/internal/control"
 	"tund/internal/registry/record"
+	"tund/internal/registry/view"
 )
 
 // Peers that tund has of an earlier run, and that this run knows nothing of, are not removed
@@ -73,5 +78,35 @@ func TestAgent_doubtEnds(t *testing.T) {
 		w.shows()
 		w.passes(doubt + again + time.Minute)
 		w.expect("after an hour", "")
+	})
+}
+
+// Whoever replaces what the agent has handed in is named, once: two agents that steer one tund undo
+// what the other does.
+func TestAgent_isNotAlone(t *testing.T) {
+	inWorld(t, 5, func(w *world) {
+		w.stop()
+		core, logs := observer.New(zap.WarnLevel)
+		w.startWith(Options{
+			View:   view.Options{Trust: record.Trust{Network: "acme", Signers: w.signers, Threshold: 1}, Self: siteOf(0)},
+			Daemon: w.daemon, Log: zap.New(core),
+		})
+		w.shows()
+		all := w.daemon.names()
+		w.daemon.restart()
+		w.passes(time.Minute)
+		if n := logs.FilterMessage("peers").Len(); n != 0 {
+			t.Errorf("after a restart of tund: %v", logs.All())
+		}
+		for range 3 {
+			if _, err := w.daemon.Put(t.Context(), control.SourcePut{Epoch: "another", Generation: 1}); err != nil {
+				t.Fatal(err)
+			}
+			w.passes(2 * beat)
+			w.expect("after another program has removed all", all)
+		}
+		if n := logs.FilterMessage("peers").Len(); n != 1 {
+			t.Errorf("%d warnings about another program: %v", n, logs.All())
+		}
 	})
 }
