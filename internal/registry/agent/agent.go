@@ -27,7 +27,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"tund/internal/boottime"
 	"tund/internal/control"
+	"tund/internal/limit"
 	"tund/internal/registry/record"
 	"tund/internal/registry/view"
 )
@@ -151,6 +153,8 @@ type Agent struct {
 	status    Status
 	shown     atomic.Pointer[Status] // a copy for others
 	warned    map[string]bool        // warnings that were logged and still hold
+	// conflictLines is how many lines about conflicts were logged lately.
+	conflictLines limit.Until
 }
 
 // New returns an agent with the state that an earlier run has left on disk.
@@ -304,7 +308,7 @@ func (a *Agent) report(d *view.Decision, now time.Time) {
 	a.status.Grant = a.view.Standing(now)
 	a.warn("our own grant", standing(a.status.Grant))
 	for _, c := range d.Conflicts {
-		if !slices.Contains(a.status.Conflicts, c) {
+		if !slices.Contains(a.status.Conflicts, c) && a.conflictLines.Take(boottime.Time(now.Sub(a.begun)), conflictRate) {
 			a.o.Log.Warn("two sites claim the same resource", zap.String("conflict", c))
 		}
 	}
@@ -315,6 +319,10 @@ func (a *Agent) report(d *view.Decision, now time.Time) {
 	a.status.Sites, a.status.Held, a.status.Conflicts = a.view.Sites(), d.Held, d.Conflicts
 	a.status.Refused = a.view.Refused()
 }
+
+// conflictRate bounds the lines about conflicts: a hostile site may claim the addresses of other
+// hosts every time. All are in the status.
+var conflictRate = limit.Each(time.Minute, 16)
 
 // standing says what is wrong with our own grant; nil: nothing is, or it has not come yet.
 func standing(s view.Standing) error {

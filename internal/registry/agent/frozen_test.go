@@ -34,3 +34,23 @@ func TestReport_frozenHostsAreNamedInOneWarning(t *testing.T) {
 		t.Errorf("remembered for ever: %v", a.warned)
 	}
 }
+
+// So it is with a site that claims the addresses of other hosts, others each time.
+func TestReport_conflictsAreBounded(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zapcore.WarnLevel)
+	a := &Agent{o: Options{Log: zap.New(core)}, view: view.New(view.Options{}), warned: make(map[string]bool), begun: time.Now()}
+	for round := range 10 {
+		var d view.Decision
+		for n := range 100 {
+			d.Conflicts = append(d.Conflicts, fmt.Sprintf("10.0.%d.%d in VLAN 0 is used by hosts of a and b", round, n))
+		}
+		a.report(&d, time.Now())
+	}
+	if n := logs.Len(); n == 0 || n > 17 {
+		t.Errorf("%d lines", n)
+	}
+	if n := len(a.status.Conflicts); n != 100 {
+		t.Errorf("the status has %d conflicts", n)
+	}
+}
