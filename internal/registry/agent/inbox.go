@@ -146,6 +146,7 @@ func (a *Agent) read(now time.Time) (more bool) {
 		a.status.StoreError = ""
 		if err != nil {
 			a.status.StoreError = err.Error()
+			a.view.Unreadable()
 		}
 	}
 	list, changes, more := a.in.next()

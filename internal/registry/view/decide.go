@@ -139,7 +139,7 @@ func (v *View) leaves(s *site, now time.Time) string {
 		return "expired"
 	case s.rec.Gone:
 		return "left"
-	case v.listed && !s.absent.IsZero() && now.Sub(s.absent) > Silence:
+	case !s.absent.IsZero() && now.Sub(s.absent) > Silence && !v.readable.IsZero() && now.Sub(v.readable) >= rewrite:
 		return "silent"
 	}
 	return ""

@@ -88,7 +88,7 @@ func TestHosts_whoHasAnAddress(t *testing.T) {
 				_ = other.Put(key, value, noon)
 			}
 		}
-		other.listed = true
+		other.readable = noon
 		if got := hosts(other, noon); got != want {
 			t.Fatalf("another site sees %s", got)
 		}

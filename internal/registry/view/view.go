@@ -35,6 +35,9 @@ import (
 const (
 	// Silence is for how long a store may lack a site's record until the site is given up.
 	Silence = 7 * 24 * time.Hour
+	// rewrite is for how long a store must have been readable then: sites whose records it has
+	// lost, perhaps long ago, write them again once they can.
+	rewrite = time.Hour
 	// At most guardShare of the peers, but no fewer than guardLeast, go within guardWindow.
 	guardWindow = 5 * time.Minute
 	guardLeast  = 10
@@ -71,7 +74,8 @@ type View struct {
 
 	savedCRL *byte // which list was in an Entry last
 	ups      int   // sites that the store shows as present
-	listed   bool  // the store has shown everything since the start
+	// readable is since when the store can be read; zero: it cannot.
+	readable time.Time
 	// unshown: the store lacks our own newest record, or shows something else in its place.
 	unshown bool
 
@@ -176,9 +180,14 @@ func (v *View) List(values map[string][]byte, now time.Time) error {
 	if _, there := values["site/"+v.o.Self.ID()+"/rec"]; !there {
 		v.unshown = true
 	}
-	v.listed = true
+	if v.readable.IsZero() || v.readable.After(now) {
+		v.readable = now
+	}
 	return errors.Join(errs...)
 }
+
+// Unreadable notes that the store cannot be read, until it shows everything again.
+func (v *View) Unreadable() { v.readable = time.Time{} }
 
 // rank orders keys such that each document comes after those that it depends on.
 func rank(key string) int {

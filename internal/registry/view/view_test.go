@@ -149,6 +149,40 @@ func TestView_aPeerGoesForGoodReasonsOnly(t *testing.T) {
 	expect("expired", "", noon.Add(1001*time.Hour))
 }
 
+// A store that has lost everything, and then cannot be read for longer than Silence, has nobody go:
+// neither meanwhile nor when it is back, as long as sites need to write their records again.
+func TestView_silenceOfAStoreThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t, 4)
+	v := n.view(noon)
+	const all = "site-1 site-2 site-3"
+	expect := func(when, want string, now time.Time) {
+		t.Helper()
+		if got := peerNames(v.Decide(now)); got != want {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	_ = v.List(map[string][]byte{}, noon)
+	v.Unreadable()
+	back := noon.Add(Silence + 24*time.Hour)
+	expect("while the store cannot be read", all, back)
+	again := New(v.o)
+	if err := again.Restore(v.Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range []*View{v, again} {
+		v = of
+		_ = v.List(map[string][]byte{}, back)
+		expect("when it is back, and empty", all, back.Add(time.Minute))
+	}
+	v.Gone("site/"+siteOf(3).ID()+"/rec", back)
+	for i := 1; i < 3; i++ {
+		key := "site/" + siteOf(i).ID() + "/rec"
+		_ = v.Put(key, n.values[key], back.Add(2*time.Minute))
+	}
+	expect("once two have written their records again", "site-1 site-2", back.Add(rewrite+time.Minute))
+}
+
 func TestView_olderDocumentsAreRefused(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, 2)
