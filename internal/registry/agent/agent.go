@@ -317,6 +317,12 @@ func (a *Agent) report(d *view.Decision, now time.Time) {
 	a.status.Replicators = d.Replicators
 	a.status.Up, a.status.Present = a.view.Up()
 	a.status.Sites, a.status.Held, a.status.Conflicts = a.view.Sites(), d.Held, d.Conflicts
+	a.status.SitesAbsent = d.Lacking
+	var absent error
+	if a.status.SitesAbsent > 0 {
+		absent = errAbsent
+	}
+	a.warn("records", absent)
 	a.status.Refused = a.view.Refused()
 }
 
@@ -355,6 +361,9 @@ func (a *Agent) frozen(d *view.Decision) error {
 	return fmt.Errorf("have moved between sites %d times in a short time, and are frozen for a while (two hosts may have one address): %s",
 		view.FreezeMoves-1, strings.Join(list, ", "))
 }
+
+var errAbsent = errors.New("the registry lacks the records of sites that are peers (sites_absent in --status): " +
+	"they go after seven days, unless the sites write them again")
 
 var errHeld = errors.New("many peers would go at once, by expiry or because the store has lacked them for long: " +
 	"they stay for an hour, unless they are revoked")

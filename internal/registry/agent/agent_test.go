@@ -232,6 +232,7 @@ type world struct {
 	disk   *memory
 	stop   func()
 
+	agent   *Agent       // the one that runs
 	signers []record.Key // whom the next agent trusts
 }
 
@@ -273,6 +274,7 @@ func (w *world) startWith(o Options) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.agent = a
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { a.Run(ctx); close(done) }()
@@ -348,6 +350,9 @@ func TestAgent_followsTheStore(t *testing.T) {
 		w.store.news <- News{Err: errors.New("no route to host")}
 		w.passes(time.Hour)
 		w.expect("after a deletion, an empty list and an outage", "s01 s02 s03")
+		if n := w.agent.Status().SitesAbsent; n != 3 {
+			t.Errorf("the status has %d records that the registry lacks, want 3", n)
+		}
 		crl := w.sign(record.SignRevocations(record.Revocations{Network: "acme", Sequence: 1, Revoked: map[record.Site]uint64{siteOf(2): 1}}, private(1)))
 		w.store.news <- News{Key: "crl", Value: crl}
 		w.passes(100 * time.Millisecond)

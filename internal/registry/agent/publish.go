@@ -19,6 +19,8 @@ type Status struct {
 	Listed     time.Time `json:"listed"`      // when the store last showed everything
 	StoreError string    `json:"store_error"` // why it does not answer; "": it does
 	Sites      int       `json:"sites"`       // with a grant
+	// SitesAbsent counts the peers whose record the registry lacks.
+	SitesAbsent int `json:"sites_absent"`
 	// Grant is what has become of ours.
 	Grant view.Standing `json:"grant"`
 	// StoreSurplus counts values of the store that are no documents, or that one site has too many

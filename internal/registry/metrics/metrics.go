@@ -64,6 +64,7 @@ func Families() []Family {
 		{"tund_agent_lease_ok", "1 if what hangs on our lease could be written", func(s *agent.Status) float64 { return flag(s.LeaseError == "") }},
 		{"tund_agent_grant_ok", "1 if our own grant counts", func(s *agent.Status) float64 { return flag(s.Grant == view.Granted) }},
 		{"tund_agent_sites", "sites with a grant", count(func(s *agent.Status) int { return s.Sites })},
+		{"tund_agent_sites_absent", "peers whose record the registry lacks, and that go after seven days", count(func(s *agent.Status) int { return s.SitesAbsent })},
 		{"tund_agent_sites_up", "sites that etcd shows as present", count(func(s *agent.Status) int { return s.Up })},
 		{"tund_agent_peers", "peers that tund was told of", count(func(s *agent.Status) int { return s.Peers })},
 		{"tund_agent_rejected", "elements that tund refused in the last change", count(func(s *agent.Status) int { return s.Rejected })},

@@ -43,6 +43,8 @@ type Decision struct {
 	Replicators []string
 	// Held is the number of removals that are held.
 	Held int
+	// Lacking is how many peers there are whose record the store lacked when all was decided last.
+	Lacking int
 	// Outdated: a newer list of revocations should have come.
 	Outdated bool
 	standby  map[netip.Prefix][]record.Site // sites that share a prefix with another
@@ -108,6 +110,7 @@ func (v *View) decide(now time.Time) Decision {
 			delete(v.held, id)
 			due(s.grant.NotAfter.Add(record.Slack + 1)) // Expired is true after that moment
 			if !s.absent.IsZero() {
+				d.Lacking++
 				due(s.absent.Add(Silence + 1))
 			}
 		case why == revoked:
