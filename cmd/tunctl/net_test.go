@@ -113,6 +113,14 @@ func TestNet_fromAKeyToARevocation(t *testing.T) {
 	crl := in("reg/acme/crl.json")
 	w.expect(0, fmt.Sprintf("revocations %d: 1 sites", first+1), "", append([]string{"net", "verify", crl}, verify...)...)
 
+	// What another signer alone has signed is in the way, and the error says what to do.
+	if err := os.Mkdir(in("second"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.expect(0, "trust", "", "net", "init", "acme", "-d", in("second"))
+	w.expect(1, "", crl+": revocations: not signed by enough trusted signers: 0 of 1: if another signer has made it, sign it as well",
+		"net", "revoke", "--signer", in("second/acme.signer"), "--network", "acme", "--store", in("reg"), "rome")
+
 	// A site that was revoked is in nobody's way: it comes back with a new key, its name and its
 	// networks. With its old key it gets a grant that the list does not revoke.
 	request("oslo again", "oslo", 11, agent)

@@ -30,12 +30,12 @@ func readSigned(store *dirstore.Store, trust record.Trust) (*signed, error) {
 		switch {
 		case key == "crl":
 			if s.list, err = trust.Revocations(data); err != nil {
-				return nil, exit.Errorf(exit.Failed, "the registry's list of revocations: %v", err)
+				return nil, foreign(store.Path(key), err)
 			}
 		case strings.HasPrefix(key, "grant/"):
 			g, err := trust.Signed(data)
 			if err != nil {
-				return nil, exit.Errorf(exit.Failed, "the registry has a %s: %v: remove it, or verify where it comes from", key, err)
+				return nil, foreign(store.Path(key), err)
 			}
 			s.grants = append(s.grants, g)
 		}
@@ -45,6 +45,12 @@ func readSigned(store *dirstore.Store, trust record.Trust) (*signed, error) {
 	}
 	slices.SortFunc(s.grants, func(a, b record.Grant) int { return slices.Compare(a.Site[:], b.Site[:]) })
 	return s, nil
+}
+
+// foreign is the error for a document in the place of one that the signer has signed.
+func foreign(path string, err error) error {
+	return exit.Errorf(exit.Failed, "%s: %v: if another signer has made it, sign it as well (tunctl net sign); "+
+		"if nobody has, find out who put it there, and remove it", path, err)
 }
 
 // counts reports whether a grant has neither expired nor been revoked.
