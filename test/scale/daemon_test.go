@@ -113,7 +113,18 @@ func (d *daemon) Sources() []control.Source {
 	}
 	return []control.Source{{Name: "agent", Generation: d.generation, Epoch: d.epoch, Peers: peers}}
 }
-func (d *daemon) Peers() []control.PeerRow { return nil }
+
+// Peers describes the peers in few words (control.AgentBackend).
+func (d *daemon) Peers() (rows []control.PeerRow) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, version := range d.have {
+		if version > 0 {
+			rows = append(rows, control.PeerRow{PublicKey: d.net.sites[i].id.String(), Source: control.SourceAgent})
+		}
+	}
+	return rows
+}
 func (d *daemon) Events() *events.Log      { return d.log }
 func (d *daemon) Clear() (int, error)      { return 0, nil }
 func (d *daemon) Handshake(string) error   { return nil }
