@@ -282,6 +282,9 @@ func serve(f *agentfile.File, log *zap.Logger) error {
 		return err
 	}
 	defer lock.Close()
+	if err := agent.Files(f.StateDir).Clean(); err != nil {
+		log.Warn("cannot remove what an earlier run has left in the directory of the state", zap.Error(err))
+	}
 	o, where, err := options(f, log)
 	if err != nil {
 		return err

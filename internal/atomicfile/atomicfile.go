@@ -2,8 +2,8 @@
 // ones, also after a crash or a loss of power.
 //
 // It does not keep two writers of one file apart: the last one wins. What a process leaves behind
-// that is killed while it writes has a name that begins with a dot, and is read by nobody.
-// Functions may be called from several goroutines.
+// that is killed while it writes has a name that begins with a dot, and is read by nobody; Clean
+// removes it. Functions may be called from several goroutines.
 //
 // Sources: rename(2), fsync(2) on the need to write the directory, too.
 package atomicfile
@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Replace puts data in the place of the file at path, or makes it. When it returns without an
@@ -45,6 +46,21 @@ func Replace(path string, data []byte, mode fs.FileMode, prepare ...func(*os.Fil
 	}
 	return SyncDir(filepath.Dir(path))
 }
+
+// Clean removes what processes that were killed while they replaced a file in a directory have left
+// there. Nobody may be replacing one.
+func Clean(dir string) error {
+	left, err := filepath.Glob(filepath.Join(escaped.Replace(dir), ".*.new-*"))
+	for _, path := range left {
+		if info, statErr := os.Lstat(path); statErr == nil && info.Mode().IsRegular() {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
+}
+
+// escaped has a path stand for itself in a pattern.
+var escaped = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
 
 // Write is Replace by what write writes, which need not be in memory at once.
 func Write(path string, mode fs.FileMode, write func(io.Writer) error) error {

@@ -83,3 +83,29 @@ func TestReplace_failsWithoutATrace(t *testing.T) {
 		t.Errorf("in a directory that is not there: %v", err)
 	}
 }
+
+// What a process that was killed has left behind is removed, and nothing else.
+func TestClean(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "a*[b]?")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	killed := errors.New("killed")
+	left := ""
+	_ = Replace(filepath.Join(dir, "state"), nil, 0o600, func(f *os.File) error {
+		left = f.Name()
+		return killed
+	})
+	for _, name := range []string{left, filepath.Join(dir, "state"), filepath.Join(dir, ".hidden"), filepath.Join(dir, "new-1")} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Clean(dir); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
+		t.Errorf("there is %v, %v", entries, err)
+	}
+}
