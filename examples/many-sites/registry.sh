@@ -30,6 +30,12 @@ id() { base64 -d <<<"$1" | base32 -w 0 | tr -d = | tr '[:upper:]' '[:lower:]'; }
 # publish KEY: copies a signed document into etcd.
 publish() { etcdctl put "$below/$1" <"$network/$1.json" >/dev/null; }
 
+# refuse TEXT…: ends with an error.
+refuse() {
+	printf '%s\n' "$*" >&2
+	exit 1
+}
+
 # quietly COMMAND…: with its output only if it fails.
 quietly() {
 	local said
@@ -71,8 +77,18 @@ admit() {
 	local name site
 	name=$(field name "$1")
 	site=$(id "$(field site "$1")")
+	# Whoever has made the request has chosen the name, which is to be that of nobody else: not of
+	# root, nor of a member, nor of another site.
+	case $name in '' | root | .* | -* | *[!A-Za-z0-9_.-]*) refuse "$1: \"$name\" cannot name a site here: want letters, digits and _.-" ;; esac
+	if [ -e "$name.pem" ] && openssl x509 -in "$name.pem" -noout -ext extendedKeyUsage | grep -q "Web Server"; then
+		refuse "$1: $name is a member of etcd"
+	fi
+	if etcdctl user get "$name" >/dev/null 2>&1; then
+		refuse "$1: there is a user $name already: \"certificate $name\" renews its certificate; if the site is set up again, delete user and role first"
+	fi
 	certificate "$name"
 	{
+		etcdctl role delete "site-$name" 2>&1 || true # of an attempt that was interrupted
 		etcdctl role add "site-$name"
 		etcdctl role grant-permission "site-$name" --prefix=true read "$below/"
 		etcdctl role grant-permission "site-$name" --prefix=true readwrite "$below/site/$site/"
