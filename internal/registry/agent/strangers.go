@@ -14,7 +14,12 @@ import (
 // Peers that tund has of an earlier run of the agent, and that this run knows nothing of. The
 // earlier one may have been killed before it saved them, its state may have been lost or be that of
 // an older backup, and the store may be one that withholds them. They are not removed before the
-// store has shown everything, and then not for as long as doubt.
+// store has shown everything, and then not for as long as doubt. Nor are those whose grants have
+// expired, as far as we know, while we were away.
+
+// firstList is how long the store has at the start to say that a grant which has expired meanwhile
+// was renewed.
+const firstList = 5 * time.Minute
 
 // errDoubt says that peers are kept of which nothing is known.
 var errDoubt = errors.New("tund has peers of an earlier run of the agent of which neither the registry nor the saved state says anything: " +
@@ -68,7 +73,7 @@ func (a *Agent) strange(ctx context.Context, d *view.Decision, now time.Time) (*
 		case err != nil:
 			return nil, fmt.Errorf("tund has a peer %.60q: %w", key, err)
 		case wanted[key]:
-		case a.view.Judged(site):
+		case a.view.Revoked(site), a.view.Judged(site) && (a.listed || now.Sub(a.begun) > firstList):
 			s.leaving = append(s.leaving, key)
 		default:
 			unknown++

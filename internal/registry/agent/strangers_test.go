@@ -81,6 +81,35 @@ func TestAgent_doubtEnds(t *testing.T) {
 	})
 }
 
+// Grants that have expired while the agent was away may have been renewed: their peers stay until
+// the store has had the time to say so.
+func TestAgent_startsAfterGrantsWereRenewed(t *testing.T) {
+	inWorld(t, 5, func(w *world) {
+		w.shows()
+		all := w.daemon.names()
+		w.passes(time.Minute)
+		w.stop()
+		w.passes(5001 * time.Hour)
+		w.start()
+		w.passes(time.Minute)
+		w.expect("while the store does not answer", all)
+		for i := 1; i < 4; i++ {
+			w.grant(i, 2)
+		}
+		w.shows()
+		w.passes(time.Minute)
+		if _, least := w.daemon.counts(); least != 3 {
+			t.Errorf("%d peers at some moment, of which three were renewed", least)
+		}
+		w.expect("once the store has answered", "s01 s02 s03")
+		w.stop()
+		w.passes(5000 * time.Hour)
+		w.start()
+		w.passes(again + time.Minute)
+		w.expect("with a store that does not answer for long", "")
+	})
+}
+
 // Whoever replaces what the agent has handed in is named, once: two agents that steer one tund undo
 // what the other does.
 func TestAgent_isNotAlone(t *testing.T) {

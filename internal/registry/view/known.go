@@ -34,11 +34,17 @@ func (v *View) Standing(now time.Time) Standing {
 // Judged reports whether enough is known of a site to decide whether it is a peer: that it is none
 // then follows from signed documents, and not from ignorance.
 func (v *View) Judged(id record.Site) bool {
-	if _, revoked := v.revoked.Revoked[id]; revoked {
-		return true
-	}
 	s := v.sites[id]
-	return id == v.o.Self || s != nil && s.rec != nil
+	return id == v.o.Self || s != nil && s.rec != nil || v.Revoked(id)
+}
+
+// Revoked reports whether the grant that is known of a site was revoked, or any, if none is known.
+func (v *View) Revoked(id record.Site) bool {
+	if s := v.sites[id]; s != nil {
+		return s.isRevoked()
+	}
+	_, revoked := v.revoked.Revoked[id]
+	return revoked
 }
 
 // Name returns the name of a site; "": it is not known.
