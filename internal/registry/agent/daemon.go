@@ -69,8 +69,9 @@ func (a *Agent) apply(ctx context.Context, d *view.Decision, now time.Time) erro
 	for _, p := range d.Peers {
 		put.Peers = append(put.Peers, p.Values)
 	}
-	// An agent that remembers nothing does not know which hosts its tund has: it adds to them.
-	knows := a.remembered || now.Sub(a.begun) > doubt
+	// An agent that remembers nothing does not know which hosts its tund has, nor does one that has
+	// not seen what has become of them since: it adds to them.
+	knows := a.listed && (a.remembered || now.Sub(a.begun) > doubt)
 	if a.own.lan != nil && knows {
 		put.FDB = slices.AppendSeq([]control.HostEntry{}, maps.Values(a.wanted.hosts))
 		put.Neighbors = slices.AppendSeq([]control.NeighborEntry{}, maps.Values(a.wanted.addrs))

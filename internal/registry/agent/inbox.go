@@ -153,8 +153,9 @@ func (a *Agent) read(now time.Time) (more bool) {
 	if list != nil {
 		a.warn("documents", a.view.List(list.All, now))
 		a.warn("registry", surplus(list))
+		// The store may say more of what tund has beside what we have handed in.
+		a.synced = a.synced && !a.doubting && (a.listed || a.own.lan == nil)
 		a.listed, a.dirty, a.worked = true, true, true
-		a.synced = a.synced && !a.doubting // it may say more of those
 		a.status.Listed, a.status.StoreSurplus = now, list.Surplus
 	}
 	for _, c := range changes {
