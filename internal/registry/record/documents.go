@@ -90,8 +90,7 @@ type Record struct {
 	Site    Site   `json:"site"`
 	Grant   uint64 `json:"grant"` // serial of the grant that it is based on
 	// Epoch and Serial order the records of a site that are based on one grant: a higher epoch
-	// wins, then a higher serial. A site whose serials are not higher than all before begins an
-	// epoch; tund-agent counts by the clock, and need not.
+	// wins, then a higher serial. A site that cannot go on with its serials begins an epoch.
 	Epoch  uint64 `json:"epoch"`
 	Serial uint64 `json:"serial"`
 
@@ -110,8 +109,7 @@ type Revocations struct {
 	Network  string `json:"network"`
 	Sequence uint64 `json:"sequence"` // a later list has a higher one
 	// Revoked holds for each site the highest serial of the grants that no longer count. A site
-	// whose keys are safe again gets a grant with a higher one: who has seen a site in a list goes
-	// on to hold it for revoked when a later list lacks it.
+	// whose keys are safe again gets a grant with a higher one; a list without it is not enough.
 	Revoked map[Site]uint64 `json:"revoked"`
 	// NextUpdate is when a newer list is expected; a later date is a warning, and no more.
 	NextUpdate time.Time `json:"next_update"`
