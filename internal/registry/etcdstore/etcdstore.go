@@ -264,7 +264,7 @@ func (s *Store) watch(ctx context.Context, at moment, until time.Duration, sink 
 				news := agent.News{Key: s.relative(e.Kv.Key)}
 				if e.Type == clientv3.EventTypePut {
 					news.Value = record.Clip(news.Key, e.Kv.Value)
-					s.holding.shown(news.Key, e.Kv)
+					s.holding.shown(news.Key, e.Kv.Value, e.Kv.Lease)
 				} else {
 					s.holding.gone(news.Key)
 				}

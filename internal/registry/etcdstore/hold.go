@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 )
@@ -128,11 +127,11 @@ func (h *holding) wrote(key string, value []byte, err error) {
 	}
 }
 
-// shown notes what the registry has at a key.
-func (h *holding) shown(key string, kv *mvccpb.KeyValue) {
+// shown notes what the registry has at a key, and on which lease; 0: on none.
+func (h *holding) shown(key string, value []byte, lease int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.dirty[key] && kv.Lease == h.lease && string(h.wanted[key]) == string(kv.Value) {
+	if h.dirty[key] && lease == h.lease && string(h.wanted[key]) == string(value) {
 		delete(h.dirty, key)
 		if delete(h.passed, key); len(h.passed) == 0 {
 			h.err = nil

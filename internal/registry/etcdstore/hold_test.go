@@ -164,12 +164,12 @@ func TestHolding_whatTheRegistryShowsIsWritten(t *testing.T) {
 	late := errors.New("too late")
 	h.wrote("site/x/up", []byte("here"), late)
 	for _, kv := range []*mvccpb.KeyValue{{Value: []byte("here"), Lease: 6}, {Value: []byte("there"), Lease: 7}, {Value: []byte("here")}} {
-		h.shown("site/x/up", kv)
+		h.shown("site/x/up", kv.Value, kv.Lease)
 		if _, _, ok := h.next(); !ok || h.err == nil {
 			t.Errorf("%+v is taken for ours", kv)
 		}
 	}
-	h.shown("site/x/up", &mvccpb.KeyValue{Value: []byte("here"), Lease: 7})
+	h.shown("site/x/up", []byte("here"), 7)
 	if key, _, ok := h.next(); ok || h.err != nil {
 		t.Errorf("%s is written again although the registry has it: %v", key, h.err)
 	}
