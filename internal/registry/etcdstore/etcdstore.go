@@ -47,6 +47,9 @@ const (
 	// with fewer documents.
 	maxAnswer = 8 << 20
 	maxKeys   = 100_000 // documents in all: three for each of 20,000 sites, and those about hosts
+	// maxSurplus bounds the values beside them: 64 in each VLAN, of a hostile site that has all
+	// VLANs. Each takes some 200 bytes of memory.
+	maxSurplus = 300_000
 	// callTimeout bounds a request.
 	callTimeout = 10 * time.Second
 	// A document is written up to putTries times, which leads to the same as once but is told to

@@ -28,6 +28,10 @@ func (s *Store) list(ctx context.Context) (all *record.Listing, at moment, err e
 // pageTries is how often a page of at most leastPage documents is asked for.
 const pageTries = 3
 
+// errAstray is why nothing is read from something that is no etcd: with an answer that leads back,
+// there would be no end.
+var errAstray = errors.New("the answer has a key that was not asked for")
+
 // listRange reads a range of keys into all, at a moment; without one at the newest, which it notes.
 // A page that does not come in time is asked for again, with fewer documents, unless there was none
 // before it: whoever has a slow line, or a busy member, gets everything in the end, and who has
@@ -55,19 +59,22 @@ func (s *Store) listRange(ctx context.Context, from, end string, at *moment, all
 			return err
 		}
 		if at.revision == 0 {
-			*at = moment{page.Header.ClusterId, page.Header.Revision}
+			*at = moment{page.Header.GetClusterId(), page.Header.GetRevision()}
 		}
 		tries = 0
 		size := 0
 		for _, kv := range page.Kvs {
+			if string(kv.Key) < from || string(kv.Key) >= end {
+				return errAstray
+			}
 			all.Add(s.relative(kv.Key), kv.Value)
 			size += len(kv.Value)
 		}
 		if !page.More || len(page.Kvs) == 0 {
 			return nil
 		}
-		if len(all.Values) >= maxKeys {
-			return fmt.Errorf("more than %d documents", maxKeys)
+		if len(all.Values) >= maxKeys || all.Surplus >= maxSurplus {
+			return fmt.Errorf("more than %d documents, or %d values that are none", maxKeys, maxSurplus)
 		}
 		if size < maxAnswer/4 && time.Since(began) < s.callTimeout/4 {
 			s.pageSize = min(2*s.pageSize, pageSize)

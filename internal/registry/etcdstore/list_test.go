@@ -141,3 +141,45 @@ func TestList_nothingInTime(t *testing.T) {
 		t.Errorf("the second list: %v", err)
 	}
 }
+
+// oddKV is no etcd: its pages never end.
+type oddKV struct {
+	etcdserverpb.UnimplementedKVServer
+	pages atomic.Int64
+	keys  func(page int64, r *etcdserverpb.RangeRequest) []string
+}
+
+func (k *oddKV) Range(_ context.Context, r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error) {
+	answer := &etcdserverpb.RangeResponse{More: true} // nor does it say who it is
+	for _, key := range k.keys(k.pages.Add(1), r) {
+		answer.Kvs = append(answer.Kvs, &mvccpb.KeyValue{Key: []byte("/tund/v1/n/" + key)})
+	}
+	return answer, nil
+}
+
+// Whatever answers in the place of etcd, reading it has an end, and takes a bounded amount of
+// memory.
+func TestList_withoutEnd(t *testing.T) {
+	t.Parallel()
+	for name, keys := range map[string]func(int64, *etcdserverpb.RangeRequest) []string{
+		"the same key again": func(int64, *etcdserverpb.RangeRequest) []string { return []string{"crl"} },
+		"keys of nobody": func(page int64, _ *etcdserverpb.RangeRequest) (list []string) {
+			for i := range 20_000 {
+				list = append(list, fmt.Sprintf("k/%08d/%05d/x", page, i))
+			}
+			return list
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			kv := &oddKV{keys: keys}
+			s := serve(t, kv)
+			if _, _, err := s.list(t.Context()); err == nil {
+				t.Error("it is read to its end")
+			}
+			if n := kv.pages.Load(); n > 40 {
+				t.Errorf("%d pages", n)
+			}
+		})
+	}
+}
