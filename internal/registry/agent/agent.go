@@ -259,6 +259,9 @@ func (a *Agent) step(ctx context.Context) (more bool) {
 	now := a.o.Now()
 	more = a.read(now)
 	a.soon = false
+	if a.view.Unsaved() {
+		a.save(now, true)
+	}
 	if a.listed || a.remembered {
 		d := a.view.Decide(now)
 		a.report(&d, now)

@@ -203,11 +203,14 @@ func inWorld(t *testing.T, sites int, f func(w *world)) {
 	})
 }
 
-func (w *world) start() {
-	w.startWith(Options{
+func (w *world) start() { w.startWith(w.options(w.disk)) }
+
+// options are those of an agent with a disk.
+func (w *world) options(disk Disk) Options {
+	return Options{
 		View:   view.Options{Trust: record.Trust{Network: "acme", Signers: w.signers, Threshold: 1}, Self: siteOf(0)},
-		Daemon: w.daemon, Own: record.Record{Endpoints: []string{"192.0.2.9:51820"}},
-	})
+		Daemon: w.daemon, Own: record.Record{Endpoints: []string{"192.0.2.9:51820"}}, Disk: disk,
+	}
 }
 
 // startWith starts an agent with a disk and a key, and with our store unless it has another one.
@@ -218,7 +221,10 @@ func (w *world) startWith(o Options) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	o.Disk, o.Key, o.Lifetime = w.disk, private(2), 24*time.Hour
+	if o.Disk == nil {
+		o.Disk = w.disk
+	}
+	o.Key, o.Lifetime = private(2), 24*time.Hour
 	a, err := New(o)
 	if err != nil {
 		w.t.Fatal(err)

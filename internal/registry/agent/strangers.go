@@ -33,11 +33,13 @@ var errOthers = errors.New("another program hands in peers of this instance as w
 type strangers struct {
 	epoch      string
 	generation uint64
-	leaving    []string // keys of peers that are to go, of those that it has
+	has        map[string]bool // by key
+	leaving    []string        // keys of peers that are to go, of those that it has
 }
 
 // strange returns what tund has, if there are peers among it of which nothing is known, and which
-// are to stay for now; nil: there are none.
+// are to stay for now, or if others are missing of which only the saved state knows; nil: tund can
+// be told everything.
 func (a *Agent) strange(ctx context.Context, d *view.Decision, now time.Time) (*strangers, error) {
 	table, err := a.o.Daemon.Sources(ctx)
 	if err != nil {
@@ -66,23 +68,28 @@ func (a *Agent) strange(ctx context.Context, d *view.Decision, now time.Time) (*
 	for i := range d.Peers {
 		wanted[d.Peers[i].Key] = true
 	}
-	unknown := 0
+	s.has = make(map[string]bool, len(keys))
+	unknown, missing := 0, len(wanted)
 	for _, key := range keys {
+		s.has[key] = true
 		site, err := record.ParseSite(key)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("tund has a peer %.60q: %w", key, err)
 		case wanted[key]:
+			missing--
 		case a.view.Revoked(site), a.view.Judged(site) && (a.listed || now.Sub(a.begun) > firstList):
 			s.leaving = append(s.leaving, key)
 		default:
 			unknown++
 		}
 	}
-	if unknown == 0 {
+	switch {
+	case !a.listed && missing > 0: // see add
+		return &s, nil
+	case unknown == 0:
 		return nil, nil
-	}
-	if a.listed && a.doubtSince.IsZero() {
+	case a.listed && a.doubtSince.IsZero():
 		a.doubtSince = now
 	}
 	if a.listed && now.Sub(a.doubtSince) >= doubt {
@@ -91,11 +98,15 @@ func (a *Agent) strange(ctx context.Context, d *view.Decision, now time.Time) (*
 	return &s, nil
 }
 
-// add hands in what was decided beside the strangers that tund has.
+// add hands in what was decided beside the strangers that tund has. Until the store has shown
+// everything, no peer is added to those: one that only the saved state knows was perhaps removed by
+// the earlier run, which then could not save that any more.
 func (a *Agent) add(ctx context.Context, d *view.Decision, s *strangers, now time.Time) error {
 	patch := control.SourcePatch{Epoch: s.epoch, IfGeneration: s.generation, Generation: s.generation + 1}
 	for i := range d.Peers {
-		patch.Peers.Set = append(patch.Peers.Set, d.Peers[i].Values)
+		if a.listed || s.has[d.Peers[i].Key] {
+			patch.Peers.Set = append(patch.Peers.Set, d.Peers[i].Values)
+		}
 	}
 	patch.Peers.Remove = s.leaving
 	a.told = toldHosts{} // which hosts tund has is not known either

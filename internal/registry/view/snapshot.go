@@ -77,6 +77,10 @@ func (v *View) entries(all bool) iter.Seq[Entry] {
 	}
 }
 
+// Unsaved reports whether there is a list of revocations that was in no Entry yet. Whoever acts
+// upon it has to save it before: after a restart without it, those that were revoked would be back.
+func (v *View) Unsaved() bool { return first(v.crl) != v.savedCRL }
+
 // Restore takes entries into a view that knows nothing: all of a Snapshot, and what has changed
 // since. Of several about the same the last one counts. Documents that are not signed as they have
 // to be are left out; the error says which. What the store has shown before is not a complete list.
@@ -88,6 +92,7 @@ func (v *View) Restore(entries iter.Seq[Entry]) error {
 			errs = append(errs, err)
 		}
 	}
+	v.savedCRL = first(v.crl)
 	if len(errs) > 0 {
 		return fmt.Errorf("some of the saved state is not used: %w", errors.Join(errs...))
 	}
