@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -65,14 +66,18 @@ type Status struct {
 const (
 	publishPause  = 30 * time.Second
 	publishJitter = 5 * time.Second // so that many sites do not write at once
+	// longestPause is what the pause grows to while somebody else publishes for our site, too: all
+	// other sites hear each of both.
+	longestPause = 16 * time.Minute
 )
 
 // publishing is what is known of our own records.
 type publishing struct {
 	epoch, serial uint64 // of the last one
 	next          time.Time
-	busy          bool         // one is being written
-	done          chan written // what became of it
+	pause         time.Duration // the last one
+	busy          bool          // one is being written
+	done          chan written  // what became of it
 	// early is by which part of its life a document is renewed before half of that has passed, so
 	// that those that were written at one time, by many sites, are not renewed at one time.
 	early float64
@@ -119,7 +124,16 @@ func (a *Agent) publish(ctx context.Context, now time.Time) {
 		a.status.PublishError = ""
 		return
 	}
-	a.published.next = now.Add(publishPause + rand.N(publishJitter))
+	p := &a.published
+	var rival error
+	if !a.status.Published.IsZero() && known != nil && known.Grant == g.Serial && known.Newer(&record.Record{Grant: known.Grant, Epoch: p.epoch, Serial: p.serial}) {
+		rival = errRival
+		p.pause = min(2*p.pause, longestPause)
+	} else {
+		p.pause = publishPause
+	}
+	a.warn("our record", rival)
+	p.next = now.Add(p.pause + rand.N(publishJitter))
 	w := written{key: recordKey(g.Site), data: data}
 	if !stays { // otherwise the registry gets the same one again, which others know
 		w.is = &r
@@ -135,6 +149,9 @@ func (a *Agent) publish(ctx context.Context, now time.Time) {
 		a.published.done <- w // it has room for the only one
 	}()
 }
+
+// errRival says that a record of ours is not what we have published last.
+var errRival = errors.New("somebody else publishes records of this site, with the same key: a copy of this host, or of its agent's key, must not run")
 
 // wrote notes what became of writing our record.
 func (a *Agent) wrote(w written, now time.Time) {

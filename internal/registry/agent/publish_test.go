@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"tund/internal/registry/record"
 	"tund/internal/registry/view"
 )
@@ -103,6 +106,37 @@ func TestAgent_doesNotWaitForTheRegistry(t *testing.T) {
 		w.passes(time.Minute)
 		if w.store.get("site/"+siteOf(0).ID()+"/rec") == nil {
 			t.Error("the record was not written")
+		}
+	})
+}
+
+// Two agents that publish for one site, as on a copy of its host, are told so, and keep all other
+// sites ever less busy.
+func TestAgent_hasARival(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		key := recordKey(siteOf(0))
+		w.stop()
+		core, logs := observer.New(zap.WarnLevel)
+		o := w.options(w.disk)
+		o.Log = zap.New(core)
+		w.startWith(o)
+		w.shows()
+		ours := 0
+		for range 240 {
+			r := w.own()
+			if len(r.Endpoints) > 0 {
+				ours++
+				r.Endpoints, r.Serial = nil, r.Serial+1
+				w.store.set(key, w.sign(record.SignRecord(r, private(2))))
+				w.store.news <- News{Key: key, Value: w.store.get(key)}
+			}
+			w.passes(30 * time.Second)
+		}
+		if ours < 3 || ours > 12 {
+			t.Errorf("published %d times in two hours", ours)
+		}
+		if n := logs.FilterMessage("our record").Len(); n != 1 {
+			t.Errorf("%d warnings: %v", n, logs.All())
 		}
 	})
 }
