@@ -148,7 +148,7 @@ func (f *fleet) cutOff(t *testing.T) {
 	}
 	took := f.agree("after a third was cut off")
 	t.Logf("cut off for %v: all agree after %v", pause, took.Round(time.Millisecond))
-	if long() && took > time.Minute { // the other pauses are too short to tell
+	if long() && took > max(time.Minute, limit()/8) { // the other pauses are too short to tell
 		t.Error("the way back was tried too seldom")
 	}
 	f.unchanged("agents that are cut off", before)
@@ -273,7 +273,7 @@ func (f *fleet) everythingDown(t *testing.T) {
 	f.change(9)
 	took := f.agree("the registry is back")
 	t.Logf("once it is back, all agree after %v", took.Round(time.Millisecond))
-	if long() && took > time.Minute { // the other pauses are too short to tell
+	if long() && took > max(time.Minute, limit()/8) { // the other pauses are too short to tell
 		t.Error("the way back was tried too seldom")
 	}
 	f.unchanged("an outage of everything", before)
