@@ -84,6 +84,8 @@ func TestNet_fromAKeyToARevocation(t *testing.T) {
 	}
 	w.expect(0, granted(2, "oslo"), "", importing(in("new"))...)
 	w.expect(1, "", "the registry has a newer one", importing(in("old"))...)
+	w.expect(0, granted(0, "rival"), "", "net", "grant", in("rival"), "--signer", in("acme.signer"), "--output", in("doc"), "--prefix", "10.31.7.0/24")
+	w.expect(1, "", "10.31.0.0/16 is granted to rome already", importing(in("doc"))...)
 
 	signed := func(data []byte, err error) string {
 		t.Helper()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,25 +20,37 @@ type signed struct {
 	list   record.Revocations
 }
 
-// readSigned returns what a signer can verify of a registry. One that is not there yet has nothing.
+// readSigned returns what signers have put into a registry. One that is not there yet has nothing.
+// What cannot be verified is an error.
 func readSigned(store *dirstore.Store, trust record.Trust) (*signed, error) {
+	return readAll(store, trust, foreign)
+}
+
+// readAll is readSigned, but asks what to do about a document that cannot be verified; nil:
+// nothing.
+func readAll(store *dirstore.Store, trust record.Trust, odd func(path string, err error) error) (*signed, error) {
 	s := &signed{list: record.Revocations{Network: trust.Network}}
 	values, err := store.List()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	for key, data := range values {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		data := values[key]
 		switch {
 		case key == "crl":
-			if s.list, err = trust.Revocations(data); err != nil {
-				return nil, foreign(store.Path(key), err)
+			list, err := trust.Revocations(data)
+			if err == nil {
+				s.list = list
+			} else if err = odd(store.Path(key), err); err != nil {
+				return nil, err
 			}
 		case strings.HasPrefix(key, "grant/"):
 			g, err := trust.Signed(data)
-			if err != nil {
-				return nil, foreign(store.Path(key), err)
+			if err == nil {
+				s.grants = append(s.grants, g)
+			} else if err = odd(store.Path(key), err); err != nil {
+				return nil, err
 			}
-			s.grants = append(s.grants, g)
 		}
 	}
 	if s.list.Revoked == nil {
@@ -56,6 +69,19 @@ func foreign(path string, err error) error {
 // counts reports whether a grant has neither expired nor been revoked.
 func (s *signed) counts(g *record.Grant, now time.Time) bool {
 	return !g.Expired(now) && !s.list.Revokes(g)
+}
+
+// clash returns what a grant has that another site's grant, which counts, has already.
+func (s *signed) clash(g *record.Grant, now time.Time) error {
+	others := slices.DeleteFunc(slices.Clone(s.grants), func(o record.Grant) bool { return o.Site == g.Site || !s.counts(&o, now) })
+	if i := slices.IndexFunc(others, func(o record.Grant) bool { return o.Name == g.Name }); i >= 0 {
+		return exit.Errorf(exit.Failed, "%s is the name of another site already, with the key %v: "+
+			"give this one another (name in the file of its agent), or revoke that one", g.Name, others[i].Site)
+	}
+	if o, p := g.Overlap(others); o != nil {
+		return exit.Errorf(exit.Failed, "%v is granted to %s already (--anycast at both, if that is intended)", p, o.Name)
+	}
+	return nil
 }
 
 // find returns the site of a name or public key, and the serial of its grant; 0: there is none, as
@@ -138,21 +164,29 @@ func describe(trust record.Trust, store *dirstore.Store, data []byte, now time.T
 		g.Name, r.Prefixes, r.Endpoints, r.NotAfter.Format(time.RFC3339)), err
 }
 
-// newest refuses a document of signers in whose place the registry has a newer one. What the
-// registry has counts if it can be verified.
-func newest(trust record.Trust, store *dirstore.Store, key string, data []byte) error {
-	has, err := store.Get(key)
-	if errors.Is(err, fs.ErrNotExist) || key != "crl" && !strings.HasPrefix(key, "grant/") {
+// admits refuses a document of signers in whose place the registry has a newer one, and a grant of
+// what another site has. What the registry has in its place counts if it can be verified.
+func admits(trust record.Trust, store *dirstore.Store, key string, data []byte, now time.Time) error {
+	if key != "crl" && !strings.HasPrefix(key, "grant/") {
 		return nil
 	}
+	has, err := store.Get(key)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if was := order(trust, has); was > order(trust, data) {
+		return fmt.Errorf("the registry has a newer one, with the number %d", was)
+	}
+	g, err := trust.Signed(data)
+	if err != nil {
+		return nil // a list of revocations
+	}
+	passOver := func(string, error) error { return nil } // as agents do
+	known, err := readAll(store, trust, passOver)
 	if err != nil {
 		return err
 	}
-	was, is := order(trust, has), order(trust, data)
-	if was > is {
-		return fmt.Errorf("the registry has a newer one, with the number %d", was)
-	}
-	return nil
+	return known.clash(&g, now)
 }
 
 // order returns the number of a grant or of a list of revocations; 0: it cannot be verified.

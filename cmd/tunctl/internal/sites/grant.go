@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 
@@ -185,15 +184,7 @@ func (f *grantFlags) fits(g *record.Grant, store *dirstore.Store, signer record.
 		}
 	}
 	g.Serial = max(g.Serial, known.list.Revoked[g.Site]+1)
-	others := slices.DeleteFunc(known.grants, func(o record.Grant) bool { return o.Site == g.Site || !known.counts(&o, now) })
-	if i := slices.IndexFunc(others, func(o record.Grant) bool { return o.Name == g.Name }); i >= 0 {
-		return exit.Errorf(exit.Failed, "%s is the name of another site already, with the key %v: "+
-			"give this one another (name in the file of its agent), or revoke that one", g.Name, others[i].Site)
-	}
-	if o, p := g.Overlap(others); o != nil {
-		return exit.Errorf(exit.Failed, "%v is granted to %s already (--anycast at both, if that is intended)", p, o.Name)
-	}
-	return nil
+	return known.clash(g, now)
 }
 
 // grantText says what a grant permits.

@@ -2,7 +2,9 @@ package sites
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -108,9 +110,10 @@ func (v *Verbs) importCommand() *cobra.Command {
 	var f trustFlags
 	var store string
 	cmd := &cobra.Command{
-		Use:     "import FILE...",
-		Short:   "Put documents into a registry, once they are verified",
-		Long:    "Put documents into a registry, once they are verified. One that is older than what the registry has is refused.",
+		Use:   "import FILE...",
+		Short: "Put documents into a registry, once they are verified",
+		Long: `Put documents into a registry, once they are verified. One that is older than what the registry has is refused, and a
+grant of what another site has.`,
 		Example: "  tunctl net import oslo.grant --network acme --trust KEY --store /srv/registry",
 		Args:    cobra.MinimumNArgs(1),
 	}
@@ -128,7 +131,7 @@ func (v *Verbs) importCommand() *cobra.Command {
 		return eachDocument(args, func(path string, data []byte) error {
 			key, text, err := describe(trust, s, data, v.Now())
 			if err == nil {
-				err = newest(trust, s, key, data)
+				err = admits(trust, s, key, data, v.Now())
 			}
 			if err == nil {
 				err = s.Put(key, data)
@@ -177,17 +180,22 @@ registry. The exit code is 1 if a document is not valid.`,
 // eachDocument calls f for each file, and goes on after errors, which it reports.
 func eachDocument(paths []string, f func(path string, data []byte) error) error {
 	var failed []string
+	code := exit.Permission // if that is all that is lacking
 	for _, path := range paths {
 		data, err := secretfile.Read(path, record.MaxRevocations+1)
 		if err == nil {
 			err = f(path, data)
 		}
-		if err != nil {
-			failed = append(failed, path+": "+err.Error())
+		if err == nil {
+			continue
 		}
+		if !errors.Is(err, fs.ErrPermission) {
+			code = exit.Failed
+		}
+		failed = append(failed, path+": "+err.Error())
 	}
 	if failed != nil {
-		return exit.Errorf(exit.Failed, "%s", strings.Join(failed, "\n"))
+		return exit.Errorf(code, "%s", strings.Join(failed, "\n"))
 	}
 	return nil
 }
