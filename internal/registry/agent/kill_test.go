@@ -73,7 +73,7 @@ func TestAgent_isKilledAtAnyMoment(t *testing.T) {
 					t.Errorf("the last %d writes were not put to the test", disk.left+1)
 				}
 				w.start()
-				w.passes(time.Hour)
+				w.passes(firstList + time.Minute)
 				if all != "s02 s03 s04 s40 s41 s42 s43" {
 					t.Errorf("before, the daemon has %q", all)
 				}
@@ -103,7 +103,7 @@ func TestAgent_losesPowerAtAnyMoment(t *testing.T) {
 				w.daemon.fail(nil)
 				w.daemon.restart()
 				w.start()
-				w.passes(time.Hour)
+				w.passes(time.Minute)
 				after := w.daemon.names()
 				if !strings.Contains(before, "s01") && strings.Contains(after, "s01") {
 					t.Errorf("the host comes up with %q, and had %q", after, before)

@@ -46,7 +46,7 @@ func TestAgent_keepsPeersOfWhichItKnowsNothing(t *testing.T) {
 				test.damage(w)
 				full := w.store.replace(map[string][]byte{})
 				w.start()
-				w.passes(2 * doubt)
+				w.passes(firstList + again + time.Minute)
 				w.expect("while the store does not answer", all)
 				w.shows()
 				w.passes(doubt - time.Minute)
@@ -60,7 +60,7 @@ func TestAgent_keepsPeersOfWhichItKnowsNothing(t *testing.T) {
 					w.store.set(key, value)
 				}
 				w.shows()
-				w.passes(doubt)
+				w.passes(again + beat)
 				w.expect("once the store is full again", all)
 			})
 		})
