@@ -20,7 +20,7 @@ func TestAgent_publishesIntoARegistryThatHasLostItsRecord(t *testing.T) {
 		first := w.store.get(key)
 		w.grant(0, 2)
 		w.shows()
-		w.passes(publishPause + publishJitter)
+		w.passes(publishPause + publishJitter + beat)
 		second := w.store.get(key)
 		for _, shown := range [][]byte{nil, first, []byte("garbage")} {
 			all := map[string][]byte{"grant/" + siteOf(0).ID(): w.store.get("grant/" + siteOf(0).ID())}
@@ -29,7 +29,7 @@ func TestAgent_publishesIntoARegistryThatHasLostItsRecord(t *testing.T) {
 			}
 			w.store.replace(all)
 			w.shows()
-			w.passes(publishPause + publishJitter)
+			w.passes(publishPause + publishJitter + beat)
 			if got := w.store.get(key); string(got) != string(second) {
 				t.Errorf("a registry that shows %.20q in place of our record now has %.20q", shown, got)
 			}

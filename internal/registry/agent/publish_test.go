@@ -38,7 +38,7 @@ func TestAgent_publishesItsRecord(t *testing.T) {
 		}
 		w.grant(0, 2)
 		w.shows()
-		w.passes(publishPause + publishJitter)
+		w.passes(publishPause + publishJitter + beat)
 		if r, err = record.Kept(w.store.get(key)); err != nil || !later(r) || r.Grant != 2 {
 			t.Errorf("after a new grant: %+v, %v", r, err)
 		}
@@ -48,7 +48,7 @@ func TestAgent_publishesItsRecord(t *testing.T) {
 		w.shows()
 		w.grant(0, 3)
 		w.shows()
-		w.passes(publishPause + publishJitter)
+		w.passes(publishPause + publishJitter + beat)
 		if r, err = record.Kept(w.store.get(key)); err != nil || !later(r) {
 			t.Errorf("after the state was lost: %+v, %v", r, err)
 		}
@@ -62,7 +62,7 @@ func TestAgent_countsItsRecordsByTheClock(t *testing.T) {
 		others := view.New(view.Options{Trust: record.Trust{Network: "acme", Signers: w.signers, Threshold: 1}, Self: siteOf(9)})
 		for range 2 {
 			w.shows()
-			w.passes(publishPause + publishJitter)
+			w.passes(publishPause + publishJitter + beat)
 			if err := others.List(w.store.replace(map[string][]byte{"grant/" + siteOf(0).ID(): w.store.get("grant/" + siteOf(0).ID())}), time.Now()); err != nil {
 				t.Error(err)
 			}
