@@ -109,6 +109,7 @@ func TestNet_fromAKeyToARevocation(t *testing.T) {
 	revoke := append([]string{"net", "revoke", "--signer", in("acme.signer"), "--network", "acme"}, store...)
 	w.expect(1, "", `has no grant of a site "nobody"`, append(revoke, "nobody")...)
 	w.expect(2, "", "--days", append(revoke, "--days=0")...)
+	w.expect(0, in("list")+": ", "", append(revoke, "rome", "--output", in("list"))...)
 	w.expect(0, "1 sites", "", append(revoke, "oslo")...)
 	w.expect(0, "1 sites", "", revoke...)
 	// The number is that of the clock, and one more for the second list in one second.

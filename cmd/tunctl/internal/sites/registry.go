@@ -17,7 +17,7 @@ import (
 )
 
 func (v *Verbs) revokeCommand() *cobra.Command {
-	var signer, store, network string
+	var signer, store, network, output string
 	var days int
 	cmd := &cobra.Command{
 		Use:   "revoke SITE...",
@@ -29,6 +29,7 @@ has no grant of it.`,
 	}
 	cmd.Flags().StringVar(&signer, "signer", "", "file of the signing key")
 	cmd.Flags().StringVar(&store, "store", "", "directory of the registry")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "file for the list, in place of the registry, for others to sign it first")
 	cmd.Flags().StringVar(&network, "network", "", "name of the network")
 	cmd.Flags().IntVar(&days, "days", 30, "days until agents expect a newer list")
 	cmd.RunE = v.Do(func(_ *cobra.Command, args []string) error {
@@ -42,13 +43,14 @@ has no grant of it.`,
 		if err != nil {
 			return err
 		}
-		return v.revoke(dirstore.New(store, network), network, key, args, days)
+		return v.revoke(dirstore.New(store, network), network, output, key, args, days)
 	})
 	return cmd
 }
 
-// revoke replaces the list of revocations of a registry by one that has more sites.
-func (v *Verbs) revoke(store *dirstore.Store, network string, key ed25519.PrivateKey, sites []string, days int) error {
+// revoke replaces the list of revocations of a registry by one that has more sites, or writes that
+// into a file.
+func (v *Verbs) revoke(store *dirstore.Store, network, output string, key ed25519.PrivateKey, sites []string, days int) error {
 	now := v.Now()
 	known, err := readSigned(store, record.Trust{Network: network, Signers: []record.Key{publicOf(key)}, Threshold: 1})
 	if err != nil {
@@ -71,10 +73,15 @@ func (v *Verbs) revoke(store *dirstore.Store, network string, key ed25519.Privat
 	if err != nil {
 		return err
 	}
-	if err := store.Put("crl", data); err != nil {
+	if output != "" {
+		err = secretfile.Replace(output, data, 0o644)
+	} else {
+		output, err = store.Path("crl"), store.Put("crl", data)
+	}
+	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(v.Out, "%s: %s\n", store.Path("crl"), listText(&list))
+	_, err = fmt.Fprintf(v.Out, "%s: %s\n", output, listText(&list))
 	return err
 }
 
