@@ -8,7 +8,8 @@
 #                                            nobody into etcd but users
 #   registry.sh admit REQUEST                lets a site read the registry and write its own record:
 #                                            a certificate, and a user of etcd
-#   registry.sh grant REQUEST PREFIX…        signs what a site may claim, and publishes it
+#   registry.sh grant REQUEST PREFIX…        signs what a site may claim, and publishes it; flags of
+#                                            tunctl net grant may follow, as --vlan=0 or --new-agent
 #   registry.sh revoke NAME…                 takes grants back
 #
 # REQUEST is a file with the output of "tund-agent --request" at the site. Everything is kept in the
@@ -98,9 +99,14 @@ admit() {
 }
 
 grant() {
-	local request=$1 prefix options=()
+	local request=$1 word options=()
 	shift
-	for prefix in "$@"; do options+=(--prefix "$prefix"); done
+	for word in "$@"; do
+		case $word in
+		-*) options+=("$word") ;;
+		*) options+=(--prefix "$word") ;;
+		esac
+	done
 	tunctl net grant "$request" --signer "$network.signer" --store . "${options[@]}"
 	publish "grant/$(id "$(field site "$request")")"
 }
