@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -28,7 +29,7 @@ func newGate(t *testing.T, to string) *gate {
 	}
 	g := &gate{listener: l, to: to, conns: map[net.Conn]struct{}{}}
 	g.cond = sync.NewCond(&g.mu)
-	go g.accept()
+	go g.accept(t)
 	t.Cleanup(func() {
 		_ = l.Close()
 		g.mu.Lock()
@@ -58,10 +59,17 @@ func (g *gate) cut() {
 	}
 }
 
-func (g *gate) accept() {
+// accept takes connections, while the gate is open: a thousand agents try for ten minutes, and what
+// was taken from them meanwhile would be more than a process may have.
+func (g *gate) accept(t *testing.T) {
 	for {
+		g.wait()
 		c, err := g.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
 		if err != nil {
+			t.Errorf("a gate: %v", err)
 			return
 		}
 		go g.join(c)
