@@ -196,7 +196,8 @@ func TestSites_joinLeaveAndOutage(t *testing.T) {
 				!strings.Contains(w.Remedy, "add [[peer]]")
 		})
 	})
-	testnet.Await(t, "the revoked site knows", instance.Limit, func() bool {
+	const statusLimit = instance.Limit + 15*time.Second // the status may be 15 seconds old
+	testnet.Await(t, "the revoked site knows", statusLimit, func() bool {
 		return strings.Contains(fourth.NS.Run(t, fourth.agentCommand("--status")...), `"grant": "revoked"`)
 	})
 	var status struct {

@@ -16,6 +16,9 @@ import (
 	"tund/internal/testnet"
 )
 
+// statusLimit bounds what is awaited in the status of an agent, which may be 15 seconds old.
+const statusLimit = startLimit + 15*time.Second
+
 // registry is one in a directory, for sites that know nobody but it.
 type registry struct {
 	t             *testing.T
@@ -198,7 +201,7 @@ func TestRegistry_twoReplicators(t *testing.T) {
 	elected := func(sites []*site, name string) {
 		t.Helper()
 		for _, s := range sites {
-			testnet.Await(t, s.Name+" has "+name+" as its replicator", startLimit, func() bool {
+			testnet.Await(t, s.Name+" has "+name+" as its replicator", statusLimit, func() bool {
 				out, err := s.NS.Try(agentOf(s, "--status")...)
 				var status struct {
 					Replicators []string
