@@ -212,7 +212,7 @@ func plot(results []result) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="13">`+"\n", width, height)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", width, height)
-	fmt.Fprintf(&b, `<text x="%d" y="22" font-size="15">From a change in etcd to the last daemon, at 20 changes a second</text>`+"\n", left)
+	fmt.Fprintf(&b, `<text x="%d" y="22" font-size="15">From a change in etcd to the last daemon, at up to 20 changes a second</text>`+"\n", left)
 	for d := time.Duration(0); d <= ceiling; d += step {
 		fmt.Fprintf(&b, `<path d="M%d %.1fH%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%d ms</text>`+"\n",
 			left, y(d), width-right, left-8, y(d)+4, d.Milliseconds())
