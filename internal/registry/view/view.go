@@ -271,7 +271,7 @@ func adopt(text *[]byte, value []byte, saved **byte) {
 }
 
 func (v *View) putRevocations(key string, value []byte) error {
-	if bytes.Equal(value, v.crl) {
+	if v.crl != nil && bytes.Equal(value, v.crl) {
 		adopt(&v.crl, value, &v.savedCRL)
 		return nil
 	}
@@ -338,7 +338,7 @@ func (v *View) putRecord(key, id string, value []byte, now time.Time) error {
 		return v.refuse(NoGrant, key, nil)
 	}
 	own := where == v.o.Self
-	if bytes.Equal(value, known.recText) {
+	if known.rec != nil && bytes.Equal(value, known.recText) {
 		adopt(&known.recText, value, &known.saved.rec)
 		known.absent, v.unshown = time.Time{}, v.unshown && !own
 		return nil
