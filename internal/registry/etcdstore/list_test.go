@@ -15,6 +15,22 @@ import (
 	"google.golang.org/grpc"
 )
 
+// page answers a request to something that has n grants of that value.
+func page(r *etcdserverpb.RangeRequest, prefix string, n int, value []byte) *etcdserverpb.RangeResponse {
+	answer := &etcdserverpb.RangeResponse{Header: &etcdserverpb.ResponseHeader{ClusterId: 1, Revision: 7}}
+	for i := range n {
+		key := fmt.Sprintf("%sgrant/%02d", prefix, i)
+		switch {
+		case key < string(r.Key) || key >= string(r.RangeEnd):
+		case int64(len(answer.Kvs)) == r.Limit:
+			answer.More = true
+		default:
+			answer.Kvs = append(answer.Kvs, &mvccpb.KeyValue{Key: []byte(key), Value: value})
+		}
+	}
+	return answer
+}
+
 // largeKV has documents of a megabyte.
 type largeKV struct {
 	etcdserverpb.UnimplementedKVServer
@@ -25,17 +41,7 @@ type largeKV struct {
 const largeDocuments = 20
 
 func (k *largeKV) Range(_ context.Context, r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error) {
-	answer := &etcdserverpb.RangeResponse{Header: &etcdserverpb.ResponseHeader{ClusterId: 1, Revision: 7}}
-	for i := range largeDocuments {
-		key := fmt.Sprintf("%sgrant/%02d", k.prefix, i)
-		switch {
-		case key < string(r.Key) || key >= string(r.RangeEnd):
-		case int64(len(answer.Kvs)) == r.Limit:
-			answer.More = true
-		default:
-			answer.Kvs = append(answer.Kvs, &mvccpb.KeyValue{Key: []byte(key), Value: bytes.Repeat([]byte("x"), 1<<20)})
-		}
-	}
+	answer := page(r, k.prefix, largeDocuments, bytes.Repeat([]byte("x"), 1<<20))
 	k.largest = max(k.largest, len(answer.Kvs))
 	return answer, nil
 }
@@ -93,17 +99,7 @@ type slowKV struct {
 const slowDocuments, inTime = 100, 20
 
 func (k *slowKV) Range(ctx context.Context, r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error) {
-	answer := &etcdserverpb.RangeResponse{Header: &etcdserverpb.ResponseHeader{ClusterId: 1, Revision: 7}}
-	for i := range slowDocuments {
-		key := fmt.Sprintf("%sgrant/%02d", k.prefix, i)
-		switch {
-		case key < string(r.Key) || key >= string(r.RangeEnd):
-		case int64(len(answer.Kvs)) == r.Limit:
-			answer.More = true
-		default:
-			answer.Kvs = append(answer.Kvs, &mvccpb.KeyValue{Key: []byte(key), Value: []byte("x")})
-		}
-	}
+	answer := page(r, k.prefix, slowDocuments, []byte("x"))
 	k.pages.Add(1)
 	if (k.slowAtOnce || r.Revision != 0) && len(answer.Kvs) > inTime {
 		<-ctx.Done()

@@ -110,17 +110,22 @@ func peerNames(d Decision) string {
 	return strings.Join(list, " ")
 }
 
+// expecting returns a check of which peers there are at some time, by the view that v is then.
+func expecting(t *testing.T, v **View) func(when, want string, now time.Time) {
+	return func(when, want string, now time.Time) {
+		t.Helper()
+		if got := peerNames((*v).Decide(now)); got != want {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+}
+
 func TestView_aPeerGoesForGoodReasonsOnly(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, 4)
 	v := n.view(noon)
 	const all = "site-1 site-2 site-3"
-	expect := func(when, want string, now time.Time) {
-		t.Helper()
-		if got := peerNames(v.Decide(now)); got != want {
-			t.Errorf("%s: %q, want %q", when, got, want)
-		}
-	}
+	expect := expecting(t, &v)
 	expect("at first", all, noon)
 	if err := v.List(map[string][]byte{}, noon.Add(time.Hour)); err != nil {
 		t.Fatal(err)
@@ -156,12 +161,7 @@ func TestView_silenceOfAStoreThatCannotBeRead(t *testing.T) {
 	n := newNetwork(t, 4)
 	v := n.view(noon)
 	const all = "site-1 site-2 site-3"
-	expect := func(when, want string, now time.Time) {
-		t.Helper()
-		if got := peerNames(v.Decide(now)); got != want {
-			t.Errorf("%s: %q, want %q", when, got, want)
-		}
-	}
+	expect := expecting(t, &v)
 	_ = v.List(map[string][]byte{}, noon)
 	v.Unreadable()
 	back := noon.Add(Silence + 24*time.Hour)
